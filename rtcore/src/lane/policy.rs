@@ -1,0 +1,62 @@
+//! The choices a configuration makes for lanes and routes, as plain `Copy` values.
+
+/// How a lane's threads wait for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Blocking receive, a thread per source.
+    Block,
+    /// Spin this long, then block; one thread, one source.
+    Spin {
+        /// Spin time.
+        spin_ns: u64,
+    },
+    /// Never block; one thread scans all the lane's sources.
+    Poll,
+}
+
+/// Whom a signal sink addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalTarget {
+    /// Any thread of the process (sigqueue(3)).
+    Process,
+    /// The thread that registered (rt_tgsigqueueinfo(2)).
+    Thread,
+}
+
+/// Token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Messages per second in the long run.
+    pub per_second: u32,
+    /// Messages at once.
+    pub burst: u32,
+}
+
+/// How a group's members are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupMode {
+    /// A copy to every member.
+    All,
+    /// One member, in turn.
+    RoundRobin,
+    /// The first member that takes it.
+    Any,
+}
+
+/// What happens to a message that finds its target and the queue in front of it full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is rejected.
+    Reject,
+    /// The oldest queued one makes room.
+    DisplaceOldest,
+    /// The newest queued one makes room.
+    DisplaceNewest,
+    /// Only the latest is kept.
+    Conflate,
+    /// The source waits this long for room, then it is rejected.
+    Block {
+        /// Longest wait.
+        limit_ns: u64,
+    },
+}

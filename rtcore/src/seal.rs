@@ -1,0 +1,1 @@
+//! The guard on allocations after seal.

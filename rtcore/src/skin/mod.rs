@@ -1,0 +1,1 @@
+//! The real-time calls as one table.

@@ -1,0 +1,1 @@
+//! The outsider's side of the page: map read-only, validate, snapshot.

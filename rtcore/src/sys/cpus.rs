@@ -1,0 +1,1 @@
+//! Which CPUs exist, are allowed and are isolated.

@@ -1,0 +1,1 @@
+//! Resource limits and the sysctls that bound message queues and signals.

@@ -1,0 +1,1 @@
+//! Locking, prefaulting and the allocator settings that keep pages resident.

@@ -1,0 +1,1 @@
+//! Real-time and standard signals: numbers, names, sets, sending, waiting.

@@ -1,0 +1,1 @@
+//! SOCK_SEQPACKET listener and connections with peer credentials.

@@ -1,0 +1,3 @@
+//! The hand tool.
+
+fn main() {}

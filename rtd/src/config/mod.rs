@@ -1,0 +1,1 @@
+//! TOML text to `Config`, with every problem reported at once.

@@ -1,0 +1,1 @@
+//! The control thread: registration, peer death, housekeeping.

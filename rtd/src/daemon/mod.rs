@@ -1,0 +1,1 @@
+//! From plan to running lanes, and the way down.

@@ -1,0 +1,1 @@
+//! `rtd demo`: the embedded default.

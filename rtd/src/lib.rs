@@ -1,0 +1,11 @@
+//! Policy of rtd: configuration to plan to running lanes, the registry, and the tools.
+//!
+//! The way of a configuration is a straight line: text -> [`config::Config`] -> [`plan::Plan`] ->
+//! sealed -> running. A `Plan` that exists is valid.
+
+pub mod config;
+pub mod control;
+pub mod ctl;
+pub mod daemon;
+pub mod demo;
+pub mod plan;

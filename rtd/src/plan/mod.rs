@@ -1,0 +1,173 @@
+//! The checked plan: names resolved to indices, limits verified, units in nanoseconds and bytes.
+//!
+//! Invariant: a `Plan` that exists is valid. Every index is in bounds, every source has exactly one
+//! lane, no route closes a cycle. Nothing on the way from here to running lanes reports a
+//! configuration error.
+
+pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// Index into [`Plan::lanes`].
+pub type LaneId = usize;
+/// Index into [`Plan::processes`].
+pub type ProcessId = usize;
+/// Index into [`Plan::endpoints`].
+pub type EndpointId = usize;
+/// Index into [`Plan::routes`].
+pub type RouteId = usize;
+
+/// Longest name of a lane, process, endpoint, group or route, in bytes.
+pub const NAME_BYTES_MAX: usize = 31;
+
+/// A configuration that was checked and can run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The daemon itself.
+    pub daemon: DaemonPlan,
+    /// Priority classes.
+    pub lanes: Vec<LanePlan>,
+    /// Participants.
+    pub processes: Vec<ProcessPlan>,
+    /// Places that messages come from or go to.
+    pub endpoints: Vec<EndpointPlan>,
+    /// Routes, in file order.
+    pub routes: Vec<RoutePlan>,
+    /// One per endpoint that some route reads, with all the routes that read it.
+    pub sources: Vec<SourcePlan>,
+}
+
+/// `[daemon]`.
+#[derive(Clone, Debug)]
+pub struct DaemonPlan {
+    /// Instance name; the statistics page is `/dev/shm/rtd.<name>`. Default `rtd`.
+    pub name: String,
+    /// Control socket. Default `/run/rtd/<name>.sock` for root, else
+    /// `$XDG_RUNTIME_DIR/rtd/<name>.sock`, else `/tmp/rtd-<uid>/<name>.sock`.
+    pub socket: PathBuf,
+    /// Whether the message queues stay when the daemon stops (default true, so that programs which hold
+    /// them open keep working across a restart).
+    pub keep_queues: bool,
+    /// How long a stop may deliver what is queued before the rest is accounted as rejected.
+    pub drain_ns: u64,
+}
+
+/// `[[lane]]`.
+#[derive(Clone, Debug)]
+pub struct LanePlan {
+    /// Name.
+    pub name: String,
+    /// SCHED_FIFO priority, 1..=98.
+    pub priority: u8,
+    /// CPU its threads are pinned to.
+    pub cpu: usize,
+    /// How its threads wait.
+    pub wait: Wait,
+    /// `poll` on a CPU that is not isolated was asked for explicitly.
+    pub unisolated: bool,
+}
+
+/// `[[process]]`: a name and the credentials whoever claims it must have.
+#[derive(Clone, Debug)]
+pub struct ProcessPlan {
+    /// Name.
+    pub name: String,
+    /// Required user id.
+    pub uid: Option<u32>,
+    /// Required group id (primary or supplementary).
+    pub gid: Option<u32>,
+    /// Required executable (canonical path).
+    pub exe: Option<PathBuf>,
+}
+
+/// `[[endpoint]]`.
+#[derive(Clone, Debug)]
+pub struct EndpointPlan {
+    /// Name.
+    pub name: String,
+    /// The process that owns the other end.
+    pub owner: Option<ProcessId>,
+    /// What it is.
+    pub kind: EndpointKind,
+}
+
+/// What an endpoint is made of.
+#[derive(Clone, Debug)]
+pub enum EndpointKind {
+    /// A POSIX message queue; the daemon creates or adopts it.
+    Mqueue {
+        /// `/name`.
+        queue: CString,
+        /// mq_maxmsg.
+        maxmsg: usize,
+        /// mq_msgsize in bytes.
+        msgsize: usize,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A signal: as a source sent to the daemon, as a sink sent to the owner.
+    Signal {
+        /// Kernel signal number.
+        signo: i32,
+        /// Whole process or the thread that registered.
+        target: SignalTarget,
+    },
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug)]
+pub struct RoutePlan {
+    /// Name; `<from>-><first to>` unless given.
+    pub name: String,
+    /// Where messages come from.
+    pub from: EndpointId,
+    /// Where they go.
+    pub to: Vec<TargetPlan>,
+    /// In which lane.
+    pub lane: LaneId,
+    /// Time to live after dequeue; none = no limit.
+    pub ttl_ns: Option<u64>,
+    /// Dequeue to delivered later than this counts a deadline miss (the route's, else the lane's).
+    pub deadline_ns: Option<u64>,
+    /// Rate limit.
+    pub rate: Option<Rate>,
+    /// Largest payload in bytes; longer ones are rejected as too large.
+    pub payload_bytes_max: usize,
+    /// A signal target takes only the first 8 bytes of a longer payload (explicitly asked for).
+    pub truncate: bool,
+    /// What happens when a target is full and its queue here is too (the route's, else the lane's).
+    pub overflow: Overflow,
+    /// Messages queued here per target while the target is full.
+    pub capacity: usize,
+    /// mq priority of what is sent: as received, or fixed.
+    pub mq_priority: Option<u32>,
+    /// Take queued signals although their si_pid is what the sender wrote.
+    pub accept_claimed: bool,
+}
+
+/// Where a route goes.
+#[derive(Clone, Debug)]
+pub enum TargetPlan {
+    /// One endpoint.
+    Endpoint(EndpointId),
+    /// A group.
+    Group {
+        /// Name.
+        name: String,
+        /// How members are chosen.
+        mode: GroupMode,
+        /// At least one member.
+        members: Vec<EndpointId>,
+    },
+}
+
+/// An endpoint that is read, its lane, and every route it feeds.
+#[derive(Clone, Debug)]
+pub struct SourcePlan {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The lane of all its routes.
+    pub lane: LaneId,
+    /// Routes in file order.
+    pub routes: Vec<RouteId>,
+}
