@@ -85,6 +85,14 @@ pub struct Report {
     pub since_seal: Option<ThreadUsage>,
 }
 
+impl Report {
+    /// The report of a thread that never ran.
+    pub fn empty(name: &str) -> Report {
+        let counters = WorkerCounters::default();
+        Report { name: name.to_owned(), ledgers: Vec::new(), counters, since_seal: None }
+    }
+}
+
 impl Worker {
     /// Makes the calling thread a lane thread: mask, name, CPU, priority, stack. Before `run`.
     pub fn enter(&self) -> Granted {

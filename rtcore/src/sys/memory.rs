@@ -9,11 +9,15 @@ pub const LANE_STACK_BYTES: usize = 256 * 1024;
 const PREFAULT_STACK_BYTES: usize = 96 * 1024;
 const PAGE_BYTES: usize = 4096;
 
-/// Locks what is mapped and what will be (mlockall(2)).
+/// Locks everything that is mapped now (mlockall(2) MCL_CURRENT). To be called when all threads stand and
+/// all queues are allocated.
+///
+/// Not MCL_FUTURE: the real-time threads map nothing later, and under a finite RLIMIT_MEMLOCK it would make
+/// an innocent allocation of the control thread fail.
 ///
 /// Errors: ENOMEM or EPERM when RLIMIT_MEMLOCK is too small and CAP_IPC_LOCK is missing.
 pub fn lock_all() -> io::Result<()> {
-    nix::sys::mman::mlockall(nix::sys::mman::MlockAllFlags::all())?;
+    nix::sys::mman::mlockall(nix::sys::mman::MlockAllFlags::MCL_CURRENT)?;
     Ok(())
 }
 

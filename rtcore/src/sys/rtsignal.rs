@@ -13,6 +13,25 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// one never kills, and not usable as a source.
 pub const WAKE: i32 = libc::SIGURG;
 
+/// What ends a daemon or asks it to reload: SIGTERM, SIGINT, SIGHUP.
+pub const TERMINATION: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// Signals that end a process by default and mean nothing to one that does not expect them.
+pub fn ignorable() -> impl Iterator<Item = i32> {
+    let standard = [
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGPIPE,
+        libc::SIGPWR,
+        libc::SIGSTKFLT,
+    ];
+    standard.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+}
+
 /// A set of signals.
 #[derive(Clone, Copy)]
 pub struct SignalSet(libc::sigset_t);
