@@ -1,0 +1,38 @@
+//! Own children: ending with the parent, being ended by it (prctl(2), kill(2), pidfd_open(2)).
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// The calling process gets SIGTERM when its parent dies (prctl(2) PR_SET_PDEATHSIG). Kept through exec.
+pub fn die_with_parent() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    Ok(())
+}
+
+/// The child of this command gets SIGTERM when the thread that spawns it dies, and starts with no signal
+/// blocked: a mask is inherited through fork and exec.
+pub fn die_with_parent_at_exec(command: &mut Command) {
+    let prepare = || {
+        die_with_parent()?;
+        nix::sys::signal::SigSet::empty().thread_set_mask()?;
+        Ok(())
+    };
+    // SAFETY: the closure makes two system calls and touches neither heap nor locks between fork and exec.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Asks a child to end. One that is gone already is no error.
+pub fn terminate(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
+/// A descriptor that is readable when the process has ended.
+pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("not a process id"))?;
+    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+}

@@ -1,0 +1,107 @@
+//! The receivers: take a message, note its age, acknowledge it, and at the end print what was noted.
+
+use crate::path::{MESSAGE_BYTES, QUIT, RECEIVER_PRIORITY};
+use anyhow::{Context as _, bail};
+use hdrhistogram::Histogram;
+use rtcore::sys::mqueue::{self, Access, Queue};
+use rtcore::sys::rtsignal::{self, SignalSet};
+use rtcore::sys::{Errno, clock, sched};
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+
+/// What a receiver noted.
+pub type Ages = Histogram<u64>;
+
+/// An empty histogram: 1 ns to 10 s, three digits.
+pub fn ages() -> anyhow::Result<Ages> {
+    Ok(Histogram::new_with_bounds(1, 10_000_000_000, 3)?)
+}
+
+/// `--echo flood QUEUE - 0`, `--echo drain QUEUE - 0`, `--echo mq QUEUE ACK CPU` or `--echo signal NAME ACK CPU SOCKET`; ACK "-" acknowledges nothing.
+pub fn run(args: &[String]) -> anyhow::Result<()> {
+    let [kind, from, ack, cpu, rest @ ..] = args else { bail!("--echo KIND FROM ACK CPU [SOCKET]") };
+    match kind.as_str() {
+        "flood" => return flood(&open(from, Access::Send)?),
+        "drain" => return drain(&open(from, Access::Receive)?),
+        _ => {}
+    }
+    let ack = (ack != "-").then(|| open(ack, Access::Send)).transpose()?;
+    sched::pin(cpu.parse()?)?;
+    let ages = match (kind.as_str(), rest) {
+        ("mq", _) => {
+            let queue = open(from, Access::Receive)?;
+            say_ready()?;
+            let mut buffer = [0; MESSAGE_BYTES];
+            echo(ack.as_ref(), || {
+                let (len, _) = mqueue::receive(queue.as_raw_fd(), &mut buffer)?;
+                let mut stamp = [0; 8];
+                let n = len.min(8);
+                stamp[..n].copy_from_slice(&buffer[..n]);
+                Ok(u64::from_ne_bytes(stamp))
+            })?
+        }
+        ("signal", [socket @ ..]) => {
+            let set = SignalSet::of([rtsignal::rt_range().0 + 5]);
+            set.block()?;
+            if let [socket] = socket {
+                rtd::ctl::register::this_process(socket, from)?;
+            }
+            say_ready()?;
+            echo(ack.as_ref(), || rtsignal::wait(&set).map(|got| got.value))?
+        }
+        (other, _) => bail!("no receiver is called {other}"),
+    };
+    for v in ages.iter_recorded() {
+        println!("{} {}", v.value_iterated_to(), v.count_since_last_iteration());
+    }
+    Ok(())
+}
+
+/// The parent goes on when it reads this line.
+fn say_ready() -> anyhow::Result<()> {
+    sched::set_fifo(RECEIVER_PRIORITY)?;
+    println!("ready");
+    Ok(())
+}
+
+fn echo(ack: Option<&Queue>, mut next: impl FnMut() -> Result<u64, Errno>) -> anyhow::Result<Ages> {
+    let mut ages = ages()?;
+    loop {
+        let stamp = match next() {
+            Ok(stamp) => stamp,
+            Err(Errno::INTR) => continue,
+            Err(e) => bail!("cannot receive: {e}"),
+        };
+        let now = clock::monotonic_ns();
+        if stamp == QUIT {
+            return Ok(ages);
+        }
+        // Warm-up messages carry no stamp.
+        if stamp > 0 {
+            ages.saturating_record(now.saturating_sub(stamp).max(1));
+        }
+        if let Some(ack) = ack {
+            mqueue::send(ack.as_raw_fd(), &[0], 0).map_err(|e| anyhow::anyhow!("cannot acknowledge: {e}"))?;
+        }
+    }
+}
+
+/// Sends as fast as the queue takes it, until killed.
+fn flood(queue: &Queue) -> anyhow::Result<()> {
+    loop {
+        mqueue::send(queue.as_raw_fd(), &[0; MESSAGE_BYTES], 0).map_err(|e| anyhow::anyhow!("flood: {e}"))?;
+    }
+}
+
+/// Takes what comes, until killed.
+fn drain(queue: &Queue) -> anyhow::Result<()> {
+    let mut buffer = [0; MESSAGE_BYTES];
+    loop {
+        mqueue::receive(queue.as_raw_fd(), &mut buffer).map_err(|e| anyhow::anyhow!("drain: {e}"))?;
+    }
+}
+
+/// Opens a queue, blocking.
+pub fn open(name: &str, access: Access) -> anyhow::Result<Queue> {
+    Ok(Queue::open(&CString::new(name).context("queue name")?, access, false)?)
+}

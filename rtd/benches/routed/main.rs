@@ -1,0 +1,57 @@
+//! `cargo bench -p rtd --bench routed`: what a hop through rtd costs, as a ratio to a raw message queue in
+//! the same run.
+//!
+//! Real processes: this binary plays the sender and, started again, each receiver; the daemon is the real
+//! `rtd run`. Sender, receivers and lanes share one CPU; FIFO priorities are sender < receiver < lane, so
+//! that each message is finished before the next begins. Paths take turns in blocks, so that a machine
+//! whose speed drifts slows all of them alike. Latency is receive time minus the send stamp that travels
+//! in the message.
+
+mod daemon;
+mod echo;
+mod path;
+mod scenarios;
+
+use rtcore::sys::sched;
+
+/// What is measured how often; `--quick` for a look.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Blocks per path.
+    pub rounds: usize,
+    /// Messages per block.
+    pub block: usize,
+    /// CPU everything shares.
+    pub cpu: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(at) = args.iter().position(|a| a == "--echo") {
+        return echo::run(&args[at + 1..]);
+    }
+    let quick = args.iter().any(|a| a == "--quick");
+    let only: Vec<&String> = args.iter().filter(|a| !a.starts_with("--")).collect();
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|o| name.contains(o.as_str()));
+    let cpu = rtcore::sys::cpus::allowed()?.into_iter().max().unwrap_or(0);
+    let effort = if quick { Effort { rounds: 4, block: 500, cpu } } else { Effort { rounds: 40, block: 1000, cpu } };
+    sched::pin(cpu)?;
+    if sched::set_fifo(path::SENDER_PRIORITY).is_err() {
+        println!("skipped: needs CAP_SYS_NICE (or RLIMIT_RTPRIO): without SCHED_FIFO these figures mean nothing");
+        return Ok(());
+    }
+    println!("# all on CPU {cpu}; {} blocks of {} messages per path, in turn; 64 B", effort.rounds, effort.block);
+    let all: [(&str, fn(&Effort) -> anyhow::Result<()>); 5] = [
+        ("hops", scenarios::hops),
+        ("routes", scenarios::many_routes),
+        ("fanout", scenarios::fan_out),
+        ("estop", scenarios::estop_under_flood),
+        ("start", scenarios::start),
+    ];
+    for (name, scenario) in all {
+        if wanted(name) {
+            scenario(&effort)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! `rtctl listen`: what arrives at an endpoint, one line each. It takes the messages: it is their receiver.
+
+use super::payload::{hex, show};
+use super::send::find;
+use anyhow::{Context as _, bail};
+use rtcore::stats::reader::{Endpoint, EndpointKind, Reader, Snapshot};
+use rtcore::sys::mqueue::{self, Access, Queue};
+use rtcore::sys::rtsignal::{self, SignalSet};
+use rtcore::sys::{Errno, clock};
+use serde_json::json;
+use std::ffi::CString;
+use std::io::Write as _;
+use std::os::fd::AsRawFd;
+
+/// Arguments of `rtctl listen`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ListenArgs {
+    /// Endpoint of the running instance (see rtctl ls)
+    endpoint: String,
+    /// One JSON object per line
+    #[arg(long)]
+    json: bool,
+    /// Stop after this many; 0 = until interrupted
+    #[arg(long, default_value_t = 0)]
+    count: u64,
+    /// Take messages from an endpoint that rtd reads: they are then missing on its routes
+    #[arg(long)]
+    steal: bool,
+}
+
+/// Prints what arrives.
+pub fn listen(instance: &str, args: &ListenArgs) -> anyhow::Result<()> {
+    let snapshot = Reader::open(instance)?.snapshot()?;
+    let endpoint = find(&snapshot, &args.endpoint)?;
+    match &endpoint.kind {
+        EndpointKind::Mqueue { queue, msgsize, .. } => {
+            if endpoint.is_source && !args.steal {
+                bail!(
+                    "rtd reads {}: listening would take its messages; listen to an endpoint it writes, or say --steal",
+                    endpoint.name
+                );
+            }
+            queue_lines(args, queue, *msgsize as usize)
+        }
+        EndpointKind::Signal { signo, .. } => signal_lines(&snapshot, endpoint, *signo, args),
+        EndpointKind::Unknown { .. } => bail!("{} is of a kind this rtctl does not know", endpoint.name),
+    }
+}
+
+fn queue_lines(args: &ListenArgs, queue: &str, msgsize: usize) -> anyhow::Result<()> {
+    let name = CString::new(queue).context("queue name")?;
+    let queue = Queue::open(&name, Access::Receive, false)?;
+    let mut buffer = vec![0; queue.attributes()?.msgsize.max(msgsize)];
+    repeat(args, || {
+        let (len, priority) = mqueue::receive(queue.as_raw_fd(), &mut buffer)?;
+        let bytes = &buffer[..len];
+        Ok(if args.json {
+            json!({
+                "endpoint": args.endpoint, "received_ns": clock::monotonic_ns(), "priority": priority,
+                "len": len, "text": std::str::from_utf8(bytes).ok(), "hex": hex(bytes),
+            })
+            .to_string()
+        } else {
+            format!("{}: {} ({len} B, priority {priority})", args.endpoint, show(bytes))
+        })
+    })
+}
+
+fn signal_lines(snapshot: &Snapshot, endpoint: &Endpoint, signo: i32, args: &ListenArgs) -> anyhow::Result<()> {
+    if !endpoint.is_sink {
+        bail!("{} is sent to rtd, nothing arrives there; listen to an endpoint that rtd writes", endpoint.name);
+    }
+    let owner = endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
+    let set = SignalSet::of([signo]);
+    // Blocked before the registration: from then on the signal may come.
+    set.block().with_context(|| format!("cannot block signal {signo}"))?;
+    super::register::this_process(&snapshot.socket, &owner.name)?;
+    repeat(args, || {
+        let got = rtsignal::wait(&set)?;
+        Ok(if args.json {
+            json!({
+                "endpoint": args.endpoint, "received_ns": clock::monotonic_ns(), "signo": got.signo,
+                "value": got.value, "pid": got.pid, "uid": got.uid,
+            })
+            .to_string()
+        } else {
+            format!(
+                "{}: signal {} value {:#x} from pid {} uid {}",
+                args.endpoint, got.signo, got.value, got.pid, got.uid
+            )
+        })
+    })
+}
+
+fn repeat(args: &ListenArgs, mut next: impl FnMut() -> Result<String, Errno>) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut n = 0;
+    while args.count == 0 || n < args.count {
+        match next() {
+            Ok(line) => {
+                n += 1;
+                // Flushed line by line: the reader of a pipe waits for each. A closed pipe ends the tool.
+                if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+                    return Ok(());
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => bail!("cannot receive from {}: {e}", args.endpoint),
+        }
+    }
+    Ok(())
+}
