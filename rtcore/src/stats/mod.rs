@@ -4,6 +4,7 @@
 //! Layout of the histograms is HdrHistogram's; the `hdrhistogram` crate does the quantiles on the
 //! reading side only.
 
+mod fill;
 pub mod latency;
 pub mod layout;
 pub mod reader;
