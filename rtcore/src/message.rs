@@ -1,5 +1,7 @@
 //! What travels: a message's body, its verified or claimed origin, and how it ended.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// Who a message came from.
 ///
 /// `verified` is true when the identity came from the channel (a registered owner's queue, or a pid the
@@ -58,4 +60,105 @@ impl Reject {
     /// Every reason in counter order with the name used in `rtctl stats --json`.
     pub const NAMES: [&'static str; Self::COUNT] =
         ["full", "too_large", "rate", "origin", "error", "stopped"];
+}
+
+/// A message on its way through a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// What it says.
+    pub body: Body<'a>,
+    /// mq priority it arrived with (0 for signals).
+    pub priority: u32,
+    /// Who sent it.
+    pub origin: Origin,
+    /// When the daemon took it from its source, CLOCK_MONOTONIC.
+    pub dequeued_ns: u64,
+}
+
+/// A message's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// Bytes of a queue.
+    Bytes(&'a [u8]),
+    /// A signal.
+    Signal {
+        /// Kernel number.
+        signo: i32,
+        /// sigval.
+        value: u64,
+    },
+}
+
+/// Bytes of a signal's value; the payload bound of a signal target.
+pub const SIGNAL_VALUE_BYTES: usize = 8;
+
+/// A signal as it arrives in a message queue: native byte order, 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SignalRecord {
+    /// sigval.
+    pub value: u64,
+    /// When the daemon took it, CLOCK_MONOTONIC in nanoseconds.
+    pub dequeued_ns: u64,
+    /// Kernel signal number.
+    pub signo: i32,
+    /// Origin's process id, 0 when unknown.
+    pub pid: u32,
+    /// Origin's user id.
+    pub uid: u32,
+    /// 1 when pid and uid were verified, 0 when the sender claimed them.
+    pub verified: u32,
+}
+
+/// Length of a [`SignalRecord`].
+pub const SIGNAL_RECORD_BYTES: usize = size_of::<SignalRecord>();
+
+impl<'a> Message<'a> {
+    /// What a message queue gets: the bytes unchanged, or the signal's record written into `record`.
+    pub fn for_queue<'b>(&self, record: &'b mut SignalRecord) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        match self.body {
+            Body::Bytes(bytes) => bytes,
+            Body::Signal { signo, value } => {
+                *record = SignalRecord {
+                    value,
+                    dequeued_ns: self.dequeued_ns,
+                    signo,
+                    pid: self.origin.pid,
+                    uid: self.origin.uid,
+                    verified: u32::from(self.origin.verified),
+                };
+                record.as_bytes()
+            }
+        }
+    }
+
+    /// What a signal carries: its value unchanged, or the first eight bytes of the payload in native
+    /// order, zero-filled.
+    pub fn for_signal(&self) -> u64 {
+        match self.body {
+            Body::Signal { value, .. } => value,
+            Body::Bytes(bytes) => {
+                let mut value = [0; SIGNAL_VALUE_BYTES];
+                let n = bytes.len().min(SIGNAL_VALUE_BYTES);
+                value[..n].copy_from_slice(&bytes[..n]);
+                u64::from_ne_bytes(value)
+            }
+        }
+    }
+
+    /// Payload length in bytes.
+    pub fn len(&self) -> usize {
+        match self.body {
+            Body::Bytes(bytes) => bytes.len(),
+            Body::Signal { .. } => SIGNAL_VALUE_BYTES,
+        }
+    }
+
+    /// An empty message: a doorbell.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }

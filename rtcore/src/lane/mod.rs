@@ -1,4 +1,16 @@
 //! Lanes: sources, routes, sinks and the threads that move messages between them.
+//!
+//! A message's way is a straight line: [`source`] -> [`worker`] (a lane's thread) -> [`route`] ->
+//! [`dest`]. Everything here is built before the seal and then runs without the heap: a worker owns its
+//! sources, their routes and all they queue, so no two threads write the same thing.
+//!
+//! Invariant: a route's ledger balances whenever it is published; a message in hand counts as queued.
 
+pub mod dest;
+pub mod event;
 pub mod peer;
 pub mod policy;
+pub mod route;
+pub mod source;
+pub mod spill;
+pub mod worker;

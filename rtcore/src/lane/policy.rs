@@ -60,3 +60,14 @@ pub enum Overflow {
         limit_ns: u64,
     },
 }
+
+impl std::fmt::Display for Wait {
+    /// As in the configuration.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Wait::Block => f.write_str("block"),
+            Wait::Spin { spin_ns } => write!(f, "spin:{}", spin_ns / 1000),
+            Wait::Poll => f.write_str("poll"),
+        }
+    }
+}

@@ -57,6 +57,21 @@ impl Ledger {
     }
 }
 
+impl std::ops::AddAssign for Ledger {
+    fn add_assign(&mut self, other: Ledger) {
+        self.accepted += other.accepted;
+        self.delivered += other.delivered;
+        self.expired += other.expired;
+        self.displaced += other.displaced;
+        for (sum, n) in self.rejected.iter_mut().zip(other.rejected) {
+            *sum += n;
+        }
+        self.peer_dead += other.peer_dead;
+        self.queued += other.queued;
+        self.deadline_misses += other.deadline_misses;
+    }
+}
+
 /// What one lane thread reports beside its routes' ledgers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkerCounters {

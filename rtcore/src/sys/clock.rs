@@ -1,1 +1,17 @@
-//! Clocks in nanoseconds.
+//! Clocks in nanoseconds (clock_gettime(2)).
+
+/// CLOCK_MONOTONIC now, in nanoseconds. A vDSO call: no system call on the real-time path.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // CLOCK_MONOTONIC starts at boot: never negative, and 2^64 ns are 584 years.
+    t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs()
+}
+
+/// Sleeps until `deadline_ns` of CLOCK_MONOTONIC (clock_nanosleep(2), absolute; interruptions resume).
+pub fn sleep_until(deadline_ns: u64) {
+    let nanos = i64::try_from(deadline_ns % 1_000_000_000).unwrap_or(0);
+    let seconds = i64::try_from(deadline_ns / 1_000_000_000).unwrap_or(i64::MAX);
+    let at = rustix::time::Timespec { tv_sec: seconds, tv_nsec: nanos };
+    while rustix::thread::clock_nanosleep_absolute(rustix::thread::ClockId::Monotonic, &at).is_err() {}
+}

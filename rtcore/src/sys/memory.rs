@@ -1,1 +1,80 @@
-//! Locking, prefaulting and the allocator settings that keep pages resident.
+//! Locking, prefaulting and the allocator settings that keep pages resident (mlock(2), mallopt(3)).
+
+use std::io;
+
+/// Stack of a lane thread in bytes; all of it is locked, so it is kept small.
+pub const LANE_STACK_BYTES: usize = 256 * 1024;
+
+/// Bytes of its stack a lane thread touches before it is sealed.
+const PREFAULT_STACK_BYTES: usize = 96 * 1024;
+const PAGE_BYTES: usize = 4096;
+
+/// Locks everything that is mapped now (mlockall(2) MCL_CURRENT). To be called when all threads stand and
+/// all queues are allocated.
+///
+/// Not MCL_FUTURE: the real-time threads map nothing later, and under a finite RLIMIT_MEMLOCK it would make
+/// an innocent allocation of the control thread fail.
+///
+/// Errors: ENOMEM or EPERM when RLIMIT_MEMLOCK is too small and CAP_IPC_LOCK is missing.
+pub fn lock_all() -> io::Result<()> {
+    nix::sys::mman::mlockall(nix::sys::mman::MlockAllFlags::MCL_CURRENT)?;
+    Ok(())
+}
+
+/// Settings for a process that locks its memory: one arena (each further one reserves 64 MiB), and freed
+/// memory stays mapped so that it does not fault back in.
+pub fn configure_allocator() {
+    // SAFETY: mallopt only takes integers; called before threads start.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+    }
+}
+
+/// Touches the calling thread's stack below this frame, so that it does not fault later.
+#[inline(never)]
+pub fn prefault_stack() {
+    let mut pages = [0u8; PREFAULT_STACK_BYTES];
+    touch(&mut pages);
+}
+
+/// Writes one byte of every page, so that each is present and private.
+pub fn touch(bytes: &mut [u8]) {
+    for page in bytes.chunks_mut(PAGE_BYTES) {
+        // SAFETY: a chunk is never empty, and the reference is exclusive; volatile so that it stays.
+        unsafe { std::ptr::write_volatile(page.as_mut_ptr(), 0) };
+    }
+}
+
+/// Faults and context switches of the calling thread so far (getrusage(2) RUSAGE_THREAD).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadUsage {
+    /// Page faults that needed no input/output.
+    pub minor_faults: i64,
+    /// Page faults that did.
+    pub major_faults: i64,
+    /// Times the thread was preempted.
+    pub involuntary_switches: i64,
+}
+
+/// Usage of the calling thread.
+pub fn thread_usage() -> io::Result<ThreadUsage> {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_THREAD)?;
+    Ok(ThreadUsage {
+        minor_faults: usage.minor_page_faults(),
+        major_faults: usage.major_page_faults(),
+        involuntary_switches: usage.involuntary_context_switches(),
+    })
+}
+
+impl ThreadUsage {
+    /// What came on top since `earlier`.
+    pub fn since(&self, earlier: &ThreadUsage) -> ThreadUsage {
+        ThreadUsage {
+            minor_faults: self.minor_faults - earlier.minor_faults,
+            major_faults: self.major_faults - earlier.major_faults,
+            involuntary_switches: self.involuntary_switches - earlier.involuntary_switches,
+        }
+    }
+}

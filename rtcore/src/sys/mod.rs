@@ -12,8 +12,52 @@ pub mod limits;
 pub mod memory;
 pub mod mqueue;
 pub mod pidfd;
+pub mod poll;
 pub mod procfs;
 pub mod rtsignal;
 pub mod sched;
 pub mod seqpacket;
 pub mod shm;
+
+/// An errno(3) value: what a real-time call reports, `Copy` and without a heap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// Interrupted by a signal handler.
+    pub const INTR: Errno = Errno(libc::EINTR);
+    /// Nothing there, or no room.
+    pub const AGAIN: Errno = Errno(libc::EAGAIN);
+    /// No such process.
+    pub const SRCH: Errno = Errno(libc::ESRCH);
+    /// Not a descriptor of the right kind.
+    pub const BADF: Errno = Errno(libc::EBADF);
+    /// Longer than the receiver takes.
+    pub const MSGSIZE: Errno = Errno(libc::EMSGSIZE);
+    /// Not permitted.
+    pub const PERM: Errno = Errno(libc::EPERM);
+
+    /// The calling thread's errno.
+    #[inline]
+    pub fn last() -> Errno {
+        Errno(nix::errno::Errno::last_raw())
+    }
+}
+
+impl From<Errno> for std::io::Error {
+    fn from(e: Errno) -> Self {
+        std::io::Error::from_raw_os_error(e.0)
+    }
+}
+
+impl std::fmt::Debug for Errno {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", nix::errno::Errno::from_raw(self.0))
+    }
+}
+
+impl std::fmt::Display for Errno {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(nix::errno::Errno::from_raw(self.0).desc())
+    }
+}

@@ -1,1 +1,178 @@
-//! POSIX message queues.
+//! POSIX message queues (mq_overview(7)).
+//!
+//! Opening, attributes and unlinking go through nix; send and receive are libc's calls on the bare
+//! descriptor, because they are on the real-time path and must neither allocate nor wrap.
+//! On Linux a descriptor is a file descriptor: it polls, and closing it is close(2).
+
+use super::Errno;
+use nix::mqueue::{self, MQ_OFlag, MqAttr};
+use nix::sys::stat::Mode;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+/// Size and fill of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Capacity in messages.
+    pub maxmsg: usize,
+    /// Largest message in bytes.
+    pub msgsize: usize,
+    /// Messages in it now.
+    pub curmsgs: usize,
+}
+
+/// Which half is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// mq_receive only.
+    Receive,
+    /// mq_send only.
+    Send,
+}
+
+/// An open queue.
+#[derive(Debug)]
+pub struct Queue {
+    fd: OwnedFd,
+    name: CString,
+}
+
+impl Queue {
+    /// Opens an existing queue.
+    ///
+    /// Errors: ENOENT, EACCES, EMFILE; the text names the queue.
+    pub fn open(name: &CStr, access: Access, nonblocking: bool) -> io::Result<Queue> {
+        let flags = Self::flags(access, nonblocking);
+        let fd =
+            mqueue::mq_open(name, flags, Mode::empty(), None).map_err(|e| Self::error("open", name, e))?;
+        Ok(Self::own(fd, name))
+    }
+
+    /// Creates the queue, or adopts one of that name with whatever is in it. Returns whether it was new.
+    ///
+    /// An adopted queue must have the same `maxmsg` and `msgsize`: mq_open(3) ignores the attributes of an
+    /// existing queue, so a difference would otherwise pass in silence.
+    pub fn create(name: &CStr, maxmsg: usize, msgsize: usize, mode: u32) -> io::Result<(Queue, bool)> {
+        let signed = |n: usize| i64::try_from(n).map_err(io::Error::other);
+        let attr = MqAttr::new(0, signed(maxmsg)?, signed(msgsize)?, 0);
+        let flags = Self::flags(Access::Receive, true) | MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL;
+        let permissions = Mode::from_bits_truncate(mode);
+        match mqueue::mq_open(name, flags, permissions, Some(&attr)) {
+            Ok(fd) => {
+                let queue = Self::own(fd, name);
+                // umask(2) took bits away from mq_open's mode; the configured mode is what is meant.
+                nix::sys::stat::fchmod(&queue.fd, permissions)
+                    .map_err(|e| Self::error("set the mode of", name, e))?;
+                Ok((queue, true))
+            }
+            Err(nix::errno::Errno::EEXIST) => {
+                let queue = Self::open(name, Access::Receive, true)?;
+                let found = queue.attributes()?;
+                if (found.maxmsg, found.msgsize) != (maxmsg, msgsize) {
+                    let name = name.to_string_lossy();
+                    return Err(io::Error::other(format!(
+                        "message queue {name} exists with maxmsg {} and msgsize {}, the configuration says {maxmsg} \
+                         and {msgsize}; stop its users and remove it (rm /dev/mqueue{name}), or configure those \
+                         values",
+                        found.maxmsg, found.msgsize
+                    )));
+                }
+                Ok((queue, false))
+            }
+            Err(e) => Err(Self::error("create", name, e)),
+        }
+    }
+
+    /// Removes the name; open descriptors keep working (mq_unlink(3)).
+    pub fn unlink(name: &CStr) -> io::Result<()> {
+        mqueue::mq_unlink(name).map_err(|e| Self::error("remove", name, e))
+    }
+
+    /// Size and fill.
+    pub fn attributes(&self) -> io::Result<Attributes> {
+        // SAFETY: mq_attr is plain integers, for which all zeroes is a value.
+        let mut attr: libc::mq_attr = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is open (owned by self) and `attr` is writable for the call.
+        if unsafe { libc::mq_getattr(self.fd.as_raw_fd(), &mut attr) } < 0 {
+            return Err(Self::error("read the attributes of", &self.name, nix::errno::Errno::last()));
+        }
+        let size = |n: i64| usize::try_from(n).unwrap_or(0);
+        Ok(Attributes {
+            maxmsg: size(attr.mq_maxmsg),
+            msgsize: size(attr.mq_msgsize),
+            curmsgs: size(attr.mq_curmsgs),
+        })
+    }
+
+    /// `/name`.
+    pub fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    fn flags(access: Access, nonblocking: bool) -> MQ_OFlag {
+        let access = match access {
+            Access::Receive => MQ_OFlag::O_RDONLY,
+            Access::Send => MQ_OFlag::O_WRONLY,
+        };
+        let blocking = if nonblocking { MQ_OFlag::O_NONBLOCK } else { MQ_OFlag::empty() };
+        access | blocking | MQ_OFlag::O_CLOEXEC
+    }
+
+    fn own(fd: mqueue::MqdT, name: &CStr) -> Queue {
+        // SAFETY: mq_open just returned this descriptor, and MqdT has no Drop: nobody else closes it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd.into_raw_fd()) };
+        Queue { fd, name: name.to_owned() }
+    }
+
+    fn error(what: &str, name: &CStr, e: nix::errno::Errno) -> io::Error {
+        use nix::errno::Errno as E;
+        let name = name.to_string_lossy();
+        let mend = match e {
+            E::EMFILE => {
+                "; the limit is RLIMIT_MSGQUEUE (bytes per user, LimitMSGQUEUE= or limits.d `msgqueue`) or the \
+                          descriptor limit"
+            }
+            E::ENOSPC => "; the limit is fs.mqueue.queues_max (sysctl -w fs.mqueue.queues_max=N)",
+            E::EINVAL => "; the limits are fs.mqueue.msg_max and fs.mqueue.msgsize_max",
+            E::EACCES => "; its mode or owner does not let this user in (ls -l /dev/mqueue)",
+            E::ENOENT => "; nobody has created it: is rtd running with this endpoint configured?",
+            _ => "",
+        };
+        io::Error::new(
+            io::Error::from(e).kind(),
+            format!("cannot {what} message queue {name}: {}{mend}", e.desc()),
+        )
+    }
+}
+
+impl AsRawFd for Queue {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Takes the first message of the highest priority: its length and priority (mq_receive(3)).
+///
+/// `buffer` must be at least the queue's msgsize, else EMSGSIZE.
+#[inline]
+pub fn receive(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, u32), Errno> {
+    let mut priority = 0;
+    // SAFETY: the buffer is writable for the length given; a stale descriptor gives EBADF.
+    let n = unsafe { libc::mq_receive(fd, buffer.as_mut_ptr().cast(), buffer.len(), &mut priority) };
+    usize::try_from(n).map(|n| (n, priority)).map_err(|_| Errno::last())
+}
+
+/// Adds a message (mq_send(3)); EAGAIN when the queue is full and the descriptor non-blocking.
+#[inline]
+pub fn send(fd: RawFd, message: &[u8], priority: u32) -> Result<(), Errno> {
+    // SAFETY: the message is readable for the length given; a stale descriptor gives EBADF.
+    let rc = unsafe { libc::mq_send(fd, message.as_ptr().cast(), message.len(), priority) };
+    if rc < 0 { Err(Errno::last()) } else { Ok(()) }
+}

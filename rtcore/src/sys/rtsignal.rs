@@ -1,1 +1,241 @@
-//! Real-time and standard signals: numbers, names, sets, sending, waiting.
+//! Real-time and standard signals: sets, masks, sending with an origin, waiting (signal(7)).
+//!
+//! nix does not know real-time signals (`Signal::try_from` fails on one), so sets are built with libc.
+//! No handler runs anywhere in this code base but the empty one of [`WAKE`], whose only effect is that a
+//! blocked system call of the addressed thread returns EINTR.
+
+use super::Errno;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// The signal that makes a lane thread look up from its blocking receive. Ignored by default, so a stray
+/// one never kills, and not usable as a source.
+pub const WAKE: i32 = libc::SIGURG;
+
+/// What ends a daemon or asks it to reload: SIGTERM, SIGINT, SIGHUP.
+pub const TERMINATION: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// Signals that end a process by default and mean nothing to one that does not expect them.
+pub fn ignorable() -> impl Iterator<Item = i32> {
+    let standard = [
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGPIPE,
+        libc::SIGPWR,
+        libc::SIGSTKFLT,
+    ];
+    standard.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+}
+
+/// A set of signals.
+#[derive(Clone, Copy)]
+pub struct SignalSet(libc::sigset_t);
+
+impl SignalSet {
+    /// The set of exactly these signals; numbers that are no signals are left out.
+    pub fn of(signals: impl IntoIterator<Item = i32>) -> SignalSet {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises the set it is given.
+        let mut set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            set.assume_init()
+        };
+        for signo in signals {
+            // SAFETY: the set is initialised above; a bad number is reported, not undefined.
+            unsafe { libc::sigaddset(&mut set, signo) };
+        }
+        SignalSet(set)
+    }
+
+    /// Blocks these signals in the calling thread, in addition to what is blocked already.
+    pub fn block(&self) -> io::Result<()> {
+        self.mask(libc::SIG_BLOCK)
+    }
+
+    /// Unblocks these signals in the calling thread.
+    pub fn unblock(&self) -> io::Result<()> {
+        self.mask(libc::SIG_UNBLOCK)
+    }
+
+    /// A descriptor that is readable while one of these signals is pending (signalfd(2)). The signals
+    /// must be blocked.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        // SAFETY: -1 asks for a new descriptor; the set is initialised (constructor).
+        let fd = unsafe { libc::signalfd(-1, &self.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    fn mask(&self, how: i32) -> io::Result<()> {
+        // SAFETY: the set is initialised (constructor); a null old set is allowed.
+        let rc = unsafe { libc::pthread_sigmask(how, &self.0, std::ptr::null_mut()) };
+        if rc == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(rc)) }
+    }
+}
+
+impl std::fmt::Debug for SignalSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // SAFETY: the set is initialised (constructor).
+        f.debug_set().entries((1..=64).filter(|&n| unsafe { libc::sigismember(&self.0, n) } == 1)).finish()
+    }
+}
+
+/// A received signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Number.
+    pub signo: i32,
+    /// The value given to sigqueue(3); 0 for kill(2).
+    pub value: u64,
+    /// Sender's pid, as written by the kernel or claimed by the sender.
+    pub pid: u32,
+    /// Sender's real uid, likewise.
+    pub uid: u32,
+    /// The kernel wrote pid and uid (SI_USER, SI_TKILL); under SI_QUEUE the sender did.
+    pub kernel_wrote_origin: bool,
+}
+
+/// First and last real-time signal that glibc leaves to programs.
+pub fn rt_range() -> (i32, i32) {
+    (libc::SIGRTMIN(), libc::SIGRTMAX())
+}
+
+/// Waits for one of the signals (sigwaitinfo(2)); EINTR when [`WAKE`] arrives.
+#[inline]
+pub fn wait(set: &SignalSet) -> Result<Received, Errno> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the set is initialised; the kernel fills `info`.
+    let signo = unsafe { libc::sigwaitinfo(&set.0, info.as_mut_ptr()) };
+    decode(signo, &info)
+}
+
+/// Takes one of the signals if it is pending, else EAGAIN (sigtimedwait(2) with no time).
+#[inline]
+pub fn try_wait(set: &SignalSet) -> Result<Received, Errno> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: as in `wait`; the time is a valid timespec.
+    let signo = unsafe { libc::sigtimedwait(&set.0, info.as_mut_ptr(), &no_time) };
+    decode(signo, &info)
+}
+
+#[inline]
+fn decode(signo: i32, info: &MaybeUninit<libc::siginfo_t>) -> Result<Received, Errno> {
+    if signo < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: zeroed at creation and filled by the kernel: every bit pattern is a siginfo_t.
+    let info = unsafe { info.assume_init_ref() };
+    let queued = info.si_code == libc::SI_QUEUE;
+    // SAFETY: si_pid and si_uid are at one place for SI_USER, SI_TKILL and SI_QUEUE; for other codes they
+    // are numbers without meaning, and the origin is then not taken as verified.
+    let (pid, uid, value) = unsafe { (info.si_pid(), info.si_uid(), info.si_value().sival_ptr as u64) };
+    Ok(Received {
+        signo,
+        value: if queued { value } else { 0 },
+        pid: pid.unsigned_abs(),
+        uid,
+        kernel_wrote_origin: matches!(info.si_code, libc::SI_USER | libc::SI_TKILL),
+    })
+}
+
+/// siginfo_t as the kernel reads it for SI_QUEUE (asm-generic/siginfo.h).
+#[repr(C)]
+struct QueueInfo {
+    signo: i32,
+    errno: i32,
+    code: i32,
+    #[cfg(target_pointer_width = "64")]
+    align: i32,
+    pid: u32,
+    uid: u32,
+    value: usize,
+    rest: [u8; REST_BYTES],
+}
+
+#[cfg(target_pointer_width = "64")]
+const REST_BYTES: usize = 96;
+#[cfg(not(target_pointer_width = "64"))]
+const REST_BYTES: usize = 104;
+const _: () = assert!(size_of::<QueueInfo>() == size_of::<libc::siginfo_t>());
+
+impl QueueInfo {
+    fn new(signo: i32, value: u64, pid: u32, uid: u32) -> QueueInfo {
+        QueueInfo {
+            signo,
+            errno: 0,
+            code: libc::SI_QUEUE,
+            #[cfg(target_pointer_width = "64")]
+            align: 0,
+            pid,
+            uid,
+            #[expect(clippy::cast_possible_truncation, reason = "a sigval is as wide as a pointer")]
+            value: value as usize,
+            rest: [0; REST_BYTES],
+        }
+    }
+}
+
+/// Queues a signal to the process behind `pidfd`, with the origin given (pidfd_send_signal(2)).
+///
+/// EAGAIN: the receiver's uid is at RLIMIT_SIGPENDING. ESRCH: it died. EPERM: other uid without CAP_KILL.
+#[inline]
+pub fn queue_to_process(pidfd: RawFd, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
+    let info = QueueInfo::new(signo, value, pid, uid);
+    // SAFETY: `info` has siginfo_t's size and layout (asserted above) and lives through the call.
+    let rc = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signo, &info, 0) };
+    if rc < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// Queues a signal to one thread of another process, with the origin given (rt_tgsigqueueinfo(2)).
+#[inline]
+pub fn queue_to_thread(tgid: i32, tid: i32, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
+    let info = QueueInfo::new(signo, value, pid, uid);
+    // SAFETY: as in `queue_to_process`.
+    let rc = unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, tgid, tid, signo, &info) };
+    if rc < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// Queues a signal to a process by pid, as sigqueue(3) does: the sender's own pid and uid.
+pub fn queue_to_pid(pid: i32, signo: i32, value: u64) -> Result<(), Errno> {
+    let value = libc::sigval { sival_ptr: value as *mut libc::c_void };
+    // SAFETY: plain integers in, errno out.
+    if unsafe { libc::sigqueue(pid, signo, value) } < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// Makes [`WAKE`] interrupt blocking calls of threads that have it unblocked: an empty handler without
+/// SA_RESTART. Call before the first lane thread starts.
+pub fn install_wake() -> io::Result<()> {
+    extern "C" fn nothing(_: i32) {}
+    // SAFETY: sigaction is plain data for which zero is a value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as extern "C" fn(i32) as libc::sighandler_t;
+    // SAFETY: the action is initialised; the handler does nothing, so it is async-signal-safe.
+    if unsafe { libc::sigaction(WAKE, &action, std::ptr::null_mut()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Throws these signals away when they arrive (SIG_IGN). A blocked signal that nobody waits for would
+/// stay pending and eat the user's RLIMIT_SIGPENDING; an ignored, unblocked one costs its sender only.
+pub fn ignore(signals: impl IntoIterator<Item = i32>) {
+    for signo in signals {
+        // SAFETY: SIG_IGN is no handler; numbers that may not be ignored are refused by the kernel.
+        unsafe { libc::signal(signo, libc::SIG_IGN) };
+    }
+}
+
+/// Sends [`WAKE`] to a thread of this process (tgkill(2)). A thread that is gone is no error.
+pub fn wake(tid: i32) {
+    // SAFETY: plain integers; a tid that is gone gives ESRCH.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, WAKE) };
+}

@@ -1,1 +1,74 @@
-//! SCHED_FIFO, pinning and thread identity, each read back after it was set.
+//! SCHED_FIFO, pinning and thread identity, each read back after it was set (sched(7)).
+
+use std::io;
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id, thread_schedule_policy_param,
+};
+
+/// CPU numbers from here on are refused: core_affinity's set is a cpu_set_t of 1024 bits and aborts past it.
+pub const CPUS_MAX: usize = 1024;
+
+/// Gives the calling thread SCHED_FIFO at `priority` and checks that it has it.
+///
+/// Errors: EPERM without CAP_SYS_NICE or RLIMIT_RTPRIO, or in a control group without real-time budget.
+pub fn set_fifo(priority: u8) -> io::Result<()> {
+    let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    let value = thread_priority::ThreadPriorityValue::try_from(priority).map_err(io::Error::other)?;
+    let thread = thread_native_id();
+    set_thread_priority_and_policy(thread, ThreadPriority::Crossplatform(value), fifo).map_err(
+        |e| match e {
+            thread_priority::Error::OS(errno) => io::Error::from_raw_os_error(errno),
+            other => io::Error::other(format!("{other:?}")),
+        },
+    )?;
+    let (policy, got) =
+        thread_schedule_policy_param(thread).map_err(|e| io::Error::other(format!("{e:?}")))?;
+    if policy == fifo && got.sched_priority == i32::from(priority) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("asked for SCHED_FIFO {priority}, have {policy:?} {}", got.sched_priority)))
+}
+
+/// Pins the calling thread to one CPU and checks that it is pinned.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    if cpu >= CPUS_MAX {
+        return Err(io::Error::other(format!("CPU {cpu} is past the {CPUS_MAX} this build can address")));
+    }
+    // The crate's own list shows only the current mask, so isolated CPUs would vanish from it.
+    let asked = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+    let mask = rustix::thread::sched_getaffinity(None)?;
+    if asked && mask.is_set(cpu) && mask.count() == 1 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("CPU {cpu} was not granted (sched_setaffinity)")))
+}
+
+/// Kernel id of the calling thread.
+pub fn gettid() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+/// Id of this process.
+pub fn getpid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// Real user id of this process.
+pub fn getuid() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// CPU the calling thread runs on now.
+pub fn current_cpu() -> usize {
+    rustix::thread::sched_getcpu()
+}
+
+/// Names the calling thread, at most 15 bytes (prctl(2) PR_SET_NAME); for `ps -L` and traces.
+pub fn set_name(name: &str) {
+    let cut: Vec<u8> = name.bytes().filter(|&b| b != 0).take(15).collect();
+    if let Ok(name) = std::ffi::CString::new(cut) {
+        // A thread without a name still works.
+        let _ = rustix::thread::set_name(&name);
+    }
+}

@@ -1,1 +1,262 @@
 //! From plan to running lanes, and the way down.
+//!
+//! Order of the start: signals, queues, page, threads (which pin and promote themselves and wait at a
+//! gate), memory lock, gate. Nothing is served before everything was granted, and when something was not,
+//! everything that was made is taken back.
+
+mod build;
+mod grants;
+mod log_events;
+mod names;
+
+use crate::log;
+use crate::plan::{Plan, ProcessId};
+use anyhow::Context as _;
+use build::{Builder, Queues, WorkerPlan};
+use rtcore::lane::event::Event;
+use rtcore::lane::peer::{Peer, PeerState};
+use rtcore::lane::worker::{Granted, Report, Worker};
+use rtcore::stats::degraded;
+use rtcore::stats::writer::Page;
+use rtcore::sys::{clock, memory, rtsignal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long the daemon waits for a lane thread to end after its drain bound, waking it all the time.
+const JOIN_GRACE_NS: u64 = 2_000_000_000;
+const JOIN_POLL: Duration = Duration::from_millis(1);
+
+/// How to start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Run without FIFO, pinning or locked memory where they are not granted, and say so everywhere.
+    pub allow_degraded: bool,
+}
+
+/// Running lanes. Owned by the control thread.
+#[derive(Debug)]
+pub struct Daemon {
+    plan: Plan,
+    page: Page,
+    peers: Vec<Arc<Peer>>,
+    queues: Queues,
+    threads: Vec<Thread>,
+    stop_at_ns: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    name: String,
+    tid: i32,
+    handle: JoinHandle<Report>,
+    events: rtrb::Consumer<Event>,
+    told_dead: bool,
+}
+
+/// A lane thread on its way: it said what it was granted and waits at the gate.
+struct Waiting {
+    lane: usize,
+    granted: Granted,
+    open: mpsc::Sender<()>,
+    thread: Thread,
+}
+
+/// Signals the control thread takes by signalfd.
+pub const CONTROL_SIGNALS: [i32; 3] = rtsignal::TERMINATION;
+
+/// Masks for the whole process; before the first thread starts.
+///
+/// Sources' signals and the control signals are blocked everywhere: lane threads and the signalfd take
+/// them. Every other signal that a stranger may send is ignored: a blocked one that nobody takes would stay
+/// pending and eat the user's RLIMIT_SIGPENDING.
+pub fn prepare_signals(plan: &Plan) -> anyhow::Result<()> {
+    let sources = build::source_signals(plan);
+    let taken: Vec<i32> = sources.iter().chain(&CONTROL_SIGNALS).copied().collect();
+    let strangers = rtsignal::ignorable().filter(|s| !taken.contains(s));
+    rtsignal::ignore(strangers);
+    rtsignal::install_wake().context("cannot install the wake signal")?;
+    let blocked = taken.into_iter().chain([rtsignal::WAKE]);
+    rtsignal::SignalSet::of(blocked).block().context("cannot block signals")?;
+    Ok(())
+}
+
+impl Daemon {
+    /// Brings the plan to life. `prepare_signals` must have been called.
+    pub fn start(plan: Plan, options: Options) -> anyhow::Result<Daemon> {
+        let mut queues = Queues::open(&plan)?;
+        for (queue, messages) in queues.adopted() {
+            log::info(format_args!("adopted message queue {queue} with {messages} messages"));
+        }
+        let peers =
+            plan.processes.iter().map(|_| Peer::new().map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        let worker_plans = build::workers(&plan);
+        let page = Page::create(&build::page_spec(&plan, &worker_plans))?;
+        let stop_at_ns = Arc::new(AtomicU64::new(0));
+        let skin = rtcore::skin::posix();
+        let builder = Builder { plan: &plan, skin, peers: &peers, page: &page, stop_at_ns: &stop_at_ns };
+        let waiting = spawn_all(&builder, &worker_plans)?;
+        let locked = memory::lock_all().map_err(|e| e.to_string());
+        let missing = grants::missing(&plan, &waiting, &locked);
+        if !missing.is_empty() && !options.allow_degraded {
+            anyhow::bail!(grants::refusal(&missing));
+        }
+        for (lane, bits) in grants::degraded_bits(&plan, &waiting, &locked).into_iter().enumerate() {
+            page.set_degraded(lane, bits);
+        }
+        if !missing.is_empty() {
+            grants::degraded_notice(&missing).iter().for_each(|l| log::warning(format_args!("{l}")));
+        }
+        drop(worker_plans);
+        queues.started(plan.daemon.keep_queues);
+        let threads = open_gates(waiting, &page);
+        Ok(Daemon { plan, page, peers, queues, threads, stop_at_ns })
+    }
+
+    /// The plan it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The slots of the registered processes, in plan order.
+    pub fn peers(&self) -> &[Arc<Peer>] {
+        &self.peers
+    }
+
+    /// Everything stands and the control socket answers.
+    pub fn ready(&self) {
+        self.page.set_ready(clock::monotonic_ns());
+    }
+
+    /// A process took its name or died: shows it, and makes every lane look at what it has queued.
+    pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
+        let peer = &self.peers[process];
+        self.page.set_process(process, state, peer.pid(), peer.uid());
+        self.wake();
+    }
+
+    /// About ten times a second: sign of life, log, and a look whether every lane thread still stands.
+    ///
+    /// Errors when one does not: a lane that is gone silently would be the worst of all.
+    pub fn tick(&mut self) -> anyhow::Result<()> {
+        self.page.heartbeat(clock::monotonic_ns());
+        self.log_events();
+        for thread in &mut self.threads {
+            if thread.handle.is_finished() && !thread.told_dead {
+                thread.told_dead = true;
+                anyhow::bail!("lane thread {} (tid {}) ended by itself: a defect", thread.name, thread.tid);
+            }
+        }
+        Ok(())
+    }
+
+    fn log_events(&mut self) {
+        let names = names::Names::new(&self.plan);
+        for thread in &mut self.threads {
+            while let Ok(event) = thread.events.pop() {
+                log_events::log(&names, &event);
+            }
+        }
+    }
+
+    /// Asks every lane to stop: what is queued gets until the drain bound. Asked again: it gets no time.
+    pub fn request_stop(&self) {
+        let now = clock::monotonic_ns();
+        let bound = now.saturating_add(self.plan.daemon.drain_ns);
+        if self.stop_at_ns.compare_exchange(0, bound, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            self.stop_at_ns.store(now, Ordering::Relaxed);
+        }
+        self.wake();
+    }
+
+    /// Whether every lane thread has ended.
+    pub fn stopped(&self) -> bool {
+        self.wake();
+        self.threads.iter().all(|t| t.handle.is_finished())
+    }
+
+    /// Waits for the lanes after `request_stop` and tells how everything ended.
+    pub fn finish(mut self) -> Vec<Report> {
+        let give_up = self.stop_at_ns.load(Ordering::Relaxed).saturating_add(JOIN_GRACE_NS);
+        while !self.stopped() && clock::monotonic_ns() < give_up {
+            // Not a wait for an event: a wake-up that hits between a thread's check and its blocking
+            // receive is lost, so it is repeated until the thread is gone.
+            std::thread::sleep(JOIN_POLL);
+        }
+        self.log_events();
+        let mut reports = Vec::new();
+        for thread in std::mem::take(&mut self.threads) {
+            if !thread.handle.is_finished() {
+                log::error(format_args!("lane thread {} does not end; leaving it behind", thread.name));
+                continue;
+            }
+            match thread.handle.join() {
+                Ok(report) => reports.push(report),
+                Err(_) => log::error(format_args!("lane thread {} panicked", thread.name)),
+            }
+        }
+        log_events::final_ledger(&self.plan, &reports);
+        if self.plan.daemon.keep_queues {
+            for (queue, messages) in self.queues.left() {
+                log::info(format_args!("left in message queue {queue}: {messages} messages"));
+            }
+        }
+        reports
+    }
+
+    fn wake(&self) {
+        for thread in self.threads.iter().filter(|t| !t.handle.is_finished()) {
+            rtsignal::wake(thread.tid);
+        }
+    }
+}
+
+fn spawn_all(builder: &Builder<'_>, plans: &[WorkerPlan<'_>]) -> anyhow::Result<Vec<Waiting>> {
+    // A failure half-way drops the gates of those already waiting, and they end.
+    let mut waiting = Vec::with_capacity(plans.len());
+    for (index, plan) in plans.iter().enumerate() {
+        let (worker, events) = builder.worker(index, plan)?;
+        waiting.push(spawn(plan, worker, events)?);
+    }
+    Ok(waiting)
+}
+
+fn spawn(plan: &WorkerPlan<'_>, worker: Worker, events: rtrb::Consumer<Event>) -> anyhow::Result<Waiting> {
+    let (open, gate) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    let empty = Report::empty(&plan.name);
+    let handle = std::thread::Builder::new()
+        .name(plan.name.clone())
+        .stack_size(memory::LANE_STACK_BYTES)
+        .spawn(move || {
+            let granted = worker.enter();
+            if tell.send(granted).is_err() || gate.recv().is_err() {
+                return empty;
+            }
+            // The channels and the spare report go before the seal: dropping them is a heap call.
+            drop((tell, gate, empty));
+            worker.run()
+        })
+        .with_context(|| format!("cannot start the thread of {}", plan.name))?;
+    let granted = told.recv().with_context(|| format!("the thread of {} did not start", plan.name))?;
+    let thread = Thread { name: plan.name.clone(), tid: granted.tid, handle, events, told_dead: false };
+    Ok(Waiting { lane: plan.lane, granted, open, thread })
+}
+
+fn open_gates(waiting: Vec<Waiting>, page: &Page) -> Vec<Thread> {
+    let mut threads = Vec::with_capacity(waiting.len());
+    for (index, Waiting { granted, open, thread, .. }) in waiting.into_iter().enumerate() {
+        page.set_worker_tid(index, granted.tid);
+        // The thread waits at the gate; if it died there, the next tick says so.
+        let _ = open.send(());
+        threads.push(thread);
+    }
+    threads
+}
+
+/// Bits for a lane that asked for `poll` on a CPU that others use too.
+fn unisolated_bit(unisolated: bool) -> u32 {
+    if unisolated { degraded::UNISOLATED } else { 0 }
+}

@@ -1,0 +1,84 @@
+//! What lane threads tell the log: `Copy` values through a ring per thread, written by nobody else.
+
+use crate::sys::Errno;
+
+/// Something worth a line in the log. A thread that cannot log emits it; the control thread formats it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// The kinds. `route` is the plan's index, `dest` the position among the route's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A receiver is full; its messages queue in the route from now on.
+    ReceiverFull {
+        /// Route.
+        route: u32,
+        /// Endpoint of the route.
+        dest: u32,
+    },
+    /// The queue in front of it is full as well: the overflow policy decides from now on.
+    Overflow {
+        /// Route.
+        route: u32,
+        /// Endpoint of the route.
+        dest: u32,
+    },
+    /// The receiver caught up.
+    ReceiverDrained {
+        /// Route.
+        route: u32,
+        /// Endpoint of the route.
+        dest: u32,
+    },
+    /// The kernel refused a message; told once per errno until one goes through.
+    SendFailed {
+        /// Route.
+        route: u32,
+        /// Endpoint of the route.
+        dest: u32,
+        /// Why.
+        errno: Errno,
+    },
+    /// A source cannot be read; told once per errno until one message arrives.
+    ReceiveFailed {
+        /// Route (the first that reads the source).
+        route: u32,
+        /// Why.
+        errno: Errno,
+    },
+}
+
+/// The producer's half: never blocks, counts what finds no room.
+#[derive(Debug)]
+pub struct EventSink {
+    ring: rtrb::Producer<Event>,
+    lost: u64,
+}
+
+/// Events a thread may be ahead of the log.
+pub const EVENTS_MAX: usize = 256;
+
+/// A ring for one lane thread.
+pub fn channel() -> (EventSink, rtrb::Consumer<Event>) {
+    let (ring, consumer) = rtrb::RingBuffer::new(EVENTS_MAX);
+    (EventSink { ring, lost: 0 }, consumer)
+}
+
+impl EventSink {
+    /// Emits one.
+    pub fn emit(&mut self, at_ns: u64, kind: EventKind) {
+        if self.ring.push(Event { at_ns, kind }).is_err() {
+            self.lost += 1;
+        }
+    }
+
+    /// How many found the ring full.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}

@@ -1,0 +1,179 @@
+//! The queue of one route in front of one full receiver: fixed slots, first in first out, one thread.
+//!
+//! Allocated and touched at setup; nothing here allocates afterwards.
+
+use crate::message::{Body, Message, Origin};
+use crate::sys::memory;
+
+#[derive(Clone, Copy)]
+struct Slot {
+    kind: SlotKind,
+    priority: u32,
+    origin: Origin,
+    dequeued_ns: u64,
+}
+
+#[derive(Clone, Copy)]
+enum SlotKind {
+    Bytes { len: usize },
+    Signal { signo: i32, value: u64 },
+}
+
+/// The queue.
+pub struct Spill {
+    slots: Vec<Slot>,
+    bytes: Vec<u8>,
+    slot_bytes: usize,
+    head: usize,
+    len: usize,
+}
+
+impl std::fmt::Debug for Spill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Spill({}/{})", self.len, self.slots.len())
+    }
+}
+
+impl Spill {
+    /// Room for `capacity` messages of at most `slot_bytes` each.
+    pub fn new(capacity: usize, slot_bytes: usize) -> Spill {
+        let empty = Slot {
+            kind: SlotKind::Signal { signo: 0, value: 0 },
+            priority: 0,
+            origin: Origin::UNKNOWN,
+            dequeued_ns: 0,
+        };
+        let mut bytes = vec![0; capacity * slot_bytes];
+        memory::touch(&mut bytes);
+        Spill { slots: vec![empty; capacity], bytes, slot_bytes, head: 0, len: 0 }
+    }
+
+    /// Nothing queued.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Messages queued.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// No slot free.
+    pub fn is_full(&self) -> bool {
+        self.len == self.slots.len()
+    }
+
+    /// Messages it can hold.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Adds at the end; false when there is no slot, or the payload is longer than one.
+    pub fn push(&mut self, message: &Message<'_>) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        let at = (self.head + self.len) % self.slots.len();
+        let kind = match message.body {
+            Body::Signal { signo, value } => SlotKind::Signal { signo, value },
+            Body::Bytes(bytes) if bytes.len() <= self.slot_bytes => {
+                let start = at * self.slot_bytes;
+                self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+                SlotKind::Bytes { len: bytes.len() }
+            }
+            Body::Bytes(_) => return false,
+        };
+        let Message { priority, origin, dequeued_ns, .. } = *message;
+        self.slots[at] = Slot { kind, priority, origin, dequeued_ns };
+        self.len += 1;
+        true
+    }
+
+    /// The oldest.
+    pub fn front(&self) -> Option<Message<'_>> {
+        if self.len == 0 {
+            return None;
+        }
+        let slot = &self.slots[self.head];
+        let body = match slot.kind {
+            SlotKind::Signal { signo, value } => Body::Signal { signo, value },
+            SlotKind::Bytes { len } => {
+                let start = self.head * self.slot_bytes;
+                Body::Bytes(&self.bytes[start..start + len])
+            }
+        };
+        Some(Message { body, priority: slot.priority, origin: slot.origin, dequeued_ns: slot.dequeued_ns })
+    }
+
+    /// Drops the oldest.
+    pub fn pop_front(&mut self) {
+        if self.len > 0 {
+            self.head = (self.head + 1) % self.slots.len();
+            self.len -= 1;
+        }
+    }
+
+    /// Drops the newest.
+    pub fn pop_back(&mut self) {
+        self.len = self.len.saturating_sub(1);
+    }
+
+    /// Drops all; returns how many.
+    pub fn clear(&mut self) -> usize {
+        std::mem::take(&mut self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    fn bytes(b: &[u8], dequeued_ns: u64) -> Message<'_> {
+        Message { body: Body::Bytes(b), priority: 3, origin: Origin::UNKNOWN, dequeued_ns }
+    }
+
+    #[test]
+    fn a_payload_longer_than_a_slot_is_refused() {
+        let mut spill = Spill::new(2, 4);
+        assert!(!spill.push(&bytes(b"12345", 0)));
+        assert!(spill.is_empty());
+    }
+
+    #[test]
+    fn no_capacity_takes_nothing() {
+        let mut spill = Spill::new(0, 4);
+        assert!(spill.is_full() && !spill.push(&bytes(b"1", 0)));
+        assert!(spill.front().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_bounded_deque(ops in proptest::collection::vec((0u8..4, proptest::collection::vec(any::<u8>(), 0..8)), 0..200)) {
+            let mut spill = Spill::new(5, 8);
+            let mut model: VecDeque<(u64, Vec<u8>)> = VecDeque::new();
+            for (i, (op, payload)) in ops.into_iter().enumerate() {
+                let i = i as u64;
+                match op {
+                    0 | 1 => {
+                        let taken = spill.push(&bytes(&payload, i));
+                        prop_assert_eq!(taken, model.len() < 5);
+                        if taken { model.push_back((i, payload)); }
+                    }
+                    2 => { spill.pop_front(); model.pop_front(); }
+                    _ => { spill.pop_back(); model.pop_back(); }
+                }
+                prop_assert_eq!(spill.len(), model.len());
+                match (spill.front(), model.front()) {
+                    (None, None) => {}
+                    (Some(m), Some((at, b))) => {
+                        prop_assert_eq!(m.dequeued_ns, *at);
+                        prop_assert_eq!(m.body, Body::Bytes(b));
+                    }
+                    (got, want) => prop_assert!(false, "{:?} {:?}", got, want),
+                }
+            }
+        }
+    }
+}

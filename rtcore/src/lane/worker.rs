@@ -1,0 +1,298 @@
+//! A lane's thread: wait, dispatch, account. Nothing here touches the heap after the seal.
+//!
+//! A `block` worker reads one source with a blocking receive; while one of its routes has messages
+//! waiting for a full receiver it waits for the source and for room together instead. A `spin` or
+//! `poll` worker scans.
+
+use super::event::{EventKind, EventSink};
+use super::policy::Wait;
+use super::route::{Context, Route};
+use super::source::Source;
+use crate::seal;
+use crate::skin::Skin;
+use crate::stats::writer::WorkerCell;
+use crate::stats::{Ledger, WorkerCounters};
+use crate::sys::memory::{self, ThreadUsage};
+use crate::sys::poll::Interest;
+use crate::sys::{Errno, clock, rtsignal, sched};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A receive error that does not go away must not turn into a busy loop at FIFO priority.
+const ERROR_PAUSE_NS: u64 = 1_000_000;
+/// While stopping: how long to wait at most for room before looking at the time again.
+const STOP_WAIT_NS: u64 = 1_000_000;
+
+/// One source and every route it feeds.
+#[derive(Debug)]
+pub struct Input {
+    /// What is read.
+    pub source: Source,
+    /// Where it goes, in configuration order.
+    pub routes: Vec<Route>,
+}
+
+impl Input {
+    fn has_backlog(&self) -> bool {
+        self.routes.iter().any(Route::has_backlog)
+    }
+}
+
+/// The worker, complete before its thread starts.
+#[derive(Debug)]
+pub struct Worker {
+    /// Thread name.
+    pub name: String,
+    /// The real-time calls.
+    pub skin: &'static Skin,
+    /// SCHED_FIFO priority.
+    pub priority: u8,
+    /// CPU.
+    pub cpu: usize,
+    /// How to wait.
+    pub wait: Wait,
+    /// One for `block` and `spin`, any number for `poll`.
+    pub inputs: Vec<Input>,
+    /// Where its counters are shown.
+    pub cell: WorkerCell,
+    /// Where it tells.
+    pub events: EventSink,
+    /// 0 while running, else the time at which a stop gives up on what is queued.
+    pub stop_at_ns: Arc<AtomicU64>,
+}
+
+/// What the kernel granted to the thread.
+#[derive(Debug)]
+pub struct Granted {
+    /// Kernel thread id.
+    pub tid: i32,
+    /// SCHED_FIFO at the lane's priority, or why not.
+    pub fifo: Result<(), String>,
+    /// Pinned, or why not.
+    pub pinned: Result<(), String>,
+}
+
+/// What a worker leaves behind.
+#[derive(Debug)]
+pub struct Report {
+    /// Its name.
+    pub name: String,
+    /// Route index and final ledger.
+    pub ledgers: Vec<(u32, Ledger)>,
+    /// Final counters.
+    pub counters: WorkerCounters,
+    /// Faults and switches between seal and stop; none if the kernel did not say.
+    pub since_seal: Option<ThreadUsage>,
+}
+
+impl Report {
+    /// The report of a thread that never ran.
+    pub fn empty(name: &str) -> Report {
+        let counters = WorkerCounters::default();
+        Report { name: name.to_owned(), ledgers: Vec::new(), counters, since_seal: None }
+    }
+}
+
+impl Worker {
+    /// Makes the calling thread a lane thread: mask, name, CPU, priority, stack. Before `run`.
+    pub fn enter(&self) -> Granted {
+        sched::set_name(&self.name);
+        // Everything else this thread could get was blocked by the spawner.
+        let wake = rtsignal::SignalSet::of([rtsignal::WAKE]).unblock();
+        let pinned = sched::pin(self.cpu).and(wake).map_err(|e| e.to_string());
+        let fifo = sched::set_fifo(self.priority).map_err(|e| e.to_string());
+        memory::prefault_stack();
+        Granted { tid: sched::gettid(), fifo, pinned }
+    }
+
+    /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
+    pub fn run(mut self) -> Report {
+        let ends: usize = self.inputs.iter().flat_map(|i| &i.routes).map(Route::ends).sum();
+        let mut interests = Vec::with_capacity(ends + self.inputs.len());
+        let sealed_at = memory::thread_usage();
+        seal::seal();
+        let mut run = Running {
+            skin: self.skin,
+            events: self.events,
+            stop_at_ns: &self.stop_at_ns,
+            counters: WorkerCounters::default(),
+            cell: self.cell,
+            told: None,
+        };
+        match (self.wait, self.inputs.as_mut_slice()) {
+            (Wait::Block, [input]) => run.block(input, &mut interests),
+            (Wait::Block | Wait::Poll, inputs) => run.scan(inputs, None, &mut interests),
+            (Wait::Spin { spin_ns }, inputs) => run.scan(inputs, Some(spin_ns), &mut interests),
+        }
+        run.drain(&mut self.inputs, &mut interests);
+        let usage = memory::thread_usage();
+        seal::unseal();
+        let counters = run.counters;
+        let routes = self.inputs.iter().flat_map(|i| &i.routes);
+        let ledgers = routes.map(|r| (r.index(), *r.ledger())).collect();
+        let since_seal = sealed_at.ok().zip(usage.ok()).map(|(from, to)| to.since(&from));
+        Report { name: self.name, ledgers, counters, since_seal }
+    }
+}
+
+/// The loop's state, apart from the inputs it works on.
+struct Running<'a> {
+    skin: &'static Skin,
+    events: EventSink,
+    stop_at_ns: &'a AtomicU64,
+    counters: WorkerCounters,
+    cell: WorkerCell,
+    told: Option<Errno>,
+}
+
+impl Running<'_> {
+    fn stopping(&self) -> bool {
+        self.stop_at_ns.load(Ordering::Relaxed) != 0
+    }
+
+    /// One source, blocking.
+    fn block(&mut self, input: &mut Input, interests: &mut Vec<Interest>) {
+        while !self.stopping() {
+            if input.has_backlog() {
+                self.pump(input);
+                if input.has_backlog() {
+                    self.await_room(std::slice::from_ref(input), true, u64::MAX, interests);
+                }
+                self.turn(input, false);
+            } else {
+                self.turn(input, true);
+            }
+        }
+    }
+
+    /// Any number of sources, never blocking, or (one source) blocking after `spin_ns` without work.
+    fn scan(&mut self, inputs: &mut [Input], spin_ns: Option<u64>, interests: &mut Vec<Interest>) {
+        let mut worked_ns = (self.skin.now_ns)();
+        while !self.stopping() {
+            let mut worked = false;
+            for input in inputs.iter_mut() {
+                if input.has_backlog() {
+                    self.pump(input);
+                }
+                worked |= self.turn(input, false);
+            }
+            let now = (self.skin.now_ns)();
+            if worked {
+                worked_ns = now;
+            } else if spin_ns.is_some_and(|spin| now - worked_ns > spin) {
+                if let [input] = &mut *inputs
+                    && !input.has_backlog()
+                {
+                    self.turn(input, true);
+                } else {
+                    self.await_room(inputs, true, u64::MAX, interests);
+                }
+                worked_ns = (self.skin.now_ns)();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    /// Takes one message and brings it through its routes; false when there was none.
+    #[inline]
+    fn turn(&mut self, input: &mut Input, block: bool) -> bool {
+        let got = if block { input.source.receive(self.skin) } else { input.source.try_receive(self.skin) };
+        match got {
+            Ok(message) => {
+                let dequeued_ns = message.dequeued_ns;
+                self.counters.received += 1;
+                self.told = None;
+                let mut ctx =
+                    Context { skin: self.skin, events: &mut self.events, stop_at_ns: self.stop_at_ns };
+                for route in &mut input.routes {
+                    route.dispatch(&message, &mut ctx);
+                }
+                let duty_ns = (self.skin.now_ns)().saturating_sub(dequeued_ns);
+                self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
+                self.publish();
+                true
+            }
+            Err(Errno::AGAIN) => false,
+            Err(Errno::INTR) => {
+                self.counters.wakeups += 1;
+                false
+            }
+            Err(errno) => {
+                self.receive_failed(input, errno);
+                false
+            }
+        }
+    }
+
+    #[cold]
+    fn receive_failed(&mut self, input: &Input, errno: Errno) {
+        self.counters.errors += 1;
+        if self.told != Some(errno) {
+            self.told = Some(errno);
+            let route = input.routes.first().map_or(u32::MAX, Route::index);
+            self.events.emit((self.skin.now_ns)(), EventKind::ReceiveFailed { route, errno });
+        }
+        self.publish();
+        clock::sleep_until((self.skin.now_ns)() + ERROR_PAUSE_NS);
+    }
+
+    fn pump(&mut self, input: &mut Input) {
+        let mut ctx = Context { skin: self.skin, events: &mut self.events, stop_at_ns: self.stop_at_ns };
+        for route in input.routes.iter_mut().filter(|r| r.has_backlog()) {
+            route.pump(&mut ctx);
+        }
+        self.publish();
+    }
+
+    /// Waits until a full receiver may have room, or (`sources`) a source has a message, within a bound.
+    fn await_room(&mut self, inputs: &[Input], sources: bool, limit_ns: u64, interests: &mut Vec<Interest>) {
+        interests.clear();
+        let mut bound_ns = limit_ns;
+        for input in inputs {
+            if sources {
+                interests.push(input.source.interest());
+            }
+            for route in input.routes.iter().filter(|r| r.has_backlog()) {
+                bound_ns = bound_ns.min(route.backlog_interests(interests));
+            }
+        }
+        if (self.skin.wait_ready)(interests, bound_ns) == Err(Errno::INTR) {
+            self.counters.wakeups += 1;
+        }
+    }
+
+    /// The way down: what is still in signals (and in queues that go) is routed, what is queued gets its
+    /// chance, and the rest is accounted.
+    fn drain(&mut self, inputs: &mut [Input], interests: &mut Vec<Interest>) {
+        loop {
+            let mut worked = false;
+            for input in inputs.iter_mut() {
+                self.pump(input);
+                if input.source.drain_at_stop {
+                    worked |= self.turn(input, false);
+                }
+            }
+            let now = (self.skin.now_ns)();
+            let give_up = self.stop_at_ns.load(Ordering::Relaxed);
+            let backlog = inputs.iter().any(Input::has_backlog);
+            if now >= give_up || !(worked || backlog) {
+                break;
+            }
+            if !worked {
+                self.await_room(inputs, false, STOP_WAIT_NS.min(give_up - now), interests);
+            }
+        }
+        for route in inputs.iter_mut().flat_map(|i| &mut i.routes) {
+            route.abandon();
+        }
+        self.publish();
+    }
+
+    #[inline]
+    fn publish(&mut self) {
+        self.counters.events_lost = self.events.lost();
+        self.counters.allocations = seal::breaches();
+        self.cell.publish(&self.counters);
+    }
+}

@@ -1,0 +1,46 @@
+//! Waiting for several descriptors with a bound on the monotonic clock (ppoll(2)).
+//!
+//! Used by a lane only while something is queued in front of a full receiver; the clean path blocks in
+//! the receive call itself.
+
+use super::Errno;
+use std::os::fd::RawFd;
+
+/// One descriptor and what is waited for.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Interest(libc::pollfd);
+
+impl std::fmt::Debug for Interest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Interest({}, {:#x})", self.0.fd, self.0.events)
+    }
+}
+
+impl Interest {
+    /// Nothing: skipped by the kernel.
+    pub const NONE: Interest = Interest(libc::pollfd { fd: -1, events: 0, revents: 0 });
+
+    /// Something to receive.
+    pub fn readable(fd: RawFd) -> Interest {
+        Interest(libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
+    }
+
+    /// Room to send.
+    pub fn writable(fd: RawFd) -> Interest {
+        Interest(libc::pollfd { fd, events: libc::POLLOUT, revents: 0 })
+    }
+}
+
+/// Waits until one is ready or the time is over; returns how many are ready. EINTR on a wake-up.
+pub fn wait(interests: &mut [Interest], timeout_ns: u64) -> Result<usize, Errno> {
+    #[expect(clippy::cast_possible_wrap, reason = "below 10^9")]
+    let timeout = libc::timespec {
+        tv_sec: i64::try_from(timeout_ns / 1_000_000_000).unwrap_or(i64::MAX),
+        tv_nsec: (timeout_ns % 1_000_000_000) as i64,
+    };
+    let n = interests.len() as libc::nfds_t;
+    // SAFETY: Interest is a transparent pollfd, the slice is writable, a null mask leaves the mask alone.
+    let rc = unsafe { libc::ppoll(interests.as_mut_ptr().cast(), n, &timeout, std::ptr::null()) };
+    usize::try_from(rc).map_err(|_| Errno::last())
+}

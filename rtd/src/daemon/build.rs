@@ -1,0 +1,295 @@
+//! From plan to workers: opens every kernel object, allocates every queue. After this nothing on the
+//! real-time path opens or allocates.
+
+use super::names::Names;
+use crate::plan::{
+    EndpointId, EndpointKind, Plan, RouteId, RoutePlan, SignalTarget, SourcePlan, TargetPlan, Wait,
+};
+use rtcore::lane::dest::{Dest, Sink};
+use rtcore::lane::event::{self, Event};
+use rtcore::lane::peer::Peer;
+use rtcore::lane::policy::{GroupMode, Overflow};
+use rtcore::lane::route::{OriginRule, Route, Rules, Target};
+use rtcore::lane::source::{Source, SourceKind};
+use rtcore::lane::spill::Spill;
+use rtcore::lane::worker::{Input, Worker};
+use rtcore::skin::Skin;
+use rtcore::stats::writer::Page;
+use rtcore::sys::mqueue::{Access, Queue};
+use rtcore::sys::rtsignal::SignalSet;
+use std::ffi::CString;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Queues the daemon stands behind; removes those it should when dropped.
+#[derive(Debug, Default)]
+pub struct Queues {
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    name: CString,
+    /// Keeps the queue in existence and readable for `left`.
+    queue: Queue,
+    created: bool,
+    unlink: bool,
+}
+
+impl Queues {
+    /// Creates or adopts every queue of the plan. If one cannot be had, those created here go again.
+    pub fn open(plan: &Plan) -> io::Result<Queues> {
+        let mut queues = Queues::default();
+        for endpoint in &plan.endpoints {
+            if let EndpointKind::Mqueue { queue: name, maxmsg, msgsize, mode } = &endpoint.kind {
+                let (queue, created) = Queue::create(name, *maxmsg, *msgsize, *mode)?;
+                queues.held.push(Held { name: name.clone(), queue, created, unlink: created });
+            }
+        }
+        Ok(queues)
+    }
+
+    /// The daemon runs: from now on the configuration says whether queues stay.
+    pub fn started(&mut self, keep: bool) {
+        for held in &mut self.held {
+            held.unlink = !keep;
+        }
+    }
+
+    /// Queues that hold messages, and how many.
+    pub fn left(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.held.iter().filter_map(|h| {
+            let n = h.queue.attributes().ok()?.curmsgs;
+            (n > 0).then(|| (h.name.to_str().unwrap_or("?"), n))
+        })
+    }
+
+    /// Queues that existed before the daemon, and the messages found in them.
+    pub fn adopted(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.held.iter().filter(|h| !h.created).map(|h| {
+            let n = h.queue.attributes().map_or(0, |a| a.curmsgs);
+            (h.name.to_str().unwrap_or("?"), n)
+        })
+    }
+}
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        for held in self.held.iter().filter(|h| h.unlink) {
+            // A queue somebody else removed already is as gone as we want it.
+            let _ = Queue::unlink(&held.name);
+        }
+    }
+}
+
+/// A worker's place in the plan: which lane, which sources, under which name.
+#[derive(Debug)]
+pub struct WorkerPlan<'a> {
+    /// Lane index.
+    pub lane: usize,
+    /// Endpoint name, or the lane's when it scans several.
+    pub name: String,
+    /// What it reads.
+    pub sources: Vec<&'a SourcePlan>,
+}
+
+/// Divides the plan's sources into threads: one per source in a `block` lane, one per lane else.
+pub fn workers(plan: &Plan) -> Vec<WorkerPlan<'_>> {
+    let mut all = Vec::new();
+    for (lane, lane_plan) in plan.lanes.iter().enumerate() {
+        let sources = plan.sources.iter().filter(|s| s.lane == lane);
+        match lane_plan.wait {
+            Wait::Block => all.extend(sources.map(|s| WorkerPlan {
+                lane,
+                name: plan.endpoints[s.endpoint].name.clone(),
+                sources: vec![s],
+            })),
+            Wait::Spin { .. } | Wait::Poll => {
+                let sources: Vec<_> = sources.collect();
+                if !sources.is_empty() {
+                    all.push(WorkerPlan { lane, name: lane_plan.name.clone(), sources });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Makes the workers. `peers` is one per process of the plan.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    /// What to build.
+    pub plan: &'a Plan,
+    /// The real-time calls.
+    pub skin: &'static Skin,
+    /// One slot per process.
+    pub peers: &'a [Arc<Peer>],
+    /// Where counters are shown.
+    pub page: &'a Page,
+    /// 0 while running.
+    pub stop_at_ns: &'a Arc<AtomicU64>,
+}
+
+impl Builder<'_> {
+    /// One worker with the consumer of its events.
+    pub fn worker(&self, index: usize, plan: &WorkerPlan<'_>) -> io::Result<(Worker, rtrb::Consumer<Event>)> {
+        let lane = &self.plan.lanes[plan.lane];
+        let inputs = plan.sources.iter().map(|s| self.input(s)).collect::<io::Result<Vec<_>>>()?;
+        let (events, consumer) = event::channel();
+        let worker = Worker {
+            name: plan.name.clone(),
+            skin: self.skin,
+            priority: lane.priority,
+            cpu: lane.cpu,
+            wait: lane.wait,
+            inputs,
+            cell: self.page.worker(index),
+            events,
+            stop_at_ns: Arc::clone(self.stop_at_ns),
+        };
+        Ok((worker, consumer))
+    }
+
+    fn owner(&self, endpoint: EndpointId) -> Option<Arc<Peer>> {
+        self.plan.endpoints[endpoint].owner.map(|p| Arc::clone(&self.peers[p]))
+    }
+
+    fn input(&self, source: &SourcePlan) -> io::Result<Input> {
+        let (kind, bytes_max, drain) = match &self.plan.endpoints[source.endpoint].kind {
+            EndpointKind::Mqueue { queue, msgsize, .. } => {
+                let blocking = Queue::open(queue, Access::Receive, false)?;
+                let nonblocking = Queue::open(queue, Access::Receive, true)?;
+                (SourceKind::Mqueue { blocking, nonblocking }, *msgsize, !self.plan.daemon.keep_queues)
+            }
+            EndpointKind::Signal { signo, .. } => {
+                let set = SignalSet::of([*signo]);
+                let pending = set.descriptor()?;
+                (SourceKind::Signal { set, pending }, 0, true)
+            }
+        };
+        let routes = source.routes.iter().map(|&r| self.route(r)).collect::<io::Result<Vec<_>>>()?;
+        Ok(Input { source: Source::new(kind, self.owner(source.endpoint), bytes_max, drain), routes })
+    }
+
+    fn route(&self, id: RouteId) -> io::Result<Route> {
+        let plan = &self.plan.routes[id];
+        let mut targets = Vec::new();
+        let mut dests = Vec::new();
+        for to in &plan.to {
+            let (mode, members) = match to {
+                TargetPlan::Endpoint(id) => (GroupMode::All, std::slice::from_ref(id)),
+                TargetPlan::Group { mode, members, .. } => (*mode, members.as_slice()),
+            };
+            targets.push(Target { mode, first: dests.len(), len: members.len(), cursor: 0 });
+            for &member in members {
+                dests.push(self.dest(plan, member)?);
+            }
+        }
+        let rules = Rules {
+            index: u32::try_from(id).map_err(io::Error::other)?,
+            ttl_ns: plan.ttl_ns.unwrap_or(u64::MAX),
+            deadline_ns: plan.deadline_ns.unwrap_or(u64::MAX),
+            payload_bytes_max: plan.payload_bytes_max,
+            overflow: plan.overflow,
+            mq_priority: plan.mq_priority,
+            origin: match self.plan.endpoints[plan.from].kind {
+                EndpointKind::Mqueue { .. } => OriginRule::Channel,
+                EndpointKind::Signal { .. } => {
+                    OriginRule::Signal { accept_claimed: plan.accept_claimed, owner: self.owner(plan.from) }
+                }
+            },
+        };
+        Ok(Route::new(rules, plan.rate, targets, dests, self.page.route(id)))
+    }
+
+    fn dest(&self, route: &RoutePlan, endpoint: EndpointId) -> io::Result<Dest> {
+        let sink = match &self.plan.endpoints[endpoint].kind {
+            EndpointKind::Mqueue { queue, msgsize, .. } => {
+                Sink::Mqueue { queue: Queue::open(queue, Access::Send, true)?, bytes_max: *msgsize }
+            }
+            EndpointKind::Signal { signo, target } => Sink::Signal {
+                signo: *signo,
+                to_thread: *target == SignalTarget::Thread,
+                truncate: route.truncate,
+            },
+        };
+        // The latest value is one value.
+        let capacity = if route.overflow == Overflow::Conflate { 1 } else { route.capacity };
+        let spill = Spill::new(capacity, route.payload_bytes_max);
+        Ok(Dest::new(sink, self.owner(endpoint), spill))
+    }
+}
+
+/// Every signal some route reads.
+pub fn source_signals(plan: &Plan) -> Vec<i32> {
+    let kinds = plan.sources.iter().map(|s| &plan.endpoints[s.endpoint].kind);
+    kinds
+        .filter_map(|k| match k {
+            EndpointKind::Signal { signo, .. } => Some(*signo),
+            EndpointKind::Mqueue { .. } => None,
+        })
+        .collect()
+}
+
+/// What the page has room for.
+pub fn page_spec(plan: &Plan, workers: &[WorkerPlan<'_>]) -> rtcore::stats::PageSpec {
+    let names = Names::new(plan);
+    let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    rtcore::stats::PageSpec {
+        name: plan.daemon.name.clone(),
+        socket: plan.daemon.socket.display().to_string(),
+        lanes: plan
+            .lanes
+            .iter()
+            .map(|l| rtcore::stats::LaneSpec {
+                name: l.name.clone(),
+                priority: l.priority,
+                cpu: small(l.cpu),
+                wait: l.wait.to_string(),
+            })
+            .collect(),
+        routes: plan
+            .routes
+            .iter()
+            .map(|r| rtcore::stats::RouteSpec {
+                name: r.name.clone(),
+                lane: small(r.lane),
+                from: small(r.from),
+                to: names.targets(r),
+            })
+            .collect(),
+        endpoints: (0..plan.endpoints.len()).map(|id| endpoint_spec(plan, id)).collect(),
+        processes: plan.processes.iter().map(|p| p.name.clone()).collect(),
+        workers: workers
+            .iter()
+            .map(|w| rtcore::stats::WorkerSpec { lane: small(w.lane), name: w.name.clone() })
+            .collect(),
+    }
+}
+
+fn endpoint_spec(plan: &Plan, id: EndpointId) -> rtcore::stats::EndpointSpec {
+    use rtcore::stats::EndpointSpecKind as Kind;
+    let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let endpoint = &plan.endpoints[id];
+    let reaches = |to: &TargetPlan| match to {
+        TargetPlan::Endpoint(e) => *e == id,
+        TargetPlan::Group { members, .. } => members.contains(&id),
+    };
+    rtcore::stats::EndpointSpec {
+        name: endpoint.name.clone(),
+        owner: endpoint.owner.map(small),
+        is_source: plan.sources.iter().any(|s| s.endpoint == id),
+        is_sink: plan.routes.iter().any(|r| r.to.iter().any(reaches)),
+        kind: match &endpoint.kind {
+            EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } => Kind::Mqueue {
+                queue: queue.to_string_lossy().into_owned(),
+                maxmsg: small(*maxmsg),
+                msgsize: small(*msgsize),
+            },
+            EndpointKind::Signal { signo, target } => {
+                Kind::Signal { signo: *signo, to_thread: *target == SignalTarget::Thread }
+            }
+        },
+    }
+}

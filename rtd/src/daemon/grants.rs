@@ -1,0 +1,108 @@
+//! What the kernel did not grant, and the line that grants it.
+
+use super::{Waiting, unisolated_bit};
+use crate::plan::Plan;
+use rtcore::stats::degraded;
+use std::fmt::Write as _;
+
+/// One thing that was asked for and refused.
+#[derive(Debug)]
+pub struct Missing {
+    what: String,
+    why: String,
+    mend: Mend,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mend {
+    Fifo,
+    Pinning,
+    Memory,
+}
+
+/// Everything that was refused.
+pub(super) fn missing(plan: &Plan, waiting: &[Waiting], locked: &Result<(), String>) -> Vec<Missing> {
+    let mut all = Vec::new();
+    for w in waiting {
+        let lane = &plan.lanes[w.lane];
+        let name = &w.thread.name;
+        if let Err(why) = &w.granted.fifo {
+            let what = format!("SCHED_FIFO {} for lane {} (thread {name})", lane.priority, lane.name);
+            all.push(Missing { what, why: why.clone(), mend: Mend::Fifo });
+        }
+        if let Err(why) = &w.granted.pinned {
+            let what = format!("CPU {} for lane {} (thread {name})", lane.cpu, lane.name);
+            all.push(Missing { what, why: why.clone(), mend: Mend::Pinning });
+        }
+    }
+    if let Err(why) = locked {
+        all.push(Missing { what: "locked memory (mlockall)".into(), why: why.clone(), mend: Mend::Memory });
+    }
+    all
+}
+
+/// Degraded bits per lane of the plan.
+pub(super) fn degraded_bits(plan: &Plan, waiting: &[Waiting], locked: &Result<(), String>) -> Vec<u32> {
+    let memory = if locked.is_err() { degraded::MEMORY } else { 0 };
+    let mut bits: Vec<u32> = plan.lanes.iter().map(|l| memory | unisolated_bit(l.unisolated)).collect();
+    for w in waiting {
+        bits[w.lane] |= if w.granted.fifo.is_err() { degraded::FIFO } else { 0 };
+        bits[w.lane] |= if w.granted.pinned.is_err() { degraded::PINNING } else { 0 };
+    }
+    bits
+}
+
+/// The text of a refused start.
+pub(super) fn refusal(missing: &[Missing]) -> String {
+    let mut text = String::from("the real-time part cannot be had:\n");
+    list(&mut text, missing);
+    for (mend, line) in LINES {
+        if missing.iter().any(|m| m.mend == mend) {
+            text.push_str(line);
+        }
+    }
+    text.push_str("  or run without: rtd run --allow-degraded (every tool then says so)");
+    text
+}
+
+/// The warning of a degraded start, line by line.
+pub(super) fn degraded_notice(missing: &[Missing]) -> Vec<String> {
+    let mut text = String::from("DEGRADED: latency is not bounded; not granted:\n");
+    list(&mut text, missing);
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Lines shown at most; a plan of many lanes fails the same way in each.
+const SHOWN_MAX: usize = 8;
+
+fn list(text: &mut String, missing: &[Missing]) {
+    for m in missing.iter().take(SHOWN_MAX) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {}: {}", m.what, m.why);
+    }
+    if missing.len() > SHOWN_MAX {
+        let _ = writeln!(text, "  and {} more like these", missing.len() - SHOWN_MAX);
+    }
+}
+
+const LINES: [(Mend, &str); 3] = [
+    (
+        Mend::Fifo,
+        "grant SCHED_FIFO with one of\n\
+         \x20 setcap cap_sys_nice,cap_ipc_lock+ep /usr/bin/rtd\n\
+         \x20 /etc/security/limits.d/rtd.conf:  @rtd - rtprio 98\n\
+         \x20 the systemd unit:                 LimitRTPRIO=98\n\
+         \x20 (EPERM as root: the control group has no real-time budget, see cpu.rt_runtime_us)\n",
+    ),
+    (
+        Mend::Pinning,
+        "grant the CPU with the systemd unit's CPUAffinity= or AllowedCPUs=, or name another in [[lane]] cpu\n",
+    ),
+    (
+        Mend::Memory,
+        "grant locked memory with one of\n\
+         \x20 setcap cap_sys_nice,cap_ipc_lock+ep /usr/bin/rtd\n\
+         \x20 /etc/security/limits.d/rtd.conf:  @rtd - memlock unlimited\n\
+         \x20 the systemd unit:                 LimitMEMLOCK=infinity\n",
+    ),
+];

@@ -1,0 +1,85 @@
+//! Lane events and final ledgers as log lines. On the control thread only.
+
+use super::names::Names;
+use crate::log;
+use crate::plan::Plan;
+use rtcore::lane::event::{Event, EventKind};
+use rtcore::lane::worker::Report;
+use rtcore::stats::Ledger;
+
+/// One event as one line.
+pub(super) fn log(names: &Names<'_>, event: &Event) {
+    match event.kind {
+        EventKind::ReceiverFull { route, dest } => log::info(format_args!(
+            "route {}: {} is full, queueing in front of it",
+            names.route(route),
+            names.end(route, dest)
+        )),
+        EventKind::Overflow { route, dest } => log::warning(format_args!(
+            "route {}: {} does not catch up and the route's capacity is used up; its overflow policy decides",
+            names.route(route),
+            names.end(route, dest)
+        )),
+        EventKind::ReceiverDrained { route, dest } => {
+            log::info(format_args!("route {}: {} caught up", names.route(route), names.end(route, dest)));
+        }
+        EventKind::SendFailed { route, dest, errno } => log::error(format_args!(
+            "route {}: {} does not take messages: {errno} ({errno:?}){}",
+            names.route(route),
+            names.end(route, dest),
+            send_hint(errno)
+        )),
+        EventKind::ReceiveFailed { route, errno } => {
+            log::error(format_args!(
+                "route {}: its source cannot be read: {errno} ({errno:?})",
+                names.route(route)
+            ));
+        }
+    }
+}
+
+fn send_hint(errno: rtcore::sys::Errno) -> &'static str {
+    if errno == rtcore::sys::Errno::PERM {
+        "; signals to another user need CAP_KILL (systemd: AmbientCapabilities=CAP_KILL) or the same user"
+    } else {
+        ""
+    }
+}
+
+/// The sum per lane, and a loud line if one does not balance.
+pub(super) fn final_ledger(plan: &Plan, reports: &[Report]) {
+    let mut lanes = vec![Ledger::default(); plan.lanes.len()];
+    for (route, ledger) in reports.iter().flat_map(|r| &r.ledgers) {
+        if let Some(route) = plan.routes.get(*route as usize) {
+            lanes[route.lane] += *ledger;
+        }
+    }
+    for (lane, l) in plan.lanes.iter().zip(&lanes) {
+        log::info(format_args!(
+            "lane {}: accepted {} = delivered {} + expired {} + displaced {} + rejected {} + peer-dead {} + queued {}",
+            lane.name,
+            l.accepted,
+            l.delivered,
+            l.expired,
+            l.displaced,
+            l.rejected_total(),
+            l.peer_dead,
+            l.queued
+        ));
+        if !l.balances() {
+            log::error(format_args!("lane {}: the ledger does not balance: a defect", lane.name));
+        }
+    }
+    for report in reports {
+        if let Some(usage) = report.since_seal {
+            log::info(format_args!(
+                "thread {}: since seal {} allocations, {} minor and {} major faults, {} preemptions",
+                report.name,
+                report.counters.allocations,
+                usage.minor_faults,
+                usage.major_faults,
+                usage.involuntary_switches
+            ));
+        }
+    }
+}
