@@ -4,8 +4,15 @@
 //! Layout of the histograms is HdrHistogram's; the `hdrhistogram` crate does the quantiles on the
 //! reading side only.
 
+mod fill;
+pub mod latency;
+pub mod layout;
 pub mod reader;
+pub mod snapshot;
 pub mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use crate::message::Reject;
 
@@ -37,18 +44,16 @@ pub struct Ledger {
 impl Ledger {
     /// Sum over all reject reasons.
     pub fn rejected_total(&self) -> u64 {
-        self.rejected.iter().sum()
+        self.rejected.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
     /// Whether every accepted copy is in exactly one place.
     pub fn balances(&self) -> bool {
-        self.accepted
-            == self.delivered
-                + self.expired
-                + self.displaced
-                + self.rejected_total()
-                + self.peer_dead
-                + self.queued
+        let Ledger { accepted, delivered, expired, displaced, rejected, peer_dead, queued, .. } = *self;
+        let ends = [delivered, expired, displaced, peer_dead, queued];
+        // Wider than the counters, because a reader asks this of pages that may hold anything.
+        let sum: u128 = ends.iter().chain(&rejected).map(|&count| u128::from(count)).sum();
+        u128::from(accepted) == sum
     }
 }
 

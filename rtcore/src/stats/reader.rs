@@ -1,1 +1,429 @@
-//! The outsider's side of the page: map read-only, validate, snapshot.
+//! The outsider's side of the page: validate, copy, snapshot.
+//!
+//! The page is an allegation of whoever made the file. Its header is checked before each snapshot against
+//! constants of this version and the file's real size; everything is copied with pread(2), so a file that
+//! shrinks meanwhile is an error, where a mapping would be SIGBUS. Nothing is locked and nothing written:
+//! reading works the same when the daemon is running, stopped, hung or killed, and costs it nothing.
+//!
+//! Invariant: no page content makes anything here panic or read beyond the file.
+
+use super::latency::{Extremes, Latency};
+use super::layout::{
+    self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, SECTIONS, Section,
+};
+use super::layout::{WorkerRecord, page_path};
+use super::snapshot::ledger_sum;
+use super::{Ledger, writer};
+use crate::lane::peer::PeerState;
+use crate::sys::shm::{FileId, Shared, heartbeat_clock_ns};
+use std::io;
+use std::mem::offset_of;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{Ordering, fence};
+use zerocopy::FromBytes;
+
+pub use super::latency::LatencySummary;
+pub use super::snapshot::{
+    DaemonState, Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, Worker,
+};
+
+/// A daemon that holds its page but did not show a sign of life for so long is hung.
+pub const HEARTBEAT_AGE_MAX_NS: u64 = 1_000_000_000;
+/// Attempts to copy a record between two updates. An attempt is three system calls, about a microsecond.
+const WHOLE_ATTEMPTS_MAX: usize = 100;
+
+/// Why a page cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No such name can exist.
+    #[error("instance name {0:?}: wanted 1 to 31 of A-Z a-z 0-9 . _ -")]
+    Name(String),
+    /// No daemon of this name has run since the machine started, or it ended properly.
+    #[error("no statistics page {}", .0.display())]
+    Absent(PathBuf),
+    /// The file is there and cannot be opened or read.
+    #[error("cannot read statistics page {}: {source}", path.display())]
+    Io {
+        /// The page.
+        path: PathBuf,
+        /// From the kernel.
+        source: io::Error,
+    },
+    /// The daemon is of another version.
+    #[error(
+        "statistics page {} has layout version {found}, this program reads {}: use the rtctl that came with the daemon",
+        path.display(), layout::VERSION
+    )]
+    Version {
+        /// The page.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
+    },
+    /// Not a page, or a damaged one.
+    #[error("{} is not a statistics page: {what}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the value.
+        what: String,
+    },
+}
+
+/// An open page.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    shared: Shared,
+    pid: u32,
+}
+
+/// Instances that have a page, running or not, in name order.
+pub fn instances() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(crate::sys::shm::DIR) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix(layout::PREFIX).map(str::to_owned))
+        .filter(|name| layout::instance_name_ok(name))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+impl Reader {
+    /// Opens and checks the page of an instance.
+    pub fn open(name: &str) -> Result<Reader, ReadError> {
+        if !layout::instance_name_ok(name) {
+            return Err(ReadError::Name(name.to_owned()));
+        }
+        Reader::open_path(&page_path(name))
+    }
+
+    /// Opens and checks a page wherever it is, for instance a copy that somebody took.
+    pub fn open_path(path: &Path) -> Result<Reader, ReadError> {
+        let shared = Shared::open(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => ReadError::Absent(path.to_owned()),
+            _ => ReadError::Io { path: path.to_owned(), source },
+        })?;
+        let mut reader = Reader { path: path.to_owned(), shared, pid: 0 };
+        reader.pid = reader.header()?.pid;
+        Ok(reader)
+    }
+
+    /// The daemon's process id, as the page says.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether the instance's name still leads to this page; false after the daemon was replaced or ended.
+    pub fn is_current(&self) -> bool {
+        FileId::at(&self.path).is_ok_and(|id| id == Some(self.shared.id()))
+    }
+
+    /// Whether the daemon runs, hangs or is gone, now.
+    pub fn daemon_state(&self) -> Result<DaemonState, ReadError> {
+        let header = self.header()?;
+        self.state(header.heartbeat_ns.load(Ordering::Relaxed), heartbeat_clock_ns())
+    }
+
+    fn state(&self, heartbeat_ns: u64, now_ns: u64) -> Result<DaemonState, ReadError> {
+        if !self.shared.owner_alive().map_err(|e| self.io(e))? {
+            return Ok(DaemonState::Stopped);
+        }
+        let fresh = now_ns.saturating_sub(heartbeat_ns) <= HEARTBEAT_AGE_MAX_NS;
+        Ok(if fresh { DaemonState::Running } else { DaemonState::Hung })
+    }
+
+    /// Copies everything. Each record is whole in itself; records follow each other by microseconds.
+    pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        let header = self.header()?;
+        let taken_ns = heartbeat_clock_ns();
+        let heartbeat_ns = header.heartbeat_ns.load(Ordering::Relaxed);
+        let count = |section: usize| header.sections[section].count as usize;
+        let routes = self.routes(&header)?;
+        let workers = self.workers(&header)?;
+        let mut lanes = Vec::with_capacity(count(layout::LANES));
+        for i in 0..count(layout::LANES) {
+            let record: LaneRecord = self.record(&header, layout::LANES, i)?;
+            lanes.push(lane(record, i, &routes, &workers));
+        }
+        let ready_ns = header.ready_ns.load(Ordering::Relaxed);
+        Ok(Snapshot {
+            instance: text(&header.instance),
+            socket: text(&header.socket),
+            rtd_version: text(&header.rtd_version),
+            pid: header.pid,
+            uid: self.shared.uid(),
+            state: self.state(heartbeat_ns, taken_ns)?,
+            taken_ns,
+            start_ns: header.start_ns,
+            start_unix_ns: header.start_unix_ns,
+            ready_ns: (ready_ns != 0).then_some(ready_ns),
+            heartbeat_ns,
+            lanes,
+            routes,
+            workers,
+            processes: (0..count(layout::PROCESSES))
+                .map(|i| self.process(&header, i))
+                .collect::<Result<_, _>>()?,
+            endpoints: (0..count(layout::ENDPOINTS))
+                .map(|i| self.endpoint(&header, i))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn routes(&self, header: &Header) -> Result<Vec<Route>, ReadError> {
+        let sections = &header.sections;
+        let index = |i: u32, section: usize| (i < sections[section].count).then_some(i as usize);
+        let mut routes = Vec::with_capacity(sections[layout::ROUTES].count as usize);
+        let mut histogram = vec![0; layout::STRIDES[layout::HISTOGRAMS]];
+        for i in 0..sections[layout::ROUTES].count as usize {
+            let at = place(&sections[layout::ROUTES], i);
+            let record: RouteRecord = self.record(header, layout::ROUTES, i)?;
+            let (words, consistent) = self.read_whole(at, offset_of!(RouteRecord, ledger))?;
+            routes.push(Route {
+                name: text(&record.name),
+                lane: index(record.lane, layout::LANES),
+                from: index(record.from, layout::ENDPOINTS),
+                to: text(&record.to),
+                ledger: writer::ledger_of(words),
+                latency: self.latency(place(&sections[layout::HISTOGRAMS], i), &mut histogram)?,
+                consistent,
+            });
+        }
+        Ok(routes)
+    }
+
+    fn latency(&self, at: u64, bytes: &mut [u8]) -> Result<Latency, ReadError> {
+        self.read(at, bytes)?;
+        let (head, counts) = bytes.split_at(layout::COUNTS_OFFSET);
+        let word = |offset: usize| head.get(offset..offset + 8).map_or(0, word);
+        let min_ns = word(offset_of!(layout::HistogramRecord, min_ns));
+        let max_ns = word(offset_of!(layout::HistogramRecord, max_ns));
+        let said = Extremes {
+            sum_ns: word(offset_of!(layout::HistogramRecord, sum_ns)),
+            min_ns: (min_ns <= max_ns).then_some(min_ns),
+            max_ns: Some(max_ns),
+            saturated: word(offset_of!(layout::HistogramRecord, saturated)),
+        };
+        Ok(Latency::new(words(counts), said))
+    }
+
+    fn workers(&self, header: &Header) -> Result<Vec<Worker>, ReadError> {
+        let section = &header.sections[layout::WORKERS];
+        let mut workers = Vec::with_capacity(section.count as usize);
+        for i in 0..section.count as usize {
+            let record: WorkerRecord = self.record(header, layout::WORKERS, i)?;
+            let (words, consistent) =
+                self.read_whole(place(section, i), offset_of!(WorkerRecord, counters))?;
+            let in_bounds = record.lane < header.sections[layout::LANES].count;
+            workers.push(Worker {
+                name: text(&record.name),
+                lane: in_bounds.then_some(record.lane as usize),
+                tid: record.tid.into_inner(),
+                counters: writer::worker_of(words),
+                consistent,
+            });
+        }
+        Ok(workers)
+    }
+
+    fn process(&self, header: &Header, i: usize) -> Result<Process, ReadError> {
+        let record: ProcessRecord = self.record(header, layout::PROCESSES, i)?;
+        let at = place(&header.sections[layout::PROCESSES], i);
+        let ([state, pid, uid], _) = self.read_whole(at, offset_of!(ProcessRecord, words))?;
+        let state = match state {
+            1 => PeerState::Alive,
+            2 => PeerState::Dead,
+            _ => PeerState::Unregistered,
+        };
+        let uid = u32::try_from(uid).ok().filter(|&uid| uid != u32::MAX);
+        Ok(Process { name: text(&record.name), state, pid: u32::try_from(pid).unwrap_or(0), uid })
+    }
+
+    fn endpoint(&self, header: &Header, i: usize) -> Result<Endpoint, ReadError> {
+        let record: EndpointRecord = self.record(header, layout::ENDPOINTS, i)?;
+        let flag = |bit: u32| record.flags & bit != 0;
+        let kind = match record.kind {
+            layout::KIND_MQUEUE => EndpointKind::Mqueue {
+                queue: text(&record.queue),
+                maxmsg: record.maxmsg,
+                msgsize: record.msgsize,
+            },
+            layout::KIND_SIGNAL => {
+                EndpointKind::Signal { signo: record.signo, to_thread: flag(layout::ENDPOINT_TO_THREAD) }
+            }
+            other => EndpointKind::Unknown(other),
+        };
+        let owned = record.owner < header.sections[layout::PROCESSES].count;
+        Ok(Endpoint {
+            name: text(&record.name),
+            owner: owned.then_some(record.owner as usize),
+            is_source: flag(layout::ENDPOINT_SOURCE),
+            is_sink: flag(layout::ENDPOINT_SINK),
+            kind,
+        })
+    }
+
+    /// Reads and checks the header: afterwards every record of every section lies inside the file as it
+    /// was a moment ago, and every stride is the one of this version's record.
+    fn header(&self) -> Result<Header, ReadError> {
+        let file_bytes = self.shared.current_len().map_err(|e| self.io(e))?;
+        if file_bytes < size_of::<Header>() as u64 {
+            return Err(
+                self.invalid(format!("it has {file_bytes} bytes, a header has {}", size_of::<Header>()))
+            );
+        }
+        let mut bytes = [0; size_of::<Header>()];
+        self.read(0, &mut bytes)?;
+        let header: Header = zerocopy::transmute!(bytes);
+        if header.magic != layout::MAGIC {
+            return Err(self.invalid(format!(
+                "it starts with {:#018x}, not {:#018x}",
+                header.magic,
+                layout::MAGIC
+            )));
+        }
+        if header.version != layout::VERSION {
+            return Err(ReadError::Version { path: self.path.clone(), found: header.version });
+        }
+        if header.total_bytes != file_bytes {
+            return Err(self.invalid(format!("it has {file_bytes} bytes and says {}", header.total_bytes)));
+        }
+        let shape =
+            (header.header_bytes as usize, header.histogram_counts as usize, header.histogram_high_ns);
+        let ours = (size_of::<Header>(), layout::HISTOGRAM_COUNTS, layout::HISTOGRAM_HIGH_NS);
+        if shape != ours || header.histogram_digits != layout::HISTOGRAM_DIGITS.into() {
+            return Err(
+                self.invalid(format!("its header or histograms have the shape {shape:?}, not {ours:?}"))
+            );
+        }
+        for (i, section) in header.sections.iter().enumerate() {
+            self.check_section(i, section, file_bytes)?;
+        }
+        if header.sections[layout::HISTOGRAMS].count != header.sections[layout::ROUTES].count {
+            return Err(self.invalid("it has not one histogram per route".to_owned()));
+        }
+        Ok(header)
+    }
+
+    fn check_section(&self, i: usize, section: &Section, file_bytes: u64) -> Result<(), ReadError> {
+        let name = layout::SECTION_NAMES[i];
+        if section.stride as usize != layout::STRIDES[i] || section.count as usize > layout::COUNTS_MAX[i] {
+            return Err(self.invalid(format!(
+                "section {name} has {} records of {} bytes; wanted at most {} of {}",
+                section.count,
+                section.stride,
+                layout::COUNTS_MAX[i],
+                layout::STRIDES[i]
+            )));
+        }
+        // At most 4096 x 28,800 after the check above: no overflow.
+        let bytes = u64::from(section.stride) * u64::from(section.count);
+        let end = section.offset.checked_add(bytes);
+        if section.offset < size_of::<Header>() as u64 || end.is_none_or(|end| end > file_bytes) {
+            return Err(self.invalid(format!(
+                "section {name} lies at {} with {bytes} bytes, outside the file's {file_bytes}",
+                section.offset
+            )));
+        }
+        Ok(())
+    }
+
+    fn record<T: FromBytes>(&self, header: &Header, section: usize, i: usize) -> Result<T, ReadError> {
+        // The largest record that comes this way; histograms do not.
+        let mut bytes = [0; 512];
+        let bytes = &mut bytes[..size_of::<T>()];
+        self.read(place(&header.sections[section], i), bytes)?;
+        T::read_from_bytes(bytes).map_err(|_| self.invalid("a record has another size".to_owned()))
+    }
+
+    /// Copies words that belong together; false when they could not be had in one piece, then each word is
+    /// right and their sum need not be.
+    ///
+    /// `record` starts with the sequence number, the words are at `offset` in it. The kernel may copy in
+    /// any order inside one call and the number itself byte by byte: an odd low byte is seen in any case,
+    /// and as numbers only grow, a torn one in front is lower than any behind.
+    fn read_whole<const N: usize>(&self, record: u64, offset: usize) -> Result<([u64; N], bool), ReadError> {
+        let mut values = [0u64; N];
+        for _ in 0..WHOLE_ATTEMPTS_MAX {
+            let [before] = self.read_words(record)?;
+            // SYNC POINT with the release store of the sequence in `writer::write_whole`.
+            fence(Ordering::Acquire);
+            values = self.read_words(record + offset as u64)?;
+            // SYNC POINT with the release fence in `writer::write_whole`.
+            fence(Ordering::Acquire);
+            let [after] = self.read_words(record)?;
+            if before == after && before % 2 == 0 {
+                return Ok((values, true));
+            }
+            // On one CPU a real-time writer has already gone on by itself; an ordinary one needs the CPU.
+            std::thread::yield_now();
+        }
+        Ok((values, false))
+    }
+
+    fn read_words<const N: usize>(&self, at: u64) -> Result<[u64; N], ReadError> {
+        let mut bytes = [[0u8; 8]; N];
+        self.read(at, bytes.as_flattened_mut())?;
+        Ok(bytes.map(u64::from_ne_bytes))
+    }
+
+    fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), ReadError> {
+        self.shared.read_at(bytes, at).map_err(|e| self.io(e))
+    }
+
+    fn io(&self, source: io::Error) -> ReadError {
+        ReadError::Io { path: self.path.clone(), source }
+    }
+
+    fn invalid(&self, what: String) -> ReadError {
+        ReadError::Invalid { path: self.path.clone(), what }
+    }
+}
+
+fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) -> Lane {
+    let mut lane = Lane {
+        name: text(&record.name),
+        priority: record.priority,
+        cpu: record.cpu,
+        wait: text(&record.wait),
+        degraded_bits: record.degraded.into_inner(),
+        ledger: Ledger::default(),
+        latency: Latency::default(),
+        duty_max_ns: 0,
+        consistent: true,
+    };
+    for route in routes.iter().filter(|route| route.lane == Some(index)) {
+        lane.ledger = ledger_sum(&lane.ledger, &route.ledger);
+        lane.latency.merge(&route.latency);
+        lane.consistent &= route.consistent;
+    }
+    let own = workers.iter().filter(|worker| worker.lane == Some(index));
+    lane.duty_max_ns = own.map(|worker| worker.counters.duty_max_ns).max().unwrap_or(0);
+    lane
+}
+
+/// Offset of record `i`; `check_section` has bounded it.
+fn place(section: &Section, i: usize) -> u64 {
+    section.offset + u64::from(section.stride) * i as u64
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.chunks_exact(8).map(word)
+}
+
+/// Eight bytes; anything else is 0.
+fn word(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_ne_bytes)
+}
+
+/// A name up to its padding, safe to print: what is not UTF-8 and what is a control character shows as
+/// U+FFFD.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    let lossy = String::from_utf8_lossy(&bytes[..end]);
+    lossy.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+// The sizes `record` takes.
+const _: () = assert!(SECTIONS == 6 && size_of::<RouteRecord>() <= 512 && size_of::<EndpointRecord>() <= 512);

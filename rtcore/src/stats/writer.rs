@@ -1,73 +1,312 @@
 //! The daemon's side of the page: create, and write with single-writer stores.
+//!
+//! Nothing here allocates, locks or calls the kernel after [`Page::create`]; a store is a plain store, no
+//! read-modify-write. Records whose words belong together are written under a sequence number, see
+//! [`write_whole`].
+//!
+//! Invariant: each word of the page has one writing thread. The cells take `&mut self` for it; the methods
+//! of [`Page`] that write are the control thread's.
 
-use super::{Ledger, PageSpec, WorkerCounters};
+use super::layout::{self, EndpointRecord, Header, HistogramRecord, LaneRecord, ProcessRecord};
+use super::layout::{RouteRecord, Section, WorkerRecord};
+use super::reader::Reader;
+use super::{EndpointSpec, EndpointSpecKind, Ledger, PageSpec, WorkerCounters};
 use crate::lane::peer::PeerState;
+use crate::message::Reject;
+use crate::sys::shm::{self, Draft, Mapping, PublishError, Published};
 use std::io;
+use std::mem::offset_of;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// The mapped page. Dropping it removes the name.
+///
+/// The memory itself stays for as long as a cell is alive.
 #[derive(Debug)]
-pub struct Page {}
+pub struct Page {
+    published: Published,
+    sections: [Section; layout::SECTIONS],
+}
 
 /// One route's counters and histogram. Writer: the thread that reads the route's source.
 #[derive(Debug)]
-pub struct RouteCell {}
+pub struct RouteCell {
+    record: NonNull<RouteRecord>,
+    histogram: NonNull<HistogramRecord>,
+    seq: u64,
+    // Copies of words that only this cell writes: the hot path stores them without loading them.
+    count: u64,
+    sum_ns: u64,
+    min_ns: u64,
+    max_ns: u64,
+    saturated: u64,
+    // Keeps what the pointers point at.
+    _map: Arc<Mapping>,
+}
 
 /// One lane thread's counters. Writer: that thread.
 #[derive(Debug)]
-pub struct WorkerCell {}
+pub struct WorkerCell {
+    record: NonNull<WorkerRecord>,
+    seq: u64,
+    // Keeps what the pointer points at.
+    _map: Arc<Mapping>,
+}
+
+// SAFETY: the pointers are into `_map`, which is Send + Sync and lives as long as the cell; what they reach
+// is atomics and bytes that never change.
+unsafe impl Send for RouteCell {}
+// SAFETY: as for RouteCell.
+unsafe impl Send for WorkerCell {}
 
 impl Page {
-    /// Creates the page.
+    /// Creates the page at `/dev/shm/rtd.<name>`, complete, faulted in and locked as alive.
+    ///
+    /// # Errors
+    /// `AddrInUse` when an instance of that name runs, `PermissionDenied` when the name belongs to another
+    /// user, `InvalidInput` when something in `spec` does not fit the layout, else the kernel's.
     pub fn create(spec: &PageSpec) -> io::Result<Page> {
-        let _ = spec;
-        todo!()
+        if !layout::instance_name_ok(&spec.name) {
+            return Err(invalid(format!(
+                "instance name {:?}: wanted 1 to 31 of A-Z a-z 0-9 . _ -; set `name` in [daemon]",
+                spec.name
+            )));
+        }
+        let counts = [
+            spec.lanes.len(),
+            spec.routes.len(),
+            spec.workers.len(),
+            spec.processes.len(),
+            spec.endpoints.len(),
+            spec.routes.len(),
+        ];
+        let (sections, bytes) = layout::sections(counts).map_err(|section| {
+            invalid(format!(
+                "{counts:?} records: too many {section}; the limits are {:?}",
+                layout::COUNTS_MAX
+            ))
+        })?;
+        let mut draft = Draft::new(bytes)?;
+        fill(draft.bytes_mut(), spec, sections, bytes)?;
+        let path = layout::page_path(&spec.name);
+        let published = draft.publish(&path).map_err(|e| refused(e, spec, &path.display().to_string()))?;
+        Ok(Page { published, sections })
     }
+
     /// The route's cell; to be handed to exactly one thread.
+    ///
+    /// # Panics
+    /// When the page has no such route.
     pub fn route(&self, index: usize) -> RouteCell {
-        let _ = index;
-        todo!()
+        let record: &RouteRecord = self.record(layout::ROUTES, index);
+        let histogram: &HistogramRecord = self.record(layout::HISTOGRAMS, index);
+        RouteCell {
+            record: record.into(),
+            histogram: histogram.into(),
+            seq: even(record.seq.load(Ordering::Relaxed)),
+            count: histogram.count.load(Ordering::Relaxed),
+            sum_ns: histogram.sum_ns.load(Ordering::Relaxed),
+            min_ns: histogram.min_ns.load(Ordering::Relaxed),
+            max_ns: histogram.max_ns.load(Ordering::Relaxed),
+            saturated: histogram.saturated.load(Ordering::Relaxed),
+            _map: Arc::clone(self.published.mapping()),
+        }
     }
+
     /// The worker's cell; to be handed to exactly one thread.
+    ///
+    /// # Panics
+    /// When the page has no such worker.
     pub fn worker(&self, index: usize) -> WorkerCell {
-        let _ = index;
-        todo!()
+        let record: &WorkerRecord = self.record(layout::WORKERS, index);
+        WorkerCell {
+            record: record.into(),
+            seq: even(record.seq.load(Ordering::Relaxed)),
+            _map: Arc::clone(self.published.mapping()),
+        }
     }
+
     /// What the lane did not get ([`super::degraded`]). Control thread only.
     pub fn set_degraded(&self, lane: usize, bits: u32) {
-        let _ = (lane, bits);
+        self.record::<LaneRecord>(layout::LANES, lane).degraded.store(bits, Ordering::Relaxed);
     }
+
     /// The process' state. Control thread only.
     pub fn set_process(&self, process: usize, state: PeerState, pid: i32, uid: u32) {
-        let _ = (process, state, pid, uid);
+        let record: &ProcessRecord = self.record(layout::PROCESSES, process);
+        let words = [u64::from(state as u32), u64::from(pid.cast_unsigned()), u64::from(uid)];
+        write_whole(&record.seq, even(record.seq.load(Ordering::Relaxed)), &record.words, words);
     }
+
     /// The daemon's thread behind a worker cell. Control thread only.
     pub fn set_worker_tid(&self, worker: usize, tid: i32) {
-        let _ = (worker, tid);
+        let record: &WorkerRecord = self.record(layout::WORKERS, worker);
+        record.tid.store(tid.cast_unsigned(), Ordering::Relaxed);
     }
+
     /// All lanes are sealed and running. Control thread only.
     pub fn set_ready(&self, now_ns: u64) {
-        let _ = now_ns;
+        let header = self.header();
+        header.heartbeat_ns.store(now_ns, Ordering::Relaxed);
+        header.ready_ns.store(now_ns, Ordering::Release);
     }
+
     /// Sign of life, CLOCK_MONOTONIC. Control thread, about ten times a second.
     pub fn heartbeat(&self, now_ns: u64) {
-        let _ = now_ns;
+        self.header().heartbeat_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: only Header is viewed at 0; its words that change are atomics.
+        unsafe { self.published.mapping().view(0) }
+    }
+
+    fn record<T: FromBytes>(&self, section: usize, index: usize) -> &T {
+        let at = self.sections[section];
+        assert_eq!(at.stride as usize, size_of::<T>(), "{}", layout::SECTION_NAMES[section]);
+        assert!(index < at.count as usize, "{} of {}: no {index}", layout::SECTION_NAMES[section], at.count);
+        #[expect(clippy::cast_possible_truncation, reason = "offset inside a mapping, 64-bit machine")]
+        let offset = at.offset as usize + index * at.stride as usize;
+        // SAFETY: a section is viewed as its one record type (stride asserted above; private, and each caller
+        // names the pair of layout.rs); what is written in those records after publishing are atomics.
+        unsafe { self.published.mapping().view(offset) }
     }
 }
 
 impl RouteCell {
     /// Publishes the ledger as one consistent whole.
+    #[inline]
     pub fn publish(&mut self, ledger: &Ledger) {
-        let _ = ledger;
+        let record = self.record();
+        let whole = write_whole(&record.seq, self.seq, &record.ledger, ledger_words(ledger));
+        self.seq = whole;
     }
+
     /// Records one dequeue -> delivered time.
+    #[inline]
     pub fn record_latency(&mut self, ns: u64) {
-        let _ = ns;
+        let index = layout::count_index(ns.min(layout::HISTOGRAM_HIGH_NS));
+        self.count += 1;
+        self.sum_ns = self.sum_ns.wrapping_add(ns);
+        self.min_ns = self.min_ns.min(ns);
+        self.max_ns = self.max_ns.max(ns);
+        self.saturated += u64::from(ns > layout::HISTOGRAM_HIGH_NS);
+        // SAFETY: points into `_map`, made from a reference in `Page::route`.
+        let histogram = unsafe { self.histogram.as_ref() };
+        // No sequence here, it would cost as much as the recording: a reader takes the sum of the counts
+        // for the count, and bucket bounds when minimum or maximum do not fit the counts yet.
+        if let Some(slot) = histogram.counts.get(index) {
+            slot.store(slot.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        histogram.count.store(self.count, Ordering::Relaxed);
+        histogram.sum_ns.store(self.sum_ns, Ordering::Relaxed);
+        histogram.min_ns.store(self.min_ns, Ordering::Relaxed);
+        histogram.max_ns.store(self.max_ns, Ordering::Relaxed);
+        histogram.saturated.store(self.saturated, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn record(&self) -> &RouteRecord {
+        // SAFETY: points into `_map`, made from a reference in `Page::route`.
+        unsafe { self.record.as_ref() }
+    }
+
+    /// Stops in the middle of a publication, as a killed thread does.
+    #[cfg(test)]
+    pub(super) fn publish_half(&mut self, ledger: &Ledger) {
+        self.record().seq.store(self.seq + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.record().ledger[0].store(ledger.accepted, Ordering::Relaxed);
     }
 }
 
 impl WorkerCell {
     /// Publishes the worker's counters.
+    #[inline]
     pub fn publish(&mut self, counters: &WorkerCounters) {
-        let _ = counters;
+        // SAFETY: points into `_map`, made from a reference in `Page::worker`.
+        let record = unsafe { self.record.as_ref() };
+        let WorkerCounters { received, duty_max_ns, wakeups, errors, events_lost, allocations } = *counters;
+        let words = [received, duty_max_ns, wakeups, errors, events_lost, allocations];
+        self.seq = write_whole(&record.seq, self.seq, &record.counters, words);
+    }
+}
+
+/// Writes `values` so that a reader takes all of them or knows that it did not; returns the new sequence.
+///
+/// `seq` is even and only this thread writes it.
+#[inline]
+fn write_whole<const N: usize>(seq: &AtomicU64, now: u64, words: &[AtomicU64; N], values: [u64; N]) -> u64 {
+    seq.store(now.wrapping_add(1), Ordering::Relaxed);
+    // SYNC POINT with the acquire fence behind the words in `reader::read_whole`: who saw one of the stores
+    // below sees the odd number (or a later one) when it reads the sequence again.
+    fence(Ordering::Release);
+    for (word, value) in words.iter().zip(values) {
+        word.store(value, Ordering::Relaxed);
+    }
+    let whole = now.wrapping_add(2);
+    // SYNC POINT with the acquire fence in front of the words in `reader::read_whole`: who saw this number
+    // sees the stores above.
+    seq.store(whole, Ordering::Release);
+    whole
+}
+
+/// A sequence that a cell before this one may have left odd.
+fn even(seq: u64) -> u64 {
+    seq.wrapping_add(seq & 1)
+}
+
+fn ledger_words(ledger: &Ledger) -> [u64; layout::LEDGER_WORDS] {
+    let Ledger { accepted, delivered, expired, displaced, rejected, peer_dead, queued, deadline_misses } =
+        *ledger;
+    let mut words = [0; layout::LEDGER_WORDS];
+    words[..4].copy_from_slice(&[accepted, delivered, expired, displaced]);
+    words[4..4 + Reject::COUNT].copy_from_slice(&rejected);
+    words[4 + Reject::COUNT..].copy_from_slice(&[peer_dead, queued, deadline_misses]);
+    words
+}
+
+/// The inverse of [`ledger_words`]; beside it so that they change together.
+pub(super) fn ledger_of(words: [u64; layout::LEDGER_WORDS]) -> Ledger {
+    let [accepted, delivered, expired, displaced, rest @ ..] = words;
+    let [rejected @ .., peer_dead, queued, deadline_misses] = rest;
+    Ledger { accepted, delivered, expired, displaced, rejected, peer_dead, queued, deadline_misses }
+}
+
+/// The inverse of the words of [`WorkerCell::publish`].
+pub(super) fn worker_of(words: [u64; layout::WORKER_WORDS]) -> WorkerCounters {
+    let [received, duty_max_ns, wakeups, errors, events_lost, allocations] = words;
+    WorkerCounters { received, duty_max_ns, wakeups, errors, events_lost, allocations }
+}
+
+fn refused(e: PublishError, spec: &PageSpec, path: &str) -> io::Error {
+    match e {
+        PublishError::Locked => {
+            // The page is the other daemon's claim; good enough for a text.
+            let pid =
+                Reader::open(&spec.name).map_or_else(|_| "unknown".to_owned(), |page| page.pid().to_string());
+            io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!(
+                    "instance \"{}\" is running: pid {pid} holds {path}; stop it (`kill -TERM {pid}`) or give this \
+                     one another `name` in [daemon]",
+                    spec.name
+                ),
+            )
+        }
+        PublishError::Foreign(uid) => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "{path} belongs to uid {uid}, not to this user; remove it as uid {uid} or as root (`rm {path}`), or \
+                 choose another `name` in [daemon]"
+            ),
+        ),
+        PublishError::NotAFile => io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{path} is not a regular file and not made by rtd; remove it (`rm -r {path}`)"),
+        ),
+        PublishError::Io(e) => e,
     }
 }

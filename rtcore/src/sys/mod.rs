@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod cpus;
 pub mod epoll;
+pub mod interrupt;
 pub mod limits;
 pub mod memory;
 pub mod mqueue;

@@ -1,0 +1,156 @@
+//! What the page says before it has its name: everything that never changes, and the first values of what
+//! does.
+//!
+//! Invariant: names are stored whole or refused, because tools find things by them; only a list for human
+//! eyes is cut.
+
+use super::layout::{self, EndpointRecord, Header, HistogramRecord, LaneRecord, ProcessRecord};
+use super::layout::{RouteRecord, Section, WorkerRecord};
+use super::{EndpointSpec, EndpointSpecKind, PageSpec};
+use crate::lane::peer::PeerState;
+use crate::sys::shm::heartbeat_clock_ns;
+use std::io;
+use std::mem::offset_of;
+use std::sync::atomic::AtomicU64;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Writes everything that does not change, and the first values of what does.
+pub(super) fn fill(
+    page: &mut [u8],
+    spec: &PageSpec,
+    sections: [Section; layout::SECTIONS],
+    bytes: usize,
+) -> io::Result<()> {
+    put(page, 0, header_record(spec, sections, bytes)?)?;
+    let at =
+        |section: usize, index: usize| sections[section].offset + (layout::STRIDES[section] * index) as u64;
+    for (i, lane) in spec.lanes.iter().enumerate() {
+        let record = LaneRecord {
+            name: text("lane name", &lane.name)?,
+            wait: text("lane wait strategy", &lane.wait)?,
+            priority: lane.priority.into(),
+            cpu: lane.cpu,
+            degraded: 0.into(),
+            reserved: 0,
+        };
+        put(page, at(layout::LANES, i), record)?;
+    }
+    for (i, route) in spec.routes.iter().enumerate() {
+        let record = RouteRecord {
+            seq: 0.into(),
+            ledger: zeros(),
+            lane: route.lane,
+            from: route.from,
+            name: text("route name", &route.name)?,
+            to: text("targets of a route", cut(&route.to, layout::TO_BYTES))?,
+            padding: [0; _],
+        };
+        put(page, at(layout::ROUTES, i), record)?;
+        // The other words of an empty histogram are the zeros of a new file.
+        put(page, at(layout::HISTOGRAMS, i) + offset_of!(HistogramRecord, min_ns) as u64, u64::MAX)?;
+    }
+    for (i, worker) in spec.workers.iter().enumerate() {
+        let record = WorkerRecord {
+            seq: 0.into(),
+            counters: zeros(),
+            tid: 0.into(),
+            lane: worker.lane,
+            name: text("worker name", &worker.name)?,
+            padding: [0; _],
+        };
+        put(page, at(layout::WORKERS, i), record)?;
+    }
+    for (i, name) in spec.processes.iter().enumerate() {
+        let words = [u64::from(PeerState::Unregistered as u32), 0, u64::from(u32::MAX)].map(AtomicU64::new);
+        let record = ProcessRecord { seq: 0.into(), words, name: text("process name", name)? };
+        put(page, at(layout::PROCESSES, i), record)?;
+    }
+    for (i, endpoint) in spec.endpoints.iter().enumerate() {
+        put(page, at(layout::ENDPOINTS, i), endpoint_record(endpoint)?)?;
+    }
+    Ok(())
+}
+
+fn header_record(spec: &PageSpec, sections: [Section; layout::SECTIONS], bytes: usize) -> io::Result<Header> {
+    let start_ns = heartbeat_clock_ns();
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(Header {
+        magic: layout::MAGIC,
+        version: layout::VERSION,
+        header_bytes: u32::try_from(size_of::<Header>()).map_err(io::Error::other)?,
+        total_bytes: bytes as u64,
+        sections,
+        histogram_counts: u32::try_from(layout::HISTOGRAM_COUNTS).map_err(io::Error::other)?,
+        histogram_digits: layout::HISTOGRAM_DIGITS.into(),
+        histogram_high_ns: layout::HISTOGRAM_HIGH_NS,
+        pid: std::process::id(),
+        reserved: 0,
+        start_ns,
+        start_unix_ns: u64::try_from(unix.as_nanos()).unwrap_or(0),
+        ready_ns: AtomicU64::new(0),
+        heartbeat_ns: AtomicU64::new(start_ns),
+        instance: text("instance name", &spec.name)?,
+        socket: text("control socket", &spec.socket)?,
+        rtd_version: text("version", env!("CARGO_PKG_VERSION"))?,
+        padding: [0; _],
+    })
+}
+
+fn endpoint_record(endpoint: &EndpointSpec) -> io::Result<EndpointRecord> {
+    let flag = |on: bool, bit: u32| if on { bit } else { 0 };
+    let mut record = EndpointRecord {
+        name: text("endpoint name", &endpoint.name)?,
+        queue: [0; _],
+        owner: endpoint.owner.unwrap_or(layout::NONE),
+        flags: flag(endpoint.is_source, layout::ENDPOINT_SOURCE)
+            | flag(endpoint.is_sink, layout::ENDPOINT_SINK),
+        kind: layout::KIND_SIGNAL,
+        signo: 0,
+        maxmsg: 0,
+        msgsize: 0,
+        padding: [0; _],
+    };
+    match &endpoint.kind {
+        EndpointSpecKind::Mqueue { queue, maxmsg, msgsize } => {
+            record.kind = layout::KIND_MQUEUE;
+            record.queue = text("queue name", queue)?;
+            (record.maxmsg, record.msgsize) = (*maxmsg, *msgsize);
+        }
+        EndpointSpecKind::Signal { signo, to_thread } => {
+            record.signo = *signo;
+            record.flags |= flag(*to_thread, layout::ENDPOINT_TO_THREAD);
+        }
+    }
+    Ok(record)
+}
+
+fn put<T: IntoBytes + FromBytes>(page: &mut [u8], at: u64, mut record: T) -> io::Result<()> {
+    let at = usize::try_from(at).map_err(io::Error::other)?;
+    let room = page.get_mut(at..at + size_of::<T>());
+    room.ok_or_else(|| io::Error::other("a record outside its page"))?.copy_from_slice(record.as_mut_bytes());
+    Ok(())
+}
+
+fn zeros<const N: usize>() -> [AtomicU64; N] {
+    std::array::from_fn(|_| AtomicU64::new(0))
+}
+
+/// A name as the page holds it; names are never cut, because tools find things by them.
+fn text<const N: usize>(what: &str, name: &str) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    match bytes.get_mut(..name.len()) {
+        Some(room) => room.copy_from_slice(name.as_bytes()),
+        None => return Err(invalid(format!("{what} {name:?} has {} bytes, the limit is {N}", name.len()))),
+    }
+    Ok(bytes)
+}
+
+/// As much of a list for human eyes as fits.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    &text[..end]
+}
+
+pub(super) fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}

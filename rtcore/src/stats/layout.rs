@@ -1,0 +1,336 @@
+//! The bytes of the statistics page, for the writer, the reader, and tools in other languages.
+//!
+//! A header, then six sections of equal-sized records, each found by (offset, stride, count) in the header.
+//! Numbers have the machine's byte order; the magic shows it. What changes after the page has its name is
+//! an aligned 64- or 32-bit word with one writer. Names are padded with NUL and need not end in one.
+//!
+//! Records whose words belong together start with a sequence number: odd while the writer is inside, so a
+//! copy is whole when the number was even and the same before and after.
+//!
+//! A route costs [`ROUTE_BYTES`] = 384 + 28,800 bytes, nearly all of it histogram; with MCL_FUTURE that is
+//! locked memory, so [`page_bytes`] is what the plan sets against RLIMIT_MEMLOCK.
+//!
+//! Invariant: a change of anything here changes [`VERSION`].
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// `rtdstats`, as bytes on a little-endian machine.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
+/// Layout version.
+pub const VERSION: u32 = 1;
+
+/// Bytes of a name.
+pub const NAME_BYTES: usize = 32;
+/// Bytes of a route's name: two names and `->`.
+pub const ROUTE_NAME_BYTES: usize = 64;
+/// Bytes of a route's list of targets.
+pub const TO_BYTES: usize = 184;
+/// Bytes of the control socket's path (sun_path has 108).
+pub const SOCKET_BYTES: usize = 128;
+/// Bytes of a queue name: `/` and NAME_MAX.
+pub const QUEUE_BYTES: usize = 256;
+
+/// Index of the lanes in [`Header::sections`].
+pub const LANES: usize = 0;
+/// Index of the routes.
+pub const ROUTES: usize = 1;
+/// Index of the lane threads.
+pub const WORKERS: usize = 2;
+/// Index of the processes.
+pub const PROCESSES: usize = 3;
+/// Index of the endpoints.
+pub const ENDPOINTS: usize = 4;
+/// Index of the histograms, one per route in the routes' order.
+pub const HISTOGRAMS: usize = 5;
+/// Number of sections.
+pub const SECTIONS: usize = 6;
+
+/// Section names for error texts, in section order.
+pub const SECTION_NAMES: [&str; SECTIONS] =
+    ["lanes", "routes", "workers", "processes", "endpoints", "histograms"];
+/// Bytes of one record, in section order.
+pub const STRIDES: [usize; SECTIONS] = [
+    size_of::<LaneRecord>(),
+    size_of::<RouteRecord>(),
+    size_of::<WorkerRecord>(),
+    size_of::<ProcessRecord>(),
+    size_of::<EndpointRecord>(),
+    size_of::<HistogramRecord>(),
+];
+/// Most records, in section order; bounds what a reader takes from a page it does not trust.
+pub const COUNTS_MAX: [usize; SECTIONS] = [98, 4096, 4096, 4096, 8192, 4096];
+
+/// Significant decimal digits of the histograms.
+pub const HISTOGRAM_DIGITS: u8 = 2;
+/// Lowest value a histogram tells from 0, in ns.
+pub const HISTOGRAM_LOW_NS: u64 = 1;
+/// Highest value a histogram takes, in ns (17 s); more is recorded as this and counted as saturated.
+pub const HISTOGRAM_HIGH_NS: u64 = (1 << 34) - 1;
+/// log2 of the linear steps of the first bucket: the power of two above 2 x 10^digits.
+const SUB_BUCKET_BITS: u32 = 8;
+/// Number of counts: 256 linear steps below 2^8, then 128 for each further power of two below 2^34.
+pub const HISTOGRAM_COUNTS: usize = 256 + 128 * 26;
+/// Offset of the counts in a histogram record.
+pub const COUNTS_OFFSET: usize = 128;
+
+/// Page bytes that one more route costs.
+pub const ROUTE_BYTES: usize = size_of::<RouteRecord>() + size_of::<HistogramRecord>();
+
+/// [`EndpointRecord::flags`]: some route reads it.
+pub const ENDPOINT_SOURCE: u32 = 1;
+/// [`EndpointRecord::flags`]: some route writes it.
+pub const ENDPOINT_SINK: u32 = 2;
+/// [`EndpointRecord::flags`]: the signal goes to the registered thread.
+pub const ENDPOINT_TO_THREAD: u32 = 4;
+/// [`EndpointRecord::kind`]: message queue.
+pub const KIND_MQUEUE: u32 = 1;
+/// [`EndpointRecord::kind`]: signal.
+pub const KIND_SIGNAL: u32 = 2;
+/// An index that points nowhere.
+pub const NONE: u32 = u32::MAX;
+
+/// Words of a ledger: accepted, delivered, expired, displaced, rejected by reason, peer-dead, queued,
+/// deadline misses.
+pub const LEDGER_WORDS: usize = 7 + crate::message::Reject::COUNT;
+/// Words of a worker: received, duty_max_ns, wakeups, errors, events_lost, allocations.
+pub const WORKER_WORDS: usize = 6;
+/// Words of a process: state, pid, uid.
+pub const PROCESS_WORDS: usize = 3;
+
+/// Where a section's records are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Section {
+    /// From the start of the page.
+    pub offset: u64,
+    /// Bytes from one record to the next.
+    pub stride: u32,
+    /// Records.
+    pub count: u32,
+}
+
+/// The first 512 bytes.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Header {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`VERSION`].
+    pub version: u32,
+    /// Bytes of this record.
+    pub header_bytes: u32,
+    /// Bytes of the page.
+    pub total_bytes: u64,
+    /// Where everything else is.
+    pub sections: [Section; SECTIONS],
+    /// [`HISTOGRAM_COUNTS`].
+    pub histogram_counts: u32,
+    /// [`HISTOGRAM_DIGITS`].
+    pub histogram_digits: u32,
+    /// [`HISTOGRAM_HIGH_NS`].
+    pub histogram_high_ns: u64,
+    /// The daemon.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Creation of the page, CLOCK_MONOTONIC.
+    pub start_ns: u64,
+    /// The same moment since 1970.
+    pub start_unix_ns: u64,
+    /// When all lanes were sealed and running, CLOCK_MONOTONIC; 0 before that.
+    pub ready_ns: AtomicU64,
+    /// Last sign of life, CLOCK_MONOTONIC.
+    pub heartbeat_ns: AtomicU64,
+    /// Instance.
+    pub instance: [u8; NAME_BYTES],
+    /// Control socket.
+    pub socket: [u8; SOCKET_BYTES],
+    /// Version of the program.
+    pub rtd_version: [u8; NAME_BYTES],
+    /// Zero.
+    pub padding: [u8; 144],
+}
+
+/// A lane.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct LaneRecord {
+    /// Name.
+    pub name: [u8; NAME_BYTES],
+    /// `block`, `spin:<us>`, `poll`.
+    pub wait: [u8; NAME_BYTES],
+    /// SCHED_FIFO priority.
+    pub priority: u32,
+    /// CPU.
+    pub cpu: u32,
+    /// [`super::degraded`].
+    pub degraded: AtomicU32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A route. The first 128 bytes belong to its writer.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct RouteRecord {
+    /// Odd while the ledger is written.
+    pub seq: AtomicU64,
+    /// The ledger, see [`LEDGER_WORDS`].
+    pub ledger: [AtomicU64; LEDGER_WORDS],
+    /// Index of its lane.
+    pub lane: u32,
+    /// Index of its source endpoint.
+    pub from: u32,
+    /// Name.
+    pub name: [u8; ROUTE_NAME_BYTES],
+    /// Targets.
+    pub to: [u8; TO_BYTES],
+    /// Zero; keeps the next route's words off this one's cache lines.
+    pub padding: [u8; 16],
+}
+
+/// A lane thread.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct WorkerRecord {
+    /// Odd while the counters are written.
+    pub seq: AtomicU64,
+    /// See [`WORKER_WORDS`].
+    pub counters: [AtomicU64; WORKER_WORDS],
+    /// Kernel thread id, 0 before the thread runs.
+    pub tid: AtomicU32,
+    /// Index of its lane.
+    pub lane: u32,
+    /// Name.
+    pub name: [u8; NAME_BYTES],
+    /// Zero; see [`RouteRecord::padding`].
+    pub padding: [u8; 32],
+}
+
+/// A process.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct ProcessRecord {
+    /// Odd while the words are written.
+    pub seq: AtomicU64,
+    /// See [`PROCESS_WORDS`].
+    pub words: [AtomicU64; PROCESS_WORDS],
+    /// Name.
+    pub name: [u8; NAME_BYTES],
+}
+
+/// An endpoint. Never changes.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct EndpointRecord {
+    /// Name.
+    pub name: [u8; NAME_BYTES],
+    /// Queue, empty for a signal.
+    pub queue: [u8; QUEUE_BYTES],
+    /// Index of the owning process or [`NONE`].
+    pub owner: u32,
+    /// [`ENDPOINT_SOURCE`], [`ENDPOINT_SINK`], [`ENDPOINT_TO_THREAD`].
+    pub flags: u32,
+    /// [`KIND_MQUEUE`] or [`KIND_SIGNAL`].
+    pub kind: u32,
+    /// Kernel number, 0 for a queue.
+    pub signo: i32,
+    /// Messages, 0 for a signal.
+    pub maxmsg: u32,
+    /// Bytes, 0 for a signal.
+    pub msgsize: u32,
+    /// Zero.
+    pub padding: [u8; 8],
+}
+
+/// The latencies of one route.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct HistogramRecord {
+    /// Values recorded, saturated ones included.
+    pub count: AtomicU64,
+    /// Their sum.
+    pub sum_ns: AtomicU64,
+    /// The lowest, `u64::MAX` before the first.
+    pub min_ns: AtomicU64,
+    /// The highest, not saturated.
+    pub max_ns: AtomicU64,
+    /// Values above [`HISTOGRAM_HIGH_NS`].
+    pub saturated: AtomicU64,
+    /// Zero.
+    pub padding: [u8; 88],
+    /// HdrHistogram's counts, see [`count_index`].
+    pub counts: [AtomicU64; HISTOGRAM_COUNTS],
+}
+
+const _: () = assert!(size_of::<Header>() == 512);
+const _: () = assert!(size_of::<LaneRecord>() == 80);
+const _: () = assert!(size_of::<RouteRecord>() == 384 && size_of::<RouteRecord>().is_multiple_of(128));
+const _: () = assert!(size_of::<WorkerRecord>() == 128);
+const _: () = assert!(size_of::<ProcessRecord>() == 64);
+const _: () = assert!(size_of::<EndpointRecord>() == 320);
+const _: () =
+    assert!(size_of::<HistogramRecord>() == 28_800 && size_of::<HistogramRecord>().is_multiple_of(128));
+const _: () = assert!(std::mem::offset_of!(HistogramRecord, counts) == COUNTS_OFFSET);
+
+/// The count that a value belongs to: HdrHistogram's index for lowest value 1 and two digits.
+///
+/// Values below 2^8 have a count each. Above, the top 8 bits of the value select one of 128 steps of its
+/// power of two: the shift that leaves 8 bits, times 128, plus those 8 bits.
+#[inline]
+pub fn count_index(ns: u64) -> usize {
+    let low_mask = (1u64 << SUB_BUCKET_BITS) - 1;
+    let shift = (u64::BITS - SUB_BUCKET_BITS) - (ns | low_mask).leading_zeros();
+    let step = ns >> shift;
+    #[expect(clippy::cast_possible_truncation, reason = "below 2^8, and the machine has 64 bits")]
+    let index = ((shift as usize) << (SUB_BUCKET_BITS - 1)) + step as usize;
+    index
+}
+
+/// The lowest and the highest value that share count `index`.
+pub fn count_bounds(index: usize) -> (u64, u64) {
+    let half = 1usize << (SUB_BUCKET_BITS - 1);
+    let shift = (index / half).saturating_sub(1);
+    let low = ((index - shift * half) as u64) << shift;
+    (low, low + (1u64 << shift) - 1)
+}
+
+/// Where the sections lie for these record counts, and the bytes of the page; `Err` names the section that
+/// has more than [`COUNTS_MAX`].
+pub fn sections(counts: [usize; SECTIONS]) -> Result<([Section; SECTIONS], usize), &'static str> {
+    let mut sections = [Section::default(); SECTIONS];
+    let mut at = size_of::<Header>();
+    for (i, section) in sections.iter_mut().enumerate() {
+        if counts[i] > COUNTS_MAX[i] {
+            return Err(SECTION_NAMES[i]);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "both bounded by constants of this file")]
+        let (stride, count) = (STRIDES[i] as u32, counts[i] as u32);
+        *section = Section { offset: at as u64, stride, count };
+        // Sections start on their own pair of cache lines.
+        at = (at + STRIDES[i] * counts[i]).next_multiple_of(128);
+    }
+    Ok((sections, at.next_multiple_of(4096)))
+}
+
+/// Bytes of a page for so many of each; what `rtd check` sets against RLIMIT_MEMLOCK and /dev/shm.
+pub fn page_bytes(lanes: usize, routes: usize, workers: usize, processes: usize, endpoints: usize) -> usize {
+    let counts = [lanes, routes, workers, processes, endpoints, routes];
+    let capped = std::array::from_fn(|i| counts[i].min(COUNTS_MAX[i]));
+    sections(capped).map_or(usize::MAX, |(_, bytes)| bytes)
+}
+
+/// Whether an instance may be called so: 1 to 31 of `A-Z a-z 0-9 . _ -`. It becomes part of a file name.
+pub fn instance_name_ok(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+/// The file of an instance's page.
+pub fn page_path(name: &str) -> std::path::PathBuf {
+    std::path::PathBuf::from(format!("{}/{PREFIX}{name}", crate::sys::shm::DIR))
+}
+
+/// What the file names of pages start with.
+pub const PREFIX: &str = "rtd.";

@@ -1,0 +1,289 @@
+//! The page's content at one moment, owned, checked and resolved; and the difference of two.
+//!
+//! Invariant: every index in a snapshot is in bounds or `None`, every string is free of control characters.
+
+use super::latency::Latency;
+use super::{Ledger, WorkerCounters, degraded};
+use crate::lane::peer::PeerState;
+use crate::message::Reject;
+
+/// Whether somebody works behind the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DaemonState {
+    /// Holds the lock, shows signs of life.
+    Running,
+    /// Holds the lock, no sign of life for [`super::reader::HEARTBEAT_AGE_MAX_NS`]: hung, or stopped by
+    /// SIGSTOP or a debugger.
+    Hung,
+    /// Gone; the page is what it left.
+    Stopped,
+}
+
+impl DaemonState {
+    /// As in `rtctl stats --json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            DaemonState::Running => "running",
+            DaemonState::Hung => "hung",
+            DaemonState::Stopped => "stopped",
+        }
+    }
+}
+
+/// Everything the page says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Instance.
+    pub instance: String,
+    /// Control socket.
+    pub socket: String,
+    /// Version of the daemon.
+    pub rtd_version: String,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// The page's owner: the daemon's user, from the file system.
+    pub uid: u32,
+    /// Whether it lives.
+    pub state: DaemonState,
+    /// When the snapshot was taken, CLOCK_MONOTONIC.
+    pub taken_ns: u64,
+    /// When the page was made, CLOCK_MONOTONIC.
+    pub start_ns: u64,
+    /// The same since 1970.
+    pub start_unix_ns: u64,
+    /// When all lanes ran, CLOCK_MONOTONIC; none before that.
+    pub ready_ns: Option<u64>,
+    /// Last sign of life, CLOCK_MONOTONIC.
+    pub heartbeat_ns: u64,
+    /// In plan order.
+    pub lanes: Vec<Lane>,
+    /// In plan order.
+    pub routes: Vec<Route>,
+    /// One per lane thread.
+    pub workers: Vec<Worker>,
+    /// In plan order.
+    pub processes: Vec<Process>,
+    /// In plan order.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A lane, with what its routes and workers add up to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Name.
+    pub name: String,
+    /// SCHED_FIFO priority.
+    pub priority: u32,
+    /// CPU.
+    pub cpu: u32,
+    /// `block`, `spin:<us>`, `poll`.
+    pub wait: String,
+    /// [`degraded`] bits.
+    pub degraded_bits: u32,
+    /// Sum over its routes.
+    pub ledger: Ledger,
+    /// All its routes' latencies.
+    pub latency: Latency,
+    /// Highest of its workers.
+    pub duty_max_ns: u64,
+    /// Whether all its routes were read whole.
+    pub consistent: bool,
+}
+
+impl Lane {
+    /// What the lane did not get, in display order; empty = all granted.
+    pub fn degraded(&self) -> Vec<&'static str> {
+        degraded::NAMES
+            .iter()
+            .filter(|(bit, _)| self.degraded_bits & bit != 0)
+            .map(|&(_, name)| name)
+            .collect()
+    }
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Name.
+    pub name: String,
+    /// Index of its lane.
+    pub lane: Option<usize>,
+    /// Index of its source.
+    pub from: Option<usize>,
+    /// Targets, for human eyes.
+    pub to: String,
+    /// Where its messages are.
+    pub ledger: Ledger,
+    /// Dequeue -> delivered.
+    pub latency: Latency,
+    /// False when the ledger was caught in the middle of an update at each attempt: its writer was stopped
+    /// there, or publishes faster than a reader copies (above some 10^6 a second).
+    pub consistent: bool,
+}
+
+/// A lane thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Source, or lane.
+    pub name: String,
+    /// Index of its lane.
+    pub lane: Option<usize>,
+    /// Kernel thread id, 0 before it runs.
+    pub tid: u32,
+    /// Its counters.
+    pub counters: WorkerCounters,
+    /// See [`Route::consistent`].
+    pub consistent: bool,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Name.
+    pub name: String,
+    /// Whether anybody stands behind the name.
+    pub state: PeerState,
+    /// Of the last registration; 0 before the first.
+    pub pid: u32,
+    /// Of the last registration; none before the first.
+    pub uid: Option<u32>,
+}
+
+/// An endpoint, with what `rtctl send` and `rtctl listen` need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name.
+    pub name: String,
+    /// Index of the owning process.
+    pub owner: Option<usize>,
+    /// Some route reads it.
+    pub is_source: bool,
+    /// Some route writes it.
+    pub is_sink: bool,
+    /// What it is.
+    pub kind: EndpointKind,
+}
+
+/// What an endpoint is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// A POSIX message queue.
+    Mqueue {
+        /// `/name`.
+        queue: String,
+        /// Messages.
+        maxmsg: u32,
+        /// Bytes.
+        msgsize: u32,
+    },
+    /// A signal.
+    Signal {
+        /// Kernel number.
+        signo: i32,
+        /// Sent to the registered thread, not the process.
+        to_thread: bool,
+    },
+    /// A kind that this version does not know.
+    Unknown(u32),
+}
+
+/// What happened between two snapshots of one instance.
+///
+/// Counters are differences, `queued` is the later one's, so these ledgers need not balance; latencies are
+/// those of the interval; `duty_max_ns` is the maximum since the start of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diff {
+    /// Between the snapshots (when the daemon was restarted: since its start).
+    pub interval_ns: u64,
+    /// In plan order.
+    pub lanes: Vec<Lane>,
+    /// In plan order.
+    pub routes: Vec<Route>,
+    /// One per lane thread.
+    pub workers: Vec<Worker>,
+}
+
+impl Diff {
+    /// A count of this interval as events per second.
+    pub fn per_second(&self, count: u64) -> f64 {
+        if self.interval_ns == 0 { 0.0 } else { count as f64 * 1e9 / self.interval_ns as f64 }
+    }
+}
+
+impl Snapshot {
+    /// Time since the daemon's start, until now or (when it is gone or hung) its last sign of life.
+    pub fn uptime_ns(&self) -> u64 {
+        let until = if self.state == DaemonState::Running { self.taken_ns } else { self.heartbeat_ns };
+        until.saturating_sub(self.start_ns)
+    }
+
+    /// Whether any lane runs without something it asked for.
+    pub fn is_degraded(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.degraded_bits != 0)
+    }
+
+    /// What happened since `earlier`. When the daemon was restarted in between: since its start.
+    pub fn diff(&self, earlier: &Snapshot) -> Diff {
+        let same = self.pid == earlier.pid && self.start_ns == earlier.start_ns;
+        let since = if same { earlier.taken_ns } else { self.start_ns };
+        let mut diff = Diff {
+            interval_ns: self.taken_ns.saturating_sub(since),
+            lanes: self.lanes.clone(),
+            routes: self.routes.clone(),
+            workers: self.workers.clone(),
+        };
+        if !same {
+            return diff;
+        }
+        for (now, before) in diff.lanes.iter_mut().zip(&earlier.lanes) {
+            now.ledger = ledger_since(&now.ledger, &before.ledger);
+            now.latency = now.latency.since(&before.latency);
+        }
+        for (now, before) in diff.routes.iter_mut().zip(&earlier.routes) {
+            now.ledger = ledger_since(&now.ledger, &before.ledger);
+            now.latency = now.latency.since(&before.latency);
+        }
+        for (now, before) in diff.workers.iter_mut().zip(&earlier.workers) {
+            now.counters = worker_since(&now.counters, &before.counters);
+        }
+        diff
+    }
+}
+
+/// Sums ledgers; a page that lies saturates.
+pub(super) fn ledger_sum(a: &Ledger, b: &Ledger) -> Ledger {
+    Ledger { queued: a.queued.saturating_add(b.queued), ..ledger_map(a, b, u64::saturating_add) }
+}
+
+fn ledger_since(now: &Ledger, before: &Ledger) -> Ledger {
+    Ledger { queued: now.queued, ..ledger_map(now, before, u64::saturating_sub) }
+}
+
+/// `f` on each pair of counters; `queued` is a level, not a counter, and left at 0.
+fn ledger_map(a: &Ledger, b: &Ledger, f: fn(u64, u64) -> u64) -> Ledger {
+    let mut rejected = [0; Reject::COUNT];
+    for (i, slot) in rejected.iter_mut().enumerate() {
+        *slot = f(a.rejected[i], b.rejected[i]);
+    }
+    Ledger {
+        accepted: f(a.accepted, b.accepted),
+        delivered: f(a.delivered, b.delivered),
+        expired: f(a.expired, b.expired),
+        displaced: f(a.displaced, b.displaced),
+        rejected,
+        peer_dead: f(a.peer_dead, b.peer_dead),
+        queued: 0,
+        deadline_misses: f(a.deadline_misses, b.deadline_misses),
+    }
+}
+
+fn worker_since(now: &WorkerCounters, before: &WorkerCounters) -> WorkerCounters {
+    WorkerCounters {
+        received: now.received.saturating_sub(before.received),
+        duty_max_ns: now.duty_max_ns,
+        wakeups: now.wakeups.saturating_sub(before.wakeups),
+        errors: now.errors.saturating_sub(before.errors),
+        events_lost: now.events_lost.saturating_sub(before.events_lost),
+        allocations: now.allocations.saturating_sub(before.allocations),
+    }
+}
