@@ -1,0 +1,149 @@
+//! `rtd run`: the way of a configuration from text to running lanes, and the way down.
+
+use super::{Daemon, Options, prepare_signals};
+use crate::control::{Control, Flow, Handler, Stop};
+use crate::plan::{Plan, ProcessId};
+use crate::{config, log};
+use anyhow::{Context as _, bail};
+use rtcore::lane::peer::PeerState;
+use rtcore::seal;
+use rtcore::sys::epoll::{StopSignal, StopSignals};
+use rtcore::sys::{limits, memory};
+use std::io::Read as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Arguments of `rtd run`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Configuration; - reads standard input
+    #[arg(long, short, default_value = "/etc/rtd.toml")]
+    config: PathBuf,
+    /// Run without SCHED_FIFO, pinning or locked memory where they are not granted; every tool says so
+    #[arg(long)]
+    allow_degraded: bool,
+}
+
+/// How often a stopping daemon looks whether its lanes have ended.
+const STOP_LOOK: Duration = Duration::from_millis(2);
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub fn run(args: &RunArgs) -> anyhow::Result<()> {
+    if std::env::var_os("RTD_GUARD").is_some_and(|v| v == "abort") {
+        seal::abort_on_breach();
+    }
+    memory::configure_allocator();
+    limits::raise_soft();
+    let plan = load(args)?;
+    let signals = StopSignals::block().context("cannot take SIGTERM, SIGINT and SIGHUP")?;
+    prepare_signals(&plan)?;
+    let options = Options { allow_degraded: args.allow_degraded };
+    let daemon = Daemon::start(plan, options)?;
+    let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), signals)?;
+    daemon.ready();
+    announce(daemon.plan())?;
+    let mut serving = Serving { daemon, failed: None };
+    let stop = control.run(&mut serving, None)?;
+    match stop {
+        Stop::Signal(signal) => log::info(format_args!("{}: stopping", signal_name(signal))),
+        Stop::Handler | Stop::Deadline => {}
+    }
+    go_down(&mut control, &mut serving)?;
+    let Serving { daemon, failed } = serving;
+    daemon.finish();
+    log::info(format_args!("control socket: {}", control.counters()));
+    failed.map_or(Ok(()), Err)
+}
+
+/// Reads and checks the configuration; problems go to standard error, all of them.
+fn load(args: &RunArgs) -> anyhow::Result<Plan> {
+    let (name, text) = read(&args.config)?;
+    let machine = config::Machine::probe();
+    let options = config::CheckOptions { allow_degraded: args.allow_degraded };
+    match config::check_with(&name, &text, &machine, &options) {
+        Ok(checked) => {
+            for warning in &checked.warnings {
+                eprintln!("{warning}");
+            }
+            Ok(checked.plan)
+        }
+        Err(problems) => {
+            for problem in &problems {
+                eprintln!("{problem}");
+            }
+            bail!("{name} cannot run, see above (rtd check {name} shows the same)")
+        }
+    }
+}
+
+fn read(path: &std::path::Path) -> anyhow::Result<(String, String)> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        return Ok(("<stdin>".into(), text));
+    }
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}; name another with --config FILE", path.display()))?;
+    Ok((path.display().to_string(), text))
+}
+
+/// READY on standard output, for whoever started this; the details in the log.
+fn announce(plan: &Plan) -> anyhow::Result<()> {
+    let Plan { daemon, lanes, endpoints, routes, .. } = plan;
+    log::info(format_args!(
+        "{}: {} lanes, {} routes, {} endpoints, control socket {}",
+        daemon.name,
+        lanes.len(),
+        routes.len(),
+        endpoints.len(),
+        daemon.socket.display()
+    ));
+    let mut out = std::io::stdout();
+    // Nobody listens on standard output: then nobody waits for it either.
+    let _ = writeln!(out, "READY").and_then(|()| out.flush());
+    Ok(())
+}
+
+fn go_down(control: &mut Control, serving: &mut Serving) -> anyhow::Result<()> {
+    serving.daemon.request_stop();
+    // Registrations and deaths are served while the lanes drain; a second signal cuts the drain short.
+    while !serving.daemon.stopped() && !serving.daemon.overdue() {
+        if let Stop::Signal(_) = control.run(serving, Some(Instant::now() + STOP_LOOK))? {
+            log::warning(format_args!("asked again: giving up on what is queued"));
+            serving.daemon.request_stop();
+        }
+    }
+    Ok(())
+}
+
+fn signal_name(signal: StopSignal) -> &'static str {
+    match signal {
+        StopSignal::Terminate => "SIGTERM",
+        StopSignal::Interrupt => "SIGINT",
+        StopSignal::HangUp => "SIGHUP",
+    }
+}
+
+/// The daemon as the control loop sees it.
+struct Serving {
+    daemon: Daemon,
+    failed: Option<anyhow::Error>,
+}
+
+impl Handler for Serving {
+    fn peer_changed(&mut self, process: ProcessId, state: PeerState, _pid: i32, _uid: u32) {
+        self.daemon.peer_changed(process, state);
+    }
+
+    fn tick(&mut self) -> Flow {
+        match self.daemon.tick() {
+            Ok(()) => Flow::Continue,
+            Err(e) => {
+                log::error(format_args!("{e:#}"));
+                self.failed.get_or_insert(e);
+                Flow::Stop
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Daemons, participants and their surroundings, shared by all tests. Everything here cleans up after
+//! itself, also when a test fails.
+
+pub mod peer;
+
+use anyhow::{Context as _, bail};
+use rtcore::stats::reader::{Reader, Snapshot};
+use rtcore::sys::mqueue::Queue;
+use rtcore::sys::process;
+use std::ffi::CString;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longest time a test waits for something that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A test's own instance: names that no other test, run or user shares.
+#[derive(Debug)]
+pub struct Instance {
+    /// Instance name.
+    pub name: String,
+    directory: PathBuf,
+    queues: std::cell::RefCell<Vec<String>>,
+}
+
+impl Instance {
+    /// A new one.
+    pub fn new() -> anyhow::Result<Instance> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let directory = std::env::temp_dir().join(format!("rtd-{name}"));
+        std::fs::create_dir_all(&directory)?;
+        Ok(Instance { name, directory, queues: std::cell::RefCell::default() })
+    }
+
+    /// Name of a queue of this instance; removed when the test ends.
+    pub fn queue(&self, part: &str) -> String {
+        let name = format!("/rtd-{}.{part}", self.name);
+        self.queues.borrow_mut().push(name.clone());
+        name
+    }
+
+    /// Control socket.
+    pub fn socket(&self) -> String {
+        self.directory.join("rtd.sock").display().to_string()
+    }
+
+    /// A file of this instance.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// `[daemon]` and one lane called `lane` on the first allowed CPU; queues stay unless said otherwise.
+    pub fn head(&self) -> String {
+        let (name, socket) = (&self.name, self.socket());
+        format!("[daemon]\nname = \"{name}\"\nsocket = \"{socket}\"\n{}", lane("lane", 50, ""))
+    }
+
+    /// An mqueue endpoint on its own queue of ten 64-byte messages; `more` adds keys.
+    pub fn mqueue(&self, name: &str, more: &str) -> String {
+        let queue = self.queue(name);
+        let mut text = format!("[[endpoint]]\nname = \"{name}\"\nkind = \"mqueue\"\nqueue = \"{queue}\"\n{more}\n");
+        for (key, value) in [("maxmsg", 10), ("msgsize", 64)] {
+            if !more.contains(key) {
+                text += &format!("{key} = {value}\n");
+            }
+        }
+        text
+    }
+
+    /// Runs `rtctl` on this instance.
+    pub fn rtctl(&self, args: &[&str]) -> anyhow::Result<Output> {
+        self.rtctl_command(args).output().context("cannot run rtctl")
+    }
+
+    /// The same, not started yet.
+    pub fn rtctl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rtctl"));
+        command.args(["--instance", &self.name]).env("RTD_SOCKET", self.socket()).args(args);
+        process::die_with_parent_at_exec(&mut command);
+        command
+    }
+
+    /// What the page says now.
+    pub fn snapshot(&self) -> anyhow::Result<Snapshot> {
+        Ok(Reader::open(&self.name)?.snapshot()?)
+    }
+
+    /// Waits until the page says so.
+    pub fn until(&self, what: &str, said: impl Fn(&Snapshot) -> bool) -> anyhow::Result<Snapshot> {
+        let mut last = None;
+        eventually(|| {
+            let snapshot = self.snapshot().ok()?;
+            let yes = said(&snapshot);
+            last = Some(snapshot);
+            yes.then_some(())
+        })
+        .with_context(|| format!("never: {what}; last {:#?}", last.as_ref().map(|s| &s.routes)))?;
+        last.context("no snapshot")
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        for queue in self.queues.borrow().iter().filter_map(|q| CString::new(q.as_str()).ok()) {
+            let _ = Queue::unlink(&queue);
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = std::fs::remove_file(format!("/dev/shm/rtd.{}", self.name));
+    }
+}
+
+/// A `[[lane]]` on the first allowed CPU.
+pub fn lane(name: &str, priority: u8, more: &str) -> String {
+    format!("[[lane]]\nname = \"{name}\"\npriority = {priority}\ncpu = {}\n{more}\n", first_cpu())
+}
+
+/// A signal endpoint.
+pub fn signal(name: &str, owner: &str, signal: &str, more: &str) -> String {
+    let owner = if owner.is_empty() { String::new() } else { format!("owner = \"{owner}\"\n") };
+    format!("[[endpoint]]\nname = \"{name}\"\nkind = \"signal\"\nsignal = \"{signal}\"\n{owner}{more}\n")
+}
+
+/// A `[[process]]` anybody may be.
+pub fn process(name: &str) -> String {
+    format!("[[process]]\nname = \"{name}\"\n")
+}
+
+/// A route in the lane `lane`.
+pub fn route(from: &str, to: &[&str], more: &str) -> String {
+    let lane = if more.contains("lane =") { "" } else { "lane = \"lane\"\n" };
+    format!("[[route]]\nfrom = \"{from}\"\nto = {to:?}\n{lane}{more}\n")
+}
+
+/// The first CPU this process may use.
+pub fn first_cpu() -> usize {
+    rtcore::sys::cpus::allowed().ok().and_then(|c| c.into_iter().min()).unwrap_or(0)
+}
+
+/// Kernel number of SIGRTMIN+n.
+pub fn rt(n: i32) -> i32 {
+    rtcore::sys::rtsignal::rt_range().0 + n
+}
+
+/// Asks again until there is an answer.
+pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return Ok(answer);
+        }
+        if Instant::now() > give_up {
+            bail!("not within {PATIENCE:?}");
+        }
+        // What is asked for has no descriptor to wait on (another process' page).
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether this user may have SCHED_FIFO and locked memory; tried, not guessed.
+pub fn privileged() -> bool {
+    let fifo = std::thread::spawn(|| rtcore::sys::sched::set_fifo(1).is_ok()).join().unwrap_or(false);
+    fifo && rtcore::sys::sched::getuid() == 0
+}
+
+/// Says that a test is skipped, and for want of what. CI has the privilege and must not skip.
+pub fn skip(needs: &str) -> anyhow::Result<()> {
+    if std::env::var_os("CI").is_some() && rtcore::sys::sched::getuid() == 0 {
+        bail!("CI must not skip: needs {needs}");
+    }
+    println!("skipped: needs {needs}");
+    Ok(())
+}
+
+/// The real `rtd run`.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    log: std::thread::JoinHandle<String>,
+}
+
+impl Daemon {
+    /// Starts it on this configuration and waits for READY. Degraded where the user has no privilege.
+    pub fn start(config: &str) -> anyhow::Result<Daemon> {
+        Daemon::start_with(config, |_| {})
+    }
+
+    /// The same, with the command changed first.
+    pub fn start_with(config: &str, change: impl FnOnce(&mut Command)) -> anyhow::Result<Daemon> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
+        command.args(["run", "--config", "-"]).env("RTD_GUARD", "abort");
+        if !privileged() {
+            command.arg("--allow-degraded");
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        process::die_with_parent_at_exec(&mut command);
+        change(&mut command);
+        let mut child = command.spawn().context("cannot start rtd")?;
+        child.stdin.take().context("no stdin")?.write_all(config.as_bytes())?;
+        let stderr = child.stderr.take().context("no stderr")?;
+        let log = std::thread::spawn(move || std::io::read_to_string(stderr).unwrap_or_default());
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
+        if line.trim_end() != "READY" {
+            let _ = child.wait();
+            bail!("rtd did not start:\n{}", log.join().unwrap_or_default());
+        }
+        Ok(Daemon { child, log })
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
+        Ok(nix::sys::signal::kill(pid, signal)?)
+    }
+
+    /// SIGTERM, and what it logged; an error unless it ends well.
+    pub fn stop(self) -> anyhow::Result<String> {
+        self.signal(nix::sys::signal::Signal::SIGTERM)?;
+        let (status, log) = self.end()?;
+        if !status.success() {
+            bail!("rtd ended with {status}:\n{log}");
+        }
+        Ok(log)
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> anyhow::Result<(std::process::ExitStatus, String)> {
+        let status = eventually(|| self.child.try_wait().ok().flatten()).context("rtd does not end")?;
+        let log = std::mem::replace(&mut self.log, std::thread::spawn(String::new));
+        Ok((status, log.join().unwrap_or_default()))
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A participant process.
+#[derive(Debug)]
+pub struct Peer {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    /// Starts one.
+    pub fn start() -> anyhow::Result<Peer> {
+        Peer::start_with(|_| {})
+    }
+
+    /// The same, with the command changed first.
+    pub fn start_with(change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--peer");
+        Peer::spawn(command, change)
+    }
+
+    /// One that is registered by `rtctl run --as NAME` before it starts.
+    pub fn run_as(instance: &Instance, name: &str) -> anyhow::Result<Peer> {
+        let binary = std::env::current_exe()?;
+        let mut command = instance.rtctl_command(&["run", "--as", name, "--"]);
+        command.arg(binary).arg("--peer").stderr(Stdio::null());
+        Peer::spawn(command, |_| {})
+    }
+
+    fn spawn(mut command: Command, change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        process::die_with_parent_at_exec(&mut command);
+        change(&mut command);
+        let mut child = command.spawn().context("cannot start a peer")?;
+        let stdin = child.stdin.take().context("no stdin")?;
+        let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+        let mut peer = Peer { child, stdin, stdout };
+        peer.tell("tid")?;
+        Ok(peer)
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// One command; the data lines of its answer.
+    pub fn tell(&mut self, command: &str) -> anyhow::Result<Vec<String>> {
+        self.ask(command)?;
+        self.answer().with_context(|| format!("peer, told {command:?}"))
+    }
+
+    /// One command whose answer is fetched later.
+    pub fn ask(&mut self, command: &str) -> anyhow::Result<()> {
+        writeln!(self.stdin, "{command}")?;
+        Ok(())
+    }
+
+    /// The data lines of the next answer.
+    pub fn answer(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            if self.stdout.read_line(&mut line)? == 0 {
+                bail!("the peer is gone: {:?}", self.child.wait());
+            }
+            match line.trim_end().split_once(' ') {
+                Some(("err", text)) => bail!("{text}"),
+                _ if line.trim_end() == "ok" => return Ok(lines),
+                _ => lines.push(line.trim_end().to_owned()),
+            }
+        }
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
+        Ok(nix::sys::signal::kill(pid, signal)?)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,147 @@
+//! A participant that links nothing of ours but the raw calls: told what to do line by line.
+//!
+//! Every command is answered by any number of data lines and then `ok`, or by `err TEXT`.
+
+use anyhow::{Context as _, bail};
+use rtcore::sys::mqueue::{self, Access, Queue};
+use rtcore::sys::rtsignal::{self, SignalSet};
+use rtcore::sys::{poll, sched};
+use std::ffi::CString;
+use std::io::{BufRead as _, Write as _};
+use std::os::fd::AsRawFd;
+
+/// Body of a `--peer` process.
+pub fn main() -> std::process::ExitCode {
+    let mut queue: Option<Queue> = None;
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let answer = match obey(&words, &mut queue) {
+            Ok(mut data) => {
+                data.push_str("ok\n");
+                data
+            }
+            Err(e) => format!("err {e:#}\n"),
+        };
+        let mut out = std::io::stdout().lock();
+        if out.write_all(answer.as_bytes()).and_then(|()| out.flush()).is_err() {
+            break;
+        }
+    }
+    std::process::ExitCode::SUCCESS
+}
+
+fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
+    let mut data = String::new();
+    match words {
+        // Before this a signal ends the process, as it would any program that does not expect it.
+        ["block", signo] => SignalSet::of([signo.parse()?]).block()?,
+        ["sigpending", limit] => limit_sigpending(limit.parse()?)?,
+        ["fifo", priority] => sched::set_fifo(priority.parse()?)?,
+        ["pin", cpu] => sched::pin(cpu.parse()?)?,
+        ["tid"] => data = format!("{}\n", sched::gettid()),
+        ["register", socket, name] => rtd::ctl::register::this_process(socket, name)?,
+        ["open", access, name] => {
+            let access = if *access == "send" { Access::Send } else { Access::Receive };
+            *queue = Some(Queue::open(&CString::new(*name)?, access, true)?);
+        }
+        ["send", priority, hex] => {
+            let queue = queue.as_ref().context("no queue is open")?;
+            send(queue, &unhex(hex)?, priority.parse()?)?;
+        }
+        // As `send`, with an 8-byte counter as payload.
+        ["stream", from, count] => {
+            let queue = queue.as_ref().context("no queue is open")?;
+            let from: u64 = from.parse()?;
+            for n in from..from + count.parse::<u64>()? {
+                send(queue, &n.to_ne_bytes(), 0)?;
+            }
+        }
+        ["recv", count, timeout_ms] => {
+            let queue = queue.as_ref().context("no queue is open")?;
+            data = receive(queue, count.parse()?, timeout_ms.parse()?)?;
+        }
+        ["sigqueue", pid, signo, value] => {
+            let sent = rtsignal::queue_to_pid(pid.parse()?, signo.parse()?, value.parse()?);
+            sent.map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        }
+        ["sigwait", signo, count, timeout_ms] => {
+            data = sigwait(signo.parse()?, count.parse()?, timeout_ms.parse()?)?;
+        }
+        other => bail!("what is {other:?}?"),
+    }
+    Ok(data)
+}
+
+/// Waits for room with an event, so that a full queue is no failure.
+fn send(queue: &Queue, bytes: &[u8], priority: u32) -> anyhow::Result<()> {
+    const PATIENCE_NS: u64 = 5_000_000_000;
+    loop {
+        match mqueue::send(queue.as_raw_fd(), bytes, priority) {
+            Ok(()) => return Ok(()),
+            Err(rtcore::sys::Errno::AGAIN) => {}
+            Err(e) => bail!("{e:?}"),
+        }
+        if poll::wait(&mut [poll::Interest::writable(queue.as_raw_fd())], PATIENCE_NS) == Ok(0) {
+            bail!("the queue stays full");
+        }
+    }
+}
+
+/// Up to `count` messages, as `PRIORITY HEX` lines; fewer when none comes for `timeout_ms`.
+fn receive(queue: &Queue, count: usize, timeout_ms: u64) -> anyhow::Result<String> {
+    let mut data = String::new();
+    let mut buffer = vec![0; queue.attributes()?.msgsize];
+    let mut n = 0;
+    while n < count {
+        match mqueue::receive(queue.as_raw_fd(), &mut buffer) {
+            Ok((len, priority)) => {
+                n += 1;
+                data += &format!("{priority} {}\n", rtd::ctl::payload::hex(&buffer[..len]));
+            }
+            Err(rtcore::sys::Errno::AGAIN) => {
+                let fd = queue.as_raw_fd();
+                if poll::wait(&mut [poll::Interest::readable(fd)], timeout_ms * 1_000_000) == Ok(0) {
+                    break;
+                }
+            }
+            Err(e) => bail!("{e:?}"),
+        }
+    }
+    Ok(data)
+}
+
+/// Up to `count` signals, as `VALUE PID UID TID` lines.
+fn sigwait(signo: i32, count: usize, timeout_ms: u64) -> anyhow::Result<String> {
+    let set = SignalSet::of([signo]);
+    let pending = set.descriptor()?;
+    let mut data = String::new();
+    let mut n = 0;
+    while n < count {
+        match rtsignal::try_wait(&set) {
+            Ok(got) => {
+                n += 1;
+                data += &format!("{} {} {} {}\n", got.value, got.pid, got.uid, sched::gettid());
+            }
+            Err(rtcore::sys::Errno::AGAIN) => {
+                let fd = pending.as_raw_fd();
+                if poll::wait(&mut [poll::Interest::readable(fd)], timeout_ms * 1_000_000) == Ok(0) {
+                    break;
+                }
+            }
+            Err(e) => bail!("{e:?}"),
+        }
+    }
+    Ok(data)
+}
+
+fn limit_sigpending(limit: u64) -> anyhow::Result<()> {
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_SIGPENDING, limit, limit)?;
+    Ok(())
+}
+
+fn unhex(hex: &str) -> anyhow::Result<Vec<u8>> {
+    if hex == "-" {
+        return Ok(Vec::new());
+    }
+    (0..hex.len()).step_by(2).map(|i| Ok(u8::from_str_radix(hex.get(i..i + 2).context("odd")?, 16)?)).collect()
+}
