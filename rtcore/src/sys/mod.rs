@@ -4,6 +4,7 @@
 //! whose error text names the object, and keeps no global state. Nothing outside `sys` and `skin`
 //! touches libc, nix or rustix.
 
+pub mod accounts;
 pub mod clock;
 pub mod cpus;
 pub mod epoll;
@@ -16,3 +17,4 @@ pub mod rtsignal;
 pub mod sched;
 pub mod seqpacket;
 pub mod shm;
+pub mod signame;
