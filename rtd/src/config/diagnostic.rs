@@ -4,6 +4,7 @@
 //! lines are replaced, and a long line is shown as a window around the fault.
 
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -43,8 +44,11 @@ pub struct Diagnostic {
     pub message: String,
     /// What to write or run instead; several lines are alternatives.
     pub mend: String,
-    /// The line as it stands in the file.
+    /// The line as it stands in the file, or the piece around the fault when it is long; control
+    /// characters are replaced.
     pub source_line: String,
+    /// Characters of `source_line` in front of the fault.
+    pub caret: usize,
 }
 
 impl Diagnostic {
@@ -59,11 +63,11 @@ impl fmt::Display for Diagnostic {
         let severity = if self.is_error() { "error" } else { "warning" };
         writeln!(f, "{}:{}:{}: {severity}: {}", self.file, self.line, self.column, self.message)?;
         let gutter = self.line.to_string();
-        let (shown, column) = self.window();
-        writeln!(f, "{gutter} | {shown}")?;
+        writeln!(f, "{gutter} | {}", self.source_line)?;
         // Tabs stay tabs in front of the caret, so that it stands under the fault at any tab width.
-        let indent: String = shown.chars().take(column).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let room = shown.chars().count().saturating_sub(column).max(1);
+        let before = self.source_line.chars().take(self.caret);
+        let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let room = self.source_line.chars().count().saturating_sub(self.caret).max(1);
         let carets = "^".repeat(self.length.clamp(1, room));
         let blank = " ".repeat(gutter.len());
         writeln!(f, "{blank} | {indent}{carets}{}{}", if self.key.is_empty() { "" } else { " " }, self.key)?;
@@ -76,19 +80,14 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-impl Diagnostic {
-    /// The part of the line to show and where the fault starts in it.
-    fn window(&self) -> (String, usize) {
-        let column = self.column.saturating_sub(1);
-        let safe = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
-        let line: Vec<char> = self.source_line.chars().map(safe).collect();
-        if line.len() <= LINE_CHARS_MAX {
-            return (line.into_iter().collect(), column);
-        }
-        let start = column.saturating_sub(LINE_CHARS_BEFORE).min(line.len());
-        let end = (start + LINE_CHARS_MAX).min(line.len());
-        (line[start..end].iter().collect(), column - start)
-    }
+/// The piece of a line to show and the characters in front of the fault at `column` (from 1) in it.
+fn window(line: &str, column: usize) -> (String, usize) {
+    let before = column.saturating_sub(1);
+    let start =
+        if line.chars().nth(LINE_CHARS_MAX).is_some() { before.saturating_sub(LINE_CHARS_BEFORE) } else { 0 };
+    let safe = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+    let piece = line.chars().skip(start).take(LINE_CHARS_MAX).map(safe).collect();
+    (piece, before - start)
 }
 
 /// Where in the text something stands and what its key path is.
@@ -104,16 +103,26 @@ pub struct Place {
 pub struct Report<'t> {
     file: String,
     text: &'t str,
+    /// Where each line begins; a file of nothing but faults is located in it without a scan per fault.
+    line_starts: Vec<usize>,
     found: Vec<(usize, Diagnostic)>,
     /// Lines (from 1) whose syntax is broken: what else is wrong there follows from that.
-    broken_lines: Vec<usize>,
+    broken_lines: BTreeSet<usize>,
     dropped: usize,
 }
 
 impl<'t> Report<'t> {
     /// An empty report on a text.
     pub fn new(file: &str, text: &'t str) -> Report<'t> {
-        Report { file: file.to_owned(), text, found: Vec::new(), broken_lines: Vec::new(), dropped: 0 }
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Report {
+            file: file.to_owned(),
+            text,
+            line_starts: std::iter::once(0).chain(breaks).collect(),
+            found: Vec::new(),
+            broken_lines: BTreeSet::new(),
+            dropped: 0,
+        }
     }
 
     /// The text.
@@ -125,7 +134,7 @@ impl<'t> Report<'t> {
     pub fn syntax(&mut self, span: Range<usize>, message: String, mend: &str) {
         let line = self.locate(span.start).0;
         self.push(Severity::Error, &Place { span, key: String::new() }, message, mend.to_owned());
-        self.broken_lines.push(line);
+        self.broken_lines.insert(line);
     }
 
     /// Whether any syntax fault was seen: then names may be missing that the author did write.
@@ -150,23 +159,29 @@ impl<'t> Report<'t> {
     }
 
     fn push(&mut self, severity: Severity, place: &Place, message: String, mend: String) {
+        // Warnings give way first: the count of errors decides whether the plan is refused. What does not
+        // fit is not looked up either: a file may be nothing but faults.
+        let full = self.found.len() >= DIAGNOSTICS_MAX;
+        let warning = || self.found.iter().rposition(|(_, d)| !d.is_error());
+        let gives_way = if full && severity == Severity::Error { warning() } else { None };
+        if full && gives_way.is_none() {
+            self.dropped += 1;
+            return;
+        }
         let (line, column, source_line) = self.locate(place.span.start);
         if self.broken_lines.contains(&line) {
             return;
         }
-        // Warnings give way first: the count of errors decides whether the plan is refused.
-        if self.found.len() >= DIAGNOSTICS_MAX {
+        if let Some(warning) = gives_way {
             self.dropped += 1;
-            match self.found.iter().rposition(|(_, d)| !d.is_error()) {
-                Some(warning) if severity == Severity::Error => drop(self.found.remove(warning)),
-                _ => return,
-            }
+            self.found.remove(warning);
         }
         let end = place.span.end.max(place.span.start);
         let length = self.text.get(place.span.start..end).map_or(1, |s| {
             let first_line = s.lines().next().unwrap_or("");
-            first_line.chars().count().max(1)
+            first_line.chars().take(LINE_CHARS_MAX).count().max(1)
         });
+        let (source_line, caret) = window(source_line, column);
         let diagnostic = Diagnostic {
             severity,
             file: self.file.clone(),
@@ -176,7 +191,8 @@ impl<'t> Report<'t> {
             key: place.key.clone(),
             message,
             mend,
-            source_line: source_line.to_owned(),
+            source_line,
+            caret,
         };
         self.found.push((place.span.start, diagnostic));
     }
@@ -187,10 +203,9 @@ impl<'t> Report<'t> {
         while !self.text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let before = &self.text[..offset];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-        let column = before[line_start..].chars().count() + 1;
+        let line = self.line_starts.partition_point(|start| *start <= offset);
+        let line_start = self.line_starts.get(line - 1).copied().unwrap_or(0);
+        let column = self.text[line_start..offset].chars().count() + 1;
         let rest = &self.text[line_start..];
         let source_line = rest.split('\n').next().unwrap_or("").trim_end_matches('\r');
         (line, column, source_line)

@@ -5,6 +5,7 @@
 //! Whatever would be lost on the way must be asked for.
 
 use super::Context;
+use super::routes::is_certain;
 use crate::config::diagnostic::Place;
 use crate::config::sections::Route;
 use crate::plan::{EndpointKind, EndpointPlan, SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES, TargetPlan};
@@ -18,8 +19,8 @@ pub fn bound(
     to: &[TargetPlan],
     endpoints: &[EndpointPlan],
 ) -> usize {
-    let targets: Vec<&EndpointPlan> =
-        to.iter().flat_map(TargetPlan::endpoints).filter_map(|id| endpoints.get(*id)).collect();
+    let ids = to.iter().flat_map(TargetPlan::endpoints).filter(|id| is_certain(cx, **id));
+    let targets: Vec<&EndpointPlan> = ids.filter_map(|id| endpoints.get(*id)).collect();
     match source.map(|source| (&source.kind, source)) {
         Some((EndpointKind::Signal { signo, .. }, _)) => from_signal(cx, route, *signo, &targets),
         Some((EndpointKind::Mqueue { msgsize, .. }, source)) => {

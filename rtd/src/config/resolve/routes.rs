@@ -3,9 +3,10 @@
 use super::names::{Names, Target};
 use super::{Context, payload};
 use crate::config::diagnostic::Place;
-use crate::config::reader::At;
+use crate::config::reader::{At, Field};
 use crate::config::sections::{Lane, Route};
 use crate::config::suggest;
+use crate::config::values::Kind;
 use crate::plan::{
     EndpointId, EndpointKind, EndpointPlan, GroupMode, LaneId, LanePlan, NAME_BYTES_MAX, Overflow, Rate,
     RoutePlan, TargetPlan,
@@ -35,7 +36,7 @@ pub fn resolve(
         let to = targets(cx, written, &groups);
         let policy = lane.and_then(|lane| config.lane.get(lane));
         let (overflow, capacity) = overflow(cx, written, policy);
-        let source = from.and_then(|id| endpoints.get(id));
+        let source = from.filter(|id| is_certain(cx, *id)).and_then(|id| endpoints.get(id));
         if let Some(source) = source {
             claimed(cx, written, source);
         }
@@ -58,6 +59,16 @@ pub fn resolve(
         });
     }
     routes
+}
+
+/// Whether an endpoint is what its entry says: behind a refused key stands a default, and what follows
+/// from that is no fault of the file.
+pub fn is_certain(cx: &Context<'_, '_, '_>, endpoint: EndpointId) -> bool {
+    cx.config.endpoint.get(endpoint).is_some_and(|written| {
+        let sized = !matches!(written.msgsize, Field::Invalid);
+        let numbered = written.signal.get().is_some();
+        written.kind.get().is_some_and(|kind| if kind.0 == Kind::Signal { numbered } else { sized })
+    })
 }
 
 /// The members and modes of all groups, by index.

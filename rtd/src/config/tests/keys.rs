@@ -178,6 +178,31 @@ fn a_key_given_twice_is_a_syntax_error_at_the_second() {
 }
 
 #[test]
+fn a_refused_key_has_no_echo_in_the_routes() {
+    let text = with(&whole(), "kind = \"mqueue\"", "kind = \"mqeue\"");
+    error(&text, line_of(&text, "kind", 0), "endpoint[0].kind", "not one of", "kind = \"mqueue\"");
+    let text = with(&whole(), "msgsize = 64", "msgsize = 0");
+    error(&text, line_of(&text, "msgsize", 0), "endpoint[0].msgsize", "not within", "msgsize = 1");
+    let text = with(&whole(), "SIGRTMIN+2", "SIGFOO");
+    error(&text, line_of(&text, "signal", 1), "endpoint[3].signal", "is no signal", "signal = ");
+}
+
+#[test]
+fn a_file_of_nothing_but_faults_is_answered_soon() {
+    let start = std::time::Instant::now();
+    let lines: String = (0..60_000).map(|n| format!("k{n} = 1\n")).collect();
+    let one_line: String = (0..60_000).map(|n| format!("k{n}=1,")).collect();
+    for text in [format!("[daemon]\n{lines}"), format!("daemon = {{ {one_line} }}\n"), "]".repeat(500_000)] {
+        let checked = run(&text);
+        assert!(checked.plan.is_none());
+        let most = crate::config::diagnostic::DIAGNOSTICS_MAX + 1;
+        assert!((1..=most).contains(&checked.diagnostics.len()));
+        assert!(shown(&checked.diagnostics).len() < 200_000);
+    }
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_file_without_bounds_is_not_read() {
     let text = "#".repeat(crate::config::FILE_BYTES_MAX + 1);
     error(&text, 1, "", "the limit is 1048576", "split the deployment");
