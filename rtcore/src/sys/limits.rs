@@ -1,1 +1,179 @@
 //! Resource limits and the sysctls that bound message queues and signals.
+//!
+//! Everything here is a reading. A file that is absent or unreadable is an error for the caller to take
+//! as "not known"; it is never read as a limit of 0.
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// A limit of getrlimit(2); `None` = unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What is enforced.
+    pub soft: Option<u64>,
+    /// How far a process may raise it by itself.
+    pub hard: Option<u64>,
+}
+
+impl Limit {
+    /// Whether `amount` stays within what is enforced.
+    pub fn admits(&self, amount: u64) -> bool {
+        self.soft.is_none_or(|soft| amount <= soft)
+    }
+}
+
+/// The limits a plan is checked against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// RLIMIT_MSGQUEUE: bytes in message queues per user.
+    MsgQueue,
+    /// RLIMIT_MEMLOCK: locked bytes per process.
+    MemLock,
+    /// RLIMIT_SIGPENDING: queued signals per user.
+    SigPending,
+    /// RLIMIT_RTPRIO: highest real-time priority.
+    RtPrio,
+    /// RLIMIT_NOFILE: highest descriptor number + 1.
+    OpenFiles,
+}
+
+/// Reads a limit of this process.
+pub fn get(kind: Kind) -> io::Result<Limit> {
+    let resource = match kind {
+        Kind::MsgQueue => Resource::RLIMIT_MSGQUEUE,
+        Kind::MemLock => Resource::RLIMIT_MEMLOCK,
+        Kind::SigPending => Resource::RLIMIT_SIGPENDING,
+        Kind::RtPrio => Resource::RLIMIT_RTPRIO,
+        Kind::OpenFiles => Resource::RLIMIT_NOFILE,
+    };
+    let (soft, hard) = getrlimit(resource).map_err(|e| {
+        let e = io::Error::from(e);
+        io::Error::new(e.kind(), format!("getrlimit {kind:?}: {e}"))
+    })?;
+    let finite = |value: u64| (value != RLIM_INFINITY).then_some(value);
+    Ok(Limit { soft: finite(soft), hard: finite(hard) })
+}
+
+/// The sysctls of message queues (mq_overview(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MqSysctl {
+    /// fs.mqueue.msg_max: messages per queue.
+    MsgMax,
+    /// fs.mqueue.msgsize_max: bytes per message.
+    MsgsizeMax,
+    /// fs.mqueue.queues_max: queues per ipc namespace.
+    QueuesMax,
+}
+
+/// Reads a sysctl of message queues.
+pub fn mq_sysctl(which: MqSysctl) -> io::Result<u64> {
+    let path = match which {
+        MqSysctl::MsgMax => "/proc/sys/fs/mqueue/msg_max",
+        MqSysctl::MsgsizeMax => "/proc/sys/fs/mqueue/msgsize_max",
+        MqSysctl::QueuesMax => "/proc/sys/fs/mqueue/queues_max",
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
+    text.trim().parse().map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{path}: `{}` is no number", text.trim()))
+    })
+}
+
+/// Most messages a queue can have whatever the privilege (HARD_MSGMAX).
+pub const MQ_MAXMSG_HARD: u64 = 65_536;
+/// Largest message whatever the privilege (HARD_MSGSIZEMAX).
+pub const MQ_MSGSIZE_HARD: u64 = 16 * 1024 * 1024;
+/// Number of message priorities; the highest is one less (MQ_PRIO_MAX).
+pub const MQ_PRIORITIES: u64 = 32_768;
+
+/// `struct msg_msg` of the kernel: list head, type, size, next, security pointer.
+const MSG_HEADER_BYTES: u64 = 6 * size_of::<usize>() as u64;
+/// `struct posix_msg_tree_node`: tree node (3 words), list head (2), priority (padded to a word).
+const TREE_NODE_BYTES: u64 = 6 * size_of::<usize>() as u64;
+
+/// What one queue is charged against RLIMIT_MSGQUEUE when it is created (mqueue_get_inode in the
+/// kernel's ipc/mqueue.c, getrlimit(2)).
+pub fn mq_bytes(maxmsg: u64, msgsize: u64) -> u64 {
+    let tree = maxmsg
+        .saturating_mul(MSG_HEADER_BYTES)
+        .saturating_add(maxmsg.min(MQ_PRIORITIES).saturating_mul(TREE_NODE_BYTES));
+    maxmsg.saturating_mul(msgsize).saturating_add(tree)
+}
+
+/// Capability bits (capabilities(7)) that lift limits.
+pub mod capability {
+    /// Lifts the memory-locking limit.
+    pub const IPC_LOCK: u32 = 14;
+    /// Lifts the real-time priority limit.
+    pub const SYS_NICE: u32 = 23;
+    /// Lifts the message-queue sysctls.
+    pub const SYS_RESOURCE: u32 = 24;
+}
+
+/// The effective capabilities of this process as a bit mask.
+pub fn effective_capabilities() -> io::Result<u64> {
+    let path = "/proc/self/status";
+    let text = std::fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{path}: no CapEff line")))
+}
+
+/// A message queue that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// `/name`.
+    pub name: String,
+    /// Owner: the user it was charged to.
+    pub uid: u32,
+    /// mq_maxmsg and mq_msgsize; `None` where it may not be opened.
+    pub size: Option<(u64, u64)>,
+}
+
+/// The queues of this ipc namespace; an error where mqueue is not mounted.
+pub fn queues() -> io::Result<Vec<Queue>> {
+    let dir = Path::new("/dev/mqueue");
+    // A plain directory of that name would read as "no queues".
+    let mounted = nix::sys::statfs::statfs(dir).map_err(io::Error::from)?.filesystem_type().0;
+    if u64::try_from(mounted) != Ok(MQUEUE_MAGIC) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "/dev/mqueue: mqueue is not mounted there"));
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        // A queue may go between the listing and the look at it.
+        let Ok(meta) = entry.metadata() else { continue };
+        let mut name = b"/".to_vec();
+        name.extend_from_slice(entry.file_name().as_bytes());
+        let size = CString::new(name.clone()).ok().and_then(|name| queue_size(&name).ok().flatten());
+        found.push(Queue { name: String::from_utf8_lossy(&name).into_owned(), uid: meta.uid(), size });
+    }
+    Ok(found)
+}
+
+const MQUEUE_MAGIC: u64 = 0x1980_0202;
+
+/// mq_maxmsg and mq_msgsize of a queue; `None` when there is no such queue.
+pub fn queue_size(name: &CString) -> io::Result<Option<(u64, u64)>> {
+    use nix::mqueue::{MQ_OFlag, mq_close, mq_getattr, mq_open};
+    let flags = MQ_OFlag::O_RDONLY | MQ_OFlag::O_NONBLOCK | MQ_OFlag::O_CLOEXEC;
+    let queue = match mq_open(name.as_c_str(), flags, nix::sys::stat::Mode::empty(), None) {
+        Ok(queue) => queue,
+        Err(nix::errno::Errno::ENOENT) => return Ok(None),
+        Err(e) => {
+            let e = io::Error::from(e);
+            return Err(io::Error::new(e.kind(), format!("queue {}: {e}", name.to_string_lossy())));
+        }
+    };
+    let attributes = mq_getattr(&queue);
+    mq_close(queue).map_err(io::Error::from)?;
+    let attributes = attributes.map_err(io::Error::from)?;
+    Ok(u64::try_from(attributes.maxmsg()).ok().zip(u64::try_from(attributes.msgsize()).ok()))
+}
+
+#[cfg(test)]
+#[path = "limits_tests.rs"]
+mod tests;

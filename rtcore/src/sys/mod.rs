@@ -4,6 +4,7 @@
 //! whose error text names the object, and keeps no global state. Nothing outside `sys` and `skin`
 //! touches libc, nix or rustix.
 
+pub mod accounts;
 pub mod clock;
 pub mod cpus;
 pub mod epoll;
@@ -19,6 +20,7 @@ pub mod rtsignal;
 pub mod sched;
 pub mod seqpacket;
 pub mod shm;
+pub mod signame;
 
 /// An errno(3) value: what a real-time call reports, `Copy` and without a heap.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,1 +1,78 @@
-//! TOML text to `Config`, with every problem reported at once.
+//! TOML text to a checked [`Plan`], with every problem reported at once.
+//!
+//! The way: text -> [`sections::Config`] (as written, each key with its place; `reader`, `values`) ->
+//! [`Plan`] (`resolve`: names to indices, rules between sections, limits of the [`Machine`]). Each step
+//! reports and goes on, so that one run shows all there is to mend.
+//!
+//! Invariant: a plan comes out only when no error was reported.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod diagnostic;
+pub mod machine;
+mod reader;
+mod resolve;
+pub mod schema;
+pub mod sections;
+mod suggest;
+mod summary;
+pub mod values;
+
+#[cfg(test)]
+mod tests;
+
+use crate::plan::Plan;
+pub use diagnostic::{Diagnostic, Severity};
+use diagnostic::{Place, Report};
+pub use machine::Machine;
+pub use summary::summary;
+use toml::de::DeTable;
+
+/// Largest configuration file.
+pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// What the caller puts up with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckOptions {
+    /// Locked memory and real-time priority that are not granted are warnings (`--allow-degraded`).
+    pub allow_degraded: bool,
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub struct Checked {
+    /// The plan, when nothing was an error.
+    pub plan: Option<Plan>,
+    /// Errors and warnings in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Checks a configuration against a machine; `path_or_name` is what diagnostics call the file.
+///
+/// The error holds every problem, warnings included. Use [`check_with`] for the warnings of a plan that
+/// can run.
+pub fn check(path_or_name: &str, text: &str, machine: &Machine) -> Result<Plan, Vec<Diagnostic>> {
+    let checked = check_with(path_or_name, text, machine, CheckOptions::default());
+    checked.plan.ok_or(checked.diagnostics)
+}
+
+/// As [`check`], with options, and with warnings in either case.
+pub fn check_with(path_or_name: &str, text: &str, machine: &Machine, options: CheckOptions) -> Checked {
+    let mut report = Report::new(path_or_name, text);
+    if text.len() > FILE_BYTES_MAX {
+        let message = format!("{} bytes of configuration, the limit is {FILE_BYTES_MAX}", text.len());
+        let place = Place { span: 0..0, key: String::new() };
+        report.error(&place, message, "split the deployment over several daemons");
+        return Checked { plan: None, diagnostics: report.finish() };
+    }
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        report.syntax(span, format!("syntax: {}", error.message()), "mend the syntax (https://toml.io)");
+    }
+    let config = sections::Config::read(&mut report, root.get_ref());
+    let plan = resolve::plan(&config, machine, options, &mut report);
+    let diagnostics = report.finish();
+    let refused = diagnostics.iter().any(Diagnostic::is_error);
+    Checked { plan: (!refused).then_some(plan), diagnostics }
+}

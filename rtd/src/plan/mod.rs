@@ -3,6 +3,10 @@
 //! Invariant: a `Plan` that exists is valid. Every index is in bounds, every source has exactly one
 //! lane, no route closes a cycle. Nothing on the way from here to running lanes reports a
 //! configuration error.
+#![forbid(unsafe_code)]
+
+pub mod cost;
+pub mod verify;
 
 pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
 use std::ffi::CString;
@@ -19,6 +23,11 @@ pub type RouteId = usize;
 
 /// Longest name of a lane, process, endpoint, group or route, in bytes.
 pub const NAME_BYTES_MAX: usize = 31;
+
+/// What a real-time signal carries.
+pub const SIGNAL_VALUE_BYTES: usize = 8;
+/// A signal that goes into a queue: number, value and origin.
+pub const SIGNAL_RECORD_BYTES: usize = 32;
 
 /// A configuration that was checked and can run.
 #[derive(Clone, Debug)]

@@ -1,0 +1,105 @@
+//! `rtd check FILE`: all problems on stderr, the plan on stdout.
+//!
+//! Exit codes: 0 the plan can run (with or without warnings), 1 it is refused, 2 the file could not be
+//! read or the result not written.
+
+use super::{CheckOptions, Checked, Diagnostic, FILE_BYTES_MAX, Machine, check_with, schema, summary};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+/// The plan can run.
+pub const EXIT_RUNS: u8 = 0;
+/// The plan is refused.
+pub const EXIT_REFUSED: u8 = 1;
+/// The file could not be read, or the result could not be written.
+pub const EXIT_IO: u8 = 2;
+
+/// What `rtd check` was asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckArgs {
+    /// Print the diagnostics as a JSON array on stdout instead of text.
+    pub json: bool,
+    /// What is put up with.
+    pub options: CheckOptions,
+}
+
+/// Checks a file (`-` is standard input) against this machine and prints the result. Returns the exit
+/// code.
+pub fn check(file: &Path, args: CheckArgs) -> u8 {
+    check_on(file, args, &Machine::probe(), &mut io::stdout().lock(), &mut io::stderr().lock())
+}
+
+/// As [`check`], against any machine and onto any output.
+pub fn check_on(
+    file: &Path,
+    args: CheckArgs,
+    machine: &Machine,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let text = match read(file) {
+        Ok(text) => text,
+        Err(error) => {
+            // Nothing is left to tell a failed write to.
+            let _ = writeln!(err, "rtd check: {}: {error}", file.display());
+            return EXIT_IO;
+        }
+    };
+    let checked = check_with(&file.display().to_string(), &text, machine, args.options);
+    let printed = if args.json { print_json(&checked, out) } else { print_text(&checked, machine, out, err) };
+    match (printed, checked.plan) {
+        (Err(_), _) => EXIT_IO,
+        (Ok(()), Some(_)) => EXIT_RUNS,
+        (Ok(()), None) => EXIT_REFUSED,
+    }
+}
+
+/// Prints the JSON schema. Returns the exit code.
+pub fn print_schema() -> u8 {
+    match io::stdout().lock().write_all(schema::json().as_bytes()) {
+        Ok(()) => EXIT_RUNS,
+        Err(_) => EXIT_IO,
+    }
+}
+
+/// Reads a configuration file with a bound on its size; `-` is standard input.
+pub fn read(file: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    // One byte more than the limit shows that it is exceeded without reading a device for ever.
+    let bound = FILE_BYTES_MAX as u64 + 1;
+    if file == Path::new("-") {
+        io::stdin().lock().take(bound).read_to_end(&mut bytes)?;
+    } else {
+        std::fs::File::open(file)?.take(bound).read_to_end(&mut bytes)?;
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let message = format!("not UTF-8 at byte {at}: a configuration is UTF-8 text");
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
+}
+
+fn print_json(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, &checked.diagnostics)?;
+    out.write_all(b"\n")
+}
+
+fn print_text(
+    checked: &Checked,
+    machine: &Machine,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<()> {
+    for diagnostic in &checked.diagnostics {
+        writeln!(err, "{diagnostic}")?;
+    }
+    let errors = checked.diagnostics.iter().filter(|d| Diagnostic::is_error(d)).count();
+    let warnings = checked.diagnostics.len() - errors;
+    if errors + warnings > 0 {
+        writeln!(err, "{errors} error(s), {warnings} warning(s)")?;
+    }
+    match &checked.plan {
+        Some(plan) => out.write_all(summary(plan, machine).as_bytes()),
+        None => Ok(()),
+    }
+}

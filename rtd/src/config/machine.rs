@@ -1,0 +1,168 @@
+//! The facts of a machine that a configuration is checked against.
+//!
+//! Constraint: a fact that could not be read is `None`, which is "not known" and never a failure. Tests
+//! construct machines; [`Machine::probe`] reads the real one.
+
+use rtcore::sys::limits::{self, Kind, Limit, MqSysctl, capability};
+use rtcore::sys::{accounts, cpus};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+pub use rtcore::sys::limits::Queue;
+
+/// What the plan will run on.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// CPUs that are online.
+    pub cpus_existing: Option<Vec<usize>>,
+    /// CPUs that a thread of this process can be pinned to.
+    pub cpus_allowed: Option<Vec<usize>>,
+    /// CPUs that the scheduler leaves alone.
+    pub cpus_isolated: Option<Vec<usize>>,
+    /// Bytes in message queues per user.
+    pub rlimit_msgqueue: Option<Limit>,
+    /// Locked bytes.
+    pub rlimit_memlock: Option<Limit>,
+    /// Queued signals per user.
+    pub rlimit_sigpending: Option<Limit>,
+    /// Highest real-time priority.
+    pub rlimit_rtprio: Option<Limit>,
+    /// Open files.
+    pub rlimit_nofile: Option<Limit>,
+    /// fs.mqueue.msg_max.
+    pub msg_max: Option<u64>,
+    /// fs.mqueue.msgsize_max.
+    pub msgsize_max: Option<u64>,
+    /// fs.mqueue.queues_max.
+    pub queues_max: Option<u64>,
+    /// Lifts the fs.mqueue limits.
+    pub cap_sys_resource: Option<bool>,
+    /// Lifts the locked-memory limit.
+    pub cap_ipc_lock: Option<bool>,
+    /// Lifts the real-time priority limit.
+    pub cap_sys_nice: Option<bool>,
+    /// Real user id of the daemon.
+    pub uid: u32,
+    /// $XDG_RUNTIME_DIR.
+    pub runtime_dir: Option<PathBuf>,
+    /// Message queues that exist already.
+    pub queues: Option<Vec<Queue>>,
+    /// Who and what can be named.
+    pub known: Known,
+}
+
+/// Users, groups and executables.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// Those of the running system.
+    System,
+    /// These.
+    Fixed {
+        /// Name to uid.
+        users: BTreeMap<String, u32>,
+        /// Name to gid.
+        groups: BTreeMap<String, u32>,
+        /// Paths of executables.
+        exes: BTreeSet<PathBuf>,
+    },
+}
+
+impl Machine {
+    /// Reads the machine this process runs on.
+    pub fn probe() -> Machine {
+        let capabilities = limits::effective_capabilities().ok();
+        let has = |bit: u32| capabilities.map(|mask| mask & (1 << bit) != 0);
+        Machine {
+            cpus_existing: cpus::online().ok(),
+            cpus_allowed: cpus::allowed().ok(),
+            cpus_isolated: cpus::isolated().ok(),
+            rlimit_msgqueue: limits::get(Kind::MsgQueue).ok(),
+            rlimit_memlock: limits::get(Kind::MemLock).ok(),
+            rlimit_sigpending: limits::get(Kind::SigPending).ok(),
+            rlimit_rtprio: limits::get(Kind::RtPrio).ok(),
+            rlimit_nofile: limits::get(Kind::OpenFiles).ok(),
+            msg_max: limits::mq_sysctl(MqSysctl::MsgMax).ok(),
+            msgsize_max: limits::mq_sysctl(MqSysctl::MsgsizeMax).ok(),
+            queues_max: limits::mq_sysctl(MqSysctl::QueuesMax).ok(),
+            cap_sys_resource: has(capability::SYS_RESOURCE),
+            cap_ipc_lock: has(capability::IPC_LOCK),
+            cap_sys_nice: has(capability::SYS_NICE),
+            uid: accounts::own_uid(),
+            runtime_dir: std::env::var_os("XDG_RUNTIME_DIR")
+                .map(PathBuf::from)
+                .filter(|dir| dir.is_absolute()),
+            queues: limits::queues().ok(),
+            known: Known::System,
+        }
+    }
+
+    /// A machine nothing is known of: only what is wrong anywhere is found.
+    pub fn unknown() -> Machine {
+        Machine {
+            cpus_existing: None,
+            cpus_allowed: None,
+            cpus_isolated: None,
+            rlimit_msgqueue: None,
+            rlimit_memlock: None,
+            rlimit_sigpending: None,
+            rlimit_rtprio: None,
+            rlimit_nofile: None,
+            msg_max: None,
+            msgsize_max: None,
+            queues_max: None,
+            cap_sys_resource: None,
+            cap_ipc_lock: None,
+            cap_sys_nice: None,
+            uid: 0,
+            runtime_dir: None,
+            queues: None,
+            known: Known::System,
+        }
+    }
+
+    /// The control socket of an instance when the configuration names none.
+    pub fn default_socket(&self, name: &str) -> PathBuf {
+        let dir = match (&self.runtime_dir, self.uid) {
+            (_, 0) => PathBuf::from("/run/rtd"),
+            (Some(dir), _) => dir.join("rtd"),
+            (None, uid) => PathBuf::from(format!("/tmp/rtd-{uid}")),
+        };
+        dir.join(format!("{name}.sock"))
+    }
+
+    /// The uid behind a name; an error text when the system cannot say.
+    pub fn user_id(&self, name: &str) -> Result<Option<u32>, String> {
+        match &self.known {
+            Known::System => accounts::user_id(name).map_err(|e| e.to_string()),
+            Known::Fixed { users, .. } => Ok(users.get(name).copied()),
+        }
+    }
+
+    /// The gid behind a name; an error text when the system cannot say.
+    pub fn group_id(&self, name: &str) -> Result<Option<u32>, String> {
+        match &self.known {
+            Known::System => accounts::group_id(name).map_err(|e| e.to_string()),
+            Known::Fixed { groups, .. } => Ok(groups.get(name).copied()),
+        }
+    }
+
+    /// The canonical path of an executable; an error text when there is none.
+    pub fn executable(&self, path: &Path) -> Result<PathBuf, String> {
+        use std::os::unix::fs::PermissionsExt;
+        if let Known::Fixed { exes, .. } = &self.known {
+            let found = exes.contains(path).then(|| path.to_owned());
+            return found.ok_or_else(|| "no such file".to_owned());
+        }
+        let canonical = path.canonicalize().map_err(|e| e.to_string())?;
+        let meta = canonical.metadata().map_err(|e| e.to_string())?;
+        if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
+            return Err("not an executable file".to_owned());
+        }
+        Ok(canonical)
+    }
+
+    /// A queue that exists already.
+    pub fn queue(&self, name: &str) -> Option<&Queue> {
+        self.queues.as_ref().and_then(|queues| queues.iter().find(|queue| queue.name == name))
+    }
+}

@@ -1,0 +1,297 @@
+//! Reads one table key by key, so that each key's problem shows and not only the first.
+//!
+//! Invariant: a key that the table has and nobody asked for is reported; the keys that were asked for are
+//! what suggestions are made of, so the list of known keys exists once, in the code that reads them.
+
+use super::diagnostic::{Place, Report};
+use super::suggest;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use std::borrow::Cow;
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Its place.
+    pub place: Place,
+}
+
+/// What a file says about one key.
+#[derive(Clone, Debug, Default)]
+pub enum Field<T> {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// Something that was refused (and reported).
+    Invalid,
+    /// A value.
+    Given(At<T>),
+}
+
+impl<T> Field<T> {
+    /// The value with its place.
+    pub fn at(&self) -> Option<&At<T>> {
+        match self {
+            Field::Given(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// The value.
+    pub fn get(&self) -> Option<&T> {
+        self.at().map(|at| &at.value)
+    }
+
+    /// Whether the file says nothing about it.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Field::Absent)
+    }
+
+    /// The place of the value, else the place given.
+    pub fn place_or(&self, other: &Place) -> Place {
+        self.at().map_or_else(|| other.clone(), |at| at.place.clone())
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Field<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<T>()
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<T>()
+    }
+}
+
+/// Why a value was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What is wrong.
+    pub message: String,
+    /// An example of what is right, to stand behind `key = `.
+    pub example: String,
+}
+
+impl Refused {
+    /// A refusal of a value.
+    pub fn new(message: impl Into<String>, example: impl Into<String>) -> Refused {
+        Refused { message: message.into(), example: example.into() }
+    }
+
+    /// The value is of another type.
+    pub fn wrong_type(value: &DeValue<'_>, wanted: &str, example: &str) -> Refused {
+        Refused::new(format!("{} where {wanted} belongs", with_article(value.type_str())), example)
+    }
+}
+
+fn with_article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
+}
+
+/// A value that a key can have.
+pub trait FromToml: Sized {
+    /// Reads it.
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, Refused>;
+}
+
+/// One table on its way to a section's structure.
+pub struct Reader<'r, 't, 'i> {
+    report: &'r mut Report<'t>,
+    table: &'r DeTable<'i>,
+    header: Range<usize>,
+    path: String,
+    asked: Vec<&'static str>,
+    required: Vec<&'static str>,
+}
+
+impl<'r, 't, 'i> Reader<'r, 't, 'i> {
+    /// Reads `table`, whose header stands at `header`, as `path`.
+    pub fn new(
+        report: &'r mut Report<'t>,
+        table: &'r DeTable<'i>,
+        header: Range<usize>,
+        path: String,
+    ) -> Reader<'r, 't, 'i> {
+        Reader { report, table, header, path, asked: Vec::new(), required: Vec::new() }
+    }
+
+    /// The place of the table's header.
+    pub fn header(&self) -> Place {
+        Place { span: self.header.clone(), key: self.path.clone() }
+    }
+
+    fn place(&self, key: &str, span: Range<usize>) -> Place {
+        Place { span, key: format!("{}.{key}", self.path) }
+    }
+
+    /// A key that may be absent.
+    pub fn optional<T: FromToml>(&mut self, key: &'static str) -> Field<T> {
+        self.asked.push(key);
+        let Some(value) = self.table.get(key) else { return Field::Absent };
+        // The parser's stand-in for a value that it could not read; the syntax error says it all.
+        if value.span().is_empty() && self.report.has_broken_lines() {
+            return Field::Invalid;
+        }
+        let place = self.place(key, value.span());
+        match T::from_toml(value.get_ref()) {
+            Ok(value) => Field::Given(At { value, place }),
+            Err(refused) => {
+                self.refuse(key, &place, &refused);
+                Field::Invalid
+            }
+        }
+    }
+
+    /// A key that must be there.
+    pub fn required<T: FromToml>(&mut self, key: &'static str, example: &str) -> Field<T> {
+        self.required.push(key);
+        let field = self.optional(key);
+        if field.is_absent() && !self.report.has_broken_lines() {
+            let place = Place { span: self.header.clone(), key: format!("{}.{key}", self.path) };
+            self.report.error(&place, format!("`{key}` is missing"), format!("{key} = {example}"));
+        }
+        field
+    }
+
+    /// A list of values, or one value alone.
+    pub fn list<T: FromToml>(&mut self, key: &'static str, example: &str) -> Vec<At<T>> {
+        self.asked.push(key);
+        self.required.push(key);
+        let Some(value) = self.table.get(key) else {
+            if !self.report.has_broken_lines() {
+                let place = Place { span: self.header.clone(), key: format!("{}.{key}", self.path) };
+                self.report.error(&place, format!("`{key}` is missing"), format!("{key} = [{example}]"));
+            }
+            return Vec::new();
+        };
+        if value.span().is_empty() && self.report.has_broken_lines() {
+            return Vec::new();
+        }
+        let place = self.place(key, value.span());
+        let Some(array) = value.get_ref().as_array() else {
+            let refused = Refused::wrong_type(value.get_ref(), "a list", &format!("[{example}]"));
+            self.refuse(key, &place, &refused);
+            return Vec::new();
+        };
+        if array.is_empty() {
+            self.report.error(&place, format!("`{key}` is empty"), format!("{key} = [{example}]"));
+        }
+        let mut items = Vec::new();
+        for (index, item) in array.iter().enumerate() {
+            let place = self.place(&format!("{key}[{index}]"), item.span());
+            match T::from_toml(item.get_ref()) {
+                Ok(value) => items.push(At { value, place }),
+                Err(refused) => self.refuse(key, &place, &refused),
+            }
+        }
+        items
+    }
+
+    fn refuse(&mut self, key: &str, place: &Place, refused: &Refused) {
+        let mend = format!("{key} = {}", refused.example);
+        self.report.error(place, format!("`{key}`: {}", refused.message), mend);
+    }
+
+    /// Reports the keys nobody asked for, and hands over the keys that were: (all, required).
+    pub fn finish(self) -> (Vec<&'static str>, Vec<&'static str>) {
+        for (key, _) in self.table.iter() {
+            let name: &str = key.get_ref();
+            if self.asked.contains(&name) {
+                continue;
+            }
+            let place = Place { span: key.span(), key: format!("{}.{name}", self.path) };
+            unknown_key(self.report, &place, name, &self.asked);
+        }
+        (self.asked, self.required)
+    }
+}
+
+/// Reports a key that means nothing here.
+pub fn unknown_key(report: &mut Report<'_>, place: &Place, name: &str, known: &[&str]) {
+    let (message, mend) = match suggest::nearest(name, known.iter().copied()) {
+        Some(near) => (
+            format!("unknown key `{name}`; did you mean `{near}`?"),
+            format!("write `{near}` instead of `{name}`"),
+        ),
+        None => (
+            format!("unknown key `{name}`"),
+            format!("remove it; known here: {}", suggest::list(known.iter().copied())),
+        ),
+    };
+    report.error(place, message, mend);
+}
+
+/// A table entry with its span.
+pub type Entry<'r, 'i> = (&'r DeTable<'i>, Range<usize>);
+
+/// The entries of `[[section]]`, or the one of `[section]`, with wrong shapes reported.
+pub fn entries<'r, 'i>(
+    report: &mut Report<'_>,
+    root: &'r DeTable<'i>,
+    section: &'static str,
+    count_max: usize,
+) -> Vec<Entry<'r, 'i>> {
+    let Some((key, value)) = root.get_key_value(section) else { return Vec::new() };
+    let place = Place { span: key.span(), key: section.to_owned() };
+    let mend = format!("[[{section}]]");
+    match value.get_ref() {
+        DeValue::Table(table) => {
+            let message = format!("`[{section}]` is one table where a list of tables belongs");
+            report.error(&place, message, mend);
+            vec![(table, value.span())]
+        }
+        DeValue::Array(array) => {
+            if array.len() > count_max {
+                let message =
+                    format!("{} entries in `{section}`, at most {count_max} are possible", array.len());
+                report.error(&place, message, format!("keep {count_max} of them"));
+            }
+            let mut found = Vec::new();
+            for (index, item) in array.iter().take(count_max).enumerate() {
+                match item.get_ref().as_table() {
+                    Some(table) => found.push((table, header_span(report.text(), item))),
+                    None => {
+                        let place = Place { span: item.span(), key: format!("{section}[{index}]") };
+                        let refused = Refused::wrong_type(item.get_ref(), "a table", &mend);
+                        report.error(&place, refused.message, mend.clone());
+                    }
+                }
+            }
+            found
+        }
+        other => {
+            report.error(&place, Refused::wrong_type(other, "a list of tables", &mend).message, mend);
+            Vec::new()
+        }
+    }
+}
+
+/// The header's span; an inline table is shown by its first character only.
+fn header_span(text: &str, item: &Spanned<DeValue<'_>>) -> Range<usize> {
+    let span = item.span();
+    let is_header = text.get(span.clone()).is_some_and(|s| s.starts_with('['));
+    if is_header { span } else { span.start..(span.start + 1).min(span.end) }
+}

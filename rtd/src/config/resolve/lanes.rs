@@ -1,0 +1,154 @@
+//! Lanes: their CPUs, their ways of waiting, and what one does to another on the same CPU.
+
+use super::Context;
+use crate::config::diagnostic::Place;
+use crate::config::sections::Lane;
+use crate::config::values::WaitText;
+use crate::plan::{LanePlan, Plan, Wait};
+use rtcore::sys::cpus::show_list;
+
+/// Makes the lanes and checks each against the machine and against the others.
+pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<LanePlan> {
+    let config = cx.config;
+    let mut lanes = Vec::with_capacity(config.lane.len());
+    for lane in &config.lane {
+        check_cpu(cx, lane);
+        check_wait(cx, lane);
+        let priority = lane.priority.get().and_then(|p| u8::try_from(p.0).ok()).unwrap_or(1);
+        lanes.push(LanePlan {
+            name: lane.name.get().map(|name| name.0.clone()).unwrap_or_default(),
+            priority,
+            cpu: lane.cpu.get().map_or(0, |cpu| cpu.count()),
+            wait: wait_of(lane),
+            unisolated: lane.unisolated.get().copied().unwrap_or(false),
+        });
+    }
+    check_neighbours(cx);
+    lanes
+}
+
+fn wait_of(lane: &Lane) -> Wait {
+    lane.wait.get().map_or(Wait::Block, |WaitText(wait)| *wait)
+}
+
+fn check_cpu(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
+    let Some(at) = lane.cpu.at() else { return };
+    let cpu = at.value.count();
+    if let Some(existing) = &cx.machine.cpus_existing
+        && !existing.contains(&cpu)
+    {
+        let message = format!("CPU {cpu} does not exist or is offline; online are {}", show_list(existing));
+        let mend = existing.first().map_or_else(String::new, |first| format!("cpu = {first}"));
+        cx.report.error(&at.place, message, mend);
+    } else if let Some(allowed) = &cx.machine.cpus_allowed
+        && !allowed.contains(&cpu)
+    {
+        let message = format!("CPU {cpu} is not allowed to this process; allowed are {}", show_list(allowed));
+        let first = allowed.first().copied().unwrap_or(0);
+        let mend = format!(
+            "cpu = {first}\nAllowedCPUs={} in the [Slice] or [Service] section that holds the unit\n\
+             CPUAffinity={cpu} in the unit, if it sets one",
+            show_list(&[allowed.as_slice(), &[cpu]].concat())
+        );
+        cx.report.error(&at.place, message, mend);
+    }
+}
+
+fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
+    let unisolated = lane.unisolated.get().copied().unwrap_or(false);
+    let polls = wait_of(lane) == Wait::Poll;
+    if let (true, false, Some(at)) = (unisolated, polls, lane.unisolated.at()) {
+        let message = "`unisolated` has an effect with wait = \"poll\" only";
+        cx.report.warning(&at.place, message, "remove it");
+    }
+    let (true, false, Some(at), Some(cpu)) = (polls, unisolated, lane.wait.at(), lane.cpu.get()) else {
+        return;
+    };
+    let cpu = cpu.count();
+    match &cx.machine.cpus_isolated {
+        None => {
+            let message =
+                format!("`poll` needs an isolated CPU; whether CPU {cpu} is one cannot be read here");
+            cx.report.warning(&at.place, message, "unisolated = true");
+        }
+        Some(isolated) if !isolated.contains(&cpu) => {
+            let message = format!(
+                "`poll` never lets go of CPU {cpu}, which is not isolated (isolated: {})",
+                show_list(isolated)
+            );
+            let mend =
+                format!("wait = \"spin:50\"\nboot with isolcpus={cpu} nohz_full={cpu}\nunisolated = true");
+            cx.report.error(&at.place, message, mend);
+        }
+        Some(_) => {}
+    }
+}
+
+/// Lanes that share a CPU: priorities must differ, and nothing can run below one that polls.
+fn check_neighbours(cx: &mut Context<'_, '_, '_>) {
+    let lanes = &cx.config.lane;
+    for (index, lane) in lanes.iter().enumerate() {
+        let (Some(cpu), Some(priority)) = (lane.cpu.get(), lane.priority.at()) else { continue };
+        let on_cpu = |other: &&Lane| other.cpu.get() == Some(cpu);
+        let same = lanes[..index].iter().filter(on_cpu).find(|o| o.priority.get() == Some(&priority.value));
+        if let Some(other) = same {
+            let message = format!(
+                "lanes `{}` and `{}` both have priority {} on CPU {}: neither could preempt the other",
+                label(other),
+                label(lane),
+                priority.value.0,
+                cpu.0
+            );
+            let mend = free_priority(lanes, cpu.0, priority.value.0)
+                .map_or_else(|| "cpu = (another one)".to_owned(), |free| format!("priority = {free}"));
+            cx.report.error(&priority.place, message, mend);
+        }
+        let below = |o: &&Lane| o.priority.get().is_some_and(|p| p.0 < priority.value.0);
+        if wait_of(lane) == Wait::Poll
+            && let Some(starved) = lanes.iter().filter(on_cpu).find(below)
+        {
+            let place: Place = lane.wait.place_or(&lane.place);
+            let message = format!(
+                "lane `{}` polls on CPU {} and never sleeps: lane `{}` below it would never run",
+                label(lane),
+                cpu.0,
+                label(starved)
+            );
+            cx.report.error(&place, message, "wait = \"block\"\ncpu = (one of its own)");
+        }
+    }
+}
+
+/// The nearest priority on a CPU that no lane has.
+fn free_priority(lanes: &[Lane], cpu: u64, near: u64) -> Option<u64> {
+    let taken = |p: u64| {
+        lanes
+            .iter()
+            .any(|l| l.cpu.get().is_some_and(|c| c.0 == cpu) && l.priority.get().is_some_and(|q| q.0 == p))
+    };
+    (1..=98).filter(|p| !taken(*p)).min_by_key(|p| p.abs_diff(near))
+}
+
+fn label(lane: &Lane) -> &str {
+    lane.name.get().map_or("?", |name| name.0.as_str())
+}
+
+/// A lane that spins can block in one source only.
+pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    for (lane, written) in plan.lanes.iter().zip(&cx.config.lane) {
+        let Wait::Spin { .. } = lane.wait else { continue };
+        let read =
+            plan.sources.iter().filter(|s| plan.lanes.get(s.lane).is_some_and(|l| l.name == lane.name));
+        let names: Vec<&str> =
+            read.filter_map(|s| plan.endpoints.get(s.endpoint)).map(|e| e.name.as_str()).collect();
+        if names.len() > 1 {
+            let message = format!(
+                "lane `{}` spins and then blocks, which works on one source; its routes read {}",
+                lane.name,
+                crate::config::suggest::list(names.iter().copied())
+            );
+            let mend = "wait = \"block\"\na lane of its own for each source";
+            cx.report.error(&written.wait.place_or(&written.place), message, mend);
+        }
+    }
+}

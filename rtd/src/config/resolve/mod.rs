@@ -1,0 +1,115 @@
+//! From what is written to what will run: names to indices, the rules between sections, the machine's
+//! limits.
+//!
+//! Every step makes an entry for every entry of the file, with a stand-in where a value was refused, so
+//! indices stay those of the file and the next step can go on. The result counts only when the report has
+//! no error.
+
+mod endpoints;
+mod flow;
+mod lanes;
+mod names;
+mod payload;
+mod processes;
+mod resources;
+mod routes;
+mod signals;
+
+use super::diagnostic::{Place, Report};
+use super::machine::Machine;
+use super::sections::Config;
+use super::values::SECOND_NS;
+use super::{CheckOptions, suggest};
+use crate::plan::{DaemonPlan, Plan};
+use names::Names;
+use std::path::PathBuf;
+
+/// What every step works with.
+struct Context<'c, 'r, 't> {
+    config: &'c Config,
+    machine: &'c Machine,
+    options: CheckOptions,
+    report: &'r mut Report<'t>,
+    names: Names,
+}
+
+/// Time for a stop to go on delivering, unless the file says otherwise.
+const DRAIN_NS: u64 = SECOND_NS / 2;
+
+/// Longest path of a Unix socket (unix(7): 108 bytes with the closing 0).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Makes the plan; everything that is wrong goes to the report.
+pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &mut Report<'_>) -> Plan {
+    let names = Names::collect(config, report);
+    let mut cx = Context { config, machine, options, report, names };
+    let daemon = daemon(&mut cx);
+    let lanes = lanes::resolve(&mut cx);
+    let processes = processes::resolve(&mut cx);
+    let endpoints = endpoints::resolve(&mut cx);
+    let routes = routes::resolve(&mut cx, &lanes, &endpoints);
+    let sources = flow::sources(&mut cx, &routes);
+    let plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
+    flow::check(&mut cx, &plan);
+    signals::check(&mut cx, &plan);
+    lanes::check_sources(&mut cx, &plan);
+    flow::unused(&mut cx, &plan);
+    resources::check(&mut cx, &plan);
+    plan
+}
+
+fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
+    let daemon = &cx.config.daemon;
+    let name = daemon.name.get().map_or_else(|| "rtd".to_owned(), |name| name.0.clone());
+    let default = cx.machine.default_socket(&name);
+    let mut socket = default.clone();
+    if let Some(at) = daemon.socket.at() {
+        socket = PathBuf::from(&at.value);
+        let mend = format!("socket = {:?}", default.display().to_string());
+        if !socket.is_absolute() || at.value.contains('\0') || at.value.ends_with('/') {
+            cx.report.error(
+                &at.place,
+                format!("`{}` is no absolute path of a socket", at.value.escape_debug()),
+                mend,
+            );
+        } else if at.value.len() > SOCKET_PATH_BYTES_MAX {
+            let message =
+                format!("a path of {} bytes, a socket's is at most {SOCKET_PATH_BYTES_MAX}", at.value.len());
+            cx.report.error(&at.place, message, mend);
+        }
+    } else if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        let place = daemon.place.clone().unwrap_or_else(whole_file);
+        let message =
+            format!("the default socket `{}` is longer than {SOCKET_PATH_BYTES_MAX} bytes", socket.display());
+        cx.report.error(&place, message, format!("socket = \"/tmp/{name}.sock\""));
+    }
+    let keep_queues = daemon.keep_queues.get().copied().unwrap_or(true);
+    let drain_ns = daemon.drain.get().map_or(DRAIN_NS, |time| time.0);
+    DaemonPlan { name, socket, keep_queues, drain_ns }
+}
+
+/// The place of what concerns the file as a whole.
+fn whole_file() -> Place {
+    Place { span: 0..0, key: String::new() }
+}
+
+impl Context<'_, '_, '_> {
+    /// Reports a name that nothing has. Behind broken syntax it may have been written all the same.
+    fn unknown_name(&mut self, place: &Place, key: &str, what: &str, name: &str, known: &[String]) {
+        if self.report.has_broken_lines() {
+            return;
+        }
+        let shown = name.escape_debug();
+        let known = || known.iter().map(String::as_str);
+        match suggest::nearest(name, known()) {
+            Some(near) => {
+                let message = format!("no {what} is named `{shown}`; did you mean `{near}`?");
+                self.report.error(place, message, format!("{key} = \"{near}\""));
+            }
+            None => {
+                let message = format!("no {what} is named `{shown}`; there are: {}", suggest::list(known()));
+                self.report.error(place, message, format!("add a {what} with name = \"{shown}\""));
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Whether the machine grants what the plan needs; if not, the exact lines that would make it.
+
+use super::{Context, whole_file};
+use crate::config::diagnostic::Place;
+use crate::config::sections::Endpoint;
+use crate::plan::{EndpointKind, Plan};
+use rtcore::sys::limits::{Limit, mq_bytes};
+
+/// Most lane threads.
+const THREADS_MAX: usize = 256;
+/// Descriptors besides those of queues and processes: socket, page, log, control connections.
+const FILES_BASE: u64 = 64;
+/// Queued signals that each signal endpoint should have room for in the user's common pool.
+const SIGNALS_PER_ENDPOINT: u64 = 32;
+
+/// Checks everything the machine limits.
+pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    queue_sizes(cx, plan);
+    queue_count(cx, plan);
+    queue_bytes(cx, plan);
+    locked_memory(cx, plan);
+    priorities(cx, plan);
+    threads_and_files(cx, plan);
+    pending_signals(cx, plan);
+}
+
+/// The lines that raise a limit: login sessions, the unit, and this shell where it may.
+fn raise(
+    limits_d: &str,
+    unit: &str,
+    ulimit: &str,
+    needed: u64,
+    unit_of_limits_d: u64,
+    limit: Limit,
+) -> String {
+    let in_limits_d = needed.div_ceil(unit_of_limits_d);
+    let mut mend = format!(
+        "{unit}={needed} in the unit's [Service] section\n\
+         @rtd - {limits_d} {in_limits_d} in /etc/security/limits.d/rtd.conf"
+    );
+    if limit.hard.is_none_or(|hard| hard >= needed) {
+        mend.push_str(&format!("\nulimit -S{ulimit} {in_limits_d} in this shell (the hard limit admits it)"));
+    }
+    mend
+}
+
+/// msg_max, msgsize_max, and queues that exist with another size.
+fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let config = cx.config;
+    for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
+        let EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } = &endpoint.kind else { continue };
+        let (maxmsg, msgsize) = (*maxmsg as u64, *msgsize as u64);
+        let queue = queue.to_string_lossy();
+        if let Some((has_maxmsg, has_msgsize)) = cx.machine.queue(&queue).and_then(|queue| queue.size) {
+            exists(cx, written, &queue, (maxmsg, msgsize), (has_maxmsg, has_msgsize));
+            continue;
+        }
+        // Unknown privilege is taken as none only where the limit is known: then it may be exceeded.
+        if cx.machine.cap_sys_resource != Some(false) {
+            continue;
+        }
+        let limits = [
+            (
+                "maxmsg",
+                maxmsg,
+                cx.machine.msg_max,
+                "fs.mqueue.msg_max",
+                written.maxmsg.place_or(&written.place),
+            ),
+            (
+                "msgsize",
+                msgsize,
+                cx.machine.msgsize_max,
+                "fs.mqueue.msgsize_max",
+                written.msgsize.place_or(&written.place),
+            ),
+        ];
+        for (key, wanted, limit, sysctl, place) in limits {
+            if let Some(limit) = limit.filter(|limit| wanted > *limit) {
+                let message = format!("queue `{queue}`: {key} {wanted} is above {sysctl} = {limit}");
+                let mend = format!(
+                    "sysctl -w {sysctl}={wanted}\n{key} = {limit}\n\
+                     AmbientCapabilities=CAP_SYS_RESOURCE in the unit's [Service] section"
+                );
+                cx.report.error(&place, message, mend);
+            }
+        }
+    }
+}
+
+/// A queue that exists is adopted with what is in it; its size cannot change.
+fn exists(cx: &mut Context<'_, '_, '_>, written: &Endpoint, queue: &str, plan: (u64, u64), has: (u64, u64)) {
+    if plan.1 != has.1 {
+        let message = format!(
+            "queue `{queue}` exists with msgsize {}, which cannot change; here it is {}",
+            has.1, plan.1
+        );
+        let mend = format!("rm /dev/mqueue{queue} (its messages are lost)\nmsgsize = {}", has.1);
+        cx.report.error(&written.msgsize.place_or(&written.place), message, mend);
+    }
+    if plan.0 != has.0 {
+        let message =
+            format!("queue `{queue}` exists with maxmsg {} and keeps it; here it is {}", has.0, plan.0);
+        let mend = format!("rm /dev/mqueue{queue} (its messages are lost)\nmaxmsg = {}", has.0);
+        cx.report.warning(&written.maxmsg.place_or(&written.place), message, mend);
+    }
+}
+
+/// The queues that the daemon would have to create: (index of the endpoint, bytes charged).
+fn new_queues(cx: &Context<'_, '_, '_>, plan: &Plan) -> Vec<(usize, u64)> {
+    let mut new = Vec::new();
+    for (id, endpoint) in plan.endpoints.iter().enumerate() {
+        let EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } = &endpoint.kind else { continue };
+        if cx.machine.queue(&queue.to_string_lossy()).is_none() {
+            new.push((id, mq_bytes(*maxmsg as u64, *msgsize as u64)));
+        }
+    }
+    new
+}
+
+fn place_of(cx: &Context<'_, '_, '_>, endpoint: usize) -> Place {
+    cx.config.endpoint.get(endpoint).map_or_else(whole_file, |written| written.place.clone())
+}
+
+fn queue_count(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let Some(limit) = cx.machine.queues_max else { return };
+    if cx.machine.cap_sys_resource != Some(false) {
+        return;
+    }
+    let existing = cx.machine.queues.as_ref().map_or(0, |queues| queues.len() as u64);
+    let new = new_queues(cx, plan);
+    let needed = existing + new.len() as u64;
+    if needed <= limit {
+        return;
+    }
+    let fit = usize::try_from(limit.saturating_sub(existing)).unwrap_or(usize::MAX);
+    let place = new.get(fit).map_or_else(whole_file, |(id, _)| place_of(cx, *id));
+    let message = format!(
+        "the plan has {} queues to create and {existing} exist: {needed}, above fs.mqueue.queues_max = {limit}; \
+         this is the first that would not open",
+        new.len()
+    );
+    let mend = format!(
+        "sysctl -w fs.mqueue.queues_max={needed}\n\
+         AmbientCapabilities=CAP_SYS_RESOURCE in the unit's [Service] section"
+    );
+    cx.report.error(&place, message, mend);
+}
+
+/// RLIMIT_MSGQUEUE counts the bytes of all queues that a user created; no capability lifts it.
+fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let Some(limit) = cx.machine.rlimit_msgqueue else { return };
+    let uid = cx.machine.uid;
+    let own = cx.machine.queues.iter().flatten().filter(|queue| queue.uid == uid);
+    let existing: u64 =
+        own.filter_map(|queue| queue.size).map(|(m, s)| mq_bytes(m, s)).fold(0, u64::saturating_add);
+    let new = new_queues(cx, plan);
+    let needed = new.iter().fold(existing, |sum, (_, bytes)| sum.saturating_add(*bytes));
+    let Some(soft) = limit.soft.filter(|soft| needed > *soft) else { return };
+    let mut sum = existing;
+    let first = new.iter().find(|(_, bytes)| {
+        sum = sum.saturating_add(*bytes);
+        sum > soft
+    });
+    let Some((id, _)) = first else { return };
+    let place = place_of(cx, *id);
+    let message = format!(
+        "the plan's queues take {needed} bytes ({existing} of them exist), above RLIMIT_MSGQUEUE = {soft}; this is \
+         the first that would not open"
+    );
+    let mend = raise("msgqueue", "LimitMSGQUEUE", "q", needed, 1, limit);
+    cx.report.error(
+        &place,
+        message,
+        format!("{mend}\nsmaller maxmsg or msgsize (maxmsg x msgsize + 96 x maxmsg)"),
+    );
+}
+
+fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let Some(limit) = cx.machine.rlimit_memlock else { return };
+    if cx.machine.cap_ipc_lock != Some(false) {
+        return;
+    }
+    let needed = plan.locked_bytes();
+    let Some(soft) = limit.soft.filter(|soft| needed > *soft) else { return };
+    let place = cx.config.daemon.place.clone().or(cx.config.lane.first().map(|lane| lane.place.clone()));
+    let message = format!(
+        "about {needed} bytes will be locked ({} threads, {} bytes of queues in front of targets), above \
+         RLIMIT_MEMLOCK = {soft}",
+        plan.threads(),
+        plan.spill_bytes()
+    );
+    let mend = raise("memlock", "LimitMEMLOCK", "l", needed, 1024, limit);
+    let mend = format!("{mend}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section");
+    let allowed = cx.options.allow_degraded;
+    cx.report.error_unless(allowed, &place.unwrap_or_else(whole_file), message, mend);
+}
+
+fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let Some(limit) = cx.machine.rlimit_rtprio else { return };
+    if cx.machine.cap_sys_nice != Some(false) {
+        return;
+    }
+    let config = cx.config;
+    let highest = plan.lanes.iter().map(|lane| lane.priority).max().unwrap_or(0);
+    let allowed = cx.options.allow_degraded;
+    for (lane, written) in plan.lanes.iter().zip(&config.lane) {
+        let Some(soft) = limit.soft.filter(|soft| u64::from(lane.priority) > *soft) else { continue };
+        let message =
+            format!("lane `{}`: priority {} is above RLIMIT_RTPRIO = {soft}", lane.name, lane.priority);
+        let mend = raise("rtprio", "LimitRTPRIO", "r", u64::from(highest), 1, limit);
+        let mend = format!("{mend}\nAmbientCapabilities=CAP_SYS_NICE in the unit's [Service] section");
+        let place = written.priority.place_or(&written.place);
+        cx.report.error_unless(allowed, &place, message, mend);
+    }
+}
+
+fn threads_and_files(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let threads = plan.threads();
+    if threads > THREADS_MAX {
+        let message =
+            format!("{threads} lane threads (one for each source), at most {THREADS_MAX} are possible");
+        cx.report.error(&whole_file(), message, "wait = \"poll\" lanes read many sources in one thread");
+    }
+    let Some(limit) = cx.machine.rlimit_nofile else { return };
+    let queues = plan.endpoints.iter().filter(|e| matches!(e.kind, EndpointKind::Mqueue { .. })).count();
+    // A queue may be open to be read and to be written; a process has a slot and a connection.
+    let needed = FILES_BASE + 2 * (queues as u64 + plan.processes.len() as u64);
+    if let Some(soft) = limit.soft.filter(|soft| needed > *soft) {
+        let message = format!("about {needed} files will be open, above RLIMIT_NOFILE = {soft}");
+        let mend = raise("nofile", "LimitNOFILE", "n", needed, 1, limit);
+        cx.report.error(&whole_file(), message, mend);
+    }
+}
+
+/// The pool of queued signals is the user's: too small a pool is met by waiting here, so it only warns.
+fn pending_signals(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let Some(limit) = cx.machine.rlimit_sigpending else { return };
+    let signals = plan.endpoints.iter().filter(|e| matches!(e.kind, EndpointKind::Signal { .. })).count();
+    let needed = signals as u64 * SIGNALS_PER_ENDPOINT;
+    if let Some(soft) = limit.soft.filter(|soft| needed > *soft) {
+        let message = format!(
+            "{signals} signal endpoints share a pool of RLIMIT_SIGPENDING = {soft} queued signals per user"
+        );
+        let mend = raise("sigpending", "LimitSIGPENDING", "i", needed, 1, limit);
+        cx.report.warning(&whole_file(), message, mend);
+    }
+}

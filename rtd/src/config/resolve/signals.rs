@@ -1,0 +1,132 @@
+//! Signals: which may come in, which may go out, and to whom.
+//!
+//! As a source a signal is sent to the daemon, which must not take for data what means "stop" to it. As a
+//! sink it is sent to the owner. These are different ends, so an endpoint is one or the other.
+
+use super::Context;
+use crate::config::diagnostic::Place;
+use crate::plan::{EndpointId, EndpointKind, Plan, TargetPlan};
+use rtcore::sys::signame;
+use std::collections::HashMap;
+
+/// Standard signals that neither the daemon nor its threads need themselves.
+const SOURCES: [&str; 5] = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGIO", "SIGWINCH"];
+/// Standard signals that make sense to be sent besides those.
+const SINKS_TOO: [&str; 4] = ["SIGHUP", "SIGINT", "SIGTERM", "SIGCONT"];
+
+/// Checks every signal endpoint in the roles that the routes give it.
+pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let mut sources: HashMap<i32, EndpointId> = HashMap::new();
+    let mut sinks: HashMap<(Option<usize>, i32), EndpointId> = HashMap::new();
+    let sunk = sinks_of(plan);
+    for (id, (endpoint, written)) in plan.endpoints.iter().zip(&cx.config.endpoint).enumerate() {
+        let EndpointKind::Signal { signo, .. } = endpoint.kind else { continue };
+        if written.kind.get().is_none() || written.signal.get().is_none() {
+            continue;
+        }
+        let place = written.signal.place_or(&written.place);
+        let is_source = plan.sources.iter().any(|source| source.endpoint == id);
+        let is_sink = sunk.get(id).copied().unwrap_or(false);
+        if is_source && is_sink {
+            both_ways(cx, &place, &endpoint.name, signo);
+            continue;
+        }
+        if is_source {
+            if let Some(at) = written.target.at() {
+                cx.report.warning(
+                    &at.place,
+                    "`target` has an effect where a route sends to it only",
+                    "remove it",
+                );
+            }
+            source(cx, &place, signo);
+            if let Some(first) = sources.insert(signo, id) {
+                let message = format!(
+                    "{} is read by endpoint `{}` already: the daemon could not tell them apart",
+                    signame::name(signo),
+                    plan.endpoints.get(first).map_or("?", |e| e.name.as_str())
+                );
+                cx.report.error(&place, message, format!("signal = \"{}\"", free_signal(plan)));
+            }
+        }
+        if is_sink {
+            sink(cx, &place, signo);
+            if endpoint.owner.is_none() && written.owner.is_absent() {
+                let message = format!("endpoint `{}` is sent to, but no process owns it", endpoint.name);
+                let at = Place { key: format!("{}.owner", written.place.key), ..written.place.clone() };
+                let example = plan.processes.first().map_or("drive", |p| p.name.as_str());
+                cx.report.error(&at, message, format!("owner = \"{example}\""));
+            } else if let Some(first) = sinks.insert((endpoint.owner, signo), id) {
+                let first = plan.endpoints.get(first).map_or("?", |e| e.name.as_str());
+                let message = format!(
+                    "{} goes to the same process from endpoint `{first}`: it cannot tell them apart",
+                    signame::name(signo)
+                );
+                cx.report.warning(&place, message, format!("signal = \"{}\"", free_signal(plan)));
+            }
+        }
+    }
+}
+
+/// For each endpoint whether some route sends to it.
+pub fn sinks_of(plan: &Plan) -> Vec<bool> {
+    let mut sunk = vec![false; plan.endpoints.len()];
+    for target in plan.routes.iter().flat_map(|route| &route.to) {
+        let members = match target {
+            TargetPlan::Endpoint(id) => std::slice::from_ref(id),
+            TargetPlan::Group { members, .. } => members.as_slice(),
+        };
+        for id in members {
+            if let Some(sunk) = sunk.get_mut(*id) {
+                *sunk = true;
+            }
+        }
+    }
+    sunk
+}
+
+fn both_ways(cx: &mut Context<'_, '_, '_>, place: &Place, name: &str, signo: i32) {
+    let message = format!(
+        "signal endpoint `{name}` is read by one route and sent to by another: read, {} comes to rtd; \
+         sent to, it goes to the owner",
+        signame::name(signo)
+    );
+    let mend =
+        format!("declare two endpoints, `{name}.in` for `from` and `{name}.out` with an owner for `to`");
+    cx.report.error(place, message, mend);
+}
+
+fn source(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
+    let name = signame::name(signo);
+    if signame::is_realtime(signo) || SOURCES.contains(&name.as_str()) {
+        return;
+    }
+    let message =
+        format!("{name} cannot be a source: the daemon or the kernel needs it to mean what it means");
+    cx.report.error(
+        place,
+        message,
+        format!("signal = \"SIGRTMIN+3\"\nsignal = one of {}", SOURCES.join(", ")),
+    );
+}
+
+fn sink(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
+    let name = signame::name(signo);
+    let usable = SOURCES.iter().chain(&SINKS_TOO);
+    if signame::is_realtime(signo) || usable.clone().any(|usable| *usable == name) {
+        return;
+    }
+    let message =
+        format!("{name} cannot be sent as a message: it would stop or kill the receiver, or be lost");
+    let list: Vec<&str> = usable.copied().collect();
+    cx.report.error(place, message, format!("signal = \"SIGRTMIN+3\"\nsignal = one of {}", list.join(", ")));
+}
+
+/// A real-time signal that no endpoint names.
+fn free_signal(plan: &Plan) -> String {
+    let taken = |signo: i32| {
+        plan.endpoints.iter().any(|e| matches!(e.kind, EndpointKind::Signal { signo: s, .. } if s == signo))
+    };
+    let free = (signame::rt_min()..=signame::rt_max()).find(|signo| !taken(*signo));
+    signame::name(free.unwrap_or_else(signame::rt_max))
+}

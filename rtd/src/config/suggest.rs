@@ -1,0 +1,48 @@
+//! "Did you mean": the nearest known name to one that is not known.
+
+/// The nearest candidate, if it is near enough to be a slip of the hand.
+pub fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    // Names are bounded elsewhere; a wrong one is not, and the distance costs the product of both.
+    if wrong.len() > 64 {
+        return None;
+    }
+    let lower = wrong.to_lowercase();
+    let distance = |name: &str| strsim::osa_distance(&lower, &name.to_lowercase());
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let best = candidates.iter().map(|name| (distance(name), *name)).min_by_key(|(d, _)| *d)?;
+    if best.0 <= (wrong.chars().count() / 3).max(1) {
+        return Some(best.1);
+    }
+    // Too far by letters, but one is the beginning of the other: `prio`, `displace`.
+    let begins = |name: &&str| lower.starts_with(*name) || name.starts_with(&lower);
+    candidates.into_iter().filter(|name| lower.len() >= 3 && name.len() >= 3).find(begins)
+}
+
+/// A list for people, `a`, `b` and so on, cut when it is long.
+pub fn list<'c>(names: impl IntoIterator<Item = &'c str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    let shown: Vec<String> = names.iter().take(12).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(shown.len());
+    match (shown.len(), more) {
+        (0, _) => "none".to_owned(),
+        (_, 0) => shown.join(", "),
+        _ => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_found_and_strangers_are_not() {
+        let keys = ["priority", "cpu", "name", "overflow"];
+        assert_eq!(nearest("priorty", keys), Some("priority"));
+        assert_eq!(nearest("prio", keys), Some("priority"));
+        assert_eq!(nearest("Overflow", keys), Some("overflow"));
+        assert_eq!(nearest("displace", ["reject", "displace-oldest"]), Some("displace-oldest"));
+        assert_eq!(nearest("colour", keys), None);
+        assert_eq!(nearest(&"x".repeat(100_000), keys), None);
+        assert_eq!(nearest("x", []), None);
+    }
+}

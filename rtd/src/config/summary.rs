@@ -1,0 +1,138 @@
+//! A plan on one screen: lanes by priority, their routes, the queues, and what it takes of the limits.
+
+use super::machine::Machine;
+use super::values::show_time;
+use crate::plan::{EndpointKind, GroupMode, Overflow, Plan, RoutePlan, SignalTarget, TargetPlan, Wait};
+use rtcore::sys::limits::Limit;
+use rtcore::sys::signame;
+use std::fmt::Write as _;
+
+/// Lines of one kind before "and N more": one screen, not a file.
+const LINES_MAX: usize = 12;
+
+/// The summary, ending in a newline.
+pub fn summary(plan: &Plan, machine: &Machine) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{}: socket {}", plan.daemon.name, plan.daemon.socket.display());
+    let mut lanes: Vec<usize> = (0..plan.lanes.len()).collect();
+    lanes.sort_by_key(|id| std::cmp::Reverse(plan.lanes.get(*id).map(|lane| lane.priority)));
+    for id in lanes.iter().take(LINES_MAX) {
+        lane(&mut out, plan, *id);
+    }
+    more(&mut out, lanes.len());
+    queues(&mut out, plan);
+    let _ = writeln!(out, "takes");
+    let limit = |limit: Option<Limit>| match limit {
+        None => "limit not known".to_owned(),
+        Some(Limit { soft: None, .. }) => "unlimited".to_owned(),
+        Some(Limit { soft: Some(soft), .. }) => format!("of {soft}"),
+    };
+    let _ = writeln!(out, "  queue bytes    {} {}", plan.queue_bytes(), limit(machine.rlimit_msgqueue));
+    let lifted = if machine.cap_ipc_lock == Some(true) { " (lifted by CAP_IPC_LOCK)" } else { "" };
+    let _ =
+        writeln!(out, "  locked memory  {} {}{lifted}", plan.locked_bytes(), limit(machine.rlimit_memlock));
+    let highest = plan.lanes.iter().map(|lane| lane.priority).max().unwrap_or(0);
+    let lifted = if machine.cap_sys_nice == Some(true) { " (lifted by CAP_SYS_NICE)" } else { "" };
+    let _ = writeln!(out, "  priority       {highest} {}{lifted}", limit(machine.rlimit_rtprio));
+    let _ = writeln!(out, "  threads        {}", plan.threads());
+    out
+}
+
+fn lane(out: &mut String, plan: &Plan, id: usize) {
+    let Some(lane) = plan.lanes.get(id) else { return };
+    let routes: Vec<&RoutePlan> = plan.routes.iter().filter(|route| route.lane == id).collect();
+    let _ = writeln!(
+        out,
+        "lane {}  priority {}  cpu {}  {}{}",
+        lane.name,
+        lane.priority,
+        lane.cpu,
+        show_wait(lane.wait),
+        if lane.unisolated { "  unisolated" } else { "" }
+    );
+    for route in routes.iter().take(LINES_MAX) {
+        let _ = writeln!(out, "  {}", show_route(plan, route));
+    }
+    more(out, routes.len());
+}
+
+fn show_route(plan: &Plan, route: &RoutePlan) -> String {
+    let name = |id: usize| plan.endpoints.get(id).map_or("?", |endpoint| endpoint.name.as_str());
+    let targets: Vec<String> = route
+        .to
+        .iter()
+        .map(|target| match target {
+            TargetPlan::Endpoint(id) => name(*id).to_owned(),
+            TargetPlan::Group { name, mode, members } => {
+                let mode = match mode {
+                    GroupMode::All => "all",
+                    GroupMode::RoundRobin => "round-robin",
+                    GroupMode::Any => "any",
+                };
+                format!("{name} ({mode} of {})", members.len())
+            }
+        })
+        .collect();
+    let mut text = format!("{} -> {}", name(route.from), targets.join(", "));
+    let _ = write!(
+        text,
+        "  <={}B  {} x{}",
+        route.payload_bytes_max,
+        show_overflow(route.overflow),
+        route.capacity
+    );
+    if let Some(ttl) = route.ttl_ns {
+        let _ = write!(text, "  ttl {}", show_time(ttl));
+    }
+    if let Some(deadline) = route.deadline_ns {
+        let _ = write!(text, "  deadline {}", show_time(deadline));
+    }
+    if let Some(rate) = route.rate {
+        let _ = write!(text, "  {}/s burst {}", rate.per_second, rate.burst);
+    }
+    text
+}
+
+fn queues(out: &mut String, plan: &Plan) {
+    let _ = writeln!(out, "endpoints");
+    for endpoint in plan.endpoints.iter().take(LINES_MAX) {
+        let owner = endpoint.owner.and_then(|id| plan.processes.get(id)).map(|process| process.name.as_str());
+        let owner = owner.map_or_else(String::new, |owner| format!("  owner {owner}"));
+        let what = match &endpoint.kind {
+            EndpointKind::Mqueue { queue, maxmsg, msgsize, mode } => {
+                format!("mqueue {}  {maxmsg} x {msgsize}B  {mode:04o}", queue.to_string_lossy())
+            }
+            EndpointKind::Signal { signo, target } => {
+                let to = if *target == SignalTarget::Thread { "  to thread" } else { "" };
+                format!("signal {}{to}", signame::name(*signo))
+            }
+        };
+        let _ = writeln!(out, "  {}  {what}{owner}", endpoint.name);
+    }
+    more(out, plan.endpoints.len());
+}
+
+fn more(out: &mut String, count: usize) {
+    if count > LINES_MAX {
+        let _ = writeln!(out, "  and {} more", count - LINES_MAX);
+    }
+}
+
+fn show_wait(wait: Wait) -> String {
+    match wait {
+        Wait::Block => "block".to_owned(),
+        Wait::Spin { spin_ns } => format!("spin:{}", spin_ns / 1_000),
+        Wait::Poll => "poll".to_owned(),
+    }
+}
+
+fn show_overflow(overflow: Overflow) -> String {
+    match overflow {
+        Overflow::Reject => "reject".to_owned(),
+        Overflow::DisplaceOldest => "displace-oldest".to_owned(),
+        Overflow::DisplaceNewest => "displace-newest".to_owned(),
+        Overflow::Conflate => "conflate".to_owned(),
+        Overflow::Block { limit_ns } => format!("block:{}", limit_ns / 1_000),
+    }
+}

@@ -1,0 +1,139 @@
+//! The files in configs/: the examples pass, the schema is the one the code makes.
+
+use super::util::{machine, run, shown, whole};
+use crate::config::command::{self, CheckArgs};
+use crate::config::machine::Machine;
+use crate::config::reader::Reader;
+use crate::config::{check, diagnostic::Report, schema, sections};
+use std::path::{Path, PathBuf};
+use toml::de::DeTable;
+
+fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
+}
+
+fn example(name: &str) -> String {
+    std::fs::read_to_string(configs().join(name)).unwrap()
+}
+
+#[test]
+fn the_examples_pass_without_a_warning() {
+    for name in ["demo-arm.toml", "minimal.toml"] {
+        let checked = run(&example(name));
+        assert!(checked.diagnostics.is_empty(), "{name}\n{}", shown(&checked.diagnostics));
+        let plan = checked.plan.unwrap();
+        assert_eq!(plan.broken_invariant(), None);
+        assert!(!crate::config::summary(&plan, &machine()).is_empty());
+    }
+}
+
+#[test]
+fn the_arms_plan_is_what_its_file_says() {
+    let plan = check("demo-arm.toml", &example("demo-arm.toml"), &machine()).unwrap();
+    assert_eq!(plan.daemon.socket, Path::new("/run/user/1000/rtd/demo-arm.sock"));
+    assert_eq!(plan.lanes.iter().map(|lane| lane.priority).collect::<Vec<_>>(), [90, 70, 20]);
+    assert_eq!(plan.sources.len(), 3);
+    let telemetry = &plan.sources[2];
+    assert_eq!(telemetry.routes, [2, 3]);
+    let setpoints = &plan.routes[1];
+    assert_eq!(setpoints.ttl_ns, Some(5_000_000));
+    assert_eq!(setpoints.deadline_ns, Some(1_000_000), "the lane's");
+    assert_eq!(setpoints.payload_bytes_max, 64, "the source's msgsize");
+    assert_eq!(setpoints.overflow, crate::plan::Overflow::DisplaceOldest, "the lane's");
+    assert_eq!(plan.routes[3].capacity, 1, "conflate keeps one");
+    assert_eq!(plan.routes[0].payload_bytes_max, 32, "a signal's record");
+    assert_eq!(plan.threads(), 3);
+}
+
+#[test]
+fn the_schema_in_configs_is_the_one_the_code_makes() {
+    let path = configs().join("rtd.schema.json");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, schema::json()).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == schema::json(), "{} is old: run with UPDATE_GOLDEN=1", path.display());
+}
+
+/// The keys that the code asks for are those of the schema, the required ones too.
+#[test]
+fn the_schema_has_exactly_the_keys_that_are_read() {
+    let schema: serde_json::Value = serde_json::from_str(&schema::json()).unwrap();
+    let definition = |name: &str| schema["$defs"][name].clone();
+    type Read = fn(&mut Reader<'_, '_, '_>);
+    let sections: [(&str, Read); 6] = [
+        ("Daemon", |r| drop(sections::Daemon::read_keys(r))),
+        ("Lane", |r| drop(sections::Lane::read(r))),
+        ("Process", |r| drop(sections::Process::read(r))),
+        ("Endpoint", |r| drop(sections::Endpoint::read(r))),
+        ("Group", |r| drop(sections::Group::read(r))),
+        ("Route", |r| drop(sections::Route::read(r))),
+    ];
+    for (name, read) in sections {
+        let mut report = Report::new("", "");
+        let table = DeTable::new();
+        let mut reader = Reader::new(&mut report, &table, 0..0, String::new());
+        read(&mut reader);
+        let (mut asked, mut required) = reader.finish();
+        asked.sort_unstable();
+        required.sort_unstable();
+        let schema = definition(name);
+        let mut properties: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+        properties.sort();
+        assert_eq!(properties, asked, "{name}");
+        let listed = schema["required"].as_array().cloned().unwrap_or_default();
+        let mut listed: Vec<&str> = listed.iter().filter_map(|v| v.as_str()).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, required, "{name}: required");
+        assert_eq!(schema["additionalProperties"], serde_json::json!(false), "{name}");
+        for (key, property) in schema["properties"].as_object().unwrap() {
+            assert!(property["description"].is_string(), "{name}.{key} is not described");
+        }
+    }
+}
+
+#[test]
+fn the_command_prints_problems_as_text_and_json_and_the_plan_on_success() {
+    let dir = std::env::temp_dir().join(format!("rtd-check-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("a.toml");
+    let run = |text: &[u8], json: bool| {
+        std::fs::write(&file, text).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let args = CheckArgs { json, ..CheckArgs::default() };
+        let code = command::check_on(&file, args, &machine(), &mut out, &mut err);
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    };
+    let (code, out, err) = run(whole().as_bytes(), false);
+    assert_eq!((code, err.as_str()), (command::EXIT_RUNS, ""));
+    assert!(out.contains("lane control  priority 50  cpu 0  block\n  in -> out"), "{out}");
+    assert!(out.lines().count() <= 24, "more than a screen:\n{out}");
+
+    let broken = whole().replace("priority = 50", "priority = 99");
+    let (code, out, err) = run(broken.as_bytes(), false);
+    assert_eq!((code, out.as_str()), (command::EXIT_REFUSED, ""));
+    assert!(err.contains("a.toml:3:12: error:") && err.ends_with("1 error(s), 0 warning(s)\n"), "{err}");
+
+    let (code, out, _) = run(broken.as_bytes(), true);
+    assert_eq!(code, command::EXIT_REFUSED);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json[0]["key"], "lane[0].priority");
+    assert_eq!(json[0]["severity"], "error");
+
+    let (code, _, err) = run(b"a = \"\xff\"", false);
+    assert_eq!(code, command::EXIT_IO);
+    assert!(err.contains("not UTF-8 at byte 5"), "{err}");
+    std::fs::remove_dir_all(&dir).unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = command::check_on(&file, CheckArgs::default(), &machine(), &mut out, &mut err);
+    assert_eq!(code, command::EXIT_IO, "the file is gone");
+}
+
+#[test]
+fn the_real_machine_can_be_asked_and_an_unknown_one_refuses_nothing() {
+    let machine = Machine::probe();
+    assert!(machine.cpus_allowed.is_some_and(|cpus| !cpus.is_empty()));
+    assert!(machine.rlimit_msgqueue.is_some());
+    let plan = check("minimal.toml", &example("minimal.toml"), &Machine::unknown());
+    assert!(plan.is_ok(), "{plan:?}");
+}

@@ -1,0 +1,131 @@
+//! Faults that only this machine has: its limits, and the lines that raise them.
+
+use super::util::{LANE, expect, line_of, machine, only, queues, run, shown, whole, with};
+use crate::config::machine::{Machine, Queue};
+use crate::config::{CheckOptions, check_with};
+use rtcore::sys::limits::{Limit, mq_bytes};
+
+fn fixed(value: u64) -> Option<Limit> {
+    Some(Limit { soft: Some(value), hard: Some(value) })
+}
+
+#[track_caller]
+fn refused(text: &str, machine: &Machine, line: usize, key: &str, message: &str, mend: &str) {
+    let checked = check_with("t", text, machine, CheckOptions::default());
+    assert!(checked.plan.is_none());
+    expect(only(&checked), line, key, message, mend);
+}
+
+#[test]
+fn queue_sizes_are_held_against_the_sysctls_unless_lifted() {
+    let text = with(&queues(), "msgsize = 64", "msgsize = 64\nmaxmsg = 11");
+    let sysctl = "sysctl -w fs.mqueue.msg_max=11";
+    refused(&text, &machine(), 9, "endpoint[0].maxmsg", "maxmsg 11 is above fs.mqueue.msg_max = 10", sysctl);
+    let lifted = Machine { cap_sys_resource: Some(true), ..machine() };
+    assert!(check_with("t", &text, &lifted, CheckOptions::default()).plan.is_some());
+    let text = queues().replace("msgsize = 64", "msgsize = 9000");
+    let checked = run(&text);
+    let line = line_of(&text, "msgsize", 1);
+    expect(
+        &checked.diagnostics[1],
+        line,
+        "endpoint[1].msgsize",
+        "9000",
+        "sysctl -w fs.mqueue.msgsize_max=9000",
+    );
+    let unknown = Machine { msgsize_max: None, ..machine() };
+    assert!(check_with("t", &text, &unknown, CheckOptions::default()).plan.is_some());
+}
+
+#[test]
+fn the_number_of_queues_is_held_against_queues_max() {
+    let queue = |name: &str| Queue { name: name.to_owned(), uid: 0, size: None };
+    let crowded = Machine { queues_max: Some(3), queues: Some(vec![queue("/a"), queue("/b")]), ..machine() };
+    let text = queues();
+    let line = line_of(&text, "[[endpoint]]", 1);
+    let mend = "sysctl -w fs.mqueue.queues_max=4";
+    refused(&text, &crowded, line, "endpoint[1]", "2 queues to create and 2 exist", mend);
+    let adopted = Machine { queues_max: Some(3), queues: Some(vec![queue("/in"), queue("/b")]), ..machine() };
+    assert!(check_with("t", &text, &adopted, CheckOptions::default()).plan.is_some());
+}
+
+#[test]
+fn queue_bytes_are_held_against_the_users_limit_with_what_exists() {
+    let need = 2 * mq_bytes(10, 64);
+    let text = queues();
+    let enough = Machine { rlimit_msgqueue: fixed(need), ..machine() };
+    assert!(check_with("t", &text, &enough, CheckOptions::default()).plan.is_some());
+    let short = Machine { rlimit_msgqueue: fixed(need - 1), cap_sys_resource: Some(true), ..machine() };
+    let line = line_of(&text, "[[endpoint]]", 1);
+    let mend = format!("LimitMSGQUEUE={need} in the unit's [Service] section\n@rtd - msgqueue {need} in");
+    refused(&text, &short, line, "endpoint[1]", "RLIMIT_MSGQUEUE = 3199", &mend);
+    let other = Queue { name: "/else".to_owned(), uid: 1000, size: Some((1, 1)) };
+    let shared = Machine { queues: Some(vec![other.clone()]), ..enough.clone() };
+    refused(&text, &shared, line, "endpoint[1]", "(97 of them exist)", "LimitMSGQUEUE=3297");
+    let strangers = Machine { queues: Some(vec![Queue { uid: 7, ..other }]), ..enough };
+    assert!(check_with("t", &text, &strangers, CheckOptions::default()).plan.is_some());
+    let soft = Machine { rlimit_msgqueue: Some(Limit { soft: Some(1), hard: None }), ..machine() };
+    let line = line_of(&text, "[[endpoint]]", 0);
+    refused(&text, &soft, line, "endpoint[0]", "RLIMIT_MSGQUEUE = 1", "ulimit -Sq 3200 in this shell");
+}
+
+#[test]
+fn a_queue_that_exists_keeps_its_size() {
+    let has = |m, s| Machine {
+        queues: Some(vec![Queue { name: "/in".to_owned(), uid: 1000, size: Some((m, s)) }]),
+        ..machine()
+    };
+    let text = queues();
+    let line = line_of(&text, "msgsize", 0);
+    refused(&text, &has(10, 65), line, "endpoint[0].msgsize", "which cannot change", "rm /dev/mqueue/in");
+    let checked = check_with("t", &text, &has(9, 64), CheckOptions::default());
+    assert!(checked.plan.is_some());
+    expect(only(&checked), line_of(&text, "[[endpoint]]", 0), "endpoint[0]", "maxmsg 9", "maxmsg = 9");
+    assert!(check_with("t", &text, &has(10, 64), CheckOptions::default()).diagnostics.is_empty());
+}
+
+#[test]
+fn locked_memory_and_priority_can_be_put_up_with() {
+    let poor = Machine { rlimit_memlock: fixed(8 * 1024 * 1024), rlimit_rtprio: fixed(0), ..machine() };
+    let checked = check_with("t", &whole(), &poor, CheckOptions::default());
+    assert!(checked.plan.is_none());
+    let plan = run(&whole()).plan.unwrap();
+    let (bytes, kib) = (plan.locked_bytes(), plan.locked_bytes().div_ceil(1024));
+    let mend = format!("LimitMEMLOCK={bytes} in the unit's [Service] section\n@rtd - memlock {kib} in");
+    expect(&checked.diagnostics[0], 1, "lane[0]", "RLIMIT_MEMLOCK = 8388608", &mend);
+    expect(&checked.diagnostics[1], 3, "lane[0].priority", "RLIMIT_RTPRIO = 0", "@rtd - rtprio 50");
+    let degraded = check_with("t", &whole(), &poor, CheckOptions { allow_degraded: true });
+    assert!(degraded.plan.is_some(), "{}", shown(&degraded.diagnostics));
+    assert_eq!(degraded.diagnostics.len(), 2);
+    let able = Machine { cap_ipc_lock: Some(true), cap_sys_nice: Some(true), ..poor };
+    assert!(check_with("t", &whole(), &able, CheckOptions::default()).diagnostics.is_empty());
+}
+
+#[test]
+fn degraded_does_not_extend_to_queues() {
+    let short = Machine { rlimit_msgqueue: fixed(10), ..machine() };
+    let checked = check_with("t", &queues(), &short, CheckOptions { allow_degraded: true });
+    assert!(checked.plan.is_none());
+}
+
+#[test]
+fn files_and_pending_signals_are_counted() {
+    let few = Machine { rlimit_nofile: fixed(64), ..machine() };
+    refused(&queues(), &few, 1, "", "above RLIMIT_NOFILE = 64", "LimitNOFILE=68");
+    let few = Machine { rlimit_sigpending: fixed(10), ..machine() };
+    let checked = check_with("t", &whole(), &few, CheckOptions::default());
+    assert!(checked.plan.is_some());
+    expect(only(&checked), 1, "", "RLIMIT_SIGPENDING = 10", "@rtd - sigpending 64");
+}
+
+#[test]
+fn threads_have_a_bound() {
+    let mut text = LANE.to_owned();
+    for n in 0..257 {
+        text += &format!("[[endpoint]]\nname = \"e{n}\"\nkind = \"mqueue\"\n");
+        text += &format!("[[route]]\nfrom = \"e{n}\"\nto = [\"sink\"]\nlane = \"control\"\n");
+    }
+    text += "[[endpoint]]\nname = \"sink\"\nkind = \"mqueue\"\n";
+    let checked = check_with("t", &text, &Machine::unknown(), CheckOptions::default());
+    expect(only(&checked), 1, "", "257 lane threads", "poll");
+}

@@ -1,0 +1,8 @@
+//! Behaviour of the check as its users see it: what is reported, where, and with which mend.
+
+mod examples;
+mod keys;
+mod limits;
+mod properties;
+mod rules;
+mod util;

@@ -1,0 +1,108 @@
+//! A machine to check against, a configuration to spoil, and how to look for a diagnostic.
+
+use crate::config::machine::Known;
+use crate::config::{CheckOptions, Checked, Diagnostic, Machine, check_with};
+use rtcore::sys::limits::Limit;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// A machine with four CPUs, CPU 3 isolated, CPU 2 not allowed, and the usual limits with no privilege.
+pub fn machine() -> Machine {
+    let limit = |value: u64| Some(Limit { soft: Some(value), hard: Some(value) });
+    Machine {
+        cpus_existing: Some(vec![0, 1, 2, 3]),
+        cpus_allowed: Some(vec![0, 1, 3]),
+        cpus_isolated: Some(vec![3]),
+        rlimit_msgqueue: limit(819_200),
+        rlimit_memlock: limit(256 * 1024 * 1024),
+        rlimit_sigpending: limit(4096),
+        rlimit_rtprio: limit(98),
+        rlimit_nofile: limit(1024),
+        msg_max: Some(10),
+        msgsize_max: Some(8192),
+        queues_max: Some(256),
+        cap_sys_resource: Some(false),
+        cap_ipc_lock: Some(false),
+        cap_sys_nice: Some(false),
+        uid: 1000,
+        runtime_dir: Some(PathBuf::from("/run/user/1000")),
+        queues: Some(Vec::new()),
+        known: Known::Fixed {
+            users: BTreeMap::from([("robot".to_owned(), 1001)]),
+            groups: BTreeMap::from([("rtd".to_owned(), 990)]),
+            exes: BTreeSet::from([PathBuf::from("/usr/bin/drive")]),
+        },
+    }
+}
+
+/// A valid configuration, a piece of text per section so that tests can spoil one.
+pub const LANE: &str = "[[lane]]\nname = \"control\"\npriority = 50\ncpu = 0\n";
+pub const PROCESS: &str = "[[process]]\nname = \"drive\"\n";
+pub const QUEUES: &str = "[[endpoint]]\nname = \"in\"\nkind = \"mqueue\"\nmsgsize = 64\n\
+                          [[endpoint]]\nname = \"out\"\nkind = \"mqueue\"\nmsgsize = 64\n";
+pub const SIGNALS: &str = "[[endpoint]]\nname = \"press\"\nkind = \"signal\"\nsignal = \"SIGRTMIN+1\"\n\
+                           [[endpoint]]\nname = \"stop\"\nkind = \"signal\"\nsignal = \"SIGRTMIN+2\"\nowner = \"drive\"\n";
+pub const ROUTE: &str = "[[route]]\nfrom = \"in\"\nto = [\"out\"]\nlane = \"control\"\n";
+pub const SIGNAL_ROUTE: &str =
+    "[[route]]\nfrom = \"press\"\nto = [\"stop\"]\nlane = \"control\"\naccept_claimed = true\n";
+
+/// Both routes with what they need.
+pub fn whole() -> String {
+    [LANE, PROCESS, QUEUES, SIGNALS, ROUTE, SIGNAL_ROUTE].concat()
+}
+
+/// Two queues and their route only.
+pub fn queues() -> String {
+    [LANE, QUEUES, ROUTE].concat()
+}
+
+/// Replaces a piece of text that must be there.
+pub fn with(text: &str, old: &str, new: &str) -> String {
+    assert!(text.contains(old), "{old:?} is not in the text");
+    text.replacen(old, new, 1)
+}
+
+/// Checks on the machine above.
+pub fn run(text: &str) -> Checked {
+    check_with("test.toml", text, &machine(), CheckOptions::default())
+}
+
+/// Line (from 1) of the `nth` line that begins with `start`.
+pub fn line_of(text: &str, start: &str, nth: usize) -> usize {
+    let mut lines = text.lines().enumerate().filter(|(_, line)| line.starts_with(start));
+    lines.nth(nth).map_or_else(|| panic!("no line {start:?}"), |(at, _)| at + 1)
+}
+
+/// The one diagnostic, with what it must say.
+#[track_caller]
+pub fn only(checked: &Checked) -> &Diagnostic {
+    assert_eq!(checked.diagnostics.len(), 1, "{}", shown(&checked.diagnostics));
+    &checked.diagnostics[0]
+}
+
+/// Asserts one error with its line, key path, and a piece of message and mend.
+#[track_caller]
+pub fn error(text: &str, line: usize, key: &str, message: &str, mend: &str) {
+    let checked = run(text);
+    assert!(checked.plan.is_none(), "a plan came out of\n{text}");
+    expect(only(&checked), line, key, message, mend);
+}
+
+/// Asserts a plan with one warning.
+#[track_caller]
+pub fn warning(text: &str, line: usize, key: &str, message: &str, mend: &str) {
+    let checked = run(text);
+    assert!(checked.plan.is_some(), "{}", shown(&checked.diagnostics));
+    expect(only(&checked), line, key, message, mend);
+}
+
+#[track_caller]
+pub fn expect(found: &Diagnostic, line: usize, key: &str, message: &str, mend: &str) {
+    assert_eq!((found.line, found.key.as_str()), (line, key), "{found}");
+    assert!(found.message.contains(message), "no {message:?} in\n{found}");
+    assert!(found.mend.contains(mend), "no {mend:?} in\n{found}");
+}
+
+pub fn shown(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(Diagnostic::to_string).collect()
+}

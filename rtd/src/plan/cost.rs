@@ -1,0 +1,60 @@
+//! What a plan takes of the machine: threads, queue bytes, locked memory.
+//!
+//! The memory figures are estimates on the high side; the message-queue bytes are the kernel's formula.
+
+use super::{EndpointKind, Plan, TargetPlan, Wait};
+use rtcore::sys::limits::mq_bytes;
+
+/// Stack of a lane thread, all of it prefaulted and locked.
+pub const STACK_BYTES: u64 = 256 * 1024;
+/// What a queued message takes besides its payload.
+pub const SPILL_SLOT_OVERHEAD_BYTES: u64 = 64;
+/// Binary, libraries, heap and the threads that are not lanes.
+pub const BASE_BYTES: u64 = 24 * 1024 * 1024;
+/// A histogram and its counters in the statistics page; a lane and a route have one each.
+pub const STATS_ENTRY_BYTES: u64 = 64 * 1024;
+
+impl Plan {
+    /// Lane threads: one for each source of a blocking lane, one for a lane that scans its sources.
+    pub fn threads(&self) -> usize {
+        let sources = |lane: usize| self.sources.iter().filter(|source| source.lane == lane).count();
+        let lanes = self.lanes.iter().enumerate();
+        lanes.map(|(id, lane)| if lane.wait == Wait::Block { sources(id) } else { sources(id).min(1) }).sum()
+    }
+
+    /// Bytes that the plan's queues are charged against RLIMIT_MSGQUEUE.
+    pub fn queue_bytes(&self) -> u64 {
+        let bytes = |kind: &EndpointKind| match kind {
+            EndpointKind::Mqueue { maxmsg, msgsize, .. } => mq_bytes(*maxmsg as u64, *msgsize as u64),
+            EndpointKind::Signal { .. } => 0,
+        };
+        self.endpoints.iter().map(|endpoint| bytes(&endpoint.kind)).fold(0, u64::saturating_add)
+    }
+
+    /// Memory of the queues in front of full targets: each route has one for each endpoint it reaches.
+    pub fn spill_bytes(&self) -> u64 {
+        let route = |route: &super::RoutePlan| {
+            let targets: usize = route.to.iter().map(|target| target.endpoints().len()).sum();
+            let slot = (route.payload_bytes_max as u64).saturating_add(SPILL_SLOT_OVERHEAD_BYTES);
+            (targets as u64).saturating_mul(route.capacity as u64).saturating_mul(slot)
+        };
+        self.routes.iter().map(route).fold(0, u64::saturating_add)
+    }
+
+    /// Everything that will be locked.
+    pub fn locked_bytes(&self) -> u64 {
+        let page = ((self.routes.len() + self.lanes.len()) as u64).saturating_mul(STATS_ENTRY_BYTES);
+        let stacks = (self.threads() as u64).saturating_mul(STACK_BYTES);
+        BASE_BYTES.saturating_add(page).saturating_add(stacks).saturating_add(self.spill_bytes())
+    }
+}
+
+impl TargetPlan {
+    /// The endpoints behind it.
+    pub fn endpoints(&self) -> &[super::EndpointId] {
+        match self {
+            TargetPlan::Endpoint(id) => std::slice::from_ref(id),
+            TargetPlan::Group { members, .. } => members,
+        }
+    }
+}
