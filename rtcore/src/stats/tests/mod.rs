@@ -11,7 +11,7 @@ use super::{
     EndpointSpec, EndpointSpecKind, LaneSpec, Ledger, PageSpec, RouteSpec, WorkerCounters, WorkerSpec,
 };
 use crate::lane::peer::PeerState;
-use crate::sys::shm::heartbeat_clock_ns;
+use crate::sys::clock::monotonic_ns;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -99,7 +99,7 @@ fn what_is_written_is_what_is_read() {
     let reader = Reader::open(&name).unwrap();
     let before = reader.snapshot().unwrap();
     assert_eq!(before.ready_ns, None);
-    let now = heartbeat_clock_ns();
+    let now = monotonic_ns();
     page.set_ready(now);
     let read = reader.snapshot().unwrap();
     assert_eq!((read.ready_ns, read.heartbeat_ns), (Some(now), now));
