@@ -5,3 +5,6 @@ pub mod ls;
 pub mod page;
 pub mod stats;
 pub mod table;
+
+#[cfg(test)]
+mod tests;

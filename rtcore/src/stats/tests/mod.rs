@@ -254,7 +254,7 @@ fn a_difference_holds_what_happened_in_between() {
     assert_eq!(since_start.interval_ns, second.taken_ns - second.start_ns);
 }
 
-/// Figures for the documentation: `cargo test --release -p rtcore stats::tests::cost -- --ignored --nocapture`.
+/// Figures for the documentation: `cargo test --release -p rtcore --lib cost_of -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints figures, asserts nothing"]
 fn cost_of_record_and_publish() {
@@ -286,4 +286,20 @@ fn cost_of_record_and_publish() {
             cell.publish(std::hint::black_box(&book));
         }
     });
+
+    let mut large = spec(&unique("large"));
+    large.routes = vec![large.routes[0].clone(); 500];
+    let from = Instant::now();
+    let page = Page::create(&large).unwrap();
+    println!("create a page of 500 routes: {:?}", from.elapsed());
+    for i in 0..500 {
+        (1..2000).for_each(|n| page.route(i).record_latency(n * n));
+    }
+    let reader = Reader::open(&large.name).unwrap();
+    let from = Instant::now();
+    let read = reader.snapshot().unwrap();
+    println!("snapshot of 500 routes: {:?}", from.elapsed());
+    let from = Instant::now();
+    let summaries: u64 = read.routes.iter().map(|route| route.latency.summary().p999_ns).sum();
+    println!("500 summaries: {:?} ({summaries})", from.elapsed());
 }
