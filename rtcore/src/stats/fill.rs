@@ -8,7 +8,7 @@ use super::layout::{self, EndpointRecord, Header, HistogramRecord, LaneRecord, P
 use super::layout::{RouteRecord, Section, WorkerRecord};
 use super::{EndpointSpec, EndpointSpecKind, PageSpec};
 use crate::lane::peer::PeerState;
-use crate::sys::shm::heartbeat_clock_ns;
+use crate::sys::clock::monotonic_ns;
 use std::io;
 use std::mem::offset_of;
 use std::sync::atomic::AtomicU64;
@@ -72,7 +72,7 @@ pub(super) fn fill(
 }
 
 fn header_record(spec: &PageSpec, sections: [Section; layout::SECTIONS], bytes: usize) -> io::Result<Header> {
-    let start_ns = heartbeat_clock_ns();
+    let start_ns = monotonic_ns();
     let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Ok(Header {
         magic: layout::MAGIC,

@@ -97,9 +97,10 @@ impl Latency {
         *self = Latency::new((0..longest).map(|i| at(&self.counts, i) + at(&other.counts, i)), said);
     }
 
-    /// What came since `earlier`, an older state of the same set. The maximum is exact when it is new, else
-    /// the upper bound of its bucket (1 % above at most; for values
-    /// beyond the range, the maximum of all times); the minimum likewise.
+    /// What came since `earlier`, an older state of the same set.
+    ///
+    /// The maximum is exact when it is new, else the upper bound of its bucket (1 % above at most) or, for
+    /// values beyond the range, the maximum of all times; the minimum likewise.
     pub fn since(&self, earlier: &Latency) -> Latency {
         let before = |i: usize| earlier.counts.get(i).copied().unwrap_or(0);
         let counts = self.counts.iter().enumerate().map(|(i, &count)| count.saturating_sub(before(i)));

@@ -15,7 +15,8 @@ use super::layout::{WorkerRecord, page_path};
 use super::snapshot::ledger_sum;
 use super::{Ledger, writer};
 use crate::lane::peer::PeerState;
-use crate::sys::shm::{FileId, Shared, heartbeat_clock_ns};
+use crate::sys::clock::monotonic_ns;
+use crate::sys::shm::{FileId, Shared};
 use std::io;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
@@ -122,7 +123,7 @@ impl Reader {
     /// Whether the daemon runs, hangs or is gone, now.
     pub fn daemon_state(&self) -> Result<DaemonState, ReadError> {
         let header = self.header()?;
-        self.state(header.heartbeat_ns.load(Ordering::Relaxed), heartbeat_clock_ns())
+        self.state(header.heartbeat_ns.load(Ordering::Relaxed), monotonic_ns())
     }
 
     fn state(&self, heartbeat_ns: u64, now_ns: u64) -> Result<DaemonState, ReadError> {
@@ -136,7 +137,7 @@ impl Reader {
     /// Copies everything. Each record is whole in itself; records follow each other by microseconds.
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
         let header = self.header()?;
-        let taken_ns = heartbeat_clock_ns();
+        let taken_ns = monotonic_ns();
         let heartbeat_ns = header.heartbeat_ns.load(Ordering::Relaxed);
         let count = |section: usize| header.sections[section].count as usize;
         let routes = self.routes(&header)?;
@@ -425,5 +426,5 @@ fn text(bytes: &[u8]) -> String {
     lossy.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-// The sizes `record` takes.
-const _: () = assert!(SECTIONS == 6 && size_of::<RouteRecord>() <= 512 && size_of::<EndpointRecord>() <= 512);
+// The room in `record`.
+const _: () = assert!(size_of::<RouteRecord>() <= 512 && size_of::<EndpointRecord>() <= 512);

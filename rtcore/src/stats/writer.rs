@@ -7,19 +7,19 @@
 //! Invariant: each word of the page has one writing thread. The cells take `&mut self` for it; the methods
 //! of [`Page`] that write are the control thread's.
 
-use super::layout::{self, EndpointRecord, Header, HistogramRecord, LaneRecord, ProcessRecord};
-use super::layout::{RouteRecord, Section, WorkerRecord};
+use super::fill::{fill, invalid};
+use super::layout::WorkerRecord;
+use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};
 use super::reader::Reader;
-use super::{EndpointSpec, EndpointSpecKind, Ledger, PageSpec, WorkerCounters};
+use super::{Ledger, PageSpec, WorkerCounters};
 use crate::lane::peer::PeerState;
 use crate::message::Reject;
-use crate::sys::shm::{self, Draft, Mapping, PublishError, Published};
+use crate::sys::shm::{Draft, Mapping, PublishError, Published};
 use std::io;
-use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 /// The mapped page. Dropping it removes the name.
 ///

@@ -8,7 +8,6 @@ pub mod accounts;
 pub mod clock;
 pub mod cpus;
 pub mod epoll;
-pub mod interrupt;
 pub mod limits;
 pub mod memory;
 pub mod mqueue;

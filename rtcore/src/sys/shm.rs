@@ -313,13 +313,6 @@ impl Shared {
     }
 }
 
-/// CLOCK_MONOTONIC in nanoseconds: the clock of the page's heartbeat.
-pub fn heartbeat_clock_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let (s, ns) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
-    s * 1_000_000_000 + ns
-}
-
 fn context(e: io::Error, what: &str, path: &Path) -> io::Error {
     io::Error::new(e.kind(), format!("{what} {}: {e}", path.display()))
 }

@@ -1,5 +1,13 @@
 //! The commands of `rtctl`.
 
+pub mod document;
 pub mod listen;
+pub mod ls;
+pub mod page;
 pub mod payload;
 pub mod send;
+pub mod stats;
+pub mod table;
+
+#[cfg(test)]
+mod tests;

@@ -15,11 +15,11 @@ fn child_that_publishes() {
     let Ok(name) = std::env::var(CHILD_NAME) else { return };
     let page = Page::create(&spec(&name)).unwrap();
     let mut cell = page.route(0);
-    page.set_ready(heartbeat_clock_ns());
+    page.set_ready(monotonic_ns());
     for n in 1.. {
         cell.publish(&ledger(n));
         cell.record_latency(n);
-        page.heartbeat(heartbeat_clock_ns());
+        page.heartbeat(monotonic_ns());
         if n == 1000 {
             println!("published");
         }

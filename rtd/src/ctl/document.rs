@@ -1,0 +1,324 @@
+//! What `rtctl ls --json` and `rtctl stats --json` print: one document, its keys are an interface.
+//!
+//! Invariant: keys are added, never renamed or removed, within a major version.
+
+#![forbid(unsafe_code)]
+
+use rtcore::lane::peer::PeerState;
+use rtcore::message::Reject;
+use rtcore::stats::Ledger;
+use rtcore::stats::latency::Latency;
+use rtcore::stats::reader::{Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, Worker};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+/// The whole page.
+#[derive(Debug, Serialize)]
+pub struct Document<'a> {
+    instance: &'a str,
+    pid: u32,
+    state: &'static str,
+    ready: bool,
+    uptime_s: f64,
+    /// With `--watch`: what the `per_second` keys refer to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_s: Option<f64>,
+    lanes: Vec<LaneJson<'a>>,
+    routes: Vec<RouteJson<'a>>,
+    workers: Vec<WorkerJson<'a>>,
+    processes: Vec<ProcessJson<'a>>,
+    endpoints: Vec<EndpointJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct LaneJson<'a> {
+    name: &'a str,
+    priority: u32,
+    cpu: u32,
+    wait: &'a str,
+    degraded: Vec<&'static str>,
+    #[serde(flatten)]
+    counts: Counts,
+    duty_max_ns: u64,
+    latency_ns: LatencyJson,
+    rejected_by: Reasons,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_second: Option<Rates>,
+}
+
+#[derive(Debug, Serialize)]
+struct RouteJson<'a> {
+    name: &'a str,
+    lane: Option<&'a str>,
+    from: Option<&'a str>,
+    to: &'a str,
+    #[serde(flatten)]
+    counts: Counts,
+    latency_ns: LatencyJson,
+    rejected_by: Reasons,
+    consistent: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_second: Option<Rates>,
+}
+
+#[derive(Debug, Serialize)]
+struct Counts {
+    accepted: u64,
+    delivered: u64,
+    expired: u64,
+    displaced: u64,
+    rejected: u64,
+    peer_dead: u64,
+    queued: u64,
+    deadline_misses: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Rates {
+    accepted: f64,
+    delivered: f64,
+    expired: f64,
+    displaced: f64,
+    rejected: f64,
+    peer_dead: f64,
+    deadline_misses: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct LatencyJson {
+    count: u64,
+    min: u64,
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    p999: u64,
+    max: u64,
+}
+
+/// Counts by [`Reject::NAMES`].
+#[derive(Debug)]
+struct Reasons([u64; Reject::COUNT]);
+
+#[derive(Debug, Serialize)]
+struct WorkerJson<'a> {
+    name: &'a str,
+    lane: Option<&'a str>,
+    tid: u32,
+    received: u64,
+    duty_max_ns: u64,
+    wakeups: u64,
+    errors: u64,
+    events_lost: u64,
+    allocations: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ProcessJson<'a> {
+    name: &'a str,
+    state: &'static str,
+    pid: Option<u32>,
+    uid: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct EndpointJson<'a> {
+    name: &'a str,
+    owner: Option<&'a str>,
+    source: bool,
+    sink: bool,
+    #[serde(flatten)]
+    kind: KindJson<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum KindJson<'a> {
+    Mqueue { queue: &'a str, maxmsg: u32, msgsize: u32 },
+    Signal { signo: i32, to_thread: bool },
+    Unknown,
+}
+
+impl<'a> Document<'a> {
+    /// The state of things.
+    pub fn new(read: &'a Snapshot) -> Document<'a> {
+        let lane_name = |i: Option<usize>| i.and_then(|i| read.lanes.get(i)).map(|lane| lane.name.as_str());
+        let owner =
+            |i: Option<usize>| i.and_then(|i| read.processes.get(i)).map(|process| process.name.as_str());
+        let source = |i: Option<usize>| i.and_then(|i| read.endpoints.get(i)).map(|from| from.name.as_str());
+        Document {
+            instance: &read.instance,
+            pid: read.pid,
+            state: read.state.name(),
+            ready: read.ready_ns.is_some(),
+            uptime_s: (read.uptime_ns() / 1_000_000) as f64 / 1000.0,
+            interval_s: None,
+            lanes: read.lanes.iter().map(LaneJson::new).collect(),
+            routes: read
+                .routes
+                .iter()
+                .map(|r| RouteJson::new(r, lane_name(r.lane), source(r.from)))
+                .collect(),
+            workers: read.workers.iter().map(|w| WorkerJson::new(w, lane_name(w.lane))).collect(),
+            processes: read.processes.iter().map(ProcessJson::new).collect(),
+            endpoints: read.endpoints.iter().map(|e| EndpointJson::new(e, owner(e.owner))).collect(),
+        }
+    }
+
+    /// The same with rates and the latencies of an interval; `diff` is of this snapshot.
+    pub fn with_rates(read: &'a Snapshot, diff: &Diff) -> Document<'a> {
+        let mut this = Document::new(read);
+        this.interval_s = Some(diff.interval_ns as f64 / 1e9);
+        for (lane, changed) in this.lanes.iter_mut().zip(&diff.lanes) {
+            lane.per_second = Some(Rates::new(diff, &changed.ledger));
+            lane.latency_ns = LatencyJson::new(&changed.latency);
+        }
+        for (route, changed) in this.routes.iter_mut().zip(&diff.routes) {
+            route.per_second = Some(Rates::new(diff, &changed.ledger));
+            route.latency_ns = LatencyJson::new(&changed.latency);
+        }
+        this
+    }
+
+    /// Leaves only these lanes and routes (by name).
+    pub fn retain(&mut self, lanes: &[&str], routes: &[&str]) {
+        self.lanes.retain(|lane| lanes.contains(&lane.name));
+        self.routes.retain(|route| routes.contains(&route.name));
+    }
+}
+
+impl<'a> LaneJson<'a> {
+    fn new(lane: &'a Lane) -> LaneJson<'a> {
+        LaneJson {
+            name: &lane.name,
+            priority: lane.priority,
+            cpu: lane.cpu,
+            wait: &lane.wait,
+            degraded: lane.degraded(),
+            counts: Counts::new(&lane.ledger),
+            duty_max_ns: lane.duty_max_ns,
+            latency_ns: LatencyJson::new(&lane.latency),
+            rejected_by: Reasons(lane.ledger.rejected),
+            per_second: None,
+        }
+    }
+}
+
+impl<'a> RouteJson<'a> {
+    fn new(route: &'a Route, lane: Option<&'a str>, from: Option<&'a str>) -> RouteJson<'a> {
+        RouteJson {
+            name: &route.name,
+            lane,
+            from,
+            to: &route.to,
+            counts: Counts::new(&route.ledger),
+            latency_ns: LatencyJson::new(&route.latency),
+            rejected_by: Reasons(route.ledger.rejected),
+            consistent: route.consistent,
+            per_second: None,
+        }
+    }
+}
+
+impl Counts {
+    fn new(ledger: &Ledger) -> Counts {
+        Counts {
+            accepted: ledger.accepted,
+            delivered: ledger.delivered,
+            expired: ledger.expired,
+            displaced: ledger.displaced,
+            rejected: ledger.rejected_total(),
+            peer_dead: ledger.peer_dead,
+            queued: ledger.queued,
+            deadline_misses: ledger.deadline_misses,
+        }
+    }
+}
+
+impl Rates {
+    fn new(diff: &Diff, ledger: &Ledger) -> Rates {
+        // A tenth is finer than the clock of a reader that is not real-time.
+        let rate = |count: u64| (diff.per_second(count) * 10.0).round() / 10.0;
+        Rates {
+            accepted: rate(ledger.accepted),
+            delivered: rate(ledger.delivered),
+            expired: rate(ledger.expired),
+            displaced: rate(ledger.displaced),
+            rejected: rate(ledger.rejected_total()),
+            peer_dead: rate(ledger.peer_dead),
+            deadline_misses: rate(ledger.deadline_misses),
+        }
+    }
+}
+
+impl LatencyJson {
+    fn new(latency: &Latency) -> LatencyJson {
+        let all = latency.summary();
+        LatencyJson {
+            count: all.count,
+            min: all.min_ns,
+            p50: all.p50_ns,
+            p90: all.p90_ns,
+            p99: all.p99_ns,
+            p999: all.p999_ns,
+            max: all.max_ns,
+        }
+    }
+}
+
+impl Serialize for Reasons {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(Reject::COUNT))?;
+        for (name, count) in Reject::NAMES.iter().zip(&self.0) {
+            map.serialize_entry(name, count)?;
+        }
+        map.end()
+    }
+}
+
+impl<'a> WorkerJson<'a> {
+    fn new(worker: &'a Worker, lane: Option<&'a str>) -> WorkerJson<'a> {
+        let counters = &worker.counters;
+        WorkerJson {
+            name: &worker.name,
+            lane,
+            tid: worker.tid,
+            received: counters.received,
+            duty_max_ns: counters.duty_max_ns,
+            wakeups: counters.wakeups,
+            errors: counters.errors,
+            events_lost: counters.events_lost,
+            allocations: counters.allocations,
+        }
+    }
+}
+
+impl<'a> ProcessJson<'a> {
+    fn new(process: &'a Process) -> ProcessJson<'a> {
+        let pid = (process.pid != 0).then_some(process.pid);
+        ProcessJson { name: &process.name, state: state_name(process.state), pid, uid: process.uid }
+    }
+}
+
+/// A process' state as all outputs call it.
+pub fn state_name(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Unregistered => "unregistered",
+        PeerState::Alive => "alive",
+        PeerState::Dead => "dead",
+    }
+}
+
+impl<'a> EndpointJson<'a> {
+    fn new(endpoint: &'a Endpoint, owner: Option<&'a str>) -> EndpointJson<'a> {
+        let kind = match &endpoint.kind {
+            EndpointKind::Mqueue { queue, maxmsg, msgsize } => {
+                KindJson::Mqueue { queue, maxmsg: *maxmsg, msgsize: *msgsize }
+            }
+            EndpointKind::Signal { signo, to_thread } => {
+                KindJson::Signal { signo: *signo, to_thread: *to_thread }
+            }
+            EndpointKind::Unknown(_) => KindJson::Unknown,
+        };
+        EndpointJson { name: &endpoint.name, owner, source: endpoint.is_source, sink: endpoint.is_sink, kind }
+    }
+}

@@ -1,0 +1,90 @@
+//! An instance's statistics page for the commands that read it: opening it with an error that helps, its
+//! one-line summary, and printing that ends well when nobody reads any more.
+
+#![forbid(unsafe_code)]
+
+use anyhow::anyhow;
+use rtcore::stats::reader::{DaemonState, ReadError, Reader, Snapshot, instances};
+use std::io::{self, Write};
+
+/// Opens the page of `instance`.
+pub fn open(instance: &str) -> anyhow::Result<Reader> {
+    Reader::open(instance).map_err(|e| match e {
+        ReadError::Absent(path) => {
+            let others = instances();
+            let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+            anyhow!(
+                "instance \"{instance}\" does not run: there is no {}\n  start it: rtd run FILE (or try: rtd demo)\n  \
+                 instances on this machine: {others}; choose one with --instance NAME",
+                path.display()
+            )
+        }
+        e => e.into(),
+    })
+}
+
+/// `rtd: pid 812, running, up 4:05:06`, louder when something is wrong.
+pub fn summary(read: &Snapshot) -> String {
+    let silent_s = read.taken_ns.saturating_sub(read.heartbeat_ns) as f64 / 1e9;
+    let state = match read.state {
+        DaemonState::Running if read.ready_ns.is_none() => "running, not ready yet".to_owned(),
+        DaemonState::Running => "running".to_owned(),
+        DaemonState::Hung => format!("HUNG (no sign of life for {silent_s:.1} s)"),
+        DaemonState::Stopped => format!("STOPPED {} ago (this is what it left)", duration(silent_s)),
+    };
+    let up = match read.state {
+        DaemonState::Stopped => "was up",
+        _ => "up",
+    };
+    let uptime = duration(read.uptime_ns() as f64 / 1e9);
+    let degraded = if read.is_degraded() { ", DEGRADED" } else { "" };
+    format!("{}: pid {}, {state}, {up} {uptime}{degraded}\n", read.instance, read.pid)
+}
+
+/// Seconds below a minute as `1.5 s`, else `h:mm:ss` with days in front.
+fn duration(seconds: f64) -> String {
+    if seconds < 60.0 {
+        return format!("{seconds:.1} s");
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, saturates")]
+    let whole = seconds as u64;
+    let (days, hours, minutes, seconds) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
+    let clock = format!("{hours}:{minutes:02}:{seconds:02}");
+    if days == 0 { clock } else { format!("{days} d {clock}") }
+}
+
+/// Whether the reader of standard output is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Printed {
+    /// All written.
+    Yes,
+    /// The pipe is closed, as by `| head`: stop, that is no error.
+    NobodyReads,
+}
+
+/// Writes `text` to standard output in one piece.
+pub fn print(text: &str) -> anyhow::Result<Printed> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(Printed::Yes),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(Printed::NobodyReads),
+        Err(e) => Err(anyhow!("cannot write to standard output: {e}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_a_clock() {
+        let shown = [0.25, 59.9, 61.0, 3_661.9, 90_000.0].map(duration);
+        assert_eq!(shown, ["0.2 s", "59.9 s", "0:01:01", "1:01:01", "1 d 1:00:00"]);
+    }
+
+    #[test]
+    fn an_absent_instance_is_told_how_to_start() {
+        let text = open("no-such-instance").unwrap_err().to_string();
+        assert!(text.contains("/dev/shm/rtd.no-such-instance") && text.contains("rtd run"), "{text}");
+    }
+}

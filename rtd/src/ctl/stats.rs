@@ -1,0 +1,271 @@
+//! `rtctl stats`: outcomes and latencies per lane and route, once or again and again.
+//!
+//! Reads the page only, so it works on a daemon that is stopped, hung or killed, and costs a running one
+//! nothing.
+
+#![forbid(unsafe_code)]
+
+use super::document::Document;
+use super::page::{self, Printed};
+use super::table::{Table, left, or_dash, right, us};
+use anyhow::{Context, bail};
+use rtcore::message::Reject;
+use rtcore::stats::Ledger;
+use rtcore::stats::latency::Latency;
+use rtcore::stats::reader::{Diff, Lane, Route, Snapshot};
+use rtcore::sys::poll::{self, Interest};
+use rtcore::sys::rtsignal::{SignalSet, TERMINATION};
+use std::io::IsTerminal;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Arguments of `rtctl stats`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct StatsArgs {
+    /// Print JSON; with --watch one document per line
+    #[arg(long)]
+    pub json: bool,
+    /// Repeat every SECONDS (default 1) with rates and latencies of that interval
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
+    pub watch: Option<f64>,
+    /// Only this lane and its routes
+    #[arg(long, value_name = "NAME")]
+    pub lane: Option<String>,
+    /// Only this route and its lane
+    #[arg(long, value_name = "NAME")]
+    pub route: Option<String>,
+    /// Show why messages were rejected
+    #[arg(long)]
+    pub reasons: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if (0.05..=86_400.0).contains(&s) => Ok(s),
+        _ => Err("wanted 0.05 to 86400 seconds".to_owned()),
+    }
+}
+
+/// Prints the statistics of an instance.
+pub fn stats(instance: &str, opts: &StatsArgs) -> anyhow::Result<()> {
+    if let Some(interval_s) = opts.watch {
+        return watch(instance, opts, interval_s);
+    }
+    let read = page::open(instance)?.snapshot()?;
+    let shown = Shown::choose(&read, opts)?;
+    let text = if opts.json {
+        let mut document = Document::new(&read);
+        document.retain(&shown.lane_names(), &shown.route_names());
+        serde_json::to_string_pretty(&document).context("cannot write JSON")? + "\n"
+    } else {
+        shown.tables(page::summary(&read), &Counting::Totals)
+    };
+    page::print(&text)?;
+    Ok(())
+}
+
+fn watch(instance: &str, opts: &StatsArgs, interval_s: f64) -> anyhow::Result<()> {
+    let end = Ending::new()?;
+    let in_place = !opts.json && std::io::stdout().is_terminal();
+    let mut reader = page::open(instance)?;
+    let mut earlier = reader.snapshot()?;
+    Shown::choose(&earlier, opts)?;
+    let mut first = true;
+    while !end.within(interval_s)? {
+        // A daemon that was started again has a new page under the same name.
+        if !reader.is_current()
+            && let Ok(next) = page::open(instance)
+        {
+            reader = next;
+        }
+        let read = reader.snapshot()?;
+        let diff = read.diff(&earlier);
+        let text = if opts.json {
+            let shown = Shown::choose(&read, opts)?;
+            let mut document = Document::with_rates(&read, &diff);
+            document.retain(&shown.lane_names(), &shown.route_names());
+            serde_json::to_string(&document).context("cannot write JSON")? + "\n"
+        } else {
+            let shown = Shown::choose(&read, opts)?.of(&diff);
+            let text = shown.tables(page::summary(&read), &Counting::PerSecond(&diff));
+            if in_place { redrawn(&text, first) } else { text + "\n" }
+        };
+        if page::print(&text)? == Printed::NobodyReads {
+            break;
+        }
+        (earlier, first) = (read, false);
+    }
+    Ok(())
+}
+
+/// The terminal commands that put `text` over what was there, without a blank moment in between.
+fn redrawn(text: &str, first: bool) -> String {
+    let clear = if first { "\x1b[2J" } else { "" };
+    format!("{clear}\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
+}
+
+/// SIGINT, SIGTERM or a closed terminal, between two outputs.
+struct Ending {
+    fd: OwnedFd,
+}
+
+impl Ending {
+    fn new() -> anyhow::Result<Ending> {
+        let signals = SignalSet::of(TERMINATION);
+        signals.block().context("cannot block SIGINT")?;
+        Ok(Ending { fd: signals.descriptor().context("cannot wait for SIGINT")? })
+    }
+
+    /// Waits so long; true when it is time to go.
+    fn within(&self, seconds: f64) -> anyhow::Result<bool> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0.05 to 86400 seconds")]
+        let timeout_ns = (seconds * 1e9) as u64;
+        match poll::wait(&mut [Interest::readable(self.fd.as_raw_fd())], timeout_ns) {
+            Ok(ready) => Ok(ready > 0),
+            // Stopped and continued: the next output comes early.
+            Err(e) if std::io::Error::from(e).kind() == std::io::ErrorKind::Interrupted => Ok(false),
+            Err(e) => bail!("cannot wait for SIGINT: {}", std::io::Error::from(e)),
+        }
+    }
+}
+
+/// Whether the numbers are totals or of an interval.
+enum Counting<'a> {
+    Totals,
+    PerSecond(&'a Diff),
+}
+
+/// The lanes and routes that the options select.
+struct Shown<'a> {
+    lanes: Vec<(usize, &'a Lane)>,
+    routes: Vec<(usize, &'a Route)>,
+    reasons: bool,
+}
+
+impl<'a> Shown<'a> {
+    fn choose(read: &'a Snapshot, opts: &StatsArgs) -> anyhow::Result<Shown<'a>> {
+        let lane = opts.lane.as_deref();
+        let route = opts.route.as_deref();
+        let lane_index =
+            lane.map(|name| find("lane", name, read.lanes.iter().map(|l| &l.name))).transpose()?;
+        let route_index =
+            route.map(|name| find("route", name, read.routes.iter().map(|r| &r.name))).transpose()?;
+        let of_route = route_index.map(|i| read.routes[i].lane);
+        let keep_lane = |i: usize| lane_index.is_none_or(|l| l == i) && of_route.is_none_or(|l| l == Some(i));
+        let keep_route = |i: usize, r: &Route| {
+            route_index.is_none_or(|k| k == i) && (lane.is_none() || r.lane == lane_index)
+        };
+        Ok(Shown {
+            lanes: read.lanes.iter().enumerate().filter(|&(i, _)| keep_lane(i)).collect(),
+            routes: read.routes.iter().enumerate().filter(|&(i, r)| keep_route(i, r)).collect(),
+            reasons: opts.reasons,
+        })
+    }
+
+    /// The same selection with the numbers of an interval.
+    fn of(&self, diff: &'a Diff) -> Shown<'a> {
+        Shown {
+            lanes: self.lanes.iter().filter_map(|&(i, _)| Some((i, diff.lanes.get(i)?))).collect(),
+            routes: self.routes.iter().filter_map(|&(i, _)| Some((i, diff.routes.get(i)?))).collect(),
+            reasons: self.reasons,
+        }
+    }
+
+    fn lane_names(&self) -> Vec<&'a str> {
+        self.lanes.iter().map(|(_, lane)| lane.name.as_str()).collect()
+    }
+
+    fn route_names(&self) -> Vec<&'a str> {
+        self.routes.iter().map(|(_, route)| route.name.as_str()).collect()
+    }
+
+    fn tables(&self, mut out: String, counting: &Counting<'_>) -> String {
+        out.push_str(match counting {
+            Counting::Totals => "messages since start, dequeue to delivered in us\n\n",
+            Counting::PerSecond(_) => {
+                "messages per second, dequeue to delivered in us, both of this interval\n\n"
+            }
+        });
+        let mut columns = vec![left("LANE"), right("PRIO"), right("CPU"), left("WAIT")];
+        columns.extend(self.number_columns());
+        columns.extend([right("DUTY-MAX"), left("DEGRADED")]);
+        let mut lanes = Table::new(columns);
+        for (_, lane) in &self.lanes {
+            let mut row =
+                vec![lane.name.clone(), lane.priority.to_string(), lane.cpu.to_string(), lane.wait.clone()];
+            row.extend(self.numbers(&lane.ledger, &lane.latency, counting));
+            row.extend([us(lane.duty_max_ns), or_dash(lane.degraded().join(","))]);
+            lanes.row(row);
+        }
+        lanes.render(&mut out);
+        out.push('\n');
+
+        let mut columns = vec![left("ROUTE")];
+        columns.extend(self.number_columns());
+        let torn = self.routes.iter().any(|(_, route)| !route.consistent);
+        columns.extend(torn.then(|| left("NOTE")));
+        let mut routes = Table::new(columns);
+        for (_, route) in &self.routes {
+            let mut row = vec![route.name.clone()];
+            row.extend(self.numbers(&route.ledger, &route.latency, counting));
+            let note = if route.consistent { "" } else { "caught in an update: may not add up" };
+            row.extend(torn.then(|| note.to_owned()));
+            routes.row(row);
+        }
+        routes.render(&mut out);
+        out
+    }
+
+    fn number_columns(&self) -> Vec<(String, super::table::Align)> {
+        let mut titles: Vec<String> =
+            ["ACCEPTED", "DELIVERED", "EXPIRED", "DISPLACED", "REJECTED"].map(str::to_owned).into();
+        if self.reasons {
+            titles.extend(Reject::NAMES.iter().map(|name| name.to_uppercase().replace('_', "-")));
+        }
+        titles.extend(
+            ["PEER-DEAD", "QUEUED", "MISSES", "P50", "P90", "P99", "P99.9", "MAX"].map(str::to_owned),
+        );
+        titles.iter().map(|title| right(title)).collect()
+    }
+
+    fn numbers(&self, ledger: &Ledger, latency: &Latency, counting: &Counting<'_>) -> Vec<String> {
+        let count = |count: u64| match counting {
+            Counting::Totals => count.to_string(),
+            Counting::PerSecond(diff) => rate(diff.per_second(count)),
+        };
+        let mut cells: Vec<String> =
+            [ledger.accepted, ledger.delivered, ledger.expired, ledger.displaced, ledger.rejected_total()]
+                .map(count)
+                .into();
+        if self.reasons {
+            cells.extend(ledger.rejected.map(count));
+        }
+        cells.extend([count(ledger.peer_dead), ledger.queued.to_string(), count(ledger.deadline_misses)]);
+        let all = latency.summary();
+        let times = [all.p50_ns, all.p90_ns, all.p99_ns, all.p999_ns, all.max_ns];
+        cells.extend(times.map(|ns| if all.count == 0 { "-".to_owned() } else { us(ns) }));
+        cells
+    }
+}
+
+/// Rare events stay visible next to frequent ones.
+fn rate(per_second: f64) -> String {
+    if per_second > 0.0 && per_second < 9.95 {
+        format!("{per_second:.1}")
+    } else {
+        format!("{per_second:.0}")
+    }
+}
+
+fn find<'a>(
+    what: &str,
+    name: &str,
+    names: impl Iterator<Item = &'a String> + Clone,
+) -> anyhow::Result<usize> {
+    match names.clone().position(|known| known == name) {
+        Some(index) => Ok(index),
+        None => {
+            let known: Vec<&str> = names.map(String::as_str).collect();
+            bail!("no {what} \"{name}\" in this instance; there are: {}", known.join(", "))
+        }
+    }
+}
