@@ -62,7 +62,8 @@ impl Instance {
     /// An mqueue endpoint on its own queue of ten 64-byte messages; `more` adds keys.
     pub fn mqueue(&self, name: &str, more: &str) -> String {
         let queue = self.queue(name);
-        let mut text = format!("[[endpoint]]\nname = \"{name}\"\nkind = \"mqueue\"\nqueue = \"{queue}\"\n{more}\n");
+        let mut text =
+            format!("[[endpoint]]\nname = \"{name}\"\nkind = \"mqueue\"\nqueue = \"{queue}\"\n{more}\n");
         for (key, value) in [("maxmsg", 10), ("msgsize", 64)] {
             if !more.contains(key) {
                 text += &format!("{key} = {value}\n");
@@ -163,12 +164,12 @@ pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
 /// Whether this user may have SCHED_FIFO and locked memory; tried, not guessed.
 pub fn privileged() -> bool {
     let fifo = std::thread::spawn(|| rtcore::sys::sched::set_fifo(1).is_ok()).join().unwrap_or(false);
-    fifo && rtcore::sys::sched::getuid() == 0
+    fifo && rtcore::sys::accounts::own_uid() == 0
 }
 
 /// Says that a test is skipped, and for want of what. CI has the privilege and must not skip.
 pub fn skip(needs: &str) -> anyhow::Result<()> {
-    if std::env::var_os("CI").is_some() && rtcore::sys::sched::getuid() == 0 {
+    if std::env::var_os("CI").is_some() && rtcore::sys::accounts::own_uid() == 0 {
         bail!("CI must not skip: needs {needs}");
     }
     println!("skipped: needs {needs}");

@@ -143,5 +143,8 @@ fn unhex(hex: &str) -> anyhow::Result<Vec<u8>> {
     if hex == "-" {
         return Ok(Vec::new());
     }
-    (0..hex.len()).step_by(2).map(|i| Ok(u8::from_str_radix(hex.get(i..i + 2).context("odd")?, 16)?)).collect()
+    (0..hex.len())
+        .step_by(2)
+        .map(|i| Ok(u8::from_str_radix(hex.get(i..i + 2).context("odd")?, 16)?))
+        .collect()
 }

@@ -51,8 +51,8 @@ impl Queue {
 
     /// Creates the queue, or adopts one of that name with whatever is in it. Returns whether it was new.
     ///
-    /// An adopted queue must have the same `maxmsg` and `msgsize`: mq_open(3) ignores the attributes of an
-    /// existing queue, so a difference would otherwise pass in silence.
+    /// An adopted queue must have the same `msgsize`; its `maxmsg` may differ (mq_open(3) ignores the attributes
+    /// of an existing queue): compare [`Queue::attributes`].
     pub fn create(name: &CStr, maxmsg: usize, msgsize: usize, mode: u32) -> io::Result<(Queue, bool)> {
         let signed = |n: usize| i64::try_from(n).map_err(io::Error::other);
         let attr = MqAttr::new(0, signed(maxmsg)?, signed(msgsize)?, 0);
@@ -69,13 +69,12 @@ impl Queue {
             Err(nix::errno::Errno::EEXIST) => {
                 let queue = Self::open(name, Access::Receive, true)?;
                 let found = queue.attributes()?;
-                if (found.maxmsg, found.msgsize) != (maxmsg, msgsize) {
+                if found.msgsize != msgsize {
                     let name = name.to_string_lossy();
                     return Err(io::Error::other(format!(
-                        "message queue {name} exists with maxmsg {} and msgsize {}, the configuration says {maxmsg} \
-                         and {msgsize}; stop its users and remove it (rm /dev/mqueue{name}), or configure those \
-                         values",
-                        found.maxmsg, found.msgsize
+                        "message queue {name} exists with msgsize {}, the configuration says {msgsize}; stop its \
+                         users and remove it (rm /dev/mqueue{name}), or configure msgsize = {}",
+                        found.msgsize, found.msgsize
                     )));
                 }
                 Ok((queue, false))

@@ -54,11 +54,6 @@ pub fn getpid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
-/// Real user id of this process.
-pub fn getuid() -> u32 {
-    rustix::process::getuid().as_raw()
-}
-
 /// CPU the calling thread runs on now.
 pub fn current_cpu() -> usize {
     rustix::thread::sched_getcpu()

@@ -17,7 +17,11 @@ impl Daemon {
     /// Starts it on this configuration and waits for READY.
     pub fn start(config: &str) -> anyhow::Result<Daemon> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
-        command.args(["run", "--config", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(["run", "--config", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         rtcore::sys::process::die_with_parent_at_exec(&mut command);
         let started = Instant::now();
         let mut child = command.spawn().context("cannot start rtd")?;
@@ -63,7 +67,9 @@ pub fn head(instance: &str, cpu: usize, lane_priority: u8) -> String {
 
 /// An mqueue endpoint.
 pub fn mqueue(name: &str, queue: &str, maxmsg: usize) -> String {
-    format!("[[endpoint]]\nname = \"{name}\"\nkind = \"mqueue\"\nqueue = \"{queue}\"\nmaxmsg = {maxmsg}\nmsgsize = 64\n")
+    format!(
+        "[[endpoint]]\nname = \"{name}\"\nkind = \"mqueue\"\nqueue = \"{queue}\"\nmaxmsg = {maxmsg}\nmsgsize = 64\n"
+    )
 }
 
 /// A route in the lane.

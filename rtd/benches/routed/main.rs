@@ -34,13 +34,19 @@ fn main() -> anyhow::Result<()> {
     let only: Vec<&String> = args.iter().filter(|a| !a.starts_with("--")).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|o| name.contains(o.as_str()));
     let cpu = rtcore::sys::cpus::allowed()?.into_iter().max().unwrap_or(0);
-    let effort = if quick { Effort { rounds: 4, block: 500, cpu } } else { Effort { rounds: 40, block: 1000, cpu } };
+    let effort =
+        if quick { Effort { rounds: 4, block: 500, cpu } } else { Effort { rounds: 40, block: 1000, cpu } };
     sched::pin(cpu)?;
     if sched::set_fifo(path::SENDER_PRIORITY).is_err() {
-        println!("skipped: needs CAP_SYS_NICE (or RLIMIT_RTPRIO): without SCHED_FIFO these figures mean nothing");
+        println!(
+            "skipped: needs CAP_SYS_NICE (or RLIMIT_RTPRIO): without SCHED_FIFO these figures mean nothing"
+        );
         return Ok(());
     }
-    println!("# all on CPU {cpu}; {} blocks of {} messages per path, in turn; 64 B", effort.rounds, effort.block);
+    println!(
+        "# all on CPU {cpu}; {} blocks of {} messages per path, in turn; 64 B",
+        effort.rounds, effort.block
+    );
     let all: [(&str, fn(&Effort) -> anyhow::Result<()>); 5] = [
         ("hops", scenarios::hops),
         ("routes", scenarios::many_routes),

@@ -135,7 +135,8 @@ pub fn fan_out(effort: &Effort) -> anyhow::Result<()> {
         receivers,
         queues: vec![ack],
     };
-    let paths = vec![raw_mq(effort)?, mq_path("routed mq -> mq", &name("fin1"), &name("fout"), false, effort)?, fan];
+    let paths =
+        vec![raw_mq(effort)?, mq_path("routed mq -> mq", &name("fin1"), &name("fout"), false, effort)?, fan];
     compare("fan-out (aim: the last of 8 <= 8 x the last hop, a raw mq)", paths, effort)?;
     Ok(())
 }
@@ -144,7 +145,9 @@ pub fn fan_out(effort: &Effort) -> anyhow::Result<()> {
 pub fn estop_under_flood(effort: &Effort) -> anyhow::Result<()> {
     let cpu = effort.cpu;
     let config = head(&instance("estop"), cpu, LANE_PRIORITY)
-        + &format!("[[lane]]\nname = \"telemetry\"\npriority = 20\ncpu = {cpu}\noverflow = \"displace-oldest\"\n")
+        + &format!(
+            "[[lane]]\nname = \"telemetry\"\npriority = 20\ncpu = {cpu}\noverflow = \"displace-oldest\"\n"
+        )
         + &mqueue("in", &name("ein"), 8)
         + &mqueue("out", &name("eout"), 8)
         + &mqueue("tin", &name("tin"), 10)
@@ -219,7 +222,9 @@ pub fn start(effort: &Effort) -> anyhow::Result<()> {
     }
     times.sort();
     let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
-    println!("\nstart to READY with configs/demo-arm.toml (aim: < 50 ms): median {median:?}, worst {worst:?}");
+    println!(
+        "\nstart to READY with configs/demo-arm.toml (aim: < 50 ms): median {median:?}, worst {worst:?}"
+    );
     println!("resident: {} KiB in {} threads, all of it locked", resident.0, resident.1);
     Ok(())
 }

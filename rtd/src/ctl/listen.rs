@@ -66,11 +66,20 @@ fn queue_lines(args: &ListenArgs, queue: &str, msgsize: usize) -> anyhow::Result
     })
 }
 
-fn signal_lines(snapshot: &Snapshot, endpoint: &Endpoint, signo: i32, args: &ListenArgs) -> anyhow::Result<()> {
+fn signal_lines(
+    snapshot: &Snapshot,
+    endpoint: &Endpoint,
+    signo: i32,
+    args: &ListenArgs,
+) -> anyhow::Result<()> {
     if !endpoint.is_sink {
-        bail!("{} is sent to rtd, nothing arrives there; listen to an endpoint that rtd writes", endpoint.name);
+        bail!(
+            "{} is sent to rtd, nothing arrives there; listen to an endpoint that rtd writes",
+            endpoint.name
+        );
     }
-    let owner = endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
+    let owner =
+        endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
     let set = SignalSet::of([signo]);
     // Blocked before the registration: from then on the signal may come.
     set.block().with_context(|| format!("cannot block signal {signo}"))?;

@@ -43,7 +43,10 @@ impl PayloadArgs {
         let bytes = self.bytes()?;
         let mut value = [0; 8];
         let Some(room) = value.get_mut(..bytes.len()) else {
-            bail!("a signal carries 8 bytes, the payload has {}; send it to a queue, or use --value", bytes.len());
+            bail!(
+                "a signal carries 8 bytes, the payload has {}; send it to a queue, or use --value",
+                bytes.len()
+            );
         };
         room.copy_from_slice(&bytes);
         Ok(u64::from_ne_bytes(value))

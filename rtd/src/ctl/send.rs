@@ -96,7 +96,8 @@ fn signal_pid(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<i32> {
         }
         snapshot.pid
     } else {
-        let owner = endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
+        let owner =
+            endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
         if owner.state != PeerState::Alive {
             bail!("{} belongs to {}, which is not registered", endpoint.name, owner.name);
         }

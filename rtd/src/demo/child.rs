@@ -1,9 +1,9 @@
 //! The demo's children: the daemon and the five parts, started from this very binary.
 
+use super::PATIENCE;
 use super::config::Setup;
 use super::report::{Packed, Report};
 use super::roles::{self, Schedule};
-use super::PATIENCE;
 use anyhow::{Context as _, bail};
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use rtcore::sys::rtsignal::{self, SignalSet};
@@ -171,7 +171,8 @@ impl Children {
                 .args(["--start-ns", &schedule.start_ns.to_string()])
                 .args(["--flood-ns", &schedule.flood_ns.to_string()])
                 .args(["--end-ns", &schedule.end_ns.to_string()]);
-            let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {name}"))?;
+            let child =
+                command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {name}"))?;
             children.running.borrow_mut().push((name.to_owned(), child));
             let tell = tell.clone();
             // Accepting blocks for good if the part dies before it reports; the parent does not wait for

@@ -60,7 +60,7 @@ fn setup(args: &DemoArgs) -> anyhow::Result<Setup> {
     let allowed = rtcore::sys::cpus::allowed()?;
     let last = allowed.iter().max().copied().context("no CPU is allowed")?;
     let instance = format!("demo-{}", std::process::id());
-    let directory = std::env::temp_dir().join(format!("rtd-{}", rtcore::sys::sched::getuid()));
+    let directory = std::env::temp_dir().join(format!("rtd-{}", rtcore::sys::accounts::own_uid()));
     let socket = directory.join(format!("{instance}.sock")).display().to_string();
     Ok(Setup { instance, socket, cpu: args.cpu.unwrap_or(last) })
 }

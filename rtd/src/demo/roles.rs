@@ -70,7 +70,8 @@ pub fn controller(part: &Part) -> anyhow::Result<Report> {
 
 /// Telemetry: now and then in the first phase, as fast as the queue takes it in the second.
 pub fn sensors(part: &Part) -> anyhow::Result<Report> {
-    let quiet = Part { schedule: Schedule { end_ns: part.schedule.flood_ns, ..part.schedule }, ..part.clone() };
+    let quiet =
+        Part { schedule: Schedule { end_ns: part.schedule.flood_ns, ..part.schedule }, ..part.clone() };
     let mut report = send_periodic(&quiet, TELEMETRY_PERIOD_NS, 0)?;
     let queue = open(&part.queue, Access::Send, false)?;
     while clock::monotonic_ns() < part.schedule.end_ns {

@@ -6,7 +6,7 @@ use super::{EndpointKind, Plan, TargetPlan, Wait};
 use rtcore::sys::limits::mq_bytes;
 
 /// Stack of a lane thread, all of it prefaulted and locked.
-pub const STACK_BYTES: u64 = 256 * 1024;
+pub const STACK_BYTES: u64 = rtcore::sys::memory::LANE_STACK_BYTES as u64;
 /// What a queued message takes besides its payload.
 pub const SPILL_SLOT_OVERHEAD_BYTES: u64 = 64;
 /// Binary, libraries, heap and the threads that are not lanes.
@@ -20,6 +20,18 @@ impl Plan {
         let sources = |lane: usize| self.sources.iter().filter(|source| source.lane == lane).count();
         let lanes = self.lanes.iter().enumerate();
         lanes.map(|(id, lane)| if lane.wait == Wait::Block { sources(id) } else { sources(id).min(1) }).sum()
+    }
+
+    /// Descriptors the daemon opens: a queue is held once, a queue that is read is open twice more, every
+    /// route end on a queue once, a signal source once; a process has a slot for its pidfd, one for its
+    /// status and a connection.
+    pub fn descriptors(&self) -> usize {
+        let is_queue =
+            |id: &super::EndpointId| matches!(self.endpoints[*id].kind, EndpointKind::Mqueue { .. });
+        let held = (0..self.endpoints.len()).filter(|id| is_queue(id)).count();
+        let sources: usize = self.sources.iter().map(|s| if is_queue(&s.endpoint) { 2 } else { 1 }).sum();
+        let ends = self.routes.iter().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints);
+        held + sources + ends.filter(|id| is_queue(id)).count() + 3 * self.processes.len()
     }
 
     /// Bytes that the plan's queues are charged against RLIMIT_MSGQUEUE.

@@ -8,6 +8,7 @@
 pub mod cost;
 pub mod verify;
 
+pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -23,11 +24,6 @@ pub type RouteId = usize;
 
 /// Longest name of a lane, process, endpoint, group or route, in bytes.
 pub const NAME_BYTES_MAX: usize = 31;
-
-/// What a real-time signal carries.
-pub const SIGNAL_VALUE_BYTES: usize = 8;
-/// A signal that goes into a queue: number, value and origin.
-pub const SIGNAL_RECORD_BYTES: usize = 32;
 
 /// A configuration that was checked and can run.
 #[derive(Clone, Debug)]

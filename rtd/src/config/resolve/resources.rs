@@ -7,7 +7,7 @@ use crate::plan::{EndpointKind, Plan};
 use rtcore::sys::limits::{Limit, mq_bytes};
 
 /// Most lane threads.
-const THREADS_MAX: usize = 256;
+const THREADS_MAX: usize = 1024;
 /// Descriptors besides those of queues and processes: socket, page, log, control connections.
 const FILES_BASE: u64 = 64;
 /// Queued signals that each signal endpoint should have room for in the user's common pool.
@@ -223,9 +223,7 @@ fn threads_and_files(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         cx.report.error(&whole_file(), message, "wait = \"poll\" lanes read many sources in one thread");
     }
     let Some(limit) = cx.machine.rlimit_nofile else { return };
-    let queues = plan.endpoints.iter().filter(|e| matches!(e.kind, EndpointKind::Mqueue { .. })).count();
-    // A queue may be open to be read and to be written; a process has a slot and a connection.
-    let needed = FILES_BASE + 2 * (queues as u64 + plan.processes.len() as u64);
+    let needed = FILES_BASE + plan.descriptors() as u64;
     if let Some(soft) = limit.soft.filter(|soft| needed > *soft) {
         let message = format!("about {needed} files will be open, above RLIMIT_NOFILE = {soft}");
         let mend = raise("nofile", "LimitNOFILE", "n", needed, 1, limit);
