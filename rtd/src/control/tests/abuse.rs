@@ -159,6 +159,8 @@ fn without_descriptors_it_waits_rather_than_spins_and_recovers() {
     let mut limited = Command::new("/bin/sh");
     limited.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]).arg(serve.get_program()).args(serve.get_args());
     limited.env("RTD_TEST_CHILD", ["serve", socket.to_str().unwrap()].join("\n"));
+    // The mask is inherited; the main thread of a test binary would not block them by itself.
+    let _blocked = StopSignals::block().unwrap();
     let mut daemon = Program::spawn(limited.stdout(Stdio::piped()).stderr(Stdio::piped()));
     daemon.line("ready: ");
     let idle: Vec<Conn> = (0..60).map(|_| Conn::connect(&socket, LIMIT).unwrap()).collect();
@@ -166,11 +168,13 @@ fn without_descriptors_it_waits_rather_than_spins_and_recovers() {
     drop(idle);
     let (_, pong) = register::ask(&socket, &Request::Ping, LIMIT).unwrap();
     assert_eq!(pong.status, Status::Ok);
-    let terminate = || Command::new("/bin/kill").arg(daemon.pid.to_string()).status().unwrap();
+    let pid = daemon.pid.to_string();
+    let terminate = || assert!(Command::new("/bin/kill").arg(&pid).status().unwrap().success());
     terminate();
     daemon.line("stop: ");
     let turns: u64 = daemon.line("turns: ").parse().unwrap();
     let shortages: u64 = daemon.line("shortages: ").parse().unwrap();
     assert!(shortages >= 1);
     assert!(turns < 400, "{turns} turns");
+    terminate();
 }

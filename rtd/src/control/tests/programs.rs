@@ -10,15 +10,15 @@ fn path(name: &str) -> PathBuf {
 #[test]
 fn the_program_keeps_the_pid_and_has_its_signals_blocked() {
     let rig = Rig::new("run", vec![process("arm")]);
-    let script = "echo \"pid: $$\"; grep SigBlk /proc/self/status; read line; exit 3";
-    let mut program = Program::spawn(&mut rtctl_run(&rig.socket, "arm", &["sh", "-c", script]));
+    // Not through a shell: some clear the mask.
+    let mut program = Program::spawn(&mut rtctl_run(&rig.socket, "arm", &["cat", "/proc/self/status", "-"]));
     assert_eq!(rig.change(), (0, PeerState::Alive, program.pid, effective_uid()));
-    assert_eq!(program.line("pid: "), program.pid.to_string());
+    assert_eq!(program.line("Pid:\t"), program.pid.to_string());
     let mask = u64::from_str_radix(program.line("SigBlk:\t").trim(), 16).unwrap();
     assert_eq!(mask, 1 << 34 | 1 << 39);
     let (text, code) = program.output();
     assert!(text.contains("rtctl: registered as arm (pid "), "{text}");
-    assert_eq!(code, Some(3));
+    assert_eq!(code, Some(0));
     assert_eq!(rig.change().1, PeerState::Dead);
 }
 
@@ -50,7 +50,8 @@ fn another_executable_loses_the_name() {
 }
 
 fn program_is_not(program: &Program, name: &str) -> bool {
-    !rtcore::sys::procfs::runs(program.pid, Path::new(name)).unwrap()
+    // The link is gone for a moment when a thread other than the main one calls exec(2), as here.
+    !rtcore::sys::procfs::runs(program.pid, Path::new(name)).unwrap_or(false)
 }
 
 #[test]
@@ -114,6 +115,8 @@ fn a_program_that_cannot_run_says_so_and_frees_the_name() {
 fn hang_up_is_answered_in_the_log_and_termination_ends_the_run_again_and_again() {
     let rig = Rig::new("signals", vec![]);
     let socket = rig.dir.join("own");
+    // The mask is inherited; the main thread of a test binary would not block them by itself.
+    let _blocked = StopSignals::block().unwrap();
     let mut daemon = Program::spawn(&mut other_side(&["serve", socket.to_str().unwrap()]));
     daemon.line("ready: ");
     let signal = |name: &str| {
