@@ -1,1 +1,244 @@
-//! The readiness set of the control thread (never on a real-time thread).
+//! The readiness set of the control thread (never on a real-time thread), and the two descriptors it
+//! holds besides sockets and pidfds: termination signals and the housekeeping tick.
+//!
+//! Invariant: level-triggered throughout, so an event that one turn leaves unserved comes again.
+
+use super::procfs::named;
+use rustix::event::{Timespec, epoll};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// Events one call of [`Epoll::wait`] returns at most; the rest comes with the next.
+pub const EVENTS_MAX: usize = 256;
+
+/// A set of descriptors, each with a token.
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// An empty set.
+    pub fn new() -> io::Result<Epoll> {
+        let fd = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| named("epoll", e))?;
+        Ok(Epoll(fd))
+    }
+
+    /// Reports `token` while `fd` is readable or hung up.
+    pub fn add(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+        epoll::add(&self.0, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
+            .map_err(|e| named("epoll", e))
+    }
+
+    /// Takes `fd` out. Not left to close(2): that removes the entry only with the *last* duplicate.
+    pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
+        epoll::delete(&self.0, fd).map_err(|e| named("epoll", e))
+    }
+
+    /// Fills `tokens` with who is ready; empty after `timeout` or an interruption.
+    pub fn wait(&self, tokens: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
+        tokens.clear();
+        let mut events = [const { std::mem::MaybeUninit::uninit() }; EVENTS_MAX];
+        let timeout = timeout.map(timespec);
+        match epoll::wait(&self.0, &mut events, timeout.as_ref()) {
+            Ok((ready, _)) => tokens.extend(ready.iter().map(|event| event.data.u64())),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(named("epoll", e)),
+        }
+        Ok(())
+    }
+}
+
+fn timespec(d: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(d.as_secs()).unwrap_or(i64::MAX), tv_nsec: d.subsec_nanos().into() }
+}
+
+/// A periodic timer on CLOCK_MONOTONIC (timerfd_create(2)).
+#[derive(Debug)]
+pub struct Ticker(OwnedFd);
+
+impl Ticker {
+    /// Fires every `period`, first after one.
+    pub fn new(period: Duration) -> io::Result<Ticker> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)
+            .map_err(|e| named("timerfd", e))?;
+        let spec = Itimerspec { it_interval: timespec(period), it_value: timespec(period) };
+        rustix::time::timerfd_settime(&fd, TimerfdTimerFlags::empty(), &spec)
+            .map_err(|e| named("timerfd", e))?;
+        Ok(Ticker(fd))
+    }
+
+    /// How many periods have passed since the last call.
+    pub fn take(&self) -> u64 {
+        let mut count = [0_u8; 8];
+        match rustix::io::read(&self.0, &mut count) {
+            Ok(8) => u64::from_ne_bytes(count),
+            _ => 0,
+        }
+    }
+}
+
+impl AsFd for Ticker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// SIGTERM, SIGINT and SIGHUP as a descriptor (signalfd(2)).
+#[derive(Debug)]
+pub struct StopSignals(OwnedFd);
+
+/// What an operator asked for by signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGTERM: the service manager stops us.
+    Terminate,
+    /// SIGINT: somebody pressed ^C.
+    Interrupt,
+    /// SIGHUP: reload.
+    HangUp,
+}
+
+impl StopSignals {
+    /// Blocks the three in the calling thread and in every thread it starts from now on, and opens the
+    /// descriptor. To be called on the main thread before any other thread exists: a thread that does
+    /// not block them would die of them.
+    pub fn block() -> io::Result<StopSignals> {
+        let bits = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP].iter().fold(0, |bits, s| bits | 1 << (s - 1));
+        block_signals(bits)?;
+        let set = sigset(bits);
+        // SAFETY: `set` is initialised by sigset(); -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(named("signalfd", io::Error::last_os_error()));
+        }
+        // SAFETY: signalfd returned a new descriptor that nobody else owns.
+        Ok(StopSignals(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next signal that arrived, never waits.
+    pub fn take(&self) -> Option<StopSignal> {
+        let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+        let n = rustix::io::read(&self.0, &mut info).ok()?;
+        // ssi_signo is the first field (signalfd(2)).
+        let signo = u32::from_ne_bytes(info.get(..n)?.first_chunk().copied()?);
+        match i32::try_from(signo).ok()? {
+            libc::SIGTERM => Some(StopSignal::Terminate),
+            libc::SIGINT => Some(StopSignal::Interrupt),
+            _ => Some(StopSignal::HangUp),
+        }
+    }
+}
+
+impl AsFd for StopSignals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Adds signals to the calling thread's mask; bit n-1 is signal n. Signals that cannot be blocked and
+/// those that the C library keeps for itself are left alone.
+pub fn block_signals(bits: u64) -> io::Result<()> {
+    let set = sigset(bits);
+    // SAFETY: `set` is initialised by sigset(); the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(named("signal mask", io::Error::from_raw_os_error(errno))),
+    }
+}
+
+/// Replaces the calling thread's mask, as in [`block_signals`].
+pub fn set_blocked_signals(bits: u64) -> io::Result<()> {
+    let set = sigset(bits);
+    // SAFETY: `set` is initialised by sigset(); the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(named("signal mask", io::Error::from_raw_os_error(errno))),
+    }
+}
+
+fn sigset(bits: u64) -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set it is given; it cannot fail on a valid pointer.
+    let mut set = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    };
+    for signo in (1..=64).filter(|signo| bits >> (signo - 1) & 1 == 1) {
+        // SAFETY: `set` is initialised; a number the C library refuses leaves it unchanged.
+        unsafe { libc::sigaddset(&raw mut set, signo) };
+    }
+    set
+}
+
+/// Signals in the calling thread's mask, as in [`block_signals`].
+pub fn blocked_signals() -> u64 {
+    let mut set = sigset(0);
+    // SAFETY: a null new set only reads; `set` is ours to write.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set) };
+    // SAFETY: `set` is initialised; sigismember only reads it.
+    let member = |signo: i32| unsafe { libc::sigismember(&raw const set, signo) } == 1;
+    (1..=64).filter(|signo| member(*signo)).fold(0, |bits, signo| bits | 1 << (signo - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::pidfd::PidFd;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn the_ticker_counts_missed_periods() {
+        let ticker = Ticker::new(Duration::from_millis(1)).unwrap();
+        let set = Epoll::new().unwrap();
+        set.add(&ticker, 7).unwrap();
+        let mut tokens = Vec::new();
+        set.wait(&mut tokens, Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(tokens, [7]);
+        assert!(ticker.take() >= 1);
+    }
+
+    #[test]
+    fn a_closed_descriptor_with_a_duplicate_stays_in_the_set_until_it_is_removed() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let fd = PidFd::open(i32::try_from(child.id()).unwrap()).unwrap();
+        child.wait().unwrap();
+        let set = Epoll::new().unwrap();
+        let mut tokens = Vec::new();
+        set.add(&fd, 1).unwrap();
+        let _duplicate = fd.as_fd().try_clone_to_owned().unwrap();
+        set.wait(&mut tokens, Some(Duration::ZERO)).unwrap();
+        assert_eq!(tokens, [1]);
+        set.remove(&fd).unwrap();
+        drop(fd);
+        set.wait(&mut tokens, Some(Duration::ZERO)).unwrap();
+        assert_eq!(tokens, [0_u64; 0]);
+    }
+
+    #[test]
+    fn blocked_signals_arrive_at_the_descriptor() {
+        // A thread of its own: masks are per thread, and tests share the process.
+        std::thread::spawn(|| {
+            let signals = StopSignals::block().unwrap();
+            assert_eq!(signals.take(), None);
+            // SAFETY: no pointers; the signal is blocked in this thread, which it is sent to.
+            assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGHUP) }, 0);
+            assert_eq!(signals.take(), Some(StopSignal::HangUp));
+            assert_eq!(signals.take(), None);
+            block_signals(1 << 36).unwrap();
+            assert_eq!(blocked_signals() & (1 << 36), 1 << 36);
+            assert_eq!(blocked_signals() & 1, 1, "SIGHUP is number 1");
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn the_raw_descriptors_are_closed_on_exec() {
+        let ticker = Ticker::new(Duration::from_secs(1)).unwrap();
+        // SAFETY: F_GETFD takes no argument.
+        let flags = unsafe { libc::fcntl(ticker.as_fd().as_raw_fd(), libc::F_GETFD) };
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+    }
+}

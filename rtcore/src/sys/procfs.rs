@@ -1,1 +1,151 @@
-//! What /proc says about a process: credentials, executable, pending signals.
+//! What /proc says about a process: credentials, executable, threads.
+//!
+//! Constraint: every answer is about whoever has the pid *now*. A caller that holds a pidfd asks it
+//! afterwards whether the process is still there; only then was the answer about that process.
+//! Allocates; control thread and tools only.
+
+use std::fmt::Display;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Puts the object in front of an error's text and keeps its kind.
+pub(super) fn named(object: impl Display, e: impl Into<io::Error>) -> io::Error {
+    let e = e.into();
+    io::Error::new(e.kind(), format!("{object}: {e}"))
+}
+
+/// The lines of /proc/PID/status (proc_pid_status(5)) that say who a process is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Thread group; differs from the number asked for when that is a thread.
+    pub tgid: i32,
+    /// `R`, `S`, `Z` ...
+    pub state: char,
+    /// Real user id.
+    pub ruid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Saved user id.
+    pub suid: u32,
+    /// Effective group id.
+    pub egid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// Reads /proc/PID/status.
+pub fn status(pid: i32) -> io::Result<Status> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).map_err(|e| named(&path, e))?;
+    parse_status(&text)
+        .ok_or_else(|| named(&path, io::Error::new(io::ErrorKind::InvalidData, "lines are missing")))
+}
+
+fn parse_status(text: &str) -> Option<Status> {
+    let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let numbers = |key: &str| -> Option<Vec<u32>> {
+        field(key)?.split_whitespace().map(|word| word.parse().ok()).collect()
+    };
+    let uids = numbers("Uid")?;
+    Some(Status {
+        tgid: field("Tgid")?.trim().parse().ok()?,
+        state: field("State")?.trim().chars().next()?,
+        ruid: *uids.first()?,
+        euid: *uids.get(1)?,
+        suid: *uids.get(2)?,
+        egid: *numbers("Gid")?.get(1)?,
+        groups: numbers("Groups")?,
+    })
+}
+
+/// Path of the program the process runs, as seen from here; ends in ` (deleted)` when the file was
+/// replaced since. For messages: a mount namespace can make it read as anything, see [`runs`].
+pub fn exe(pid: i32) -> io::Result<PathBuf> {
+    let link = format!("/proc/{pid}/exe");
+    std::fs::read_link(&link).map_err(|e| named(&link, e))
+}
+
+/// Whether the process runs the very file at `program`.
+///
+/// Compares the files, not the paths: a mount namespace of one's own is enough to make the path read
+/// as anything (tried), the device and inode behind the link are the kernel's.
+pub fn runs(pid: i32, program: &Path) -> io::Result<bool> {
+    let link = format!("/proc/{pid}/exe");
+    let running = std::fs::metadata(&link).map_err(|e| named(&link, e))?;
+    let wanted = std::fs::metadata(program).map_err(|e| named(program.display(), e))?;
+    Ok((running.dev(), running.ino()) == (wanted.dev(), wanted.ino()))
+}
+
+/// Whether `tid` is a thread of `pid`.
+pub fn has_thread(pid: i32, tid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}/task/{tid}")).exists()
+}
+
+/// Waits until an execve(2) that the process is in the middle of has changed its credentials too.
+///
+/// The kernel closes close-on-exec descriptors before it installs the credentials of a set-user-id
+/// program, so who learns of the exec by the end of file could still read the old ones. Opening
+/// `environ` takes the lock that execve holds until both are done; whether the open is then permitted
+/// does not matter.
+pub fn exec_barrier(pid: i32) {
+    drop(std::fs::File::open(format!("/proc/{pid}/environ")));
+}
+
+/// Wait status of a process that ended and was not reaped yet, when we may see it (proc_pid_stat(5)
+/// shows 0 to whoever may not).
+pub(super) fn zombie_wait_status(pid: i32) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = text.get(text.rfind(')')? + 1..)?;
+    let mut fields = after_name.split_whitespace();
+    let zombie = fields.next()? == "Z";
+    let wait_status: i32 = fields.next_back()?.parse().ok()?;
+    (zombie && (wait_status != 0 || effective_uid() == 0)).then_some(wait_status)
+}
+
+/// Our own effective user id.
+pub fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn our_own_status_is_readable() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let status = status(pid).unwrap();
+        assert_eq!(status.tgid, pid);
+        assert_eq!(status.euid, effective_uid());
+        assert!(has_thread(pid, pid));
+        assert!(!has_thread(pid, 1));
+    }
+
+    #[test]
+    fn a_status_with_missing_lines_is_no_status() {
+        assert_eq!(parse_status(""), None);
+        assert_eq!(parse_status("Tgid:\t1\nState:\tS\nUid:\t1\nGid:\t1 1 1 1\nGroups:\t\n"), None);
+        let full = "Tgid:\t7\nState:\tZ (zombie)\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n";
+        let parsed = parse_status(full).unwrap();
+        assert_eq!((parsed.ruid, parsed.euid, parsed.suid, parsed.egid), (1, 2, 3, 6));
+        assert_eq!((parsed.state, parsed.groups), ('Z', vec![9, 10]));
+    }
+
+    #[test]
+    fn the_same_file_under_another_name_is_the_same_program() {
+        let mut child = Command::new("/bin/sleep").arg("10").stdin(Stdio::null()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let real = std::fs::canonicalize("/bin/sleep").unwrap();
+        assert!(runs(pid, &real).unwrap());
+        assert!(runs(pid, Path::new("/bin/sleep")).unwrap());
+        assert!(!runs(pid, Path::new("/bin/sh")).unwrap());
+        assert_eq!(exe(pid).unwrap(), real);
+        exec_barrier(pid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let gone = runs(pid, &real).unwrap_err();
+        assert!(gone.to_string().contains(&format!("/proc/{pid}/exe")), "{gone}");
+    }
+}

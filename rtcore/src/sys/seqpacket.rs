@@ -1,1 +1,364 @@
-//! SOCK_SEQPACKET listener and connections with peer credentials.
+//! SOCK_SEQPACKET listener and connections with peer credentials (unix(7)).
+//!
+//! A packet is a frame: it arrives whole or not at all, so there is no reassembly to attack. Nothing on
+//! the daemon's side ever waits for a client. Who the client is comes from the kernel (SO_PEERCRED: the
+//! credentials at connect(2)), never from the frame.
+//!
+//! Invariant: [`Listener::bind`] unlinks nothing but a socket that nobody listens on, and a dropped
+//! listener nothing but its own.
+
+use super::pidfd::PidFd;
+use super::procfs::{effective_uid, named};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::process::{Pid, PidfdFlags};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Connections the kernel holds for us between two accepts; more wait in their connect(2).
+const BACKLOG: i32 = 128;
+/// Supplementary groups the kernel knows at most (NGROUPS_MAX).
+const GROUPS_MAX: usize = 65_536;
+
+/// A listening socket with a name in the file system.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    path: PathBuf,
+    /// Device and inode of the name we made.
+    identity: (u64, u64),
+}
+
+impl Listener {
+    /// Listens at `path`; makes the parent directory if only that is missing.
+    ///
+    /// Errors: the directory is a symlink, belongs to a stranger or lets strangers rename in it; another
+    /// daemon listens there; something that is no socket is in the way.
+    pub fn bind(path: &Path) -> io::Result<Listener> {
+        let address = address(path)?;
+        ensure_parent(path)?;
+        remove_stale(path, &address)?;
+        let fd = socket(SocketFlags::NONBLOCK).map_err(|e| named(path.display(), e))?;
+        rustix::net::bind(&fd, &address).map_err(|e| named(path.display(), e))?;
+        // Anybody may connect: who may register as what is decided by credentials, per name, not by the
+        // mode of this file. bind(2) applied the umask, so the mode is set rather than asked for.
+        rustix::fs::chmod(path, Mode::from_raw_mode(0o666)).map_err(|e| named(path.display(), e))?;
+        let meta = path.symlink_metadata().map_err(|e| named(path.display(), e))?;
+        rustix::net::listen(&fd, BACKLOG).map_err(|e| named(path.display(), e))?;
+        Ok(Listener { fd, path: path.to_owned(), identity: (meta.dev(), meta.ino()) })
+    }
+
+    /// The next connection; `None` when nobody waits. Errors keep their raw number, see
+    /// [`is_shortage`].
+    pub fn accept(&self) -> io::Result<Option<Conn>> {
+        match rustix::net::accept_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(fd) => Ok(Some(Conn { fd })),
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let ours = self.path.symlink_metadata().is_ok_and(|m| (m.dev(), m.ino()) == self.identity);
+        if ours {
+            // Nothing to tell and nobody to tell it to: a stale name is removed by the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags | SocketFlags::CLOEXEC, None)
+}
+
+fn address(path: &Path) -> io::Result<SocketAddrUnix> {
+    SocketAddrUnix::new(path).map_err(|_| {
+        let length = path.as_os_str().len();
+        let text = format!(
+            "socket path {} has {length} bytes, the kernel takes 107: shorten [daemon] socket",
+            path.display()
+        );
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })
+}
+
+fn refuse(kind: io::ErrorKind, text: String) -> io::Result<()> {
+    Err(io::Error::new(kind, text))
+}
+
+/// The directory must be one in which nobody but root and we can put or replace names.
+fn ensure_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|p| p.is_absolute()).ok_or_else(|| {
+        let text = format!("socket path {} is not absolute: write it from /", path.display());
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })?;
+    let dir = parent.display();
+    match parent.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // Under /tmp the directory stands for one user; elsewhere clients of every user pass it.
+            let mode = if parent.parent() == Some(Path::new("/tmp")) { 0o700 } else { 0o755 };
+            std::fs::DirBuilder::new().mode(mode).create(parent).map_err(|e| named(&dir, e))?;
+            // mkdir(2) applied the umask, which must not shut the clients out.
+            std::fs::set_permissions(parent, PermissionsExt::from_mode(mode)).map_err(|e| named(&dir, e))?;
+        }
+        Err(e) => return Err(named(&dir, e)),
+        Ok(_) => {}
+    }
+    let meta = parent.symlink_metadata().map_err(|e| named(&dir, e))?;
+    if !meta.is_dir() {
+        let what = if meta.is_symlink() { "a symbolic link" } else { "not a directory" };
+        let text = format!("{dir} is {what}: remove it, or set [daemon] socket to another place");
+        return refuse(io::ErrorKind::PermissionDenied, text);
+    }
+    let (owner, ours) = (meta.uid(), effective_uid());
+    if owner != 0 && owner != ours {
+        let text = format!(
+            "{dir} belongs to uid {owner}, not to root or uid {ours}: its owner could replace the \
+             socket; remove it, or set [daemon] socket to another place"
+        );
+        return refuse(io::ErrorKind::PermissionDenied, text);
+    }
+    if meta.mode() & 0o1002 == 0o002 {
+        let text = format!("{dir} may be written by everybody: chmod o-w {dir}");
+        return refuse(io::ErrorKind::PermissionDenied, text);
+    }
+    Ok(())
+}
+
+/// Removes a socket that a daemon which was killed left behind.
+fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
+    let name = path.display();
+    let meta = match path.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(named(name, e)),
+        Ok(meta) => meta,
+    };
+    if !meta.file_type().is_socket() {
+        let text = format!("{name} is in the way and no socket: remove it, or set [daemon] socket");
+        return refuse(io::ErrorKind::AlreadyExists, text);
+    }
+    let probe = socket(SocketFlags::NONBLOCK).map_err(|e| named(&name, e))?;
+    match rustix::net::connect(&probe, address) {
+        Err(Errno::CONNREFUSED) => std::fs::remove_file(path).map_err(|e| named(&name, e)),
+        // Connected, its backlog is full, or another kind of socket listens: alive in any case.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
+            let text = format!(
+                "{name}: somebody listens there already: stop that daemon, or give this one \
+                 another [daemon] name"
+            );
+            refuse(io::ErrorKind::AddrInUse, text)
+        }
+        Err(e) => Err(named(name, e)),
+    }
+}
+
+/// Whether the error says that descriptors or kernel memory ran out, not that a client did something.
+pub fn is_shortage(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Who connected, as the kernel wrote it down at connect(2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCred {
+    /// Process, in our pid namespace; 0 when it has no number here.
+    pub pid: i32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// What a receive found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A packet of this many bytes; more than the buffer holds means that the rest is gone.
+    Packet(usize),
+    /// Nothing yet.
+    Nothing,
+    /// The other side has closed.
+    Closed,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conn {
+    fd: OwnedFd,
+}
+
+impl Conn {
+    /// Connects as a client, within `limit`.
+    pub fn connect(path: &Path, limit: Duration) -> io::Result<Conn> {
+        let address = address(path)?;
+        let fd = socket(SocketFlags::empty()).map_err(|e| named(path.display(), e))?;
+        // SO_SNDTIMEO bounds a connect(2) that waits for room in the backlog (unix(7) has no poll for it).
+        sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(limit))
+            .map_err(|e| named(path.display(), e))?;
+        rustix::net::connect(&fd, &address).map_err(|e| named(path.display(), e))?;
+        Ok(Conn { fd })
+    }
+
+    /// Who is on the other side.
+    pub fn peer(&self) -> io::Result<PeerCred> {
+        let cred = rawopt::peer_cred(self.fd.as_fd())?;
+        let groups = rawopt::peer_groups(self.fd.as_fd())?;
+        Ok(PeerCred { pid: cred.pid, uid: cred.uid, gid: cred.gid, groups })
+    }
+
+    /// The connecting process itself, not whoever has its number by now.
+    ///
+    /// Before Linux 6.5 there is only the number; between connect(2) and this call it could have passed
+    /// to another process, which the caller's comparison of user ids narrows and does not close.
+    /// Errors keep their raw number, see [`is_shortage`].
+    pub fn peer_pidfd(&self) -> io::Result<PidFd> {
+        if let Some(fd) = rawopt::peer_pidfd(self.fd.as_fd())? {
+            return Ok(PidFd::from_fd(fd));
+        }
+        let pid = rawopt::peer_cred(self.fd.as_fd())?.pid;
+        let number = if pid > 0 { Pid::from_raw(pid) } else { None };
+        let number = number.ok_or(Errno::SRCH)?;
+        Ok(PidFd::from_fd(rustix::process::pidfd_open(number, PidfdFlags::empty())?))
+    }
+
+    /// Takes a packet, never waits.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        match rustix::net::recv(&self.fd, buffer, RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
+            // An empty packet and the end of file both read as 0; only after the latter is it hung up.
+            Ok((_, 0)) if self.is_hung_up() => Ok(Received::Closed),
+            Ok((_, bytes)) => Ok(Received::Packet(bytes)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
+            Err(Errno::CONNRESET) => Ok(Received::Closed),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Waits for a packet, at most `limit`; a client's call.
+    pub fn receive_within(&self, buffer: &mut [u8], limit: Duration) -> io::Result<Received> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&left)) {
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(_) => match self.receive(buffer)? {
+                    Received::Nothing => {}
+                    other => return Ok(other),
+                },
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Sends a packet if there is room for all of it; `false` when the other side does not read.
+    pub fn send(&self, packet: &[u8]) -> io::Result<bool> {
+        match rustix::net::send(&self.fd, packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn is_hung_up(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP)
+    }
+}
+
+impl AsFd for Conn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Socket options that the crates lack or type too narrowly (rustix has no pid 0 for a stranger's
+/// namespace).
+mod rawopt {
+    use super::*;
+
+    /// Not in the libc crate; the same number wherever SO_PEERCRED is the generic 17.
+    const SO_PEERPIDFD: i32 = 77;
+    const SO_PEERGROUPS: i32 = 59;
+
+    fn get<T>(fd: BorrowedFd<'_>, option: i32, values: &mut [T]) -> io::Result<usize> {
+        let mut bytes = libc::socklen_t::try_from(size_of_val(values)).unwrap_or(libc::socklen_t::MAX);
+        // SAFETY: the kernel writes at most `bytes` bytes into `values`, which is that large; the callers
+        // pass plain integers and structs of integers, for which every bit pattern is a value.
+        let rc = unsafe {
+            libc::getsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                values.as_mut_ptr().cast(),
+                &raw mut bytes,
+            )
+        };
+        if rc < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(usize::try_from(bytes).unwrap_or(0) / size_of::<T>())
+    }
+
+    pub fn peer_cred(fd: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+        let mut cred = [libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX }];
+        get(fd, libc::SO_PEERCRED, &mut cred).map_err(|e| named("SO_PEERCRED", e))?;
+        Ok(cred[0])
+    }
+
+    pub fn peer_groups(fd: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+        let mut groups = vec![0_u32; 64];
+        loop {
+            match get(fd, SO_PEERGROUPS, &mut groups) {
+                Ok(count) => {
+                    groups.truncate(count);
+                    return Ok(groups);
+                }
+                Err(e) if e.raw_os_error() == Some(libc::ERANGE) && groups.len() < GROUPS_MAX => {
+                    groups.resize(GROUPS_MAX, 0);
+                }
+                Err(e) => return Err(named("SO_PEERGROUPS", e)),
+            }
+        }
+    }
+
+    /// `None` where the kernel does not know the option.
+    pub fn peer_pidfd(fd: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+        if libc::SO_PEERCRED != 17 {
+            return Ok(None);
+        }
+        let mut raw = [-1_i32];
+        match get(fd, SO_PEERPIDFD, &mut raw) {
+            // SAFETY: the kernel opened this descriptor for us just now; nobody else owns it.
+            Ok(1) if raw[0] >= 0 => Ok(Some(unsafe { OwnedFd::from_raw_fd(raw[0]) })),
+            Err(e) if e.raw_os_error() != Some(libc::ENOPROTOOPT) => Err(e),
+            _ => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "seqpacket_tests.rs"]
+mod tests;

@@ -5,6 +5,8 @@ pub mod listen;
 pub mod ls;
 pub mod page;
 pub mod payload;
+pub mod register;
+pub mod run;
 pub mod send;
 pub mod stats;
 pub mod table;

@@ -1,0 +1,168 @@
+//! What a client asks for.
+
+use super::{FRAME_BYTES, Frame, FrameError, MAGIC, NAME_BYTES_MAX, VERSION, check_header};
+use std::fmt;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+const REGISTER: u16 = 1;
+const UNREGISTER: u16 = 2;
+const PING: u16 = 3;
+/// Flag of Register: the connection closes by exec(2).
+const EXEC_FOLLOWS: u32 = 1;
+
+/// The bytes. Offsets are part of the protocol.
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+struct Layout {
+    magic: [u8; 4],
+    version: u16,
+    kind: u16,
+    pid: u32,
+    tid: u32,
+    flags: u32,
+    name: [u8; NAME_BYTES_MAX + 1],
+    reserved: [u8; 204],
+}
+const _: () = assert!(size_of::<Layout>() == FRAME_BYTES);
+
+/// A process name: 1..=31 bytes of printable ASCII without blanks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    bytes: [u8; NAME_BYTES_MAX + 1],
+    length: usize,
+}
+
+impl Name {
+    /// Checks a name.
+    pub fn new(name: &str) -> Result<Name, FrameError> {
+        let length = name.len();
+        let plain = name.bytes().all(|b| b.is_ascii_graphic());
+        if length == 0 || length > NAME_BYTES_MAX || !plain {
+            return Err(FrameError::Name);
+        }
+        let mut bytes = [0; NAME_BYTES_MAX + 1];
+        bytes[..length].copy_from_slice(name.as_bytes());
+        Ok(Name { bytes, length })
+    }
+
+    fn decode(bytes: &[u8; NAME_BYTES_MAX + 1]) -> Result<Name, FrameError> {
+        let length = bytes.iter().position(|b| *b == 0).ok_or(FrameError::Name)?;
+        let name = str::from_utf8(&bytes[..length]).map_err(|_| FrameError::Name)?;
+        let name = Name::new(name)?;
+        // Bytes behind the terminator would be a second, hidden name.
+        if name.bytes != *bytes {
+            return Err(FrameError::Name);
+        }
+        Ok(name)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        // Only ASCII gets in (`new`), so this is never the empty default.
+        str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A checked request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A process takes a name.
+    Register {
+        /// Name of a `[[process]]`.
+        name: Name,
+        /// Which process; 0 = the one that connected.
+        pid: i32,
+        /// Which of its threads gets thread-directed signals; 0 = the main thread.
+        tid: i32,
+        /// The process is about to exec(2); the end of the connection says that it has.
+        exec_follows: bool,
+    },
+    /// The name is free again.
+    Unregister {
+        /// Name of a `[[process]]`.
+        name: Name,
+    },
+    /// Are you there.
+    Ping,
+}
+
+impl Request {
+    /// As bytes.
+    pub fn encode(&self) -> Frame {
+        let mut layout = Layout {
+            magic: MAGIC,
+            version: VERSION,
+            kind: PING,
+            pid: 0,
+            tid: 0,
+            flags: 0,
+            name: [0; NAME_BYTES_MAX + 1],
+            reserved: [0; 204],
+        };
+        match self {
+            Request::Register { name, pid, tid, exec_follows } => {
+                layout.kind = REGISTER;
+                layout.name = name.bytes;
+                layout.pid = pid.cast_unsigned();
+                layout.tid = tid.cast_unsigned();
+                layout.flags = u32::from(*exec_follows) * EXEC_FOLLOWS;
+            }
+            Request::Unregister { name } => {
+                layout.kind = UNREGISTER;
+                layout.name = name.bytes;
+            }
+            Request::Ping => {}
+        }
+        zerocopy::transmute!(layout)
+    }
+
+    /// Checks bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Request, FrameError> {
+        let layout: Layout = zerocopy::transmute!(*check_header(bytes)?);
+        let request = match layout.kind {
+            REGISTER => {
+                let tid = number("tid", layout.tid)?;
+                let exec_follows = match layout.flags {
+                    0 => false,
+                    EXEC_FOLLOWS => true,
+                    value => return Err(FrameError::Range { field: "flags", value }),
+                };
+                // Only the connecting process can end the connection by its exec, and the exec leaves it
+                // a single thread.
+                if exec_follows && (layout.pid != 0 || tid != 0) {
+                    return Err(FrameError::Range { field: "flags", value: layout.flags });
+                }
+                Request::Register {
+                    name: Name::decode(&layout.name)?,
+                    pid: number("pid", layout.pid)?,
+                    tid,
+                    exec_follows,
+                }
+            }
+            UNREGISTER => Request::Unregister { name: Name::decode(&layout.name)? },
+            PING => Request::Ping,
+            kind => return Err(FrameError::Kind(kind)),
+        };
+        // Encoding sets each used byte and zeroes the others: what differs is a byte that means nothing.
+        if request.encode() != *bytes {
+            return Err(FrameError::Reserved);
+        }
+        Ok(request)
+    }
+}
+
+fn number(field: &'static str, value: u32) -> Result<i32, FrameError> {
+    i32::try_from(value).map_err(|_| FrameError::Range { field, value })
+}
