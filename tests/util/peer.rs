@@ -39,7 +39,7 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
         ["fifo", priority] => sched::set_fifo(priority.parse()?)?,
         ["pin", cpu] => sched::pin(cpu.parse()?)?,
         ["tid"] => data = format!("{}\n", sched::gettid()),
-        ["register", socket, name] => rtd::ctl::register::this_process(socket, name)?,
+        ["register", socket, name] => rtd::ctl::register::this_process(socket.as_ref(), name)?,
         ["open", access, name] => {
             let access = if *access == "send" { Access::Send } else { Access::Receive };
             *queue = Some(Queue::open(&CString::new(*name)?, access, true)?);

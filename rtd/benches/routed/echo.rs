@@ -44,7 +44,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
             let set = SignalSet::of([rtsignal::rt_range().0 + 5]);
             set.block()?;
             if let [socket] = socket {
-                rtd::ctl::register::this_process(socket, from)?;
+                rtd::ctl::register::this_process(socket.as_ref(), from)?;
             }
             say_ready()?;
             echo(ack.as_ref(), || rtsignal::wait(&set).map(|got| got.value))?

@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use rtd::ctl;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Look at a running rtd, register processes, send and listen
 #[derive(Parser)]
@@ -10,6 +12,9 @@ struct Cli {
     /// Instance, as in the configuration's [daemon] name
     #[arg(long, short, global = true, default_value = "rtd", env = "RTD_INSTANCE")]
     instance: String,
+    /// Control socket, where the instance's page does not tell it
+    #[arg(long, global = true, value_name = "PATH", env = "RTD_SOCKET")]
+    socket: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -30,21 +35,23 @@ enum Command {
     Listen(ctl::listen::ListenArgs),
 }
 
-fn main() -> std::process::ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
+    let instance = cli.instance.as_str();
+    let socket = || cli.socket.clone().unwrap_or_else(|| ctl::register::socket_of(instance));
     let done = match &cli.command {
-        Command::Ls(args) => ctl::ls::ls(&cli.instance, args),
-        Command::Stats(args) => ctl::stats::stats(&cli.instance, args),
-        Command::Run(args) => return ctl::run::run(&cli.instance, args),
-        Command::Register(args) => ctl::register::register(&cli.instance, args),
-        Command::Send(args) => ctl::send::send(&cli.instance, args),
-        Command::Listen(args) => ctl::listen::listen(&cli.instance, args),
+        Command::Ls(args) => ctl::ls::ls(instance, args.json),
+        Command::Stats(args) => ctl::stats::stats(instance, args),
+        Command::Run(args) => return ctl::run::run(args, &socket()),
+        Command::Register(args) => return ctl::register::register(args, &socket()),
+        Command::Send(args) => ctl::send::send(instance, args),
+        Command::Listen(args) => ctl::listen::listen(instance, args, &socket()),
     };
     match done {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+        Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("rtctl: {e:#}");
-            std::process::ExitCode::FAILURE
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,3 +1,73 @@
 //! The daemon.
 
-fn main() {}
+use clap::{Parser, Subcommand};
+use rtd::config::{self, CheckOptions};
+use rtd::{daemon, demo};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+// Counts heap calls of sealed threads; with RTD_GUARD=abort it ends the process at the first.
+#[global_allocator]
+static ALLOCATOR: rtcore::seal::GuardAlloc = rtcore::seal::GuardAlloc;
+
+/// Routes POSIX message queues and real-time signals between processes, in priority lanes
+#[derive(Parser)]
+#[command(name = "rtd", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    Run(daemon::RunArgs),
+    /// Check a configuration: every problem at once, or what it means
+    Check(CheckCommand),
+    /// A machine of five processes, with and without a telemetry flood: needs no configuration and no root
+    Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    DemoPart(demo::Part),
+}
+
+#[derive(clap::Args)]
+struct CheckCommand {
+    /// Configuration; - reads standard input
+    #[arg(required_unless_present = "schema", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print the diagnostics as JSON on standard output
+    #[arg(long)]
+    json: bool,
+    /// What `rtd run --allow-degraded` would say
+    #[arg(long)]
+    allow_degraded: bool,
+    /// Print the JSON schema of the configuration
+    #[arg(long)]
+    schema: bool,
+}
+
+fn main() -> ExitCode {
+    let done = match &Cli::parse().command {
+        Command::Run(args) => daemon::run(args),
+        Command::Check(args) => return ExitCode::from(check(args)),
+        Command::Demo(args) => demo::run(args),
+        Command::DemoPart(part) => demo::run_part(part),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("rtd: error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(args: &CheckCommand) -> u8 {
+    match &args.file {
+        Some(file) if !args.schema => {
+            let options = CheckOptions { allow_degraded: args.allow_degraded };
+            config::command::check(file, config::command::CheckArgs { json: args.json, options })
+        }
+        _ => config::command::print_schema(),
+    }
+}

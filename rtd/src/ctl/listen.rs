@@ -3,7 +3,7 @@
 use super::payload::{hex, show};
 use super::send::find;
 use anyhow::{Context as _, bail};
-use rtcore::stats::reader::{Endpoint, EndpointKind, Reader, Snapshot};
+use rtcore::stats::reader::{Endpoint, EndpointKind, Snapshot};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::rtsignal::{self, SignalSet};
 use rtcore::sys::{Errno, clock};
@@ -11,6 +11,7 @@ use serde_json::json;
 use std::ffi::CString;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 /// Arguments of `rtctl listen`.
 #[derive(clap::Args, Clone, Debug)]
@@ -29,8 +30,8 @@ pub struct ListenArgs {
 }
 
 /// Prints what arrives.
-pub fn listen(instance: &str, args: &ListenArgs) -> anyhow::Result<()> {
-    let snapshot = Reader::open(instance)?.snapshot()?;
+pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Result<()> {
+    let snapshot = super::page::open(instance)?.snapshot()?;
     let endpoint = find(&snapshot, &args.endpoint)?;
     match &endpoint.kind {
         EndpointKind::Mqueue { queue, msgsize, .. } => {
@@ -42,8 +43,8 @@ pub fn listen(instance: &str, args: &ListenArgs) -> anyhow::Result<()> {
             }
             queue_lines(args, queue, *msgsize as usize)
         }
-        EndpointKind::Signal { signo, .. } => signal_lines(&snapshot, endpoint, *signo, args),
-        EndpointKind::Unknown { .. } => bail!("{} is of a kind this rtctl does not know", endpoint.name),
+        EndpointKind::Signal { signo, .. } => signal_lines(&snapshot, endpoint, *signo, args, socket),
+        EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
     }
 }
 
@@ -83,7 +84,7 @@ fn signal_lines(
     let set = SignalSet::of([signo]);
     // Blocked before the registration: from then on the signal may come.
     set.block().with_context(|| format!("cannot block signal {signo}"))?;
-    super::register::this_process(&snapshot.socket, &owner.name)?;
+    super::register::this_process(socket, &owner.name)?;
     repeat(args, || {
         let got = rtsignal::wait(&set)?;
         Ok(if args.json {

@@ -2,6 +2,7 @@
 //! socket, which `rtctl run` shares.
 
 use clap::Args;
+use rtcore::stats::reader::Reader;
 use rtcore::sys::procfs::effective_uid;
 use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{FRAME_BYTES, Name, Reply, Request, Status};
@@ -61,6 +62,24 @@ pub fn find_socket(name: &str) -> PathBuf {
         safe && path.exists()
     };
     places.into_iter().find(trusted).unwrap_or(system)
+}
+
+/// The socket of `instance`: the one its page names, when the page is root's or ours; else where such a
+/// daemon listens by default.
+pub fn socket_of(instance: &str) -> PathBuf {
+    let page = Reader::open(instance).ok().and_then(|page| page.snapshot().ok());
+    match page {
+        Some(page) if [0, effective_uid()].contains(&page.uid) && !page.socket.is_empty() => {
+            page.socket.into()
+        }
+        _ => find_socket(instance),
+    }
+}
+
+/// Registers the calling process. It should have blocked the signals that will come: by default they kill.
+pub fn this_process(socket: &Path, name: &str) -> anyhow::Result<()> {
+    claim(socket, name, 0, 0, false).map_err(|text| anyhow::anyhow!("{text}"))?;
+    Ok(())
 }
 
 /// Asks for a name; the connection is handed back because its end means something after exec.

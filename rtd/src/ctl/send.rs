@@ -3,7 +3,7 @@
 use super::payload::PayloadArgs;
 use anyhow::{Context as _, bail};
 use rtcore::lane::peer::PeerState;
-use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, Reader, Snapshot};
+use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, Snapshot};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::{Errno, clock, rtsignal};
 use std::ffi::CString;
@@ -38,7 +38,7 @@ enum Channel {
 
 /// Sends, and prints how many were taken. An error when some were refused.
 pub fn send(instance: &str, args: &SendArgs) -> anyhow::Result<()> {
-    let snapshot = Reader::open(instance)?.snapshot()?;
+    let snapshot = super::page::open(instance)?.snapshot()?;
     let endpoint = find(&snapshot, &args.endpoint)?;
     let channel = open(&snapshot, endpoint, args)?;
     let (mut sent, mut refused) = (0u64, 0u64);
@@ -84,7 +84,7 @@ fn open(snapshot: &Snapshot, endpoint: &Endpoint, args: &SendArgs) -> anyhow::Re
             let value = args.payload.signal_value()?;
             Ok(Channel::Signal { pid: signal_pid(snapshot, endpoint)?, signo: *signo, value })
         }
-        EndpointKind::Unknown { .. } => bail!("{} is of a kind this rtctl does not know", endpoint.name),
+        EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
     }
 }
 

@@ -15,7 +15,7 @@ use rtcore::lane::spill::Spill;
 use rtcore::lane::worker::{Input, Worker};
 use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
-use rtcore::sys::mqueue::{Access, Queue};
+use rtcore::sys::mqueue::{Access, Attributes, Queue};
 use rtcore::sys::rtsignal::SignalSet;
 use std::ffi::CString;
 use std::io;
@@ -65,12 +65,10 @@ impl Queues {
         })
     }
 
-    /// Queues that existed before the daemon, and the messages found in them.
-    pub fn adopted(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.held.iter().filter(|h| !h.created).map(|h| {
-            let n = h.queue.attributes().map_or(0, |a| a.curmsgs);
-            (h.name.to_str().unwrap_or("?"), n)
-        })
+    /// Queues that existed before the daemon, and what they are.
+    pub fn adopted(&self) -> impl Iterator<Item = (&str, Attributes)> {
+        let adopted = self.held.iter().filter(|h| !h.created);
+        adopted.filter_map(|h| Some((h.name.to_str().unwrap_or("?"), h.queue.attributes().ok()?)))
     }
 }
 

@@ -1,15 +1,15 @@
 //! `rtd run`: the way of a configuration from text to running lanes, and the way down.
 
 use super::{Daemon, Options, prepare_signals};
+use crate::config::{self, CheckOptions, Machine};
 use crate::control::{Control, Flow, Handler, Stop};
+use crate::log;
 use crate::plan::{Plan, ProcessId};
-use crate::{config, log};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rtcore::lane::peer::PeerState;
 use rtcore::seal;
 use rtcore::sys::epoll::{StopSignal, StopSignals};
 use rtcore::sys::{limits, memory};
-use std::io::Read as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -58,34 +58,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
 
 /// Reads and checks the configuration; problems go to standard error, all of them.
 fn load(args: &RunArgs) -> anyhow::Result<Plan> {
-    let (name, text) = read(&args.config)?;
-    let machine = config::Machine::probe();
-    let options = config::CheckOptions { allow_degraded: args.allow_degraded };
-    match config::check_with(&name, &text, &machine, &options) {
-        Ok(checked) => {
-            for warning in &checked.warnings {
-                eprintln!("{warning}");
-            }
-            Ok(checked.plan)
-        }
-        Err(problems) => {
-            for problem in &problems {
-                eprintln!("{problem}");
-            }
-            bail!("{name} cannot run, see above (rtd check {name} shows the same)")
-        }
+    let name = args.config.display().to_string();
+    let text = config::command::read(&args.config)
+        .with_context(|| format!("cannot read {name}; name another with --config FILE"))?;
+    let options = CheckOptions { allow_degraded: args.allow_degraded };
+    let checked = config::check_with(&name, &text, &Machine::probe(), options);
+    for diagnostic in &checked.diagnostics {
+        eprintln!("{diagnostic}");
     }
-}
-
-fn read(path: &std::path::Path) -> anyhow::Result<(String, String)> {
-    if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        return Ok(("<stdin>".into(), text));
-    }
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}; name another with --config FILE", path.display()))?;
-    Ok((path.display().to_string(), text))
+    checked.plan.with_context(|| format!("{name} cannot run, see above (rtd check {name} shows the same)"))
 }
 
 /// READY on standard output, for whoever started this; the details in the log.

@@ -5,9 +5,12 @@
 //! everything that was made is taken back.
 
 mod build;
+mod command;
 mod grants;
 mod log_events;
 mod names;
+
+pub use command::{RunArgs, run};
 
 use crate::log;
 use crate::plan::{Plan, ProcessId};
@@ -87,8 +90,11 @@ impl Daemon {
     /// Brings the plan to life. `prepare_signals` must have been called.
     pub fn start(plan: Plan, options: Options) -> anyhow::Result<Daemon> {
         let mut queues = Queues::open(&plan)?;
-        for (queue, messages) in queues.adopted() {
-            log::info(format_args!("adopted message queue {queue} with {messages} messages"));
+        for (queue, found) in queues.adopted() {
+            log::info(format_args!(
+                "adopted message queue {queue} (maxmsg {}) with {} messages",
+                found.maxmsg, found.curmsgs
+            ));
         }
         let peers =
             plan.processes.iter().map(|_| Peer::new().map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
@@ -177,10 +183,15 @@ impl Daemon {
         self.threads.iter().all(|t| t.handle.is_finished())
     }
 
+    /// Whether the lanes have had their drain bound and more, and still do not end.
+    pub fn overdue(&self) -> bool {
+        let give_up = self.stop_at_ns.load(Ordering::Relaxed).saturating_add(JOIN_GRACE_NS);
+        clock::monotonic_ns() > give_up
+    }
+
     /// Waits for the lanes after `request_stop` and tells how everything ended.
     pub fn finish(mut self) -> Vec<Report> {
-        let give_up = self.stop_at_ns.load(Ordering::Relaxed).saturating_add(JOIN_GRACE_NS);
-        while !self.stopped() && clock::monotonic_ns() < give_up {
+        while !self.stopped() && !self.overdue() {
             // Not a wait for an event: a wake-up that hits between a thread's check and its blocking
             // receive is lost, so it is repeated until the thread is gone.
             std::thread::sleep(JOIN_POLL);

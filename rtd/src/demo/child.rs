@@ -228,7 +228,7 @@ pub fn run_part(part: &Part) -> anyhow::Result<()> {
     let schedule = Schedule { start_ns: part.start_ns, flood_ns: part.flood_ns, end_ns: part.end_ns };
     let told = roles::Part { schedule, queue: part.queue.clone(), daemon_pid: part.daemon_pid };
     // Registered from the main thread before the role starts: the stop signal is blocked by then.
-    crate::ctl::register::this_process(&part.socket, &part.name)?;
+    crate::ctl::register::this_process(part.socket.as_ref(), &part.name)?;
     let reports = match part.name.as_str() {
         "button" => vec![roles::button(&told)?],
         "controller" => vec![roles::controller(&told)?],

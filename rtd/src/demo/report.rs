@@ -126,6 +126,33 @@ pub fn table(reports: &[Report]) -> String {
     text
 }
 
+/// The ledger per lane, as `rtctl stats` has it.
+pub fn ledger(snapshot: &rtcore::stats::reader::Snapshot) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!(
+        "ledger (accepted = the sum of the others)\n{:<10} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7}\n",
+        "lane", "accepted", "delivered", "expired", "displaced", "rejected", "peer-dead", "queued"
+    );
+    for lane in &snapshot.lanes {
+        let l = &lane.ledger;
+        let sum = if l.balances() { "" } else { "  DOES NOT BALANCE" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<10} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7}{sum}",
+            lane.name,
+            l.accepted,
+            l.delivered,
+            l.expired,
+            l.displaced,
+            l.rejected_total(),
+            l.peer_dead,
+            l.queued
+        );
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,8 +8,8 @@
 pub mod cost;
 pub mod verify;
 
-pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
+pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 use std::ffi::CString;
 use std::path::PathBuf;
 
