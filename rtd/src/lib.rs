@@ -8,4 +8,5 @@ pub mod control;
 pub mod ctl;
 pub mod daemon;
 pub mod demo;
+pub mod log;
 pub mod plan;

@@ -61,6 +61,11 @@ impl Peer {
         self.state.store(PeerState::Dead as u32, Ordering::Release);
     }
 
+    /// The process gave the name up and lives on. Control thread only.
+    pub fn left(&self) {
+        self.state.store(PeerState::Unregistered as u32, Ordering::Release);
+    }
+
     /// Current state.
     pub fn state(&self) -> PeerState {
         // SYNC POINT with `take`.

@@ -7,7 +7,7 @@ use super::procfs::named;
 use rustix::event::{Timespec, epoll};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Events one call of [`Epoll::wait`] returns at most; the rest comes with the next.
@@ -148,6 +148,16 @@ pub fn block_signals(bits: u64) -> io::Result<()> {
     }
 }
 
+/// Replaces the calling thread's mask, as in [`block_signals`].
+pub fn set_blocked_signals(bits: u64) -> io::Result<()> {
+    let set = sigset(bits);
+    // SAFETY: `set` is initialised by sigset(); the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(named("signal mask", io::Error::from_raw_os_error(errno))),
+    }
+}
+
 fn sigset(bits: u64) -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set it is given; it cannot fail on a valid pointer.
@@ -176,6 +186,7 @@ pub fn blocked_signals() -> u64 {
 mod tests {
     use super::*;
     use crate::sys::pidfd::PidFd;
+    use std::os::fd::AsRawFd;
 
     #[test]
     fn the_ticker_counts_missed_periods() {

@@ -39,6 +39,11 @@ impl PidFd {
         Ok(PidFd(fd))
     }
 
+    /// Another descriptor of the same process.
+    pub fn try_clone(&self) -> io::Result<PidFd> {
+        self.0.try_clone().map(PidFd)
+    }
+
     /// Takes a descriptor that the kernel handed out (SO_PEERPIDFD).
     pub(super) fn from_fd(fd: OwnedFd) -> PidFd {
         PidFd(fd)

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::process::{Pid, PidfdFlags};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
@@ -52,7 +53,8 @@ impl Listener {
         Ok(Listener { fd, path: path.to_owned(), identity: (meta.dev(), meta.ino()) })
     }
 
-    /// The next connection; `None` when nobody waits. EMFILE and ENFILE keep their raw number.
+    /// The next connection; `None` when nobody waits. Errors keep their raw number, see
+    /// [`is_shortage`].
     pub fn accept(&self) -> io::Result<Option<Conn>> {
         match rustix::net::accept_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(fd) => Ok(Some(Conn { fd })),
@@ -168,6 +170,11 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
     }
 }
 
+/// Whether the error says that descriptors or kernel memory ran out, not that a client did something.
+pub fn is_shortage(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
 /// Who connected, as the kernel wrote it down at connect(2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerCred {
@@ -221,11 +228,15 @@ impl Conn {
     ///
     /// Before Linux 6.5 there is only the number; between connect(2) and this call it could have passed
     /// to another process, which the caller's comparison of user ids narrows and does not close.
+    /// Errors keep their raw number, see [`is_shortage`].
     pub fn peer_pidfd(&self) -> io::Result<PidFd> {
         if let Some(fd) = rawopt::peer_pidfd(self.fd.as_fd())? {
             return Ok(PidFd::from_fd(fd));
         }
-        PidFd::open(rawopt::peer_cred(self.fd.as_fd())?.pid)
+        let pid = rawopt::peer_cred(self.fd.as_fd())?.pid;
+        let number = if pid > 0 { Pid::from_raw(pid) } else { None };
+        let number = number.ok_or(Errno::SRCH)?;
+        Ok(PidFd::from_fd(rustix::process::pidfd_open(number, PidfdFlags::empty())?))
     }
 
     /// Takes a packet, never waits.
@@ -342,7 +353,7 @@ mod rawopt {
         match get(fd, SO_PEERPIDFD, &mut raw) {
             // SAFETY: the kernel opened this descriptor for us just now; nobody else owns it.
             Ok(1) if raw[0] >= 0 => Ok(Some(unsafe { OwnedFd::from_raw_fd(raw[0]) })),
-            Err(e) if e.raw_os_error() != Some(libc::ENOPROTOOPT) => Err(named("SO_PEERPIDFD", e)),
+            Err(e) if e.raw_os_error() != Some(libc::ENOPROTOOPT) => Err(e),
             _ => Ok(None),
         }
     }

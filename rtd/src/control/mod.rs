@@ -1,1 +1,386 @@
-//! The control thread: registration, peer death, housekeeping.
+//! The control thread: registration, peer death, operator signals, housekeeping.
+//!
+//! One ordinary (SCHED_OTHER) thread with one readiness set. It never waits for a client: each frame is
+//! taken whole, answered without blocking, and a client that does not keep up is closed. All there is to
+//! fill has a bound: connections, frames and accepts per turn, log lines per second.
+//!
+//! Invariant: in one turn deaths come first, then frames, then new connections. So a name is free before
+//! somebody asks for it, and a frame that has arrived is read before its connection can give way.
+
+mod budget;
+mod conns;
+mod policy;
+mod registry;
+
+pub use conns::{CONNECTIONS_MAX, IDLE_MAX};
+
+use crate::log;
+use crate::plan::{Plan, ProcessId};
+use budget::LogBudget;
+use conns::Clients;
+use registry::{Claim, Registry};
+use rtcore::lane::peer::{Peer, PeerState};
+use rtcore::sys::epoll::{Epoll, StopSignal, StopSignals, Ticker};
+use rtcore::sys::seqpacket::{Listener, Received, is_shortage};
+use rtcore::wire::{FRAME_BYTES, FrameError, Reply, Request, Status};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Period of [`Handler::tick`].
+pub const TICK: Duration = Duration::from_millis(100);
+/// Connections taken in one turn; the others wait for the next, behind the frames.
+const ACCEPTS_PER_TURN: usize = 16;
+
+/// What the control thread calls; the daemon's side of it.
+pub trait Handler {
+    /// The process' state changed and its [`Peer`] already says so: write the statistics page, and on
+    /// `Dead` wake the lanes that hold messages for it, so that they are accounted now.
+    fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
+    /// Every [`TICK`]: sign of life, event log. `Stop` makes [`Control::run`] return.
+    fn tick(&mut self) -> Flow;
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Yes.
+    Continue,
+    /// No.
+    Stop,
+}
+
+/// Why [`Control::run`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGTERM or SIGINT.
+    Signal(StopSignal),
+    /// [`Handler::tick`] said so.
+    Handler,
+    /// The deadline given to [`Control::run`] has passed.
+    Deadline,
+}
+
+/// What happened on the control socket since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ControlCounters {
+    /// Connections taken.
+    pub accepted: u64,
+    /// Connections that gave way to newer ones.
+    pub evicted: u64,
+    /// Connections closed because they said nothing for [`IDLE_MAX`].
+    pub idle: u64,
+    /// Connections closed because they did not read their replies.
+    pub unread: u64,
+    /// Frames of the wrong size, version or content; each ended its connection.
+    pub bad_frames: u64,
+    /// Well-formed requests that were refused.
+    pub refused: u64,
+    /// Names taken.
+    pub registrations: u64,
+    /// Registered processes that ended.
+    pub deaths: u64,
+    /// Times that descriptors ran out on a new connection.
+    pub shortages: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+}
+
+impl fmt::Display for ControlCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "accepted {} evicted {} idle {} unread {} bad_frames {} refused {} registrations {} deaths {} \
+             shortages {}",
+            self.accepted,
+            self.evicted,
+            self.idle,
+            self.unread,
+            self.bad_frames,
+            self.refused,
+            self.registrations,
+            self.deaths,
+            self.shortages
+        )
+    }
+}
+
+/// Which descriptor an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Listener,
+    Signals,
+    Ticker,
+    Peer { process: ProcessId },
+    Client { slot: usize, uses: u32 },
+}
+
+impl Token {
+    fn encode(self) -> u64 {
+        // A slot is below CONNECTIONS_MAX; a process index is below the number of lines in a file.
+        match self {
+            Token::Listener => 0,
+            Token::Signals => 1,
+            Token::Ticker => 2,
+            Token::Peer { process } => 3 | (process as u64) << 8,
+            Token::Client { slot, uses } => 4 | (slot as u64) << 8 | u64::from(uses) << 32,
+        }
+    }
+
+    fn decode(token: u64) -> Option<Token> {
+        let middle = |bits: u64| usize::try_from(bits >> 8).ok();
+        Some(match token & 0xff {
+            0 => Token::Listener,
+            1 => Token::Signals,
+            2 => Token::Ticker,
+            3 => Token::Peer { process: middle(token)? },
+            4 => Token::Client { slot: middle(token & 0xffff_ffff)?, uses: u32::try_from(token >> 32).ok()? },
+            _ => return None,
+        })
+    }
+
+    /// Order within a turn, see the module's invariant.
+    fn rank(self) -> u8 {
+        match self {
+            Token::Peer { .. } => 0,
+            Token::Client { .. } => 1,
+            Token::Listener => 2,
+            Token::Ticker => 3,
+            Token::Signals => 4,
+        }
+    }
+}
+
+/// The control thread's state. Dropping it removes the socket.
+#[derive(Debug)]
+pub struct Control {
+    epoll: Epoll,
+    listener: Listener,
+    /// False while descriptors are short: the listener is out of the set until the next tick.
+    listening: bool,
+    signals: StopSignals,
+    ticker: Ticker,
+    clients: Clients,
+    registry: Registry,
+    counters: ControlCounters,
+    log: LogBudget,
+}
+
+impl Control {
+    /// Opens the socket. `peers` in plan order; `signals` from [`StopSignals::block`], called before any
+    /// thread was started.
+    pub fn new(plan: &Plan, peers: Vec<Arc<Peer>>, signals: StopSignals) -> io::Result<Control> {
+        let epoll = Epoll::new()?;
+        let listener = Listener::bind(&plan.daemon.socket)?;
+        let ticker = Ticker::new(TICK)?;
+        epoll.add(&listener, Token::Listener.encode())?;
+        epoll.add(&signals, Token::Signals.encode())?;
+        epoll.add(&ticker, Token::Ticker.encode())?;
+        Ok(Control {
+            epoll,
+            listener,
+            listening: true,
+            signals,
+            ticker,
+            clients: Clients::new(),
+            registry: Registry::new(plan, peers)?,
+            counters: ControlCounters::default(),
+            log: LogBudget::new(Instant::now()),
+        })
+    }
+
+    /// Serves until a signal, the handler or the deadline ends it; may be called again, for instance to
+    /// go on serving with a deadline while the lanes drain. A second SIGTERM or SIGINT then returns
+    /// again.
+    pub fn run(&mut self, handler: &mut dyn Handler, deadline: Option<Instant>) -> io::Result<Stop> {
+        let mut tokens = Vec::with_capacity(rtcore::sys::epoll::EVENTS_MAX);
+        loop {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(Stop::Deadline);
+            }
+            self.epoll.wait(&mut tokens, left)?;
+            self.counters.turns += 1;
+            tokens.sort_by_key(|token| Token::decode(*token).map(Token::rank));
+            let mut stop = None;
+            for raw in &tokens {
+                match Token::decode(*raw) {
+                    Some(Token::Peer { process }) => self.peer_ended(process, handler),
+                    Some(Token::Client { slot, .. }) => self.serve(slot, *raw, handler),
+                    Some(Token::Listener) => self.accept(),
+                    Some(Token::Ticker) => stop = self.tick(handler).or(stop),
+                    Some(Token::Signals) => stop = self.signal().or(stop),
+                    None => {}
+                }
+            }
+            if let Some(stop) = stop {
+                return Ok(stop);
+            }
+        }
+    }
+
+    /// A copy of the counters.
+    pub fn counters(&self) -> ControlCounters {
+        ControlCounters { deaths: self.registry.deaths(), ..self.counters }
+    }
+
+    /// Connections at this moment.
+    pub fn connections(&self) -> usize {
+        self.clients.len()
+    }
+
+    fn peer_ended(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+        if let Some(line) = self.registry.ended(&self.epoll, process, handler) {
+            self.log.info(format_args!("{line}"));
+        }
+    }
+
+    /// One frame of one client.
+    fn serve(&mut self, slot: usize, token: u64, handler: &mut dyn Handler) {
+        let Some(client) = self.clients.get(slot, token) else { return };
+        let mut frame = [0; FRAME_BYTES];
+        let bytes = match client.conn.receive(&mut frame) {
+            Ok(Received::Nothing) => return,
+            Ok(Received::Closed) | Err(_) => return self.close(slot, handler),
+            Ok(Received::Packet(bytes)) => bytes,
+        };
+        let request = match frame.get(..bytes) {
+            Some(whole) => Request::decode(whole),
+            None => Err(FrameError::Length(bytes)),
+        };
+        let reply = match request {
+            Ok(request) => self.answer(slot, token, request, handler),
+            Err(e) => {
+                self.counters.bad_frames += 1;
+                self.reply(slot, token, &Reply::plain(Status::BadFrame, e.to_string()), handler);
+                return self.close(slot, handler);
+            }
+        };
+        self.reply(slot, token, &reply, handler);
+    }
+
+    fn reply(&mut self, slot: usize, token: u64, reply: &Reply, handler: &mut dyn Handler) {
+        let Some(client) = self.clients.get(slot, token) else { return };
+        if !client.conn.send(&reply.encode()).unwrap_or(false) {
+            self.counters.unread += 1;
+            self.close(slot, handler);
+        }
+    }
+
+    fn answer(&mut self, slot: usize, token: u64, request: Request, handler: &mut dyn Handler) -> Reply {
+        let Some(client) = self.clients.get(slot, token) else {
+            return Reply::plain(Status::Failed, "the connection is closed");
+        };
+        client.heard(Instant::now());
+        let result = match request {
+            Request::Ping => return Reply::plain(Status::Ok, "rtd is there"),
+            Request::Unregister { name } => {
+                self.registry.unregister(&self.epoll, client, name, handler).inspect(|reply| {
+                    self.log.info(format_args!("{}", reply.text));
+                })
+            }
+            Request::Register { name, pid, tid, exec_follows } => {
+                let claim = Claim { name, pid, tid, exec_follows };
+                self.registry.register(&self.epoll, client, claim, handler).map(|(reply, exec_of)| {
+                    client.exec_of = exec_of.or(client.exec_of);
+                    self.counters.registrations += 1;
+                    let pending =
+                        if reply.status == Status::Pending { ", until its exec pending" } else { "" };
+                    let generation = reply.generation;
+                    self.log.info(format_args!("{} (generation {generation}{pending})", reply.text));
+                    reply
+                })
+            }
+        };
+        result.unwrap_or_else(|refusal| {
+            self.counters.refused += 1;
+            self.log.warning(format_args!("refused: {}", refusal.text));
+            Reply::plain(refusal.status, refusal.text)
+        })
+    }
+
+    /// Closes a connection; if it announced an exec(2), this is the news that it happened.
+    fn close(&mut self, slot: usize, handler: &mut dyn Handler) {
+        let Some(exec_of) = self.clients.remove(&self.epoll, slot).and_then(|client| client.exec_of) else {
+            return;
+        };
+        match self.registry.exec_done(&self.epoll, exec_of, handler) {
+            Ok(Some(line)) => self.log.info(format_args!("{line}")),
+            Ok(None) => {}
+            Err(refusal) => {
+                self.counters.refused += 1;
+                self.log.warning(format_args!("registration ended: {}", refusal.text));
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let result = match self.listener.accept() {
+                Ok(None) => return,
+                Ok(Some(conn)) => {
+                    self.counters.accepted += 1;
+                    if self.clients.is_full() {
+                        if !self.clients.evict(&self.epoll) {
+                            conns::busy(&conn);
+                        }
+                        self.counters.evicted += 1;
+                    }
+                    self.clients.insert(&self.epoll, conn, Instant::now())
+                }
+                Err(e) => Err(e),
+            };
+            match result {
+                Ok(()) => {}
+                Err(e) if is_shortage(&e) => return self.pause(&e),
+                // A client that is gone already.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Out of descriptors: the listener would be ready for ever and the loop would spin. An idle client
+    /// gives its descriptors back, and the next tick tries again.
+    fn pause(&mut self, e: &io::Error) {
+        self.counters.shortages += 1;
+        let path = self.listener.path().display();
+        self.log.warning(format_args!("{path}: a connection has to wait: {e}: raise LimitNOFILE= of rtd"));
+        if self.clients.evict(&self.epoll) {
+            self.counters.evicted += 1;
+        }
+        if self.listening && self.epoll.remove(&self.listener).is_ok() {
+            self.listening = false;
+        }
+    }
+
+    fn tick(&mut self, handler: &mut dyn Handler) -> Option<Stop> {
+        self.ticker.take();
+        let now = Instant::now();
+        if !self.listening {
+            self.listening = self.epoll.add(&self.listener, Token::Listener.encode()).is_ok();
+        }
+        for slot in self.clients.idle(now) {
+            self.counters.idle += 1;
+            self.close(slot, handler);
+        }
+        let counters = self.counters();
+        self.log.refill(now, &counters);
+        (handler.tick() == Flow::Stop).then_some(Stop::Handler)
+    }
+
+    fn signal(&mut self) -> Option<Stop> {
+        while let Some(signal) = self.signals.take() {
+            if signal != StopSignal::HangUp {
+                return Some(Stop::Signal(signal));
+            }
+            log::warning(format_args!(
+                "reload is not there yet: restart rtd to apply a changed configuration"
+            ));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

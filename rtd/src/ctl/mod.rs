@@ -1,1 +1,4 @@
 //! The commands of `rtctl`.
+
+pub mod register;
+pub mod run;

@@ -1,0 +1,141 @@
+//! Who may be what: the credentials of a process against its `[[process]]`.
+//!
+//! Constraint: everything read from /proc counts only when the pidfd says afterwards that the process
+//! is still there ([`observe`]); a number alone may have passed to a stranger.
+//!
+//! What `exe` is worth: it keeps the wrong program from a name by mistake. Whoever may trace a process
+//! of a user can put anything into it, so the line of defence between users is `user` and `group`.
+
+use crate::plan::ProcessPlan;
+use rtcore::sys::pidfd::PidFd;
+use rtcore::sys::procfs::{self, Status as ProcStatus};
+use rtcore::wire::Status;
+
+/// A refusal, for the reply and the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub status: Status,
+    pub text: String,
+}
+
+impl Refusal {
+    pub fn new(status: Status, text: impl Into<String>) -> Refusal {
+        Refusal { status, text: text.into() }
+    }
+}
+
+/// Whether the executable can be checked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exe {
+    /// It runs what it will run.
+    Now,
+    /// It is about to exec(2).
+    AfterExec,
+}
+
+/// Reads who `pid` is, and makes sure that it was the process behind `pidfd` all the time.
+pub(super) fn observe<T>(
+    pidfd: &PidFd,
+    pid: i32,
+    read: impl FnOnce() -> std::io::Result<T>,
+) -> Result<T, Refusal> {
+    let answer = read();
+    if !pidfd.is_alive() {
+        let text = format!("pid {pid} has ended: register a process that runs");
+        return Err(Refusal::new(Status::NoProcess, text));
+    }
+    answer.map_err(|e| {
+        let text = format!("pid {pid} cannot be examined ({e}): run rtd as root, or with CAP_SYS_PTRACE");
+        Refusal::new(Status::Failed, text)
+    })
+}
+
+/// Whether `requester` may speak for the process: it is its own user's in every respect, or root asks.
+///
+/// `own` is a process that asks for itself: there the effective user, which the kernel wrote down at
+/// connect(2), must still be the one; a process that changed it since (by a set-user-id program that
+/// inherited the connection) does not speak for the old user.
+pub(super) fn may_speak_for(requester: u32, pid: i32, target: &ProcStatus, own: bool) -> Result<(), Refusal> {
+    let same = if own {
+        target.euid == requester
+    } else {
+        [target.ruid, target.euid, target.suid].iter().all(|uid| *uid == requester)
+    };
+    if requester == 0 || same {
+        return Ok(());
+    }
+    let text = format!(
+        "uid {requester} may not register pid {pid}, which is uid {}: only that user and root may",
+        target.euid
+    );
+    Err(Refusal::new(Status::Denied, text))
+}
+
+/// The process against the configuration.
+pub(super) fn check(
+    plan: &ProcessPlan,
+    pidfd: &PidFd,
+    pid: i32,
+    status: &ProcStatus,
+    exe: Exe,
+) -> Result<(), Refusal> {
+    let name = &plan.name;
+    if let Some(uid) = plan.uid.filter(|uid| *uid != status.euid) {
+        let text = format!(
+            "pid {pid} is uid {}, [[process]] \"{name}\" demands uid {uid}: start it as that user, or \
+             correct user =",
+            status.euid
+        );
+        return Err(Refusal::new(Status::Denied, text));
+    }
+    if let Some(gid) = plan.gid.filter(|gid| *gid != status.egid && !status.groups.contains(gid)) {
+        let text = format!(
+            "pid {pid} is gid {} and not in gid {gid}, which [[process]] \"{name}\" demands: add its user \
+             to the group, or correct group =",
+            status.egid
+        );
+        return Err(Refusal::new(Status::Denied, text));
+    }
+    let Some(wanted) = plan.exe.as_ref().filter(|_| exe == Exe::Now) else { return Ok(()) };
+    let (same, runs) = observe(pidfd, pid, || Ok((procfs::runs(pid, wanted)?, procfs::exe(pid)?)))?;
+    if same {
+        return Ok(());
+    }
+    // The demanded path first: the reply has 228 bytes, the log shows all of it.
+    let text = format!(
+        "\"{name}\" demands exe {}, pid {pid} runs {}: start that program, or correct exe =",
+        wanted.display(),
+        runs.display()
+    );
+    Err(Refusal::new(Status::Denied, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn what_is_read_about_a_number_that_passed_on_counts_for_nothing() {
+        let mut old = Command::new("/bin/true").spawn().unwrap();
+        let pidfd = PidFd::open(i32::try_from(old.id()).unwrap()).unwrap();
+        old.wait().unwrap();
+        // As if the number were a live stranger's by now: ours.
+        let reused = i32::try_from(std::process::id()).unwrap();
+        let refusal = observe(&pidfd, reused, || procfs::status(reused)).unwrap_err();
+        assert_eq!(refusal.status, Status::NoProcess);
+    }
+
+    #[test]
+    fn only_the_same_user_in_every_respect_or_root_speaks_for_another() {
+        let user = |ruid, euid, suid| ProcStatus { ruid, euid, suid, ..ProcStatus::default() };
+        assert!(may_speak_for(7, 1, &user(7, 7, 7), false).is_ok());
+        assert!(may_speak_for(0, 1, &user(7, 7, 7), false).is_ok());
+        assert!(may_speak_for(8, 1, &user(7, 7, 7), false).is_err());
+        for setuid in [user(7, 0, 7), user(7, 7, 0), user(0, 7, 7)] {
+            assert!(may_speak_for(7, 1, &setuid, false).is_err(), "{setuid:?}");
+        }
+        assert!(may_speak_for(7, 1, &user(6, 7, 6), true).is_ok());
+        assert!(may_speak_for(7, 1, &user(7, 0, 0), true).is_err());
+    }
+}

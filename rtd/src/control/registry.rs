@@ -1,0 +1,331 @@
+//! Who has which name: one entry per `[[process]]`, its holder, and what the lanes are told.
+//!
+//! A holder is *pending* from the grant until its exec(2) was seen, if its executable is checked, and
+//! *active* after. Only active holders are announced.
+//!
+//! Invariant: the pidfd of every holder is in the readiness set, and [`Peer::take`], [`Peer::died`] and
+//! [`Peer::left`] are called from nowhere else, each followed by the handler.
+
+use super::conns::{Client, ExecOf};
+use super::policy::{self, Exe, Refusal};
+use super::{Handler, Token};
+use crate::plan::{EndpointKind, Plan, ProcessId, ProcessPlan, TargetPlan};
+use rtcore::lane::peer::{Peer, PeerState};
+use rtcore::sys::epoll::Epoll;
+use rtcore::sys::pidfd::PidFd;
+use rtcore::sys::procfs::{self, Status as ProcStatus};
+use rtcore::wire::{Name, Reply, Status};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Whoever has the name.
+#[derive(Debug)]
+struct Holder {
+    pidfd: PidFd,
+    pid: i32,
+    tid: i32,
+    /// Real user: the one whose signal quota counts.
+    ruid: u32,
+    /// Effective user when it registered: who may take the name back.
+    euid: u32,
+    /// User of the process that asked.
+    requester: u32,
+    since: Instant,
+    active: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    plan: ProcessPlan,
+    peer: Arc<Peer>,
+    /// Signals that routes will send; bit n-1 is signal n.
+    signals: u64,
+    generation: u64,
+    holder: Option<Holder>,
+}
+
+/// A request to take a name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub name: Name,
+    pub pid: i32,
+    pub tid: i32,
+    pub exec_follows: bool,
+}
+
+/// All names.
+#[derive(Debug)]
+pub(super) struct Registry {
+    entries: Vec<Entry>,
+    own_pid: i32,
+    deaths: u64,
+}
+
+impl Registry {
+    /// `peers` in plan order.
+    pub fn new(plan: &Plan, peers: Vec<Arc<Peer>>) -> io::Result<Registry> {
+        if peers.len() != plan.processes.len() {
+            let text = format!("{} peers for {} processes", peers.len(), plan.processes.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let entry = |(process, (plan_of, peer)): (usize, (&ProcessPlan, Arc<Peer>))| Entry {
+            plan: plan_of.clone(),
+            peer,
+            signals: signals_to(plan, process),
+            generation: 0,
+            holder: None,
+        };
+        Ok(Registry {
+            entries: plan.processes.iter().zip(peers).enumerate().map(entry).collect(),
+            own_pid: i32::try_from(std::process::id()).unwrap_or(0),
+            deaths: 0,
+        })
+    }
+
+    /// Holders that ended.
+    pub fn deaths(&self) -> u64 {
+        self.deaths
+    }
+
+    /// Grants a name, or says why not. On success the caller notes the second value at the connection.
+    pub fn register(
+        &mut self,
+        epoll: &Epoll,
+        client: &Client,
+        claim: Claim,
+        handler: &mut dyn Handler,
+    ) -> Result<(Reply, Option<ExecOf>), Refusal> {
+        let process = self.find(claim.name)?;
+        if claim.exec_follows && client.exec_of.is_some() {
+            let text = format!("{}: this connection announced an exec before: use one per name", claim.name);
+            return Err(Refusal::new(Status::BadFrame, text));
+        }
+        let mut holder = self.candidate(client, claim, process)?;
+        self.make_room(epoll, process, &holder, handler)?;
+        let entry = &mut self.entries[process];
+        let failed = |e: io::Error| {
+            let text = format!("{}: {e}: raise LimitNOFILE= of rtd", entry.plan.name);
+            Refusal::new(Status::Failed, text)
+        };
+        epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(failed)?;
+        entry.generation += 1;
+        holder.active = !(claim.exec_follows && entry.plan.exe.is_some());
+        let (pid, pending) = (holder.pid, !holder.active);
+        entry.holder = Some(holder);
+        if !pending {
+            self.announce(epoll, process, handler)?;
+        }
+        let entry = &self.entries[process];
+        let exec_of = ExecOf { process, generation: entry.generation };
+        let reply = Reply {
+            status: if pending { Status::Pending } else { Status::Ok },
+            generation: entry.generation,
+            signals: entry.signals,
+            pid: pid.cast_unsigned(),
+            text: format!("pid {pid} is {}", entry.plan.name),
+        };
+        Ok((reply, claim.exec_follows.then_some(exec_of)))
+    }
+
+    /// Frees a name whose holder lives.
+    pub fn unregister(
+        &mut self,
+        epoll: &Epoll,
+        client: &Client,
+        name: Name,
+        handler: &mut dyn Handler,
+    ) -> Result<Reply, Refusal> {
+        let process = self.find(name)?;
+        let entry = &self.entries[process];
+        let Some(holder) = entry.holder.as_ref() else {
+            return Err(Refusal::new(Status::NoProcess, format!("nobody is registered as {name}")));
+        };
+        let uid = client.cred.uid;
+        if uid != 0 && uid != holder.euid {
+            let text = format!(
+                "uid {uid} may not unregister {name}, which pid {} of uid {} holds: only that user and root may",
+                holder.pid, holder.euid
+            );
+            return Err(Refusal::new(Status::Denied, text));
+        }
+        let pid = holder.pid;
+        self.release(epoll, process, handler);
+        Ok(Reply::plain(Status::Ok, format!("pid {pid} is no longer {name}")))
+    }
+
+    /// A pidfd became readable. Answers the line for the log, `None` when that holder was replaced.
+    pub fn ended(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) -> Option<String> {
+        let entry = self.entries.get_mut(process)?;
+        let holder = entry.holder.take_if(|holder| !holder.pidfd.is_alive())?;
+        // The peer's slot duplicates the descriptor, so closing ours alone would leave it in the set,
+        // readable for ever.
+        let _ = epoll.remove(&holder.pidfd);
+        self.deaths += 1;
+        let cause = holder.pidfd.ending(holder.pid).map(|e| format!(" ({e})")).unwrap_or_default();
+        // Not `holder.active`: a process that registers anew for an exec(2) is pending, and announced still
+        // from before.
+        if entry.peer.state() == PeerState::Alive {
+            entry.peer.died();
+            handler.peer_changed(process, PeerState::Dead, holder.pid, holder.ruid);
+        }
+        Some(format!("{}: pid {} died{cause}", entry.plan.name, holder.pid))
+    }
+
+    /// The connection that announced an exec(2) is closed: see what runs now. `Ok` carries the line for
+    /// the log, if there is one; the refusal has ended the registration.
+    pub fn exec_done(
+        &mut self,
+        epoll: &Epoll,
+        exec_of: ExecOf,
+        handler: &mut dyn Handler,
+    ) -> Result<Option<String>, Refusal> {
+        let process = exec_of.process;
+        let Some(entry) = self.entries.get(process) else { return Ok(None) };
+        let Some(holder) = entry.holder.as_ref().filter(|_| entry.generation == exec_of.generation) else {
+            return Ok(None);
+        };
+        if !holder.pidfd.is_alive() {
+            return Ok(self.ended(epoll, process, handler));
+        }
+        let pid = holder.pid;
+        procfs::exec_barrier(pid);
+        let verdict = policy::observe(&holder.pidfd, pid, || procfs::status(pid)).and_then(|status| {
+            policy::may_speak_for(holder.requester, pid, &status, true)?;
+            policy::check(&entry.plan, &holder.pidfd, pid, &status, Exe::Now)
+        });
+        if let Err(refusal) = verdict {
+            // Died between the two looks: that is a death, not a refusal.
+            if let Some(line) = self.ended(epoll, process, handler) {
+                return Ok(Some(line));
+            }
+            self.release(epoll, process, handler);
+            return Err(refusal);
+        }
+        if holder.active {
+            return Ok(None);
+        }
+        let line = format!("{}: pid {pid} runs what it must, active", entry.plan.name);
+        self.announce(epoll, process, handler)?;
+        Ok(Some(line))
+    }
+
+    fn find(&self, name: Name) -> Result<ProcessId, Refusal> {
+        let found = self.entries.iter().position(|entry| entry.plan.name == name.as_str());
+        found.ok_or_else(|| {
+            let known: Vec<&str> = self.entries.iter().map(|entry| entry.plan.name.as_str()).collect();
+            let text = format!(
+                "no process is called {name}: add [[process]] name = \"{name}\", or use one of: {}",
+                known.join(", ")
+            );
+            Refusal::new(Status::UnknownName, text)
+        })
+    }
+
+    /// Examines the process that would take the name.
+    fn candidate(&self, client: &Client, claim: Claim, process: ProcessId) -> Result<Holder, Refusal> {
+        let cred = &client.cred;
+        let own = claim.pid == 0 || claim.pid == cred.pid;
+        let pid = if own { cred.pid } else { claim.pid };
+        if pid <= 0 {
+            let text = "the client lives in a pid namespace that rtd cannot see: register it from the host";
+            return Err(Refusal::new(Status::NoProcess, text));
+        }
+        if pid == self.own_pid {
+            return Err(Refusal::new(Status::Denied, format!("pid {pid} is rtd itself")));
+        }
+        let pidfd = if own { client.pidfd.try_clone() } else { PidFd::open(pid) };
+        let pidfd = pidfd.map_err(|e| {
+            let text = format!("{e}: give --pid the number of a running process (a thread goes to --tid)");
+            Refusal::new(Status::NoProcess, text)
+        })?;
+        let mut status = policy::observe(&pidfd, pid, || procfs::status(pid))?;
+        policy::may_speak_for(cred.uid, pid, &status, own)?;
+        if own {
+            // As they were when it connected; what a set-group-id program added since does not count.
+            status = ProcStatus { egid: cred.gid, groups: cred.groups.clone(), ..status };
+        }
+        let tid = if claim.tid == 0 { pid } else { claim.tid };
+        if !policy::observe(&pidfd, pid, || Ok(procfs::has_thread(pid, tid)))? {
+            let text = format!("tid {tid} is no thread of pid {pid}: see /proc/{pid}/task");
+            return Err(Refusal::new(Status::NoProcess, text));
+        }
+        let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
+        policy::check(&self.entries[process].plan, &pidfd, pid, &status, exe)?;
+        let (ruid, euid, requester) = (status.ruid, status.euid, cred.uid);
+        Ok(Holder { pidfd, pid, tid, ruid, euid, requester, since: Instant::now(), active: false })
+    }
+
+    /// A dead holder is accounted, the same process registers anew, another live one keeps the name.
+    fn make_room(
+        &mut self,
+        epoll: &Epoll,
+        process: ProcessId,
+        next: &Holder,
+        handler: &mut dyn Handler,
+    ) -> Result<(), Refusal> {
+        // Its event may wait in this very turn; the new holder must not overtake it.
+        if let Some(line) = self.ended(epoll, process, handler) {
+            crate::log::info(format_args!("{line}"));
+        }
+        let entry = &mut self.entries[process];
+        let Some(holder) = entry.holder.as_ref() else { return Ok(()) };
+        if holder.pid != next.pid {
+            let text = format!(
+                "{} is held by pid {} since {} s: stop that process, or unregister it",
+                entry.plan.name,
+                holder.pid,
+                holder.since.elapsed().as_secs()
+            );
+            return Err(Refusal::new(Status::Held, text));
+        }
+        // Both are alive and have one number, so they are one process.
+        let _ = epoll.remove(&holder.pidfd);
+        entry.holder = None;
+        Ok(())
+    }
+
+    /// Tells the lanes and the handler that the holder is there.
+    fn announce(
+        &mut self,
+        epoll: &Epoll,
+        process: ProcessId,
+        handler: &mut dyn Handler,
+    ) -> Result<(), Refusal> {
+        let entry = &mut self.entries[process];
+        let Some(holder) = entry.holder.as_mut() else { return Ok(()) };
+        if let Err(e) = entry.peer.take(holder.pidfd.as_fd(), holder.pid, holder.tid, holder.ruid) {
+            let text = format!("{}: pidfd of pid {}: {e}: restart rtd", entry.plan.name, holder.pid);
+            self.release(epoll, process, handler);
+            return Err(Refusal::new(Status::Failed, text));
+        }
+        holder.active = true;
+        handler.peer_changed(process, PeerState::Alive, holder.pid, holder.ruid);
+        Ok(())
+    }
+
+    /// The holder loses the name and lives on.
+    fn release(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) {
+        let entry = &mut self.entries[process];
+        let Some(holder) = entry.holder.take() else { return };
+        let _ = epoll.remove(&holder.pidfd);
+        if entry.peer.state() == PeerState::Alive {
+            entry.peer.left();
+            handler.peer_changed(process, PeerState::Unregistered, holder.pid, holder.ruid);
+        }
+    }
+}
+
+/// Signals of endpoints that `process` owns and some route writes.
+fn signals_to(plan: &Plan, process: ProcessId) -> u64 {
+    let targets = plan.routes.iter().flat_map(|route| &route.to).flat_map(|target| match target {
+        TargetPlan::Endpoint(endpoint) => std::slice::from_ref(endpoint),
+        TargetPlan::Group { members, .. } => members.as_slice(),
+    });
+    let owned = targets.map(|endpoint| &plan.endpoints[*endpoint]).filter(|e| e.owner == Some(process));
+    owned.fold(0, |bits, endpoint| match endpoint.kind {
+        EndpointKind::Signal { signo, .. } if (1..=64).contains(&signo) => bits | 1 << (signo - 1),
+        _ => bits,
+    })
+}

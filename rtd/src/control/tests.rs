@@ -1,0 +1,261 @@
+//! The control thread with real sockets and real processes. Other users' processes and the programs
+//! behind `rtctl run` are this test binary again, see [`child`].
+
+mod abuse;
+mod naming;
+mod programs;
+
+use super::*;
+use crate::ctl::{register, run};
+use crate::plan::*;
+use rtcore::sys::procfs::effective_uid;
+use rtcore::sys::seqpacket::Conn;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+
+/// No test waits longer for anything.
+const LIMIT: Duration = Duration::from_secs(10);
+/// A user that owns nothing.
+const STRANGER: u32 = 12_345;
+
+type Change = (ProcessId, PeerState, i32, u32);
+
+struct Recorder {
+    changes: Sender<Change>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Handler for Recorder {
+    fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32) {
+        let _ = self.changes.send((process, state, pid, uid));
+    }
+    fn tick(&mut self) -> Flow {
+        if self.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
+    }
+}
+
+/// A control thread of its own in a directory of its own.
+struct Rig {
+    dir: PathBuf,
+    socket: PathBuf,
+    peers: Vec<Arc<Peer>>,
+    changes: Receiver<Change>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<ControlCounters>>,
+}
+
+fn process(name: &str) -> ProcessPlan {
+    ProcessPlan { name: name.into(), uid: None, gid: None, exe: None }
+}
+
+/// A plan in which process 0 is sent signals 35 and 40, one of them through a group.
+fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
+    let signal = |name: &str, signo, owner| EndpointPlan {
+        name: name.into(),
+        owner,
+        kind: EndpointKind::Signal { signo, target: SignalTarget::Process },
+    };
+    let members = vec![2];
+    let group = TargetPlan::Group { name: "g".into(), mode: GroupMode::All, members };
+    let route = RoutePlan {
+        name: "r".into(),
+        from: 0,
+        to: vec![TargetPlan::Endpoint(1), group],
+        lane: 0,
+        ttl_ns: None,
+        deadline_ns: None,
+        rate: None,
+        payload_bytes_max: 64,
+        truncate: false,
+        overflow: Overflow::Reject,
+        capacity: 1,
+        mq_priority: None,
+        accept_claimed: false,
+    };
+    Plan {
+        daemon: DaemonPlan { name: "t".into(), socket, keep_queues: false, drain_ns: 0 },
+        lanes: vec![],
+        processes,
+        endpoints: vec![
+            signal("in", 50, None),
+            signal("a", 35, Some(0)),
+            signal("b", 40, Some(0)),
+            signal("unrouted", 41, Some(0)),
+        ],
+        routes: vec![route],
+        sources: vec![],
+    }
+}
+
+impl Rig {
+    fn new(name: &str, processes: Vec<ProcessPlan>) -> Rig {
+        let dir = std::env::temp_dir().join(format!("rtd-control-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir(&dir).unwrap();
+        let socket = dir.join("s");
+        let peers: Vec<_> = processes.iter().map(|_| Arc::new(Peer::new().unwrap())).collect();
+        let (plan, of_control) = (plan(socket.clone(), processes), peers.clone());
+        let (sender, changes) = channel();
+        let (ready, is_ready) = channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut recorder = Recorder { changes: sender, stop: Arc::clone(&stop) };
+        let thread = std::thread::spawn(move || {
+            let mut control = Control::new(&plan, of_control, StopSignals::block().unwrap()).unwrap();
+            ready.send(()).unwrap();
+            assert_eq!(control.run(&mut recorder, None).unwrap(), Stop::Handler);
+            control.counters()
+        });
+        is_ready.recv_timeout(LIMIT).expect("the control thread starts");
+        Rig { dir, socket, peers, changes, stop, thread: Some(thread) }
+    }
+
+    fn change(&self) -> Change {
+        self.changes.recv_timeout(LIMIT).expect("a change of state")
+    }
+
+    fn no_change(&self, within: Duration) {
+        assert_eq!(self.changes.recv_timeout(within), Err(RecvTimeoutError::Timeout));
+    }
+
+    fn register(&self, name: &str, pid: i32) -> Result<Reply, String> {
+        register::claim(&self.socket, name, pid, 0, false).map(|(_, reply)| reply)
+    }
+
+    fn stop(mut self) -> ControlCounters {
+        self.stop.store(true, Ordering::Relaxed);
+        let counters = self.thread.take().unwrap().join().unwrap();
+        assert!(!self.socket.exists(), "the socket goes with the control thread");
+        counters
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A process that dies with the test.
+struct Program {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    pid: i32,
+}
+
+impl Program {
+    fn spawn(command: &mut Command) -> Program {
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let (stdin, pid) = (child.stdin.take(), i32::try_from(child.id()).unwrap());
+        Program { child, stdin, pid }
+    }
+
+    fn cat() -> Program {
+        Program::spawn(Command::new("/bin/cat").stdout(Stdio::null()))
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// All that it prints until it ends.
+    fn output(mut self) -> (String, Option<i32>) {
+        drop(self.stdin.take());
+        let mut text = String::new();
+        for stream in [
+            self.child.stdout.take().map(|s| Box::new(s) as Box<dyn Read>),
+            self.child.stderr.take().map(|s| Box::new(s) as Box<dyn Read>),
+        ] {
+            stream.map(|mut s| s.read_to_string(&mut text).unwrap());
+        }
+        (text, self.child.wait().unwrap().code())
+    }
+
+    /// The next line that it prints with this prefix, without it.
+    fn line(&mut self, prefix: &str) -> String {
+        let mut line = String::new();
+        let stdout = self.child.stdout.as_mut().expect("stdout is piped");
+        // Byte by byte: a buffer that is thrown away would take the following lines along.
+        loop {
+            let mut byte = [0];
+            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "ended before {prefix:?}");
+            match byte[0] {
+                b'\n' if line.starts_with(prefix) => return line.split_off(prefix.len()),
+                b'\n' => line.clear(),
+                byte => line.push(char::from(byte)),
+            }
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// This binary as a child that does what [`child`] finds in its environment.
+fn other_side(words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["control::tests::child", "--exact", "--nocapture", "--test-threads=1"]);
+    command.env("RTD_TEST_CHILD", words.join("\n")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// `rtctl run --as NAME -- CMD...`.
+fn rtctl_run(socket: &Path, name: &str, command: &[&str]) -> Command {
+    other_side(&[&["run", socket.to_str().unwrap(), name], command].concat())
+}
+
+/// Not a test when it runs with the others: there the variable is not set.
+#[test]
+fn child() {
+    let Ok(words) = std::env::var("RTD_TEST_CHILD") else { return };
+    let words: Vec<&str> = words.split('\n').collect();
+    match words[..] {
+        ["run", socket, name, ref command @ ..] => {
+            let args = run::RunArgs {
+                name: name.into(),
+                no_block: false,
+                command: command.iter().map(Into::into).collect(),
+            };
+            let code = run::run(&args, Path::new(socket));
+            let debug = format!("{code:?}");
+            let number = debug.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(1);
+            std::process::exit(number);
+        }
+        ["claim", socket, name, pid] => {
+            let result = register::claim(Path::new(socket), name, pid.parse().unwrap(), 0, false);
+            match result {
+                Ok((_, reply)) => println!("\nresult: granted {}", reply.pid),
+                Err(text) => println!("\nresult: {text}"),
+            }
+            let _ = std::io::stdin().read(&mut [0]);
+        }
+        ["serve", socket] => serve(Path::new(socket)),
+        _ => unreachable!("{words:?}"),
+    }
+}
+
+/// A daemon that has a process to itself, so that signals and limits are its own.
+fn serve(socket: &Path) {
+    let signals = StopSignals::block().unwrap();
+    let plan = plan(socket.into(), vec![process("arm")]);
+    let mut control = Control::new(&plan, vec![Arc::new(Peer::new().unwrap())], signals).unwrap();
+    let (changes, _changes) = channel();
+    let mut recorder = Recorder { changes, stop: Arc::default() };
+    println!("\nready: ");
+    for _ in 0..2 {
+        let stop = control.run(&mut recorder, None).unwrap();
+        println!("\nstop: {stop:?}");
+        println!("turns: {}", control.counters().turns);
+        println!("shortages: {}", control.counters().shortages);
+    }
+}

@@ -1,0 +1,170 @@
+//! `rtctl register`: a name for a process that runs already; and the client's half of the control
+//! socket, which `rtctl run` shares.
+
+use clap::Args;
+use rtcore::sys::procfs::effective_uid;
+use rtcore::sys::seqpacket::{Conn, Received};
+use rtcore::wire::{FRAME_BYTES, Name, Reply, Request, Status};
+use std::fmt::Write;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How long a command waits for the daemon in all.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Give a running process its name.
+#[derive(Args, Clone, Debug)]
+pub struct RegisterArgs {
+    /// Name of a [[process]] in the configuration
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: String,
+    /// Process to register; it must be yours, unless you are root
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: i32,
+    /// Thread that thread-directed signals go to [default: the main thread]
+    #[arg(long, value_name = "TID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub tid: Option<i32>,
+}
+
+/// Runs `rtctl register`; 0 if the name was granted, 1 with the reason on standard error if not.
+pub fn register(args: &RegisterArgs, socket: &Path) -> ExitCode {
+    let result = claim(socket, &args.name, args.pid, args.tid.unwrap_or(0), false);
+    match result {
+        Ok((_, reply)) => {
+            println!("{}", granted(&args.name, &reply));
+            ExitCode::SUCCESS
+        }
+        Err(text) => {
+            eprintln!("rtctl: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where the daemon `name` listens unless its configuration says otherwise: the system's, then the
+/// user's own.
+pub fn find_socket(name: &str) -> PathBuf {
+    let uid = effective_uid();
+    let system = PathBuf::from(format!("/run/rtd/{name}.sock"));
+    let mut places = vec![system.clone()];
+    if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR") {
+        places.push(Path::new(&dir).join(format!("rtd/{name}.sock")));
+    }
+    places.push(PathBuf::from(format!("/tmp/rtd-{uid}/{name}.sock")));
+    // Anybody can make a directory in /tmp: one that is not ours or root's is no daemon of ours.
+    let trusted = |path: &PathBuf| {
+        let dir = path.parent().and_then(|dir| dir.symlink_metadata().ok());
+        let safe = path.starts_with("/run") || dir.is_some_and(|m| m.is_dir() && [0, uid].contains(&m.uid()));
+        safe && path.exists()
+    };
+    places.into_iter().find(trusted).unwrap_or(system)
+}
+
+/// Asks for a name; the connection is handed back because its end means something after exec.
+pub fn claim(
+    socket: &Path,
+    name: &str,
+    pid: i32,
+    tid: i32,
+    exec_follows: bool,
+) -> Result<(Conn, Reply), String> {
+    let name = Name::new(name).map_err(|e| format!("--as {name:?}: {e}"))?;
+    let request = Request::Register { name, pid, tid, exec_follows };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (conn, reply) = ask(socket, &request, left.max(Duration::from_millis(1)))?;
+        match reply.status {
+            Status::Ok | Status::Pending => return Ok((conn, reply)),
+            // Others crowd the socket: the daemon closed us before it had read the request, so asking
+            // again is not asking twice.
+            Status::Busy if Instant::now() < deadline => {}
+            _ => return Err(reply.text),
+        }
+    }
+}
+
+/// One request, one reply, on a connection of its own.
+pub fn ask(socket: &Path, request: &Request, limit: Duration) -> Result<(Conn, Reply), String> {
+    let path = socket.display();
+    let deadline = Instant::now() + limit;
+    let conn = Conn::connect(socket, limit).map_err(|e| no_daemon(socket, &e))?;
+    // Failing to send means that the daemon closed first; its reason is there to be read.
+    let sent = conn.send(&request.encode());
+    let mut frame = [0; FRAME_BYTES];
+    let left = deadline.saturating_duration_since(Instant::now());
+    match (conn.receive_within(&mut frame, left), sent) {
+        (Ok(Received::Packet(bytes)), _) => {
+            let whole = frame.get(..bytes).unwrap_or(&frame[..0]);
+            let reply = Reply::decode(whole).map_err(|e| format!("{path}: {e}"))?;
+            Ok((conn, reply))
+        }
+        (_, Err(e)) => Err(format!("{path}: {e}")),
+        (Err(e), _) if e.kind() == io::ErrorKind::TimedOut => {
+            Err(format!("{path}: no answer within {} s: does rtd hang? see rtctl ls", PATIENCE.as_secs()))
+        }
+        (Err(e), _) => Err(format!("{path}: {e}")),
+        // Eviction whose reason did not get through: the same as busy.
+        (Ok(_), _) => Ok((conn, Reply::plain(Status::Busy, format!("{path}: rtd closed the connection")))),
+    }
+}
+
+fn no_daemon(socket: &Path, e: &io::Error) -> String {
+    let mend = match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            ": rtd is not running there: start it, or give the path that [daemon] socket names"
+        }
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ": rtd takes no connections: does it hang?",
+        _ => "",
+    };
+    // The error names the path already.
+    let path = if e.to_string().contains(&*socket.to_string_lossy()) { None } else { Some(socket) };
+    let mut text = path.map(|p| format!("{}: ", p.display())).unwrap_or_default();
+    // Writing to a String does not fail.
+    let _ = write!(text, "{e}{mend}");
+    text
+}
+
+/// `registered as arm (pid 1234, generation 2, signals 35 36)`.
+pub(super) fn granted(name: &str, reply: &Reply) -> String {
+    let mut text = format!("registered as {name} (pid {}, generation {}", reply.pid, reply.generation);
+    if reply.signals != 0 {
+        text.push_str(", signals");
+        for signo in (1..=64).filter(|signo| reply.signals >> (signo - 1) & 1 == 1) {
+            // Writing to a String does not fail.
+            let _ = write!(text, " {signo}");
+        }
+    }
+    if reply.status == Status::Pending {
+        text.push_str(", active once rtd has seen the executable");
+    }
+    text.push(')');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_reads_as_a_sentence() {
+        let mut reply = Reply::plain(Status::Ok, "");
+        (reply.pid, reply.generation) = (12, 2);
+        assert_eq!(granted("arm", &reply), "registered as arm (pid 12, generation 2)");
+        (reply.signals, reply.status) = (1 << 34 | 1 << 63, Status::Pending);
+        let expected = "registered as arm (pid 12, generation 2, signals 35 64, active once rtd has seen the \
+                        executable)";
+        assert_eq!(granted("arm", &reply), expected);
+    }
+
+    #[test]
+    fn without_a_daemon_the_path_and_the_mend_are_told() {
+        let text = claim(Path::new("/nonexistent/rtd.sock"), "arm", 0, 0, false).unwrap_err();
+        assert!(text.contains("/nonexistent/rtd.sock") && text.contains("start it"), "{text}");
+        let text = claim(Path::new("/nonexistent/rtd.sock"), "a b", 0, 0, false).unwrap_err();
+        assert!(text.contains("--as \"a b\""), "{text}");
+    }
+}

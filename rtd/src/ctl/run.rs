@@ -1,0 +1,72 @@
+//! `rtctl run --as NAME -- CMD...`: take a name, then become the program, so that the pid stays and an
+//! unmodified program is a registered process.
+//!
+//! Constraint: nothing may be started or left behind between the grant and exec(2); the connection is
+//! close-on-exec, and its end is how the daemon learns that the program runs.
+
+use super::register::{claim, granted};
+use clap::Args;
+use rtcore::sys::epoll::{block_signals, blocked_signals, set_blocked_signals};
+use rtcore::sys::seqpacket::Conn;
+use rtcore::wire::Reply;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// The program exists and could not be run, as env(1) has it.
+const CANNOT_RUN: u8 = 126;
+/// There is no such program.
+const NOT_FOUND: u8 = 127;
+
+/// Take a name and run a program under it.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Name of a [[process]] in the configuration
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: String,
+    /// Leave the signals that routes send unblocked: for a program that has handlers for them and does
+    /// not unblock them itself
+    #[arg(long)]
+    pub no_block: bool,
+    /// Program and its arguments
+    #[arg(required = true, last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Runs `rtctl run`; returns only if the program did not start: 1 when the name was refused, 127 when
+/// there is no such program, 126 when it cannot be run.
+pub fn run(args: &RunArgs, socket: &Path) -> ExitCode {
+    let Some((program, arguments)) = args.command.split_first() else {
+        eprintln!("rtctl: nothing to run: write the command behind --");
+        return ExitCode::FAILURE;
+    };
+    let (conn, reply) = match claim_blocked(args, socket) {
+        Ok(granted) => granted,
+        Err(text) => {
+            eprintln!("rtctl: {text}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Standard output is the program's.
+    eprintln!("rtctl: {}", granted(&args.name, &reply));
+    let e = Command::new(program).args(arguments).exec();
+    drop(conn);
+    eprintln!("rtctl: cannot run {}: {e}", program.display());
+    ExitCode::from(if e.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
+}
+
+/// Takes the name with a signal mask under which nothing that arrives from then on kills anybody.
+///
+/// The daemon may send as soon as it has granted the name, which is before we read the reply: so
+/// everything is blocked around the question. A program that waits with sigwaitinfo(2) has not blocked
+/// its signals yet when it starts; the mask survives exec(2), and what came early waits for it.
+fn claim_blocked(args: &RunArgs, socket: &Path) -> Result<(Conn, Reply), String> {
+    let before = blocked_signals();
+    block_signals(u64::MAX).map_err(|e| e.to_string())?;
+    let claimed = claim(socket, &args.name, 0, 0, true);
+    let keep = claimed.as_ref().map_or(0, |(_, reply)| if args.no_block { 0 } else { reply.signals });
+    set_blocked_signals(before | keep).map_err(|e| e.to_string())?;
+    claimed
+}
