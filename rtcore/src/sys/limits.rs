@@ -3,7 +3,7 @@
 //! Everything here is a reading. A file that is absent or unreadable is an error for the caller to take
 //! as "not known"; it is never read as a limit of 0.
 
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -41,16 +41,31 @@ pub enum Kind {
     OpenFiles,
 }
 
+impl Kind {
+    fn resource(self) -> Resource {
+        match self {
+            Kind::MsgQueue => Resource::RLIMIT_MSGQUEUE,
+            Kind::MemLock => Resource::RLIMIT_MEMLOCK,
+            Kind::SigPending => Resource::RLIMIT_SIGPENDING,
+            Kind::RtPrio => Resource::RLIMIT_RTPRIO,
+            Kind::OpenFiles => Resource::RLIMIT_NOFILE,
+        }
+    }
+}
+
+/// Raises every limit a daemon lives on as far as a process may by itself: soft to hard.
+pub fn raise_soft() {
+    for kind in [Kind::MsgQueue, Kind::MemLock, Kind::SigPending, Kind::RtPrio, Kind::OpenFiles] {
+        if let Ok((_, hard)) = getrlimit(kind.resource()) {
+            // Raising soft to hard needs no privilege; should it fail, the check reports the soft limit.
+            let _ = setrlimit(kind.resource(), hard, hard);
+        }
+    }
+}
+
 /// Reads a limit of this process.
 pub fn get(kind: Kind) -> io::Result<Limit> {
-    let resource = match kind {
-        Kind::MsgQueue => Resource::RLIMIT_MSGQUEUE,
-        Kind::MemLock => Resource::RLIMIT_MEMLOCK,
-        Kind::SigPending => Resource::RLIMIT_SIGPENDING,
-        Kind::RtPrio => Resource::RLIMIT_RTPRIO,
-        Kind::OpenFiles => Resource::RLIMIT_NOFILE,
-    };
-    let (soft, hard) = getrlimit(resource).map_err(|e| {
+    let (soft, hard) = getrlimit(kind.resource()).map_err(|e| {
         let e = io::Error::from(e);
         io::Error::new(e.kind(), format!("getrlimit {kind:?}: {e}"))
     })?;

@@ -72,6 +72,7 @@ fn signal_lines(
     endpoint: &Endpoint,
     signo: i32,
     args: &ListenArgs,
+    socket: &Path,
 ) -> anyhow::Result<()> {
     if !endpoint.is_sink {
         bail!(

@@ -13,6 +13,9 @@ fn the_program_keeps_the_pid_and_has_its_signals_blocked() {
     // Not through a shell: some clear the mask.
     let mut program = Program::spawn(&mut rtctl_run(&rig.socket, "arm", &["cat", "/proc/self/status", "-"]));
     assert_eq!(rig.change(), (0, PeerState::Alive, program.pid, effective_uid()));
+    // Sent as soon as it is announced, which is before it has read that it is.
+    let status = Command::new("/bin/kill").args(["-s", "35", &program.pid.to_string()]).status();
+    assert!(status.unwrap().success());
     assert_eq!(program.line("Pid:\t"), program.pid.to_string());
     let mask = u64::from_str_radix(program.line("SigBlk:\t").trim(), 16).unwrap();
     assert_eq!(mask, 1 << 34 | 1 << 39);
@@ -97,7 +100,9 @@ fn a_program_that_changes_its_user_in_the_exec_loses_the_name() {
 #[test]
 fn a_program_that_cannot_run_says_so_and_frees_the_name() {
     let rig = Rig::new("norun", vec![process("arm")]);
-    let (text, code) = Program::spawn(&mut rtctl_run(&rig.socket, "arm", &["no-such-program"])).output();
+    // A directory in PATH that may not be searched would make it 126, as with env(1).
+    let mut command = rtctl_run(&rig.socket, "arm", &["no-such-program"]);
+    let (text, code) = Program::spawn(command.env("PATH", "/usr/bin:/bin")).output();
     assert!(text.contains("cannot run no-such-program"), "{text}");
     assert_eq!(code, Some(127));
     let (text, code) = Program::spawn(&mut rtctl_run(&rig.socket, "arm", &["/etc/passwd"])).output();
