@@ -8,9 +8,7 @@
 //! Invariant: no page content makes anything here panic or read beyond the file.
 
 use super::latency::{Extremes, Latency};
-use super::layout::{
-    self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, SECTIONS, Section,
-};
+use super::layout::{self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, Section};
 use super::layout::{WorkerRecord, page_path};
 use super::snapshot::ledger_sum;
 use super::{Ledger, writer};
@@ -52,7 +50,7 @@ pub enum ReadError {
     },
     /// The daemon is of another version.
     #[error(
-        "statistics page {} has layout version {found}, this program reads {}: use the rtctl that came with the daemon",
+        "statistics page {} has layout version {found}, this program reads {}: use the daemon's own rtctl",
         path.display(), layout::VERSION
     )]
     Version {

@@ -287,22 +287,20 @@ fn refused(e: PublishError, spec: &PageSpec, path: &str) -> io::Error {
             // The page is the other daemon's claim; good enough for a text.
             let pid =
                 Reader::open(&spec.name).map_or_else(|_| "unknown".to_owned(), |page| page.pid().to_string());
-            io::Error::new(
-                io::ErrorKind::AddrInUse,
-                format!(
-                    "instance \"{}\" is running: pid {pid} holds {path}; stop it (`kill -TERM {pid}`) or give this \
-                     one another `name` in [daemon]",
-                    spec.name
-                ),
-            )
+            let text = format!(
+                "instance \"{}\" is running: pid {pid} holds {path}; stop it (`kill -TERM {pid}`) or give \
+                 this one another `name` in [daemon]",
+                spec.name
+            );
+            io::Error::new(io::ErrorKind::AddrInUse, text)
         }
-        PublishError::Foreign(uid) => io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!(
-                "{path} belongs to uid {uid}, not to this user; remove it as uid {uid} or as root (`rm {path}`), or \
-                 choose another `name` in [daemon]"
-            ),
-        ),
+        PublishError::Foreign(uid) => {
+            let text = format!(
+                "{path} belongs to uid {uid}, not to this user; remove it as that user or as root \
+                 (`rm {path}`), or choose another `name` in [daemon]"
+            );
+            io::Error::new(io::ErrorKind::PermissionDenied, text)
+        }
         PublishError::NotAFile => io::Error::new(
             io::ErrorKind::AlreadyExists,
             format!("{path} is not a regular file and not made by rtd; remove it (`rm -r {path}`)"),

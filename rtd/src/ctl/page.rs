@@ -14,8 +14,9 @@ pub fn open(instance: &str) -> anyhow::Result<Reader> {
             let others = instances();
             let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
             anyhow!(
-                "instance \"{instance}\" does not run: there is no {}\n  start it: rtd run FILE (or try: rtd demo)\n  \
-                 instances on this machine: {others}; choose one with --instance NAME",
+                "instance \"{instance}\" does not run: there is no {}\n\
+                 \x20 start it: rtd run FILE (or try: rtd demo)\n\
+                 \x20 instances on this machine: {others}; choose one with --instance NAME",
                 path.display()
             )
         }

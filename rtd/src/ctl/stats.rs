@@ -25,7 +25,8 @@ pub struct StatsArgs {
     #[arg(long)]
     pub json: bool,
     /// Repeat every SECONDS (default 1) with rates and latencies of that interval
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    #[arg(value_parser = seconds)]
     pub watch: Option<f64>,
     /// Only this lane and its routes
     #[arg(long, value_name = "NAME")]

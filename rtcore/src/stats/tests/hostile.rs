@@ -170,7 +170,9 @@ proptest! {
     }
 
     #[test]
-    fn random_words_in_the_header_never_panic(words in prop::collection::vec((0..46usize, any::<u64>()), 1..4)) {
+    fn random_words_in_the_header_never_panic(
+        words in prop::collection::vec((0..46usize, any::<u64>()), 1..4),
+    ) {
         let mut bytes = page_bytes();
         for (i, word) in words {
             bytes[i * 8..i * 8 + 8].copy_from_slice(&word.to_ne_bytes());
