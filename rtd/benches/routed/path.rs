@@ -78,7 +78,7 @@ impl Receiver {
     /// What it noted, after it got [`QUIT`].
     pub fn finish(mut self) -> anyhow::Result<Ages> {
         let mut all = ages()?;
-        for line in self.out.by_ref().lines() {
+        for line in self.out.lines() {
             let line = line?;
             let (value, count) = line.split_once(' ').context("not a value and a count")?;
             all.record_n(value.parse()?, count.parse()?)?;

@@ -6,7 +6,7 @@ use crate::echo::{Ages, ages, open};
 use crate::path::{Entry, LANE_PRIORITY, OwnQueue, Path, QUIT, Receiver, compare, print};
 use anyhow::Context as _;
 use rtcore::sys::mqueue::Access;
-use rtcore::sys::{clock, process, sched};
+use rtcore::sys::{clock, process};
 use std::process::{Command, Stdio};
 
 fn name(part: &str) -> String {
