@@ -458,7 +458,10 @@ impl OriginRule {
             return false;
         }
         match owner {
-            Some(peer) => peer.state() == PeerState::Alive && peer.pid().unsigned_abs() == message.origin.pid,
+            // Also when it has died meanwhile: what it sent before counts.
+            Some(peer) => {
+                peer.state() != PeerState::Unregistered && peer.pid().unsigned_abs() == message.origin.pid
+            }
             None => true,
         }
     }

@@ -1,6 +1,6 @@
 //! The receivers: take a message, note its age, acknowledge it, and at the end print what was noted.
 
-use crate::path::{MESSAGE_BYTES, QUIT, RECEIVER_PRIORITY};
+use crate::path::{LANE_PRIORITY, MESSAGE_BYTES, QUIT};
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 use rtcore::sys::mqueue::{self, Access, Queue};
@@ -17,11 +17,16 @@ pub fn ages() -> anyhow::Result<Ages> {
     Ok(Histogram::new_with_bounds(1, 10_000_000_000, 3)?)
 }
 
-/// `--echo flood QUEUE - 0`, `--echo drain QUEUE - 0`, `--echo mq QUEUE ACK CPU` or `--echo signal NAME ACK CPU SOCKET`; ACK "-" acknowledges nothing.
+/// `--echo flood|drain QUEUE - 0 0`, `--echo router FROM TO CPU PRIORITY`, `--echo mq QUEUE ACK CPU PRIORITY` or
+/// `--echo signal NAME ACK CPU PRIORITY [SOCKET]`; ACK "-" acknowledges nothing.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
-    let [kind, from, ack, cpu, rest @ ..] = args else { bail!("--echo KIND FROM ACK CPU [SOCKET]") };
+    let [kind, from, ack, cpu, priority, rest @ ..] = args else {
+        bail!("--echo KIND FROM ACK CPU PRIORITY [SOCKET]")
+    };
+    let priority: u8 = priority.parse()?;
     match kind.as_str() {
         "flood" => return flood(&open(from, Access::Send)?),
+        "router" => return router(&open(from, Access::Receive)?, ack, cpu),
         "drain" => return drain(&open(from, Access::Receive)?),
         _ => {}
     }
@@ -30,7 +35,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     let ages = match (kind.as_str(), rest) {
         ("mq", _) => {
             let queue = open(from, Access::Receive)?;
-            say_ready()?;
+            say_ready(priority)?;
             let mut buffer = [0; MESSAGE_BYTES];
             echo(ack.as_ref(), || {
                 let (len, _) = mqueue::receive(queue.as_raw_fd(), &mut buffer)?;
@@ -46,7 +51,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
             if let [socket] = socket {
                 rtd::ctl::register::this_process(socket.as_ref(), from)?;
             }
-            say_ready()?;
+            say_ready(priority)?;
             echo(ack.as_ref(), || rtsignal::wait(&set).map(|got| got.value))?
         }
         (other, _) => bail!("no receiver is called {other}"),
@@ -58,8 +63,8 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 }
 
 /// The parent goes on when it reads this line.
-fn say_ready() -> anyhow::Result<()> {
-    sched::set_fifo(RECEIVER_PRIORITY)?;
+fn say_ready(priority: u8) -> anyhow::Result<()> {
+    sched::set_fifo(priority)?;
     println!("ready");
     Ok(())
 }
@@ -90,6 +95,19 @@ fn echo(ack: Option<&Queue>, mut next: impl FnMut() -> Result<u64, Errno>) -> an
 fn flood(queue: &Queue) -> anyhow::Result<()> {
     loop {
         mqueue::send(queue.as_raw_fd(), &[0; MESSAGE_BYTES], 0).map_err(|e| anyhow::anyhow!("flood: {e}"))?;
+    }
+}
+
+/// The floor: a router that does nothing but receive and send, until killed.
+fn router(from: &Queue, to: &str, cpu: &str) -> anyhow::Result<()> {
+    let to = open(to, Access::Send)?;
+    sched::pin(cpu.parse()?)?;
+    say_ready(LANE_PRIORITY)?;
+    let mut buffer = [0; MESSAGE_BYTES];
+    loop {
+        let got = mqueue::receive(from.as_raw_fd(), &mut buffer);
+        let (len, priority) = got.map_err(|e| anyhow::anyhow!("router: {e}"))?;
+        mqueue::send(to.as_raw_fd(), &buffer[..len], priority).map_err(|e| anyhow::anyhow!("router: {e}"))?;
     }
 }
 

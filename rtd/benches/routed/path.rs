@@ -10,11 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// Sender below receiver below lane.
-pub const SENDER_PRIORITY: u8 = 60;
-/// See [`SENDER_PRIORITY`].
-pub const RECEIVER_PRIORITY: u8 = 70;
-/// See [`SENDER_PRIORITY`].
+/// FIFO priority of the lanes and of the bare router.
 pub const LANE_PRIORITY: u8 = 80;
 /// Payload.
 pub const MESSAGE_BYTES: usize = 64;
@@ -73,6 +69,13 @@ impl Receiver {
     /// Its pid.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap_or(0)
+    }
+
+    /// Ends one that listens to nobody.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// What it noted, after it got [`QUIT`].

@@ -6,7 +6,7 @@ use crate::echo::{Ages, ages, open};
 use crate::path::{Entry, LANE_PRIORITY, OwnQueue, Path, QUIT, Receiver, compare, print};
 use anyhow::Context as _;
 use rtcore::sys::mqueue::Access;
-use rtcore::sys::{clock, process};
+use rtcore::sys::{clock, process, sched};
 use std::process::{Command, Stdio};
 
 fn name(part: &str) -> String {
@@ -23,7 +23,13 @@ fn mq_path(title: &'static str, entry: &str, from: &str, own: bool, effort: &Eff
     if own {
         queues.push(OwnQueue::new(from.to_owned())?);
     }
-    let receiver = Receiver::start(&["mq", from, &queues[0].name, &effort.cpu.to_string()])?;
+    let receiver = Receiver::start(&[
+        "mq",
+        from,
+        &queues[0].name,
+        &effort.cpu.to_string(),
+        &effort.receiver.to_string(),
+    ])?;
     let ack = open(&queues[0].name, Access::Receive)?;
     Ok(Path { name: title, entry: Entry::queue(entry)?, ack, receivers: vec![receiver], queues })
 }
@@ -33,8 +39,23 @@ fn raw_mq(effort: &Effort) -> anyhow::Result<Path> {
     mq_path("raw mq", &queue, &queue, true, effort)
 }
 
-/// Raw mq and signal, and the same through the daemon.
+/// Everything at FIFO 80, as the floor in the design was measured: nobody preempts, each runs when the one
+/// before it blocks.
+pub fn hops_at_equal_priority(effort: &Effort) -> anyhow::Result<()> {
+    let equal = Effort { sender: LANE_PRIORITY, receiver: LANE_PRIORITY, ..*effort };
+    sched::set_fifo(equal.sender)?;
+    let done = one_hop("one hop, all at FIFO 80 (aims: mq -> mq <= 2.0 x, mq -> signal <= 2.3 x)", &equal);
+    sched::set_fifo(effort.sender)?;
+    done
+}
+
+/// Clients below the lane, which then preempts the sender inside its send.
 pub fn hops(effort: &Effort) -> anyhow::Result<()> {
+    one_hop("one hop, lane FIFO 80 above clients at 70", effort)
+}
+
+/// Raw mq and signal, and the same through the daemon.
+fn one_hop(title: &str, effort: &Effort) -> anyhow::Result<()> {
     let instance = instance("hops");
     let config = head(&instance, effort.cpu, LANE_PRIORITY)
         + "[[process]]\nname = \"receiver\"\n"
@@ -45,14 +66,18 @@ pub fn hops(effort: &Effort) -> anyhow::Result<()> {
         + &route("in", "out", "")
         + &route("in2", "sig", "truncate = true");
     let _daemon = Daemon::start(&config)?;
-    let cpu = effort.cpu.to_string();
+    let (cpu, priority) = (effort.cpu.to_string(), effort.receiver.to_string());
     let raw_signal_ack = OwnQueue::new(name("ack-s"))?;
-    let raw_signal = Receiver::start(&["signal", "-", &raw_signal_ack.name, &cpu])?;
+    let raw_signal = Receiver::start(&["signal", "-", &raw_signal_ack.name, &cpu, &priority])?;
     let routed_signal_ack = OwnQueue::new(name("ack-rs"))?;
     let socket = format!("/tmp/rtd-bench/{instance}.sock");
-    let routed_signal = Receiver::start(&["signal", "receiver", &routed_signal_ack.name, &cpu, &socket])?;
+    let routed_signal =
+        Receiver::start(&["signal", "receiver", &routed_signal_ack.name, &cpu, &priority, &socket])?;
+    let (floor_in, floor_out) = (OwnQueue::new(name("floor-in"))?, OwnQueue::new(name("floor-out"))?);
+    let floor_router = Receiver::start(&["router", &floor_in.name, &floor_out.name, &cpu, &priority])?;
     let paths = vec![
         raw_mq(effort)?,
+        mq_path("bare router mq -> mq (the floor)", &floor_in.name, &floor_out.name, false, effort)?,
         Path {
             name: "raw sigqueue",
             entry: Entry::Signal(raw_signal.pid()),
@@ -69,8 +94,8 @@ pub fn hops(effort: &Effort) -> anyhow::Result<()> {
             queues: vec![routed_signal_ack],
         },
     ];
-    compare("one hop, same CPU (aims: mq -> mq <= 2.0 x, mq -> signal <= 2.3 x)", paths, effort)?;
-    Ok(())
+    compare(title, paths, effort)?;
+    floor_router.kill()
 }
 
 /// The same route alone in its daemon and among 500.
@@ -122,11 +147,11 @@ pub fn fan_out(effort: &Effort) -> anyhow::Result<()> {
     config += &route("in1", "out", "");
     let _daemon = Daemon::start(&config)?;
     let ack = OwnQueue::new(name("ack-fan"))?;
-    let cpu = effort.cpu.to_string();
+    let (cpu, priority) = (effort.cpu.to_string(), effort.receiver.to_string());
     let mut receivers = Vec::new();
     for n in 0..WIDTH {
         let tell = if n + 1 == WIDTH { ack.name.as_str() } else { "-" };
-        receivers.push(Receiver::start(&["mq", &name(&format!("fm{n}")), tell, &cpu])?);
+        receivers.push(Receiver::start(&["mq", &name(&format!("fm{n}")), tell, &cpu, &priority])?);
     }
     let fan = Path {
         name: "fan-out of 8, the last of them",
@@ -171,7 +196,8 @@ pub fn estop_under_flood(effort: &Effort) -> anyhow::Result<()> {
 /// Messages on an absolute 2 kHz schedule through the e-stop lane; latency from the actual send.
 fn paced(effort: &Effort) -> anyhow::Result<Ages> {
     const PERIOD_NS: u64 = 500_000;
-    let receiver = Receiver::start(&["mq", &name("eout"), "-", &effort.cpu.to_string()])?;
+    let receiver =
+        Receiver::start(&["mq", &name("eout"), "-", &effort.cpu.to_string(), &effort.receiver.to_string()])?;
     let entry = Entry::queue(&name("ein"))?;
     let mut next_ns = clock::monotonic_ns();
     for _ in 0..effort.block * 4 {
@@ -193,7 +219,7 @@ impl Flood {
         let mut children = Vec::new();
         for (role, queue) in [("flood", name("tin")), ("drain", name("tout"))] {
             let mut command = Command::new(std::env::current_exe()?);
-            command.args(["--echo", role, &queue, "-", "0"]).stdout(Stdio::null());
+            command.args(["--echo", role, &queue, "-", "0", "0"]).stdout(Stdio::null());
             process::die_with_parent_at_exec(&mut command);
             children.push(command.spawn().context("cannot start the flood")?);
         }
