@@ -1,7 +1,11 @@
 //! Daemons, participants and their surroundings, shared by all tests. Everything here cleans up after
 //! itself, also when a test fails.
 
+pub mod book;
+pub mod kernel;
 pub mod peer;
+pub mod stranger;
+pub mod talk;
 
 use anyhow::{Context as _, bail};
 use rtcore::stats::reader::{Reader, Snapshot};
@@ -12,6 +16,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Longest time a test waits for something that should happen at once.
@@ -167,6 +172,21 @@ pub fn privileged() -> bool {
     fifo && rtcore::sys::accounts::own_uid() == 0
 }
 
+/// Messages in a queue now.
+pub fn held(queue: &str) -> anyhow::Result<usize> {
+    let queue = Queue::open(&CString::new(queue)?, rtcore::sys::mqueue::Access::Receive, true)?;
+    Ok(queue.attributes()?.curmsgs)
+}
+
+/// Whether a queue of this name exists.
+pub fn exists(queue: &str) -> anyhow::Result<bool> {
+    match Queue::open(&CString::new(queue)?, rtcore::sys::mqueue::Access::Receive, true) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Says that a test is skipped, and for want of what. CI has the privilege and must not skip.
 pub fn skip(needs: &str) -> anyhow::Result<()> {
     if std::env::var_os("CI").is_some() && rtcore::sys::accounts::own_uid() == 0 {
@@ -180,7 +200,8 @@ pub fn skip(needs: &str) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
-    log: std::thread::JoinHandle<String>,
+    log: Arc<Mutex<String>>,
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Daemon {
@@ -192,24 +213,48 @@ impl Daemon {
     /// The same, with the command changed first.
     pub fn start_with(config: &str, change: impl FnOnce(&mut Command)) -> anyhow::Result<Daemon> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
-        command.args(["run", "--config", "-"]).env("RTD_GUARD", "abort");
+        command.args(["run", "--config", "-"]);
         if !privileged() {
             command.arg("--allow-degraded");
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        process::die_with_parent_at_exec(&mut command);
         change(&mut command);
+        Daemon::spawn(command, config)
+    }
+
+    /// Starts this command, which is some `rtd run`, on this configuration.
+    pub fn spawn(mut command: Command, config: &str) -> anyhow::Result<Daemon> {
+        command.env("RTD_GUARD", "abort").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        process::die_with_parent_at_exec(&mut command);
         let mut child = command.spawn().context("cannot start rtd")?;
         child.stdin.take().context("no stdin")?.write_all(config.as_bytes())?;
         let stderr = child.stderr.take().context("no stderr")?;
-        let log = std::thread::spawn(move || std::io::read_to_string(stderr).unwrap_or_default());
+        let log = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                written.lock().unwrap_or_else(|e| e.into_inner()).push_str(&(line + "\n"));
+            }
+        });
+        let stdout = child.stdout.take().context("no stdout")?;
+        let daemon = Daemon { child, log, reader: Some(reader) };
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
+        BufReader::new(stdout).read_line(&mut line)?;
         if line.trim_end() != "READY" {
-            let _ = child.wait();
-            bail!("rtd did not start:\n{}", log.join().unwrap_or_default());
+            let (status, log) = daemon.end()?;
+            bail!("rtd did not start, {status}:\n{log}");
         }
-        Ok(Daemon { child, log })
+        Ok(daemon)
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Waits until it has logged this.
+    pub fn logged(&self, text: &str) -> anyhow::Result<()> {
+        eventually(|| self.log().contains(text).then_some(()))
+            .with_context(|| format!("never logged {text:?}:\n{}", self.log()))
     }
 
     /// Its pid.
@@ -236,8 +281,10 @@ impl Daemon {
     /// Waits for its end.
     pub fn end(mut self) -> anyhow::Result<(std::process::ExitStatus, String)> {
         let status = eventually(|| self.child.try_wait().ok().flatten()).context("rtd does not end")?;
-        let log = std::mem::replace(&mut self.log, std::thread::spawn(String::new));
-        Ok((status, log.join().unwrap_or_default()))
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        Ok((status, self.log()))
     }
 
     /// kill -9.

@@ -5,17 +5,23 @@
 use anyhow::{Context as _, bail};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::rtsignal::{self, SignalSet};
-use rtcore::sys::{poll, sched};
+use rtcore::sys::{poll, process, sched};
 use std::ffi::CString;
 use std::io::{BufRead as _, Write as _};
 use std::os::fd::AsRawFd;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Body of a `--peer` process.
 pub fn main() -> std::process::ExitCode {
+    let mut second = Second::default();
     let mut queue: Option<Queue> = None;
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let answer = match obey(&words, &mut queue) {
+        let done = match words.as_slice() {
+            ["second", rest @ ..] => second.obey(rest),
+            words => obey(words, &mut queue),
+        };
+        let answer = match done {
             Ok(mut data) => {
                 data.push_str("ok\n");
                 data
@@ -28,6 +34,33 @@ pub fn main() -> std::process::ExitCode {
         }
     }
     std::process::ExitCode::SUCCESS
+}
+
+/// Another thread of this process, which obeys in the same way.
+#[derive(Default)]
+struct Second {
+    channel: Option<(Sender<Vec<String>>, Receiver<anyhow::Result<String>>)>,
+}
+
+impl Second {
+    fn obey(&mut self, words: &[&str]) -> anyhow::Result<String> {
+        let (orders, answers) = self.channel.get_or_insert_with(|| {
+            let (orders, told) = channel::<Vec<String>>();
+            let (tell, answers) = channel();
+            std::thread::spawn(move || {
+                let mut queue = None;
+                for words in told {
+                    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                    if tell.send(obey(&words, &mut queue)).is_err() {
+                        break;
+                    }
+                }
+            });
+            (orders, answers)
+        });
+        orders.send(words.iter().map(|&w| w.to_owned()).collect())?;
+        answers.recv()?
+    }
 }
 
 fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
@@ -64,6 +97,21 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
             let sent = rtsignal::queue_to_pid(pid.parse()?, signo.parse()?, value.parse()?);
             sent.map_err(|e| anyhow::anyhow!("{e:?}"))?;
         }
+        // kill(2), for standard signals.
+        ["kill", pid, signo] => {
+            let signal = nix::sys::signal::Signal::try_from(signo.parse::<i32>()?)?;
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse()?), signal)?;
+        }
+        // As `sigqueue`, with a pid and a uid that are not its own (rt_sigqueueinfo(2) lets anybody).
+        ["forge", pid, signo, value, as_pid, as_uid] => {
+            let to = process::pidfd(pid.parse()?)?;
+            let (as_pid, as_uid) = (as_pid.parse()?, as_uid.parse()?);
+            let sent =
+                rtsignal::queue_to_process(to.as_raw_fd(), signo.parse()?, value.parse()?, as_pid, as_uid);
+            sent.map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        }
+        // Waits for a message in one queue, sends one into another, and says what a third then holds.
+        ["relay", from, to, watch] => data = relay(from, to, watch)?,
         ["sigwait", signo, count, timeout_ms] => {
             data = sigwait(signo.parse()?, count.parse()?, timeout_ms.parse()?)?;
         }
@@ -134,12 +182,25 @@ fn sigwait(signo: i32, count: usize, timeout_ms: u64) -> anyhow::Result<String> 
     Ok(data)
 }
 
+fn relay(from: &str, to: &str, watch: &str) -> anyhow::Result<String> {
+    let open =
+        |name: &str, access| Queue::open(&CString::new(name)?, access, false).map_err(anyhow::Error::from);
+    let from = open(from, Access::Receive)?;
+    let to = open(to, Access::Send)?;
+    let watch = open(watch, Access::Receive)?;
+    let mut buffer = vec![0; from.attributes()?.msgsize];
+    mqueue::receive(from.as_raw_fd(), &mut buffer).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+    mqueue::send(to.as_raw_fd(), b"relayed", 0).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+    Ok(format!("{}\n", watch.attributes()?.curmsgs))
+}
+
 fn limit_sigpending(limit: u64) -> anyhow::Result<()> {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_SIGPENDING, limit, limit)?;
     Ok(())
 }
 
-fn unhex(hex: &str) -> anyhow::Result<Vec<u8>> {
+/// Bytes from hexadecimal; `-` is none.
+pub fn unhex(hex: &str) -> anyhow::Result<Vec<u8>> {
     if hex == "-" {
         return Ok(Vec::new());
     }

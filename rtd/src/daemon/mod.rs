@@ -149,6 +149,10 @@ impl Daemon {
     pub fn tick(&mut self) -> anyhow::Result<()> {
         self.page.heartbeat(clock::monotonic_ns());
         self.log_events();
+        // Once asked to stop, that they end is what they should do.
+        if self.stop_at_ns.load(Ordering::Relaxed) != 0 {
+            return Ok(());
+        }
         for thread in &mut self.threads {
             if thread.handle.is_finished() && !thread.told_dead {
                 thread.told_dead = true;

@@ -1,0 +1,165 @@
+//! Receivers at RLIMIT_SIGPENDING: the kernel says EAGAIN, and the route's queue is what stands behind it.
+//!
+//! The kernel counts pending signals per user, so each receiver here is a user of its own: root only.
+
+use crate::util::book::End::{Delivered, Displaced, Expired, PeerDead, Queued, Rejected};
+use crate::util::stranger::Stranger;
+use crate::util::{Daemon, Instance, Peer, kernel, privileged, process, route, rt, signal, skip};
+use rtcore::lane::peer::PeerState;
+use rtcore::message::Reject;
+
+/// Signals a receiver here may have pending.
+const LIMIT: u64 = 4;
+const NEEDS: &str = "root (receivers as other users)";
+
+/// A registered receiver of SIGRTMIN+1 with room for [`LIMIT`].
+fn receiver(instance: &Instance, name: &str) -> anyhow::Result<Peer> {
+    let mut peer = Stranger::new(instance)?.peer()?;
+    peer.tell(&format!("sigpending {LIMIT}"))?;
+    peer.expect(instance, name, &[rt(1)])?;
+    Ok(peer)
+}
+
+/// `in` goes to the signals of these processes in one route.
+fn config(instance: &Instance, receivers: &[&str], target: &str, more: &str) -> String {
+    let mut config = instance.head() + &instance.mqueue("in", "msgsize = 8");
+    for name in receivers {
+        config += &process(name);
+        config += &signal(&format!("{name}.sig"), name, "SIGRTMIN+1", target);
+    }
+    let to: Vec<String> = receivers.iter().map(|name| format!("{name}.sig")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    config + &route("in", &to, more)
+}
+
+fn values(peer: &mut Peer, count: usize) -> anyhow::Result<Vec<u64>> {
+    Ok(peer.signals(rt(1), count)?.iter().map(|s| s.value).collect())
+}
+
+/// Within the capacity nothing is lost, and the order is the sender's.
+fn nothing_is_lost(target: &str) -> anyhow::Result<()> {
+    if !privileged() {
+        return skip(NEEDS);
+    }
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, &["drive"], target, "capacity = 60"))?;
+    let mut drive = receiver(&instance, "drive")?;
+    Peer::sender(&instance.queue("in"))?.stream(0, 64)?;
+    instance.ledger_is("in->drive.sig", 64, &[(Delivered, LIMIT), (Queued, 60)])?;
+    assert_eq!(kernel::status(drive.pid(), "SigQ")?, format!("{LIMIT}/{LIMIT}"));
+    daemon.logged("drive.sig is full")?;
+    assert_eq!(values(&mut drive, 64)?, (0..64).collect::<Vec<_>>());
+    instance.ledger_is("in->drive.sig", 64, &[(Delivered, 64)])?;
+    daemon.logged("drive.sig caught up")?;
+    assert_eq!(drive.pending(rt(1))?, []);
+    daemon.stop()?;
+    Ok(())
+}
+
+pub fn a_full_process_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
+    nothing_is_lost("")
+}
+
+pub fn a_full_thread_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
+    nothing_is_lost("target = \"thread\"")
+}
+
+/// Past the capacity the policy decides, and all is counted.
+pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip(NEEDS);
+    }
+    let full = (Rejected(Reject::Full), 4);
+    let cases = [
+        ("reject", (Queued, 2), full, vec![0, 1, 2, 3, 4, 5]),
+        ("displace-oldest", (Queued, 2), (Displaced, 4), vec![0, 1, 2, 3, 8, 9]),
+        ("displace-newest", (Queued, 2), (Displaced, 4), vec![0, 1, 2, 3, 4, 9]),
+        ("conflate", (Queued, 1), (Displaced, 5), vec![0, 1, 2, 3, 9]),
+        ("block:2000", (Queued, 2), full, vec![0, 1, 2, 3, 4, 5]),
+    ];
+    for (overflow, queued, lost, contents) in cases {
+        let instance = Instance::new()?;
+        let policy = format!("capacity = 2\noverflow = \"{overflow}\"");
+        let _daemon = Daemon::start(&config(&instance, &["drive"], "", &policy))?;
+        let mut drive = receiver(&instance, "drive")?;
+        Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
+        instance.ledger_is("in->drive.sig", 10, &[(Delivered, LIMIT), queued, lost])?;
+        assert_eq!(values(&mut drive, contents.len())?, contents, "{overflow}");
+        instance.ledger_is("in->drive.sig", 10, &[(Delivered, contents.len() as u64), lost])?;
+    }
+    Ok(())
+}
+
+/// What is queued for a full receiver expires.
+pub fn what_is_queued_expires() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip(NEEDS);
+    }
+    let instance = Instance::new()?;
+    let _daemon = Daemon::start(&config(&instance, &["drive"], "", "ttl = \"20ms\""))?;
+    let mut drive = receiver(&instance, "drive")?;
+    Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
+    instance.ledger_is("in->drive.sig", 10, &[(Delivered, LIMIT), (Expired, 6)])?;
+    assert_eq!(values(&mut drive, 4)?, [0, 1, 2, 3]);
+    Ok(())
+}
+
+/// A full receiver dies: nothing stays queued for it, what comes later is peer-dead, and who takes the name
+/// over gets what comes from then on.
+///
+/// While a process is dying the kernel takes signals for it and drops them, with success for the sender:
+/// how many of the queued ones end so, and not as peer-dead, depends on when the lane looks.
+pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip(NEEDS);
+    }
+    let instance = Instance::new()?;
+    let _daemon = Daemon::start(&config(&instance, &["drive"], "", ""))?;
+    let drive = receiver(&instance, "drive")?;
+    let mut sender = Peer::sender(&instance.queue("in"))?;
+    sender.stream(0, 10)?;
+    instance.ledger_is("in->drive.sig", 10, &[(Delivered, LIMIT), (Queued, 6)])?;
+    drive.kill()?;
+    let seen = instance.until("the death is seen", |s| {
+        s.processes[0].state == PeerState::Dead && s.routes[0].ledger.queued == 0
+    })?;
+    let before = seen.routes[0].ledger;
+    assert_eq!((before.delivered + before.peer_dead, before.balances()), (10, true), "{before:?}");
+    sender.stream(10, 3)?;
+    let ends = [(Delivered, before.delivered), (PeerDead, before.peer_dead + 3)];
+    instance.ledger_is("in->drive.sig", 13, &ends)?;
+    let mut next = receiver(&instance, "drive")?;
+    sender.stream(13, 1)?;
+    assert_eq!(values(&mut next, 1)?, [13]);
+    let ends = [(Delivered, before.delivered + 1), (PeerDead, before.peer_dead + 3)];
+    instance.ledger_is("in->drive.sig", 14, &ends)?;
+    Ok(())
+}
+
+/// A stuck receiver does not hold up another of the same route, nor another route of the same lane.
+pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip(NEEDS);
+    }
+    let instance = Instance::new()?;
+    let config = config(&instance, &["stuck", "fine"], "", "capacity = 2")
+        + &instance.mqueue("in2", "")
+        + &instance.mqueue("out2", "")
+        + &route("in2", &["out2"], "");
+    let _daemon = Daemon::start(&config)?;
+    let mut stuck = receiver(&instance, "stuck")?;
+    let mut fine = receiver(&instance, "fine")?;
+    let mut sender = Peer::sender(&instance.queue("in"))?;
+    for n in 0..20 {
+        sender.stream(n, 1)?;
+        assert_eq!(values(&mut fine, 1)?, [n]);
+    }
+    Peer::sender(&instance.queue("in2"))?.stream(0, 10)?;
+    instance.ledger_is("in2->out2", 10, &[(Delivered, 10)])?;
+    let ends = [(Delivered, LIMIT + 20), (Queued, 2), (Rejected(Reject::Full), 14)];
+    instance.ledger_is("in->stuck.sig", 40, &ends)?;
+    assert_eq!(values(&mut stuck, 6)?, [0, 1, 2, 3, 4, 5]);
+    let ends = [(Delivered, 26), (Rejected(Reject::Full), 14)];
+    instance.ledger_is("in->stuck.sig", 40, &ends)?;
+    Ok(())
+}
