@@ -103,6 +103,13 @@ pub struct Received {
     pub kernel_wrote_origin: bool,
 }
 
+/// Whether a signal queues (real-time) or coalesces (standard).
+#[inline]
+pub fn is_realtime(signo: i32) -> bool {
+    // The kernel's own bound: glibc's SIGRTMIN is two higher and a function call.
+    signo >= 32
+}
+
 /// First and last real-time signal that glibc leaves to programs.
 pub fn rt_range() -> (i32, i32) {
     (libc::SIGRTMIN(), libc::SIGRTMAX())

@@ -156,8 +156,10 @@ impl Path {
     fn finish(self) -> anyhow::Result<(&'static str, Ages)> {
         // A fan-out path copies it to every receiver.
         self.entry.send(QUIT)?;
-        let all = self.receivers.into_iter().map(Receiver::finish).collect::<anyhow::Result<Vec<_>>>()?;
-        Ok((self.name, all.into_iter().next_back().context("a path without a receiver")?))
+        let Path { name, receivers, queues, .. } = self;
+        let all = receivers.into_iter().map(Receiver::finish).collect::<anyhow::Result<Vec<_>>>()?;
+        drop(queues);
+        Ok((name, all.into_iter().next_back().context("a path without a receiver")?))
     }
 }
 
