@@ -6,10 +6,12 @@
 //!
 //! Invariant: a route's ledger balances whenever it is published; a message in hand counts as queued.
 
+pub mod credit;
 pub mod dest;
 pub mod event;
 pub mod peer;
 pub mod policy;
+pub mod rate;
 pub mod route;
 pub mod source;
 pub mod spill;

@@ -7,6 +7,7 @@ use super::dest::{Dest, Refusal};
 use super::event::{EventKind, EventSink};
 use super::peer::{Peer, PeerState};
 use super::policy::{GroupMode, Overflow, Rate};
+use super::rate::Bucket;
 use crate::message::{Body, Message, Outcome, Reject};
 use crate::skin::Skin;
 use crate::stats::Ledger;
@@ -29,11 +30,19 @@ pub struct Context<'a> {
     pub events: &'a mut EventSink,
     /// 0 while running, else the time at which a stop gives up on what is queued.
     pub stop_at_ns: &'a AtomicU64,
+    /// The latest time that was read: the end of a dispatch without reading it once more.
+    pub last_ns: u64,
 }
 
 impl Context<'_> {
-    fn now(&self) -> u64 {
-        (self.skin.now_ns)()
+    fn now(&mut self) -> u64 {
+        self.last_ns = (self.skin.now_ns)();
+        self.last_ns
+    }
+
+    fn emit(&mut self, kind: EventKind) {
+        let now = self.now();
+        self.events.emit(now, kind);
     }
 }
 
@@ -89,30 +98,6 @@ impl Target {
             GroupMode::All => self.len as u64,
             GroupMode::RoundRobin | GroupMode::Any => 1,
         }
-    }
-}
-
-/// Token bucket by arrival times (the generic cell rate algorithm, ITU-T I.371 annex A).
-#[derive(Debug)]
-struct Bucket {
-    interval_ns: u64,
-    tolerance_ns: u64,
-    due_ns: u64,
-}
-
-impl Bucket {
-    fn new(rate: Rate) -> Bucket {
-        let interval_ns = 1_000_000_000 / u64::from(rate.per_second.max(1));
-        Bucket { interval_ns, tolerance_ns: interval_ns * u64::from(rate.burst.max(1) - 1), due_ns: 0 }
-    }
-
-    fn admit(&mut self, now_ns: u64) -> bool {
-        let due = self.due_ns.max(now_ns);
-        if due - now_ns > self.tolerance_ns {
-            return false;
-        }
-        self.due_ns = due + self.interval_ns;
-        true
     }
 }
 
@@ -335,7 +320,7 @@ impl Route {
                 if self.dests[at].told != Some(errno) {
                     self.dests[at].told = Some(errno);
                     let (route, dest) = self.name(at);
-                    ctx.events.emit(ctx.now(), EventKind::SendFailed { route, dest, errno });
+                    ctx.emit(EventKind::SendFailed { route, dest, errno });
                 }
             }
         }
@@ -347,7 +332,6 @@ impl Route {
         let dest = &mut self.dests[at];
         if dest.spill.is_empty() && dest.spill.capacity() > 0 {
             self.backlog += 1;
-            ctx.events.emit(ctx.now(), EventKind::ReceiverFull { route, dest: dest_name });
         } else if self.rules.overflow == Overflow::Conflate {
             for _ in 0..dest.spill.clear() {
                 self.book.settle(Outcome::Displaced);
@@ -358,7 +342,7 @@ impl Route {
         }
         if !dest.told_overflow {
             dest.told_overflow = true;
-            ctx.events.emit(ctx.now(), EventKind::Overflow { route, dest: dest_name });
+            ctx.emit(EventKind::Overflow { route, dest: dest_name });
         }
         match self.rules.overflow {
             Overflow::DisplaceOldest if dest.spill.capacity() > 0 => dest.spill.pop_front(),
@@ -435,15 +419,16 @@ impl Route {
                     self.book.settle(Outcome::Rejected(Reject::Error));
                     if dest.told != Some(errno) {
                         dest.told = Some(errno);
-                        ctx.events.emit(ctx.now(), EventKind::SendFailed { route, dest: dest_name, errno });
+                        ctx.emit(EventKind::SendFailed { route, dest: dest_name, errno });
                     }
                 }
             }
             dest.spill.pop_front();
         }
         self.backlog -= 1;
-        dest.told_overflow = false;
-        ctx.events.emit(ctx.now(), EventKind::ReceiverDrained { route, dest: dest_name });
+        if std::mem::take(&mut dest.told_overflow) {
+            ctx.emit(EventKind::CaughtUp { route, dest: dest_name });
+        }
     }
 
     fn name(&self, at: usize) -> (u32, u32) {
@@ -464,27 +449,5 @@ impl OriginRule {
             }
             None => true,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bucket_admits_its_burst_and_then_its_rate() {
-        let mut bucket = Bucket::new(Rate { per_second: 1000, burst: 3 });
-        let start = 5_000_000_000;
-        let burst = (0..10).filter(|_| bucket.admit(start)).count();
-        assert_eq!(burst, 3);
-        let second = (1..=1000).filter(|ms| bucket.admit(start + ms * 1_000_000)).count();
-        assert_eq!(second, 1000);
-    }
-
-    #[test]
-    fn a_bucket_refills_to_its_burst_only() {
-        let mut bucket = Bucket::new(Rate { per_second: 10, burst: 2 });
-        assert!(bucket.admit(0));
-        assert_eq!((0..10).filter(|_| bucket.admit(3_600_000_000_000)).count(), 2);
     }
 }
