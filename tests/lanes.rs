@@ -45,8 +45,12 @@ pub fn threads_are_what_the_lane_says() -> anyhow::Result<()> {
         + &route("ring", &["out"], "lane = \"other\"\naccept_claimed = true");
     let daemon = Daemon::start(&config)?;
     let snapshot = instance.snapshot()?;
-    let rows =
-        [("in.a", 50, first_cpu()), ("in.b", 50, first_cpu()), ("in.c", 61, last_cpu()), ("ring", 61, last_cpu())];
+    let rows = [
+        ("in.a", 50, first_cpu()),
+        ("in.b", 50, first_cpu()),
+        ("in.c", 61, last_cpu()),
+        ("ring", 61, last_cpu()),
+    ];
     assert_eq!(snapshot.workers.len(), rows.len());
     for (name, priority, cpu) in rows {
         let thread = worker(&daemon, &snapshot, name)?;
@@ -161,8 +165,7 @@ pub fn a_spinning_lane_spins_and_then_sleeps() -> anyhow::Result<()> {
     const SPINS: u64 = 20;
     let instance = Instance::new()?;
     let head = instance.head().replace("[[lane]]", "[[lane]]\nwait = \"spin:10ms\"");
-    let config =
-        head + &instance.mqueue("in", "") + &instance.mqueue("out", "") + &route("in", &["out"], "");
+    let config = head + &instance.mqueue("in", "") + &instance.mqueue("out", "") + &route("in", &["out"], "");
     let daemon = Daemon::start(&config)?;
     let snapshot = instance.snapshot()?;
     assert_eq!(snapshot.lanes[0].wait, "spin:10000");

@@ -1,6 +1,7 @@
-//! Receivers at RLIMIT_SIGPENDING: the kernel says EAGAIN, and the route's queue is what stands behind it.
+//! Receivers at RROOM_SIGPENDING, or at their share of it: the kernel says EAGAIN or rtd does not ask, and
+//! the route's queue is what stands behind it.
 //!
-//! The kernel counts pending signals per user, so each receiver here is a user of its own: root only.
+//! The kernel counts pending signals per user, so the receivers here are users of their own: root only.
 
 use crate::util::book::End::{Delivered, Displaced, Expired, PeerDead, Queued, Rejected};
 use crate::util::stranger::Stranger;
@@ -8,16 +9,35 @@ use crate::util::{Daemon, Instance, Peer, kernel, privileged, process, route, rt
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 
-/// Signals a receiver here may have pending.
-const LIMIT: u64 = 4;
+/// Signals that a receiver here has pending at most.
+const ROOM: u64 = 4;
 const NEEDS: &str = "root (receivers as other users)";
 
-/// A registered receiver of SIGRTMIN+1 with room for [`LIMIT`].
-fn receiver(instance: &Instance, name: &str) -> anyhow::Result<Peer> {
-    let mut peer = Stranger::new(instance)?.peer()?;
-    peer.tell(&format!("sigpending {LIMIT}"))?;
+/// What bounds a receiver's pending signals.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    /// The kernel: its limit is lowered after it registered.
+    Kernel,
+    /// Its share, when this many receivers are configured: one part for each, one for everybody else.
+    Share(u64),
+}
+
+/// A registered receiver of SIGRTMIN+1 with room for [`ROOM`].
+fn receiver(instance: &Instance, user: &Stranger, name: &str, bound: Bound) -> anyhow::Result<Peer> {
+    let mut peer = user.peer()?;
+    if let Bound::Share(receivers) = bound {
+        peer.tell(&format!("sigpending {}", ROOM * (receivers + 1)))?;
+    }
     peer.expect(instance, name, &[rt(1)])?;
+    if let Bound::Kernel = bound {
+        peer.tell(&format!("sigpending {ROOM}"))?;
+    }
     Ok(peer)
+}
+
+/// The only receiver.
+fn drive(instance: &Instance, bound: Bound) -> anyhow::Result<Peer> {
+    receiver(instance, &Stranger::new(instance)?, "drive", bound)
 }
 
 /// `in` goes to the signals of these processes in one route.
@@ -37,31 +57,34 @@ fn values(peer: &mut Peer, count: usize) -> anyhow::Result<Vec<u64>> {
 }
 
 /// Within the capacity nothing is lost, and the order is the sender's.
-fn nothing_is_lost(target: &str) -> anyhow::Result<()> {
+fn nothing_is_lost(target: &str, bound: Bound) -> anyhow::Result<()> {
     if !privileged() {
         return skip(NEEDS);
     }
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, &["drive"], target, "capacity = 60"))?;
-    let mut drive = receiver(&instance, "drive")?;
+    let mut drive = drive(&instance, bound)?;
     Peer::sender(&instance.queue("in"))?.stream(0, 64)?;
-    instance.ledger_is("in->drive.sig", 64, &[(Delivered, LIMIT), (Queued, 60)])?;
-    assert_eq!(kernel::status(drive.pid(), "SigQ")?, format!("{LIMIT}/{LIMIT}"));
-    daemon.logged("drive.sig is full")?;
+    instance.ledger_is("in->drive.sig", 64, &[(Delivered, ROOM), (Queued, 60)])?;
+    let queued = kernel::status(drive.pid(), "SigQ")?;
+    assert_eq!(queued.split('/').next(), Some(ROOM.to_string().as_str()), "{queued}");
     assert_eq!(values(&mut drive, 64)?, (0..64).collect::<Vec<_>>());
     instance.ledger_is("in->drive.sig", 64, &[(Delivered, 64)])?;
-    daemon.logged("drive.sig caught up")?;
     assert_eq!(drive.pending(rt(1))?, []);
     daemon.stop()?;
     Ok(())
 }
 
 pub fn a_full_process_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
-    nothing_is_lost("")
+    nothing_is_lost("", Bound::Kernel)
 }
 
 pub fn a_full_thread_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
-    nothing_is_lost("target = \"thread\"")
+    nothing_is_lost("target = \"thread\"", Bound::Kernel)
+}
+
+pub fn a_used_up_share_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
+    nothing_is_lost("", Bound::Share(1))
 }
 
 /// Past the capacity the policy decides, and all is counted.
@@ -80,12 +103,16 @@ pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
     for (overflow, queued, lost, contents) in cases {
         let instance = Instance::new()?;
         let policy = format!("capacity = 2\noverflow = \"{overflow}\"");
-        let _daemon = Daemon::start(&config(&instance, &["drive"], "", &policy))?;
-        let mut drive = receiver(&instance, "drive")?;
+        let daemon = Daemon::start(&config(&instance, &["drive"], "", &policy))?;
+        let mut drive = drive(&instance, Bound::Kernel)?;
         Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
-        instance.ledger_is("in->drive.sig", 10, &[(Delivered, LIMIT), queued, lost])?;
+        instance.ledger_is("in->drive.sig", 10, &[(Delivered, ROOM), queued, lost])?;
         assert_eq!(values(&mut drive, contents.len())?, contents, "{overflow}");
         instance.ledger_is("in->drive.sig", 10, &[(Delivered, contents.len() as u64), lost])?;
+        // To conflate is no trouble.
+        if overflow != "conflate" {
+            daemon.logged("drive.sig does not catch up")?;
+        }
     }
     Ok(())
 }
@@ -97,9 +124,9 @@ pub fn what_is_queued_expires() -> anyhow::Result<()> {
     }
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&config(&instance, &["drive"], "", "ttl = \"20ms\""))?;
-    let mut drive = receiver(&instance, "drive")?;
+    let mut drive = drive(&instance, Bound::Kernel)?;
     Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
-    instance.ledger_is("in->drive.sig", 10, &[(Delivered, LIMIT), (Expired, 6)])?;
+    instance.ledger_is("in->drive.sig", 10, &[(Delivered, ROOM), (Expired, 6)])?;
     assert_eq!(values(&mut drive, 4)?, [0, 1, 2, 3]);
     Ok(())
 }
@@ -115,11 +142,11 @@ pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
     }
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&config(&instance, &["drive"], "", ""))?;
-    let drive = receiver(&instance, "drive")?;
+    let dying = drive(&instance, Bound::Kernel)?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
     sender.stream(0, 10)?;
-    instance.ledger_is("in->drive.sig", 10, &[(Delivered, LIMIT), (Queued, 6)])?;
-    drive.kill()?;
+    instance.ledger_is("in->drive.sig", 10, &[(Delivered, ROOM), (Queued, 6)])?;
+    dying.kill()?;
     let seen = instance.until("the death is seen", |s| {
         s.processes[0].state == PeerState::Dead && s.routes[0].ledger.queued == 0
     })?;
@@ -128,7 +155,7 @@ pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
     sender.stream(10, 3)?;
     let ends = [(Delivered, before.delivered), (PeerDead, before.peer_dead + 3)];
     instance.ledger_is("in->drive.sig", 13, &ends)?;
-    let mut next = receiver(&instance, "drive")?;
+    let mut next = drive(&instance, Bound::Kernel)?;
     sender.stream(13, 1)?;
     assert_eq!(values(&mut next, 1)?, [13]);
     let ends = [(Delivered, before.delivered + 1), (PeerDead, before.peer_dead + 3)];
@@ -137,7 +164,7 @@ pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
 }
 
 /// A stuck receiver does not hold up another of the same route, nor another route of the same lane.
-pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
+fn stuck_and_fine(of_one_user: bool, bound: Bound) -> anyhow::Result<()> {
     if !privileged() {
         return skip(NEEDS);
     }
@@ -147,8 +174,10 @@ pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
         + &instance.mqueue("out2", "")
         + &route("in2", &["out2"], "");
     let _daemon = Daemon::start(&config)?;
-    let mut stuck = receiver(&instance, "stuck")?;
-    let mut fine = receiver(&instance, "fine")?;
+    let user = Stranger::new(&instance)?;
+    let mut stuck = receiver(&instance, &user, "stuck", bound)?;
+    let user = if of_one_user { user } else { Stranger::new(&instance)? };
+    let mut fine = receiver(&instance, &user, "fine", bound)?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
     for n in 0..20 {
         sender.stream(n, 1)?;
@@ -156,10 +185,19 @@ pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
     }
     Peer::sender(&instance.queue("in2"))?.stream(0, 10)?;
     instance.ledger_is("in2->out2", 10, &[(Delivered, 10)])?;
-    let ends = [(Delivered, LIMIT + 20), (Queued, 2), (Rejected(Reject::Full), 14)];
+    let ends = [(Delivered, ROOM + 20), (Queued, 2), (Rejected(Reject::Full), 14)];
     instance.ledger_is("in->stuck.sig", 40, &ends)?;
     assert_eq!(values(&mut stuck, 6)?, [0, 1, 2, 3, 4, 5]);
     let ends = [(Delivered, 26), (Rejected(Reject::Full), 14)];
     instance.ledger_is("in->stuck.sig", 40, &ends)?;
     Ok(())
+}
+
+pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
+    stuck_and_fine(false, Bound::Kernel)
+}
+
+/// Of one user they would share one limit; so each has its part of it.
+pub fn a_stuck_receiver_leaves_its_own_user_a_share() -> anyhow::Result<()> {
+    stuck_and_fine(true, Bound::Share(2))
 }

@@ -42,9 +42,14 @@ pub fn of(snapshot: &Snapshot, route: &str) -> anyhow::Result<Ledger> {
 
 /// Fails unless the route's ledger is exactly this (deadlines apart), in this snapshot.
 pub fn check(snapshot: &Snapshot, route: &str, accepted: u64, ends: &[(End, u64)]) -> anyhow::Result<()> {
-    let got = Ledger { deadline_misses: 0, ..of(snapshot, route)? };
+    check_ledger(&of(snapshot, route)?, accepted, ends).with_context(|| format!("route {route}"))
+}
+
+/// The same for a ledger from anywhere.
+pub fn check_ledger(got: &Ledger, accepted: u64, ends: &[(End, u64)]) -> anyhow::Result<()> {
+    let got = Ledger { deadline_misses: 0, ..*got };
     let want = ledger(accepted, ends);
-    anyhow::ensure!(got == want, "route {route}:\n is {got:?}\n not {want:?}");
+    anyhow::ensure!(got == want, "is {got:?}\n not {want:?}");
     Ok(())
 }
 

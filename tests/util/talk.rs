@@ -71,6 +71,11 @@ impl Peer {
         numbers(&self.receive(count)?)
     }
 
+    /// The answer to a `recv` asked before, as numbers.
+    pub fn answered_numbers(&mut self) -> anyhow::Result<Vec<u64>> {
+        numbers(&parse_mail(&self.answer()?)?)
+    }
+
     /// Waits for `count` signals; fewer when no more come.
     pub fn signals(&mut self, signo: i32, count: usize) -> anyhow::Result<Vec<Rang>> {
         let lines = self.tell(&format!("sigwait {signo} {count} {}", PATIENCE.as_millis()))?;
@@ -95,12 +100,16 @@ impl Peer {
     }
 
     fn mail(&mut self, command: &str) -> anyhow::Result<Vec<Mail>> {
-        let parse = |line: &String| {
-            let (priority, hex) = line.split_once(' ').unwrap_or((line, ""));
-            Ok((priority.parse()?, super::peer::unhex(hex)?))
-        };
-        self.tell(command)?.iter().map(parse).collect()
+        parse_mail(&self.tell(command)?)
     }
+}
+
+fn parse_mail(lines: &[String]) -> anyhow::Result<Vec<Mail>> {
+    let parse = |line: &String| {
+        let (priority, hex) = line.split_once(' ').unwrap_or((line, ""));
+        Ok((priority.parse()?, super::peer::unhex(hex)?))
+    };
+    lines.iter().map(parse).collect()
 }
 
 /// Payloads of 8 bytes as numbers.

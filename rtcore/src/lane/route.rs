@@ -381,12 +381,12 @@ impl Route {
             if now.saturating_sub(message.dequeued_ns) > self.rules.ttl_ns {
                 return self.book.settle(Outcome::Expired);
             }
-            let give_up = match ctx.stop_at_ns.load(Ordering::Relaxed) {
-                0 => until,
-                stop_at => stop_at.min(until),
+            let (give_up, reason) = match ctx.stop_at_ns.load(Ordering::Relaxed) {
+                stop_at if stop_at != 0 && stop_at < until => (stop_at, Reject::Stopped),
+                _ => (until, Reject::Full),
             };
             if now >= give_up {
-                return self.book.settle(Outcome::Rejected(Reject::Full));
+                return self.book.settle(Outcome::Rejected(reason));
             }
             let (mut room, bound_ns) = match dest.room() {
                 Some(room) => (room, QUEUE_RETRY_NS),

@@ -13,6 +13,9 @@ const FILES_BASE: u64 = 64;
 /// Queued signals that each signal endpoint should have room for in the user's common pool.
 const SIGNALS_PER_ENDPOINT: u64 = 32;
 
+/// Both privileges at once, for a daemon that no unit and no login session starts.
+const SETCAP: &str = "setcap cap_sys_nice,cap_ipc_lock+ep /usr/bin/rtd";
+
 /// Checks everything the machine limits.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     queue_sizes(cx, plan);
@@ -191,7 +194,7 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         plan.spill_bytes()
     );
     let mend = raise("memlock", "LimitMEMLOCK", "l", needed, 1024, limit);
-    let mend = format!("{mend}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section");
+    let mend = format!("{mend}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section\n{SETCAP}");
     let allowed = cx.options.allow_degraded;
     cx.report.error_unless(allowed, &place.unwrap_or_else(whole_file), message, mend);
 }
@@ -209,7 +212,8 @@ fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         let message =
             format!("lane `{}`: priority {} is above RLIMIT_RTPRIO = {soft}", lane.name, lane.priority);
         let mend = raise("rtprio", "LimitRTPRIO", "r", u64::from(highest), 1, limit);
-        let mend = format!("{mend}\nAmbientCapabilities=CAP_SYS_NICE in the unit's [Service] section");
+        let mend =
+            format!("{mend}\nAmbientCapabilities=CAP_SYS_NICE in the unit's [Service] section\n{SETCAP}");
         let place = written.priority.place_or(&written.place);
         cx.report.error_unless(allowed, &place, message, mend);
     }
