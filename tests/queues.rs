@@ -15,7 +15,7 @@ pub fn bytes_arrive_unchanged() -> anyhow::Result<()> {
     let mut sender = Peer::sender(&instance.queue("in"))?;
     let mut receiver = Peer::receiver(&instance.queue("out"))?;
     let every_byte: Vec<u8> = (0..=255).collect();
-    let full: Vec<u8> = (0..300_u32).map(|i| (i * 7 % 256) as u8).collect();
+    let full: Vec<u8> = (0..=255).cycle().step_by(7).take(300).collect();
     let sent = [vec![], vec![0], vec![0xff], b"text\n".to_vec(), every_byte, full];
     for bytes in &sent {
         sender.send(0, bytes)?;

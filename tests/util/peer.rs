@@ -36,10 +36,13 @@ pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
+/// Data lines, or why not.
+type Answer = anyhow::Result<String>;
+
 /// Another thread of this process, which obeys in the same way.
 #[derive(Default)]
 struct Second {
-    channel: Option<(Sender<Vec<String>>, Receiver<anyhow::Result<String>>)>,
+    channel: Option<(Sender<Vec<String>>, Receiver<Answer>)>,
 }
 
 impl Second {

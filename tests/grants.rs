@@ -1,0 +1,199 @@
+//! What a start needs of the kernel: refused without it, with the lines that grant it and nothing left
+//! behind; enough with just those lines; degraded only where asked for, and then said everywhere.
+
+use crate::util::book::End::Delivered;
+use crate::util::kernel::{self, FIFO};
+use crate::util::stranger::Stranger;
+use crate::util::{Daemon, Instance, Peer, exists, privileged, route, skip};
+use anyhow::Context as _;
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_dumpable;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid, write};
+use rtcore::sys::accounts::own_uid;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+/// What an ordinary user has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Granted {
+    rtprio: u64,
+    memlock: u64,
+    /// It is root in a user namespace of its own: all capabilities, and none that counts here.
+    namespace: bool,
+}
+
+/// `rtd run` as an ordinary user that was granted this: ourselves, or a stranger when we are root.
+fn ordinary(instance: &Instance, granted: Granted, more: &[&str]) -> anyhow::Result<Command> {
+    let stranger = if own_uid() == 0 { Some(Stranger::new(instance)?) } else { None };
+    let rtd = stranger.as_ref().map_or(Path::new(env!("CARGO_BIN_EXE_rtd")), Stranger::rtd);
+    let mut command = Command::new(rtd);
+    command.args(["run", "--config", "-"]).args(more);
+    run_ordinary(&mut command, stranger.map(|s| s.uid), granted);
+    Ok(command)
+}
+
+/// Makes the command an ordinary user's.
+fn run_ordinary(command: &mut Command, uid: Option<u32>, granted: Granted) {
+    let map = format!("0 {} 1", uid.unwrap_or_else(own_uid));
+    let become_ordinary = move || {
+        setrlimit(Resource::RLIMIT_RTPRIO, granted.rtprio, granted.rtprio)?;
+        setrlimit(Resource::RLIMIT_MEMLOCK, granted.memlock, granted.memlock)?;
+        if let Some(uid) = uid {
+            setgroups(&[])?;
+            setgid(Gid::from_raw(uid))?;
+            setuid(Uid::from_raw(uid))?;
+        }
+        if granted.namespace {
+            // Or its own /proc files would be root's since setuid(2).
+            set_dumpable(true)?;
+            unshare(CloneFlags::CLONE_NEWUSER)?;
+            let file = open(c"/proc/self/uid_map", OFlag::O_WRONLY, Mode::empty())?;
+            write(&file, map.as_bytes())?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes system calls only, no heap and no locks.
+    unsafe { command.pre_exec(become_ordinary) };
+}
+
+fn config(instance: &Instance) -> String {
+    instance.head() + &instance.mqueue("in", "") + &instance.mqueue("out", "") + &route("in", &["out"], "")
+}
+
+/// The text of the refusal; and nothing of the instance is there.
+fn refused(instance: &Instance, command: Command) -> anyhow::Result<String> {
+    let started = Daemon::spawn(command, &config(instance));
+    let text = format!("{:#}", started.err().ok_or_else(|| anyhow::anyhow!("it started"))?);
+    for name in ["in", "out"] {
+        assert!(!exists(&instance.queue(name))?, "queue {name} was left behind");
+    }
+    let page = format!("/dev/shm/rtd.{}", instance.name);
+    for path in [page, instance.socket()] {
+        assert!(!Path::new(&path).exists(), "{path} was left behind");
+    }
+    Ok(text)
+}
+
+fn names_the_lines(text: &str) {
+    for line in ["rtprio", "memlock", "limits.d", "LimitRTPRIO=", "LimitMEMLOCK=", "setcap cap_sys_nice"] {
+        assert!(text.contains(line), "{line:?} is missing in:\n{text}");
+    }
+}
+
+/// The check knows beforehand what the limits do not admit.
+pub fn a_start_without_limits_is_refused() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
+    names_the_lines(&text);
+    assert!(text.contains("priority 50 is above RLIMIT_RTPRIO = 0"), "{text}");
+    Ok(())
+}
+
+/// What looks like a privilege is none: tried, refused by the kernel, and all that was made is taken back.
+pub fn a_start_that_the_kernel_refuses_takes_everything_back() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let granted = Granted { namespace: true, ..Granted::default() };
+    let command = ordinary(&instance, granted, &[])?;
+    let text = match refused(&instance, command) {
+        // A container or a sysctl may forbid them; that is no privilege CI could have.
+        Err(e) if format!("{e:#}").contains("cannot start rtd") => {
+            println!("skipped: needs user namespaces ({e:#})");
+            return Ok(());
+        }
+        text => text?,
+    };
+    names_the_lines(&text);
+    assert!(text.contains("SCHED_FIFO 50 for lane lane"), "{text}");
+    assert!(text.contains("mlockall"), "{text}");
+    assert!(text.contains("--allow-degraded"), "{text}");
+    Ok(())
+}
+
+/// An ordinary user with exactly the limits that the refusal named gets all of it.
+pub fn the_limits_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root (raises hard limits)");
+    }
+    let instance = Instance::new()?;
+    let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
+    let number = |key: &str| -> anyhow::Result<u64> {
+        let rest = text.split_once(key).with_context(|| format!("no {key} in\n{text}"))?.1;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        Ok(digits.parse()?)
+    };
+    let granted =
+        Granted { rtprio: number("LimitRTPRIO=")?, memlock: number("LimitMEMLOCK=")?, namespace: false };
+    let daemon = match Daemon::spawn(ordinary(&instance, granted, &[])?, &config(&instance)) {
+        // Root in a container may have no right to raise a hard limit.
+        Err(e) if format!("{e:#}").contains("cannot start rtd") => {
+            println!("skipped: needs CAP_SYS_RESOURCE ({e:#})");
+            return Ok(());
+        }
+        daemon => daemon?,
+    };
+    has_all(&instance, daemon)
+}
+
+/// So does one that runs a program with the capabilities that the refusal named.
+pub fn the_capabilities_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root (sets capabilities of a file)");
+    }
+    let instance = Instance::new()?;
+    let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
+    let rest = text.split_once("setcap ").with_context(|| format!("no setcap in\n{text}"))?.1;
+    let capabilities = rest.split_whitespace().next().context("no capabilities")?;
+    let stranger = Stranger::new(&instance)?;
+    let rtd = instance.file("rtd-capable");
+    std::fs::copy(stranger.rtd(), &rtd)?;
+    match Command::new("setcap").arg(capabilities).arg(&rtd).status() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            println!("skipped: needs the program setcap");
+            return Ok(());
+        }
+        status => anyhow::ensure!(status?.success(), "setcap {capabilities} failed"),
+    }
+    let mut command = Command::new(&rtd);
+    command.args(["run", "--config", "-"]);
+    run_ordinary(&mut command, Some(stranger.uid), Granted::default());
+    has_all(&instance, Daemon::spawn(command, &config(&instance))?)
+}
+
+/// Not degraded, as the page and the kernel say.
+fn has_all(instance: &Instance, daemon: Daemon) -> anyhow::Result<()> {
+    let snapshot = instance.snapshot()?;
+    assert_ne!(snapshot.uid, 0, "not an ordinary user's daemon");
+    assert_eq!(snapshot.lanes[0].degraded(), Vec::<&str>::new());
+    let thread = kernel::thread(daemon.pid(), snapshot.workers[0].tid)?;
+    assert_eq!((thread.policy, thread.priority), (FIFO, 50));
+    assert_ne!(kernel::status(daemon.pid(), "VmLck")?, "0 kB");
+    daemon.stop()?;
+    Ok(())
+}
+
+/// Asked for, it runs without, and the log, the page and rtctl say what it lacks.
+pub fn a_degraded_start_says_so_everywhere() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let command = ordinary(&instance, Granted::default(), &["--allow-degraded"])?;
+    let daemon = Daemon::spawn(command, &config(&instance))?;
+    let snapshot = instance.snapshot()?;
+    assert_eq!(snapshot.lanes[0].degraded(), ["fifo", "memory"]);
+    let thread = kernel::thread(daemon.pid(), snapshot.workers[0].tid)?;
+    assert_eq!((thread.policy, thread.priority), (0, 0));
+    daemon.logged("DEGRADED")?;
+    daemon.logged("SCHED_FIFO 50 for lane lane")?;
+    let json = String::from_utf8(instance.rtctl(&["stats", "--json"])?.stdout)?;
+    let document: serde_json::Value = serde_json::from_str(&json)?;
+    assert_eq!(document["lanes"][0]["degraded"], serde_json::json!(["fifo", "memory"]), "{json}");
+    let list = String::from_utf8(instance.rtctl(&["ls"])?.stdout)?;
+    assert!(list.contains("fifo") && list.contains("memory"), "{list}");
+    Peer::sender(&instance.queue("in"))?.stream(0, 5)?;
+    assert_eq!(Peer::receiver(&instance.queue("out"))?.numbers(5)?, [0, 1, 2, 3, 4]);
+    instance.ledger_is("in->out", 5, &[(Delivered, 5)])?;
+    daemon.stop()?;
+    Ok(())
+}

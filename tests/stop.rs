@@ -1,0 +1,161 @@
+//! The way down: drain and account, cut short, keep or remove; and signals that mean no stop.
+
+use crate::util::book::End::{Delivered, Queued, Rejected};
+use crate::util::{Daemon, Instance, Peer, book, eventually, exists, held, kernel, route, rt};
+use nix::sys::signal::Signal;
+use rtcore::message::Reject;
+use rtcore::stats::reader::Reader;
+use std::path::Path;
+
+/// A receiver with room for three and a route that queues ten; `drain` as configured.
+fn config(instance: &Instance, daemon: &str, more: &str) -> String {
+    instance.head().replace("[daemon]", &format!("[daemon]\n{daemon}"))
+        + &instance.mqueue("in", "")
+        + &instance.mqueue("out", "maxmsg = 3")
+        + &route("in", &["out"], more)
+}
+
+/// Eight messages: three delivered, five queued. The page, still mapped when the daemon is gone.
+fn eight(instance: &Instance) -> anyhow::Result<Reader> {
+    Peer::sender(&instance.queue("in"))?.stream(0, 8)?;
+    instance.ledger_is("in->out", 8, &[(Delivered, 3), (Queued, 5)])?;
+    Ok(Reader::open(&instance.name)?)
+}
+
+/// SIGTERM or SIGINT: what is queued is delivered to a receiver that reads, and the lanes end by themselves.
+pub fn a_stop_delivers_what_is_queued() -> anyhow::Result<()> {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let instance = Instance::new()?;
+        let daemon = Daemon::start(&config(&instance, "drain = \"60s\"", ""))?;
+        let page = eight(&instance)?;
+        daemon.signal(signal)?;
+        daemon.logged(&format!("{signal}: stopping"))?;
+        let got = Peer::receiver(&instance.queue("out"))?.numbers(8)?;
+        assert_eq!(got, (0..8).collect::<Vec<_>>());
+        let (status, log) = daemon.end()?;
+        assert!(status.success(), "{status}\n{log}");
+        book::check(&page.snapshot()?, "in->out", 8, &[(Delivered, 8)])?;
+        assert!(log.contains("lane lane: accepted 8 = delivered 8 "), "{log}");
+        // The queues stay, the page and the socket go.
+        assert!(exists(&instance.queue("in"))? && exists(&instance.queue("out"))?);
+        assert!(!Path::new(&format!("/dev/shm/rtd.{}", instance.name)).exists());
+        assert!(!Path::new(&instance.socket()).exists());
+    }
+    Ok(())
+}
+
+/// Nobody reads: after the bound the rest is rejected as stopped.
+pub fn a_stop_accounts_for_the_rest() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "drain = \"50ms\"", ""))?;
+    let page = eight(&instance)?;
+    let log = daemon.stop()?;
+    book::check(&page.snapshot()?, "in->out", 8, &[(Delivered, 3), (Rejected(Reject::Stopped), 5)])?;
+    assert!(log.contains("accepted 8 = delivered 3 + expired 0 + displaced 0 + rejected 5 "), "{log}");
+    assert!(log.contains(".out: 3 messages"), "{log}");
+    Ok(())
+}
+
+/// A minute of drain, and the second signal ends it at once.
+pub fn a_second_signal_cuts_a_stop_short() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "drain = \"60s\"", ""))?;
+    let page = eight(&instance)?;
+    daemon.signal(Signal::SIGTERM)?;
+    daemon.logged("SIGTERM: stopping")?;
+    daemon.signal(Signal::SIGTERM)?;
+    let (status, log) = daemon.end()?;
+    assert!(status.success() && log.contains("asked again"), "{status}\n{log}");
+    book::check(&page.snapshot()?, "in->out", 8, &[(Delivered, 3), (Rejected(Reject::Stopped), 5)])?;
+    Ok(())
+}
+
+/// A source held by `block`: the message in hand is accounted, those behind it are their sender's still.
+pub fn a_stop_leaves_a_held_senders_messages_alone() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let policy = "capacity = 1\noverflow = \"block:10s\"";
+    let daemon = Daemon::start(&config(&instance, "drain = \"50ms\"", policy))?;
+    Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
+    instance.ledger_is("in->out", 5, &[(Delivered, 3), (Queued, 2)])?;
+    let page = Reader::open(&instance.name)?;
+    daemon.stop()?;
+    book::check(&page.snapshot()?, "in->out", 5, &[(Delivered, 3), (Rejected(Reject::Stopped), 2)])?;
+    let left = Peer::receiver(&instance.queue("in"))?.rest()?;
+    assert_eq!(crate::util::talk::numbers(&left)?, [5, 6, 7, 8, 9]);
+    Ok(())
+}
+
+/// Queues that go with the daemon are emptied first: what is in a source is routed, too.
+pub fn queues_that_go_are_emptied_first() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let policy = "capacity = 1\noverflow = \"block:10s\"";
+    let daemon = Daemon::start(&config(&instance, "drain = \"60s\"\nkeep_queues = false", policy))?;
+    Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
+    instance.ledger_is("in->out", 5, &[(Delivered, 3), (Queued, 2)])?;
+    assert_eq!(held(&instance.queue("in"))?, 5);
+    let page = Reader::open(&instance.name)?;
+    let mut receiver = Peer::receiver(&instance.queue("out"))?;
+    daemon.signal(Signal::SIGTERM)?;
+    daemon.logged("SIGTERM: stopping")?;
+    assert_eq!(receiver.numbers(10)?, (0..10).collect::<Vec<_>>());
+    let (status, log) = daemon.end()?;
+    assert!(status.success(), "{status}\n{log}");
+    book::check(&page.snapshot()?, "in->out", 10, &[(Delivered, 10)])?;
+    assert!(!exists(&instance.queue("in"))? && !exists(&instance.queue("out"))?);
+    Ok(())
+}
+
+/// SIGHUP is answered in the log and changes nothing.
+pub fn a_hangup_is_answered_and_survived() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "", ""))?;
+    daemon.signal(Signal::SIGHUP)?;
+    daemon.logged("reload is not there yet")?;
+    Peer::sender(&instance.queue("in"))?.stream(0, 3)?;
+    instance.ledger_is("in->out", 3, &[(Delivered, 3)])?;
+    daemon.stop()?;
+    Ok(())
+}
+
+/// Signals that no route reads: they end nothing, interrupt no message, and none stays pending, which
+/// would eat the user's limit.
+pub fn signals_of_strangers_leave_no_trace() -> anyhow::Result<()> {
+    const EACH: usize = 50;
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "", "overflow = \"block:10s\""))?;
+    let mut receiver = Peer::receiver(&instance.queue("out"))?;
+    let mut sender = Peer::sender(&instance.queue("in"))?;
+    let mut stranger = Peer::start()?;
+    receiver.ask("recv 2000 10000")?;
+    sender.ask("stream 0 2000")?;
+    let standard = [
+        Signal::SIGURG,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGVTALRM,
+        Signal::SIGPROF,
+        Signal::SIGIO,
+        Signal::SIGPIPE,
+        Signal::SIGPWR,
+        Signal::SIGSTKFLT,
+        Signal::SIGCHLD,
+        Signal::SIGWINCH,
+        Signal::SIGCONT,
+    ];
+    let (_, last) = rtcore::sys::rtsignal::rt_range();
+    for _ in 0..EACH {
+        for signal in standard {
+            stranger.tell(&format!("kill {} {}", daemon.pid(), signal as i32))?;
+        }
+        for signo in rt(0)..=last {
+            stranger.ring(daemon.pid(), signo, 1)?;
+        }
+    }
+    sender.answer()?;
+    assert_eq!(receiver.answer()?.len(), 2000);
+    instance.ledger_is("in->out", 2000, &[(Delivered, 2000)])?;
+    eventually(|| (kernel::pending(daemon.pid()).ok()? == 0).then_some(()))?;
+    daemon.stop()?;
+    Ok(())
+}
