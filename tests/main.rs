@@ -3,6 +3,7 @@
 //! One binary. Started with `--peer` it is a participant instead (`util/peer.rs`): an unprivileged, dumb
 //! program that knows `mq_open`, `sigqueue` and `sigwaitinfo` and does what it is told on standard input.
 
+mod credits;
 mod util;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
     if args.get(1).is_some_and(|a| a == "--peer") {
         return util::peer::main();
     }
-    let trials: Vec<Trial> = trials![];
+    let trials: Vec<Trial> =
+        trials![credits::a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user,];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
