@@ -31,7 +31,7 @@ fn ordinary(instance: &Instance, granted: Granted, more: &[&str]) -> anyhow::Res
     let stranger = if own_uid() == 0 { Some(Stranger::new(instance)?) } else { None };
     let rtd = stranger.as_ref().map_or(Path::new(env!("CARGO_BIN_EXE_rtd")), Stranger::rtd);
     let mut command = Command::new(rtd);
-    command.args(["run", "--config", "-"]).args(more);
+    command.args(["run", "-"]).args(more);
     run_ordinary(&mut command, stranger.map(|s| s.uid), granted);
     Ok(command)
 }
@@ -158,7 +158,7 @@ pub fn the_capabilities_that_a_refusal_names_are_enough() -> anyhow::Result<()> 
         status => anyhow::ensure!(status?.success(), "setcap {capabilities} failed"),
     }
     let mut command = Command::new(&rtd);
-    command.args(["run", "--config", "-"]);
+    command.args(["run", "-"]);
     run_ordinary(&mut command, Some(stranger.uid), Granted::default());
     has_all(&instance, Daemon::spawn(command, &config(&instance))?)
 }

@@ -4,6 +4,7 @@
 //! program that knows `mq_open`, `sigqueue` and `sigwaitinfo` and does what it is told on standard input.
 
 mod crash;
+mod credits;
 mod grants;
 mod groups;
 mod lanes;
@@ -37,6 +38,7 @@ fn main() -> std::process::ExitCode {
         crash::a_killed_daemon_loses_what_it_had_in_hand,
         crash::a_daemon_killed_at_any_moment_loses_no_more,
         crash::queues_are_adopted_with_what_is_in_them,
+        credits::a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user,
         grants::a_start_without_limits_is_refused,
         grants::a_start_that_the_kernel_refuses_takes_everything_back,
         grants::the_limits_that_a_refusal_names_are_enough,
@@ -72,7 +74,6 @@ fn main() -> std::process::ExitCode {
         pending::what_is_queued_expires,
         pending::what_is_queued_dies_with_its_receiver,
         pending::a_stuck_receiver_holds_up_nobody,
-        pending::a_stuck_receiver_leaves_its_own_user_a_share,
         queues::bytes_arrive_unchanged,
         queues::a_priority_is_kept_or_mapped,
         queues::higher_priorities_leave_a_source_first,

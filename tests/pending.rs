@@ -18,15 +18,15 @@ const NEEDS: &str = "root (receivers as other users)";
 enum Bound {
     /// The kernel: its limit is lowered after it registered.
     Kernel,
-    /// Its share, when this many receivers are configured: one part for each, one for everybody else.
-    Share(u64),
+    /// Its share of the limit: of two, when it is the only one.
+    Share,
 }
 
 /// A registered receiver of SIGRTMIN+1 with room for [`ROOM`].
 fn receiver(instance: &Instance, user: &Stranger, name: &str, bound: Bound) -> anyhow::Result<Peer> {
     let mut peer = user.peer()?;
-    if let Bound::Share(receivers) = bound {
-        peer.tell(&format!("sigpending {}", ROOM * (receivers + 1)))?;
+    if let Bound::Share = bound {
+        peer.tell(&format!("sigpending {}", ROOM * 2))?;
     }
     peer.expect(instance, name, &[rt(1)])?;
     if let Bound::Kernel = bound {
@@ -84,7 +84,7 @@ pub fn a_full_thread_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
 }
 
 pub fn a_used_up_share_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
-    nothing_is_lost("", Bound::Share(1))
+    nothing_is_lost("", Bound::Share)
 }
 
 /// Past the capacity the policy decides, and all is counted.
@@ -164,7 +164,7 @@ pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
 }
 
 /// A stuck receiver does not hold up another of the same route, nor another route of the same lane.
-fn stuck_and_fine(of_one_user: bool, bound: Bound) -> anyhow::Result<()> {
+pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
     if !privileged() {
         return skip(NEEDS);
     }
@@ -174,10 +174,8 @@ fn stuck_and_fine(of_one_user: bool, bound: Bound) -> anyhow::Result<()> {
         + &instance.mqueue("out2", "")
         + &route("in2", &["out2"], "");
     let _daemon = Daemon::start(&config)?;
-    let user = Stranger::new(&instance)?;
-    let mut stuck = receiver(&instance, &user, "stuck", bound)?;
-    let user = if of_one_user { user } else { Stranger::new(&instance)? };
-    let mut fine = receiver(&instance, &user, "fine", bound)?;
+    let mut stuck = receiver(&instance, &Stranger::new(&instance)?, "stuck", Bound::Kernel)?;
+    let mut fine = receiver(&instance, &Stranger::new(&instance)?, "fine", Bound::Kernel)?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
     for n in 0..20 {
         sender.stream(n, 1)?;
@@ -191,13 +189,4 @@ fn stuck_and_fine(of_one_user: bool, bound: Bound) -> anyhow::Result<()> {
     let ends = [(Delivered, 26), (Rejected(Reject::Full), 14)];
     instance.ledger_is("in->stuck.sig", 40, &ends)?;
     Ok(())
-}
-
-pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
-    stuck_and_fine(false, Bound::Kernel)
-}
-
-/// Of one user they would share one limit; so each has its part of it.
-pub fn a_stuck_receiver_leaves_its_own_user_a_share() -> anyhow::Result<()> {
-    stuck_and_fine(true, Bound::Share(2))
 }

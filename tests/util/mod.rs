@@ -213,7 +213,7 @@ impl Daemon {
     /// The same, with the command changed first.
     pub fn start_with(config: &str, change: impl FnOnce(&mut Command)) -> anyhow::Result<Daemon> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
-        command.args(["run", "--config", "-"]);
+        command.args(["run", "-"]);
         if !privileged() {
             command.arg("--allow-degraded");
         }

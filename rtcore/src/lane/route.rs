@@ -357,10 +357,10 @@ impl Route {
     /// Holds the source's thread until there is room, at most `limit_ns`. The sender's messages stay in
     /// its own queue meanwhile.
     fn block(&mut self, at: usize, message: &Message<'_>, limit_ns: u64, ctx: &mut Context<'_>) {
-        self.publish();
         let until = ctx.now().saturating_add(limit_ns);
         loop {
-            self.pump_dest(at, ctx);
+            // All ends, so that this one does not hold up what waits for the others.
+            self.pump(ctx);
             let dest = &mut self.dests[at];
             if dest.spill.is_empty() {
                 // Room, or nobody there any more: the straight way again.

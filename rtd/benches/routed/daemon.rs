@@ -17,11 +17,7 @@ impl Daemon {
     /// Starts it on this configuration and waits for READY.
     pub fn start(config: &str) -> anyhow::Result<Daemon> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
-        command
-            .args(["run", "--config", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(["run", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         rtcore::sys::process::die_with_parent_at_exec(&mut command);
         let started = Instant::now();
         let mut child = command.spawn().context("cannot start rtd")?;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 #[derive(clap::Args, Clone, Debug)]
 pub struct RunArgs {
     /// Configuration; - reads standard input
-    #[arg(long, short, default_value = "/etc/rtd.toml")]
+    #[arg(default_value = "/etc/rtd.toml", value_name = "FILE")]
     config: PathBuf,
     /// Run without SCHED_FIFO, pinning or locked memory where they are not granted; every tool says so
     #[arg(long)]
@@ -60,7 +60,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
 fn load(args: &RunArgs) -> anyhow::Result<Plan> {
     let name = args.config.display().to_string();
     let text = config::command::read(&args.config)
-        .with_context(|| format!("cannot read {name}; name another with --config FILE"))?;
+        .with_context(|| format!("cannot read {name}; name another: rtd run FILE"))?;
     let options = CheckOptions { allow_degraded: args.allow_degraded };
     let checked = config::check_with(&name, &text, &Machine::probe(), options);
     for diagnostic in &checked.diagnostics {

@@ -75,7 +75,7 @@ impl DaemonChild {
     /// Starts it and waits until it is ready.
     pub fn start(setup: &Setup) -> anyhow::Result<DaemonChild> {
         let mut command = own_binary()?;
-        command.args(["run", "--allow-degraded", "--config", "-"]);
+        command.args(["run", "--allow-degraded", "-"]);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
