@@ -35,7 +35,8 @@ pub fn register(args: &RegisterArgs, socket: &Path) -> ExitCode {
     let result = claim(socket, &args.name, args.pid, args.tid.unwrap_or(0), false);
     match result {
         Ok((_, reply)) => {
-            println!("{}", granted(&args.name, &reply));
+            // Nobody reads it any more: granted all the same.
+            let _ = super::page::print(&format!("{}\n", granted(&args.name, &reply)));
             ExitCode::SUCCESS
         }
         Err(text) => {
