@@ -7,6 +7,7 @@ use crate::skin::{SignalAddress, Skin};
 use crate::sys::Errno;
 use crate::sys::mqueue::Queue;
 use crate::sys::poll::Interest;
+use crate::sys::rtsignal;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use zerocopy::FromZeros;
@@ -100,8 +101,16 @@ impl Dest {
                 let tid = if *to_thread { peer.tid() } else { 0 };
                 let address = SignalAddress { pidfd: peer.pidfd(), pid: peer.pid(), tid };
                 let origin = message.origin;
-                (skin.signal_send)(address, *signo, message.for_signal(), origin.pid, origin.uid)
-                    .map_err(Refusal::from)
+                // Standard signals coalesce and never fill the queue.
+                let queues = rtsignal::is_realtime(*signo);
+                if queues && !peer.take_credit(skin.now_ns) {
+                    return Err(Refusal::Full);
+                }
+                let sent = (skin.signal_send)(address, *signo, message.for_signal(), origin.pid, origin.uid);
+                if queues && sent.is_err() {
+                    peer.return_credit();
+                }
+                sent.map_err(Refusal::from)
             }
         }
     }

@@ -14,22 +14,15 @@ pub struct Event {
 /// The kinds. `route` is the plan's index, `dest` the position among the route's endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// A receiver is full; its messages queue in the route from now on.
-    ReceiverFull {
-        /// Route.
-        route: u32,
-        /// Endpoint of the route.
-        dest: u32,
-    },
-    /// The queue in front of it is full as well: the overflow policy decides from now on.
+    /// A receiver and the queue in front of it are full: the overflow policy decides from now on.
     Overflow {
         /// Route.
         route: u32,
         /// Endpoint of the route.
         dest: u32,
     },
-    /// The receiver caught up.
-    ReceiverDrained {
+    /// It caught up.
+    CaughtUp {
         /// Route.
         route: u32,
         /// Endpoint of the route.

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a route's ledger balances whenever it is published; a message in hand counts as queued.
 
+pub mod credit;
 pub mod dest;
 pub mod event;
 pub mod peer;

@@ -5,8 +5,10 @@
 //! a lane thread can use the number at any time and reaches the old incarnation, the new one, or ESRCH,
 //! never a stranger that inherited the pid.
 
+use super::credit::Credit;
+use crate::sys::sigqueue;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// Whether anybody stands behind a process name.
@@ -29,12 +31,19 @@ pub struct Peer {
     tid: AtomicI32,
     uid: AtomicU32,
     slot: OwnedFd,
+    status: OwnedFd,
+    credit: Credit,
+    sharers: u32,
 }
 
 impl Peer {
-    /// An empty slot that reserves a descriptor number.
-    pub fn new() -> io::Result<Peer> {
+    /// An empty slot that reserves its descriptor numbers. `sharers` receivers of signals may be of one user:
+    /// each gets such a part of RLIMIT_SIGPENDING.
+    pub fn new(sharers: u32) -> io::Result<Peer> {
         Ok(Peer {
+            status: std::fs::File::open("/dev/null")?.into(),
+            credit: Credit::default(),
+            sharers: sharers.max(1),
             state: AtomicU32::new(PeerState::Unregistered as u32),
             pid: AtomicI32::new(0),
             tid: AtomicI32::new(0),
@@ -48,12 +57,46 @@ impl Peer {
     /// `tid` is the thread that signals with target `thread` go to.
     pub fn take(&self, pidfd: BorrowedFd<'_>, pid: i32, tid: i32, uid: u32) -> io::Result<()> {
         crate::sys::pidfd::replace(pidfd, &self.slot)?;
+        self.renew_credit(pid, tid)?;
         self.pid.store(pid, Ordering::Relaxed);
         self.tid.store(tid, Ordering::Relaxed);
         self.uid.store(uid, Ordering::Relaxed);
         // SYNC POINT with `state`: who sees Alive sees the identity above.
         self.state.store(PeerState::Alive as u32, Ordering::Release);
         Ok(())
+    }
+
+    fn renew_credit(&self, pid: i32, tid: i32) -> io::Result<()> {
+        // Where /proc hides it (hidepid) the receiver is held back by the kernel's EAGAIN alone.
+        let Ok(status) = std::fs::File::open(format!("/proc/{pid}/task/{tid}/status")) else {
+            self.credit.reset(u32::MAX);
+            return Ok(());
+        };
+        crate::sys::pidfd::replace(status.as_fd(), &self.status)?;
+        let limit = sigqueue::read(self.status.as_fd()).map_or(u32::MAX, |queue| queue.limit);
+        self.credit.reset(limit / self.sharers);
+        Ok(())
+    }
+
+    /// Takes the credit for one real-time signal; false when its share of the queue is in flight.
+    #[inline]
+    pub fn take_credit(&self, now_ns: fn() -> u64) -> bool {
+        self.credit.take() || {
+            self.credit.refill(now_ns(), || sigqueue::read(self.status.as_fd()));
+            self.credit.take()
+        }
+    }
+
+    /// The kernel did not take the signal after all.
+    pub fn return_credit(&self) {
+        self.credit.give_back(1);
+    }
+
+    /// Looks whether signals were taken, before the credit runs out. Control thread.
+    pub fn refresh_credit(&self, now_ns: u64) {
+        if self.credit.is_low() {
+            self.credit.refill(now_ns, || sigqueue::read(self.status.as_fd()));
+        }
     }
 
     /// The process died. Control thread only.

@@ -29,11 +29,19 @@ pub struct Context<'a> {
     pub events: &'a mut EventSink,
     /// 0 while running, else the time at which a stop gives up on what is queued.
     pub stop_at_ns: &'a AtomicU64,
+    /// The latest time that was read: the end of a dispatch without reading it once more.
+    pub last_ns: u64,
 }
 
 impl Context<'_> {
-    fn now(&self) -> u64 {
-        (self.skin.now_ns)()
+    fn now(&mut self) -> u64 {
+        self.last_ns = (self.skin.now_ns)();
+        self.last_ns
+    }
+
+    fn emit(&mut self, kind: EventKind) {
+        let now = self.now();
+        self.events.emit(now, kind);
     }
 }
 
@@ -335,7 +343,7 @@ impl Route {
                 if self.dests[at].told != Some(errno) {
                     self.dests[at].told = Some(errno);
                     let (route, dest) = self.name(at);
-                    ctx.events.emit(ctx.now(), EventKind::SendFailed { route, dest, errno });
+                    ctx.emit(EventKind::SendFailed { route, dest, errno });
                 }
             }
         }
@@ -347,7 +355,6 @@ impl Route {
         let dest = &mut self.dests[at];
         if dest.spill.is_empty() && dest.spill.capacity() > 0 {
             self.backlog += 1;
-            ctx.events.emit(ctx.now(), EventKind::ReceiverFull { route, dest: dest_name });
         } else if self.rules.overflow == Overflow::Conflate {
             for _ in 0..dest.spill.clear() {
                 self.book.settle(Outcome::Displaced);
@@ -358,7 +365,7 @@ impl Route {
         }
         if !dest.told_overflow {
             dest.told_overflow = true;
-            ctx.events.emit(ctx.now(), EventKind::Overflow { route, dest: dest_name });
+            ctx.emit(EventKind::Overflow { route, dest: dest_name });
         }
         match self.rules.overflow {
             Overflow::DisplaceOldest if dest.spill.capacity() > 0 => dest.spill.pop_front(),
@@ -435,15 +442,16 @@ impl Route {
                     self.book.settle(Outcome::Rejected(Reject::Error));
                     if dest.told != Some(errno) {
                         dest.told = Some(errno);
-                        ctx.events.emit(ctx.now(), EventKind::SendFailed { route, dest: dest_name, errno });
+                        ctx.emit(EventKind::SendFailed { route, dest: dest_name, errno });
                     }
                 }
             }
             dest.spill.pop_front();
         }
         self.backlog -= 1;
-        dest.told_overflow = false;
-        ctx.events.emit(ctx.now(), EventKind::ReceiverDrained { route, dest: dest_name });
+        if std::mem::take(&mut dest.told_overflow) {
+            ctx.emit(EventKind::CaughtUp { route, dest: dest_name });
+        }
     }
 
     fn name(&self, at: usize) -> (u32, u32) {

@@ -203,12 +203,16 @@ impl Running<'_> {
                 let dequeued_ns = message.dequeued_ns;
                 self.counters.received += 1;
                 self.told = None;
-                let mut ctx =
-                    Context { skin: self.skin, events: &mut self.events, stop_at_ns: self.stop_at_ns };
+                let mut ctx = Context {
+                    skin: self.skin,
+                    events: &mut self.events,
+                    stop_at_ns: self.stop_at_ns,
+                    last_ns: dequeued_ns,
+                };
                 for route in &mut input.routes {
                     route.dispatch(&message, &mut ctx);
                 }
-                let duty_ns = (self.skin.now_ns)().saturating_sub(dequeued_ns);
+                let duty_ns = ctx.last_ns.saturating_sub(dequeued_ns);
                 self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
                 self.publish();
                 true
@@ -238,7 +242,8 @@ impl Running<'_> {
     }
 
     fn pump(&mut self, input: &mut Input) {
-        let mut ctx = Context { skin: self.skin, events: &mut self.events, stop_at_ns: self.stop_at_ns };
+        let mut ctx =
+            Context { skin: self.skin, events: &mut self.events, stop_at_ns: self.stop_at_ns, last_ns: 0 };
         for route in input.routes.iter_mut().filter(|r| r.has_backlog()) {
             route.pump(&mut ctx);
         }

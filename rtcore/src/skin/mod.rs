@@ -1,18 +1,21 @@
 //! The real-time calls as one table. Everything on the real-time path goes through it.
 //!
 //! Required of a skin: each call below with the semantics of the man page named, errors as a positive
-//! errno in [`Errno`], no allocation, no lock that is not priority-inheriting. What differs between skins
+//! errno in [`crate::sys::Errno`], no allocation, no lock that is not priority-inheriting. What differs between skins
 //! is a capability in [`Caps`], never an `if` on the skin's name.
 
 mod posix;
 
-use crate::sys::Errno;
+use crate::sys::Call;
 use crate::sys::poll::Interest;
 use crate::sys::rtsignal::{Received, SignalSet};
 use std::os::fd::RawFd;
 
 /// Descriptor of an open message queue, as the skin's calls take it.
 pub type Mqd = RawFd;
+
+/// Length and priority of a message.
+pub type Length = (usize, u32);
 
 /// What a skin can do beyond the calls themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +49,17 @@ pub struct Skin {
     /// Monotonic time in nanoseconds.
     pub now_ns: fn() -> u64,
     /// Takes a message: length and priority. Blocks or not as the descriptor was opened.
-    pub mq_receive: fn(Mqd, &mut [u8]) -> Result<(usize, u32), Errno>,
+    pub mq_receive: fn(Mqd, &mut [u8]) -> Call<Length>,
     /// Adds a message with a priority.
-    pub mq_send: fn(Mqd, &[u8], u32) -> Result<(), Errno>,
+    pub mq_send: fn(Mqd, &[u8], u32) -> Call<()>,
     /// Waits for a signal of the set.
-    pub signal_wait: fn(&SignalSet) -> Result<Received, Errno>,
+    pub signal_wait: fn(&SignalSet) -> Call<Received>,
     /// Takes a pending signal of the set, else EAGAIN.
-    pub signal_try_wait: fn(&SignalSet) -> Result<Received, Errno>,
+    pub signal_try_wait: fn(&SignalSet) -> Call<Received>,
     /// Queues a signal: address, number, value, origin's pid and uid.
-    pub signal_send: fn(SignalAddress, i32, u64, u32, u32) -> Result<(), Errno>,
+    pub signal_send: fn(SignalAddress, i32, u64, u32, u32) -> Call<()>,
     /// Waits for readiness with a bound in nanoseconds. Only where `pollable_mq`.
-    pub wait_ready: fn(&mut [Interest], u64) -> Result<usize, Errno>,
+    pub wait_ready: fn(&mut [Interest], u64) -> Call<usize>,
 }
 
 /// Plain POSIX: always there.

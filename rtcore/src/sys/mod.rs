@@ -20,6 +20,10 @@ pub mod sched;
 pub mod seqpacket;
 pub mod shm;
 pub mod signame;
+pub mod sigqueue;
+
+/// What a real-time call returns.
+pub type Call<T> = Result<T, Errno>;
 
 /// An errno(3) value: what a real-time call reports, `Copy` and without a heap.
 #[derive(Clone, Copy, PartialEq, Eq)]

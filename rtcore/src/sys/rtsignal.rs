@@ -103,6 +103,13 @@ pub struct Received {
     pub kernel_wrote_origin: bool,
 }
 
+/// Whether a signal queues (real-time) or coalesces (standard).
+#[inline]
+pub fn is_realtime(signo: i32) -> bool {
+    // The kernel's own bound: glibc's SIGRTMIN is two higher and a function call.
+    signo >= 32
+}
+
 /// First and last real-time signal that glibc leaves to programs.
 pub fn rt_range() -> (i32, i32) {
     (libc::SIGRTMIN(), libc::SIGRTMAX())
@@ -113,7 +120,7 @@ pub fn rt_range() -> (i32, i32) {
 pub fn wait(set: &SignalSet) -> Result<Received, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: the set is initialised; the kernel fills `info`.
-    let signo = unsafe { libc::sigwaitinfo(&set.0, info.as_mut_ptr()) };
+    let signo = unsafe { sigtimedwait(&set.0, info.as_mut_ptr(), std::ptr::null()) };
     decode(signo, &info)
 }
 
@@ -123,15 +130,30 @@ pub fn try_wait(set: &SignalSet) -> Result<Received, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: as in `wait`; the time is a valid timespec.
-    let signo = unsafe { libc::sigtimedwait(&set.0, info.as_mut_ptr(), &no_time) };
+    let signo = unsafe { sigtimedwait(&set.0, info.as_mut_ptr(), &no_time) };
     decode(signo, &info)
 }
 
+/// rt_sigtimedwait(2) without libc's cancellation point, see [`super::mqueue`].
+///
+/// # Safety
+/// 1. `set` points to an initialised set. 2. `info` is writable. 3. `time` is null or a valid timespec.
 #[inline]
-fn decode(signo: i32, info: &MaybeUninit<libc::siginfo_t>) -> Result<Received, Errno> {
-    if signo < 0 {
-        return Err(Errno::last());
-    }
+unsafe fn sigtimedwait(
+    set: *const libc::sigset_t,
+    info: *mut libc::siginfo_t,
+    time: *const libc::timespec,
+) -> libc::c_long {
+    // SAFETY: the caller's contract; the kernel's sigset_t is 8 bytes, the first of libc's.
+    unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info, time, KERNEL_SIGSET_BYTES) }
+}
+
+/// _NSIG / 8.
+const KERNEL_SIGSET_BYTES: usize = 8;
+
+#[inline]
+fn decode(rc: libc::c_long, info: &MaybeUninit<libc::siginfo_t>) -> Result<Received, Errno> {
+    let Ok(signo @ 0..) = i32::try_from(rc) else { return Err(Errno::last()) };
     // SAFETY: zeroed at creation and filled by the kernel: every bit pattern is a siginfo_t.
     let info = unsafe { info.assume_init_ref() };
     let queued = info.si_code == libc::SI_QUEUE;

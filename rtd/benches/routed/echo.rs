@@ -1,6 +1,6 @@
 //! The receivers: take a message, note its age, acknowledge it, and at the end print what was noted.
 
-use crate::path::{LANE_PRIORITY, MESSAGE_BYTES, QUIT};
+use crate::path::{BLOCK, LANE_PRIORITY, MESSAGE_BYTES, QUIT, WARM_UP};
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 use rtcore::sys::mqueue::{self, Access, Queue};
@@ -10,11 +10,61 @@ use std::ffi::CString;
 use std::os::fd::AsRawFd;
 
 /// What a receiver noted.
-pub type Ages = Histogram<u64>;
+#[derive(Debug)]
+pub struct Ages {
+    /// All of it.
+    pub all: Histogram<u64>,
+    /// The median of every block, in order.
+    pub blocks: Vec<u64>,
+}
 
 /// An empty histogram: 1 ns to 10 s, three digits.
-pub fn ages() -> anyhow::Result<Ages> {
+fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 10_000_000_000, 3)?)
+}
+
+impl Ages {
+    /// Nothing noted yet.
+    pub fn new() -> anyhow::Result<Ages> {
+        Ok(Ages { all: histogram()?, blocks: Vec::new() })
+    }
+
+    /// Ends a block.
+    fn close(&mut self, block: &mut Histogram<u64>) -> anyhow::Result<()> {
+        self.blocks.push(block.value_at_quantile(0.5));
+        self.all.add(&*block)?;
+        block.reset();
+        Ok(())
+    }
+
+    /// Adds another receiver's: one more block.
+    pub fn append(&mut self, other: Ages) -> anyhow::Result<()> {
+        self.all.add(&other.all)?;
+        self.blocks.push(other.all.value_at_quantile(0.5));
+        Ok(())
+    }
+
+    /// As lines on standard output.
+    fn write(&self) {
+        for v in self.all.iter_recorded() {
+            println!("age {} {}", v.value_iterated_to(), v.count_since_last_iteration());
+        }
+        self.blocks.iter().for_each(|p50| println!("block {p50} 1"));
+    }
+
+    /// From such lines.
+    pub fn read(lines: impl Iterator<Item = std::io::Result<String>>) -> anyhow::Result<Ages> {
+        let mut ages = Ages::new()?;
+        for line in lines {
+            let line = line?;
+            match line.split(' ').collect::<Vec<_>>().as_slice() {
+                ["age", value, count] => ages.all.record_n(value.parse()?, count.parse()?)?,
+                ["block", p50, _] => ages.blocks.push(p50.parse()?),
+                _ => bail!("a receiver said {line:?}"),
+            }
+        }
+        Ok(ages)
+    }
 }
 
 /// `--echo flood|drain QUEUE - 0 0`, `--echo router FROM TO CPU PRIORITY`, `--echo mq QUEUE ACK CPU PRIORITY` or
@@ -56,9 +106,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         }
         (other, _) => bail!("no receiver is called {other}"),
     };
-    for v in ages.iter_recorded() {
-        println!("{} {}", v.value_iterated_to(), v.count_since_last_iteration());
-    }
+    ages.write();
     Ok(())
 }
 
@@ -70,7 +118,7 @@ fn say_ready(priority: u8) -> anyhow::Result<()> {
 }
 
 fn echo(ack: Option<&Queue>, mut next: impl FnMut() -> Result<u64, Errno>) -> anyhow::Result<Ages> {
-    let mut ages = ages()?;
+    let (mut ages, mut block) = (Ages::new()?, histogram()?);
     loop {
         let stamp = match next() {
             Ok(stamp) => stamp,
@@ -79,11 +127,13 @@ fn echo(ack: Option<&Queue>, mut next: impl FnMut() -> Result<u64, Errno>) -> an
         };
         let now = clock::monotonic_ns();
         if stamp == QUIT {
+            ages.close(&mut block)?;
             return Ok(ages);
         }
-        // Warm-up messages carry no stamp.
-        if stamp > 0 {
-            ages.saturating_record(now.saturating_sub(stamp).max(1));
+        match stamp {
+            BLOCK => ages.close(&mut block)?,
+            WARM_UP => {}
+            stamp => block.saturating_record(now.saturating_sub(stamp).max(1)),
         }
         if let Some(ack) = ack {
             mqueue::send(ack.as_raw_fd(), &[0], 0).map_err(|e| anyhow::anyhow!("cannot acknowledge: {e}"))?;

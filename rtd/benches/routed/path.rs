@@ -1,7 +1,7 @@
 //! A path to measure: how the sender puts a message in, and the receiver process at its end.
 
 use crate::Effort;
-use crate::echo::{Ages, ages, open};
+use crate::echo::{Ages, open};
 use anyhow::{Context as _, bail};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::{clock, process, rtsignal};
@@ -16,7 +16,11 @@ pub const LANE_PRIORITY: u8 = 80;
 pub const MESSAGE_BYTES: usize = 64;
 /// Stamp that ends a receiver.
 pub const QUIT: u64 = u64::MAX;
-const WARM_UP: usize = 50;
+/// Stamp of a message that is not measured.
+pub const WARM_UP: u64 = 0;
+/// Stamp that ends a block.
+pub const BLOCK: u64 = u64::MAX - 1;
+const WARM_UPS: usize = 50;
 
 /// A queue of the bench's own, removed when dropped.
 #[derive(Debug)]
@@ -80,12 +84,7 @@ impl Receiver {
 
     /// What it noted, after it got [`QUIT`].
     pub fn finish(mut self) -> anyhow::Result<Ages> {
-        let mut all = ages()?;
-        for line in self.out.lines() {
-            let line = line?;
-            let (value, count) = line.split_once(' ').context("not a value and a count")?;
-            all.record_n(value.parse()?, count.parse()?)?;
-        }
+        let all = Ages::read(self.out.lines())?;
         self.child.wait()?;
         Ok(all)
     }
@@ -145,23 +144,22 @@ impl Path {
     }
 
     fn block(&self, messages: usize) -> anyhow::Result<()> {
-        for _ in 0..WARM_UP {
-            self.once(0)?;
+        for _ in 0..WARM_UPS {
+            self.once(WARM_UP)?;
         }
         for _ in 0..messages {
             self.once(clock::monotonic_ns())?;
         }
-        Ok(())
+        self.once(BLOCK)
     }
 
     fn finish(self) -> anyhow::Result<(&'static str, Ages)> {
         // A fan-out path copies it to every receiver.
         self.entry.send(QUIT)?;
-        let mut ages = ages()?;
-        for receiver in self.receivers {
-            ages = receiver.finish()?;
-        }
-        Ok((self.name, ages))
+        let Path { name, receivers, queues, .. } = self;
+        let all = receivers.into_iter().map(Receiver::finish).collect::<anyhow::Result<Vec<_>>>()?;
+        drop(queues);
+        Ok((name, all.into_iter().next_back().context("a path without a receiver")?))
     }
 }
 
@@ -177,26 +175,36 @@ pub fn compare(title: &str, paths: Vec<Path>, effort: &Effort) -> anyhow::Result
     Ok(results)
 }
 
-/// A table; the last column is the p50's ratio to the first row's.
+/// A table. The last column is the ratio to the first row: the median over all turns of (this path's median /
+/// the first path's median in the same turn), which a machine that changes its speed does not move.
 pub fn print(title: &str, rows: &[(&'static str, Ages)]) {
     println!("\n{title}");
     println!(
-        "{:<34} {:>9} {:>8} {:>8} {:>8} {:>9} {:>7} {:>7}",
-        "path", "messages", "p50 us", "p99", "p99.9", "max", "x p50", "x p99"
+        "{:<34} {:>9} {:>8} {:>8} {:>8} {:>9} {:>7} {:>16}",
+        "path", "messages", "p50 us", "p99", "p99.9", "max", "x p50", "(5%..95%)"
     );
-    let first = |q: f64| rows.first().map_or(1, |(_, a)| a.value_at_quantile(q)).max(1) as f64;
     for (name, ages) in rows {
         let us = |ns: u64| ns as f64 / 1000.0;
-        let at = |q: f64| ages.value_at_quantile(q);
+        let at = |q: f64| us(ages.all.value_at_quantile(q));
+        let [low, median, high] = ratios(&ages.blocks, &rows[0].1.blocks);
         println!(
-            "{name:<34} {:>9} {:>8.2} {:>8.2} {:>8.2} {:>9.2} {:>7.2} {:>7.2}",
-            ages.len(),
-            us(at(0.5)),
-            us(at(0.99)),
-            us(at(0.999)),
-            us(ages.max()),
-            at(0.5) as f64 / first(0.5),
-            at(0.99) as f64 / first(0.99)
+            "{name:<34} {:>9} {:>8.2} {:>8.2} {:>8.2} {:>9.2} {median:>7.2} {:>16}",
+            ages.all.len(),
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            us(ages.all.max()),
+            format!("({low:.2}..{high:.2})")
         );
     }
+}
+
+/// 5 %, 50 % and 95 % of the ratios turn by turn.
+fn ratios(these: &[u64], first: &[u64]) -> [f64; 3] {
+    let mut all: Vec<f64> =
+        these.iter().zip(first).filter(|(_, f)| **f > 0).map(|(t, f)| *t as f64 / *f as f64).collect();
+    all.sort_by(f64::total_cmp);
+    let at =
+        |percent: usize| all.get((all.len().saturating_sub(1)) * percent / 100).copied().unwrap_or(f64::NAN);
+    [at(5), at(50), at(95)]
 }

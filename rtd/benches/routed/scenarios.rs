@@ -2,7 +2,7 @@
 
 use crate::Effort;
 use crate::daemon::{Daemon, head, mqueue, route};
-use crate::echo::{Ages, ages, open};
+use crate::echo::{Ages, open};
 use crate::path::{Entry, LANE_PRIORITY, OwnQueue, Path, QUIT, Receiver, compare, print};
 use anyhow::Context as _;
 use rtcore::sys::mqueue::Access;
@@ -180,12 +180,12 @@ pub fn estop_under_flood(effort: &Effort) -> anyhow::Result<()> {
         + &route("in", "out", "")
         + "[[route]]\nfrom = \"tin\"\nto = [\"tout\"]\nlane = \"telemetry\"\n";
     let _daemon = Daemon::start(&config)?;
-    let (mut alone, mut flooded) = (ages()?, ages()?);
+    let (mut alone, mut flooded) = (Ages::new()?, Ages::new()?);
     let phases = effort.rounds.div_ceil(4).max(2);
     for _ in 0..phases {
-        alone += paced(effort)?;
+        alone.append(paced(effort)?)?;
         let flood = Flood::start()?;
-        flooded += paced(effort)?;
+        flooded.append(paced(effort)?)?;
         flood.stop()?;
     }
     let rows = vec![("e-stop lane alone", alone), ("e-stop lane, telemetry saturated", flooded)];

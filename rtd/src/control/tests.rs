@@ -98,7 +98,7 @@ impl Rig {
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir(&dir).unwrap();
         let socket = dir.join("s");
-        let peers: Vec<_> = processes.iter().map(|_| Arc::new(Peer::new().unwrap())).collect();
+        let peers: Vec<_> = processes.iter().map(|_| Arc::new(Peer::new(1).unwrap())).collect();
         let (plan, of_control) = (plan(socket.clone(), processes), peers.clone());
         let (sender, changes) = channel();
         let (ready, is_ready) = channel();
@@ -248,7 +248,7 @@ fn child() {
 fn serve(socket: &Path) {
     let signals = StopSignals::block().unwrap();
     let plan = plan(socket.into(), vec![process("arm")]);
-    let mut control = Control::new(&plan, vec![Arc::new(Peer::new().unwrap())], signals).unwrap();
+    let mut control = Control::new(&plan, vec![Arc::new(Peer::new(1).unwrap())], signals).unwrap();
     let (changes, _changes) = channel();
     let mut recorder = Recorder { changes, stop: Arc::default() };
     println!("\nready: ");

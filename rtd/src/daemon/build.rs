@@ -230,6 +230,16 @@ pub fn source_signals(plan: &Plan) -> Vec<i32> {
         .collect()
 }
 
+/// How many processes receive signals: as many may share one user's queue.
+pub fn signal_receivers(plan: &Plan) -> u32 {
+    let receives = |process: &usize| {
+        plan.endpoints
+            .iter()
+            .any(|e| e.owner == Some(*process) && matches!(e.kind, EndpointKind::Signal { .. }))
+    };
+    u32::try_from((0..plan.processes.len()).filter(receives).count()).unwrap_or(u32::MAX - 1)
+}
+
 /// What the page has room for.
 pub fn page_spec(plan: &Plan, workers: &[WorkerPlan<'_>]) -> rtcore::stats::PageSpec {
     let names = Names::new(plan);

@@ -10,17 +10,12 @@ use rtcore::stats::Ledger;
 /// One event as one line.
 pub(super) fn log(names: &Names<'_>, event: &Event) {
     match event.kind {
-        EventKind::ReceiverFull { route, dest } => log::info(format_args!(
-            "route {}: {} is full, queueing in front of it",
-            names.route(route),
-            names.end(route, dest)
-        )),
         EventKind::Overflow { route, dest } => log::warning(format_args!(
             "route {}: {} does not catch up and the route's capacity is used up; its overflow policy decides",
             names.route(route),
             names.end(route, dest)
         )),
-        EventKind::ReceiverDrained { route, dest } => {
+        EventKind::CaughtUp { route, dest } => {
             log::info(format_args!("route {}: {} caught up", names.route(route), names.end(route, dest)));
         }
         EventKind::SendFailed { route, dest, errno } => log::error(format_args!(

@@ -96,8 +96,9 @@ impl Daemon {
                 found.maxmsg, found.curmsgs
             ));
         }
-        let peers =
-            plan.processes.iter().map(|_| Peer::new().map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        let sharers = build::signal_receivers(&plan) + 1;
+        let peer = |_| Peer::new(sharers).map(Arc::new);
+        let peers = plan.processes.iter().map(peer).collect::<Result<Vec<_>, _>>()?;
         let worker_plans = build::workers(&plan);
         let page = Page::create(&build::page_spec(&plan, &worker_plans))?;
         let stop_at_ns = Arc::new(AtomicU64::new(0));
@@ -147,7 +148,9 @@ impl Daemon {
     ///
     /// Errors when one does not: a lane that is gone silently would be the worst of all.
     pub fn tick(&mut self) -> anyhow::Result<()> {
-        self.page.heartbeat(clock::monotonic_ns());
+        let now = clock::monotonic_ns();
+        self.page.heartbeat(now);
+        self.peers.iter().for_each(|peer| peer.refresh_credit(now));
         self.log_events();
         for thread in &mut self.threads {
             if thread.handle.is_finished() && !thread.told_dead {

@@ -1,0 +1,144 @@
+//! In-flight credits of a signal receiver.
+//!
+//! RLIMIT_SIGPENDING counts the queued signals of a whole uid: one receiver that does not take its signals
+//! would use it up and blind all the others. So each receiver gets a share, and what is past it waits in
+//! the route's queue as if the kernel had said EAGAIN. Nobody tells rtd that a signal was taken; when the
+//! share is used up, the kernel's own figures say how much of it is free again.
+//!
+//! Invariant: no more than the share of one receiver is pending because of rtd (plus one per lane thread that
+//! sends at the very moment of a look).
+
+use crate::sys::sigqueue::SignalQueue;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// A look that found no credit is repeated after this long at the earliest.
+const LOOK_NS: u64 = 500_000;
+
+/// The credit. Writers: every lane thread that sends to the receiver, and the control thread.
+#[derive(Debug)]
+pub struct Credit {
+    in_flight: AtomicU32,
+    limit: AtomicU32,
+    looked_ns: AtomicU64,
+    looking: AtomicBool,
+}
+
+impl Default for Credit {
+    fn default() -> Credit {
+        Credit {
+            in_flight: AtomicU32::new(0),
+            limit: AtomicU32::new(u32::MAX),
+            looked_ns: AtomicU64::new(0),
+            looking: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Credit {
+    /// A new receiver with this many signals in flight at most.
+    pub fn reset(&self, limit: u32) {
+        self.in_flight.store(0, Ordering::Relaxed);
+        self.limit.store(limit.max(1), Ordering::Relaxed);
+        self.looked_ns.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes one; false when all are in flight.
+    #[inline]
+    pub fn take(&self) -> bool {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.limit.load(Ordering::Relaxed) {
+            return true;
+        }
+        self.give_back(1);
+        false
+    }
+
+    /// Gives some back: not sent after all, or seen to be taken.
+    pub fn give_back(&self, n: u32) {
+        // Saturating: a reset may have come in between.
+        let less = |old: u32| Some(old.saturating_sub(n));
+        let _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Whether half of it is in flight: time to look before it runs out.
+    pub fn is_low(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > self.limit.load(Ordering::Relaxed) / 2
+    }
+
+    /// Gives back what the kernel says was taken. `look` reads the receiver's figures; it is asked at most
+    /// every [`LOOK_NS`], by one thread at a time.
+    pub fn refill(&self, now_ns: u64, look: impl FnOnce() -> Option<SignalQueue>) {
+        if now_ns.saturating_sub(self.looked_ns.load(Ordering::Relaxed)) < LOOK_NS {
+            return;
+        }
+        // SYNC POINT with the release below: one look at a time, or its result would be given back twice.
+        if self.looking.swap(true, Ordering::Acquire) {
+            return;
+        }
+        self.looked_ns.store(now_ns, Ordering::Relaxed);
+        let sent = self.in_flight.load(Ordering::Relaxed);
+        if let Some(queue) = look() {
+            // All of what was sent before the look is either taken or among what is queued for the uid.
+            let pending = if queue.has_realtime() { queue.queued } else { 0 };
+            self.give_back(sent.saturating_sub(pending));
+        }
+        self.looking.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(queued: u32, realtime: bool) -> Option<SignalQueue> {
+        Some(SignalQueue { queued, limit: 100, pending: u64::from(realtime) << 40 })
+    }
+
+    fn takes(credit: &Credit) -> usize {
+        (0..100).take_while(|_| credit.take()).count()
+    }
+
+    #[test]
+    fn a_share_is_a_share() {
+        let credit = Credit::default();
+        credit.reset(3);
+        assert_eq!(takes(&credit), 3);
+        assert!(credit.is_low());
+        credit.give_back(1);
+        assert_eq!(takes(&credit), 1);
+    }
+
+    #[test]
+    fn a_look_gives_back_what_is_no_longer_queued() {
+        let credit = Credit::default();
+        credit.reset(10);
+        takes(&credit);
+        credit.refill(LOOK_NS, || queue(4, true));
+        assert_eq!(takes(&credit), 6);
+        credit.refill(LOOK_NS * 2, || queue(50, true));
+        assert_eq!(takes(&credit), 0, "more is queued for the uid than we sent: nothing is known to be free");
+        credit.refill(LOOK_NS * 3, || queue(50, false));
+        assert_eq!(
+            takes(&credit),
+            10,
+            "nothing is pending for this receiver: the others' signals are not ours"
+        );
+    }
+
+    #[test]
+    fn it_does_not_look_all_the_time() {
+        let credit = Credit::default();
+        credit.reset(1);
+        takes(&credit);
+        credit.refill(LOOK_NS, || queue(1, true));
+        credit.refill(LOOK_NS + 1, || unreachable!("too soon"));
+    }
+
+    #[test]
+    fn an_unreadable_receiver_keeps_its_credit_in_flight() {
+        let credit = Credit::default();
+        credit.reset(2);
+        takes(&credit);
+        credit.refill(LOOK_NS, || None);
+        assert_eq!(takes(&credit), 0);
+    }
+}
