@@ -2,6 +2,8 @@
 //! itself, also when a test fails.
 
 pub mod peer;
+pub mod terminal;
+pub mod tool;
 
 use anyhow::{Context as _, bail};
 use rtcore::stats::reader::{Reader, Snapshot};
@@ -79,7 +81,7 @@ impl Instance {
 
     /// The same, not started yet.
     pub fn rtctl_command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rtctl"));
+        let mut command = Command::new(tool::RTCTL);
         command.args(["--instance", &self.name]).env("RTD_SOCKET", self.socket()).args(args);
         process::die_with_parent_at_exec(&mut command);
         command

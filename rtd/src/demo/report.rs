@@ -212,7 +212,12 @@ impl Measured {
             let sum = |of: fn(&Report) -> u64| -> u64 {
                 self.reports.iter().filter(|r| r.lane == lane).map(of).sum()
             };
-            Books { lane, sent: sum(|r| r.sent), refused: sum(|r| r.refused), received: sum(Report::received) }
+            Books {
+                lane,
+                sent: sum(|r| r.sent),
+                refused: sum(|r| r.refused),
+                received: sum(Report::received),
+            }
         })
     }
 
