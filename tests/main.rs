@@ -4,6 +4,7 @@
 //! program that knows `mq_open`, `sigqueue` and `sigwaitinfo` and does what it is told on standard input.
 
 mod check;
+mod demo;
 mod util;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -32,6 +33,17 @@ fn main() -> std::process::ExitCode {
         check::every_file_in_configs_passes,
         check::run_refuses_a_faulty_file_with_the_same_words,
         check::what_is_not_granted_is_refused_with_the_line_that_grants_it,
+        demo::it_measures_three_lanes_twice_and_misses_no_message,
+        demo::an_ordinary_user_gets_it_degraded_and_is_told,
+        demo::a_terminal_shows_its_progress,
+        demo::ended_by_sigint_it_says_so_and_leaves_nothing,
+        demo::ended_by_sigterm_it_says_so_and_leaves_nothing,
+        demo::ended_by_kill_9_it_leaves_nothing,
+        demo::ended_by_sigquit_to_its_process_group_it_leaves_nothing,
+        demo::when_its_daemon_is_killed_it_says_so_and_leaves_nothing,
+        demo::when_a_part_is_killed_it_names_it_and_leaves_nothing,
+        demo::with_a_privileged_binary_kill_9_leaves_nothing_either,
+        demo::a_reader_that_goes_away_ends_it_quietly,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
