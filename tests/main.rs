@@ -4,6 +4,7 @@
 //! program that knows `mq_open`, `sigqueue` and `sigwaitinfo` and does what it is told on standard input.
 
 mod check;
+mod credits;
 mod demo;
 mod util;
 
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         check::every_file_in_configs_passes,
         check::run_refuses_a_faulty_file_with_the_same_words,
         check::what_is_not_granted_is_refused_with_the_line_that_grants_it,
+        credits::a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user,
         demo::it_measures_three_lanes_twice_and_misses_no_message,
         demo::an_ordinary_user_gets_it_degraded_and_is_told,
         demo::a_terminal_shows_its_progress,

@@ -11,6 +11,7 @@ pub mod dest;
 pub mod event;
 pub mod peer;
 pub mod policy;
+pub mod rate;
 pub mod route;
 pub mod source;
 pub mod spill;

@@ -7,6 +7,7 @@ use super::dest::{Dest, Refusal};
 use super::event::{EventKind, EventSink};
 use super::peer::{Peer, PeerState};
 use super::policy::{GroupMode, Overflow, Rate};
+use super::rate::Bucket;
 use crate::message::{Body, Message, Outcome, Reject};
 use crate::skin::Skin;
 use crate::stats::Ledger;
@@ -97,30 +98,6 @@ impl Target {
             GroupMode::All => self.len as u64,
             GroupMode::RoundRobin | GroupMode::Any => 1,
         }
-    }
-}
-
-/// Token bucket by arrival times (the generic cell rate algorithm, ITU-T I.371 annex A).
-#[derive(Debug)]
-struct Bucket {
-    interval_ns: u64,
-    tolerance_ns: u64,
-    due_ns: u64,
-}
-
-impl Bucket {
-    fn new(rate: Rate) -> Bucket {
-        let interval_ns = 1_000_000_000 / u64::from(rate.per_second.max(1));
-        Bucket { interval_ns, tolerance_ns: interval_ns * u64::from(rate.burst.max(1) - 1), due_ns: 0 }
-    }
-
-    fn admit(&mut self, now_ns: u64) -> bool {
-        let due = self.due_ns.max(now_ns);
-        if due - now_ns > self.tolerance_ns {
-            return false;
-        }
-        self.due_ns = due + self.interval_ns;
-        true
     }
 }
 
@@ -380,10 +357,10 @@ impl Route {
     /// Holds the source's thread until there is room, at most `limit_ns`. The sender's messages stay in
     /// its own queue meanwhile.
     fn block(&mut self, at: usize, message: &Message<'_>, limit_ns: u64, ctx: &mut Context<'_>) {
-        self.publish();
         let until = ctx.now().saturating_add(limit_ns);
         loop {
-            self.pump_dest(at, ctx);
+            // All ends, so that this one does not hold up what waits for the others.
+            self.pump(ctx);
             let dest = &mut self.dests[at];
             if dest.spill.is_empty() {
                 // Room, or nobody there any more: the straight way again.
@@ -472,27 +449,5 @@ impl OriginRule {
             }
             None => true,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bucket_admits_its_burst_and_then_its_rate() {
-        let mut bucket = Bucket::new(Rate { per_second: 1000, burst: 3 });
-        let start = 5_000_000_000;
-        let burst = (0..10).filter(|_| bucket.admit(start)).count();
-        assert_eq!(burst, 3);
-        let second = (1..=1000).filter(|ms| bucket.admit(start + ms * 1_000_000)).count();
-        assert_eq!(second, 1000);
-    }
-
-    #[test]
-    fn a_bucket_refills_to_its_burst_only() {
-        let mut bucket = Bucket::new(Rate { per_second: 10, burst: 2 });
-        assert!(bucket.admit(0));
-        assert_eq!((0..10).filter(|_| bucket.admit(3_600_000_000_000)).count(), 2);
     }
 }
