@@ -3,9 +3,13 @@
 //! One binary. Started with `--peer` it is a participant instead (`util/peer.rs`): an unprivileged, dumb
 //! program that knows `mq_open`, `sigqueue` and `sigwaitinfo` and does what it is told on standard input.
 
+mod abuse;
 mod check;
+mod credentials;
 mod credits;
+mod death;
 mod demo;
+mod registration;
 mod util;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -46,6 +50,35 @@ fn main() -> std::process::ExitCode {
         demo::when_a_part_is_killed_it_names_it_and_leaves_nothing,
         demo::with_a_privileged_binary_kill_9_leaves_nothing_either,
         demo::a_reader_that_goes_away_ends_it_quietly,
+        abuse::half_and_oversized_frames_are_answered_and_closed,
+        abuse::garbage_of_the_right_size_is_answered_and_closed,
+        abuse::a_flood_that_reads_no_answers_is_cut_off,
+        abuse::a_flood_of_good_requests_keeps_nobody_out,
+        abuse::a_thousand_idle_connections_keep_nobody_out,
+        abuse::a_storm_of_connections_leaves_no_descriptor_behind,
+        credentials::a_user_and_a_group_are_demanded,
+        credentials::an_executable_is_demanded_of_a_running_program,
+        credentials::an_executable_is_demanded_of_what_run_starts,
+        credentials::a_wrong_program_loses_the_name_and_lives,
+        credentials::nobody_registers_another_users_process,
+        credentials::another_user_takes_what_is_meant_for_it_and_nothing_else,
+        credentials::a_hand_made_request_is_judged_by_the_sockets_credentials,
+        death::kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over,
+        death::what_is_queued_for_a_process_that_dies_is_accounted_at_once,
+        death::a_restart_reads_what_was_delivered_before,
+        death::an_exit_is_seen_like_a_kill,
+        death::a_restart_follows_its_death_at_once_again_and_again,
+        death::kill_9_in_the_middle_of_a_stream_loses_no_count,
+        registration::run_gives_an_unmodified_program_a_name_and_the_pid_stays,
+        registration::the_program_keeps_its_streams_arguments_and_exit_code,
+        registration::what_cannot_be_run_says_126_or_127_and_gives_the_name_back,
+        registration::a_name_that_a_live_process_holds_is_refused,
+        registration::a_name_that_does_not_exist_is_refused_with_those_that_do,
+        registration::a_running_program_is_registered_by_its_pid_and_gets_its_signals,
+        registration::what_is_no_process_is_refused,
+        registration::without_a_daemon_the_way_to_start_it_is_told,
+        registration::a_signal_does_not_kill_a_program_that_does_not_expect_it,
+        registration::no_signal_kills_between_registration_and_sigwait,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
