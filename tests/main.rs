@@ -10,6 +10,7 @@ mod credits;
 mod death;
 mod demo;
 mod registration;
+mod regressions;
 mod util;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -79,6 +80,7 @@ fn main() -> std::process::ExitCode {
         registration::without_a_daemon_the_way_to_start_it_is_told,
         registration::a_signal_does_not_kill_a_program_that_does_not_expect_it,
         registration::no_signal_kills_between_registration_and_sigwait,
+        regressions::a_lane_that_drains_sooner_than_others_is_no_defect,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
