@@ -11,7 +11,9 @@ mod death;
 mod demo;
 mod registration;
 mod regressions;
+mod stats;
 mod util;
+mod watch;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -81,6 +83,20 @@ fn main() -> std::process::ExitCode {
         registration::a_signal_does_not_kill_a_program_that_does_not_expect_it,
         registration::no_signal_kills_between_registration_and_sigwait,
         regressions::a_lane_that_drains_sooner_than_others_is_no_defect,
+        stats::json_has_every_key_and_the_right_figures,
+        stats::ls_and_stats_show_all_of_it_to_a_human,
+        stats::a_hung_daemon_is_shown_as_hung_with_its_figures,
+        stats::a_killed_daemon_leaves_its_figures,
+        stats::after_a_clean_stop_the_error_says_how_to_start,
+        stats::every_snapshot_of_a_flood_balances,
+        stats::another_user_reads_the_page_and_cannot_write_it,
+        stats::a_degraded_daemon_says_so_everywhere,
+        stats::the_instance_comes_from_the_option_or_the_environment,
+        watch::into_a_pipe_it_prints_block_after_block_and_sigint_ends_it,
+        watch::a_closed_pipe_ends_it_quietly,
+        watch::json_comes_as_one_document_a_line_with_rates,
+        watch::a_terminal_is_redrawn_in_place,
+        watch::it_outlives_the_daemon_and_finds_the_next,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
