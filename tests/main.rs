@@ -9,8 +9,11 @@ mod credentials;
 mod credits;
 mod death;
 mod demo;
+mod help;
+mod listen;
 mod registration;
 mod regressions;
+mod send;
 mod stats;
 mod util;
 mod watch;
@@ -97,6 +100,20 @@ fn main() -> std::process::ExitCode {
         watch::json_comes_as_one_document_a_line_with_rates,
         watch::a_terminal_is_redrawn_in_place,
         watch::it_outlives_the_daemon_and_finds_the_next,
+        send::every_form_of_payload_arrives_unchanged,
+        send::a_signal_goes_to_the_daemon_or_to_the_owner,
+        send::count_is_exact_and_rate_is_a_schedule,
+        send::a_full_queue_is_waited_for_or_counted,
+        send::sigint_ends_it_and_it_says_how_many,
+        send::refusals_say_what_and_what_instead,
+        send::a_signal_for_a_daemon_that_is_gone_is_not_sent,
+        listen::a_queue_is_shown_as_text_or_hex_with_its_priority,
+        listen::a_queue_is_shown_as_json,
+        listen::a_signal_is_shown_with_its_value_and_origin,
+        listen::it_steals_only_when_told,
+        listen::a_closed_pipe_ends_it_quietly,
+        listen::ctrl_c_ends_a_listener,
+        help::every_command_has_help,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -145,7 +145,7 @@ pub fn ls_and_stats_show_all_of_it_to_a_human() -> anyhow::Result<()> {
 pub fn a_hung_daemon_is_shown_as_hung_with_its_figures() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = after_traffic(&i)?;
-    daemon.signal(Signal::SIGSTOP)?;
+    daemon.freeze()?;
     let hung = eventually(|| document(&i).ok().filter(|d| d["state"] == "hung"))?;
     ensure_figures(&hung)?;
     let text = run(i.rtctl_command(&["stats"]))?.well()?;

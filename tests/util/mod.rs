@@ -225,6 +225,21 @@ impl Daemon {
         Ok(nix::sys::signal::kill(pid, signal)?)
     }
 
+    /// SIGSTOP, until every thread stands still: from then on nothing takes a message.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(nix::sys::signal::Signal::SIGSTOP)?;
+        let stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            Some(stat.rsplit_once(") ")?.1.starts_with('T'))
+        };
+        let tasks = format!("/proc/{}/task", self.pid());
+        eventually(|| {
+            let mut all = std::fs::read_dir(&tasks).ok()?.flatten();
+            all.all(|task| stopped(task) == Some(true)).then_some(())
+        })
+        .context("rtd does not stand still")
+    }
+
     /// SIGTERM, and what it logged; an error unless it ends well.
     pub fn stop(self) -> anyhow::Result<String> {
         self.signal(nix::sys::signal::Signal::SIGTERM)?;
