@@ -399,12 +399,6 @@ impl Peer {
         self.child.wait()?;
         Ok(())
     }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
-        Ok(nix::sys::signal::kill(pid, signal)?)
-    }
 }
 
 impl Drop for Peer {
