@@ -34,10 +34,12 @@ pub fn a_killed_sender_loses_nothing_it_sent() -> anyhow::Result<()> {
     let mut got = receiver.numbers(500)?;
     sender.kill()?;
     // The next sender's message comes behind all that the killed one has sent.
-    Peer::sender(&instance.queue("in"))?.stream(LAST, 1)?;
+    let mut next = Peer::sender(&instance.queue("in"))?;
+    next.ask(&format!("stream {LAST} 1"))?;
     while got.last() != Some(&LAST) {
         got.extend(receiver.numbers(1)?);
     }
+    next.answer()?;
     let count = got.len() as u64;
     assert_eq!(got[..got.len() - 1], (0..count - 1).collect::<Vec<_>>());
     instance.ledger_is("in->out", count, &[(Delivered, count)])?;
