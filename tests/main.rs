@@ -13,6 +13,7 @@ mod demo;
 mod grants;
 mod groups;
 mod help;
+mod hostile;
 mod lanes;
 mod listen;
 mod overflow;
@@ -149,6 +150,10 @@ fn main() -> std::process::ExitCode {
         death::an_exit_is_seen_like_a_kill,
         death::a_restart_follows_its_death_at_once_again_and_again,
         death::kill_9_in_the_middle_of_a_stream_loses_no_count,
+        hostile::a_log_that_nobody_reads_holds_up_nothing,
+        hostile::a_strangers_page_is_no_order_to_root,
+        hostile::a_number_that_passed_on_gets_no_signal,
+        hostile::one_name_on_every_connection_keeps_nobody_out,
         registration::run_gives_an_unmodified_program_a_name_and_the_pid_stays,
         registration::the_program_keeps_its_streams_arguments_and_exit_code,
         registration::what_cannot_be_run_says_126_or_127_and_gives_the_name_back,

@@ -4,8 +4,8 @@
 //! the daemon's side ever waits for a client. Who the client is comes from the kernel (SO_PEERCRED: the
 //! credentials at connect(2)), never from the frame.
 //!
-//! Invariant: [`Listener::bind`] unlinks nothing but a socket that nobody listens on, and a dropped
-//! listener nothing but its own.
+//! Invariant: a name of ours leads to a socket that listens already. [`Listener::bind`] unlinks nothing but a
+//! socket that nobody listens on, and a dropped listener nothing but its own.
 
 use super::pidfd::PidFd;
 use super::procfs::{effective_uid, named};
@@ -18,10 +18,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Connections the kernel holds for us between two accepts; more wait in their connect(2).
 const BACKLOG: i32 = 128;
+/// Attempts to put a socket at its name while others take and leave the name.
+const NAME_ATTEMPTS_MAX: usize = 16;
 /// Supplementary groups the kernel knows at most (NGROUPS_MAX).
 const GROUPS_MAX: usize = 65_536;
 
@@ -42,15 +45,24 @@ impl Listener {
     pub fn bind(path: &Path) -> io::Result<Listener> {
         let address = address(path)?;
         ensure_parent(path)?;
-        remove_stale(path, &address)?;
+        let draft = Draft::new(path)?;
         let fd = socket(SocketFlags::NONBLOCK).map_err(|e| named(path.display(), e))?;
-        rustix::net::bind(&fd, &address).map_err(|e| named(path.display(), e))?;
+        rustix::net::bind(&fd, &draft.address).map_err(|e| named(path.display(), e))?;
         // Anybody may connect: who may register as what is decided by credentials, per name, not by the
         // mode of this file. bind(2) applied the umask, so the mode is set rather than asked for.
-        rustix::fs::chmod(path, Mode::from_raw_mode(0o666)).map_err(|e| named(path.display(), e))?;
-        let meta = path.symlink_metadata().map_err(|e| named(path.display(), e))?;
+        rustix::fs::chmod(&draft.path, Mode::from_raw_mode(0o666)).map_err(|e| named(path.display(), e))?;
+        let meta = draft.path.symlink_metadata().map_err(|e| named(path.display(), e))?;
         rustix::net::listen(&fd, BACKLOG).map_err(|e| named(path.display(), e))?;
-        Ok(Listener { fd, path: path.to_owned(), identity: (meta.dev(), meta.ino()) })
+        for _ in 0..NAME_ATTEMPTS_MAX {
+            match std::fs::hard_link(&draft.path, path) {
+                Ok(()) => {
+                    return Ok(Listener { fd, path: path.to_owned(), identity: (meta.dev(), meta.ino()) });
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => remove_stale(path, &address)?,
+                Err(e) => return Err(named(path.display(), e)),
+            }
+        }
+        Err(listened_to(path))
     }
 
     /// The next connection; `None` when nobody waits. Errors keep their raw number, see
@@ -82,6 +94,37 @@ impl Drop for Listener {
             // Nothing to tell and nobody to tell it to: a stale name is removed by the next start.
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+/// A name beside the final one, gone when this is dropped.
+struct Draft {
+    path: PathBuf,
+    address: SocketAddrUnix,
+}
+
+impl Draft {
+    /// Nobody else has this name: the directory is ours or root's ([`ensure_parent`]), and it carries our pid.
+    fn new(beside: &Path) -> io::Result<Draft> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        // Short, because the kernel's limit is.
+        let name = format!(".{:x}.{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = beside.with_file_name(name);
+        let draft = Draft { address: address(&path)?, path };
+        draft.remove();
+        Ok(draft)
+    }
+
+    /// Left by a process of the same number that was killed, or used up.
+    fn remove(&self) {
+        // Absent as a rule; what is in the way otherwise, bind(2) says.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
@@ -143,8 +186,8 @@ fn ensure_parent(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a socket that a daemon which was killed left behind.
-fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
+/// Removes a socket that a daemon which was killed left behind; no-op when the name went away meanwhile.
+fn remove_stale(path: &Path, at: &SocketAddrUnix) -> io::Result<()> {
     let name = path.display();
     let meta = match path.symlink_metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -155,19 +198,40 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
         let text = format!("{name} is in the way and no socket: remove it, or set [daemon] socket");
         return refuse(io::ErrorKind::AlreadyExists, text);
     }
-    let probe = socket(SocketFlags::NONBLOCK).map_err(|e| named(&name, e))?;
-    match rustix::net::connect(&probe, address) {
-        Err(Errno::CONNREFUSED) => std::fs::remove_file(path).map_err(|e| named(&name, e)),
-        // Connected, its backlog is full, or another kind of socket listens: alive in any case.
-        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
-            let text = format!(
-                "{name}: somebody listens there already: stop that daemon, or give this one \
-                 another [daemon] name"
-            );
-            refuse(io::ErrorKind::AddrInUse, text)
-        }
-        Err(e) => Err(named(name, e)),
+    if is_listened_to(path, at)? {
+        return Err(listened_to(path));
     }
+    // Another daemon that starts now may have put its own there since the look: taken away first and looked
+    // at again, it is not removed by mistake.
+    let taken = Draft::new(path)?;
+    match std::fs::rename(path, &taken.path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(named(name, e)),
+        Ok(()) => {}
+    }
+    if !is_listened_to(&taken.path, &taken.address)? {
+        return Ok(());
+    }
+    std::fs::hard_link(&taken.path, path).map_err(|e| named(name, e))?;
+    Err(listened_to(path))
+}
+
+fn is_listened_to(path: &Path, at: &SocketAddrUnix) -> io::Result<bool> {
+    let probe = socket(SocketFlags::NONBLOCK).map_err(|e| named(path.display(), e))?;
+    match rustix::net::connect(&probe, at) {
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        // Connected, its backlog is full, or another kind of socket listens: alive in any case.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Ok(true),
+        Err(e) => Err(named(path.display(), e)),
+    }
+}
+
+fn listened_to(path: &Path) -> io::Error {
+    let text = format!(
+        "{}: somebody listens there already: stop that daemon, or give this one another [daemon] name",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::AddrInUse, text)
 }
 
 /// Whether the error says that descriptors or kernel memory ran out, not that a client did something.

@@ -73,6 +73,38 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     drop(second);
 }
 
+/// With and without a stale socket in the way: of those that start together one has the name in the end, the
+/// others are told, and the one that has it listens.
+#[test]
+fn of_several_that_start_together_one_gets_the_name_and_keeps_it() {
+    let path = dir("race").join("s");
+    for round in 0..200 {
+        if round % 2 == 1 {
+            let stale = socket(SocketFlags::empty()).unwrap();
+            rustix::net::bind(&stale, &address(&path).unwrap()).unwrap();
+        }
+        let start = std::sync::Barrier::new(2);
+        let bind = || {
+            start.wait();
+            Listener::bind(&path)
+        };
+        let both =
+            std::thread::scope(|scope| [scope.spawn(bind), scope.spawn(bind)].map(|t| t.join().unwrap()));
+        let (won, lost): (Vec<_>, Vec<_>) = both.into_iter().partition(Result::is_ok);
+        assert_eq!(won.len(), 1, "round {round}: {lost:?}");
+        assert!(
+            lost.iter().flat_map(|l| l.as_ref().err()).all(|e| e.kind() == io::ErrorKind::AddrInUse),
+            "{lost:?}"
+        );
+        Conn::connect(&path, Duration::from_secs(1)).unwrap();
+        let winner = won.into_iter().next().unwrap().unwrap();
+        assert!(winner.accept().unwrap().is_some(), "round {round}: somebody else's socket");
+        drop(winner);
+        let left: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
+        assert!(left.is_empty(), "round {round}: {left:?}");
+    }
+}
+
 #[test]
 fn a_name_that_is_no_longer_ours_survives_the_drop() {
     let path = dir("others").join("s");

@@ -1,5 +1,8 @@
 //! The connections of the control socket: a fixed number of slots, and who gives way when they are full.
 //!
+//! One user can neither fill the table nor push others out of it: it has a share, and who has most gives
+//! way first. Root has no share and gives way last: the operator comes in whatever strangers do.
+//!
 //! Invariant: at most [`CONNECTIONS_MAX`] descriptors, each in the readiness set exactly while its slot
 //! is taken. A token names slot *and* use, so an event of a connection that was closed earlier in the
 //! same turn finds nothing.
@@ -9,11 +12,14 @@ use rtcore::sys::epoll::Epoll;
 use rtcore::sys::pidfd::PidFd;
 use rtcore::sys::seqpacket::{Conn, PeerCred};
 use rtcore::wire::{Reply, Status};
+use std::cmp::Reverse;
 use std::io;
 use std::time::{Duration, Instant};
 
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 128;
+/// Connections at once of one user that is not root.
+pub const CONNECTIONS_PER_UID_MAX: usize = 16;
 /// A connection that says nothing is closed after this long.
 pub const IDLE_MAX: Duration = Duration::from_secs(10);
 
@@ -58,24 +64,39 @@ impl Clients {
         Clients { slots: (0..CONNECTIONS_MAX).map(|_| None).collect(), uses: 0 }
     }
 
-    pub fn is_full(&self) -> bool {
-        self.slots.iter().all(Option::is_some)
-    }
-
     pub fn len(&self) -> usize {
         self.slots.iter().flatten().count()
     }
 
-    /// Takes a connection in; there must be a free slot, else it is closed.
-    pub fn insert(&mut self, epoll: &Epoll, conn: Conn, now: Instant) -> io::Result<()> {
-        let Some(slot) = self.slots.iter().position(Option::is_none) else { return Ok(()) };
+    /// Takes a connection in; when there is no room, another gives way. Answers whether one did, or this
+    /// one because all others await an exec(2).
+    pub fn insert(&mut self, epoll: &Epoll, conn: Conn, now: Instant) -> io::Result<bool> {
         let cred = conn.peer()?;
+        let share_is_used = cred.uid != 0 && self.of_uid(cred.uid) >= CONNECTIONS_PER_UID_MAX;
+        let crowded = share_is_used || self.slots.iter().all(Option::is_some);
+        if crowded && !self.evict(epoll, share_is_used.then_some(cred.uid)) {
+            busy(&conn);
+            return Ok(true);
+        }
+        let Some(slot) = self.slots.iter().position(Option::is_none) else { return Ok(crowded) };
         let pidfd = conn.peer_pidfd()?;
         self.uses = self.uses.wrapping_add(1);
         let token = Token::Client { slot, uses: self.uses }.encode();
         epoll.add(&conn, token)?;
         self.slots[slot] = Some(Client { conn, cred, pidfd, exec_of: None, token, last_heard: now });
-        Ok(())
+        Ok(crowded)
+    }
+
+    fn of_uid(&self, uid: u32) -> usize {
+        self.slots.iter().flatten().filter(|client| client.cred.uid == uid).count()
+    }
+
+    /// A name was granted anew: nobody awaits the exec(2) of an older grant any more.
+    pub fn forget_older(&mut self, process: usize, generation: u64) {
+        let older = |of: &mut ExecOf| of.process == process && of.generation < generation;
+        for client in self.slots.iter_mut().flatten() {
+            client.exec_of.take_if(older);
+        }
     }
 
     /// Who `token` is, unless that connection is closed.
@@ -92,13 +113,16 @@ impl Clients {
         Some(client)
     }
 
-    /// Makes room: the one that has been silent longest goes, but none whose exec is awaited.
-    pub fn evict(&mut self, epoll: &Epoll) -> bool {
+    /// Makes room among all, or among those of one user: of the user with most connections the one that
+    /// has been silent longest goes, root's last, and none whose exec is awaited.
+    pub fn evict(&mut self, epoll: &Epoll, uid: Option<u32>) -> bool {
         let idle = self.slots.iter().enumerate().filter_map(|(slot, client)| {
             let client = client.as_ref().filter(|client| client.exec_of.is_none())?;
-            Some((client.last_heard, slot))
+            let of = client.cred.uid;
+            let rank = (of == 0, Reverse(self.of_uid(of)), client.last_heard, slot);
+            uid.is_none_or(|uid| uid == of).then_some(rank)
         });
-        let Some((_, slot)) = idle.min() else { return false };
+        let Some((.., slot)) = idle.min() else { return false };
         if let Some(client) = self.remove(epoll, slot) {
             busy(&client.conn);
         }
@@ -115,8 +139,10 @@ impl Clients {
 
 /// Tells a client that it must go, if it listens.
 pub(super) fn busy(conn: &Conn) {
-    let text =
-        format!("all {CONNECTIONS_MAX} connections of rtd are taken, the most idle gives way: try again");
+    let text = format!(
+        "the {CONNECTIONS_MAX} connections of rtd, or the {CONNECTIONS_PER_UID_MAX} of your user, are \
+                 taken; the most idle gives way: try again"
+    );
     let _ = conn.send(&Reply::plain(Status::Busy, text).encode());
 }
 
@@ -125,11 +151,65 @@ mod tests {
     use super::*;
     use rtcore::sys::seqpacket::{Listener, Received};
 
+    fn listener(name: &str) -> (Listener, Epoll) {
+        let dir = std::env::temp_dir().join(format!("rtd-conns-{}-{name}", std::process::id()));
+        (Listener::bind(&dir.join("s")).unwrap(), Epoll::new().unwrap())
+    }
+
+    /// A connection, taken in as if it were this user's.
+    fn take(clients: &mut Clients, listener: &Listener, epoll: &Epoll, uid: u32, now: Instant) -> Conn {
+        let end = Conn::connect(listener.path(), Duration::from_secs(1)).unwrap();
+        let slot = clients.slots.iter().position(Option::is_none).unwrap();
+        clients.insert(epoll, listener.accept().unwrap().unwrap(), now).unwrap();
+        clients.slots[slot].as_mut().unwrap().cred.uid = uid;
+        end
+    }
+
+    #[test]
+    fn of_the_user_with_most_connections_the_longest_silent_gives_way_and_root_last() {
+        let (listener, epoll) = listener("users");
+        let (mut clients, start) = (Clients::new(), Instant::now());
+        let after = |n| start + Duration::from_secs(n);
+        // In this order of silence; 0 is root.
+        let ends: Vec<Conn> = [0, 0, 0, 7, 8, 8, 8, 9]
+            .iter()
+            .zip(0..)
+            .map(|(uid, n)| take(&mut clients, &listener, &epoll, *uid, after(n)))
+            .collect();
+        let mut gone = |uid| {
+            assert!(clients.evict(&epoll, uid));
+            let there = |slot: &Option<Client>| slot.is_some();
+            clients.slots.iter().take(ends.len()).map(there).collect::<Vec<_>>()
+        };
+        let mut expected = vec![true; ends.len()];
+        for (uid, slot) in [(Some(9), 7), (None, 4), (None, 5), (None, 3), (None, 6), (None, 0), (None, 1)] {
+            expected[slot] = false;
+            assert_eq!(gone(uid), expected, "{slot} should have gone");
+        }
+        assert!(!clients.evict(&epoll, Some(8)));
+        std::fs::remove_dir_all(listener.path().parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_new_grant_of_a_name_frees_the_connections_of_older_ones() {
+        let (listener, epoll) = listener("grants");
+        let mut clients = Clients::new();
+        let ends: Vec<Conn> =
+            (0..3).map(|_| take(&mut clients, &listener, &epoll, 7, Instant::now())).collect();
+        for (slot, (process, generation)) in [(0, 1), (0, 2), (1, 1)].into_iter().enumerate() {
+            clients.slots[slot].as_mut().unwrap().exec_of = Some(ExecOf { process, generation });
+        }
+        clients.forget_older(0, 2);
+        let awaited = |slot: usize| clients.slots[slot].as_ref().unwrap().exec_of.is_some();
+        assert_eq!([0, 1, 2].map(awaited), [false, true, true]);
+        drop(ends);
+        std::fs::remove_dir_all(listener.path().parent().unwrap()).unwrap();
+    }
+
     #[test]
     fn the_longest_silent_gives_way_and_is_told() {
-        let dir = std::env::temp_dir().join(format!("rtd-conns-{}", std::process::id()));
-        let listener = Listener::bind(&dir.join("s")).unwrap();
-        let epoll = Epoll::new().unwrap();
+        let (listener, epoll) = listener("silent");
+        let dir = listener.path().parent().unwrap().to_owned();
         let mut clients = Clients::new();
         let start = Instant::now();
         let mut ends = Vec::new();
@@ -140,7 +220,7 @@ mod tests {
         }
         clients.slots[0].as_mut().unwrap().exec_of = Some(ExecOf { process: 0, generation: 1 });
         clients.slots[1].as_mut().unwrap().heard(start + Duration::from_secs(9));
-        assert!(clients.evict(&epoll), "slot 2: 0 waits for its exec, 1 was heard of later");
+        assert!(clients.evict(&epoll, None), "slot 2: 0 waits for its exec, 1 was heard of later");
         let mut frame = [0; 256];
         assert_eq!(ends[2].receive(&mut frame).unwrap(), Received::Packet(256));
         assert_eq!(Reply::decode(&frame).unwrap().status, Status::Busy);
@@ -148,8 +228,8 @@ mod tests {
         let token = clients.slots[1].as_ref().unwrap().token;
         assert!(clients.get(1, token).is_some() && clients.get(1, token + 1).is_none());
         assert_eq!(clients.idle(start + IDLE_MAX), [0]);
-        assert!(clients.evict(&epoll));
-        assert!(!clients.evict(&epoll), "an awaited exec is never evicted");
+        assert!(clients.evict(&epoll, None));
+        assert!(!clients.evict(&epoll, None), "an awaited exec is never evicted");
         drop(listener);
         std::fs::remove_dir(dir).unwrap();
     }

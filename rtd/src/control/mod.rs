@@ -283,15 +283,15 @@ impl Control {
             }
             Request::Register { name, pid, tid, exec_follows } => {
                 let claim = Claim { name, pid, tid, exec_follows };
-                self.registry.register(&self.epoll, client, claim, handler).map(|(reply, exec_of)| {
-                    client.exec_of = exec_of.or(client.exec_of);
-                    self.counters.registrations += 1;
-                    let pending =
-                        if reply.status == Status::Pending { ", until its exec pending" } else { "" };
-                    let generation = reply.generation;
-                    self.log.info(format_args!("{} (generation {generation}{pending})", reply.text));
-                    reply
-                })
+                let granted = self.registry.register(&self.epoll, client, claim, handler);
+                match granted {
+                    Ok((reply, process, exec_of)) => {
+                        client.exec_of = exec_of.or(client.exec_of);
+                        self.granted(process, &reply);
+                        Ok(reply)
+                    }
+                    Err(refusal) => Err(refusal),
+                }
             }
         };
         result.unwrap_or_else(|refusal| {
@@ -299,6 +299,13 @@ impl Control {
             self.log.warning(format_args!("refused: {}", refusal.text));
             Reply::plain(refusal.status, refusal.text)
         })
+    }
+
+    fn granted(&mut self, process: ProcessId, reply: &Reply) {
+        self.clients.forget_older(process, reply.generation);
+        self.counters.registrations += 1;
+        let pending = if reply.status == Status::Pending { ", until its exec pending" } else { "" };
+        self.log.info(format_args!("{} (generation {}{pending})", reply.text, reply.generation));
     }
 
     /// Closes a connection; if it announced an exec(2), this is the news that it happened.
@@ -326,18 +333,12 @@ impl Control {
                 Ok(None) => return,
                 Ok(Some(conn)) => {
                     self.counters.accepted += 1;
-                    if self.clients.is_full() {
-                        if !self.clients.evict(&self.epoll) {
-                            conns::busy(&conn);
-                        }
-                        self.counters.evicted += 1;
-                    }
                     self.clients.insert(&self.epoll, conn, Instant::now())
                 }
                 Err(e) => Err(e),
             };
             match result {
-                Ok(()) => {}
+                Ok(gave_way) => self.counters.evicted += u64::from(gave_way),
                 Err(e) if is_shortage(&e) => return self.pause(&e),
                 // A client that is gone already.
                 Err(_) => {}
@@ -351,7 +352,7 @@ impl Control {
         self.counters.shortages += 1;
         let path = self.listener.path().display();
         self.log.warning(format_args!("{path}: a connection has to wait: {e}: raise LimitNOFILE= of rtd"));
-        if self.clients.evict(&self.epoll) {
+        if self.clients.evict(&self.epoll, None) {
             self.counters.evicted += 1;
         }
         if self.listening && self.epoll.remove(&self.listener).is_ok() {

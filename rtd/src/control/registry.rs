@@ -94,14 +94,14 @@ impl Registry {
         self.deaths
     }
 
-    /// Grants a name, or says why not. On success the caller notes the second value at the connection.
+    /// Grants a name, or says why not. On success the caller notes the last value at the connection.
     pub fn register(
         &mut self,
         epoll: &Epoll,
         client: &Client,
         claim: Claim,
         handler: &mut dyn Handler,
-    ) -> Result<(Reply, Option<ExecOf>), Refusal> {
+    ) -> Result<(Reply, ProcessId, Option<ExecOf>), Refusal> {
         let process = self.find(claim.name)?;
         if claim.exec_follows && client.exec_of.is_some() {
             let text = format!("{}: this connection announced an exec before: use one per name", claim.name);
@@ -131,7 +131,7 @@ impl Registry {
             pid: pid.cast_unsigned(),
             text: format!("pid {pid} is {}", entry.plan.name),
         };
-        Ok((reply, claim.exec_follows.then_some(exec_of)))
+        Ok((reply, process, claim.exec_follows.then_some(exec_of)))
     }
 
     /// Frees a name whose holder lives.
@@ -287,7 +287,17 @@ impl Registry {
         let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
         policy::check(&self.entries[process].plan, &pidfd, pid, &status, exe)?;
         let (ruid, euid, requester) = (status.ruid, status.euid, cred.uid);
-        Ok(Holder { pidfd, pid, tid, ruid, euid, requester, since: Instant::now(), active: false, looks_left: 0 })
+        Ok(Holder {
+            pidfd,
+            pid,
+            tid,
+            ruid,
+            euid,
+            requester,
+            since: Instant::now(),
+            active: false,
+            looks_left: 0,
+        })
     }
 
     /// A dead holder is accounted, the same process registers anew, another live one keeps the name.

@@ -32,7 +32,7 @@ pub struct ListenArgs {
 
 /// Prints what arrives.
 pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Result<()> {
-    let snapshot = super::page::open(instance)?.snapshot()?;
+    let snapshot = super::page::trusted(instance)?;
     let endpoint = find(&snapshot, &args.endpoint)?;
     match &endpoint.kind {
         EndpointKind::Mqueue { queue, msgsize, .. } => {
@@ -92,7 +92,7 @@ fn signal_lines(
     }
     let owner =
         endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
-    let set = SignalSet::of([signo]);
+    let set = SignalSet::of([super::page::signal_of(endpoint, signo)?]);
     // Blocked before the registration: from then on the signal may come.
     set.block().with_context(|| format!("cannot block signal {signo}"))?;
     super::register::this_process(socket, &owner.name)?;

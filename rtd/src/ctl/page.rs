@@ -3,8 +3,10 @@
 
 #![forbid(unsafe_code)]
 
-use anyhow::anyhow;
-use rtcore::stats::reader::{DaemonState, ReadError, Reader, Snapshot, instances};
+use crate::config;
+use anyhow::{anyhow, bail};
+use rtcore::stats::reader::{DaemonState, Endpoint, ReadError, Reader, Snapshot, instances};
+use rtcore::sys::procfs::effective_uid;
 use std::io::{self, Write};
 
 /// Opens the page of `instance`.
@@ -22,6 +24,32 @@ pub fn open(instance: &str) -> anyhow::Result<Reader> {
         }
         e => e.into(),
     })
+}
+
+/// What the page of `instance` says, for a command that acts on it.
+///
+/// Whoever owns a page writes into it what he likes: the process that gets a signal, the queue that is
+/// opened. So it counts as an order only from those who may order us about anyway.
+pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
+    let page = open(instance)?.snapshot()?;
+    let ours = effective_uid();
+    if ![0, ours].contains(&page.uid) {
+        bail!(
+            "the page /dev/shm/rtd.{instance} belongs to uid {}, neither to root nor to uid {ours}: what it says \
+             is that user's word, and nothing is sent or read on it; run this as that user",
+            page.uid
+        );
+    }
+    Ok(page)
+}
+
+/// The signal of an endpoint, if any configuration may have it.
+pub fn signal_of(endpoint: &Endpoint, signo: i32) -> anyhow::Result<i32> {
+    let allowed = if endpoint.is_source { config::may_be_source(signo) } else { config::may_be_sink(signo) };
+    if !allowed {
+        bail!("the page says that {} is signal {signo}, which no configuration may say", endpoint.name);
+    }
+    Ok(signo)
 }
 
 /// `rtd: pid 812, running, up 4:05:06`, louder when something is wrong.
@@ -87,5 +115,25 @@ mod tests {
     fn an_absent_instance_is_told_how_to_start() {
         let text = open("no-such-instance").unwrap_err().to_string();
         assert!(text.contains("/dev/shm/rtd.no-such-instance") && text.contains("rtd run"), "{text}");
+    }
+
+    #[test]
+    fn only_a_signal_that_a_configuration_may_have_is_believed() {
+        let endpoint = |is_source| Endpoint {
+            name: "go".into(),
+            owner: None,
+            is_source,
+            is_sink: !is_source,
+            kind: rtcore::stats::reader::EndpointKind::Unknown(0),
+        };
+        let (rt, term, kill) = (rtcore::sys::signame::rt_min(), 15, 9);
+        assert_eq!(signal_of(&endpoint(true), rt).unwrap(), rt);
+        assert_eq!(signal_of(&endpoint(false), term).unwrap(), term);
+        for (is_source, signo) in
+            [(true, term), (true, kill), (false, kill), (false, 0), (false, 33), (false, -9)]
+        {
+            let text = signal_of(&endpoint(is_source), signo).unwrap_err().to_string();
+            assert!(text.contains(&format!("go is signal {signo}")), "{text}");
+        }
     }
 }

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// How long a command waits for the daemon in all.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two attempts while others crowd the socket.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Give a running process its name.
 #[derive(Args, Clone, Debug)]
@@ -129,8 +131,8 @@ fn request(socket: &Path, request: &Request) -> Result<(Conn, Reply), String> {
         match reply.status {
             Status::Ok | Status::Pending => return Ok((conn, reply)),
             // Others crowd the socket: the daemon closed us before it had read the request, so asking
-            // again is not asking twice.
-            Status::Busy if Instant::now() < deadline => {}
+            // again is not asking twice. When there is room is nothing that a client could see.
+            Status::Busy if Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
             _ => return Err(reply.text),
         }
     }

@@ -10,9 +10,9 @@ use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, Snapshot};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::rtsignal::{self, SignalSet, TERMINATION};
-use rtcore::sys::{Errno, clock};
+use rtcore::sys::{Errno, accounts, clock, pidfd::PidFd, procfs};
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Arguments of `rtctl send`.
 #[derive(clap::Args, Clone, Debug)]
@@ -38,14 +38,14 @@ pub struct SendArgs {
 /// Where it goes, opened.
 enum Channel {
     Queue { queue: Queue, bytes: Vec<u8>, priority: u32 },
-    Signal { pid: i32, signo: i32, value: u64 },
+    Signal { process: PidFd, signo: i32, value: u64 },
 }
 
 /// Sends, and prints how many were taken. An error when some were refused, or fewer sent than asked for.
 pub fn send(instance: &str, args: &SendArgs) -> anyhow::Result<()> {
-    let snapshot = super::page::open(instance)?.snapshot()?;
+    let snapshot = super::page::trusted(instance)?;
     let endpoint = find(&snapshot, &args.endpoint)?;
-    let channel = open(&snapshot, endpoint, args)?;
+    let channel = open(instance, &snapshot, endpoint, args)?;
     let stop = Stop::on_signals()?;
     let (mut sent, mut refused) = (0u64, 0u64);
     let start_ns = clock::monotonic_ns();
@@ -118,7 +118,12 @@ pub(super) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> anyhow::Result<&'a
     })
 }
 
-fn open(snapshot: &Snapshot, endpoint: &Endpoint, args: &SendArgs) -> anyhow::Result<Channel> {
+fn open(
+    instance: &str,
+    snapshot: &Snapshot,
+    endpoint: &Endpoint,
+    args: &SendArgs,
+) -> anyhow::Result<Channel> {
     match &endpoint.kind {
         EndpointKind::Mqueue { queue, msgsize, .. } => {
             let bytes = args.payload.bytes()?;
@@ -131,31 +136,53 @@ fn open(snapshot: &Snapshot, endpoint: &Endpoint, args: &SendArgs) -> anyhow::Re
         }
         EndpointKind::Signal { signo, .. } => {
             let value = args.payload.signal_value()?;
-            Ok(Channel::Signal { pid: signal_pid(snapshot, endpoint)?, signo: *signo, value })
+            let signo = super::page::signal_of(endpoint, *signo)?;
+            Ok(Channel::Signal { process: receiver(instance, snapshot, endpoint)?, signo, value })
         }
         EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
     }
 }
 
-/// A signal that a route reads goes to the daemon; one that routes only write goes to its owner.
-fn signal_pid(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<i32> {
-    let pid = if endpoint.is_source {
+/// The process behind the number on the page, and nobody who has inherited that number: it is the page's
+/// user, and the page still names it when its descriptor is open.
+fn receiver(instance: &str, snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<PidFd> {
+    let (pid, uid) = addressee(snapshot, endpoint)?;
+    let process = PidFd::open(pid)?;
+    let status = procfs::status(pid)?;
+    let again = super::page::trusted(instance)?;
+    let still = addressee(&again, find(&again, &endpoint.name)?)? == (pid, uid);
+    if !process.is_alive() || !still {
+        bail!("{}: pid {pid} has ended just now: try again", endpoint.name);
+    }
+    if ![status.ruid, status.euid].contains(&uid) {
+        bail!(
+            "{}: pid {pid} is uid {}, the page says uid {uid}: somebody else has that number now; nothing is sent",
+            endpoint.name,
+            status.ruid
+        );
+    }
+    Ok(process)
+}
+
+/// A signal that a route reads goes to the daemon; one that routes only write goes to its owner. Number and
+/// user of that process.
+fn addressee(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<(i32, u32)> {
+    let (pid, uid) = if endpoint.is_source {
         if snapshot.state == DaemonState::Stopped {
             bail!("instance {} is not running: nobody takes the signal", snapshot.instance);
         }
-        snapshot.pid
+        (snapshot.pid, Some(snapshot.uid))
     } else {
         let owner =
             endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
         if owner.state != PeerState::Alive {
             bail!("{} belongs to {}, which is not registered", endpoint.name, owner.name);
         }
-        owner.pid
+        (owner.pid, owner.uid)
     };
-    match i32::try_from(pid) {
-        // 0 and negative numbers address process groups: never from a page.
-        Ok(pid) if pid > 1 => Ok(pid),
-        _ => bail!("the page names pid {pid}, which is no process"),
+    match (i32::try_from(pid), uid) {
+        (Ok(pid @ 2..), Some(uid)) => Ok((pid, uid)),
+        _ => bail!("the page names pid {pid}, which is no process, or not its user"),
     }
 }
 
@@ -168,7 +195,10 @@ impl Channel {
     fn send(&self) -> Result<(), Errno> {
         match self {
             Channel::Queue { queue, bytes, priority } => mqueue::send(queue.as_raw_fd(), bytes, *priority),
-            Channel::Signal { pid, signo, value } => rtsignal::queue_to_pid(*pid, *signo, *value),
+            Channel::Signal { process, signo, value } => {
+                let to = process.as_fd().as_raw_fd();
+                rtsignal::queue_to_process(to, *signo, *value, std::process::id(), accounts::own_uid())
+            }
         }
     }
 }

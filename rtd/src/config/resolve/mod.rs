@@ -22,6 +22,7 @@ use super::values::SECOND_NS;
 use super::{CheckOptions, suggest};
 use crate::plan::{DaemonPlan, Plan};
 use names::Names;
+pub use signals::{may_be_sink, may_be_source};
 use std::path::PathBuf;
 
 /// What every step works with.

@@ -96,9 +96,19 @@ fn both_ways(cx: &mut Context<'_, '_, '_>, place: &Place, name: &str, signo: i32
     cx.report.error(place, message, mend);
 }
 
+/// Whether a configuration may let rtd read this signal.
+pub fn may_be_source(signo: i32) -> bool {
+    signame::is_realtime(signo) || SOURCES.contains(&signame::name(signo).as_str())
+}
+
+/// Whether a configuration may let rtd send this signal.
+pub fn may_be_sink(signo: i32) -> bool {
+    may_be_source(signo) || SINKS_TOO.contains(&signame::name(signo).as_str())
+}
+
 fn source(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
     let name = signame::name(signo);
-    if signame::is_realtime(signo) || SOURCES.contains(&name.as_str()) {
+    if may_be_source(signo) {
         return;
     }
     let message =
@@ -112,13 +122,12 @@ fn source(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
 
 fn sink(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
     let name = signame::name(signo);
-    let usable = SOURCES.iter().chain(&SINKS_TOO);
-    if signame::is_realtime(signo) || usable.clone().any(|usable| *usable == name) {
+    if may_be_sink(signo) {
         return;
     }
     let message =
         format!("{name} cannot be sent as a message: it would stop or kill the receiver, or be lost");
-    let list: Vec<&str> = usable.copied().collect();
+    let list: Vec<&str> = SOURCES.iter().chain(&SINKS_TOO).copied().collect();
     cx.report.error(place, message, format!("signal = \"SIGRTMIN+3\"\nsignal = one of {}", list.join(", ")));
 }
 
