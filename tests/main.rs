@@ -13,6 +13,7 @@ mod demo;
 mod grants;
 mod groups;
 mod help;
+mod holding;
 mod lanes;
 mod listen;
 mod overflow;
@@ -62,6 +63,8 @@ fn main() -> std::process::ExitCode {
         groups::round_robin_skips_the_dead_and_the_full,
         groups::any_takes_the_first_with_room,
         groups::a_group_of_the_dead_is_dead,
+        holding::a_strangers_queue_is_not_adopted,
+        holding::an_adopted_queue_gets_the_configured_mode,
         lanes::threads_are_what_the_lane_says,
         lanes::a_high_lane_overtakes_in_the_middle_of_a_fan_out,
         lanes::a_held_source_holds_up_no_other,

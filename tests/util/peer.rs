@@ -80,6 +80,12 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
             let access = if *access == "send" { Access::Send } else { Access::Receive };
             *queue = Some(Queue::open(&CString::new(*name)?, access, true)?);
         }
+        // A queue of its own making (mq_open(3) with O_CREAT), of ten 64-byte messages.
+        ["create", name, mode] => {
+            let mode = u32::from_str_radix(mode, 8)?;
+            *queue = Some(Queue::create(&CString::new(*name)?, 10, 64, mode)?.0);
+        }
+        ["unlink", name] => Queue::unlink(&CString::new(*name)?)?,
         ["send", priority, hex] => {
             let queue = queue.as_ref().context("no queue is open")?;
             send(queue, &unhex(hex)?, priority.parse()?)?;

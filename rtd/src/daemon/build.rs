@@ -2,6 +2,7 @@
 //! real-time path opens or allocates.
 
 use super::names::Names;
+use crate::log;
 use crate::plan::{
     EndpointId, EndpointKind, Plan, RouteId, RoutePlan, SignalTarget, SourcePlan, TargetPlan, Wait,
 };
@@ -43,7 +44,11 @@ impl Queues {
         let mut queues = Queues::default();
         for endpoint in &plan.endpoints {
             if let EndpointKind::Mqueue { queue: name, maxmsg, msgsize, mode } = &endpoint.kind {
-                let (queue, created) = Queue::create(name, *maxmsg, *msgsize, *mode)?;
+                let (queue, found) = Queue::create(name, *maxmsg, *msgsize, *mode)?;
+                if let Some(found) = found.filter(|found| found.mode != *mode) {
+                    mode_changed(name, found.mode, *mode);
+                }
+                let created = found.is_none();
                 queues.held.push(Held { name: name.clone(), queue, created, unlink: created });
             }
         }
@@ -78,6 +83,18 @@ impl Drop for Queues {
             // A queue somebody else removed already is as gone as we want it.
             let _ = Queue::unlink(&held.name);
         }
+    }
+}
+
+/// An open descriptor outlives a mode that would no longer give it.
+fn mode_changed(name: &CString, from: u32, to: u32) {
+    let name = name.to_string_lossy();
+    log::info(format_args!("message queue {name}: mode {from:04o} changed to {to:04o}"));
+    if from & !to & 0o066 != 0 {
+        log::warning(format_args!(
+            "message queue {name}: a program that opened it while its mode was {from:04o} keeps it open and is not \
+             shut out; to be sure, stop rtd and its users and remove it (rm /dev/mqueue{name})"
+        ));
     }
 }
 
@@ -154,10 +171,12 @@ impl Builder<'_> {
     }
 
     fn input(&self, source: &SourcePlan) -> io::Result<Input> {
+        let mut sole_writer_uid = None;
         let (kind, bytes_max, drain) = match &self.plan.endpoints[source.endpoint].kind {
             EndpointKind::Mqueue { queue, msgsize, .. } => {
                 let blocking = Queue::open(queue, Access::Receive, false)?;
                 let nonblocking = Queue::open(queue, Access::Receive, true)?;
+                sole_writer_uid = blocking.status()?.sole_writer_uid();
                 (SourceKind::Mqueue { blocking, nonblocking }, *msgsize, !self.plan.daemon.keep_queues)
             }
             EndpointKind::Signal { signo, .. } => {
@@ -167,7 +186,8 @@ impl Builder<'_> {
             }
         };
         let routes = source.routes.iter().map(|&r| self.route(r)).collect::<io::Result<Vec<_>>>()?;
-        Ok(Input { source: Source::new(kind, self.owner(source.endpoint), bytes_max, drain), routes })
+        let source = Source::new(kind, self.owner(source.endpoint), bytes_max, drain);
+        Ok(Input { source: source.written_by(sole_writer_uid), routes })
     }
 
     fn route(&self, id: RouteId) -> io::Result<Route> {
