@@ -113,11 +113,13 @@ fn mqueue(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, name: &str) -> Endp
 }
 
 /// Warns where an owner is named and others may write the queue all the same: the group matters where the
-/// origin is passed on, which is in signals; the whole machine matters anywhere.
+/// origin is passed on, which is in queued signals (a doorbell's is one of many); the whole machine anywhere.
 pub fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
-    let is_signal =
-        |id: &usize| plan.endpoints.get(*id).is_some_and(|to| matches!(to.kind, EndpointKind::Signal { .. }));
+    let is_signal = |id: &usize| match plan.endpoints.get(*id).map(|to| &to.kind) {
+        Some(EndpointKind::Signal { signo, .. }) => rtcore::sys::signame::is_realtime(*signo),
+        _ => false,
+    };
     for (id, (endpoint, written)) in plan.endpoints.iter().zip(&config.endpoint).enumerate() {
         let EndpointKind::Mqueue { mode, .. } = &endpoint.kind else { continue };
         let Some(owner) = endpoint.owner.and_then(|owner| plan.processes.get(owner)) else { continue };

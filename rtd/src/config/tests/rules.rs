@@ -353,6 +353,21 @@ fn an_owner_whose_queue_others_write_is_a_warning() {
 }
 
 #[test]
+fn a_lane_that_polls_several_sources_may_not_block() {
+    let poll = |more: &str| with(&whole(), "cpu = 0\n", &format!("cpu = 3\nwait = \"poll\"\n{more}"));
+    assert!(run(&poll("")).diagnostics.is_empty());
+    let text = with(&poll(""), "to = [\"out\"]\n", "to = [\"out\"]\noverflow = \"block:5s\"\n");
+    let line = line_of(&text, "overflow", 0);
+    error(&text, line, "route[0].overflow", "hold up `in`, `press` alike", "wait = \"block\"");
+    let text = poll("overflow = \"block:5s\"\n");
+    let checked = run(&text);
+    let errors = checked.diagnostics.iter().filter(|d| d.message.contains("blocks the one thread"));
+    assert_eq!((checked.plan.is_none(), errors.count()), (true, 2), "{}", shown(&checked.diagnostics));
+    let alone = with(&queues(), "cpu = 0\n", "cpu = 3\nwait = \"poll\"\noverflow = \"block:5s\"\n");
+    assert!(run(&alone).diagnostics.is_empty(), "one source holds up itself only");
+}
+
+#[test]
 fn a_mode_that_keeps_rtd_out_is_refused() {
     let text = with(&queues(), "msgsize = 64", "msgsize = 64\nmode = \"0460\"");
     error(&text, 9, "endpoint[0].mode", "keeps rtd itself", "mode = \"0660\"");
