@@ -54,6 +54,18 @@ impl Status {
     }
 }
 
+/// What daemons tell each other about a queue: open-file-description locks (fcntl(2), F_OFD_SETLK) on bytes of its
+/// inode, which end with their holder. Only programs that ask see them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Takes messages out of it, alone.
+    Reader,
+    /// Uses it, among others.
+    User,
+    /// Nobody else uses it: a [`Lock::User`] becomes this, or stays what it is.
+    LastUser,
+}
+
 /// An open queue.
 #[derive(Debug)]
 pub struct Queue {
@@ -74,8 +86,8 @@ impl Queue {
 
     /// Creates the queue, or adopts one of that name with whatever is in it. Returns how an adopted one was found.
     ///
-    /// An adopted queue must be ours or root's and have the same `msgsize`; it gets the mode. Its `maxmsg` may
-    /// differ (mq_open(3) ignores the attributes of an existing queue): compare [`Queue::attributes`].
+    /// An adopted queue must be ours or root's and have the same `msgsize`. Its mode and `maxmsg` may differ
+    /// (mq_open(3) ignores both for an existing queue): [`Queue::set_mode`], [`Queue::attributes`].
     pub fn create(
         name: &CStr,
         maxmsg: usize,
@@ -94,7 +106,7 @@ impl Queue {
             }
             Err(nix::errno::Errno::EEXIST) => {
                 let queue = Self::open(name, Access::Both, true)?;
-                let found = queue.adopt(msgsize, mode)?;
+                let found = queue.adopt(msgsize)?;
                 Ok((queue, Some(found)))
             }
             Err(e) => Err(Self::error("create", name, e)),
@@ -102,7 +114,7 @@ impl Queue {
     }
 
     /// Refuses a queue that is not what the configuration says and cannot be made so.
-    fn adopt(&self, msgsize: usize, mode: u32) -> io::Result<Status> {
+    fn adopt(&self, msgsize: usize) -> io::Result<Status> {
         let name = self.name.to_string_lossy();
         let found = self.status()?;
         let euid = super::procfs::effective_uid();
@@ -121,22 +133,44 @@ impl Queue {
                  remove it (rm /dev/mqueue{name}), or configure msgsize = {has}"
             )));
         }
-        if found.mode != mode {
-            self.set_mode(mode).map_err(|e| {
-                let has = found.mode;
-                io::Error::other(format!(
-                    "message queue {name} exists with mode {has:04o}, the configuration says {mode:04o}: {e}; let its \
-                     owner (uid {}) change it (chmod {mode:04o} /dev/mqueue{name}), or configure mode = \"{has:04o}\"",
-                    found.uid
-                ))
-            })?;
-        }
         Ok(found)
     }
 
-    fn set_mode(&self, mode: u32) -> io::Result<()> {
-        nix::sys::stat::fchmod(&self.fd, Mode::from_bits_truncate(mode))
-            .map_err(|e| Self::error("set the mode of", &self.name, e))
+    /// Gives it these permission bits, whatever umask(2) says (fchmod(2)); its owner and root may.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        nix::sys::stat::fchmod(&self.fd, Mode::from_bits_truncate(mode)).map_err(|e| {
+            let name = self.name.to_string_lossy();
+            let (has, uid) = self.status().map_or((0, 0), |s| (s.mode, s.uid));
+            io::Error::other(format!(
+                "cannot change the mode of message queue {name} from {has:04o} to the configured {mode:04o}: {}; let \
+                 its owner (uid {uid}) do it (chmod {mode:04o} /dev/mqueue{name}), or configure mode = \"{has:04o}\"",
+                e.desc()
+            ))
+        })
+    }
+
+    /// Takes a lock for as long as this open queue lives; false when another open queue holds one that excludes it.
+    ///
+    /// The queue must be open for [`Access::Both`]: a write lock needs a descriptor that can write.
+    pub fn lock(&self, lock: Lock) -> io::Result<bool> {
+        let (kind, byte) = match lock {
+            Lock::Reader => (libc::F_WRLCK, 0),
+            Lock::User => (libc::F_RDLCK, 1),
+            Lock::LastUser => (libc::F_WRLCK, 1),
+        };
+        // SAFETY: flock is plain integers; zero is valid for each (and l_pid must be 0 for OFD locks).
+        let mut request: libc::flock = unsafe { std::mem::zeroed() };
+        request.l_type = i16::try_from(kind).map_err(io::Error::other)?;
+        request.l_whence = i16::try_from(libc::SEEK_SET).map_err(io::Error::other)?;
+        (request.l_start, request.l_len) = (byte, 1);
+        // SAFETY: the descriptor is open (owned by self) and `request` outlives the call.
+        if unsafe { libc::fcntl(self.fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const request) } == 0 {
+            return Ok(true);
+        }
+        match nix::errno::Errno::last() {
+            nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES => Ok(false),
+            e => Err(Self::error("lock", &self.name, e)),
+        }
     }
 
     /// Owner, mode, identity.

@@ -1,8 +1,11 @@
 //! From plan to workers: opens every kernel object, allocates every queue. After this nothing on the
 //! real-time path opens or allocates.
 
+mod queues;
+
+pub use queues::Queues;
+
 use super::names::Names;
-use crate::log;
 use crate::plan::{
     EndpointId, EndpointKind, EndpointPlan, Plan, RouteId, RoutePlan, SignalTarget, SourcePlan, TargetPlan,
     Wait,
@@ -18,87 +21,11 @@ use rtcore::lane::spill::Spill;
 use rtcore::lane::worker::{Input, Worker};
 use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
-use rtcore::sys::mqueue::{Access, Attributes, Queue};
+use rtcore::sys::mqueue::{Access, Queue};
 use rtcore::sys::rtsignal::{self, SignalSet};
-use std::ffi::CString;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-
-/// Queues the daemon stands behind; removes those it should when dropped.
-#[derive(Debug, Default)]
-pub struct Queues {
-    held: Vec<Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    name: CString,
-    /// Keeps the queue in existence and readable for `left`.
-    queue: Queue,
-    created: bool,
-    unlink: bool,
-}
-
-impl Queues {
-    /// Creates or adopts every queue of the plan. If one cannot be had, those created here go again.
-    pub fn open(plan: &Plan) -> io::Result<Queues> {
-        let mut queues = Queues::default();
-        for endpoint in &plan.endpoints {
-            if let EndpointKind::Mqueue { queue: name, maxmsg, msgsize, mode } = &endpoint.kind {
-                let (queue, found) = Queue::create(name, *maxmsg, *msgsize, *mode)?;
-                if let Some(found) = found.filter(|found| found.mode != *mode) {
-                    mode_changed(name, found.mode, *mode);
-                }
-                let created = found.is_none();
-                queues.held.push(Held { name: name.clone(), queue, created, unlink: created });
-            }
-        }
-        Ok(queues)
-    }
-
-    /// The daemon runs: from now on the configuration says whether queues stay.
-    pub fn started(&mut self, keep: bool) {
-        for held in &mut self.held {
-            held.unlink = !keep;
-        }
-    }
-
-    /// Queues that hold messages, and how many.
-    pub fn left(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.held.iter().filter_map(|h| {
-            let n = h.queue.attributes().ok()?.curmsgs;
-            (n > 0).then(|| (h.name.to_str().unwrap_or("?"), n))
-        })
-    }
-
-    /// Queues that existed before the daemon, and what they are.
-    pub fn adopted(&self) -> impl Iterator<Item = (&str, Attributes)> {
-        let adopted = self.held.iter().filter(|h| !h.created);
-        adopted.filter_map(|h| Some((h.name.to_str().unwrap_or("?"), h.queue.attributes().ok()?)))
-    }
-}
-
-impl Drop for Queues {
-    fn drop(&mut self) {
-        for held in self.held.iter().filter(|h| h.unlink) {
-            // A queue somebody else removed already is as gone as we want it.
-            let _ = Queue::unlink(&held.name);
-        }
-    }
-}
-
-/// An open descriptor outlives a mode that would no longer give it.
-fn mode_changed(name: &CString, from: u32, to: u32) {
-    let name = name.to_string_lossy();
-    log::info(format_args!("message queue {name}: mode {from:04o} changed to {to:04o}"));
-    if from & !to & 0o066 != 0 {
-        log::warning(format_args!(
-            "message queue {name}: a program that opened it while its mode was {from:04o} keeps it open and is not \
-             shut out; to be sure, stop rtd and its users and remove it (rm /dev/mqueue{name})"
-        ));
-    }
-}
 
 /// A worker's place in the plan: which lane, which sources, under which name.
 #[derive(Debug)]

@@ -156,6 +156,7 @@ impl Daemon {
     /// Errors when one does not: a lane that is gone silently would be the worst of all.
     pub fn tick(&mut self) -> anyhow::Result<()> {
         self.page.heartbeat(clock::monotonic_ns());
+        self.queues.look(clock::monotonic_ns());
         self.log_events();
         // Asked to stop, each ends when it has drained, and some do before others.
         let stopping = self.stop_at_ns.load(Ordering::Relaxed) != 0;
