@@ -132,6 +132,7 @@ fn main() -> std::process::ExitCode {
         check::every_file_in_configs_passes,
         check::run_refuses_a_faulty_file_with_the_same_words,
         check::what_is_not_granted_is_refused_with_the_line_that_grants_it,
+        check::a_plan_that_outgrows_memory_is_refused,
         demo::it_measures_three_lanes_twice_and_misses_no_message,
         demo::an_ordinary_user_gets_it_degraded_and_is_told,
         demo::a_terminal_shows_its_progress,
