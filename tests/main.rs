@@ -3,18 +3,30 @@
 //! One binary. Started with `--peer` it is a participant instead (`util/peer.rs`): an unprivileged, dumb
 //! program that knows `mq_open`, `sigqueue` and `sigwaitinfo` and does what it is told on standard input.
 
+mod abuse;
+mod check;
 mod crash;
+mod credentials;
 mod credits;
+mod death;
+mod demo;
 mod grants;
 mod groups;
+mod help;
 mod lanes;
+mod listen;
 mod overflow;
 mod pending;
 mod queues;
+mod registration;
+mod regressions;
 mod sealed;
+mod send;
 mod signals;
+mod stats;
 mod stop;
 mod util;
+mod watch;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -99,6 +111,84 @@ fn main() -> std::process::ExitCode {
         stop::queues_that_go_are_emptied_first,
         stop::a_hangup_is_answered_and_survived,
         stop::signals_of_strangers_leave_no_trace,
+        check::all_problems_are_reported_at_once_each_with_its_place_and_mend,
+        check::json_has_the_same_problems_for_a_program,
+        check::the_exit_code_says_runs_refused_or_unreadable,
+        check::a_good_file_shows_what_it_means,
+        check::standard_input_is_a_dash,
+        check::the_schema_is_the_file_in_configs,
+        check::every_file_in_configs_passes,
+        check::run_refuses_a_faulty_file_with_the_same_words,
+        check::what_is_not_granted_is_refused_with_the_line_that_grants_it,
+        demo::it_measures_three_lanes_twice_and_misses_no_message,
+        demo::an_ordinary_user_gets_it_degraded_and_is_told,
+        demo::a_terminal_shows_its_progress,
+        demo::ended_by_sigint_it_says_so_and_leaves_nothing,
+        demo::ended_by_sigterm_it_says_so_and_leaves_nothing,
+        demo::ended_by_kill_9_it_leaves_nothing,
+        demo::ended_by_sigquit_to_its_process_group_it_leaves_nothing,
+        demo::when_its_daemon_is_killed_it_says_so_and_leaves_nothing,
+        demo::when_a_part_is_killed_it_names_it_and_leaves_nothing,
+        demo::with_a_privileged_binary_kill_9_leaves_nothing_either,
+        demo::a_reader_that_goes_away_ends_it_quietly,
+        abuse::half_and_oversized_frames_are_answered_and_closed,
+        abuse::garbage_of_the_right_size_is_answered_and_closed,
+        abuse::a_flood_that_reads_no_answers_is_cut_off,
+        abuse::a_flood_of_good_requests_keeps_nobody_out,
+        abuse::a_thousand_idle_connections_keep_nobody_out,
+        abuse::a_storm_of_connections_leaves_no_descriptor_behind,
+        credentials::a_user_and_a_group_are_demanded,
+        credentials::an_executable_is_demanded_of_a_running_program,
+        credentials::an_executable_is_demanded_of_what_run_starts,
+        credentials::a_wrong_program_loses_the_name_and_lives,
+        credentials::nobody_registers_another_users_process,
+        credentials::another_user_takes_what_is_meant_for_it_and_nothing_else,
+        credentials::a_hand_made_request_is_judged_by_the_sockets_credentials,
+        death::kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over,
+        death::what_is_queued_for_a_process_that_dies_is_accounted_at_once,
+        death::a_restart_reads_what_was_delivered_before,
+        death::an_exit_is_seen_like_a_kill,
+        death::a_restart_follows_its_death_at_once_again_and_again,
+        death::kill_9_in_the_middle_of_a_stream_loses_no_count,
+        registration::run_gives_an_unmodified_program_a_name_and_the_pid_stays,
+        registration::the_program_keeps_its_streams_arguments_and_exit_code,
+        registration::what_cannot_be_run_says_126_or_127_and_gives_the_name_back,
+        registration::a_name_that_a_live_process_holds_is_refused,
+        registration::a_name_that_does_not_exist_is_refused_with_those_that_do,
+        registration::a_running_program_is_registered_by_its_pid_and_gets_its_signals,
+        registration::what_is_no_process_is_refused,
+        registration::without_a_daemon_the_way_to_start_it_is_told,
+        registration::a_signal_does_not_kill_a_program_that_does_not_expect_it,
+        registration::no_signal_kills_between_registration_and_sigwait,
+        regressions::a_lane_that_drains_sooner_than_others_is_no_defect,
+        stats::json_has_every_key_and_the_right_figures,
+        stats::ls_and_stats_show_all_of_it_to_a_human,
+        stats::a_hung_daemon_is_shown_as_hung_with_its_figures,
+        stats::a_killed_daemon_leaves_its_figures,
+        stats::after_a_clean_stop_the_error_says_how_to_start,
+        stats::every_snapshot_of_a_flood_balances,
+        stats::another_user_reads_the_page_and_cannot_write_it,
+        stats::a_degraded_daemon_says_so_everywhere,
+        stats::the_instance_comes_from_the_option_or_the_environment,
+        watch::into_a_pipe_it_prints_block_after_block_and_sigint_ends_it,
+        watch::a_closed_pipe_ends_it_quietly,
+        watch::json_comes_as_one_document_a_line_with_rates,
+        watch::a_terminal_is_redrawn_in_place,
+        watch::it_outlives_the_daemon_and_finds_the_next,
+        send::every_form_of_payload_arrives_unchanged,
+        send::a_signal_goes_to_the_daemon_or_to_the_owner,
+        send::count_is_exact_and_rate_is_a_schedule,
+        send::a_full_queue_is_waited_for_or_counted,
+        send::sigint_ends_it_and_it_says_how_many,
+        send::refusals_say_what_and_what_instead,
+        send::a_signal_for_a_daemon_that_is_gone_is_not_sent,
+        listen::a_queue_is_shown_as_text_or_hex_with_its_priority,
+        listen::a_queue_is_shown_as_json,
+        listen::a_signal_is_shown_with_its_value_and_origin,
+        listen::it_steals_only_when_told,
+        listen::a_closed_pipe_ends_it_quietly,
+        listen::ctrl_c_ends_a_listener,
+        help::every_command_has_help,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -6,6 +6,8 @@ pub mod kernel;
 pub mod peer;
 pub mod stranger;
 pub mod talk;
+pub mod terminal;
+pub mod tool;
 
 use anyhow::{Context as _, bail};
 use rtcore::stats::reader::{Reader, Snapshot};
@@ -84,7 +86,7 @@ impl Instance {
 
     /// The same, not started yet.
     pub fn rtctl_command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rtctl"));
+        let mut command = Command::new(tool::RTCTL);
         command.args(["--instance", &self.name]).env("RTD_SOCKET", self.socket()).args(args);
         process::die_with_parent_at_exec(&mut command);
         command
@@ -268,6 +270,21 @@ impl Daemon {
         Ok(nix::sys::signal::kill(pid, signal)?)
     }
 
+    /// SIGSTOP, until every thread stands still: from then on nothing takes a message.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(nix::sys::signal::Signal::SIGSTOP)?;
+        let stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            Some(stat.rsplit_once(") ")?.1.starts_with('T'))
+        };
+        let tasks = format!("/proc/{}/task", self.pid());
+        eventually(|| {
+            let mut all = std::fs::read_dir(&tasks).ok()?.flatten();
+            all.all(|task| stopped(task) == Some(true)).then_some(())
+        })
+        .context("rtd does not stand still")
+    }
+
     /// SIGTERM, and what it logged; an error unless it ends well.
     pub fn stop(self) -> anyhow::Result<String> {
         self.signal(nix::sys::signal::Signal::SIGTERM)?;
@@ -381,12 +398,6 @@ impl Peer {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
-        Ok(nix::sys::signal::kill(pid, signal)?)
     }
 }
 

@@ -88,8 +88,8 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
         ["stream", from, count] => {
             let queue = queue.as_ref().context("no queue is open")?;
             let from: u64 = from.parse()?;
-            for n in from..from + count.parse::<u64>()? {
-                send(queue, &n.to_ne_bytes(), 0)?;
+            for n in 0..count.parse::<u64>()? {
+                send(queue, &from.wrapping_add(n).to_ne_bytes(), 0)?;
             }
         }
         ["recv", count, timeout_ms] => {

@@ -19,6 +19,7 @@ use std::io;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 use zerocopy::FromBytes;
 
 pub use super::latency::LatencySummary;
@@ -30,6 +31,10 @@ pub use super::snapshot::{
 pub const HEARTBEAT_AGE_MAX_NS: u64 = 1_000_000_000;
 /// Attempts to copy a record between two updates. An attempt is three system calls, about a microsecond.
 const WHOLE_ATTEMPTS_MAX: usize = 100;
+/// Of these, the last ones leave time between them: a writer that was preempted in the middle of an update
+/// (by a higher lane, or with its whole virtual CPU) needs more than all the others together take.
+const PATIENT_ATTEMPTS: usize = 25;
+const PATIENT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why a page cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -344,7 +349,7 @@ impl Reader {
     /// and as numbers only grow, a torn one in front is lower than any behind.
     fn read_whole<const N: usize>(&self, record: u64, offset: usize) -> Result<([u64; N], bool), ReadError> {
         let mut values = [0u64; N];
-        for _ in 0..WHOLE_ATTEMPTS_MAX {
+        for attempt in 0..WHOLE_ATTEMPTS_MAX {
             let [before] = self.read_words(record)?;
             // SYNC POINT with the release store of the sequence in `writer::write_whole`.
             fence(Ordering::Acquire);
@@ -356,7 +361,11 @@ impl Reader {
                 return Ok((values, true));
             }
             // On one CPU a real-time writer has already gone on by itself; an ordinary one needs the CPU.
-            std::thread::yield_now();
+            if attempt + PATIENT_ATTEMPTS < WHOLE_ATTEMPTS_MAX {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(PATIENT_PAUSE);
+            }
         }
         Ok((values, false))
     }

@@ -1,25 +1,33 @@
 //! Own children: ending with the parent, being ended by it (prctl(2), kill(2), pidfd_open(2)).
 
+use super::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// The calling process gets SIGTERM when its parent dies (prctl(2) PR_SET_PDEATHSIG). Kept through exec.
-pub fn die_with_parent() -> io::Result<()> {
+/// The calling process gets SIGTERM when its parent dies (prctl(2) PR_SET_PDEATHSIG); ESRCH when `parent`
+/// has died already, which the kernel then tells nobody any more.
+///
+/// Kept through exec, but not through that of a file with capabilities or set-user-id: such a program has
+/// to call this itself.
+pub fn die_with_parent(parent: u32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
-    Ok(())
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    // None: the parent lives in an outer pid namespace, and so does whoever would tell us its number.
+    if now.is_some_and(|now| now != parent) { Err(Errno::SRCH.into()) } else { Ok(()) }
 }
 
 /// The child of this command gets SIGTERM when the thread that spawns it dies, and starts with no signal
 /// blocked: a mask is inherited through fork and exec.
 pub fn die_with_parent_at_exec(command: &mut Command) {
-    let prepare = || {
-        die_with_parent()?;
+    let parent = std::process::id();
+    let prepare = move || {
+        die_with_parent(parent)?;
         nix::sys::signal::SigSet::empty().thread_set_mask()?;
         Ok(())
     };
-    // SAFETY: the closure makes two system calls and touches neither heap nor locks between fork and exec.
+    // SAFETY: the closure makes three system calls and touches neither heap nor locks between fork and exec.
     unsafe { command.pre_exec(prepare) };
 }
 

@@ -95,7 +95,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
                 Ok(u64::from_ne_bytes(stamp))
             })?
         }
-        ("signal", [socket @ ..]) => {
+        ("signal", socket) => {
             let set = SignalSet::of([rtsignal::rt_range().0 + 5]);
             set.block()?;
             if let [socket] = socket {

@@ -28,6 +28,9 @@ pub struct Effort {
     pub receiver: u8,
 }
 
+/// Measures and prints one table.
+type Scenario = fn(&Effort) -> anyhow::Result<()>;
+
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let Some(at) = args.iter().position(|a| a == "--echo") {
@@ -51,7 +54,7 @@ fn main() -> anyhow::Result<()> {
         "# all on CPU {cpu}; {} blocks of {} messages per path, in turn; 64 B",
         effort.rounds, effort.block
     );
-    let all: [(&str, fn(&Effort) -> anyhow::Result<()>); 6] = [
+    let all: [(&str, Scenario); 6] = [
         ("equal", scenarios::hops_at_equal_priority),
         ("hops", scenarios::hops),
         ("routes", scenarios::many_routes),

@@ -29,6 +29,8 @@ enum Command {
     Run(ctl::run::RunArgs),
     /// Register a running process
     Register(ctl::register::RegisterArgs),
+    /// Free a name; its process goes on
+    Unregister(ctl::register::UnregisterArgs),
     /// Send a message into an endpoint
     Send(ctl::send::SendArgs),
     /// Print what arrives at an endpoint
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Stats(args) => ctl::stats::stats(instance, args),
         Command::Run(args) => return ctl::run::run(args, &socket()),
         Command::Register(args) => return ctl::register::register(args, &socket()),
+        Command::Unregister(args) => return ctl::register::unregister(args, &socket()),
         Command::Send(args) => ctl::send::send(instance, args),
         Command::Listen(args) => ctl::listen::listen(instance, args, &socket()),
     };

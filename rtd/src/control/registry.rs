@@ -273,10 +273,11 @@ impl Registry {
         let Some(holder) = entry.holder.as_ref() else { return Ok(()) };
         if holder.pid != next.pid {
             let text = format!(
-                "{} is held by pid {} since {} s: stop that process, or unregister it",
+                "{} is held by pid {} since {} s: stop that process, or free the name: rtctl unregister --as {}",
                 entry.plan.name,
                 holder.pid,
-                holder.since.elapsed().as_secs()
+                holder.since.elapsed().as_secs(),
+                entry.plan.name
             );
             return Err(Refusal::new(Status::Held, text));
         }

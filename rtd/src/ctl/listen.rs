@@ -3,6 +3,7 @@
 use super::payload::{hex, show};
 use super::send::find;
 use anyhow::{Context as _, bail};
+use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::{Endpoint, EndpointKind, Snapshot};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::rtsignal::{self, SignalSet};
@@ -24,7 +25,7 @@ pub struct ListenArgs {
     /// Stop after this many; 0 = until interrupted
     #[arg(long, default_value_t = 0)]
     count: u64,
-    /// Take messages from an endpoint that rtd reads: they are then missing on its routes
+    /// Take messages although rtd or a registered process reads them: they are then missing there
     #[arg(long)]
     steal: bool,
 }
@@ -39,6 +40,15 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
                 bail!(
                     "rtd reads {}: listening would take its messages; listen to an endpoint it writes, or say --steal",
                     endpoint.name
+                );
+            }
+            let owner = endpoint.owner.and_then(|o| snapshot.processes.get(o));
+            if let Some(owner) = owner.filter(|o| o.state == PeerState::Alive && !args.steal) {
+                bail!(
+                    "{} is read by {} (pid {}): listening would take its messages; end it first, or say --steal",
+                    endpoint.name,
+                    owner.name,
+                    owner.pid
                 );
             }
             queue_lines(args, queue, *msgsize as usize)

@@ -30,12 +30,38 @@ pub struct RegisterArgs {
     pub tid: Option<i32>,
 }
 
+/// Take a name back from a process that goes on running.
+#[derive(Args, Clone, Debug)]
+pub struct UnregisterArgs {
+    /// Name of a [[process]]; yours, unless you are root
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: String,
+}
+
+/// Runs `rtctl unregister`; 0 if the name is free now, 1 with the reason on standard error if not.
+pub fn unregister(args: &UnregisterArgs, socket: &Path) -> ExitCode {
+    let released = Name::new(&args.name).map_err(|e| format!("--as {:?}: {e}", args.name));
+    let released = released.and_then(|name| request(socket, &Request::Unregister { name }));
+    match released {
+        Ok((_, reply)) => {
+            // Nobody reads it any more: done all the same.
+            let _ = super::page::print(&format!("{}\n", reply.text));
+            ExitCode::SUCCESS
+        }
+        Err(text) => {
+            eprintln!("rtctl: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Runs `rtctl register`; 0 if the name was granted, 1 with the reason on standard error if not.
 pub fn register(args: &RegisterArgs, socket: &Path) -> ExitCode {
     let result = claim(socket, &args.name, args.pid, args.tid.unwrap_or(0), false);
     match result {
         Ok((_, reply)) => {
-            println!("{}", granted(&args.name, &reply));
+            // Nobody reads it any more: granted all the same.
+            let _ = super::page::print(&format!("{}\n", granted(&args.name, &reply)));
             ExitCode::SUCCESS
         }
         Err(text) => {
@@ -91,11 +117,15 @@ pub fn claim(
     exec_follows: bool,
 ) -> Result<(Conn, Reply), String> {
     let name = Name::new(name).map_err(|e| format!("--as {name:?}: {e}"))?;
-    let request = Request::Register { name, pid, tid, exec_follows };
+    request(socket, &Request::Register { name, pid, tid, exec_follows })
+}
+
+/// One request until it is answered; an error is the daemon's refusal.
+fn request(socket: &Path, request: &Request) -> Result<(Conn, Reply), String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let (conn, reply) = ask(socket, &request, left.max(Duration::from_millis(1)))?;
+        let (conn, reply) = ask(socket, request, left.max(Duration::from_millis(1)))?;
         match reply.status {
             Status::Ok | Status::Pending => return Ok((conn, reply)),
             // Others crowd the socket: the daemon closed us before it had read the request, so asking

@@ -1,13 +1,18 @@
 //! `rtctl send`: a message into an endpoint by hand, at a rate if asked for.
+//!
+//! Constraint: it never sleeps in a send. Whatever it waits for, SIGINT ends the wait, and what was sent
+//! until then is told.
 
 use super::payload::PayloadArgs;
 use anyhow::{Context as _, bail};
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, Snapshot};
 use rtcore::sys::mqueue::{self, Access, Queue};
-use rtcore::sys::{Errno, clock, rtsignal};
+use rtcore::sys::poll::{self, Interest};
+use rtcore::sys::rtsignal::{self, SignalSet, TERMINATION};
+use rtcore::sys::{Errno, clock};
 use std::ffi::CString;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Arguments of `rtctl send`.
 #[derive(clap::Args, Clone, Debug)]
@@ -36,29 +41,73 @@ enum Channel {
     Signal { pid: i32, signo: i32, value: u64 },
 }
 
-/// Sends, and prints how many were taken. An error when some were refused.
+/// Sends, and prints how many were taken. An error when some were refused, or fewer sent than asked for.
 pub fn send(instance: &str, args: &SendArgs) -> anyhow::Result<()> {
     let snapshot = super::page::open(instance)?.snapshot()?;
     let endpoint = find(&snapshot, &args.endpoint)?;
     let channel = open(&snapshot, endpoint, args)?;
+    let stop = Stop::on_signals()?;
     let (mut sent, mut refused) = (0u64, 0u64);
     let start_ns = clock::monotonic_ns();
+    let mut failed = None;
     while args.count == 0 || sent + refused < args.count {
-        if let Some(rate) = args.rate {
-            clock::sleep_until(start_ns + nth_ns(sent + refused, rate));
+        let due_ns = args.rate.map_or(0, |rate| start_ns + nth_ns(sent + refused, rate));
+        if stop.within(due_ns)? {
+            break;
         }
         match channel.send() {
             Ok(()) => sent += 1,
+            Err(Errno::AGAIN) if channel.waits(args) => stop.or_room(&channel)?,
             Err(Errno::AGAIN) => refused += 1,
             Err(Errno::INTR) => {}
-            Err(e) => bail!("cannot send to {}: {e} ({e:?})", args.endpoint),
+            Err(e) => {
+                failed = Some(e);
+                break;
+            }
         }
     }
-    println!("sent {sent} to {}", args.endpoint);
-    if refused > 0 {
-        bail!("{refused} refused: {} is full", args.endpoint);
+    super::page::print(&format!("sent {sent} to {}\n", args.endpoint))?;
+    match failed {
+        Some(e) => bail!("cannot send to {}: {e} ({e:?})", args.endpoint),
+        None if refused > 0 => bail!("{refused} refused: {} is full", args.endpoint),
+        None if sent < args.count => bail!("interrupted: {sent} of {} sent", args.count),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// SIGINT, SIGTERM and SIGHUP as something to wait for.
+struct Stop(OwnedFd);
+
+impl Stop {
+    fn on_signals() -> anyhow::Result<Stop> {
+        let set = SignalSet::of(TERMINATION);
+        set.block().context("cannot block SIGINT")?;
+        Ok(Stop(set.descriptor().context("cannot wait for SIGINT")?))
+    }
+
+    /// Waits until `due_ns`; true when it is time to end.
+    fn within(&self, due_ns: u64) -> anyhow::Result<bool> {
+        loop {
+            let left_ns = due_ns.saturating_sub(clock::monotonic_ns());
+            match poll::wait(&mut [Interest::readable(self.0.as_raw_fd())], left_ns) {
+                Ok(0) if left_ns == 0 => return Ok(false),
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(true),
+                Err(e) => bail!("cannot wait: {e}"),
+            }
+        }
+    }
+
+    /// Waits until there is room in the queue, or it is time to end.
+    fn or_room(&self, channel: &Channel) -> anyhow::Result<()> {
+        const LONG_NS: u64 = 3_600_000_000_000;
+        let Channel::Queue { queue, .. } = channel else { return Ok(()) };
+        let room = Interest::writable(queue.as_raw_fd());
+        match poll::wait(&mut [room, Interest::readable(self.0.as_raw_fd())], LONG_NS) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(e) => bail!("cannot wait: {e}"),
+        }
+    }
 }
 
 /// The endpoint of that name, or an error that lists those there are.
@@ -77,7 +126,7 @@ fn open(snapshot: &Snapshot, endpoint: &Endpoint, args: &SendArgs) -> anyhow::Re
                 bail!("{} takes {msgsize} bytes, the payload has {}", endpoint.name, bytes.len());
             }
             let name = CString::new(queue.as_str()).context("queue name")?;
-            let queue = Queue::open(&name, Access::Send, args.nonblock)?;
+            let queue = Queue::open(&name, Access::Send, true)?;
             Ok(Channel::Queue { queue, bytes, priority: args.priority })
         }
         EndpointKind::Signal { signo, .. } => {
@@ -111,6 +160,11 @@ fn signal_pid(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<i32> {
 }
 
 impl Channel {
+    /// Whether a full one is waited for: a full signal queue announces nothing to wait for.
+    fn waits(&self, args: &SendArgs) -> bool {
+        matches!(self, Channel::Queue { .. }) && !args.nonblock
+    }
+
     fn send(&self) -> Result<(), Errno> {
         match self {
             Channel::Queue { queue, bytes, priority } => mqueue::send(queue.as_raw_fd(), bytes, *priority),

@@ -152,11 +152,9 @@ impl Daemon {
         self.page.heartbeat(now);
         self.peers.iter().for_each(|peer| peer.refresh_credit(now));
         self.log_events();
-        // Once asked to stop, that they end is what they should do.
-        if self.stop_at_ns.load(Ordering::Relaxed) != 0 {
-            return Ok(());
-        }
-        for thread in &mut self.threads {
+        // Asked to stop, each ends when it has drained, and some do before others.
+        let stopping = self.stop_at_ns.load(Ordering::Relaxed) != 0;
+        for thread in self.threads.iter_mut().filter(|_| !stopping) {
             if thread.handle.is_finished() && !thread.told_dead {
                 thread.told_dead = true;
                 anyhow::bail!("lane thread {} (tid {}) ended by itself: a defect", thread.name, thread.tid);

@@ -1,24 +1,29 @@
-//! The demo's children: the daemon and the five parts, started from this very binary.
+//! The five parts as children, started from this very binary, and the way of their reports.
+//!
+//! A part says hello, gets its name, says that it is ready, and waits for the schedule; senders report at
+//! its end, receivers once their standard input is closed, which also a dead parent does.
 
 use super::PATIENCE;
 use super::config::Setup;
 use super::report::{Packed, Report};
-use super::roles::{self, Schedule};
+use super::roles::{self, Role, Schedule};
+use super::stop::Stop;
 use anyhow::{Context as _, bail};
-use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
-use rtcore::sys::rtsignal::{self, SignalSet};
+use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
 use rtcore::sys::{clock, poll, process};
-use std::cell::RefCell;
-use std::io::{BufRead, BufReader, Write as _};
-use std::os::fd::{AsRawFd, OwnedFd};
+use serde::{Deserialize, Serialize};
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Arguments of the hidden `rtd demo-part`: one of the demo's programs.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Part {
     name: String,
+    #[arg(long)]
+    parent: u32,
     #[arg(long)]
     socket: String,
     #[arg(long)]
@@ -27,237 +32,234 @@ pub struct Part {
     report: String,
     #[arg(long)]
     daemon_pid: i32,
-    #[arg(long)]
-    start_ns: u64,
-    #[arg(long)]
-    flood_ns: u64,
-    #[arg(long)]
-    end_ns: u64,
 }
 
-/// SIGINT and SIGTERM as something to wait for.
-#[derive(Debug)]
-pub struct Stop {
-    pending: OwnedFd,
+/// A part's first message: both ways between it and the parent.
+#[derive(Serialize, Deserialize)]
+struct Hello {
+    schedule: IpcSender<Schedule>,
+    progress: IpcReceiver<Progress>,
 }
 
-/// Blocks SIGINT and SIGTERM; from now on they end the demo through [`Stop`], children and queues included.
-pub fn stop_on_signals() -> anyhow::Result<Stop> {
-    let set = SignalSet::of(rtsignal::TERMINATION);
-    set.block()?;
-    Ok(Stop { pending: set.descriptor()? })
+/// What a part tells.
+#[derive(Debug, Serialize, Deserialize)]
+enum Progress {
+    Ready,
+    Done(Vec<Packed>),
 }
 
-impl Stop {
-    /// Waits until `at_ns`; an error when the user wants to stop.
-    pub fn wait_until(&self, at_ns: u64) -> anyhow::Result<()> {
-        loop {
-            let left_ns = at_ns.saturating_sub(clock::monotonic_ns());
-            match poll::wait(&mut [poll::Interest::readable(self.pending.as_raw_fd())], left_ns) {
-                Ok(0) if left_ns == 0 => return Ok(()),
-                Ok(0) | Err(rtcore::sys::Errno::INTR) => {}
-                Ok(_) => bail!("stopped by a signal"),
-                Err(e) => bail!("cannot wait: {e}"),
-            }
-        }
-    }
-}
-
-/// `rtd run` on the demo's configuration.
-#[derive(Debug)]
-pub struct DaemonChild {
-    child: Child,
-    stderr: mpsc::Receiver<String>,
-    queues: Vec<String>,
-}
-
-impl DaemonChild {
-    /// Starts it and waits until it is ready.
-    pub fn start(setup: &Setup) -> anyhow::Result<DaemonChild> {
-        let mut command = own_binary()?;
-        command.args(["run", "--allow-degraded", "-"]);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start rtd run")?;
-        let (tell, stderr) = mpsc::channel();
-        let pipe = child.stderr.take().context("no stderr")?;
-        std::thread::spawn(move || {
-            BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|line| tell.send(line))
-        });
-        let queues = ["cmd.in", "cmd.out", "data.in", "data.out"].map(|e| setup.queue(e)).to_vec();
-        let mut stdin = child.stdin.take().context("no stdin")?;
-        stdin.write_all(setup.toml().as_bytes())?;
-        drop(stdin);
-        let stdout = child.stdout.take().context("no stdout")?;
-        let daemon = DaemonChild { child, stderr, queues };
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        if line.trim_end() != "READY" {
-            let said: Vec<String> = daemon.stderr.iter().collect();
-            bail!("rtd run did not start:\n{}", said.join("\n"));
-        }
-        Ok(daemon)
-    }
-
-    /// Its pid: whom the button signals.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Warnings and errors it logged so far.
-    pub fn complaints(&self) -> Vec<String> {
-        self.stderr.try_iter().filter(|l| l.contains("warning:") || l.contains("error:")).collect()
-    }
-
-    /// Ends it cleanly.
-    pub fn stop(mut self) -> anyhow::Result<()> {
-        process::terminate(self.child.id());
-        let status = wait(&mut self.child)?;
-        if !status.success() {
-            let said: Vec<String> = self.stderr.iter().collect();
-            bail!("rtd run ended with {status}:\n{}", said.join("\n"));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for DaemonChild {
-    fn drop(&mut self) {
-        process::terminate(self.child.id());
-        if wait(&mut self.child).is_err() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-        for queue in self.queues.iter().filter_map(|q| std::ffi::CString::new(q.as_str()).ok()) {
-            // The daemon removed them already, unless it was killed.
-            let _ = rtcore::sys::mqueue::Queue::unlink(&queue);
-        }
-    }
+/// What arrives at the parent, from the thread that listens to one part.
+enum Event {
+    Hello(usize, IpcSender<Schedule>),
+    Progress(Progress),
+    Gone(usize),
 }
 
 /// The five parts.
-#[derive(Debug)]
 pub struct Children {
-    running: RefCell<Vec<(String, Child)>>,
-    reports: mpsc::Receiver<anyhow::Result<Vec<Packed>>>,
+    running: Vec<Running>,
+    events: mpsc::Receiver<Event>,
+    ready: usize,
+    reports: Vec<Report>,
 }
 
-/// A part and the queue it opens (button and stop thread need none).
-const PARTS: [(&str, &str); 5] = [
-    ("drive", "cmd.out"),
-    ("logger", "data.out"),
-    ("controller", "cmd.in"),
-    ("sensors", "data.in"),
-    ("button", ""),
-];
+struct Running {
+    role: Role,
+    child: Child,
+    schedule: Option<IpcSender<Schedule>>,
+    /// Where its hello is awaited, until it came.
+    server: Option<String>,
+    listener: Option<JoinHandle<()>>,
+}
 
 impl Children {
     /// Starts them all.
-    pub fn start(setup: &Setup, schedule: Schedule, daemon_pid: u32) -> anyhow::Result<Children> {
-        let (tell, reports) = mpsc::channel();
-        let children = Children { running: RefCell::default(), reports };
-        for (name, endpoint) in PARTS {
-            let (server, server_name) = IpcOneShotServer::<Vec<Packed>>::new()?;
+    pub fn start(setup: &Setup, daemon_pid: u32) -> anyhow::Result<Children> {
+        let (tell, events) = mpsc::channel();
+        let mut children = Children { running: Vec::new(), events, ready: 0, reports: Vec::new() };
+        for (index, role) in Role::ALL.into_iter().enumerate() {
+            let (server, server_name) = IpcOneShotServer::<Hello>::new()?;
             let mut command = own_binary()?;
             command
-                .args(["demo-part", name])
+                .args(["demo-part", role.name()])
+                .args(["--parent", &std::process::id().to_string()])
                 .args(["--socket", &setup.socket])
-                .args(["--queue", &setup.queue(endpoint)])
+                .args(["--queue", &role.endpoint().map(|e| setup.queue(e)).unwrap_or_default()])
                 .args(["--report", &server_name])
-                .args(["--daemon-pid", &daemon_pid.to_string()])
-                .args(["--start-ns", &schedule.start_ns.to_string()])
-                .args(["--flood-ns", &schedule.flood_ns.to_string()])
-                .args(["--end-ns", &schedule.end_ns.to_string()]);
-            let child =
-                command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {name}"))?;
-            children.running.borrow_mut().push((name.to_owned(), child));
+                .args(["--daemon-pid", &daemon_pid.to_string()]);
+            let child = command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .with_context(|| format!("cannot start {}", role.name()))?;
             let tell = tell.clone();
-            // Accepting blocks for good if the part dies before it reports; the parent does not wait for
-            // this thread, only for the channel, with a bound.
-            std::thread::spawn(move || {
-                let report = server.accept().map(|(_, report)| report).map_err(|e| anyhow::anyhow!("{e}"));
-                let _ = tell.send(report);
-            });
+            let listener = Some(std::thread::spawn(move || listen(index, server, &tell)));
+            let server = Some(server_name);
+            children.running.push(Running { role, child, schedule: None, server, listener });
         }
         Ok(children)
     }
 
+    /// Waits until every part has its name and waits for the schedule.
+    pub fn await_ready(&mut self, stop: &Stop) -> anyhow::Result<()> {
+        self.serve(stop, |c| c.ready == c.running.len()).context("while the parts started")
+    }
+
+    /// Tells everybody when what happens.
+    pub fn begin(&self, schedule: Schedule) -> anyhow::Result<()> {
+        for part in &self.running {
+            let to = part.schedule.as_ref().context("a part is ready and has not said hello")?;
+            to.send(schedule).with_context(|| format!("{} does not take the schedule", part.role.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the senders' reports.
+    pub fn await_senders(&mut self, stop: &Stop) -> anyhow::Result<()> {
+        let senders = self.running.iter().filter(|p| p.role.is_sender()).count();
+        self.serve(stop, move |c| c.reports.len() >= senders).context("while the senders ended")
+    }
+
+    /// Messages sent, as reported so far.
+    pub fn sent(&self) -> u64 {
+        self.reports.iter().map(|r| r.sent).sum()
+    }
+
+    /// Ends the receivers; everybody's result.
+    pub fn finish(mut self, stop: &Stop) -> anyhow::Result<Vec<Report>> {
+        for part in &mut self.running {
+            drop(part.child.stdin.take());
+        }
+        let expected: usize = self.running.iter().map(|p| p.role.reports()).sum();
+        self.serve(stop, move |c| c.reports.len() == expected).context("while the receivers ended")?;
+        Ok(std::mem::take(&mut self.reports))
+    }
+
     /// An error when one ended with a failure.
-    pub fn check(&self) -> anyhow::Result<()> {
-        for (name, child) in self.running.borrow_mut().iter_mut() {
-            if let Some(status) = child.try_wait()?
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        for part in &mut self.running {
+            if let Some(status) = part.child.try_wait()?
                 && !status.success()
             {
-                bail!("{name} ended with {status}");
+                bail!("{} ended with {status}", part.role.name());
             }
         }
         Ok(())
     }
 
-    /// Everybody's result.
-    pub fn reports(self) -> anyhow::Result<Vec<Report>> {
-        let mut all = Vec::new();
-        for _ in PARTS {
-            let packed = self.reports.recv_timeout(PATIENCE);
+    /// Takes what the parts tell until `enough`; looks between whether they live and the user still waits.
+    fn serve(&mut self, stop: &Stop, enough: impl Fn(&Children) -> bool) -> anyhow::Result<()> {
+        const LOOK: Duration = Duration::from_millis(50);
+        let give_up = Instant::now() + PATIENCE;
+        while !enough(self) {
+            match self.events.recv_timeout(LOOK) {
+                Ok(Event::Hello(part, schedule)) => {
+                    self.running[part].schedule = Some(schedule);
+                    self.running[part].server = None;
+                }
+                Ok(Event::Progress(Progress::Ready)) => self.ready += 1,
+                Ok(Event::Progress(Progress::Done(packed))) => {
+                    for report in packed {
+                        self.reports.push(report.unpack()?);
+                    }
+                }
+                Ok(Event::Gone(part)) => {
+                    let part = &mut self.running[part];
+                    bail!("{} ended before its report: {}", part.role.name(), wait(&mut part.child)?);
+                }
+                Err(_) => {}
+            }
+            stop.wait_until(0)?;
             self.check()?;
-            for report in packed.context("a part did not report in time")?? {
-                all.push(report.unpack()?);
+            if Instant::now() > give_up {
+                bail!("a part says nothing for {PATIENCE:?}");
             }
         }
-        Ok(all)
+        Ok(())
     }
 }
 
 impl Drop for Children {
     fn drop(&mut self) {
-        for (_, child) in self.running.borrow_mut().iter_mut() {
-            if matches!(child.try_wait(), Ok(None)) {
-                let _ = child.kill();
+        for part in &mut self.running {
+            if matches!(part.child.try_wait(), Ok(None)) {
+                let _ = part.child.kill();
             }
-            let _ = child.wait();
+            let _ = part.child.wait();
+            // A server that still waits keeps a directory in $TMPDIR: a connection that says nothing ends it.
+            if let Some(server) = part.server.take() {
+                drop(IpcSender::<Hello>::connect(server));
+            }
+            if let Some(listener) = part.listener.take() {
+                let _ = listener.join();
+            }
         }
     }
 }
 
-/// The body of `rtd demo-part`: registers, plays its role, reports.
-pub fn run_part(part: &Part) -> anyhow::Result<()> {
-    process::die_with_parent()?;
-    let schedule = Schedule { start_ns: part.start_ns, flood_ns: part.flood_ns, end_ns: part.end_ns };
-    let told = roles::Part { schedule, queue: part.queue.clone(), daemon_pid: part.daemon_pid };
-    // Registered from the main thread before the role starts: the stop signal is blocked by then.
-    crate::ctl::register::this_process(part.socket.as_ref(), &part.name)?;
-    let reports = match part.name.as_str() {
-        "button" => vec![roles::button(&told)?],
-        "controller" => vec![roles::controller(&told)?],
-        "sensors" => vec![roles::sensors(&told)?],
-        "drive" => roles::drive(&told)?,
-        "logger" => vec![roles::logger(&told)?],
-        other => bail!("no part is called {other}"),
+/// Passes on what one part tells, until its report or its end.
+fn listen(index: usize, server: IpcOneShotServer<Hello>, tell: &mpsc::Sender<Event>) {
+    // A failed send says that the parent needs no more.
+    let Ok((_, hello)) = server.accept() else {
+        let _ = tell.send(Event::Gone(index));
+        return;
     };
-    let parent = IpcSender::connect(part.report.clone())?;
-    parent.send(reports.iter().map(Report::pack).collect::<Vec<_>>())?;
+    let _ = tell.send(Event::Hello(index, hello.schedule));
+    loop {
+        match hello.progress.recv() {
+            Ok(done @ Progress::Done(_)) => {
+                let _ = tell.send(Event::Progress(done));
+                return;
+            }
+            Ok(progress) => {
+                let _ = tell.send(Event::Progress(progress));
+            }
+            Err(_) => {
+                let _ = tell.send(Event::Gone(index));
+                return;
+            }
+        }
+    }
+}
+
+/// The body of `rtd demo-part`: takes its name, plays its role, reports.
+pub fn run_part(part: &Part) -> anyhow::Result<()> {
+    process::die_with_parent(part.parent).context("the demo is gone")?;
+    let role = Role::of(&part.name).with_context(|| format!("no part is called {}", part.name))?;
+    let (schedule, begin) = ipc::channel()?;
+    let (tell, progress) = ipc::channel()?;
+    // At once: until then the parent holds a directory in $TMPDIR for us.
+    IpcSender::connect(part.report.clone())?.send(Hello { schedule, progress })?;
+    let ready = roles::prepare(role, &part.queue, part.daemon_pid)?;
+    crate::ctl::register::this_process(part.socket.as_ref(), role.name())?;
+    tell.send(Progress::Ready)?;
+    let schedule = begin.recv().context("the demo is gone")?;
+    let reports = ready.play(schedule)?;
+    tell.send(Progress::Done(reports.iter().map(Report::pack).collect()))?;
     Ok(())
 }
 
-fn own_binary() -> anyhow::Result<Command> {
+/// This program once more, as a child that ends with us and that no terminal reaches.
+pub(super) fn own_binary() -> anyhow::Result<Command> {
+    use std::os::unix::process::CommandExt;
     let mut command = Command::new(std::env::current_exe().context("cannot find this binary")?);
     process::die_with_parent_at_exec(&mut command);
+    command.process_group(0);
     Ok(command)
 }
 
-fn wait(child: &mut Child) -> anyhow::Result<std::process::ExitStatus> {
-    let give_up = Instant::now() + PATIENCE;
+/// Waits for the end of a child, with a bound.
+pub(super) fn wait(child: &mut Child) -> anyhow::Result<std::process::ExitStatus> {
+    let give_up_ns = clock::monotonic_ns() + u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if Instant::now() > give_up {
+        let left_ns = give_up_ns.saturating_sub(clock::monotonic_ns());
+        if left_ns == 0 {
             bail!("pid {} does not end", child.id());
         }
         let pidfd = process::pidfd(child.id())?;
-        let _ = poll::wait(&mut [poll::Interest::readable(pidfd.as_raw_fd())], 100_000_000);
+        let _ = poll::wait(&mut [poll::Interest::readable(pidfd.as_raw_fd())], left_ns);
     }
 }

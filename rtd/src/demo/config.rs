@@ -17,9 +17,15 @@ impl Setup {
         format!("/rtd-{}.{endpoint}", self.instance)
     }
 
+    /// All queues, in the order of the endpoints.
+    pub fn queues(&self) -> [String; 4] {
+        ["cmd.in", "cmd.out", "data.in", "data.out"].map(|endpoint| self.queue(endpoint))
+    }
+
     /// The configuration's text.
     pub fn toml(&self) -> String {
         let Setup { instance, socket, cpu } = self;
+        let [cmd_in, cmd_out, data_in, data_out] = self.queues();
         format!(
             r#"# A machine with an e-stop button, a controller, a drive and a logger.
 [daemon]
@@ -127,11 +133,7 @@ name = "telemetry"
 from = "sensors.data"
 to = ["logger.data"]
 lane = "telemetry"
-"#,
-            cmd_in = self.queue("cmd.in"),
-            cmd_out = self.queue("cmd.out"),
-            data_in = self.queue("data.in"),
-            data_out = self.queue("data.out"),
+"#
         )
     }
 }

@@ -3,23 +3,33 @@
 //!
 //! The parent starts `rtd run` and the five parts as children of its own binary. They end when it ends,
 //! whatever happens: each asks the kernel for SIGTERM at its parent's death, and the daemon removes its
-//! queues on SIGTERM.
+//! queues on SIGTERM. They are process groups of their own, so that what a terminal sends to the foreground
+//! (Ctrl-C, Ctrl-\) meets the parent alone and everything is taken down in order.
+//!
+//! Invariant: nothing is printed as measured before every message that was sent is where the ledger says.
 
 mod child;
 mod config;
+mod daemon;
+mod idle;
 mod report;
 mod roles;
+mod stop;
 
 pub use child::{Part, run_part};
+pub use daemon::{DaemonPart, run_daemon};
 
+use crate::ctl::page::{self, Printed};
 use anyhow::Context as _;
-use child::{Children, DaemonChild};
+use child::Children;
 use config::Setup;
-use report::Report;
+use daemon::DaemonChild;
+use report::Measured;
 use roles::Schedule;
-use rtcore::stats::reader::Reader;
+use rtcore::stats::reader::{Reader, Snapshot};
 use rtcore::sys::clock;
 use std::time::Duration;
+use stop::Stop;
 
 /// Arguments of `rtd demo`.
 #[derive(clap::Args, Clone, Debug)]
@@ -32,28 +42,35 @@ pub struct DemoArgs {
     cpu: Option<usize>,
 }
 
-/// Time for the parts to start and register before the first phase.
-const LEAD_NS: u64 = 200_000_000;
+/// From "all are ready" to the first message.
+const LEAD_NS: u64 = 50_000_000;
 const BAR_STEP_NS: u64 = 100_000_000;
+/// The page of another process announces nothing: how often it is looked at.
+const PAGE_LOOK_NS: u64 = 2_000_000;
+/// How long a child may take to start, to report or to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the demo and prints what it measured.
 pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
-    let stop = child::stop_on_signals()?;
+    let stop = Stop::on_signals()?;
     let setup = setup(args)?;
-    println!("rtd demo: lanes estop / control / telemetry on CPU {}, {} s", setup.cpu, args.seconds);
-    let daemon = DaemonChild::start(&setup)?;
-    for line in daemon.complaints() {
-        println!("{line}");
+    let awake = idle::hold();
+    let mut daemon = DaemonChild::start(&setup)?;
+    let page = Reader::open(&setup.instance)?;
+    if say(&report::head(&setup, args.seconds, &awake.said, &page.snapshot()?))? == Printed::NobodyReads {
+        return daemon.stop();
     }
-    let start_ns = clock::monotonic_ns() + LEAD_NS;
-    let half_ns = args.seconds * 500_000_000;
-    let schedule = Schedule { start_ns, flood_ns: start_ns + half_ns, end_ns: start_ns + 2 * half_ns };
-    let children = Children::start(&setup, schedule, daemon.pid())?;
-    progress(schedule, &children, &stop)?;
-    let reports = children.reports()?;
-    let snapshot = Reader::open(&setup.instance)?.snapshot()?;
-    print(&reports, &snapshot);
-    daemon.stop()
+    let mut children = Children::start(&setup, daemon.pid())?;
+    children.await_ready(&stop)?;
+    let schedule = Schedule::from_now(LEAD_NS, args.seconds);
+    children.begin(schedule)?;
+    let before_flood = progress(schedule, &mut daemon, &mut children, &stop, &page)?;
+    children.await_senders(&stop)?;
+    let after = settled(&page, children.sent(), &stop)?;
+    let measured = Measured { reports: children.finish(&stop)?, before_flood, after };
+    daemon.stop()?;
+    say(&measured.tables())?;
+    measured.verdict()
 }
 
 fn setup(args: &DemoArgs) -> anyhow::Result<Setup> {
@@ -65,29 +82,55 @@ fn setup(args: &DemoArgs) -> anyhow::Result<Setup> {
     Ok(Setup { instance, socket, cpu: args.cpu.unwrap_or(last) })
 }
 
-fn progress(schedule: Schedule, children: &Children, stop: &child::Stop) -> anyhow::Result<()> {
-    let total_ms = (schedule.end_ns - schedule.start_ns) / 1_000_000;
-    let bar = indicatif::ProgressBar::new(total_ms);
-    let style = indicatif::ProgressStyle::with_template("{msg:<18} [{bar:40}] {percent:>3}%  {eta} left")?;
+/// Prints in one piece; a closed pipe (`| head`) is no failure.
+fn say(text: &str) -> anyhow::Result<Printed> {
+    page::print(text)
+}
+
+/// Shows the progress until the end of the schedule; what the page said when the flood began.
+fn progress(
+    schedule: Schedule,
+    daemon: &mut DaemonChild,
+    children: &mut Children,
+    stop: &Stop,
+    page: &Reader,
+) -> anyhow::Result<Snapshot> {
+    // Hidden by itself where standard error is no terminal.
+    let bar = indicatif::ProgressBar::new((schedule.end_ns - schedule.start_ns) / 1_000_000);
+    let style = indicatif::ProgressStyle::with_template("{msg:<16} [{bar:40}] {percent:>3}%  {eta} left")?;
     bar.set_style(style.progress_chars("=> "));
+    let mut before_flood = None;
     let mut next_ns = schedule.start_ns;
     while next_ns < schedule.end_ns {
-        // The tick of a progress bar, ended early by a signal or by a part that died.
+        // The tick of a progress bar, ended early by a signal; then a look whether everybody stands.
         stop.wait_until(next_ns)?;
+        daemon.check()?;
         children.check()?;
-        bar.set_message(if next_ns < schedule.flood_ns { "telemetry 200 Hz" } else { "telemetry flood" });
+        if next_ns >= schedule.flood_ns && before_flood.is_none() {
+            before_flood = Some(page.snapshot()?);
+        }
+        bar.set_message(if before_flood.is_some() { "telemetry flood" } else { "telemetry 200 Hz" });
         bar.set_position((next_ns - schedule.start_ns) / 1_000_000);
         next_ns += BAR_STEP_NS;
     }
-    bar.finish_and_clear();
     stop.wait_until(schedule.end_ns)?;
-    Ok(())
+    bar.finish_and_clear();
+    before_flood.context("the schedule has no flood")
 }
 
-fn print(reports: &[Report], snapshot: &rtcore::stats::reader::Snapshot) {
-    println!("\n{}", report::table(reports));
-    println!("{}", report::ledger(snapshot));
+/// What the page says once the daemon has brought all that was sent to an end; or after a while anyhow,
+/// then the verdict says what is missing.
+fn settled(page: &Reader, sent: u64, stop: &Stop) -> anyhow::Result<Snapshot> {
+    let give_up_ns = clock::monotonic_ns() + u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+    loop {
+        let snapshot = page.snapshot()?;
+        let sum = |of: fn(&rtcore::stats::Ledger) -> u64| -> u64 {
+            snapshot.lanes.iter().map(|l| of(&l.ledger)).sum()
+        };
+        let now = clock::monotonic_ns();
+        if (sum(|l| l.accepted) >= sent && sum(|l| l.queued) == 0) || now > give_up_ns {
+            return Ok(snapshot);
+        }
+        stop.wait_until(now + PAGE_LOOK_NS)?;
+    }
 }
-
-/// How long a child may take to end or to report before it is killed.
-const PATIENCE: Duration = Duration::from_secs(5);

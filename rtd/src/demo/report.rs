@@ -1,9 +1,15 @@
 //! What the demo's processes measured, how it travels to the parent, and how it is printed.
 
+use super::config::Setup;
+use anyhow::bail;
 use hdrhistogram::Histogram;
+use rtcore::stats::latency::Latency;
+use rtcore::stats::reader::Snapshot;
+use rtcore::sys::Errno;
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 
-/// Whose latency.
+/// A lane of the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lane {
     /// Button to drive.
@@ -23,11 +29,24 @@ pub enum Phase {
     Flood,
 }
 
-/// One process' (or thread's) result.
+impl Lane {
+    const ALL: [Lane; 3] = [Lane::Estop, Lane::Control, Lane::Telemetry];
+
+    /// As in the configuration.
+    fn name(self) -> &'static str {
+        match self {
+            Lane::Estop => "estop",
+            Lane::Control => "control",
+            Lane::Telemetry => "telemetry",
+        }
+    }
+}
+
+/// One thread's result.
 #[derive(Debug)]
 pub struct Report {
-    /// Lane it measured, when it receives.
-    pub lane: Option<Lane>,
+    /// Lane it sent into or received from.
+    pub lane: Lane,
     /// Messages it sent.
     pub sent: u64,
     /// Sends that were refused (the queue was full).
@@ -40,9 +59,17 @@ const LATENCY_MAX_NS: u64 = 100_000_000_000;
 
 impl Report {
     /// An empty one.
-    pub fn new(lane: Option<Lane>) -> anyhow::Result<Report> {
+    pub fn new(lane: Lane) -> anyhow::Result<Report> {
         let empty = || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3);
         Ok(Report { lane, sent: 0, refused: 0, quiet: empty()?, flood: empty()? })
+    }
+
+    /// Counts an attempt to send.
+    pub fn sent_or_refused(&mut self, result: Result<(), Errno>) {
+        match result {
+            Ok(()) => self.sent += 1,
+            Err(_) => self.refused += 1,
+        }
     }
 
     /// A message that was to be sent at `intended_ns` arrived at `now_ns`.
@@ -62,6 +89,11 @@ impl Report {
         }
     }
 
+    /// Messages that arrived.
+    fn received(&self) -> u64 {
+        self.quiet.len() + self.flood.len()
+    }
+
     /// For the channel to the parent.
     pub fn pack(&self) -> Packed {
         let counts = |h: &Histogram<u64>| {
@@ -75,7 +107,7 @@ impl Report {
 /// A report on its way between processes: value, count pairs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Packed {
-    lane: Option<Lane>,
+    lane: Lane,
     sent: u64,
     refused: u64,
     quiet: Vec<(u64, u64)>,
@@ -98,59 +130,175 @@ impl Packed {
     }
 }
 
-/// The latency table: per lane a row without and a row with the flood.
-pub fn table(reports: &[Report]) -> String {
-    use std::fmt::Write as _;
+/// What is said before the run: where, for how long, and what this machine did not grant.
+pub fn head(setup: &Setup, seconds: u64, idle: &str, started: &Snapshot) -> String {
+    let lanes: Vec<String> = started.lanes.iter().map(|l| format!("{} {}", l.name, l.priority)).collect();
     let mut text = format!(
-        "one-way latency in us, from the intended send\n\
-         {:<10} {:<14} {:>9} {:>9} {:>9} {:>9} {:>9}\n",
-        "lane", "telemetry", "messages", "p50", "p99", "p99.9", "max"
+        "rtd demo: lanes {} (SCHED_FIFO) on CPU {}; {} s, the second half with a telemetry flood\n{idle}\n",
+        lanes.join(", "),
+        setup.cpu,
+        seconds
     );
-    for (lane, name) in [(Lane::Estop, "estop"), (Lane::Control, "control"), (Lane::Telemetry, "telemetry")] {
-        for (phase, when) in [(Phase::Quiet, "200 Hz"), (Phase::Flood, "flood")] {
-            let Some(report) = reports.iter().find(|r| r.lane == Some(lane)) else { continue };
-            let h = report.phase(phase);
-            let us = |ns: u64| format!("{}.{}", ns / 1000, ns % 1000 / 100);
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "{name:<10} {when:<14} {:>9} {:>9} {:>9} {:>9} {:>9}",
-                h.len(),
-                us(h.value_at_quantile(0.5)),
-                us(h.value_at_quantile(0.99)),
-                us(h.value_at_quantile(0.999)),
-                us(h.max())
-            );
-        }
+    let missing = rtcore::stats::degraded::NAMES
+        .iter()
+        .filter(|(bit, _)| started.lanes.iter().any(|lane| lane.degraded_bits & bit != 0))
+        .map(|(_, name)| match *name {
+            "fifo" => "SCHED_FIFO",
+            "memory" => "locked memory",
+            other => other,
+        });
+    let missing: Vec<&str> = missing.collect();
+    if !missing.is_empty() {
+        let program = std::env::current_exe().map_or_else(|_| "rtd".into(), |p| p.display().to_string());
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "DEGRADED: not granted: {}. Nothing below is bounded; run it as root, or grant it with\n\
+             \x20 sudo setcap cap_sys_nice,cap_ipc_lock+ep {program}\n",
+            missing.join(", ")
+        );
     }
     text
 }
 
-/// The ledger per lane, as `rtctl stats` has it.
-pub fn ledger(snapshot: &rtcore::stats::reader::Snapshot) -> String {
-    use std::fmt::Write as _;
-    let mut text = format!(
-        "ledger (accepted = the sum of the others)\n{:<10} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7}\n",
-        "lane", "accepted", "delivered", "expired", "displaced", "rejected", "peer-dead", "queued"
-    );
-    for lane in &snapshot.lanes {
-        let l = &lane.ledger;
-        let sum = if l.balances() { "" } else { "  DOES NOT BALANCE" };
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{:<10} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7}{sum}",
-            lane.name,
-            l.accepted,
-            l.delivered,
-            l.expired,
-            l.displaced,
-            l.rejected_total(),
-            l.peer_dead,
-            l.queued
-        );
+/// Everything there is to print.
+#[derive(Debug)]
+pub struct Measured {
+    /// Of all parts.
+    pub reports: Vec<Report>,
+    /// The page when the flood began.
+    pub before_flood: Snapshot,
+    /// The page at the end.
+    pub after: Snapshot,
+}
+
+/// What a lane's parts and its ledger say.
+struct Books {
+    lane: Lane,
+    sent: u64,
+    refused: u64,
+    received: u64,
+}
+
+impl Measured {
+    /// Latencies and ledger.
+    pub fn tables(&self) -> String {
+        format!("\n{}\n{}", self.latencies(), self.ledger())
     }
-    text
+
+    /// An error when a message is not where it should be.
+    pub fn verdict(&self) -> anyhow::Result<()> {
+        for lane in &self.after.lanes {
+            if !lane.ledger.balances() {
+                bail!("lane {}: the ledger does not balance: a defect", lane.name);
+            }
+            let Some(books) = self.books().find(|b| b.lane.name() == lane.name) else { continue };
+            if books.sent != lane.ledger.accepted || books.received != lane.ledger.delivered {
+                bail!(
+                    "lane {}: {} sent and {} accepted, {} delivered and {} received: messages are missing",
+                    lane.name,
+                    books.sent,
+                    lane.ledger.accepted,
+                    lane.ledger.delivered,
+                    books.received
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn books(&self) -> impl Iterator<Item = Books> {
+        Lane::ALL.into_iter().map(|lane| {
+            let sum = |of: fn(&Report) -> u64| -> u64 {
+                self.reports.iter().filter(|r| r.lane == lane).map(of).sum()
+            };
+            Books {
+                lane,
+                sent: sum(|r| r.sent),
+                refused: sum(|r| r.refused),
+                received: sum(Report::received),
+            }
+        })
+    }
+
+    /// Per lane a row without and a row with the flood: end to end, and the daemon's share of it.
+    fn latencies(&self) -> String {
+        let mut text = format!(
+            "latency in us      end to end, from the intended send             in rtd, dequeue to delivered\n\
+             {:<10}{:<8}{:>8} {:>9} {:>9} {:>9} {:>9}   {:>8} {:>8} {:>8}\n",
+            "lane", "load", "count", "p50", "p99", "p99.9", "max", "p50", "p99", "max"
+        );
+        let flood = self.after.diff(&self.before_flood);
+        let us = |ns: u64| format!("{}.{}", ns / 1000, ns % 1000 / 100);
+        for lane in Lane::ALL {
+            let Some(report) = self.reports.iter().find(|r| r.lane == lane && r.received() > 0) else {
+                continue;
+            };
+            for (phase, load, hops) in
+                [(Phase::Quiet, "200 Hz", &self.before_flood.lanes), (Phase::Flood, "flood", &flood.lanes)]
+            {
+                let h = report.phase(phase);
+                let q = |at: f64| us(h.value_at_quantile(at));
+                let hop = hops.iter().find(|l| l.name == lane.name()).map(|l| &l.latency);
+                let hop = hop.map(Latency::summary).unwrap_or_default();
+                // Writing to a String cannot fail.
+                let _ = writeln!(
+                    text,
+                    "{:<10}{load:<8}{:>8} {:>9} {:>9} {:>9} {:>9}   {:>8} {:>8} {:>8}",
+                    lane.name(),
+                    h.len(),
+                    q(0.5),
+                    q(0.99),
+                    q(0.999),
+                    us(h.max()),
+                    us(hop.p50_ns),
+                    us(hop.p99_ns),
+                    us(hop.max_ns)
+                );
+            }
+        }
+        text
+    }
+
+    /// The ledger per lane, as `rtctl stats` has it, between what was sent and what arrived.
+    fn ledger(&self) -> String {
+        let mut text = format!(
+            "ledger: sent = accepted = delivered + expired + displaced + rejected + peer-dead + queued\n\
+             {:<10}{:>9} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7} {:>9}\n",
+            "lane",
+            "sent",
+            "accepted",
+            "delivered",
+            "expired",
+            "displaced",
+            "rejected",
+            "peer-dead",
+            "queued",
+            "received"
+        );
+        for (lane, books) in self.after.lanes.iter().zip(self.books()) {
+            let l = &lane.ledger;
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "{:<10}{:>9} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7} {:>9}",
+                lane.name,
+                books.sent,
+                l.accepted,
+                l.delivered,
+                l.expired,
+                l.displaced,
+                l.rejected_total(),
+                l.peer_dead,
+                l.queued,
+                books.received
+            );
+            if books.refused > 0 {
+                let _ = writeln!(text, "  {} more found the queue full and were not sent", books.refused);
+            }
+        }
+        text
+    }
 }
 
 #[cfg(test)]
@@ -159,12 +307,12 @@ mod tests {
 
     #[test]
     fn a_report_survives_the_channel() {
-        let mut report = Report::new(Some(Lane::Control)).unwrap();
+        let mut report = Report::new(Lane::Control).unwrap();
         report.sent = 7;
         report.record(Phase::Quiet, 100, 2_100);
         report.record(Phase::Flood, 100, 50_100);
         let back = report.pack().unpack().unwrap();
-        assert_eq!((back.lane, back.sent), (Some(Lane::Control), 7));
+        assert_eq!((back.lane, back.sent, back.received()), (Lane::Control, 7, 2));
         assert_eq!(back.phase(Phase::Quiet).max(), report.phase(Phase::Quiet).max());
         assert_eq!(back.phase(Phase::Flood).len(), 1);
     }

@@ -108,7 +108,8 @@ impl Context<'_, '_, '_> {
             }
             None => {
                 let message = format!("no {what} is named `{shown}`; there are: {}", suggest::list(known()));
-                self.report.error(place, message, format!("add a {what} with name = \"{shown}\""));
+                let article = if what.starts_with(['a', 'e']) { "an" } else { "a" };
+                self.report.error(place, message, format!("add {article} {what} with name = \"{shown}\""));
             }
         }
     }

@@ -1,0 +1,35 @@
+//! Keeps the CPUs out of deep idle states while the demo runs: waking up from one takes longer than
+//! everything that is measured (Documentation/power/pm_qos_interface).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+
+const DEVICE: &str = "/dev/cpu_dma_latency";
+
+/// The wish is granted while this lives.
+#[derive(Debug)]
+pub struct Awake {
+    _held: Option<File>,
+    /// One line on whether it was granted.
+    pub said: String,
+}
+
+/// Asks for a wake-up latency of 0 us.
+pub fn hold() -> Awake {
+    let asked = OpenOptions::new().write(true).open(DEVICE).and_then(|mut device| {
+        device.write_all(&0i32.to_ne_bytes())?;
+        Ok(device)
+    });
+    let said = match &asked {
+        Ok(_) => format!("{DEVICE} is held at 0: no CPU idles deeply during the run"),
+        Err(e) => {
+            let why = match e.kind() {
+                io::ErrorKind::NotFound => "it does not exist here".to_owned(),
+                io::ErrorKind::PermissionDenied => "only root may".to_owned(),
+                _ => e.to_string(),
+            };
+            format!("{DEVICE} is not held at 0 ({why}): waking an idle CPU adds to all figures")
+        }
+    };
+    Awake { _held: asked.ok(), said }
+}

@@ -1,0 +1,272 @@
+//! `rtd check` as its user meets it: all problems of a file at once, each with its place and its mend.
+
+use crate::util::tool::{as_nobody, nobody_lacks, rtd, run, run_on};
+use crate::util::{self, Instance, privileged, route};
+use anyhow::{Context as _, bail, ensure};
+use std::path::{Path, PathBuf};
+
+/// Faults of all kinds in one file; none depends on the machine or the user.
+const FAULTY: &str = r#"[daemon]
+name = "two words"
+
+[[lane]]
+name = "fast"
+priority = 99
+cpu = 9999
+prioritty = 3
+
+[[lane]]
+name = "slow"
+priority = 20
+cpu = 0
+
+[[lane]]
+name = "equal"
+priority = 20    # ä line with more than ASCII
+cpu = 0
+
+[[process]]
+name = "drive"
+user = "no-such-user-here"
+
+[[endpoint]]
+name = "a"
+kind = "mqueue"
+queue = "/rtd-check.same"
+
+[[endpoint]]
+name = "b"
+kind = "mqueue"
+queue = "/rtd-check.same" # again
+
+[[endpoint]]
+name = "sig"
+kind = "signal"
+signal = "32"
+owner = "drive"
+
+[[endpoint]]
+name = "c"
+kind = "mqueue"
+
+[[endpoint]]
+name = "d"
+kind = "mqueue"
+
+[[route]]
+from = "a"
+to = ["see"]
+lane = "slow"
+overflow = "conflat"
+
+[[route]]
+from = "b"
+to = ["sig"]
+lane = "slo"
+ttl = "5 minuts"
+
+[[route]]
+from = "c"
+to = ["d"]
+lane = "slow"
+
+[[route]]
+from = "d"
+to = ["c"]
+lane = "slow"
+"#;
+
+/// A fault: the line it is in and the marked piece of it, the key, a part of the message and of the mend.
+struct Fault(&'static str, &'static str, &'static str, &'static str, &'static str);
+
+const FAULTS: [Fault; 13] = [
+    Fault("name = \"two words\"", "\"two words\"", "daemon.name", "cannot stand in a name", "name = \"two"),
+    Fault("priority = 99", "99", "lane[0].priority", "99 is not within 1 to 98", "priority = 98"),
+    Fault("cpu = 9999", "9999", "lane[0].cpu", "9999", "cpu = "),
+    Fault("prioritty = 3", "prioritty", "lane[0].prioritty", "did you mean `priority`?", "`priority`"),
+    Fault("priority = 20    #", "20", "lane[2].priority", "neither could preempt", "priority = 19"),
+    Fault("user = ", "\"no-such-user-here\"", "process[0].user", "there is no user", "useradd --system"),
+    Fault(
+        "queue = \"/rtd-check.same\" #",
+        "\"/rtd-check.same\"",
+        "endpoint[1].queue",
+        "only one of them",
+        "queue = \"/b\"",
+    ),
+    Fault("signal = ", "\"32\"", "endpoint[2].signal", "kept by the C library", "signal = \"SIGRTMIN"),
+    Fault("to = [\"see\"]", "\"see\"", "route[0].to[0]", "no endpoint or group is named `see`", ""),
+    Fault("overflow = ", "\"conflat\"", "route[0].overflow", "`displace-oldest`", "overflow = \"conflate\""),
+    Fault("lane = \"slo\"", "\"slo\"", "route[1].lane", "did you mean `slow`?", "lane = \"slow\""),
+    Fault("ttl = ", "\"5 minuts\"", "route[1].ttl", "is no time", "ttl = \"5ms\""),
+    Fault("to = [\"c\"]", "\"c\"", "route[3].to[0]", "round for ever: c -> d -> c", "remove `c`"),
+];
+
+impl Fault {
+    /// Line and column (from 1) in [`FAULTY`], and the line.
+    fn place(&self) -> anyhow::Result<(usize, usize, &'static str)> {
+        let mut lines = FAULTY.lines().enumerate();
+        let (number, line) = lines.find(|(_, line)| line.starts_with(self.0)).context("no such line")?;
+        let column = line.find(self.1).context("not in its line")?;
+        Ok((number + 1, column + 1, line))
+    }
+}
+
+pub fn all_problems_are_reported_at_once_each_with_its_place_and_mend() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let file = i.file("faulty.toml").display().to_string();
+    std::fs::write(&file, FAULTY)?;
+    let said = run(rtd(&["check", "--allow-degraded", &file]))?;
+    ensure!(said.code() == Some(1) && said.out.is_empty(), "{said:?}");
+    for fault in &FAULTS {
+        let Fault(_, marked, key, message, mend) = fault;
+        let (line, column, text) = fault.place()?;
+        let head = format!("{file}:{line}:{column}: error: ");
+        let block = said.err.split("\n\n").find(|b| b.starts_with(&head));
+        let block = block.with_context(|| format!("nothing at {head}\n{}", said.err))?;
+        let rows: Vec<&str> = block.lines().collect();
+        ensure!(rows[0].contains(message), "{block}");
+        ensure!(rows[1] == format!("{line} | {text}"), "{block}");
+        let gutter = " ".repeat(line.to_string().len());
+        let (indent, carets) = (" ".repeat(column - 1), "^".repeat(marked.len()));
+        ensure!(rows[2] == format!("{gutter} | {indent}{carets} {key}"), "{block}");
+        ensure!(rows[3].starts_with(&format!("{gutter} = mend: ")), "{block}");
+        ensure!(rows[3..].iter().any(|row| row.contains(mend)), "{block}");
+    }
+    let errors = said.err.lines().filter(|l| l.starts_with(&file) && l.contains(": error: ")).count();
+    ensure!(errors == FAULTS.len(), "{errors} instead of {}:\n{}", FAULTS.len(), said.err);
+    ensure!(said.err.contains(&format!("\n{errors} error(s), ")), "{}", said.err);
+    Ok(())
+}
+
+pub fn json_has_the_same_problems_for_a_program() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let file = i.file("faulty.toml").display().to_string();
+    std::fs::write(&file, FAULTY)?;
+    let said = run(rtd(&["check", "--json", "--allow-degraded", &file]))?;
+    ensure!(said.code() == Some(1) && said.err.is_empty(), "{said:?}");
+    let all: Vec<serde_json::Value> = serde_json::from_str(&said.out)?;
+    for fault in &FAULTS {
+        let (line, column, text) = fault.place()?;
+        let found = all.iter().find(|d| d["line"] == line && d["column"] == column);
+        let found = found.with_context(|| format!("nothing at {line}:{column}"))?;
+        ensure!(found["key"] == fault.2 && found["source_line"] == text, "{found}");
+        ensure!(found["severity"] == "error" && found["file"] == file.as_str(), "{found}");
+        ensure!(found["message"].as_str().is_some_and(|m| m.contains(fault.3)), "{found}");
+        ensure!(found["mend"].as_str().is_some_and(|m| m.contains(fault.4) && !m.is_empty()), "{found}");
+        ensure!(found["length"] == fault.1.len(), "{found}");
+    }
+    let good = run_on(rtd(&["check", "--json", "--allow-degraded", "-"]), good(&i).as_bytes())?;
+    ensure!(good.code() == Some(0), "{good:?}");
+    serde_json::from_str::<Vec<serde_json::Value>>(&good.out)?;
+    Ok(())
+}
+
+/// A configuration with nothing wrong.
+fn good(i: &Instance) -> String {
+    i.head() + &i.mqueue("a", "") + &i.mqueue("b", "") + &route("a", &["b"], "")
+}
+
+pub fn the_exit_code_says_runs_refused_or_unreadable() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let path = |name: &str| i.file(name).display().to_string();
+    let code = |file: &str| anyhow::Ok(run(rtd(&["check", "--allow-degraded", file]))?.code());
+    std::fs::write(i.file("good.toml"), good(&i))?;
+    ensure!(code(&path("good.toml"))? == Some(0));
+    std::fs::write(i.file("bad.toml"), "[[lane]]\n")?;
+    ensure!(code(&path("bad.toml"))? == Some(1));
+    std::fs::write(i.file("latin.toml"), b"name = \"\xe4\"")?;
+    ensure!(code(&path("latin.toml"))? == Some(2));
+    ensure!(code(&path("absent.toml"))? == Some(2));
+    ensure!(code(&path("."))? == Some(2), "a directory");
+    ensure!(run(rtd(&["check"]))?.code() == Some(2), "no file");
+    Ok(())
+}
+
+pub fn a_good_file_shows_what_it_means() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let out = run_on(rtd(&["check", "--allow-degraded", "-"]), good(&i).as_bytes())?.well()?;
+    for text in [&i.name, "lane lane  priority 50", "a -> b", "reject x64", "queue bytes", "threads"] {
+        ensure!(out.contains(text), "{text:?} is not in\n{out}");
+    }
+    ensure!(!Path::new(&i.socket()).exists(), "checking made something");
+    Ok(())
+}
+
+pub fn standard_input_is_a_dash() -> anyhow::Result<()> {
+    let said = run_on(rtd(&["check", "--allow-degraded", "-"]), FAULTY.as_bytes())?;
+    ensure!(said.code() == Some(1) && said.err.contains("-:2:8: error: "), "{said:?}");
+    Ok(())
+}
+
+pub fn the_schema_is_the_file_in_configs() -> anyhow::Result<()> {
+    let out = run(rtd(&["check", "--schema"]))?.well()?;
+    ensure!(out == std::fs::read_to_string(configs().join("rtd.schema.json"))?, "configs/ has another");
+    Ok(())
+}
+
+fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
+}
+
+/// On the machine that the tests run on, by whom they are run.
+pub fn every_file_in_configs_passes() -> anyhow::Result<()> {
+    let mut checked = 0;
+    for entry in std::fs::read_dir(configs())? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|e| e != "toml") {
+            continue;
+        }
+        let file = path.display().to_string();
+        let mut arguments = vec!["check", &file];
+        if !privileged() {
+            arguments.push("--allow-degraded");
+        }
+        let out = run(rtd(&arguments))?.well().with_context(|| file.clone())?;
+        ensure!(out.contains("\nlane ") && out.contains("\nendpoints\n"), "{out}");
+        checked += 1;
+    }
+    ensure!(checked >= 2, "only {checked} files in configs/");
+    Ok(())
+}
+
+pub fn run_refuses_a_faulty_file_with_the_same_words() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let file = i.file("faulty.toml").display().to_string();
+    let named = FAULTY.replace("name = \"two words\"", &format!("name = \"{}\"", i.name));
+    std::fs::write(&file, named)?;
+    let check = run(rtd(&["check", &file]))?;
+    let problems = check.err.rsplit_once("\n\n").context("no summary")?.0;
+    let said = run(rtd(&["run", &file]))?;
+    ensure!(said.code() == Some(1) && said.out.is_empty(), "{said:?}");
+    ensure!(said.err.starts_with(problems), "check:\n{problems}\nrun:\n{}", said.err);
+    ensure!(said.err.contains(&format!("{file} cannot run, see above")), "{}", said.err);
+    ensure!(i.snapshot().is_err() && !Path::new(&i.socket()).exists(), "it left something");
+    Ok(())
+}
+
+/// An ordinary user without rtprio: refused with the lines that grant it; degraded where that is allowed.
+pub fn what_is_not_granted_is_refused_with_the_line_that_grants_it() -> anyhow::Result<()> {
+    let switch = nobody_lacks().is_none();
+    let granted = rtcore::sys::limits::get(rtcore::sys::limits::Kind::RtPrio)?;
+    if !switch && (privileged() || granted.soft != Some(0)) {
+        return util::skip("root, or a user without rtprio");
+    }
+    let i = Instance::new()?;
+    let check = |arguments: &[&str]| {
+        let mut command = rtd(arguments);
+        if switch {
+            as_nobody(&mut command);
+        }
+        run_on(command, good(&i).as_bytes())
+    };
+    for command in ["check", "run"] {
+        let arguments = if command == "check" { vec!["check", "-"] } else { vec!["run", "-"] };
+        let err = check(&arguments)?.refused(&["above RLIMIT_RTPRIO = 0", "LimitRTPRIO=50"])?;
+        ensure!(err.contains("@rtd - rtprio 50 in /etc/security/limits.d/rtd.conf"), "{err}");
+    }
+    let said = check(&["check", "--allow-degraded", "-"])?;
+    if said.code() != Some(0) || !said.err.contains(": warning: lane `lane`: priority 50") {
+        bail!("{said:?}");
+    }
+    Ok(())
+}

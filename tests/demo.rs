@@ -1,0 +1,286 @@
+//! `rtd demo`: what it prints, and that it leaves nothing behind however it ends.
+
+use crate::util::terminal::Terminal;
+use crate::util::tool::{NOBODY, RTD, Said, Tool, as_nobody, nobody_lacks, rtd};
+use crate::util::{self, Instance, eventually, privileged};
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use rtcore::stats::reader::{Reader, Snapshot};
+use rtcore::sys::mqueue::{Access, Queue};
+use rtcore::sys::pidfd::PidFd;
+use std::ffi::CString;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the demo puts into the world, while it runs and after.
+struct Traces {
+    instance: String,
+    directory: PathBuf,
+    processes: Vec<PidFd>,
+}
+
+impl Traces {
+    /// Of a demo with this pid and $TMPDIR, once all its lanes carry messages.
+    fn of_running(pid: u32, directory: &Path) -> anyhow::Result<Traces> {
+        let mut traces = Traces::of_ended(pid, directory);
+        let carry = |s: &Snapshot| s.lanes.len() == 3 && s.lanes.iter().all(|l| l.ledger.delivered > 0);
+        let page = || Reader::open(&traces.instance).ok()?.snapshot().ok().filter(carry);
+        let running = eventually(page).context("the demo's lanes carry nothing")?;
+        let pids = running.processes.iter().map(|p| p.pid).chain([running.pid]);
+        for pid in pids {
+            traces.processes.push(PidFd::open(i32::try_from(pid)?)?);
+        }
+        ensure!(traces.processes.len() == 6 && traces.processes.iter().all(PidFd::is_alive));
+        ensure!(traces.queues().len() == 4, "{:?}", traces.queues());
+        Ok(traces)
+    }
+
+    fn of_ended(pid: u32, directory: &Path) -> Traces {
+        let instance = format!("demo-{pid}");
+        Traces { instance, directory: directory.to_owned(), processes: Vec::new() }
+    }
+
+    /// Its queues that exist: all there are where the user may list them, else those whose names are known.
+    fn queues(&self) -> Vec<String> {
+        let prefix = format!("rtd-{}.", self.instance);
+        if let Some(all) = listed_queues() {
+            return all.into_iter().filter(|queue| queue.starts_with(&prefix)).collect();
+        }
+        let known = ["cmd.in", "cmd.out", "data.in", "data.out"].map(|end| format!("{prefix}{end}"));
+        let exists = |name: &String| {
+            let name = CString::new(format!("/{name}")).unwrap_or_default();
+            Queue::open(&name, Access::Send, true)
+                .map_or_else(|e| e.kind() != std::io::ErrorKind::NotFound, |_| true)
+        };
+        known.into_iter().filter(exists).collect()
+    }
+
+    /// What is left of it, by name.
+    fn left(&self) -> Vec<String> {
+        let mut left = self.queues();
+        let page = rtcore::stats::layout::page_path(&self.instance);
+        left.extend(page.exists().then(|| page.display().to_string()));
+        left.extend(files_below(&self.directory));
+        let alive = self.processes.iter().filter(|p| p.is_alive()).count();
+        left.extend((alive > 0).then(|| format!("{alive} processes")));
+        left
+    }
+
+    /// Nothing is left, at once or soon.
+    fn ensure_gone(&self) -> anyhow::Result<()> {
+        eventually(|| self.left().is_empty().then_some(()))
+            .with_context(|| format!("left: {:?}", self.left()))
+    }
+}
+
+/// All queues of the machine, from a mount that nobody else sees.
+fn listed_queues() -> Option<Vec<String>> {
+    let mount = "mount -t mqueue none /mnt && exec ls /mnt";
+    let listed = Command::new("unshare").args(["--mount", "sh", "-c", mount]).output().ok()?;
+    let names = String::from_utf8(listed.stdout).ok()?;
+    listed.status.success().then(|| names.lines().map(str::to_owned).collect())
+}
+
+/// Everything below but directories that stand for a user.
+fn files_below(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .flat_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let mut found = files_below(&entry.path());
+            found.extend((!name.starts_with("rtd-")).then_some(name));
+            found
+        })
+        .collect()
+}
+
+/// `rtd demo` with a $TMPDIR of its own.
+fn demo(i: &Instance, program: &str) -> anyhow::Result<(Command, PathBuf)> {
+    let directory = i.file("tmp");
+    std::fs::create_dir_all(&directory)?;
+    let mut command = rtd(&[]);
+    if program != RTD {
+        command = Command::new(program);
+        rtcore::sys::process::die_with_parent_at_exec(&mut command);
+    }
+    command.args(["demo", "--seconds", "2"]).env("TMPDIR", &directory);
+    Ok((command, directory))
+}
+
+/// The numbers of the row that starts with these words.
+fn row(text: &str, start: &[&str]) -> anyhow::Result<Vec<f64>> {
+    let mut rows = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
+    let row =
+        rows.find(|words| words.starts_with(start)).with_context(|| format!("no row {start:?}\n{text}"))?;
+    row[start.len()..].iter().map(|word| word.parse().with_context(|| format!("{row:?}"))).collect()
+}
+
+/// Its tables: six rows of latencies, and a ledger in which no message is missing.
+fn ensure_complete(said: &Said) -> anyhow::Result<()> {
+    let out = &said.out;
+    ensure!(said.status.success(), "{said:?}");
+    ensure!(!out.contains('\x1b') && said.err.is_empty(), "no terminal, and still: {said:?}");
+    for lane in ["estop", "control", "telemetry"] {
+        for load in [&["200", "Hz"][..], &["flood"]] {
+            let numbers = row(out, &[&[lane], load].concat())?;
+            let [count, p50, p99, p999, max, hop_p50, hop_p99, hop_max] = numbers[..] else {
+                anyhow::bail!("{lane} {load:?}: {numbers:?}");
+            };
+            ensure!(count > 0.0 && 0.0 < p50 && p50 <= p99 && p99 <= p999 && p999 <= max, "{numbers:?}");
+            ensure!(0.0 < hop_p50 && hop_p50 <= hop_p99 && hop_p99 <= hop_max, "{numbers:?}");
+        }
+    }
+    let ledger = out.split("ledger:").nth(1).context("no ledger")?;
+    for lane in ["estop", "control", "telemetry"] {
+        let numbers = row(ledger, &[lane])?;
+        let [sent, accepted, delivered, expired, displaced, rejected, dead, queued, received] = numbers[..]
+        else {
+            anyhow::bail!("{lane}: {numbers:?}");
+        };
+        ensure!(sent == accepted && received == delivered, "{lane}: {numbers:?}");
+        ensure!(accepted == delivered + expired + displaced + rejected + dead + queued, "{numbers:?}");
+        ensure!(
+            lane != "estop" || (sent == delivered && dead + rejected == 0.0),
+            "a press is lost: {numbers:?}"
+        );
+        ensure!(lane != "estop" || sent == 201.0, "one press per 9.973 ms for 2 s: {numbers:?}");
+    }
+    Ok(())
+}
+
+pub fn it_measures_three_lanes_twice_and_misses_no_message() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let (command, directory) = demo(&i, RTD)?;
+    let tool = Tool::start(command)?;
+    let pid = tool.pid();
+    let said = tool.end()?;
+    ensure_complete(&said)?;
+    ensure!(said.out.contains("/dev/cpu_dma_latency is "), "{}", said.out);
+    ensure!(said.out.contains("DEGRADED") != privileged(), "{}", said.out);
+    Traces::of_ended(pid, &directory).ensure_gone()
+}
+
+pub fn an_ordinary_user_gets_it_degraded_and_is_told() -> anyhow::Result<()> {
+    let switch = nobody_lacks().is_none();
+    if !switch && privileged() {
+        return util::skip("a build directory that uid 65534 may pass");
+    }
+    let i = Instance::new()?;
+    let (mut command, directory) = demo(&i, RTD)?;
+    if switch {
+        std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY))?;
+        as_nobody(&mut command);
+    }
+    let tool = Tool::start(command)?;
+    let pid = tool.pid();
+    let said = tool.end()?;
+    ensure_complete(&said)?;
+    ensure!(said.out.contains("DEGRADED: not granted: SCHED_FIFO"), "{}", said.out);
+    ensure!(said.out.contains("setcap cap_sys_nice,cap_ipc_lock+ep /"), "{}", said.out);
+    Traces::of_ended(pid, &directory).ensure_gone()
+}
+
+pub fn a_terminal_shows_its_progress() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let mut terminal = Terminal::start(demo(&i, RTD)?.0)?;
+    terminal
+        .until("the first half", |shown| shown.contains("telemetry 200 Hz [") && shown.contains("==>"))?;
+    terminal.until("the second half", |shown| shown.contains("telemetry flood  ["))?;
+    let (status, shown) = terminal.end()?;
+    ensure!(status.success(), "{status}: {shown}");
+    let after = shown.rsplit_once("latency in us").context("no table")?.1;
+    ensure!(!after.contains('\x1b'), "the bar is still there: {after:?}");
+    Ok(())
+}
+
+/// Starts it, ends it in the middle, and looks what is left.
+fn ended_by(end: impl FnOnce(&Tool, &Traces) -> anyhow::Result<()>) -> anyhow::Result<Said> {
+    let i = Instance::new()?;
+    let (mut command, directory) = demo(&i, RTD)?;
+    command.process_group(0);
+    let tool = Tool::start(command)?;
+    let traces = Traces::of_running(tool.pid(), &directory)?;
+    end(&tool, &traces)?;
+    let said = tool.end()?;
+    traces.ensure_gone()?;
+    Ok(said)
+}
+
+pub fn ended_by_sigint_it_says_so_and_leaves_nothing() -> anyhow::Result<()> {
+    ended_by(|tool, _| tool.signal(Signal::SIGINT))?.refused(&["stopped by a signal"])?;
+    Ok(())
+}
+
+pub fn ended_by_sigterm_it_says_so_and_leaves_nothing() -> anyhow::Result<()> {
+    ended_by(|tool, _| tool.signal(Signal::SIGTERM))?.refused(&["stopped by a signal"])?;
+    Ok(())
+}
+
+pub fn ended_by_kill_9_it_leaves_nothing() -> anyhow::Result<()> {
+    let said = ended_by(|tool, _| tool.signal(Signal::SIGKILL))?;
+    ensure!(said.signal() == Some(9), "{said:?}");
+    Ok(())
+}
+
+/// As Ctrl-\ on a terminal: the whole foreground process group gets a signal that nobody handles.
+pub fn ended_by_sigquit_to_its_process_group_it_leaves_nothing() -> anyhow::Result<()> {
+    ended_by(|tool, _| Ok(killpg(Pid::from_raw(i32::try_from(tool.pid())?), Signal::SIGQUIT)?))?;
+    Ok(())
+}
+
+pub fn when_its_daemon_is_killed_it_says_so_and_leaves_nothing() -> anyhow::Result<()> {
+    let said = ended_by(|_, traces| {
+        let daemon = Reader::open(&traces.instance)?.pid();
+        Ok(nix::sys::signal::kill(Pid::from_raw(i32::try_from(daemon)?), Signal::SIGKILL)?)
+    })?;
+    said.refused(&["rtd run ended with signal: 9"])?;
+    Ok(())
+}
+
+pub fn when_a_part_is_killed_it_names_it_and_leaves_nothing() -> anyhow::Result<()> {
+    let said = ended_by(|_, traces| {
+        let page = Reader::open(&traces.instance)?.snapshot()?;
+        let drive = page.processes.iter().find(|p| p.name == "drive").context("no drive")?;
+        Ok(nix::sys::signal::kill(Pid::from_raw(i32::try_from(drive.pid)?), Signal::SIGKILL)?)
+    })?;
+    said.refused(&["drive ended with signal: 9"])?;
+    Ok(())
+}
+
+/// The kernel forgets who is to die with whom when a program with more rights than its user is started
+/// (file capabilities, set-group-id); the demo's children remember.
+pub fn with_a_privileged_binary_kill_9_leaves_nothing_either() -> anyhow::Result<()> {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    if let Some(lacks) = nobody_lacks() {
+        return util::skip(lacks);
+    }
+    let i = Instance::new()?;
+    let program = i.file("rtd");
+    std::fs::copy(RTD, &program)?;
+    chown(&program, Some(0), Some(1))?;
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o2755))?;
+    let (mut command, directory) = demo(&i, &program.display().to_string())?;
+    chown(&directory, Some(NOBODY), Some(NOBODY))?;
+    as_nobody(&mut command);
+    let tool = Tool::start(command)?;
+    let traces = Traces::of_running(tool.pid(), &directory)?;
+    tool.signal(Signal::SIGKILL)?;
+    tool.end()?;
+    traces.ensure_gone()
+}
+
+/// `rtd demo | head -1`.
+pub fn a_reader_that_goes_away_ends_it_quietly() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let (_, directory) = demo(&i, RTD)?;
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg("{ \"$0\" demo --seconds 2; echo $? >&2; } | head -1").arg(RTD);
+    shell.env("TMPDIR", &directory);
+    let said = Tool::start(shell)?.end()?;
+    ensure!(said.out.lines().count() == 1 && said.out.starts_with("rtd demo: lanes"), "{said:?}");
+    ensure!(said.err.trim() == "0", "{said:?}");
+    ensure!(files_below(&directory).is_empty(), "{:?}", files_below(&directory));
+    Ok(())
+}

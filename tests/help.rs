@@ -1,0 +1,43 @@
+//! The help of both programs.
+
+use crate::util::tool::{RTCTL, RTD, run};
+use anyhow::ensure;
+use std::process::Command;
+
+/// Commands that the help of a program lists.
+fn commands(help: &str) -> Vec<&str> {
+    let list = help.split("Commands:\n").nth(1).unwrap_or_default();
+    list.lines()
+        .take_while(|l| l.starts_with("  "))
+        .filter_map(|l| l.split_whitespace().next())
+        .filter(|c| *c != "help")
+        .collect()
+}
+
+pub fn every_command_has_help() -> anyhow::Result<()> {
+    let expected = [
+        (RTD, &["run", "check", "demo"][..]),
+        (RTCTL, &["ls", "stats", "run", "register", "unregister", "send", "listen"][..]),
+    ];
+    for (program, expected) in expected {
+        let tool = |arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            run(command)
+        };
+        let help = tool(&["--help"])?.well()?;
+        let listed = commands(&help);
+        ensure!(expected.iter().all(|c| listed.contains(c)), "{listed:?}");
+        for command in listed {
+            let help = tool(&[command, "--help"])?.well()?;
+            ensure!(help.contains("Usage: ") && help.lines().count() > 3, "{command}: {help}");
+            ensure!(help.lines().all(|l| !l.ends_with(' ')), "{command}: blanks at the end of a line");
+        }
+        ensure!(tool(&["--version"])?.well()?.contains(env!("CARGO_PKG_VERSION")));
+        let none = tool(&[])?;
+        ensure!(none.code() == Some(2) && none.err.contains("Usage: "), "{none:?}");
+        let wrong = tool(&["nonsense"])?;
+        ensure!(wrong.code() == Some(2) && wrong.err.contains("'nonsense'"), "{wrong:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! `rtctl send` by hand: every form of payload, its schedule, and what it refuses.
+
+use crate::util::tool::{Said, Tool, run};
+use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
+use anyhow::ensure;
+use nix::sys::signal::Signal;
+use std::time::{Duration, Instant};
+
+/// Queue to queue, signal to queue, and a signal that `arm` gets.
+fn config(i: &Instance) -> String {
+    i.head()
+        + &process("arm")
+        + &i.mqueue("in", "")
+        + &i.mqueue("out", "owner = \"arm\"")
+        + &i.mqueue("record", "msgsize = 32")
+        + &i.mqueue("bell", "msgsize = 8")
+        + &signal("press", "", "SIGRTMIN+6", "")
+        + &signal("arm.go", "arm", "SIGRTMIN+5", "")
+        + &route("in", &["out"], "name = \"bytes\"\noverflow = \"block:10000000\"")
+        + &route("press", &["record"], "name = \"presses\"\naccept_claimed = true")
+        + &route("bell", &["arm.go"], "name = \"go\"")
+}
+
+fn send(i: &Instance, arguments: &[&str]) -> anyhow::Result<Said> {
+    run(i.rtctl_command(&[&["send"], arguments].concat()))
+}
+
+/// A peer that reads a queue of the instance.
+fn reader(i: &Instance, queue: &str) -> anyhow::Result<Peer> {
+    let mut peer = Peer::start()?;
+    peer.tell(&format!("open receive {}", i.queue(queue)))?;
+    Ok(peer)
+}
+
+pub fn every_form_of_payload_arrives_unchanged() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let mut out = reader(&i, "out")?;
+    std::fs::write(i.file("payload"), [0, 1, 0xfe, b'\n'])?;
+    let file = i.file("payload").display().to_string();
+    let forms: [(&[&str], String); 6] = [
+        (&["--text", "go ü"], "0 676f20c3bc".into()),
+        (&["--text", ""], "0 ".into()),
+        (&["--hex", "de ad BE ef"], "0 deadbeef".into()),
+        (&["--file", &file], "0 0001fe0a".into()),
+        (&["--value", "0x1234"], format!("0 {}", hex(&0x1234u64.to_ne_bytes()))),
+        (&["--text", "first", "--priority", "31"], format!("31 {}", hex(b"first"))),
+    ];
+    for (form, expected) in &forms {
+        let said = send(&i, &[&["in"], *form].concat())?.well()?;
+        ensure!(said == "sent 1 to in\n", "{said}");
+        let got = out.tell("recv 1 10000")?;
+        ensure!(got.iter().map(|l| l.trim_end()).eq([expected.trim_end()]), "{form:?}: {got:?}");
+    }
+    let end = i.snapshot()?.routes[0].ledger;
+    ensure!(end.delivered == forms.len() as u64 && end.balances(), "{end:?}");
+    daemon.stop()?;
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+pub fn a_signal_goes_to_the_daemon_or_to_the_owner() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let mut record = reader(&i, "record")?;
+    send(&i, &["press", "--value", "258"])?.well()?;
+    let got = record.tell("recv 1 10000")?;
+    ensure!(got.len() == 1 && got[0].starts_with(&format!("0 {}", hex(&258u64.to_ne_bytes()))), "{got:?}");
+    send(&i, &["press", "--text", "now!"])?.well()?;
+    let got = record.tell("recv 1 10000")?;
+    ensure!(got.len() == 1 && got[0].starts_with("0 6e6f772100000000"), "{got:?}");
+
+    let mut arm = Peer::run_as(&i, "arm")?;
+    let tool = Tool::start(i.rtctl_command(&["send", "arm.go", "--value", "77"]))?;
+    let pid = tool.pid();
+    tool.end()?.well()?;
+    let got = arm.tell(&format!("sigwait {} 1 10000", rt(5)))?;
+    ensure!(got.len() == 1 && got[0].starts_with(&format!("77 {pid} ")), "{got:?}");
+    daemon.stop()?;
+    Ok(())
+}
+
+pub fn count_is_exact_and_rate_is_a_schedule() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let mut out = reader(&i, "out")?;
+    out.ask("recv 1100 10000")?;
+    let said = send(&i, &["in", "--text", "x", "--count", "1000"])?.well()?;
+    ensure!(said == "sent 1000 to in\n", "{said}");
+    let start = Instant::now();
+    send(&i, &["in", "--text", "y", "--count", "100", "--rate", "200"])?.well()?;
+    // The last is due 99 periods of 5 ms after the first; late is the machine's affair, early is ours.
+    ensure!(start.elapsed() >= Duration::from_millis(495), "{:?}", start.elapsed());
+    let got = out.answer()?;
+    ensure!(got[..1000].iter().all(|l| l == "0 78") && got[1000..].iter().all(|l| l == "0 79"));
+    let end = i.until("all delivered", |s| s.routes[0].ledger.delivered == 1100)?;
+    ensure!(end.routes[0].ledger.accepted == 1100, "{:?}", end.routes[0].ledger);
+    daemon.stop()?;
+    Ok(())
+}
+
+pub fn a_full_queue_is_waited_for_or_counted() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    daemon.freeze()?;
+    let err = send(&i, &["bell", "--value", "1", "--count", "13", "--nonblock"])?;
+    ensure!(err.out == "sent 10 to bell\n", "{err:?}");
+    err.refused(&["3 refused: bell is full"])?;
+
+    let mut waiting = Tool::start(i.rtctl_command(&["send", "bell", "--value", "2", "--count", "2"]))?;
+    ensure!(waiting.runs());
+    daemon.signal(Signal::SIGCONT)?;
+    ensure!(waiting.line()? == "sent 2 to bell\n");
+    waiting.end()?.well()?;
+    i.until("all taken", |s| s.routes[2].ledger.accepted == 12 && s.routes[2].ledger.peer_dead == 12)?;
+    daemon.stop()?;
+    Ok(())
+}
+
+/// Without an end, and while the queue is full: SIGINT ends it, and it says how far it came.
+pub fn sigint_ends_it_and_it_says_how_many() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let endless = ["send", "bell", "--value", "1", "--count", "0", "--rate", "100"];
+    let tool = Tool::start(i.rtctl_command(&endless))?;
+    i.until("some came", |s| s.routes[2].ledger.accepted >= 5)?;
+    tool.signal(Signal::SIGINT)?;
+    let out = tool.end()?.well()?;
+    let accepted = i.snapshot()?.routes[2].ledger.accepted;
+    i.until("all came", |s| out == format!("sent {} to bell\n", s.routes[2].ledger.accepted))?;
+
+    daemon.freeze()?;
+    let tool = Tool::start(i.rtctl_command(&["send", "bell", "--value", "1", "--count", "50"]))?;
+    let queue = std::ffi::CString::new(i.queue("bell"))?;
+    let queue = rtcore::sys::mqueue::Queue::open(&queue, rtcore::sys::mqueue::Access::Send, true)?;
+    crate::util::eventually(|| (queue.attributes().ok()?.curmsgs == 10).then_some(()))?;
+    tool.signal(Signal::SIGINT)?;
+    let said = tool.end()?;
+    ensure!(said.out == "sent 10 to bell\n", "{said:?}");
+    said.refused(&["interrupted: 10 of 50 sent"])?;
+    daemon.signal(Signal::SIGCONT)?;
+    i.until("what was sent is taken", |s| s.routes[2].ledger.accepted >= accepted + 10)?;
+    daemon.stop()?;
+    Ok(())
+}
+
+pub fn refusals_say_what_and_what_instead() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&config(&i))?;
+    let refused = |arguments: &[&str], says: &[&str]| send(&i, arguments)?.refused(says);
+    let names = "in, out, record, bell, press, arm.go";
+    refused(&["inn", "--text", "x"], &["has no endpoint inn", names])?;
+    let long = "x".repeat(65);
+    refused(&["in", "--text", &long], &["in takes 64 bytes, the payload has 65"])?;
+    refused(&["press", "--text", "nine bytes"], &["a signal carries 8 bytes, the payload has 10"])?;
+    refused(&["in", "--hex", "abc"], &["odd number of digits"])?;
+    refused(&["in", "--hex", "zz"], &["no hexadecimal digit"])?;
+    refused(&["in", "--file", "/nonexistent"], &["cannot read /nonexistent", "No such file"])?;
+    refused(&["arm.go", "--value", "1"], &["belongs to arm, which is not registered"])?;
+    // What the command line alone shows to be wrong is exit code 2, with the usage.
+    for wrong in [
+        &["in"][..],
+        &["in", "--text", "x", "--value", "1"],
+        &["in", "--value", "many"],
+        &["in", "--text", "x", "--rate", "0"],
+        &["in", "--text", "x", "--rate", "nan"],
+        &["in", "--text", "x", "--priority", "32768"],
+        &["--text", "x"],
+    ] {
+        let said = send(&i, wrong)?;
+        ensure!(said.code() == Some(2) && said.err.contains("error: "), "{wrong:?}: {said:?}");
+    }
+    ensure!(i.snapshot()?.routes.iter().all(|r| r.ledger.accepted == 0), "a refusal sent something");
+    Ok(())
+}
+
+pub fn a_signal_for_a_daemon_that_is_gone_is_not_sent() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    daemon.kill()?;
+    let says = [&format!("instance {} is not running", i.name), "nobody takes the signal"];
+    send(&i, &["press", "--value", "1"])?.refused(&says.map(|s| s as &str))?;
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! The command-line tools as their user meets them: started, watched line by line, ended, judged.
+
+use super::{PATIENCE, eventually};
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rtcore::sys::process;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+/// The daemon's binary.
+pub const RTD: &str = env!("CARGO_BIN_EXE_rtd");
+/// The hand tool.
+pub const RTCTL: &str = env!("CARGO_BIN_EXE_rtctl");
+/// An ordinary user that every machine has.
+pub const NOBODY: u32 = 65534;
+
+/// `rtd` with these arguments.
+pub fn rtd(args: &[&str]) -> Command {
+    let mut command = Command::new(RTD);
+    command.args(args);
+    process::die_with_parent_at_exec(&mut command);
+    command
+}
+
+/// Lets the command run as [`NOBODY`]. Only root may, and only where that user may pass the way to the binary.
+pub fn as_nobody(command: &mut Command) -> &mut Command {
+    command.uid(NOBODY).gid(NOBODY)
+}
+
+/// Why [`as_nobody`] does not work here, if so.
+pub fn nobody_lacks() -> Option<&'static str> {
+    if rtcore::sys::accounts::own_uid() != 0 {
+        return Some("root, to become other users");
+    }
+    let mut probe = Command::new(RTCTL);
+    probe.arg("--version").stdout(Stdio::null());
+    let runs = as_nobody(&mut probe).status().is_ok_and(|s| s.success());
+    (!runs).then_some("a build directory that uid 65534 may pass")
+}
+
+/// What a command said in the end.
+#[derive(Debug)]
+pub struct Said {
+    pub status: ExitStatus,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    /// Exit code; none when a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// The signal that ended it.
+    pub fn signal(&self) -> Option<i32> {
+        self.status.signal()
+    }
+
+    /// Standard output, if it ended well.
+    pub fn well(self) -> anyhow::Result<String> {
+        if !self.status.success() {
+            bail!("{}: {}{}", self.status, self.out, self.err);
+        }
+        Ok(self.out)
+    }
+
+    /// Standard error, if it refused with exit code 1 and said all these things.
+    pub fn refused(self, says: &[&str]) -> anyhow::Result<String> {
+        if self.code() != Some(1) {
+            bail!("wanted a refusal: {self:?}");
+        }
+        for text in says {
+            if !self.err.contains(text) {
+                bail!("does not say {text:?}: {}", self.err);
+            }
+        }
+        Ok(self.err)
+    }
+}
+
+/// Runs a command to its end, which must come.
+pub fn run(command: Command) -> anyhow::Result<Said> {
+    Tool::start(command)?.end()
+}
+
+/// The same with this on its standard input.
+pub fn run_on(command: Command, input: &[u8]) -> anyhow::Result<Said> {
+    let mut tool = Tool::start(command)?;
+    let mut stdin = tool.child.stdin.take().context("no stdin")?;
+    // It may refuse before it has read everything.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    tool.end()
+}
+
+/// A running command. Ended when dropped.
+#[derive(Debug)]
+pub struct Tool {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    err: Option<JoinHandle<String>>,
+}
+
+impl Tool {
+    /// Starts it with all three standard streams as pipes.
+    pub fn start(mut command: Command) -> anyhow::Result<Tool> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let stderr = child.stderr.take().context("no stderr")?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let err = std::thread::spawn(move || std::io::read_to_string(stderr).unwrap_or_default());
+        let (tell, lines) = mpsc::channel();
+        std::thread::spawn(move || read_lines(stdout, &tell));
+        Ok(Tool { child, lines, err: Some(err) })
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+    }
+
+    /// The next line of standard output, with its end.
+    pub fn line(&self) -> anyhow::Result<String> {
+        self.lines.recv_timeout(PATIENCE).context("no more lines")
+    }
+
+    /// Whether it runs still.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end; the rest of what it said.
+    pub fn end(mut self) -> anyhow::Result<Said> {
+        let status = eventually(|| self.child.try_wait().ok().flatten()).context("it does not end")?;
+        let mut out = String::new();
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            out += &line;
+        }
+        let err = self.err.take().context("ended twice")?.join().unwrap_or_default();
+        Ok(Said { status, out, err })
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_lines(stdout: ChildStdout, tell: &mpsc::Sender<String>) {
+    let mut reader = BufReader::new(stdout);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+        if tell.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
