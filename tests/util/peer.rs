@@ -110,7 +110,7 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
             let to = process::pidfd(pid.parse()?)?;
             let (as_pid, as_uid) = (as_pid.parse()?, as_uid.parse()?);
             let sent =
-                rtsignal::queue_to_process(to.as_raw_fd(), signo.parse()?, value.parse()?, as_pid, as_uid);
+                rtsignal::queue_to_pidfd(to.as_raw_fd(), signo.parse()?, value.parse()?, as_pid, as_uid);
             sent.map_err(|e| anyhow::anyhow!("{e:?}"))?;
         }
         // Waits for a message in one queue, sends one into another, and says what a third then holds.
