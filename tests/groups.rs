@@ -86,13 +86,15 @@ pub fn round_robin_skips_the_dead_and_the_full() -> anyhow::Result<()> {
     // Both living ones are full. Turns: b (dead; c queues 4), c (its queue is full too).
     sender.stream(4, 2)?;
     instance.ledger_is("in->abc", 6, &[(Delivered, 4), (Queued, 1), (Rejected(Reject::Full), 1)])?;
-    assert_eq!(take(&instance, "a")?, [0, 3]);
+    // a reads, and what waits for c comes to it.
+    let mut a = Peer::receiver(&instance.queue("a"))?;
+    assert_eq!(a.numbers(3)?, [0, 3, 4]);
+    instance.ledger_is("in->abc", 6, &[(Delivered, 5), (Rejected(Reject::Full), 1)])?;
     // Turn: a, which has room.
     sender.stream(6, 1)?;
-    instance.ledger_is("in->abc", 7, &[(Delivered, 5), (Queued, 1), (Rejected(Reject::Full), 1)])?;
-    assert_eq!(take(&instance, "a")?, [6]);
-    assert_eq!(Peer::receiver(&instance.queue("c"))?.numbers(3)?, [1, 2, 4]);
+    assert_eq!(a.numbers(1)?, [6]);
     instance.ledger_is("in->abc", 7, &[(Delivered, 6), (Rejected(Reject::Full), 1)])?;
+    assert_eq!(take(&instance, "c")?, [1, 2]);
     assert_eq!(held(&instance.queue("b"))?, 0);
     Ok(())
 }
@@ -107,12 +109,27 @@ pub fn any_takes_the_first_with_room() -> anyhow::Result<()> {
     assert_eq!((take(&instance, "a")?, take(&instance, "b")?), (vec![0, 1], vec![2]));
     die(&instance, "a")?;
     sender.stream(3, 5)?;
-    // b and c take two each; the first living one queues the fifth.
+    // b and c take two each, and the fifth waits for the first that reads.
     instance.ledger_is("in->abc", 8, &[(Delivered, 7), (Queued, 1)])?;
     assert_eq!(held(&instance.queue("a"))?, 0);
-    assert_eq!(take(&instance, "c")?, [5, 6]);
-    assert_eq!(Peer::receiver(&instance.queue("b"))?.numbers(3)?, [3, 4, 7]);
+    assert_eq!(Peer::receiver(&instance.queue("c"))?.numbers(3)?, [5, 6, 7]);
     instance.ledger_is("in->abc", 8, &[(Delivered, 8)])?;
+    assert_eq!(take(&instance, "b")?, [3, 4]);
+    Ok(())
+}
+
+/// A member dies with a message waiting for it: another takes it, and none is peer-dead.
+pub fn what_waits_for_a_dead_member_goes_to_another() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let _daemon = Daemon::start(&three(&instance, "any", "capacity = 1"))?;
+    let mut a = Peer::start()?;
+    a.expect(&instance, "a", &[])?;
+    Peer::sender(&instance.queue("in"))?.stream(0, 7)?;
+    instance.ledger_is("in->abc", 7, &[(Delivered, 6), (Queued, 1)])?;
+    a.kill()?;
+    instance.until("the death is seen", |s| s.processes[0].state == PeerState::Dead)?;
+    assert_eq!(Peer::receiver(&instance.queue("c"))?.numbers(3)?, [4, 5, 6]);
+    instance.ledger_is("in->abc", 7, &[(Delivered, 7)])?;
     Ok(())
 }
 

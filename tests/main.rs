@@ -61,6 +61,7 @@ fn main() -> std::process::ExitCode {
         groups::round_robin_takes_turns,
         groups::round_robin_skips_the_dead_and_the_full,
         groups::any_takes_the_first_with_room,
+        groups::what_waits_for_a_dead_member_goes_to_another,
         groups::a_group_of_the_dead_is_dead,
         lanes::threads_are_what_the_lane_says,
         lanes::a_high_lane_overtakes_in_the_middle_of_a_fan_out,
