@@ -157,6 +157,14 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// Bytes it takes in a queue.
+    pub fn queue_len(&self) -> usize {
+        match self.body {
+            Body::Bytes(bytes) => bytes.len(),
+            Body::Signal { .. } => SIGNAL_RECORD_BYTES,
+        }
+    }
+
     /// An empty message: a doorbell.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

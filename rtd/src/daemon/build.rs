@@ -3,8 +3,10 @@
 
 use super::names::Names;
 use crate::plan::{
-    EndpointId, EndpointKind, Plan, RouteId, RoutePlan, SignalTarget, SourcePlan, TargetPlan, Wait,
+    EndpointId, EndpointKind, EndpointPlan, Plan, RouteId, RoutePlan, SignalTarget, SourcePlan, TargetPlan,
+    Wait,
 };
+use rtcore::lane::credit::Credit;
 use rtcore::lane::dest::{Dest, Sink};
 use rtcore::lane::event::{self, Event};
 use rtcore::lane::peer::Peer;
@@ -16,7 +18,7 @@ use rtcore::lane::worker::{Input, Worker};
 use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
 use rtcore::sys::mqueue::{Access, Attributes, Queue};
-use rtcore::sys::rtsignal::SignalSet;
+use rtcore::sys::rtsignal::{self, SignalSet};
 use std::ffi::CString;
 use std::io;
 use std::sync::Arc;
@@ -122,7 +124,7 @@ pub struct Builder<'a> {
     /// The real-time calls.
     pub skin: &'static Skin,
     /// One slot per process.
-    pub peers: &'a [Arc<Peer>],
+    pub peers: &'a Peers,
     /// Where counters are shown.
     pub page: &'a Page,
     /// 0 while running.
@@ -141,16 +143,17 @@ impl Builder<'_> {
             priority: lane.priority,
             cpu: lane.cpu,
             wait: lane.wait,
-            inputs,
             cell: self.page.worker(index),
             events,
             stop_at_ns: Arc::clone(self.stop_at_ns),
+            interests: Worker::interests_for(&inputs),
+            inputs,
         };
         Ok((worker, consumer))
     }
 
     fn owner(&self, endpoint: EndpointId) -> Option<Arc<Peer>> {
-        self.plan.endpoints[endpoint].owner.map(|p| Arc::clone(&self.peers[p]))
+        self.plan.endpoints[endpoint].owner.map(|p| Arc::clone(&self.peers.slots[p]))
     }
 
     fn input(&self, source: &SourcePlan) -> io::Result<Input> {
@@ -210,6 +213,7 @@ impl Builder<'_> {
                 signo: *signo,
                 to_thread: *target == SignalTarget::Thread,
                 truncate: route.truncate,
+                credit: self.peers.credit(endpoint),
             },
         };
         // The latest value is one value.
@@ -230,14 +234,37 @@ pub fn source_signals(plan: &Plan) -> Vec<i32> {
         .collect()
 }
 
-/// How many processes receive signals: as many may share one user's queue.
-pub fn signal_receivers(plan: &Plan) -> u32 {
-    let receives = |process: &usize| {
-        plan.endpoints
-            .iter()
-            .any(|e| e.owner == Some(*process) && matches!(e.kind, EndpointKind::Signal { .. }))
-    };
-    u32::try_from((0..plan.processes.len()).filter(receives).count()).unwrap_or(u32::MAX - 1)
+/// One slot per process, and one credit per signal endpoint that queues.
+#[derive(Debug)]
+pub struct Peers {
+    /// In plan order.
+    pub slots: Vec<Arc<Peer>>,
+    credits: Vec<Option<Arc<Credit>>>,
+}
+
+impl Peers {
+    /// Empty slots.
+    pub fn new(plan: &Plan) -> io::Result<Peers> {
+        let queues = |e: &EndpointPlan| match (&e.kind, e.owner) {
+            (EndpointKind::Signal { signo, target }, Some(owner)) if rtsignal::is_realtime(*signo) => {
+                Some((owner, *signo, *target == SignalTarget::Thread))
+            }
+            _ => None,
+        };
+        let receivers: Vec<_> = plan.endpoints.iter().map(queues).collect();
+        // One share to spare, for signals that do not come from rtd.
+        let sharers = u32::try_from(receivers.iter().flatten().count() + 1).map_err(io::Error::other)?;
+        let mut slots = plan.processes.iter().map(|_| Peer::new(sharers)).collect::<io::Result<Vec<_>>>()?;
+        let credits = receivers
+            .into_iter()
+            .map(|r| r.map(|(owner, signo, thread)| slots[owner].add_credit(signo, thread)));
+        let credits = credits.collect();
+        Ok(Peers { slots: slots.into_iter().map(Arc::new).collect(), credits })
+    }
+
+    fn credit(&self, endpoint: EndpointId) -> Option<Arc<Credit>> {
+        self.credits[endpoint].clone()
+    }
 }
 
 /// What the page has room for.

@@ -39,9 +39,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let signals = StopSignals::block().context("cannot take SIGTERM, SIGINT and SIGHUP")?;
     prepare_signals(&plan)?;
     let options = Options { allow_degraded: args.allow_degraded };
-    let daemon = Daemon::start(plan, options)?;
+    let mut daemon = Daemon::start(plan, options)?;
     let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), signals)?;
-    daemon.ready();
+    daemon.go();
     announce(daemon.plan())?;
     let mut serving = Serving { daemon, failed: None };
     let stop = control.run(&mut serving, None)?;
