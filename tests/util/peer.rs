@@ -47,6 +47,13 @@ struct Second {
 
 impl Second {
     fn obey(&mut self, words: &[&str]) -> anyhow::Result<String> {
+        if words == ["end"] {
+            // Without orders the thread ends; its half of the answers goes with it.
+            let Some((orders, answers)) = self.channel.take() else { bail!("there is no second thread") };
+            drop(orders);
+            let gone = answers.recv().is_err();
+            return if gone { Ok(String::new()) } else { Err(anyhow::anyhow!("an answer is left")) };
+        }
         let (orders, answers) = self.channel.get_or_insert_with(|| {
             let (orders, told) = channel::<Vec<String>>();
             let (tell, answers) = channel();

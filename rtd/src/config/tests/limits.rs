@@ -111,7 +111,7 @@ fn degraded_does_not_extend_to_queues() {
 #[test]
 fn files_and_pending_signals_are_counted() {
     let few = Machine { rlimit_nofile: fixed(64), ..machine() };
-    refused(&queues(), &few, 1, "", "above RLIMIT_NOFILE = 64", "LimitNOFILE=68");
+    refused(&queues(), &few, 1, "", "above RLIMIT_NOFILE = 64", "LimitNOFILE=69");
     let few = Machine { rlimit_sigpending: fixed(10), ..machine() };
     let checked = check_with("t", &whole(), &few, CheckOptions::default());
     assert!(checked.plan.is_some());
@@ -121,11 +121,11 @@ fn files_and_pending_signals_are_counted() {
 #[test]
 fn threads_have_a_bound() {
     let mut text = LANE.to_owned();
-    for n in 0..257 {
+    for n in 0..1025 {
         text += &format!("[[endpoint]]\nname = \"e{n}\"\nkind = \"mqueue\"\n");
         text += &format!("[[route]]\nfrom = \"e{n}\"\nto = [\"sink\"]\nlane = \"control\"\n");
     }
     text += "[[endpoint]]\nname = \"sink\"\nkind = \"mqueue\"\n";
     let checked = check_with("t", &text, &Machine::unknown(), CheckOptions::default());
-    expect(only(&checked), 1, "", "257 lane threads", "poll");
+    expect(only(&checked), 1, "", "1025 lane threads", "poll");
 }
