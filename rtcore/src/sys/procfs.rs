@@ -3,10 +3,14 @@
 //! Constraint: every answer is about whoever has the pid *now*. A caller that holds a pidfd asks it
 //! afterwards whether the process is still there; only then was the answer about that process.
 //! Allocates; control thread and tools only.
+//! Invariant: nothing here waits for the process. An execve(2) of its own holds the kernel's
+//! `exec_update_lock` for as long as a file that it closes takes to be flushed, which on a network file system
+//! or one in user space may be for ever; `environ`, `maps`, `mem`, `io`, `stack` and `syscall` of /proc/PID
+//! wait for that lock, and are not read here. `status`, `stat`, `exe` and `task` do not.
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::fmt::Display;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Puts the object in front of an error's text and keeps its kind.
@@ -72,24 +76,20 @@ pub fn exe(pid: i32) -> io::Result<PathBuf> {
 /// as anything (tried), the device and inode behind the link are the kernel's.
 pub fn runs(pid: i32, program: &Path) -> io::Result<bool> {
     let link = format!("/proc/{pid}/exe");
-    let running = std::fs::metadata(&link).map_err(|e| named(&link, e))?;
-    let wanted = std::fs::metadata(program).map_err(|e| named(program.display(), e))?;
-    Ok((running.dev(), running.ino()) == (wanted.dev(), wanted.ino()))
+    Ok(file_id(Path::new(&link))? == file_id(program)?)
+}
+
+/// Device and inode, as far as they are known without asking a file server, which may never answer: the
+/// process chooses from which file system it runs.
+fn file_id(path: &Path) -> io::Result<(u32, u32, u64)> {
+    let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
+    let found = found.map_err(|e| named(path.display(), e))?;
+    Ok((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
 }
 
 /// Whether `tid` is a thread of `pid`.
 pub fn has_thread(pid: i32, tid: i32) -> bool {
     Path::new(&format!("/proc/{pid}/task/{tid}")).exists()
-}
-
-/// Waits until an execve(2) that the process is in the middle of has changed its credentials too.
-///
-/// The kernel closes close-on-exec descriptors before it installs the credentials of a set-user-id
-/// program, so who learns of the exec by the end of file could still read the old ones. Opening
-/// `environ` takes the lock that execve holds until both are done; whether the open is then permitted
-/// does not matter.
-pub fn exec_barrier(pid: i32) {
-    drop(std::fs::File::open(format!("/proc/{pid}/environ")));
 }
 
 /// Wait status of a process that ended and was not reaped yet, when we may see it (proc_pid_stat(5)
@@ -142,7 +142,6 @@ mod tests {
         assert!(runs(pid, Path::new("/bin/sleep")).unwrap());
         assert!(!runs(pid, Path::new("/bin/sh")).unwrap());
         assert_eq!(exe(pid).unwrap(), real);
-        exec_barrier(pid);
         child.kill().unwrap();
         child.wait().unwrap();
         let gone = runs(pid, &real).unwrap_err();

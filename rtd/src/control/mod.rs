@@ -18,6 +18,7 @@ use crate::log;
 use crate::plan::{Plan, ProcessId};
 use budget::LogBudget;
 use conns::Clients;
+use policy::Refusal;
 use registry::{Claim, Registry};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::{Epoll, StopSignal, StopSignals, Ticker};
@@ -305,9 +306,13 @@ impl Control {
         let Some(exec_of) = self.clients.remove(&self.epoll, slot).and_then(|client| client.exec_of) else {
             return;
         };
-        match self.registry.exec_done(&self.epoll, exec_of, handler) {
-            Ok(Some(line)) => self.log.info(format_args!("{line}")),
-            Ok(None) => {}
+        let news = self.registry.exec_done(&self.epoll, exec_of, handler);
+        news.transpose().into_iter().for_each(|news| self.judged(news));
+    }
+
+    fn judged(&mut self, news: Result<String, Refusal>) {
+        match news {
+            Ok(line) => self.log.info(format_args!("{line}")),
             Err(refusal) => {
                 self.counters.refused += 1;
                 self.log.warning(format_args!("registration ended: {}", refusal.text));
@@ -357,6 +362,9 @@ impl Control {
     fn tick(&mut self, handler: &mut dyn Handler) -> Option<Stop> {
         self.ticker.take();
         let now = Instant::now();
+        for news in self.registry.tick(&self.epoll, handler) {
+            self.judged(news);
+        }
         if !self.listening {
             self.listening = self.epoll.add(&self.listener, Token::Listener.encode()).is_ok();
         }

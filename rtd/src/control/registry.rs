@@ -34,7 +34,12 @@ struct Holder {
     requester: u32,
     since: Instant,
     active: bool,
+    /// Ticks at which it is judged again, see [`Registry::tick`].
+    looks_left: u8,
 }
+
+/// Looks that follow the one at the end of the connection.
+const LOOKS_AFTER_EXEC: u8 = 2;
 
 #[derive(Debug)]
 struct Entry {
@@ -181,34 +186,62 @@ impl Registry {
         exec_of: ExecOf,
         handler: &mut dyn Handler,
     ) -> Result<Option<String>, Refusal> {
-        let process = exec_of.process;
-        let Some(entry) = self.entries.get(process) else { return Ok(None) };
-        let Some(holder) = entry.holder.as_ref().filter(|_| entry.generation == exec_of.generation) else {
+        let Some(entry) = self.entries.get_mut(exec_of.process) else { return Ok(None) };
+        let Some(holder) = entry.holder.as_mut().filter(|_| entry.generation == exec_of.generation) else {
             return Ok(None);
         };
-        if !holder.pidfd.is_alive() {
-            return Ok(self.ended(epoll, process, handler));
+        holder.looks_left = LOOKS_AFTER_EXEC;
+        self.judge(epoll, exec_of.process, handler)
+    }
+
+    /// Judges again those whose exec(2) was told lately.
+    ///
+    /// The kernel closes close-on-exec descriptors before it installs the credentials of a set-user-id
+    /// program, so who learns of the exec by the end of file may still read the old ones. What would wait
+    /// for the new ones waits for the process, which may take for ever; so time passes instead.
+    pub fn tick(&mut self, epoll: &Epoll, handler: &mut dyn Handler) -> Vec<Result<String, Refusal>> {
+        let mut news = Vec::new();
+        for process in 0..self.entries.len() {
+            let holder = self.entries[process].holder.as_mut().filter(|holder| holder.looks_left > 0);
+            let Some(holder) = holder else { continue };
+            holder.looks_left -= 1;
+            news.extend(self.judge(epoll, process, handler).transpose());
         }
+        news
+    }
+
+    /// Looks at a holder that may have become another program. Never waits for it.
+    fn judge(
+        &mut self,
+        epoll: &Epoll,
+        process: ProcessId,
+        handler: &mut dyn Handler,
+    ) -> Result<Option<String>, Refusal> {
+        let entry = &self.entries[process];
+        let Some(holder) = entry.holder.as_ref() else { return Ok(None) };
         let pid = holder.pid;
-        procfs::exec_barrier(pid);
         let verdict = policy::observe(&holder.pidfd, pid, || procfs::status(pid)).and_then(|status| {
             policy::may_speak_for(holder.requester, pid, &status, true)?;
             policy::check(&entry.plan, &holder.pidfd, pid, &status, Exe::Now)
         });
-        if let Err(refusal) = verdict {
-            // Died between the two looks: that is a death, not a refusal.
-            if let Some(line) = self.ended(epoll, process, handler) {
-                return Ok(Some(line));
+        match verdict {
+            // A process has no executable for a moment when not its main thread called exec(2).
+            Err(refusal) if refusal.status == Status::Failed && holder.looks_left > 0 => Ok(None),
+            Err(refusal) => {
+                // Died before or between the looks: that is a death, not a refusal.
+                if let Some(line) = self.ended(epoll, process, handler) {
+                    return Ok(Some(line));
+                }
+                self.release(epoll, process, handler);
+                Err(refusal)
             }
-            self.release(epoll, process, handler);
-            return Err(refusal);
+            Ok(()) if holder.active => Ok(None),
+            Ok(()) => {
+                let line = format!("{}: pid {pid} runs what it must, active", entry.plan.name);
+                self.announce(epoll, process, handler)?;
+                Ok(Some(line))
+            }
         }
-        if holder.active {
-            return Ok(None);
-        }
-        let line = format!("{}: pid {pid} runs what it must, active", entry.plan.name);
-        self.announce(epoll, process, handler)?;
-        Ok(Some(line))
     }
 
     fn find(&self, name: Name) -> Result<ProcessId, Refusal> {
@@ -254,7 +287,7 @@ impl Registry {
         let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
         policy::check(&self.entries[process].plan, &pidfd, pid, &status, exe)?;
         let (ruid, euid, requester) = (status.ruid, status.euid, cred.uid);
-        Ok(Holder { pidfd, pid, tid, ruid, euid, requester, since: Instant::now(), active: false })
+        Ok(Holder { pidfd, pid, tid, ruid, euid, requester, since: Instant::now(), active: false, looks_left: 0 })
     }
 
     /// A dead holder is accounted, the same process registers anew, another live one keeps the name.

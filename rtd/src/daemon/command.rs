@@ -38,6 +38,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let plan = load(args)?;
     let signals = StopSignals::block().context("cannot take SIGTERM, SIGINT and SIGHUP")?;
     prepare_signals(&plan)?;
+    // Last of all dropped: then the last lines go out, if anybody reads them.
+    let _log = log::start().context("cannot start the log thread")?;
     let options = Options { allow_degraded: args.allow_degraded };
     let mut daemon = Daemon::start(plan, options)?;
     let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), signals)?;
