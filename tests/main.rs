@@ -84,6 +84,7 @@ fn main() -> std::process::ExitCode {
         overflow::more_than_the_rate_is_rejected,
         overflow::more_than_the_payload_bound_is_rejected,
         overflow::a_late_delivery_is_a_deadline_miss,
+        overflow::order_holds_while_a_slow_receiver_reads,
         overflow::a_full_queue_holds_up_no_other,
         pending::a_full_process_loses_nothing_within_the_capacity,
         pending::a_full_thread_loses_nothing_within_the_capacity,
