@@ -149,7 +149,7 @@ pub fn the_capabilities_that_a_refusal_names_are_enough() -> anyhow::Result<()> 
     let capabilities = rest.split_whitespace().next().context("no capabilities")?;
     let stranger = Stranger::new(&instance)?;
     let rtd = instance.file("rtd-capable");
-    std::fs::copy(stranger.rtd(), &rtd)?;
+    crate::util::tool::copy_program(stranger.rtd(), &rtd)?;
     match Command::new("setcap").arg(capabilities).arg(&rtd).status() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             println!("skipped: needs the program setcap");

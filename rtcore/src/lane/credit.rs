@@ -75,7 +75,7 @@ impl Credit {
     }
 
     /// Gives back what the kernel says was taken. `look` reads the receiver's figures; it is asked at most
-    /// every [`LOOK_NS`].
+    /// every `LOOK_NS`.
     pub fn refill(&self, now_ns: u64, look: impl FnOnce() -> Option<SignalQueue>) {
         if now_ns.saturating_sub(self.looked_ns.load(Ordering::Relaxed)) < LOOK_NS {
             return;

@@ -3,6 +3,8 @@
 //! The doc comments here are the descriptions in the JSON schema; the defaults named here are applied
 //! when the plan is made.
 
+#![allow(rustdoc::invalid_html_tags, reason = "the schema shows <name> as it is written")]
+
 use super::diagnostic::Report;
 use super::reader::{self, At, Field, Reader};
 use super::values::{
