@@ -163,7 +163,8 @@ mod tests {
         assert!(!logger.flush(Duration::from_millis(50)), "nobody reads");
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 
-        let reader = std::thread::spawn(move || BufReader::new(reader).lines().collect::<io::Result<Vec<_>>>());
+        let reader =
+            std::thread::spawn(move || BufReader::new(reader).lines().collect::<io::Result<Vec<_>>>());
         assert!(logger.flush(Duration::from_secs(10)));
         drop(logger);
         thread.join().unwrap();

@@ -287,7 +287,17 @@ impl Registry {
         let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
         policy::check(&self.entries[process].plan, &pidfd, pid, &status, exe)?;
         let (ruid, euid, requester) = (status.ruid, status.euid, cred.uid);
-        Ok(Holder { pidfd, pid, tid, ruid, euid, requester, since: Instant::now(), active: false, looks_left: 0 })
+        Ok(Holder {
+            pidfd,
+            pid,
+            tid,
+            ruid,
+            euid,
+            requester,
+            since: Instant::now(),
+            active: false,
+            looks_left: 0,
+        })
     }
 
     /// A dead holder is accounted, the same process registers anew, another live one keeps the name.
