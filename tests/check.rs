@@ -270,3 +270,24 @@ pub fn what_is_not_granted_is_refused_with_the_line_that_grants_it() -> anyhow::
     }
     Ok(())
 }
+
+/// Queues in front of targets that no machine has the memory for: refused by name, whatever the privilege, where the
+/// allocation aborted the daemon and left its queues behind.
+pub fn a_plan_that_outgrows_memory_is_refused() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let large = "maxmsg = 1\nmsgsize = 16777216";
+    let mut text = i.head() + &i.mqueue("a", large);
+    let targets: Vec<String> = (0..32).map(|n| format!("b{n}")).collect();
+    for target in &targets {
+        text += &i.mqueue(target, large);
+    }
+    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+    text += &route("a", &targets, "capacity = 65536");
+    for command in ["check", "run"] {
+        let said = run_on(rtd(&[command, "--allow-degraded", "-"]), text.as_bytes())?;
+        let err = said.refused(&["are available (MemAvailable)", "capacity 65536 x ", "payload = "])?;
+        ensure!(err.contains("route[0].capacity"), "{err}");
+    }
+    ensure!(!util::exists(&i.queue("a"))? && i.snapshot().is_err(), "it left something");
+    Ok(())
+}

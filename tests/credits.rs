@@ -63,3 +63,90 @@ pub fn a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user() -> anyho
     daemon.stop()?;
     Ok(())
 }
+
+/// The credit is the endpoint's: what the same process never takes of another signal does not hold it up.
+pub fn a_signal_nobody_takes_holds_up_no_other_of_its_process() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root, to be another user");
+    }
+    let instance = Instance::new()?;
+    let config = instance.head()
+        + &process("stuck")
+        + &process("alive")
+        + &instance.mqueue("in", "")
+        + &instance.mqueue("in.other", "")
+        + &signal("stuck.sig", "stuck", "SIGRTMIN+3", "")
+        + &signal("alive.sig", "alive", "SIGRTMIN+4", "")
+        + &signal("alive.other", "alive", "SIGRTMIN+5", "")
+        + &route("in", &["stuck.sig", "alive.sig"], "capacity = 256")
+        + &route("in.other", &["alive.other"], "");
+    let _daemon = Daemon::start(&config)?;
+    let _stuck = receiver(&instance, "stuck", rt(3))?;
+    let mut alive = receiver(&instance, "alive", rt(4))?;
+    alive.tell(&format!("block {}", rt(5)))?;
+    Peer::sender(&instance.queue("in.other"))?.stream(0, 1)?;
+    instance.until("it is there", |s| s.routes[1].ledger.delivered == 1)?;
+    Peer::sender(&instance.queue("in"))?.stream(0, MESSAGES)?;
+    let got = values(&alive.tell(&format!("sigwait {} {MESSAGES} 3000", rt(4)))?);
+    ensure!(got == (0..MESSAGES).collect::<Vec<_>>(), "it got {got:?}");
+    Ok(())
+}
+
+/// Registering again is not taking what is pending.
+pub fn registering_again_buys_no_credit() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root, to be another user");
+    }
+    let instance = Instance::new()?;
+    let config = instance.head()
+        + &process("stuck")
+        + &instance.mqueue("in", "")
+        + &signal("stuck.sig", "stuck", "SIGRTMIN+3", "")
+        + &route("in", &["stuck.sig"], "capacity = 256");
+    let _daemon = Daemon::start(&config)?;
+    let mut stuck = receiver(&instance, "stuck", rt(3))?;
+    let share = LIMIT / 2;
+    Peer::sender(&instance.queue("in"))?.stream(0, MESSAGES)?;
+    let full = |s: &rtcore::stats::reader::Snapshot| s.routes[0].ledger.queued == MESSAGES - share;
+    instance.until("its share is in flight", full)?;
+    for _ in 0..3 {
+        stuck.tell(&format!("register {} stuck", instance.socket()))?;
+    }
+    // One more message: by then the lane has looked again.
+    Peer::sender(&instance.queue("in"))?.stream(MESSAGES, 1)?;
+    let after = instance.until("it is accepted", |s| s.routes[0].ledger.accepted == MESSAGES + 1)?;
+    ensure!(after.routes[0].ledger.delivered == share, "{:?}", after.routes[0].ledger);
+    Ok(())
+}
+
+/// The thread that registered may end: signals for the process go on.
+pub fn the_registered_thread_may_end() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root, to be another user");
+    }
+    let instance = Instance::new()?;
+    let config = instance.head()
+        + &process("drive")
+        + &instance.mqueue("in", "")
+        + &instance.mqueue("in.thread", "")
+        + &signal("to.process", "drive", "SIGRTMIN+3", "")
+        + &signal("to.thread", "drive", "SIGRTMIN+4", "target = \"thread\"")
+        + &route("in", &["to.process"], "capacity = 256")
+        + &route("in.thread", &["to.thread"], "");
+    let _daemon = Daemon::start(&config)?;
+    let mut drive = receiver(&instance, "drive", rt(3))?;
+    drive.tell(&format!("block {}", rt(4)))?;
+    let tid = drive.tell("second tid")?.concat();
+    let pid = drive.pid().to_string();
+    let registered = instance.rtctl(&["register", "--as", "drive", "--pid", &pid, "--tid", &tid])?;
+    ensure!(registered.status.success(), "{registered:?}");
+    drive.tell("second end")?;
+
+    Peer::sender(&instance.queue("in"))?.stream(0, MESSAGES)?;
+    let got = values(&drive.tell(&format!("sigwait {} {MESSAGES} 3000", rt(3)))?);
+    ensure!(got == (0..MESSAGES).collect::<Vec<_>>(), "it got {got:?}");
+    // A signal for the thread finds nobody, and says so.
+    Peer::sender(&instance.queue("in.thread"))?.stream(0, 1)?;
+    instance.until("nobody is there", |s| s.routes[1].ledger.peer_dead == 1)?;
+    Ok(())
+}

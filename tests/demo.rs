@@ -1,7 +1,7 @@
 //! `rtd demo`: what it prints, and that it leaves nothing behind however it ends.
 
 use crate::util::terminal::Terminal;
-use crate::util::tool::{NOBODY, RTD, Said, Tool, as_nobody, nobody_lacks, rtd};
+use crate::util::tool::{NOBODY, RTD, Said, Tool, as_nobody, copy_program, nobody_lacks, rtd};
 use crate::util::{self, Instance, eventually, privileged};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, killpg};
@@ -258,7 +258,7 @@ pub fn with_a_privileged_binary_kill_9_leaves_nothing_either() -> anyhow::Result
     }
     let i = Instance::new()?;
     let program = i.file("rtd");
-    std::fs::copy(RTD, &program)?;
+    copy_program(RTD.as_ref(), &program)?;
     chown(&program, Some(0), Some(1))?;
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o2755))?;
     let (mut command, directory) = demo(&i, &program.display().to_string())?;

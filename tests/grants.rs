@@ -4,7 +4,7 @@
 use crate::util::book::End::Delivered;
 use crate::util::kernel::{self, FIFO};
 use crate::util::stranger::Stranger;
-use crate::util::{Daemon, Instance, Peer, exists, privileged, route, skip};
+use crate::util::{Daemon, Instance, Peer, exists, held, privileged, route, skip};
 use anyhow::Context as _;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, unshare};
@@ -149,7 +149,7 @@ pub fn the_capabilities_that_a_refusal_names_are_enough() -> anyhow::Result<()> 
     let capabilities = rest.split_whitespace().next().context("no capabilities")?;
     let stranger = Stranger::new(&instance)?;
     let rtd = instance.file("rtd-capable");
-    std::fs::copy(stranger.rtd(), &rtd)?;
+    crate::util::tool::copy_program(stranger.rtd(), &rtd)?;
     match Command::new("setcap").arg(capabilities).arg(&rtd).status() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             println!("skipped: needs the program setcap");
@@ -195,5 +195,33 @@ pub fn a_degraded_start_says_so_everywhere() -> anyhow::Result<()> {
     assert_eq!(Peer::receiver(&instance.queue("out"))?.numbers(5)?, [0, 1, 2, 3, 4]);
     instance.ledger_is("in->out", 5, &[(Delivered, 5)])?;
     daemon.stop()?;
+    Ok(())
+}
+
+/// When the control socket cannot be had, no message has been touched and no queue is gone.
+pub fn a_failed_start_touches_no_message() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let config = instance.head()
+        + &instance.mqueue("in", "")
+        + &instance.mqueue("out", "")
+        + &route("in", &["out"], "");
+    Daemon::start(&config)?.stop()?;
+    Peer::sender(&instance.queue("in"))?.stream(0, 5)?;
+    // A file where the socket's directory should be.
+    let file = instance.file("file");
+    std::fs::write(&file, "")?;
+    let nowhere = file.join("rtd.sock").display().to_string();
+    for keep in ["true", "false"] {
+        let broken = config
+            .replace(&instance.socket(), &nowhere)
+            .replace("[daemon]\n", &format!("[daemon]\nkeep_queues = {keep}\n"));
+        assert!(Daemon::start(&broken).is_err(), "started without a socket");
+        assert_eq!(
+            (held(&instance.queue("in"))?, held(&instance.queue("out"))?),
+            (5, 0),
+            "keep_queues = {keep}"
+        );
+    }
+    assert!(instance.snapshot().is_err(), "the page is left behind");
     Ok(())
 }

@@ -13,6 +13,7 @@ mod demo;
 mod grants;
 mod groups;
 mod help;
+mod holding;
 mod hostile;
 mod lanes;
 mod listen;
@@ -52,17 +53,29 @@ fn main() -> std::process::ExitCode {
         crash::a_daemon_killed_at_any_moment_loses_no_more,
         crash::queues_are_adopted_with_what_is_in_them,
         credits::a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user,
+        credits::a_signal_nobody_takes_holds_up_no_other_of_its_process,
+        credits::registering_again_buys_no_credit,
+        credits::the_registered_thread_may_end,
         grants::a_start_without_limits_is_refused,
         grants::a_start_that_the_kernel_refuses_takes_everything_back,
         grants::the_limits_that_a_refusal_names_are_enough,
         grants::the_capabilities_that_a_refusal_names_are_enough,
+        grants::a_failed_start_touches_no_message,
         grants::a_degraded_start_says_so_everywhere,
         groups::all_get_a_copy,
         groups::all_with_one_full_and_one_dead,
         groups::round_robin_takes_turns,
         groups::round_robin_skips_the_dead_and_the_full,
         groups::any_takes_the_first_with_room,
+        groups::what_waits_for_a_member_outlives_it,
+        groups::a_member_that_refuses_is_passed_over,
         groups::a_group_of_the_dead_is_dead,
+        holding::a_strangers_queue_is_not_adopted,
+        holding::an_adopted_queue_gets_the_configured_mode,
+        holding::what_is_lost_with_a_queue_is_told,
+        holding::a_queue_removed_under_rtd_is_told,
+        holding::a_queue_has_one_reader,
+        holding::a_shared_queue_goes_with_its_last_user,
         lanes::threads_are_what_the_lane_says,
         lanes::a_high_lane_overtakes_in_the_middle_of_a_fan_out,
         lanes::a_held_source_holds_up_no_other,
@@ -79,6 +92,7 @@ fn main() -> std::process::ExitCode {
         overflow::more_than_the_rate_is_rejected,
         overflow::more_than_the_payload_bound_is_rejected,
         overflow::a_late_delivery_is_a_deadline_miss,
+        overflow::order_holds_while_a_slow_receiver_reads,
         overflow::a_full_queue_holds_up_no_other,
         pending::a_full_process_loses_nothing_within_the_capacity,
         pending::a_full_thread_loses_nothing_within_the_capacity,
@@ -120,6 +134,7 @@ fn main() -> std::process::ExitCode {
         check::every_file_in_configs_passes,
         check::run_refuses_a_faulty_file_with_the_same_words,
         check::what_is_not_granted_is_refused_with_the_line_that_grants_it,
+        check::a_plan_that_outgrows_memory_is_refused,
         demo::it_measures_three_lanes_twice_and_misses_no_message,
         demo::an_ordinary_user_gets_it_degraded_and_is_told,
         demo::a_terminal_shows_its_progress,

@@ -172,6 +172,25 @@ pub fn a_late_delivery_is_a_deadline_miss() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A receiver that reads while messages come: whatever goes through the route's queue and whatever goes
+/// past it, the order is the sender's.
+pub fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
+    const COUNT: u64 = 5000;
+    let instance = Instance::new()?;
+    let config = instance.head()
+        + &instance.mqueue("in", "")
+        + &instance.mqueue("out", "maxmsg = 1")
+        + &route("in", &["out"], "capacity = 5000");
+    let _daemon = Daemon::start(&config)?;
+    let mut sender = Peer::sender(&instance.queue("in"))?;
+    let mut receiver = Peer::receiver(&instance.queue("out"))?;
+    sender.ask(&format!("stream 0 {COUNT}"))?;
+    assert_eq!(receiver.numbers(usize::try_from(COUNT)?)?, (0..COUNT).collect::<Vec<_>>());
+    sender.answer()?;
+    instance.ledger_is("in->out", COUNT, &[(Delivered, COUNT)])?;
+    Ok(())
+}
+
 /// In one route a receiver that does not read has its own queue: the other gets everything at once.
 pub fn a_full_queue_holds_up_no_other() -> anyhow::Result<()> {
     let instance = Instance::new()?;

@@ -154,16 +154,19 @@ pub fn an_unmodified_sender_meets_reject_and_block() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The origin of what comes out of a queue is who registered for it.
+/// The origin of what comes out of a queue is who registered for it, where nobody else can write it.
 pub fn a_registered_sender_is_the_verified_origin() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("sensor")
         + &process("arm")
-        + &instance.mqueue("in", "owner = \"sensor\"\nmsgsize = 8")
+        + &instance.mqueue("in", "owner = \"sensor\"\nmsgsize = 8\nmode = \"0600\"")
+        + &instance.mqueue("shared", "owner = \"sensor\"\nmsgsize = 8")
         + &signal("out", "arm", "SIGRTMIN+4", "")
-        + &route("in", &["out"], "");
-    let _daemon = Daemon::start(&config)?;
+        + &route("in", &["out"], "")
+        + &route("shared", &["out"], "");
+    let daemon = Daemon::start(&config)?;
+    assert!(daemon.log().contains("carry no origin (pid 0), not `sensor`'s"), "{}", daemon.log());
     let mut arm = Peer::start()?;
     arm.expect(&instance, "arm", &[crate::util::rt(4)])?;
     let mut sensor = Peer::sender(&instance.queue("in"))?;
@@ -175,5 +178,10 @@ pub fn a_registered_sender_is_the_verified_origin() -> anyhow::Result<()> {
     let known = arm.signals(crate::util::rt(4), 1)?;
     let uid = rtcore::sys::accounts::own_uid();
     assert_eq!((known[0].value, known[0].pid, known[0].uid), (2, sensor.pid(), uid));
+    // The group may write this one: it could be anybody in it.
+    sensor.tell(&format!("open send {}", instance.queue("shared")))?;
+    sensor.stream(3, 1)?;
+    let shared = arm.signals(crate::util::rt(4), 1)?;
+    assert_eq!((shared[0].value, shared[0].pid, shared[0].uid), (3, 0, u32::MAX));
     Ok(())
 }

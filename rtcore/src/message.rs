@@ -4,8 +4,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Who a message came from.
 ///
-/// `verified` is true when the identity came from the channel (a registered owner's queue, or a pid the
-/// kernel wrote); false when a sender claimed it (`si_pid` of a queued signal, see sigqueue(3)).
+/// `verified` is true when the identity came from the channel (the queue of a registered owner that nobody else
+/// may write, or a pid the kernel wrote); false when a sender claimed it (`si_pid` of a queued signal, see
+/// sigqueue(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Process id, 0 when nobody registered for the endpoint.
@@ -154,6 +155,14 @@ impl<'a> Message<'a> {
         match self.body {
             Body::Bytes(bytes) => bytes.len(),
             Body::Signal { .. } => SIGNAL_VALUE_BYTES,
+        }
+    }
+
+    /// Bytes it takes in a queue.
+    pub fn queue_len(&self) -> usize {
+        match self.body {
+            Body::Bytes(bytes) => bytes.len(),
+            Body::Signal { .. } => SIGNAL_RECORD_BYTES,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Policy of rtd: configuration to plan to running lanes, the registry, and the tools.
 //!
-//! The way of a configuration is a straight line: text -> [`config::Config`] -> [`plan::Plan`] ->
+//! The way of a configuration is a straight line: text -> `Config` -> [`plan::Plan`] ->
 //! sealed -> running. A `Plan` that exists is valid.
 
 pub mod config;

@@ -180,6 +180,12 @@ pub fn held(queue: &str) -> anyhow::Result<usize> {
     Ok(queue.attributes()?.curmsgs)
 }
 
+/// Whose a queue is.
+pub fn status(queue: &str) -> anyhow::Result<rtcore::sys::mqueue::Status> {
+    let queue = Queue::open(&CString::new(queue)?, rtcore::sys::mqueue::Access::Receive, true)?;
+    Ok(queue.status()?)
+}
+
 /// Whether a queue of this name exists.
 pub fn exists(queue: &str) -> anyhow::Result<bool> {
     match Queue::open(&CString::new(queue)?, rtcore::sys::mqueue::Access::Receive, true) {

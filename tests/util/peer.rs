@@ -47,6 +47,13 @@ struct Second {
 
 impl Second {
     fn obey(&mut self, words: &[&str]) -> anyhow::Result<String> {
+        if words == ["end"] {
+            // Without orders the thread ends; its half of the answers goes with it.
+            let Some((orders, answers)) = self.channel.take() else { bail!("there is no second thread") };
+            drop(orders);
+            let gone = answers.recv().is_err();
+            return if gone { Ok(String::new()) } else { Err(anyhow::anyhow!("an answer is left")) };
+        }
         let (orders, answers) = self.channel.get_or_insert_with(|| {
             let (orders, told) = channel::<Vec<String>>();
             let (tell, answers) = channel();
@@ -80,6 +87,12 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
             let access = if *access == "send" { Access::Send } else { Access::Receive };
             *queue = Some(Queue::open(&CString::new(*name)?, access, true)?);
         }
+        // A queue of its own making (mq_open(3) with O_CREAT), of ten 64-byte messages.
+        ["create", name, mode] => {
+            let mode = u32::from_str_radix(mode, 8)?;
+            *queue = Some(Queue::create(&CString::new(*name)?, 10, 64, mode)?.0);
+        }
+        ["unlink", name] => Queue::unlink(&CString::new(*name)?)?,
         ["send", priority, hex] => {
             let queue = queue.as_ref().context("no queue is open")?;
             send(queue, &unhex(hex)?, priority.parse()?)?;
@@ -110,7 +123,7 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
             let to = process::pidfd(pid.parse()?)?;
             let (as_pid, as_uid) = (as_pid.parse()?, as_uid.parse()?);
             let sent =
-                rtsignal::queue_to_process(to.as_raw_fd(), signo.parse()?, value.parse()?, as_pid, as_uid);
+                rtsignal::queue_to_pidfd(to.as_raw_fd(), signo.parse()?, value.parse()?, as_pid, as_uid);
             sent.map_err(|e| anyhow::anyhow!("{e:?}"))?;
         }
         // Waits for a message in one queue, sends one into another, and says what a third then holds.

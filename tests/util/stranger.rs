@@ -32,7 +32,7 @@ impl Stranger {
             let place = directory.join(name);
             // The build may be where only its user can go.
             if !place.exists() && std::fs::hard_link(binary, &place).is_err() {
-                std::fs::copy(binary, &place)?;
+                super::tool::copy_program(binary, &place)?;
             }
             Ok(place)
         };

@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use rtcore::sys::process;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -40,6 +41,18 @@ pub fn nobody_lacks() -> Option<&'static str> {
     probe.arg("--version").stdout(Stdio::null());
     let runs = as_nobody(&mut probe).status().is_ok_and(|s| s.success());
     (!runs).then_some("a build directory that uid 65534 may pass")
+}
+
+/// Copies a program so that it can be started at once.
+///
+/// By a process of its own: a descriptor for writing that is open here is inherited by what another thread
+/// starts at this moment, and until that has called exec the copy is busy (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let status = Command::new("cp").arg(from).arg(to).status().context("cannot run cp")?;
+    if !status.success() {
+        bail!("cp {} {}: {status}", from.display(), to.display());
+    }
+    Ok(())
 }
 
 /// What a command said in the end.

@@ -1,45 +1,60 @@
-//! In-flight credits of a signal receiver.
+//! In-flight credits of a signal endpoint.
 //!
 //! RLIMIT_SIGPENDING counts the queued signals of a whole uid: one receiver that does not take its signals
-//! would use it up and blind all the others. So each receiver gets a share, and what is past it waits in
+//! would use it up and blind all the others. So each endpoint gets a share, and what is past it waits in
 //! the route's queue as if the kernel had said EAGAIN. Nobody tells rtd that a signal was taken; when the
 //! share is used up, the kernel's own figures say how much of it is free again.
 //!
-//! Invariant: no more than the share of one receiver is pending because of rtd (plus one per lane thread that
+//! No lock: a lane that is preempted while it looks holds up no other; of two looks at once one counts.
+//!
+//! Invariant: no more than the share of one endpoint is pending because of rtd (plus one per lane thread that
 //! sends at the very moment of a look).
 
 use crate::sys::sigqueue::SignalQueue;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A look that found no credit is repeated after this long at the earliest.
 const LOOK_NS: u64 = 500_000;
 
-/// The credit. Writers: every lane thread that sends to the receiver, and the control thread.
+/// The credit. Writers: every lane thread that sends to the endpoint; the control thread at a registration.
 #[derive(Debug)]
 pub struct Credit {
+    signo: i32,
+    to_thread: bool,
     in_flight: AtomicU32,
     limit: AtomicU32,
     looked_ns: AtomicU64,
-    looking: AtomicBool,
-}
-
-impl Default for Credit {
-    fn default() -> Credit {
-        Credit {
-            in_flight: AtomicU32::new(0),
-            limit: AtomicU32::new(u32::MAX),
-            looked_ns: AtomicU64::new(0),
-            looking: AtomicBool::new(false),
-        }
-    }
+    looks: AtomicU32,
 }
 
 impl Credit {
+    /// Without a limit, until somebody registers.
+    pub fn new(signo: i32, to_thread: bool) -> Credit {
+        Credit {
+            signo,
+            to_thread,
+            in_flight: AtomicU32::new(0),
+            limit: AtomicU32::new(u32::MAX),
+            looked_ns: AtomicU64::new(0),
+            looks: AtomicU32::new(0),
+        }
+    }
+
+    /// The signals go to the registered thread, not to the process.
+    pub fn to_thread(&self) -> bool {
+        self.to_thread
+    }
+
     /// A new receiver with this many signals in flight at most.
     pub fn reset(&self, limit: u32) {
         self.in_flight.store(0, Ordering::Relaxed);
-        self.limit.store(limit.max(1), Ordering::Relaxed);
         self.looked_ns.store(0, Ordering::Relaxed);
+        self.set_limit(limit);
+    }
+
+    /// The same receiver with another limit.
+    pub fn set_limit(&self, limit: u32) {
+        self.limit.store(limit.max(1), Ordering::Relaxed);
     }
 
     /// Takes one; false when all are in flight.
@@ -59,29 +74,24 @@ impl Credit {
         let _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Whether half of it is in flight: time to look before it runs out.
-    pub fn is_low(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) > self.limit.load(Ordering::Relaxed) / 2
-    }
-
     /// Gives back what the kernel says was taken. `look` reads the receiver's figures; it is asked at most
-    /// every [`LOOK_NS`], by one thread at a time.
+    /// every `LOOK_NS`.
     pub fn refill(&self, now_ns: u64, look: impl FnOnce() -> Option<SignalQueue>) {
         if now_ns.saturating_sub(self.looked_ns.load(Ordering::Relaxed)) < LOOK_NS {
             return;
         }
-        // SYNC POINT with the release below: one look at a time, or its result would be given back twice.
-        if self.looking.swap(true, Ordering::Acquire) {
-            return;
-        }
         self.looked_ns.store(now_ns, Ordering::Relaxed);
+        let looks = self.looks.load(Ordering::Relaxed);
         let sent = self.in_flight.load(Ordering::Relaxed);
-        if let Some(queue) = look() {
-            // All of what was sent before the look is either taken or among what is queued for the uid.
-            let pending = if queue.has_realtime() { queue.queued } else { 0 };
+        let Some(queue) = look() else { return };
+        // What was sent before the look is either taken or among what is queued for the uid.
+        let pending = if queue.has(self.signo) { queue.queued } else { 0 };
+        // If another look ended meanwhile, its result covers the same signals: giving back twice is too much.
+        let mine =
+            self.looks.compare_exchange(looks, looks.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+        if mine.is_ok() {
             self.give_back(sent.saturating_sub(pending));
         }
-        self.looking.store(false, Ordering::Release);
     }
 }
 
@@ -89,8 +99,11 @@ impl Credit {
 mod tests {
     use super::*;
 
-    fn queue(queued: u32, realtime: bool) -> Option<SignalQueue> {
-        Some(SignalQueue { queued, limit: 100, pending: u64::from(realtime) << 40 })
+    const SIGNO: i32 = 40;
+
+    fn queue(queued: u32, pending: bool) -> Option<SignalQueue> {
+        // Another signal of the same process is always pending: it says nothing about this one.
+        Some(SignalQueue { queued, limit: 100, pending: u64::from(pending) << (SIGNO - 1) | 1 << 50 })
     }
 
     fn takes(credit: &Credit) -> usize {
@@ -99,17 +112,16 @@ mod tests {
 
     #[test]
     fn a_share_is_a_share() {
-        let credit = Credit::default();
+        let credit = Credit::new(SIGNO, false);
         credit.reset(3);
         assert_eq!(takes(&credit), 3);
-        assert!(credit.is_low());
         credit.give_back(1);
         assert_eq!(takes(&credit), 1);
     }
 
     #[test]
     fn a_look_gives_back_what_is_no_longer_queued() {
-        let credit = Credit::default();
+        let credit = Credit::new(SIGNO, false);
         credit.reset(10);
         takes(&credit);
         credit.refill(LOOK_NS, || queue(4, true));
@@ -126,7 +138,7 @@ mod tests {
 
     #[test]
     fn it_does_not_look_all_the_time() {
-        let credit = Credit::default();
+        let credit = Credit::new(SIGNO, false);
         credit.reset(1);
         takes(&credit);
         credit.refill(LOOK_NS, || queue(1, true));
@@ -135,7 +147,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_receiver_keeps_its_credit_in_flight() {
-        let credit = Credit::default();
+        let credit = Credit::new(SIGNO, false);
         credit.reset(2);
         takes(&credit);
         credit.refill(LOOK_NS, || None);

@@ -1,13 +1,13 @@
 //! A route's end: the sink, the process behind it, and the queue in front of it.
 
+use super::credit::Credit;
 use super::peer::{Peer, PeerState};
 use super::spill::Spill;
 use crate::message::{Message, SIGNAL_VALUE_BYTES, SignalRecord};
-use crate::skin::{SignalAddress, Skin};
+use crate::skin::Skin;
 use crate::sys::Errno;
 use crate::sys::mqueue::Queue;
 use crate::sys::poll::Interest;
-use crate::sys::rtsignal;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use zerocopy::FromZeros;
@@ -30,6 +30,9 @@ pub enum Sink {
         to_thread: bool,
         /// Longer payloads lose what is past the value (asked for in the configuration).
         truncate: bool,
+        /// Shared with every route to the endpoint; none for standard signals, which coalesce and never fill
+        /// the queue.
+        credit: Option<Arc<Credit>>,
     },
 }
 
@@ -93,33 +96,34 @@ impl Dest {
                 let priority = mq_priority.unwrap_or(message.priority);
                 (skin.mq_send)(queue.as_raw_fd(), bytes, priority).map_err(Refusal::from)
             }
-            Sink::Signal { signo, to_thread, truncate } => {
+            Sink::Signal { signo, to_thread, truncate, credit } => {
                 if message.len() > SIGNAL_VALUE_BYTES && !truncate {
                     return Err(Refusal::TooLarge);
                 }
                 let Some(peer) = &self.peer else { return Err(Refusal::PeerDead) };
-                let tid = if *to_thread { peer.tid() } else { 0 };
-                let address = SignalAddress { pidfd: peer.pidfd(), pid: peer.pid(), tid };
-                let origin = message.origin;
-                // Standard signals coalesce and never fill the queue.
-                let queues = rtsignal::is_realtime(*signo);
-                if queues && !peer.take_credit(skin.now_ns) {
+                if credit.as_ref().is_some_and(|c| !peer.take_credit(c, skin.now_ns)) {
                     return Err(Refusal::Full);
                 }
-                let sent = (skin.signal_send)(address, *signo, message.for_signal(), origin.pid, origin.uid);
-                if queues && sent.is_err() {
-                    peer.return_credit();
+                let (origin, value) = (message.origin, message.for_signal());
+                let sent =
+                    (skin.signal_send)(peer.address(*to_thread), *signo, value, origin.pid, origin.uid);
+                if let (Err(_), Some(credit)) = (sent, credit) {
+                    credit.give_back(1);
                 }
                 sent.map_err(Refusal::from)
             }
         }
     }
 
-    /// What to wait for until there may be room; none for signals, which no descriptor announces.
-    pub fn room(&self) -> Option<Interest> {
+    /// What announces room for the message. None for signals, which no descriptor announces; for a dead
+    /// receiver, whose queue may have room for ever; and for a message that never fits: waiting for those
+    /// would be a busy loop.
+    pub fn room(&self, message: &Message<'_>) -> Option<Interest> {
         match &self.sink {
-            Sink::Mqueue { queue, .. } => Some(Interest::writable(queue.as_raw_fd())),
-            Sink::Signal { .. } => None,
+            Sink::Mqueue { queue, bytes_max } if message.queue_len() <= *bytes_max && !self.is_dead() => {
+                Some(Interest::writable(queue.as_raw_fd()))
+            }
+            _ => None,
         }
     }
 }

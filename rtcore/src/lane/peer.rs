@@ -6,10 +6,12 @@
 //! never a stranger that inherited the pid.
 
 use super::credit::Credit;
-use crate::sys::sigqueue;
+use crate::skin::SignalAddress;
+use crate::sys::{clock, pidfd, sigqueue};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// Whether anybody stands behind a process name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,9 @@ pub enum PeerState {
     Dead = 2,
 }
 
+/// How long after its death a signal from its pid is still taken for its own: what was sent just before.
+const LAST_WORDS_NS: u64 = 1_000_000_000;
+
 /// The slot. Writer: the control thread. Readers: lane threads.
 #[derive(Debug)]
 pub struct Peer {
@@ -30,34 +35,66 @@ pub struct Peer {
     pid: AtomicI32,
     tid: AtomicI32,
     uid: AtomicU32,
-    slot: OwnedFd,
-    status: OwnedFd,
-    credit: Credit,
+    died_ns: AtomicU64,
+    /// Slots: each keeps its number, what is behind it is replaced.
+    process: OwnedFd,
+    thread: OwnedFd,
+    process_status: OwnedFd,
+    thread_status: OwnedFd,
+    /// The kernel has descriptors of threads (Linux 6.9).
+    thread_has_pidfd: AtomicBool,
     sharers: u32,
+    credits: Vec<Arc<Credit>>,
 }
 
 impl Peer {
-    /// An empty slot that reserves its descriptor numbers. `sharers` receivers of signals may be of one user:
+    /// An empty slot that reserves its descriptor numbers. `sharers` signal endpoints may receive as one user:
     /// each gets such a part of RLIMIT_SIGPENDING.
     pub fn new(sharers: u32) -> io::Result<Peer> {
+        let empty = || std::fs::File::open("/dev/null").map(OwnedFd::from);
         Ok(Peer {
-            status: std::fs::File::open("/dev/null")?.into(),
-            credit: Credit::default(),
-            sharers: sharers.max(1),
             state: AtomicU32::new(PeerState::Unregistered as u32),
             pid: AtomicI32::new(0),
             tid: AtomicI32::new(0),
             uid: AtomicU32::new(u32::MAX),
-            slot: std::fs::File::open("/dev/null")?.into(),
+            died_ns: AtomicU64::new(0),
+            process: empty()?,
+            thread: empty()?,
+            process_status: empty()?,
+            thread_status: empty()?,
+            thread_has_pidfd: AtomicBool::new(false),
+            sharers: sharers.max(1),
+            credits: Vec::new(),
         })
+    }
+
+    /// The credit of a signal endpoint that this process owns. Before any thread shares the slot.
+    pub fn add_credit(&mut self, signo: i32, to_thread: bool) -> Arc<Credit> {
+        let credit = Arc::new(Credit::new(signo, to_thread));
+        self.credits.push(Arc::clone(&credit));
+        credit
     }
 
     /// A process took the name: publish it. Control thread only.
     ///
     /// `tid` is the thread that signals with target `thread` go to.
     pub fn take(&self, pidfd: BorrowedFd<'_>, pid: i32, tid: i32, uid: u32) -> io::Result<()> {
-        crate::sys::pidfd::replace(pidfd, &self.slot)?;
-        self.renew_credit(pid, tid)?;
+        let again = self.state() == PeerState::Alive && self.pid() == pid;
+        pidfd::replace(pidfd, &self.process)?;
+        let thread = pidfd::open_thread(tid)?;
+        if let Some(thread) = &thread {
+            pidfd::replace(thread.as_fd(), &self.thread)?;
+        }
+        self.thread_has_pidfd.store(thread.is_some(), Ordering::Relaxed);
+        let readable = replace_status(&format!("/proc/{pid}/status"), &self.process_status)?
+            && replace_status(&format!("/proc/{pid}/task/{tid}/status"), &self.thread_status)?;
+        // Where /proc hides it (hidepid) the receiver is held back by the kernel's EAGAIN alone.
+        let queue = if readable { sigqueue::read(self.process_status.as_fd()) } else { None };
+        let limit = queue.map_or(u32::MAX, |queue| queue.limit / self.sharers);
+        for credit in &self.credits {
+            // The same process under its name again has not taken what is pending.
+            if again { credit.set_limit(limit) } else { credit.reset(limit) }
+        }
         self.pid.store(pid, Ordering::Relaxed);
         self.tid.store(tid, Ordering::Relaxed);
         self.uid.store(uid, Ordering::Relaxed);
@@ -66,41 +103,41 @@ impl Peer {
         Ok(())
     }
 
-    fn renew_credit(&self, pid: i32, tid: i32) -> io::Result<()> {
-        // Where /proc hides it (hidepid) the receiver is held back by the kernel's EAGAIN alone.
-        let Ok(status) = std::fs::File::open(format!("/proc/{pid}/task/{tid}/status")) else {
-            self.credit.reset(u32::MAX);
-            return Ok(());
-        };
-        crate::sys::pidfd::replace(status.as_fd(), &self.status)?;
-        let limit = sigqueue::read(self.status.as_fd()).map_or(u32::MAX, |queue| queue.limit);
-        self.credit.reset(limit / self.sharers);
-        Ok(())
-    }
-
-    /// Takes the credit for one real-time signal; false when its share of the queue is in flight.
+    /// Takes the credit for one real-time signal; false when the endpoint's share of the queue is in flight.
     #[inline]
-    pub fn take_credit(&self, now_ns: fn() -> u64) -> bool {
-        self.credit.take() || {
-            self.credit.refill(now_ns(), || sigqueue::read(self.status.as_fd()));
-            self.credit.take()
+    pub fn take_credit(&self, credit: &Credit, now_ns: fn() -> u64) -> bool {
+        credit.take() || {
+            let status = if credit.to_thread() { &self.thread_status } else { &self.process_status };
+            credit.refill(now_ns(), || sigqueue::read(status.as_fd()));
+            credit.take()
         }
     }
 
-    /// The kernel did not take the signal after all.
-    pub fn return_credit(&self) {
-        self.credit.give_back(1);
+    /// Where a signal to it goes.
+    #[inline]
+    pub fn address(&self, to_thread: bool) -> SignalAddress {
+        if to_thread && self.thread_has_pidfd.load(Ordering::Relaxed) {
+            return SignalAddress { pidfd: self.thread.as_raw_fd(), pid: self.pid(), tid: 0 };
+        }
+        let tid = if to_thread { self.tid() } else { 0 };
+        SignalAddress { pidfd: self.process.as_raw_fd(), pid: self.pid(), tid }
     }
 
-    /// Looks whether signals were taken, before the credit runs out. Control thread.
-    pub fn refresh_credit(&self, now_ns: u64) {
-        if self.credit.is_low() {
-            self.credit.refill(now_ns, || sigqueue::read(self.status.as_fd()));
-        }
+    /// Whether a signal that names this pid as its sender may be the owner's: it is alive, or it was a moment
+    /// ago and this was among its last words. Later the pid may be somebody else's.
+    pub fn may_have_sent(&self, pid: u32, now_ns: u64) -> bool {
+        let recent = || now_ns.saturating_sub(self.died_ns.load(Ordering::Relaxed)) < LAST_WORDS_NS;
+        self.pid().unsigned_abs() == pid
+            && match self.state() {
+                PeerState::Alive => true,
+                PeerState::Dead => recent(),
+                PeerState::Unregistered => false,
+            }
     }
 
     /// The process died. Control thread only.
     pub fn died(&self) {
+        self.died_ns.store(clock::monotonic_ns(), Ordering::Relaxed);
         self.state.store(PeerState::Dead as u32, Ordering::Release);
     }
 
@@ -133,9 +170,13 @@ impl Peer {
     pub fn uid(&self) -> u32 {
         self.uid.load(Ordering::Relaxed)
     }
+}
 
-    /// The pidfd's number, constant for the life of the daemon.
-    pub fn pidfd(&self) -> RawFd {
-        self.slot.as_raw_fd()
+/// Opens a process' figures into a slot; false where /proc hides it.
+fn replace_status(path: &str, slot: &OwnedFd) -> io::Result<bool> {
+    match std::fs::File::open(path) {
+        Ok(file) => pidfd::replace(file.as_fd(), slot).map(|()| true),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(false),
+        Err(e) => Err(io::Error::new(e.kind(), format!("{path}: {e}"))),
     }
 }

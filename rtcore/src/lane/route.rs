@@ -3,16 +3,16 @@
 //! Owned by the one thread that reads the route's source. `dispatch` takes a message in charge and
 //! brings each copy to an outcome or into a queue; `pump` moves queued ones on when there is room.
 
-use super::dest::{Dest, Refusal};
+use super::dest::{Dest, Refusal, Sink};
 use super::event::{EventKind, EventSink};
-use super::peer::{Peer, PeerState};
+use super::peer::Peer;
 use super::policy::{GroupMode, Overflow, Rate};
 use super::rate::Bucket;
 use crate::message::{Body, Message, Outcome, Reject};
 use crate::skin::Skin;
 use crate::stats::Ledger;
 use crate::stats::writer::RouteCell;
-use crate::sys::poll::Interest;
+use crate::sys::poll::{self, Interest};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -93,6 +93,10 @@ pub struct Target {
 }
 
 impl Target {
+    fn ends(&self) -> std::ops::Range<usize> {
+        self.first..self.first + self.len
+    }
+
     fn copies(&self) -> u64 {
         match self.mode {
             GroupMode::All => self.len as u64,
@@ -138,9 +142,13 @@ pub struct Route {
     bucket: Option<Bucket>,
     targets: Vec<Target>,
     dests: Vec<Dest>,
+    /// Index of each end's target.
+    target_of: Vec<usize>,
     copies: u64,
     backlog: usize,
     book: Book,
+    /// What a blocked dispatch waits for; room for every end.
+    rooms: Vec<Interest>,
 }
 
 impl Route {
@@ -153,8 +161,20 @@ impl Route {
         cell: RouteCell,
     ) -> Route {
         let copies = targets.iter().map(Target::copies).sum();
+        let target_of = (0..targets.len()).flat_map(|t| std::iter::repeat_n(t, targets[t].len)).collect();
+        let rooms = poll::room_for(dests.len());
         let book = Book { ledger: Ledger::default(), cell, deadline_ns: rules.deadline_ns };
-        Route { bucket: rate.map(Bucket::new), rules, targets, dests, copies, backlog: 0, book }
+        Route {
+            bucket: rate.map(Bucket::new),
+            rules,
+            targets,
+            dests,
+            target_of,
+            copies,
+            backlog: 0,
+            book,
+            rooms,
+        }
     }
 
     /// Plan index.
@@ -218,11 +238,29 @@ impl Route {
     /// Adds to `interests` what announces room, and returns how long to wait at most.
     pub fn backlog_interests(&self, interests: &mut Vec<Interest>) -> u64 {
         let mut bound_ns = QUEUE_RETRY_NS;
-        for dest in self.dests.iter().filter(|d| !d.spill.is_empty()) {
-            match dest.room() {
+        for target in &self.targets {
+            let waiting = self.dests[target.ends()].iter().find_map(|dest| dest.spill.front());
+            if let Some(waiting) = waiting {
+                bound_ns = bound_ns.min(self.room_at(target, &waiting, interests));
+            }
+        }
+        bound_ns
+    }
+
+    /// The same for one target. Where one end is as good as another, what waits at one may go to any of them:
+    /// `waiting` stands for what an end with nothing queued would get.
+    fn room_at(&self, target: &Target, waiting: &Message<'_>, interests: &mut Vec<Interest>) -> u64 {
+        let mut bound_ns = QUEUE_RETRY_NS;
+        for dest in &self.dests[target.ends()] {
+            let own = dest.spill.front();
+            if target.mode == GroupMode::All && own.is_none() {
+                continue;
+            }
+            match (dest.room(own.as_ref().unwrap_or(waiting)), &dest.sink) {
                 // The vector was made for every end of every route: no allocation here.
-                Some(room) => interests.push(room),
-                None => bound_ns = bound_ns.min(SIGNAL_RETRY_NS),
+                (Some(room), _) => interests.push(room),
+                (None, Sink::Signal { .. }) => bound_ns = bound_ns.min(SIGNAL_RETRY_NS),
+                (None, Sink::Mqueue { .. }) => {}
             }
         }
         bound_ns
@@ -263,7 +301,7 @@ impl Route {
     }
 
     /// Starting at `start`, the first living member that has room takes it; when none has, the first
-    /// living one queues it.
+    /// living one queues it. A member that can never take it is passed over as well.
     fn deliver_to_one(
         &mut self,
         target: &Target,
@@ -272,41 +310,40 @@ impl Route {
         ctx: &mut Context<'_>,
     ) {
         let member = |n: usize| target.first + (start + n) % target.len;
-        let mut queue_at = None;
+        let (mut full, mut never) = (None, None);
         for at in (0..target.len).map(member) {
-            if self.dests[at].is_dead() {
-                continue;
-            }
-            queue_at = queue_at.or(Some(at));
-            if !self.dests[at].spill.is_empty() {
-                continue;
-            }
-            match self.dests[at].send(ctx.skin, message, self.rules.mq_priority) {
+            match self.try_send(at, message, ctx) {
                 Ok(()) => return self.book.delivered(message.dequeued_ns, ctx.now()),
-                Err(Refusal::Full | Refusal::PeerDead) => {}
-                Err(refusal) => return self.refused(at, refusal, ctx),
+                Err(Refusal::Full) => full = full.or(Some(at)),
+                Err(Refusal::PeerDead) => {}
+                Err(refusal) => never = never.or(Some((at, refusal))),
             }
         }
-        match queue_at {
-            Some(at) => self.enqueue(at, message, ctx),
-            None => self.book.settle(Outcome::PeerDead),
+        match (full, never) {
+            (Some(at), _) => self.enqueue(at, message, ctx),
+            (None, Some((at, refusal))) => self.refused(at, refusal, ctx),
+            (None, None) => self.book.settle(Outcome::PeerDead),
         }
     }
 
     fn deliver(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
-        let dest = &mut self.dests[at];
-        // Behind what is queued already: order is kept.
-        if !dest.spill.is_empty() && !dest.is_dead() {
-            return self.enqueue(at, message, ctx);
-        }
-        match dest.send(ctx.skin, message, self.rules.mq_priority) {
-            Ok(()) => {
-                dest.told = None;
-                self.book.delivered(message.dequeued_ns, ctx.now());
-            }
+        match self.try_send(at, message, ctx) {
+            Ok(()) => self.book.delivered(message.dequeued_ns, ctx.now()),
             Err(Refusal::Full) => self.enqueue(at, message, ctx),
             Err(refusal) => self.refused(at, refusal, ctx),
         }
+    }
+
+    /// Hands a new message to one end; behind what is queued there already it is full, so that order is kept.
+    #[inline]
+    fn try_send(&mut self, at: usize, message: &Message<'_>, ctx: &Context<'_>) -> Result<(), Refusal> {
+        let dest = &mut self.dests[at];
+        if !dest.spill.is_empty() {
+            return Err(if dest.is_dead() { Refusal::PeerDead } else { Refusal::Full });
+        }
+        dest.send(ctx.skin, message, self.rules.mq_priority)?;
+        dest.told = None;
+        Ok(())
     }
 
     /// Ends the message in hand for a refusal that waiting does not mend.
@@ -358,18 +395,19 @@ impl Route {
     /// its own queue meanwhile.
     fn block(&mut self, at: usize, message: &Message<'_>, limit_ns: u64, ctx: &mut Context<'_>) {
         let until = ctx.now().saturating_add(limit_ns);
+        let target = self.targets[self.target_of[at]];
         loop {
             // All ends, so that this one does not hold up what waits for the others.
             self.pump(ctx);
-            let dest = &mut self.dests[at];
-            if dest.spill.is_empty() {
+            if self.dests[at].spill.is_empty() {
                 // Room, or nobody there any more: the straight way again.
-                match dest.send(ctx.skin, message, self.rules.mq_priority) {
+                match self.offer(at, message, ctx.skin) {
                     Ok(()) => return self.book.delivered(message.dequeued_ns, ctx.now()),
                     Err(Refusal::Full) => {}
                     Err(refusal) => return self.refused(at, refusal, ctx),
                 }
             }
+            let dest = &mut self.dests[at];
             if !dest.spill.is_full() {
                 if dest.spill.is_empty() {
                     self.backlog += 1;
@@ -388,46 +426,66 @@ impl Route {
             if now >= give_up {
                 return self.book.settle(Outcome::Rejected(reason));
             }
-            let (mut room, bound_ns) = match dest.room() {
-                Some(room) => (room, QUEUE_RETRY_NS),
-                None => (Interest::NONE, SIGNAL_RETRY_NS),
-            };
+            let mut rooms = std::mem::take(&mut self.rooms);
+            rooms.clear();
+            let bound_ns = self.room_at(&target, message, &mut rooms);
             // An interrupted wait only means to look again.
-            let _ = (ctx.skin.wait_ready)(std::slice::from_mut(&mut room), bound_ns.min(give_up - now));
+            let _ = (ctx.skin.wait_ready)(&mut rooms, bound_ns.min(give_up - now));
+            self.rooms = rooms;
         }
     }
 
+    /// Hands a message that waited at `at` to it, or to another member of its group where one is as good as
+    /// another. Dead only when all of them are.
+    fn offer(&self, at: usize, message: &Message<'_>, skin: &Skin) -> Result<(), Refusal> {
+        let mut refusal = match self.dests[at].send(skin, message, self.rules.mq_priority) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        let target = &self.targets[self.target_of[at]];
+        if target.mode == GroupMode::All {
+            return Err(refusal);
+        }
+        for other in target.ends().filter(|other| *other != at) {
+            let dest = &self.dests[other];
+            let sent = if dest.spill.is_empty() {
+                dest.send(skin, message, self.rules.mq_priority)
+            } else if dest.is_dead() {
+                Err(Refusal::PeerDead)
+            } else {
+                Err(Refusal::Full)
+            };
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(Refusal::Full) => refusal = Refusal::Full,
+                Err(r) if refusal == Refusal::PeerDead => refusal = r,
+                Err(_) => {}
+            }
+        }
+        Err(refusal)
+    }
+
     fn pump_dest(&mut self, at: usize, ctx: &mut Context<'_>) {
-        let (route, dest_name) = self.name(at);
-        let dest = &mut self.dests[at];
-        if dest.spill.is_empty() {
+        if self.dests[at].spill.is_empty() {
             return;
         }
-        while let Some(message) = dest.spill.front() {
+        while let Some(message) = self.dests[at].spill.front() {
             let dequeued_ns = message.dequeued_ns;
             if ctx.now().saturating_sub(dequeued_ns) > self.rules.ttl_ns {
                 self.book.settle(Outcome::Expired);
-                dest.spill.pop_front();
-                continue;
-            }
-            match dest.send(ctx.skin, &message, self.rules.mq_priority) {
-                Ok(()) => self.book.delivered(dequeued_ns, ctx.now()),
-                Err(Refusal::Full) => return,
-                Err(Refusal::PeerDead) => self.book.settle(Outcome::PeerDead),
-                Err(Refusal::TooLarge) => self.book.settle(Outcome::Rejected(Reject::TooLarge)),
-                Err(Refusal::Failed(errno)) => {
-                    self.book.settle(Outcome::Rejected(Reject::Error));
-                    if dest.told != Some(errno) {
-                        dest.told = Some(errno);
-                        ctx.emit(EventKind::SendFailed { route, dest: dest_name, errno });
-                    }
+            } else {
+                match self.offer(at, &message, ctx.skin) {
+                    Ok(()) => self.book.delivered(dequeued_ns, ctx.now()),
+                    Err(Refusal::Full) => return,
+                    Err(refusal) => self.refused(at, refusal, ctx),
                 }
             }
-            dest.spill.pop_front();
+            self.dests[at].spill.pop_front();
         }
         self.backlog -= 1;
-        if std::mem::take(&mut dest.told_overflow) {
-            ctx.emit(EventKind::CaughtUp { route, dest: dest_name });
+        if std::mem::take(&mut self.dests[at].told_overflow) {
+            let (route, dest) = self.name(at);
+            ctx.emit(EventKind::CaughtUp { route, dest });
         }
     }
 
@@ -443,10 +501,7 @@ impl OriginRule {
             return false;
         }
         match owner {
-            // Also when it has died meanwhile: what it sent before counts.
-            Some(peer) => {
-                peer.state() != PeerState::Unregistered && peer.pid().unsigned_abs() == message.origin.pid
-            }
+            Some(peer) => peer.may_have_sent(message.origin.pid, message.dequeued_ns),
             None => true,
         }
     }

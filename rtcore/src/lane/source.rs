@@ -35,6 +35,8 @@ pub enum SourceKind {
 pub struct Source {
     kind: SourceKind,
     owner: Option<Arc<Peer>>,
+    /// The only user besides root who can write the queue; none when there are more (or it is a signal).
+    sole_writer_uid: Option<u32>,
     buffer: Vec<u8>,
     /// At a stop, what is still in it is taken and routed. Off for queues that stay: there it is safe.
     pub drain_at_stop: bool,
@@ -45,7 +47,14 @@ impl Source {
     pub fn new(kind: SourceKind, owner: Option<Arc<Peer>>, bytes_max: usize, drain_at_stop: bool) -> Source {
         let mut buffer = vec![0; bytes_max];
         memory::touch(&mut buffer);
-        Source { kind, owner, buffer, drain_at_stop }
+        Source { kind, owner, sole_writer_uid: None, buffer, drain_at_stop }
+    }
+
+    /// Says that programs of this user and root's alone can write the queue: what comes out of it is then the
+    /// owner's, if the owner is one of them. Without it every message is of unknown origin.
+    pub fn written_by(mut self, uid: Option<u32>) -> Source {
+        self.sole_writer_uid = uid;
+        self
     }
 
     /// Waits for a message. EINTR when woken by the control thread.
@@ -75,7 +84,10 @@ impl Source {
                 let queue = if block { blocking } else { nonblocking };
                 let (len, priority) = (skin.mq_receive)(queue.as_raw_fd(), &mut self.buffer)?;
                 let dequeued_ns = (skin.now_ns)();
-                let origin = self.owner.as_deref().map_or(Origin::UNKNOWN, channel_origin);
+                let origin = match (&self.owner, self.sole_writer_uid) {
+                    (Some(owner), Some(writer)) => channel_origin(owner, writer),
+                    _ => Origin::UNKNOWN,
+                };
                 Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority, origin, dequeued_ns })
             }
             SourceKind::Signal { set, .. } => {
@@ -90,10 +102,16 @@ impl Source {
     }
 }
 
-/// Who writes a queue is who registered for it: the channel says so, not the envelope.
-fn channel_origin(owner: &Peer) -> Origin {
-    match owner.state() {
-        PeerState::Alive => Origin { pid: owner.pid().unsigned_abs(), uid: owner.uid(), verified: true },
-        PeerState::Unregistered | PeerState::Dead => Origin::UNKNOWN,
+/// Who writes a queue is who registered for it, if nobody else can: the channel says so, not the envelope.
+///
+/// A registered owner of another user than the one who may write did not send this.
+fn channel_origin(owner: &Peer, writer_uid: u32) -> Origin {
+    if owner.state() != PeerState::Alive {
+        return Origin::UNKNOWN;
     }
+    let uid = owner.uid();
+    if uid != writer_uid && uid != 0 {
+        return Origin::UNKNOWN;
+    }
+    Origin { pid: owner.pid().unsigned_abs(), uid, verified: true }
 }

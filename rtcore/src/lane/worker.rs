@@ -13,7 +13,7 @@ use crate::skin::Skin;
 use crate::stats::writer::WorkerCell;
 use crate::stats::{Ledger, WorkerCounters};
 use crate::sys::memory::{self, ThreadUsage};
-use crate::sys::poll::Interest;
+use crate::sys::poll::{self, Interest};
 use crate::sys::{Errno, clock, rtsignal, sched};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +59,8 @@ pub struct Worker {
     pub events: EventSink,
     /// 0 while running, else the time at which a stop gives up on what is queued.
     pub stop_at_ns: Arc<AtomicU64>,
+    /// Empty, with room for every source and every end ([`Worker::interests_for`]).
+    pub interests: Vec<Interest>,
 }
 
 /// What the kernel granted to the thread.
@@ -94,6 +96,12 @@ impl Report {
 }
 
 impl Worker {
+    /// What a worker over these inputs waits for at most, allocated.
+    pub fn interests_for(inputs: &[Input]) -> Vec<Interest> {
+        let ends: usize = inputs.iter().flat_map(|i| &i.routes).map(Route::ends).sum();
+        poll::room_for(ends + inputs.len())
+    }
+
     /// Makes the calling thread a lane thread: mask, name, CPU, priority, stack. Before `run`.
     pub fn enter(&self) -> Granted {
         sched::set_name(&self.name);
@@ -107,8 +115,7 @@ impl Worker {
 
     /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
     pub fn run(mut self) -> Report {
-        let ends: usize = self.inputs.iter().flat_map(|i| &i.routes).map(Route::ends).sum();
-        let mut interests = Vec::with_capacity(ends + self.inputs.len());
+        let mut interests = self.interests;
         let sealed_at = memory::thread_usage();
         seal::seal();
         let mut run = Running {

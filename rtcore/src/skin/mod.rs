@@ -31,11 +31,11 @@ pub struct Caps {
 /// Whom a signal goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignalAddress {
-    /// Descriptor of the process; immune to pid reuse.
+    /// Descriptor of the process, or of the thread where the kernel has such; immune to pid reuse.
     pub pidfd: RawFd,
-    /// Its pid.
+    /// Pid of the process.
     pub pid: i32,
-    /// One thread of it, or 0 for the process.
+    /// A thread that has no descriptor, else 0.
     pub tid: i32,
 }
 

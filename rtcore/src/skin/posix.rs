@@ -17,8 +17,10 @@ pub(super) static SKIN: Skin = Skin {
 
 fn signal_send(to: SignalAddress, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
     if to.tid == 0 {
-        rtsignal::queue_to_process(to.pidfd, signo, value, pid, uid)
-    } else {
-        rtsignal::queue_to_thread(to.pid, to.tid, signo, value, pid, uid)
+        return rtsignal::queue_to_pidfd(to.pidfd, signo, value, pid, uid);
     }
+    // Before Linux 6.9 a thread is addressed by number. That its process was alive a moment ago leaves the
+    // smallest window in which the numbers can have become a stranger's.
+    rtsignal::probe(to.pidfd)?;
+    rtsignal::queue_to_thread(to.pid, to.tid, signo, value, pid, uid)
 }

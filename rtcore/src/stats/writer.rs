@@ -2,7 +2,7 @@
 //!
 //! Nothing here allocates, locks or calls the kernel after [`Page::create`]; a store is a plain store, no
 //! read-modify-write. Records whose words belong together are written under a sequence number, see
-//! [`write_whole`].
+//! `write_whole`.
 //!
 //! Invariant: each word of the page has one writing thread. The cells take `&mut self` for it; the methods
 //! of [`Page`] that write are the control thread's.

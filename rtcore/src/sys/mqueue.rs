@@ -30,6 +30,40 @@ pub enum Access {
     Receive,
     /// mq_send only.
     Send,
+    /// Both: for who stands behind the queue (a write lock needs it).
+    Both,
+}
+
+/// Whose a queue is, as fstat(2) says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Owner.
+    pub uid: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Which queue it is, whatever its name.
+    pub inode: u64,
+    /// Whether it still has its name: nothing but mq_unlink(3) takes it away, and nothing gives it back.
+    pub named: bool,
+}
+
+impl Status {
+    /// The only user besides root whose programs may open it for sending; none when group or others may.
+    pub fn sole_writer_uid(&self) -> Option<u32> {
+        (self.mode & 0o022 == 0).then_some(self.uid)
+    }
+}
+
+/// What daemons tell each other about a queue: open-file-description locks (fcntl(2), F_OFD_SETLK) on bytes of its
+/// inode, which end with their holder. Only programs that ask see them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Takes messages out of it, alone.
+    Reader,
+    /// Uses it, among others.
+    User,
+    /// Nobody else uses it: a [`Lock::User`] becomes this, or stays what it is.
+    LastUser,
 }
 
 /// An open queue.
@@ -50,38 +84,100 @@ impl Queue {
         Ok(Self::own(fd, name))
     }
 
-    /// Creates the queue, or adopts one of that name with whatever is in it. Returns whether it was new.
+    /// Creates the queue, or adopts one of that name with whatever is in it. Returns how an adopted one was found.
     ///
-    /// An adopted queue must have the same `msgsize`; its `maxmsg` may differ (mq_open(3) ignores the attributes
-    /// of an existing queue): compare [`Queue::attributes`].
-    pub fn create(name: &CStr, maxmsg: usize, msgsize: usize, mode: u32) -> io::Result<(Queue, bool)> {
+    /// An adopted queue must be ours or root's and have the same `msgsize`. Its mode and `maxmsg` may differ
+    /// (mq_open(3) ignores both for an existing queue): [`Queue::set_mode`], [`Queue::attributes`].
+    pub fn create(
+        name: &CStr,
+        maxmsg: usize,
+        msgsize: usize,
+        mode: u32,
+    ) -> io::Result<(Queue, Option<Status>)> {
         let signed = |n: usize| i64::try_from(n).map_err(io::Error::other);
         let attr = MqAttr::new(0, signed(maxmsg)?, signed(msgsize)?, 0);
-        let flags = Self::flags(Access::Receive, true) | MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL;
-        let permissions = Mode::from_bits_truncate(mode);
-        match mqueue::mq_open(name, flags, permissions, Some(&attr)) {
+        let flags = Self::flags(Access::Both, true) | MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL;
+        match mqueue::mq_open(name, flags, Mode::from_bits_truncate(mode), Some(&attr)) {
             Ok(fd) => {
                 let queue = Self::own(fd, name);
                 // umask(2) took bits away from mq_open's mode; the configured mode is what is meant.
-                nix::sys::stat::fchmod(&queue.fd, permissions)
-                    .map_err(|e| Self::error("set the mode of", name, e))?;
-                Ok((queue, true))
+                queue.set_mode(mode)?;
+                Ok((queue, None))
             }
             Err(nix::errno::Errno::EEXIST) => {
-                let queue = Self::open(name, Access::Receive, true)?;
-                let found = queue.attributes()?;
-                if found.msgsize != msgsize {
-                    let name = name.to_string_lossy();
-                    return Err(io::Error::other(format!(
-                        "message queue {name} exists with msgsize {}, the configuration says {msgsize}; stop its \
-                         users and remove it (rm /dev/mqueue{name}), or configure msgsize = {}",
-                        found.msgsize, found.msgsize
-                    )));
-                }
-                Ok((queue, false))
+                let queue = Self::open(name, Access::Both, true)?;
+                let found = queue.adopt(msgsize)?;
+                Ok((queue, Some(found)))
             }
             Err(e) => Err(Self::error("create", name, e)),
         }
+    }
+
+    /// Refuses a queue that is not what the configuration says and cannot be made so.
+    fn adopt(&self, msgsize: usize) -> io::Result<Status> {
+        let name = self.name.to_string_lossy();
+        let found = self.status()?;
+        let euid = super::procfs::effective_uid();
+        if found.uid != euid && found.uid != 0 {
+            return Err(io::Error::other(format!(
+                "message queue {name} exists and belongs to uid {}, who may change its mode and read and write it at \
+                 will; rtd (uid {euid}) adopts its own and root's only: stop its users and remove it (rm \
+                 /dev/mqueue{name})",
+                found.uid
+            )));
+        }
+        let has = self.attributes()?.msgsize;
+        if has != msgsize {
+            return Err(io::Error::other(format!(
+                "message queue {name} exists with msgsize {has}, the configuration says {msgsize}; stop its users and \
+                 remove it (rm /dev/mqueue{name}), or configure msgsize = {has}"
+            )));
+        }
+        Ok(found)
+    }
+
+    /// Gives it these permission bits, whatever umask(2) says (fchmod(2)); its owner and root may.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        nix::sys::stat::fchmod(&self.fd, Mode::from_bits_truncate(mode)).map_err(|e| {
+            let name = self.name.to_string_lossy();
+            let (has, uid) = self.status().map_or((0, 0), |s| (s.mode, s.uid));
+            io::Error::other(format!(
+                "cannot change the mode of message queue {name} from {has:04o} to the configured {mode:04o}: {}; let \
+                 its owner (uid {uid}) do it (chmod {mode:04o} /dev/mqueue{name}), or configure mode = \"{has:04o}\"",
+                e.desc()
+            ))
+        })
+    }
+
+    /// Takes a lock for as long as this open queue lives; false when another open queue holds one that excludes it.
+    ///
+    /// The queue must be open for [`Access::Both`]: a write lock needs a descriptor that can write.
+    pub fn lock(&self, lock: Lock) -> io::Result<bool> {
+        let (kind, byte) = match lock {
+            Lock::Reader => (libc::F_WRLCK, 0),
+            Lock::User => (libc::F_RDLCK, 1),
+            Lock::LastUser => (libc::F_WRLCK, 1),
+        };
+        // SAFETY: flock is plain integers; zero is valid for each (and l_pid must be 0 for OFD locks).
+        let mut request: libc::flock = unsafe { std::mem::zeroed() };
+        request.l_type = i16::try_from(kind).map_err(io::Error::other)?;
+        request.l_whence = i16::try_from(libc::SEEK_SET).map_err(io::Error::other)?;
+        (request.l_start, request.l_len) = (byte, 1);
+        // SAFETY: the descriptor is open (owned by self) and `request` outlives the call.
+        if unsafe { libc::fcntl(self.fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const request) } == 0 {
+            return Ok(true);
+        }
+        match nix::errno::Errno::last() {
+            nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES => Ok(false),
+            e => Err(Self::error("lock", &self.name, e)),
+        }
+    }
+
+    /// Owner, mode, identity.
+    pub fn status(&self) -> io::Result<Status> {
+        let stat = nix::sys::stat::fstat(&self.fd).map_err(|e| Self::error("look at", &self.name, e))?;
+        let mode = stat.st_mode & 0o777;
+        Ok(Status { uid: stat.st_uid, mode, inode: stat.st_ino, named: stat.st_nlink > 0 })
     }
 
     /// Removes the name; open descriptors keep working (mq_unlink(3)).
@@ -114,6 +210,7 @@ impl Queue {
         let access = match access {
             Access::Receive => MQ_OFlag::O_RDONLY,
             Access::Send => MQ_OFlag::O_WRONLY,
+            Access::Both => MQ_OFlag::O_RDWR,
         };
         let blocking = if nonblocking { MQ_OFlag::O_NONBLOCK } else { MQ_OFlag::empty() };
         access | blocking | MQ_OFlag::O_CLOEXEC

@@ -9,7 +9,26 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A descriptor of one thread (Linux 6.9); none where the kernel has no such thing.
+///
+/// Errors: ESRCH when there is no such thread.
+pub fn open_thread(tid: i32) -> io::Result<Option<OwnedFd>> {
+    // SAFETY: plain integers in, a new descriptor or an errno out.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, tid, PIDFD_THREAD) };
+    match i32::try_from(fd) {
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(fd @ 0..) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        _ => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::EINVAL) => Ok(None),
+            e => Err(procfs::named(format!("thread {tid}"), e)),
+        },
+    }
+}
+
+/// include/uapi/linux/pidfd.h
+const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
 
 /// Makes `slot`'s number refer to `fd`'s process, atomically (dup3(2)).
 pub fn replace(fd: BorrowedFd<'_>, slot: &OwnedFd) -> io::Result<()> {

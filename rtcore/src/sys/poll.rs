@@ -32,6 +32,14 @@ impl Interest {
     }
 }
 
+/// An empty vector with room for this many, its memory touched: pushing to it later neither allocates nor
+/// faults.
+pub fn room_for(count: usize) -> Vec<Interest> {
+    let mut interests = vec![Interest::NONE; count];
+    interests.clear();
+    interests
+}
+
 /// Waits until one is ready or the time is over; returns how many are ready. EINTR on a wake-up.
 pub fn wait(interests: &mut [Interest], timeout_ns: u64) -> Result<usize, Errno> {
     #[expect(clippy::cast_possible_wrap, reason = "below 10^9")]

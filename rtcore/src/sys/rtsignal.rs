@@ -206,14 +206,23 @@ impl QueueInfo {
     }
 }
 
-/// Queues a signal to the process behind `pidfd`, with the origin given (pidfd_send_signal(2)).
+/// Queues a signal to the process (or thread) behind `pidfd`, with the origin given (pidfd_send_signal(2)).
 ///
 /// EAGAIN: the receiver's uid is at RLIMIT_SIGPENDING. ESRCH: it died. EPERM: other uid without CAP_KILL.
 #[inline]
-pub fn queue_to_process(pidfd: RawFd, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
+pub fn queue_to_pidfd(pidfd: RawFd, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
     let info = QueueInfo::new(signo, value, pid, uid);
     // SAFETY: `info` has siginfo_t's size and layout (asserted above) and lives through the call.
     let rc = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signo, &info, 0) };
+    if rc < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// Whether the process behind `pidfd` is there: ESRCH when not.
+#[inline]
+pub fn probe(pidfd: RawFd) -> Result<(), Errno> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: signal 0 sends nothing; a null info is allowed.
+    let rc = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, 0, no_info, 0) };
     if rc < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
@@ -221,7 +230,7 @@ pub fn queue_to_process(pidfd: RawFd, signo: i32, value: u64, pid: u32, uid: u32
 #[inline]
 pub fn queue_to_thread(tgid: i32, tid: i32, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
     let info = QueueInfo::new(signo, value, pid, uid);
-    // SAFETY: as in `queue_to_process`.
+    // SAFETY: as in `queue_to_pidfd`.
     let rc = unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, tgid, tid, signo, &info) };
     if rc < 0 { Err(Errno::last()) } else { Ok(()) }
 }

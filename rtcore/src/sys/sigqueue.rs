@@ -18,10 +18,9 @@ pub struct SignalQueue {
 }
 
 impl SignalQueue {
-    /// Whether a real-time signal waits: those are the ones that queue.
-    pub fn has_realtime(&self) -> bool {
-        // Numbers 32 and up; 1 to 31 are the standard signals.
-        self.pending >> 31 != 0
+    /// Whether this signal waits.
+    pub fn has(&self, signo: i32) -> bool {
+        (1..=64).contains(&signo) && self.pending >> (signo - 1) & 1 == 1
     }
 }
 
@@ -68,8 +67,7 @@ mod tests {
             b"Name:\tx\nSigQ:\t3/96365\nSigPnd:\t0000000000000001\nShdPnd:\t0000000200000000\nSigBlk:\t0\n";
         let queue = parse(text).unwrap();
         assert_eq!(queue, SignalQueue { queued: 3, limit: 96365, pending: 0x2_0000_0001 });
-        assert!(queue.has_realtime());
-        assert!(!SignalQueue { pending: 1 << 30, ..queue }.has_realtime());
+        assert!(queue.has(1) && queue.has(34) && !queue.has(33) && !queue.has(0) && !queue.has(65));
     }
 
     #[test]

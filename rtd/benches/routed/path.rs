@@ -20,7 +20,7 @@ pub const QUIT: u64 = u64::MAX;
 pub const WARM_UP: u64 = 0;
 /// Stamp that ends a block.
 pub const BLOCK: u64 = u64::MAX - 1;
-const WARM_UPS: usize = 50;
+const WARM_UPS: usize = 10;
 
 /// A queue of the bench's own, removed when dropped.
 #[derive(Debug)]

@@ -185,7 +185,7 @@ pub fn estop_under_flood(effort: &Effort) -> anyhow::Result<()> {
         + "[[route]]\nfrom = \"tin\"\nto = [\"tout\"]\nlane = \"telemetry\"\n";
     let _daemon = Daemon::start(&config)?;
     let (mut alone, mut flooded) = (Ages::new()?, Ages::new()?);
-    let phases = effort.rounds.div_ceil(4).max(2);
+    let phases = if effort.rounds < 100 { 2 } else { 8 };
     for _ in 0..phases {
         alone.append(paced(effort)?)?;
         let flood = Flood::start()?;
@@ -204,7 +204,7 @@ fn paced(effort: &Effort) -> anyhow::Result<Ages> {
         Receiver::start(&["mq", &name("eout"), "-", &effort.cpu.to_string(), &effort.receiver.to_string()])?;
     let entry = Entry::queue(&name("ein"))?;
     let mut next_ns = clock::monotonic_ns();
-    for _ in 0..effort.block * 4 {
+    for _ in 0..effort.block * 20 {
         next_ns += PERIOD_NS;
         clock::sleep_until(next_ns);
         entry.send(clock::monotonic_ns())?;

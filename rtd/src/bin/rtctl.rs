@@ -1,5 +1,7 @@
 //! The hand tool: looks at a running daemon, registers processes, sends and listens.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "help texts show [daemon] as it is written")]
+
 use clap::{Parser, Subcommand};
 use rtd::ctl;
 use std::path::PathBuf;

@@ -35,6 +35,8 @@ pub struct Machine {
     pub msgsize_max: Option<u64>,
     /// fs.mqueue.queues_max.
     pub queues_max: Option<u64>,
+    /// Bytes of memory that can be had without swapping (MemAvailable of proc_meminfo(5)).
+    pub memory_available: Option<u64>,
     /// Lifts the fs.mqueue limits.
     pub cap_sys_resource: Option<bool>,
     /// Lifts the locked-memory limit.
@@ -84,6 +86,9 @@ impl Machine {
             msg_max: limits::mq_sysctl(MqSysctl::MsgMax).ok(),
             msgsize_max: limits::mq_sysctl(MqSysctl::MsgsizeMax).ok(),
             queues_max: limits::mq_sysctl(MqSysctl::QueuesMax).ok(),
+            memory_available: std::fs::read_to_string("/proc/meminfo")
+                .ok()
+                .and_then(|t| memory_available(&t)),
             cap_sys_resource: has(capability::SYS_RESOURCE),
             cap_ipc_lock: has(capability::IPC_LOCK),
             cap_sys_nice: has(capability::SYS_NICE),
@@ -110,6 +115,7 @@ impl Machine {
             msg_max: None,
             msgsize_max: None,
             queues_max: None,
+            memory_available: None,
             cap_sys_resource: None,
             cap_ipc_lock: None,
             cap_sys_nice: None,
@@ -164,5 +170,21 @@ impl Machine {
     /// A queue that exists already.
     pub fn queue(&self, name: &str) -> Option<&Queue> {
         self.queues.as_ref().and_then(|queues| queues.iter().find(|queue| queue.name == name))
+    }
+}
+
+fn memory_available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn available_memory_is_read_or_unknown() {
+        let text = "MemTotal:       24683684 kB\nMemAvailable:   24047616 kB\nBuffers: 1 kB\n";
+        assert_eq!(super::memory_available(text), Some(24_047_616 * 1024));
+        assert_eq!(super::memory_available("MemTotal: 1 kB\n"), None);
+        assert!(super::Machine::probe().memory_available.is_some());
     }
 }

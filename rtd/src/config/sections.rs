@@ -3,6 +3,8 @@
 //! The doc comments here are the descriptions in the JSON schema; the defaults named here are applied
 //! when the plan is made.
 
+#![allow(rustdoc::invalid_html_tags, reason = "the schema shows <name> as it is written")]
+
 use super::diagnostic::Report;
 use super::reader::{self, At, Field, Reader};
 use super::values::{
@@ -102,11 +104,13 @@ pub struct Lane {
     /// Allow `poll` on a CPU that is not isolated; statistics then show it.
     #[schemars(default, extend("default" = false))]
     pub unisolated: Field<bool>,
-    /// For its routes that do not say otherwise: messages kept in front of each full target.
+    /// For its routes that do not say otherwise: messages kept in front of each full target, first in first
+    /// out whatever their mq priority.
     #[schemars(default, extend("default" = 64))]
     pub capacity: Field<Capacity>,
     /// For its routes that do not say otherwise: what happens past the capacity. `reject`,
-    /// `displace-oldest`, `displace-newest`, `conflate` (keep the latest only), `block:<us>`.
+    /// `displace-oldest`, `displace-newest`, `conflate` (keep the latest only), `block:<us>` (not in a lane
+    /// that polls several sources). Oldest and newest go by arrival, not by mq priority.
     #[schemars(default, extend("default" = "reject"))]
     pub overflow: Field<OverflowText>,
     /// For its routes that do not say otherwise: delivered later than this after the dequeue counts as a
@@ -159,7 +163,8 @@ pub struct Endpoint {
     /// mqueue: bytes of the largest message.
     #[schemars(default, extend("default" = 256))]
     pub msgsize: Field<Int<1, MQ_MSGSIZE_HARD>>,
-    /// mqueue: permission bits, octal in quotes.
+    /// mqueue: permission bits, octal in quotes; applied at every start. Only where group and others may not
+    /// write do messages pass as the owner's.
     #[schemars(default, extend("default" = "0660"))]
     pub mode: Field<ModeBits>,
     /// signal: which one, `SIGRTMIN+3`, `SIGRTMAX-1`, `SIGUSR1` or a number. Required for kind `signal`.
@@ -223,10 +228,12 @@ pub struct Route {
     /// A signal carries 8 bytes (a standard signal none): send it all the same and drop the rest.
     #[schemars(default, extend("default" = false))]
     pub truncate: Field<bool>,
-    /// Messages kept in front of each full target. Default: the lane's. `conflate` keeps 1.
+    /// Messages kept in front of each full target, first in first out whatever their mq priority. Default:
+    /// the lane's. `conflate` keeps 1.
     #[schemars(default)]
     pub capacity: Field<Capacity>,
-    /// What happens past the capacity. Default: the lane's.
+    /// What happens past the capacity; oldest and newest go by arrival, not by mq priority. Default: the
+    /// lane's.
     #[schemars(default)]
     pub overflow: Field<OverflowText>,
     /// Message-queue priority of what is sent: `keep` the one received (0 for a signal), or a number.

@@ -1,6 +1,8 @@
 //! `rtctl register`: a name for a process that runs already; and the client's half of the control
 //! socket, which `rtctl run` shares.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "help texts show [[process]] as it is written")]
+
 use clap::Args;
 use rtcore::stats::reader::Reader;
 use rtcore::sys::procfs::effective_uid;

@@ -4,6 +4,8 @@
 //! Constraint: nothing may be started or left behind between the grant and exec(2); the connection is
 //! close-on-exec, and its end is how the daemon learns that the program runs.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "help texts show [[process]] as it is written")]
+
 use super::register::{claim, granted};
 use clap::Args;
 use rtcore::sys::epoll::{block_signals, blocked_signals, set_blocked_signals};

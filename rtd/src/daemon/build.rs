@@ -1,10 +1,16 @@
 //! From plan to workers: opens every kernel object, allocates every queue. After this nothing on the
 //! real-time path opens or allocates.
 
+mod queues;
+
+pub use queues::Queues;
+
 use super::names::Names;
 use crate::plan::{
-    EndpointId, EndpointKind, Plan, RouteId, RoutePlan, SignalTarget, SourcePlan, TargetPlan, Wait,
+    EndpointId, EndpointKind, EndpointPlan, Plan, RouteId, RoutePlan, SignalTarget, SourcePlan, TargetPlan,
+    Wait,
 };
+use rtcore::lane::credit::Credit;
 use rtcore::lane::dest::{Dest, Sink};
 use rtcore::lane::event::{self, Event};
 use rtcore::lane::peer::Peer;
@@ -15,71 +21,11 @@ use rtcore::lane::spill::Spill;
 use rtcore::lane::worker::{Input, Worker};
 use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
-use rtcore::sys::mqueue::{Access, Attributes, Queue};
-use rtcore::sys::rtsignal::SignalSet;
-use std::ffi::CString;
+use rtcore::sys::mqueue::{Access, Queue};
+use rtcore::sys::rtsignal::{self, SignalSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-
-/// Queues the daemon stands behind; removes those it should when dropped.
-#[derive(Debug, Default)]
-pub struct Queues {
-    held: Vec<Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    name: CString,
-    /// Keeps the queue in existence and readable for `left`.
-    queue: Queue,
-    created: bool,
-    unlink: bool,
-}
-
-impl Queues {
-    /// Creates or adopts every queue of the plan. If one cannot be had, those created here go again.
-    pub fn open(plan: &Plan) -> io::Result<Queues> {
-        let mut queues = Queues::default();
-        for endpoint in &plan.endpoints {
-            if let EndpointKind::Mqueue { queue: name, maxmsg, msgsize, mode } = &endpoint.kind {
-                let (queue, created) = Queue::create(name, *maxmsg, *msgsize, *mode)?;
-                queues.held.push(Held { name: name.clone(), queue, created, unlink: created });
-            }
-        }
-        Ok(queues)
-    }
-
-    /// The daemon runs: from now on the configuration says whether queues stay.
-    pub fn started(&mut self, keep: bool) {
-        for held in &mut self.held {
-            held.unlink = !keep;
-        }
-    }
-
-    /// Queues that hold messages, and how many.
-    pub fn left(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.held.iter().filter_map(|h| {
-            let n = h.queue.attributes().ok()?.curmsgs;
-            (n > 0).then(|| (h.name.to_str().unwrap_or("?"), n))
-        })
-    }
-
-    /// Queues that existed before the daemon, and what they are.
-    pub fn adopted(&self) -> impl Iterator<Item = (&str, Attributes)> {
-        let adopted = self.held.iter().filter(|h| !h.created);
-        adopted.filter_map(|h| Some((h.name.to_str().unwrap_or("?"), h.queue.attributes().ok()?)))
-    }
-}
-
-impl Drop for Queues {
-    fn drop(&mut self) {
-        for held in self.held.iter().filter(|h| h.unlink) {
-            // A queue somebody else removed already is as gone as we want it.
-            let _ = Queue::unlink(&held.name);
-        }
-    }
-}
 
 /// A worker's place in the plan: which lane, which sources, under which name.
 #[derive(Debug)]
@@ -122,7 +68,7 @@ pub struct Builder<'a> {
     /// The real-time calls.
     pub skin: &'static Skin,
     /// One slot per process.
-    pub peers: &'a [Arc<Peer>],
+    pub peers: &'a Peers,
     /// Where counters are shown.
     pub page: &'a Page,
     /// 0 while running.
@@ -141,23 +87,26 @@ impl Builder<'_> {
             priority: lane.priority,
             cpu: lane.cpu,
             wait: lane.wait,
-            inputs,
             cell: self.page.worker(index),
             events,
             stop_at_ns: Arc::clone(self.stop_at_ns),
+            interests: Worker::interests_for(&inputs),
+            inputs,
         };
         Ok((worker, consumer))
     }
 
     fn owner(&self, endpoint: EndpointId) -> Option<Arc<Peer>> {
-        self.plan.endpoints[endpoint].owner.map(|p| Arc::clone(&self.peers[p]))
+        self.plan.endpoints[endpoint].owner.map(|p| Arc::clone(&self.peers.slots[p]))
     }
 
     fn input(&self, source: &SourcePlan) -> io::Result<Input> {
+        let mut sole_writer_uid = None;
         let (kind, bytes_max, drain) = match &self.plan.endpoints[source.endpoint].kind {
             EndpointKind::Mqueue { queue, msgsize, .. } => {
                 let blocking = Queue::open(queue, Access::Receive, false)?;
                 let nonblocking = Queue::open(queue, Access::Receive, true)?;
+                sole_writer_uid = blocking.status()?.sole_writer_uid();
                 (SourceKind::Mqueue { blocking, nonblocking }, *msgsize, !self.plan.daemon.keep_queues)
             }
             EndpointKind::Signal { signo, .. } => {
@@ -167,7 +116,8 @@ impl Builder<'_> {
             }
         };
         let routes = source.routes.iter().map(|&r| self.route(r)).collect::<io::Result<Vec<_>>>()?;
-        Ok(Input { source: Source::new(kind, self.owner(source.endpoint), bytes_max, drain), routes })
+        let source = Source::new(kind, self.owner(source.endpoint), bytes_max, drain);
+        Ok(Input { source: source.written_by(sole_writer_uid), routes })
     }
 
     fn route(&self, id: RouteId) -> io::Result<Route> {
@@ -210,6 +160,7 @@ impl Builder<'_> {
                 signo: *signo,
                 to_thread: *target == SignalTarget::Thread,
                 truncate: route.truncate,
+                credit: self.peers.credit(endpoint),
             },
         };
         // The latest value is one value.
@@ -230,14 +181,37 @@ pub fn source_signals(plan: &Plan) -> Vec<i32> {
         .collect()
 }
 
-/// How many processes receive signals: as many may share one user's queue.
-pub fn signal_receivers(plan: &Plan) -> u32 {
-    let receives = |process: &usize| {
-        plan.endpoints
-            .iter()
-            .any(|e| e.owner == Some(*process) && matches!(e.kind, EndpointKind::Signal { .. }))
-    };
-    u32::try_from((0..plan.processes.len()).filter(receives).count()).unwrap_or(u32::MAX - 1)
+/// One slot per process, and one credit per signal endpoint that queues.
+#[derive(Debug)]
+pub struct Peers {
+    /// In plan order.
+    pub slots: Vec<Arc<Peer>>,
+    credits: Vec<Option<Arc<Credit>>>,
+}
+
+impl Peers {
+    /// Empty slots.
+    pub fn new(plan: &Plan) -> io::Result<Peers> {
+        let queues = |e: &EndpointPlan| match (&e.kind, e.owner) {
+            (EndpointKind::Signal { signo, target }, Some(owner)) if rtsignal::is_realtime(*signo) => {
+                Some((owner, *signo, *target == SignalTarget::Thread))
+            }
+            _ => None,
+        };
+        let receivers: Vec<_> = plan.endpoints.iter().map(queues).collect();
+        // One share to spare, for signals that do not come from rtd.
+        let sharers = u32::try_from(receivers.iter().flatten().count() + 1).map_err(io::Error::other)?;
+        let mut slots = plan.processes.iter().map(|_| Peer::new(sharers)).collect::<io::Result<Vec<_>>>()?;
+        let credits = receivers
+            .into_iter()
+            .map(|r| r.map(|(owner, signo, thread)| slots[owner].add_credit(signo, thread)));
+        let credits = credits.collect();
+        Ok(Peers { slots: slots.into_iter().map(Arc::new).collect(), credits })
+    }
+
+    fn credit(&self, endpoint: EndpointId) -> Option<Arc<Credit>> {
+        self.credits[endpoint].clone()
+    }
 }
 
 /// What the page has room for.

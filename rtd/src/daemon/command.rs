@@ -41,9 +41,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     // Last of all dropped: then the last lines go out, if anybody reads them.
     let _log = log::start().context("cannot start the log thread")?;
     let options = Options { allow_degraded: args.allow_degraded };
-    let daemon = Daemon::start(plan, options)?;
+    let mut daemon = Daemon::start(plan, options)?;
     let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), signals)?;
-    daemon.ready();
+    daemon.go();
     announce(daemon.plan())?;
     let mut serving = Serving { daemon, failed: None };
     let stop = control.run(&mut serving, None)?;

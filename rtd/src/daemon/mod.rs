@@ -15,7 +15,7 @@ pub use command::{RunArgs, run};
 use crate::log;
 use crate::plan::{Plan, ProcessId};
 use anyhow::Context as _;
-use build::{Builder, Queues, WorkerPlan};
+use build::{Builder, Peers, Queues, WorkerPlan};
 use rtcore::lane::event::Event;
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::lane::worker::{Granted, Report, Worker};
@@ -44,9 +44,11 @@ pub struct Options {
 pub struct Daemon {
     plan: Plan,
     page: Page,
-    peers: Vec<Arc<Peer>>,
+    peers: Peers,
     queues: Queues,
     threads: Vec<Thread>,
+    /// Lane threads wait behind these until `go`.
+    gates: Vec<mpsc::Sender<()>>,
     stop_at_ns: Arc<AtomicU64>,
 }
 
@@ -87,20 +89,20 @@ pub fn prepare_signals(plan: &Plan) -> anyhow::Result<()> {
 }
 
 impl Daemon {
-    /// Brings the plan to life. `prepare_signals` must have been called.
+    /// Makes everything the plan needs; the lanes wait at their gates, so that no message is touched before
+    /// `go`. `prepare_signals` must have been called.
     pub fn start(plan: Plan, options: Options) -> anyhow::Result<Daemon> {
-        let mut queues = Queues::open(&plan)?;
+        let worker_plans = build::workers(&plan);
+        // The page first: its name is the instance's, and there is one of each.
+        let page = Page::create(&build::page_spec(&plan, &worker_plans))?;
+        let queues = Queues::open(&plan)?;
         for (queue, found) in queues.adopted() {
             log::info(format_args!(
                 "adopted message queue {queue} (maxmsg {}) with {} messages",
                 found.maxmsg, found.curmsgs
             ));
         }
-        let sharers = build::signal_receivers(&plan) + 1;
-        let peer = |_| Peer::new(sharers).map(Arc::new);
-        let peers = plan.processes.iter().map(peer).collect::<Result<Vec<_>, _>>()?;
-        let worker_plans = build::workers(&plan);
-        let page = Page::create(&build::page_spec(&plan, &worker_plans))?;
+        let peers = Peers::new(&plan)?;
         let stop_at_ns = Arc::new(AtomicU64::new(0));
         let skin = rtcore::skin::posix();
         let builder = Builder { plan: &plan, skin, peers: &peers, page: &page, stop_at_ns: &stop_at_ns };
@@ -117,9 +119,19 @@ impl Daemon {
             grants::degraded_notice(&missing).iter().for_each(|l| log::warning(format_args!("{l}")));
         }
         drop(worker_plans);
-        queues.started(plan.daemon.keep_queues);
-        let threads = open_gates(waiting, &page);
-        Ok(Daemon { plan, page, peers, queues, threads, stop_at_ns })
+        let (gates, threads) = waiting.into_iter().map(|w| (w.open, w.thread)).unzip();
+        Ok(Daemon { plan, page, peers, queues, threads, gates, stop_at_ns })
+    }
+
+    /// Opens the gates: everything stands and the control socket answers.
+    pub fn go(&mut self) {
+        self.queues.started(self.plan.daemon.keep_queues);
+        for (index, (gate, thread)) in self.gates.drain(..).zip(&self.threads).enumerate() {
+            self.page.set_worker_tid(index, thread.tid);
+            // The thread waits at the gate; if it died there, the next tick says so.
+            let _ = gate.send(());
+        }
+        self.page.set_ready(clock::monotonic_ns());
     }
 
     /// The plan it runs.
@@ -129,17 +141,12 @@ impl Daemon {
 
     /// The slots of the registered processes, in plan order.
     pub fn peers(&self) -> &[Arc<Peer>] {
-        &self.peers
-    }
-
-    /// Everything stands and the control socket answers.
-    pub fn ready(&self) {
-        self.page.set_ready(clock::monotonic_ns());
+        &self.peers.slots
     }
 
     /// A process took its name or died: shows it, and makes every lane look at what it has queued.
     pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
-        let peer = &self.peers[process];
+        let peer = &self.peers.slots[process];
         self.page.set_process(process, state, peer.pid(), peer.uid());
         self.wake();
     }
@@ -148,9 +155,8 @@ impl Daemon {
     ///
     /// Errors when one does not: a lane that is gone silently would be the worst of all.
     pub fn tick(&mut self) -> anyhow::Result<()> {
-        let now = clock::monotonic_ns();
-        self.page.heartbeat(now);
-        self.peers.iter().for_each(|peer| peer.refresh_credit(now));
+        self.page.heartbeat(clock::monotonic_ns());
+        self.queues.look(clock::monotonic_ns());
         self.log_events();
         // Asked to stop, each ends when it has drained, and some do before others.
         let stopping = self.stop_at_ns.load(Ordering::Relaxed) != 0;
@@ -196,11 +202,7 @@ impl Daemon {
 
     /// Waits for the lanes after `request_stop` and tells how everything ended.
     pub fn finish(mut self) -> Vec<Report> {
-        while !self.stopped() && !self.overdue() {
-            // Not a wait for an event: a wake-up that hits between a thread's check and its blocking
-            // receive is lost, so it is repeated until the thread is gone.
-            std::thread::sleep(JOIN_POLL);
-        }
+        self.join();
         self.log_events();
         let mut reports = Vec::new();
         for thread in std::mem::take(&mut self.threads) {
@@ -222,10 +224,28 @@ impl Daemon {
         reports
     }
 
+    /// Waits until the lanes have ended, within the bound of the stop that was asked for.
+    fn join(&self) {
+        while !self.stopped() && !self.overdue() {
+            // Not a wait for an event: a wake-up that hits between a thread's check and its blocking
+            // receive is lost, so it is repeated until the thread is gone.
+            std::thread::sleep(JOIN_POLL);
+        }
+    }
+
     fn wake(&self) {
         for thread in self.threads.iter().filter(|t| !t.handle.is_finished()) {
             rtsignal::wake(thread.tid);
         }
+    }
+}
+
+impl Drop for Daemon {
+    /// Whatever went wrong: no lane runs on without the thread that watches over it.
+    fn drop(&mut self) {
+        self.gates.clear();
+        self.stop_at_ns.store(clock::monotonic_ns(), Ordering::Relaxed);
+        self.join();
     }
 }
 
@@ -259,17 +279,6 @@ fn spawn(plan: &WorkerPlan<'_>, worker: Worker, events: rtrb::Consumer<Event>) -
     let granted = told.recv().with_context(|| format!("the thread of {} did not start", plan.name))?;
     let thread = Thread { name: plan.name.clone(), tid: granted.tid, handle, events, told_dead: false };
     Ok(Waiting { lane: plan.lane, granted, open, thread })
-}
-
-fn open_gates(waiting: Vec<Waiting>, page: &Page) -> Vec<Thread> {
-    let mut threads = Vec::with_capacity(waiting.len());
-    for (index, Waiting { granted, open, thread, .. }) in waiting.into_iter().enumerate() {
-        page.set_worker_tid(index, granted.tid);
-        // The thread waits at the gate; if it died there, the next tick says so.
-        let _ = open.send(());
-        threads.push(thread);
-    }
-    threads
 }
 
 /// Bits for a lane that asked for `poll` on a CPU that others use too.

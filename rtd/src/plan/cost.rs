@@ -43,14 +43,9 @@ impl Plan {
         self.endpoints.iter().map(|endpoint| bytes(&endpoint.kind)).fold(0, u64::saturating_add)
     }
 
-    /// Memory of the queues in front of full targets: each route has one for each endpoint it reaches.
+    /// Memory of the queues in front of full targets.
     pub fn spill_bytes(&self) -> u64 {
-        let route = |route: &super::RoutePlan| {
-            let targets: usize = route.to.iter().map(|target| target.endpoints().len()).sum();
-            let slot = (route.payload_bytes_max as u64).saturating_add(SPILL_SLOT_OVERHEAD_BYTES);
-            (targets as u64).saturating_mul(route.capacity as u64).saturating_mul(slot)
-        };
-        self.routes.iter().map(route).fold(0, u64::saturating_add)
+        self.routes.iter().map(super::RoutePlan::spill_bytes).fold(0, u64::saturating_add)
     }
 
     /// Everything that will be locked.
@@ -58,6 +53,21 @@ impl Plan {
         let page = ((self.routes.len() + self.lanes.len()) as u64).saturating_mul(STATS_ENTRY_BYTES);
         let stacks = (self.threads() as u64).saturating_mul(STACK_BYTES);
         BASE_BYTES.saturating_add(page).saturating_add(stacks).saturating_add(self.spill_bytes())
+    }
+}
+
+impl super::RoutePlan {
+    /// Memory of one message in the queues in front of its targets: there is one for each endpoint it reaches.
+    pub fn spill_slot_bytes(&self) -> u64 {
+        let targets: usize = self.to.iter().map(|target| target.endpoints().len()).sum();
+        (self.payload_bytes_max as u64)
+            .saturating_add(SPILL_SLOT_OVERHEAD_BYTES)
+            .saturating_mul(targets as u64)
+    }
+
+    /// Memory of these queues.
+    pub fn spill_bytes(&self) -> u64 {
+        self.spill_slot_bytes().saturating_mul(self.capacity as u64)
     }
 }
 

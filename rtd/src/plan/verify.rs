@@ -70,6 +70,11 @@ impl Plan {
             if matches!(lane.wait, Wait::Spin { .. }) && sources > 1 {
                 return Some(format!("lane `{}` spins on {sources} sources", lane.name));
             }
+            let blocks =
+                |r: &super::RoutePlan| r.lane == index && matches!(r.overflow, super::Overflow::Block { .. });
+            if lane.wait == Wait::Poll && sources > 1 && self.routes.iter().any(blocks) {
+                return Some(format!("lane `{}` polls {sources} sources and blocks", lane.name));
+            }
         }
         for route in &self.routes {
             if route.capacity == 0 || (route.overflow == super::Overflow::Conflate && route.capacity != 1) {

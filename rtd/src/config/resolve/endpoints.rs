@@ -4,7 +4,7 @@ use super::{Context, names::Names};
 use crate::config::diagnostic::Place;
 use crate::config::sections::Endpoint;
 use crate::config::values::Kind;
-use crate::plan::{EndpointKind, EndpointPlan, ProcessId, SignalTarget};
+use crate::plan::{EndpointKind, EndpointPlan, Plan, ProcessId, SignalTarget, TargetPlan};
 use std::collections::HashMap;
 use std::ffi::CString;
 
@@ -96,12 +96,55 @@ fn mqueue(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, name: &str) -> Endp
         );
         cx.report.warning(&at.place, message, "mode = \"0660\"\nowner = (the process that sends)");
     }
+    if let (Some(at), true) = (endpoint.mode.at(), mode & 0o600 != 0o600) {
+        let message = format!(
+            "mode {mode:04o} keeps rtd itself from opening queue `{}` again after a restart",
+            queue.escape_debug()
+        );
+        cx.report.error(&at.place, message, format!("mode = \"{:04o}\"", mode | 0o600));
+    }
     EndpointKind::Mqueue {
         // A name with a 0 in it was refused above; it never reaches a kernel call.
         queue: CString::new(queue).unwrap_or_default(),
         maxmsg: endpoint.maxmsg.get().map_or(MAXMSG, |n| n.count()),
         msgsize: endpoint.msgsize.get().map_or(MSGSIZE, |n| n.count()),
         mode,
+    }
+}
+
+/// Warns where an owner is named and others may write the queue all the same: the group matters where the
+/// origin is passed on, which is in queued signals (a doorbell's is one of many); the whole machine anywhere.
+pub fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let config = cx.config;
+    let is_signal = |id: &usize| match plan.endpoints.get(*id).map(|to| &to.kind) {
+        Some(EndpointKind::Signal { signo, .. }) => rtcore::sys::signame::is_realtime(*signo),
+        _ => false,
+    };
+    for (id, (endpoint, written)) in plan.endpoints.iter().zip(&config.endpoint).enumerate() {
+        let EndpointKind::Mqueue { mode, .. } = &endpoint.kind else { continue };
+        let Some(owner) = endpoint.owner.and_then(|owner| plan.processes.get(owner)) else { continue };
+        let routes = || plan.routes.iter().filter(|route| route.from == id);
+        let tells_origin = routes().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints).any(is_signal);
+        let others = if mode & 0o002 != 0 { "any program on the machine" } else { "the queue's group" };
+        let place = written.mode.place_or(&written.place);
+        let (name, owner) = (&endpoint.name, &owner.name);
+        if tells_origin && mode & 0o022 != 0 {
+            let message = format!(
+                "mode {mode:04o} lets {others} write what `{owner}` owns: signals made of `{name}` carry no origin \
+                 (pid 0), not `{owner}`'s"
+            );
+            let mend = "mode = \"0600\" (and run the owner as rtd's user or root)\n\
+                        remove `owner`, if no receiver looks at the origin";
+            cx.report.warning(&place, message, mend);
+        } else if mode & 0o002 != 0 {
+            let wrong = if routes().next().is_some() {
+                format!("write in the name of `{owner}`")
+            } else {
+                "write past rtd and all its routes".to_owned()
+            };
+            let message = format!("mode {mode:04o} of `{name}` lets {others} {wrong}");
+            cx.report.warning(&place, message, "mode = \"0660\"");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::Context;
 use crate::config::diagnostic::Place;
 use crate::config::sections::Lane;
 use crate::config::values::WaitText;
-use crate::plan::{LanePlan, Plan, Wait};
+use crate::plan::{LanePlan, Overflow, Plan, Wait};
 use rtcore::sys::cpus::show_list;
 
 /// Makes the lanes and checks each against the machine and against the others.
@@ -133,22 +133,40 @@ fn label(lane: &Lane) -> &str {
     lane.name.get().map_or("?", |name| name.0.as_str())
 }
 
-/// A lane that spins can block in one source only.
+/// One thread reads all sources of a lane that spins or polls: it can block in one source only, and a route
+/// that holds it would hold them all.
 pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
-    for (lane, written) in plan.lanes.iter().zip(&cx.config.lane) {
-        let Wait::Spin { .. } = lane.wait else { continue };
-        let read =
-            plan.sources.iter().filter(|s| plan.lanes.get(s.lane).is_some_and(|l| l.name == lane.name));
+    let config = cx.config;
+    for (id, (lane, written)) in plan.lanes.iter().zip(&config.lane).enumerate() {
+        let read = plan.sources.iter().filter(|s| s.lane == id);
         let names: Vec<&str> =
             read.filter_map(|s| plan.endpoints.get(s.endpoint)).map(|e| e.name.as_str()).collect();
-        if names.len() > 1 {
+        if lane.wait == Wait::Block || names.len() < 2 {
+            continue;
+        }
+        let names = crate::config::suggest::list(names.iter().copied());
+        if lane.wait != Wait::Poll {
             let message = format!(
-                "lane `{}` spins and then blocks, which works on one source; its routes read {}",
-                lane.name,
-                crate::config::suggest::list(names.iter().copied())
+                "lane `{}` spins and then blocks, which works on one source; its routes read {names}",
+                lane.name
             );
             let mend = "wait = \"block\"\na lane of its own for each source";
             cx.report.error(&written.wait.place_or(&written.place), message, mend);
+            continue;
+        }
+        for (route, at) in plan.routes.iter().zip(&config.route) {
+            if route.lane != id || !matches!(route.overflow, Overflow::Block { .. }) {
+                continue;
+            }
+            let place = at.overflow.place_or(&written.overflow.place_or(&at.place));
+            let message = format!(
+                "route `{}` blocks the one thread that polls all of lane `{}`: a receiver that is full would hold up \
+                 {names} alike",
+                route.name, lane.name
+            );
+            let mend = "overflow = \"reject\" (or displace-oldest, displace-newest, conflate)\n\
+                        a lane of its own for this source\nwait = \"block\" (a thread per source)";
+            cx.report.error(&place, message, mend);
         }
     }
 }

@@ -53,6 +53,7 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
     let plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
     flow::check(&mut cx, &plan);
     signals::check(&mut cx, &plan);
+    endpoints::check_writers(&mut cx, &plan);
     lanes::check_sources(&mut cx, &plan);
     flow::unused(&mut cx, &plan);
     resources::check(&mut cx, &plan);

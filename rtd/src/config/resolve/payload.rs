@@ -79,7 +79,7 @@ fn from_queue(
         let message = format!("no message from `{}` is longer than its msgsize of {msgsize}", source.name);
         cx.report.warning(&at.place, message, format!("payload = {msgsize}"));
     }
-    // What can really come: the bound may be above the source's own.
+    // What can really come, and what the queues in front of targets are sized for.
     let longest = bound.min(msgsize);
     if let (Some(at), true) = (route.truncate.at(), truncate && !targets.iter().any(is_signal)) {
         cx.report.warning(&at.place, "`truncate` has an effect on signal targets only", "remove it");
@@ -99,7 +99,7 @@ fn from_queue(
             _ => {}
         }
     }
-    bound
+    longest
 }
 
 fn too_much_for_signal(

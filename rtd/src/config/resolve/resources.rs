@@ -21,7 +21,9 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     queue_sizes(cx, plan);
     queue_count(cx, plan);
     queue_bytes(cx, plan);
-    locked_memory(cx, plan);
+    if memory(cx, plan) {
+        locked_memory(cx, plan);
+    }
     priorities(cx, plan);
     threads_and_files(cx, plan);
     pending_signals(cx, plan);
@@ -177,6 +179,36 @@ fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         message,
         format!("{mend}\nsmaller maxmsg or msgsize (maxmsg x msgsize + 96 x maxmsg)"),
     );
+}
+
+/// Whether the queues in front of targets fit into memory: they are allocated at the start, all of them, and no
+/// privilege makes more of it.
+fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
+    let needed = plan.spill_bytes();
+    let Some(available) = cx.machine.memory_available.filter(|available| needed > *available) else {
+        return true;
+    };
+    let Some((id, largest)) = plan.routes.iter().enumerate().max_by_key(|(_, route)| route.spill_bytes())
+    else {
+        return true;
+    };
+    let message = format!(
+        "the queues in front of targets would take {needed} bytes, {available} are available (MemAvailable); route \
+         `{}` alone takes {}: capacity {} x {} bytes",
+        largest.name,
+        largest.spill_bytes(),
+        largest.capacity,
+        largest.spill_slot_bytes()
+    );
+    // With the others as they are; where even that is too much, with an even share.
+    let others = needed.saturating_sub(largest.spill_bytes());
+    let share = available.checked_sub(others).unwrap_or(available / plan.routes.len() as u64);
+    let fits = share / largest.spill_slot_bytes().max(1);
+    let mend = if fits > 0 { format!("capacity = {fits}\n") } else { String::new() };
+    let written = cx.config.route.get(id);
+    let place = written.map_or_else(whole_file, |route| route.capacity.place_or(&route.place));
+    cx.report.error(&place, message, format!("{mend}payload = (the bytes that really come)\nmore memory"));
+    false
 }
 
 fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {

@@ -199,7 +199,8 @@ fn a_file_of_nothing_but_faults_is_answered_soon() {
         assert!((1..=most).contains(&checked.diagnostics.len()));
         assert!(shown(&checked.diagnostics).len() < 200_000);
     }
-    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    // Seconds where nobody else computes; a search per fault takes many minutes.
+    assert!(start.elapsed().as_secs() < 90, "{:?}", start.elapsed());
 }
 
 #[test]

@@ -102,6 +102,37 @@ fn locked_memory_and_priority_can_be_put_up_with() {
 }
 
 #[test]
+fn queues_in_front_of_targets_fit_into_memory_whatever_the_privilege() {
+    let able = Machine {
+        cap_ipc_lock: Some(true),
+        cap_sys_resource: Some(true),
+        rlimit_msgqueue: None,
+        memory_available: Some(1 << 30),
+        ..machine()
+    };
+    let large = |capacity: u64| {
+        queues().replace("msgsize = 64", "msgsize = 16777216\nmaxmsg = 1")
+            + &format!("capacity = {capacity}\n")
+    };
+    let text = large(65_536);
+    let line = text.lines().count();
+    let message = "would take 1099515822080 bytes, 1073741824 are available";
+    refused(&text, &able, line, "route[0].capacity", message, "capacity = 63");
+    let checked = check_with("t", &text, &able, CheckOptions { allow_degraded: true });
+    assert!(checked.plan.is_none());
+    assert!(check_with("t", &large(63), &able, CheckOptions::default()).plan.is_some());
+}
+
+#[test]
+fn a_payload_bound_above_the_sources_costs_nothing() {
+    let plain = run(&queues()).plan.unwrap();
+    let checked = run(&format!("{}payload = 8388608\n", queues()));
+    let plan = checked.plan.unwrap();
+    assert_eq!((plan.routes[0].payload_bytes_max, plan.spill_bytes()), (64, plain.spill_bytes()));
+    assert_eq!(checked.diagnostics.len(), 1);
+}
+
+#[test]
 fn degraded_does_not_extend_to_queues() {
     let short = Machine { rlimit_msgqueue: fixed(10), ..machine() };
     let checked = check_with("t", &queues(), &short, CheckOptions { allow_degraded: true });
@@ -111,7 +142,7 @@ fn degraded_does_not_extend_to_queues() {
 #[test]
 fn files_and_pending_signals_are_counted() {
     let few = Machine { rlimit_nofile: fixed(64), ..machine() };
-    refused(&queues(), &few, 1, "", "above RLIMIT_NOFILE = 64", "LimitNOFILE=68");
+    refused(&queues(), &few, 1, "", "above RLIMIT_NOFILE = 64", "LimitNOFILE=69");
     let few = Machine { rlimit_sigpending: fixed(10), ..machine() };
     let checked = check_with("t", &whole(), &few, CheckOptions::default());
     assert!(checked.plan.is_some());
@@ -121,11 +152,11 @@ fn files_and_pending_signals_are_counted() {
 #[test]
 fn threads_have_a_bound() {
     let mut text = LANE.to_owned();
-    for n in 0..257 {
+    for n in 0..1025 {
         text += &format!("[[endpoint]]\nname = \"e{n}\"\nkind = \"mqueue\"\n");
         text += &format!("[[route]]\nfrom = \"e{n}\"\nto = [\"sink\"]\nlane = \"control\"\n");
     }
     text += "[[endpoint]]\nname = \"sink\"\nkind = \"mqueue\"\n";
     let checked = check_with("t", &text, &Machine::unknown(), CheckOptions::default());
-    expect(only(&checked), 1, "", "257 lane threads", "poll");
+    expect(only(&checked), 1, "", "1025 lane threads", "poll");
 }

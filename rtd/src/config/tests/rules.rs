@@ -331,6 +331,49 @@ fn a_queue_that_anybody_writes_and_nobody_owns_is_a_warning() {
 }
 
 #[test]
+fn an_owner_whose_queue_others_write_is_a_warning() {
+    let at = |old: &str, keys: &str| with(&whole(), old, &format!("{old}owner = \"drive\"\n{keys}"));
+    let (source, sink) = ("msgsize = 64\n", "\"out\"\n");
+    assert!(run(&at(source, "")).diagnostics.is_empty(), "a queue does not tell its reader the origin");
+    assert!(run(&at(sink, "mode = \"0660\"\n")).diagnostics.is_empty());
+    for (old, key, message) in
+        [(source, "endpoint[0].mode", "name of"), (sink, "endpoint[1].mode", "past rtd")]
+    {
+        let text = at(old, "mode = \"0662\"\n");
+        warning(&text, line_of(&text, "mode", 0), key, message, "mode = \"0660\"");
+    }
+    let to_signal = |keys: &str| {
+        with(&at(source, keys), "to = [\"out\"]\n", "to = [\"out\", \"stop\"]\ntruncate = true\n")
+    };
+    let (text, line) = (to_signal(""), line_of(&to_signal(""), "[[endpoint]]", 0));
+    warning(&text, line, "endpoint[0]", "mode 0660 lets the queue's group write", "mode = \"0600\"");
+    let text = to_signal("mode = \"0602\"\n");
+    warning(&text, line_of(&text, "mode", 0), "endpoint[0].mode", "any program", "mode = \"0600\"");
+    assert!(run(&to_signal("mode = \"0600\"\n")).diagnostics.is_empty());
+}
+
+#[test]
+fn a_lane_that_polls_several_sources_may_not_block() {
+    let poll = |more: &str| with(&whole(), "cpu = 0\n", &format!("cpu = 3\nwait = \"poll\"\n{more}"));
+    assert!(run(&poll("")).diagnostics.is_empty());
+    let text = with(&poll(""), "to = [\"out\"]\n", "to = [\"out\"]\noverflow = \"block:5s\"\n");
+    let line = line_of(&text, "overflow", 0);
+    error(&text, line, "route[0].overflow", "hold up `in`, `press` alike", "wait = \"block\"");
+    let text = poll("overflow = \"block:5s\"\n");
+    let checked = run(&text);
+    let errors = checked.diagnostics.iter().filter(|d| d.message.contains("blocks the one thread"));
+    assert_eq!((checked.plan.is_none(), errors.count()), (true, 2), "{}", shown(&checked.diagnostics));
+    let alone = with(&queues(), "cpu = 0\n", "cpu = 3\nwait = \"poll\"\noverflow = \"block:5s\"\n");
+    assert!(run(&alone).diagnostics.is_empty(), "one source holds up itself only");
+}
+
+#[test]
+fn a_mode_that_keeps_rtd_out_is_refused() {
+    let text = with(&queues(), "msgsize = 64", "msgsize = 64\nmode = \"0460\"");
+    error(&text, 9, "endpoint[0].mode", "keeps rtd itself", "mode = \"0660\"");
+}
+
+#[test]
 fn a_socket_has_an_absolute_path_that_fits() {
     let socket = |path: &str| format!("[daemon]\nsocket = \"{path}\"\n{}", whole());
     error(

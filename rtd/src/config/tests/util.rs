@@ -21,6 +21,7 @@ pub fn machine() -> Machine {
         msg_max: Some(10),
         msgsize_max: Some(8192),
         queues_max: Some(256),
+        memory_available: Some(1 << 30),
         cap_sys_resource: Some(false),
         cap_ipc_lock: Some(false),
         cap_sys_nice: Some(false),

@@ -1,0 +1,202 @@
+//! The queues that the daemon stands behind: made or adopted, locked, watched, and in the end kept or removed.
+//!
+//! Invariant: at most one rtd reads a queue, and none removes a queue that another one uses or that is not the one it
+//! opened.
+
+use crate::log;
+use crate::plan::{EndpointKind, Plan};
+use rtcore::stats::reader::{DaemonState, Reader, instances};
+use rtcore::stats::snapshot::EndpointKind as Shown;
+use rtcore::sys::mqueue::{Access, Attributes, Lock, Queue};
+use std::ffi::CString;
+use std::io;
+
+/// How often names are looked at.
+const LOOK_NS: u64 = 1_000_000_000;
+
+/// Queues the daemon stands behind; removes those it should when dropped.
+#[derive(Debug, Default)]
+pub struct Queues {
+    held: Vec<Held>,
+    look_at_ns: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    name: CString,
+    /// Keeps the queue in existence, locked, and readable for `left`.
+    queue: Queue,
+    is_source: bool,
+    created: bool,
+    unlink: bool,
+    told: Option<Name>,
+}
+
+/// What became of a queue's name after somebody removed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Free,
+    /// Another queue's; none when it may not be opened.
+    Taken(Option<u64>),
+}
+
+impl Queues {
+    /// Creates or adopts every queue of the plan. If one cannot be had, those created here go again.
+    pub fn open(plan: &Plan) -> io::Result<Queues> {
+        let mut queues = Queues::default();
+        for (id, endpoint) in plan.endpoints.iter().enumerate() {
+            if let EndpointKind::Mqueue { queue: name, maxmsg, msgsize, mode } = &endpoint.kind {
+                let is_source = plan.sources.iter().any(|source| source.endpoint == id);
+                let (queue, found) = Queue::create(name, *maxmsg, *msgsize, *mode)?;
+                let created = found.is_none();
+                let held = Held { name: name.clone(), queue, is_source, created, unlink: false, told: None };
+                held.lock()?;
+                if let Some(found) = found.filter(|found| found.mode != *mode) {
+                    held.change_mode(found.mode, *mode)?;
+                }
+                queues.held.push(Held { unlink: created, ..held });
+            }
+        }
+        Ok(queues)
+    }
+
+    /// The daemon runs: from now on the configuration says whether queues stay.
+    pub fn started(&mut self, keep: bool) {
+        for held in &mut self.held {
+            held.unlink = !keep;
+        }
+    }
+
+    /// Queues that hold messages, and how many.
+    pub fn left(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.held.iter().filter_map(|h| {
+            let n = h.queue.attributes().ok()?.curmsgs;
+            (n > 0).then(|| (h.name.to_str().unwrap_or("?"), n))
+        })
+    }
+
+    /// Queues that existed before the daemon, and what they are.
+    pub fn adopted(&self) -> impl Iterator<Item = (&str, Attributes)> {
+        let adopted = self.held.iter().filter(|h| !h.created);
+        adopted.filter_map(|h| Some((h.name.to_str().unwrap_or("?"), h.queue.attributes().ok()?)))
+    }
+
+    /// Looks, about once a second, whether every queue still has its name, and says so when one has not.
+    pub fn look(&mut self, now_ns: u64) {
+        if now_ns < self.look_at_ns {
+            return;
+        }
+        self.look_at_ns = now_ns.saturating_add(LOOK_NS);
+        self.held.iter_mut().for_each(Held::look);
+    }
+}
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        self.held.iter().filter(|held| held.unlink).for_each(Held::remove);
+    }
+}
+
+impl Held {
+    fn lock(&self) -> io::Result<()> {
+        let name = self.name.to_string_lossy();
+        if self.is_source && !self.queue.lock(Lock::Reader)? {
+            return Err(io::Error::other(format!(
+                "message queue {name} is read by {} already, and each message would reach only one of the two: stop that \
+                 one, or give this endpoint a queue of its own",
+                reader_of(&name)
+            )));
+        }
+        if !self.queue.lock(Lock::User)? {
+            return Err(io::Error::other(format!(
+                "message queue {name} is being removed by another rtd that stops: start again"
+            )));
+        }
+        Ok(())
+    }
+
+    /// An open descriptor outlives a mode that would no longer give it.
+    fn change_mode(&self, from: u32, to: u32) -> io::Result<()> {
+        self.queue.set_mode(to)?;
+        let name = self.name.to_string_lossy();
+        log::info(format_args!("message queue {name}: mode {from:04o} changed to {to:04o}"));
+        if from & !to & 0o066 != 0 {
+            log::warning(format_args!(
+                "message queue {name}: a program that opened it while its mode was {from:04o} keeps it open and is not \
+                 shut out; to be sure, stop rtd and its users and remove it (rm /dev/mqueue{name})"
+            ));
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        if self.queue.status().is_ok_and(|status| status.named) {
+            return;
+        }
+        let found = match Queue::open(&self.name, Access::Receive, true) {
+            Ok(queue) => Name::Taken(queue.status().ok().map(|status| status.inode)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Name::Free,
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Name::Taken(None),
+            // Short of descriptors: the next look knows.
+            Err(_) => return,
+        };
+        if self.told.replace(found) == Some(found) {
+            return;
+        }
+        let name = self.name.to_string_lossy();
+        let now = match found {
+            Name::Free => "no program can open it any more",
+            Name::Taken(_) => {
+                "another one has the name now, and what goes into either does not come out of the other"
+            }
+        };
+        log::error(format_args!(
+            "message queue {name} was removed (mq_unlink) while rtd uses it: {now}; restart \
+             rtd, and let no program remove this queue"
+        ));
+    }
+
+    /// Takes the name away, if it still is this queue's and nobody else's, and tells what is lost with it.
+    fn remove(&self) {
+        let name = self.name.to_string_lossy();
+        if self.queue.status().is_ok_and(|status| status.named) {
+            if !self.queue.lock(Lock::LastUser).unwrap_or(false) {
+                log::info(format_args!("message queue {name} stays: another rtd uses it"));
+                return;
+            }
+            if let Err(e) = Queue::unlink(&self.name) {
+                log::error(format_args!("{e}"));
+                return;
+            }
+        }
+        let left = self.queue.attributes().map_or(0, |attributes| attributes.curmsgs);
+        if left == 0 {
+            return;
+        }
+        if self.is_source {
+            log::warning(format_args!(
+                "removed message queue {name} with {left} messages in it that no lane took: they are lost \
+                 (keep_queues = true keeps them, a longer drain takes more of them)"
+            ));
+        } else {
+            log::warning(format_args!(
+                "removed message queue {name} with {left} messages in it: they are lost unless a receiver still has \
+                 it open (keep_queues = true keeps them)"
+            ));
+        }
+    }
+}
+
+/// Which instance reads a queue, as the statistics pages say: for a message to a human.
+fn reader_of(queue: &str) -> String {
+    let reads = |name: &String| {
+        let page = Reader::open(name).ok()?;
+        let snapshot = page.snapshot().ok()?;
+        let alive = page.daemon_state().ok()? != DaemonState::Stopped;
+        let reads = snapshot.endpoints.iter().any(|endpoint| {
+            endpoint.is_source && matches!(&endpoint.kind, Shown::Mqueue { queue: q, .. } if q == queue)
+        });
+        (alive && reads).then(|| format!("rtd instance `{name}` (pid {})", page.pid()))
+    };
+    instances().iter().find_map(reads).unwrap_or_else(|| "another rtd".to_owned())
+}
