@@ -197,7 +197,7 @@ impl Channel {
             Channel::Queue { queue, bytes, priority } => mqueue::send(queue.as_raw_fd(), bytes, *priority),
             Channel::Signal { process, signo, value } => {
                 let to = process.as_fd().as_raw_fd();
-                rtsignal::queue_to_process(to, *signo, *value, std::process::id(), accounts::own_uid())
+                rtsignal::queue_to_pidfd(to, *signo, *value, std::process::id(), accounts::own_uid())
             }
         }
     }
