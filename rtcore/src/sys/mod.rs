@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod clock;
 pub mod cpus;
 pub mod epoll;
+pub mod idle;
 pub mod limits;
 pub mod memory;
 pub mod mqueue;

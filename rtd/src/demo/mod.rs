@@ -11,7 +11,6 @@
 mod child;
 mod config;
 mod daemon;
-mod idle;
 mod report;
 mod roles;
 mod stop;
@@ -54,7 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let setup = setup(args)?;
-    let awake = idle::hold();
+    let awake = rtcore::sys::idle::hold();
     let mut daemon = DaemonChild::start(&setup)?;
     let page = Reader::open(&setup.instance)?;
     if say(&report::head(&setup, args.seconds, &awake.said, &page.snapshot()?))? == Printed::NobodyReads {

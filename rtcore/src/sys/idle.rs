@@ -1,5 +1,5 @@
-//! Keeps the CPUs out of deep idle states while the demo runs: waking up from one takes longer than
-//! everything that is measured (Documentation/power/pm_qos_interface).
+//! Keeps the CPUs out of deep idle states while something is measured: waking up from one takes longer than
+//! a message (Documentation/power/pm_qos_interface).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
