@@ -51,6 +51,8 @@ fn main() -> anyhow::Result<()> {
         );
         return Ok(());
     }
+    let awake = rtcore::sys::idle::hold();
+    println!("# {}", awake.said);
     println!(
         "# all on CPU {cpu}; {} blocks of {} messages per path, in turn; 64 B",
         effort.rounds, effort.block
