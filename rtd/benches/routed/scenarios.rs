@@ -243,7 +243,9 @@ impl Flood {
 /// Start to READY and resident memory with a small deployment's configuration.
 pub fn start(effort: &Effort) -> anyhow::Result<()> {
     let demo = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/demo-arm.toml"))?;
-    let config = demo.replace("cpu = 0", &format!("cpu = {}", effort.cpu));
+    let config = demo
+        .replace("[daemon]\n", "[daemon]\nkeep_queues = false\n")
+        .replace("cpu = 0", &format!("cpu = {}", effort.cpu));
     let mut times = Vec::new();
     let mut resident = (0, 0);
     for _ in 0..effort.rounds.min(20) {

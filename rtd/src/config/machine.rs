@@ -45,6 +45,8 @@ pub struct Machine {
     pub cap_sys_nice: Option<bool>,
     /// Real user id of the daemon.
     pub uid: u32,
+    /// Who owns /run/rtd, where it exists.
+    pub run_dir_owner: Option<u32>,
     /// $XDG_RUNTIME_DIR.
     pub runtime_dir: Option<PathBuf>,
     /// Message queues that exist already.
@@ -67,6 +69,15 @@ pub enum Known {
         /// Paths of executables.
         exes: BTreeSet<PathBuf>,
     },
+}
+
+/// Directory of a deployment's control sockets.
+pub const RUN_DIR: &str = "/run/rtd";
+
+/// Who owns /run/rtd. /run is root's: whoever owns this was appointed by root to run rtd on this machine.
+pub fn run_dir_owner() -> Option<u32> {
+    let found = std::fs::symlink_metadata(RUN_DIR).ok()?;
+    found.is_dir().then(|| std::os::unix::fs::MetadataExt::uid(&found))
 }
 
 impl Machine {
@@ -93,6 +104,7 @@ impl Machine {
             cap_ipc_lock: has(capability::IPC_LOCK),
             cap_sys_nice: has(capability::SYS_NICE),
             uid: accounts::own_uid(),
+            run_dir_owner: run_dir_owner(),
             runtime_dir: std::env::var_os("XDG_RUNTIME_DIR")
                 .map(PathBuf::from)
                 .filter(|dir| dir.is_absolute()),
@@ -121,6 +133,7 @@ impl Machine {
             cap_sys_nice: None,
             uid: 0,
             runtime_dir: None,
+            run_dir_owner: None,
             queues: None,
             known: Known::System,
         }
@@ -129,7 +142,9 @@ impl Machine {
     /// The control socket of an instance when the configuration names none.
     pub fn default_socket(&self, name: &str) -> PathBuf {
         let dir = match (&self.runtime_dir, self.uid) {
-            (_, 0) => PathBuf::from("/run/rtd"),
+            (_, 0) => PathBuf::from(RUN_DIR),
+            // What systemd's RuntimeDirectory=rtd makes for the unit's user: other users' programs find it.
+            (_, uid) if self.run_dir_owner == Some(uid) => PathBuf::from(RUN_DIR),
             (Some(dir), _) => dir.join("rtd"),
             (None, uid) => PathBuf::from(format!("/tmp/rtd-{uid}")),
         };

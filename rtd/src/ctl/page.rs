@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config;
+use crate::config::machine::{RUN_DIR, run_dir_owner};
 use anyhow::{anyhow, bail};
 use rtcore::stats::reader::{DaemonState, Endpoint, ReadError, Reader, Snapshot, instances};
 use rtcore::sys::procfs::effective_uid;
@@ -32,15 +33,20 @@ pub fn open(instance: &str) -> anyhow::Result<Reader> {
 /// opened. So it counts as an order only from those who may order us about anyway.
 pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
     let page = open(instance)?.snapshot()?;
-    let ours = effective_uid();
-    if ![0, ours].contains(&page.uid) {
+    if !may_order(page.uid) {
+        let ours = effective_uid();
         bail!(
-            "the page /dev/shm/rtd.{instance} belongs to uid {}, neither to root nor to uid {ours}: what it says \
-             is that user's word, and nothing is sent or read on it; run this as that user",
+            "the page /dev/shm/rtd.{instance} belongs to uid {}, not to root, to uid {ours} or to the owner of {RUN_DIR}: \
+             what it says is that user's word, and nothing is sent or read on it; run this as that user",
             page.uid
         );
     }
     Ok(page)
+}
+
+/// Root, ourselves, and whom root appointed to run rtd here.
+pub fn may_order(uid: u32) -> bool {
+    uid == 0 || uid == effective_uid() || Some(uid) == run_dir_owner()
 }
 
 /// The signal of an endpoint, if any configuration may have it.

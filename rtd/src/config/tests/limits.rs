@@ -160,3 +160,14 @@ fn threads_have_a_bound() {
     let checked = check_with("t", &text, &Machine::unknown(), CheckOptions::default());
     expect(only(&checked), 1, "", "1025 lane threads", "poll");
 }
+
+#[test]
+fn the_socket_is_where_other_users_find_it_when_root_made_room() {
+    let mut machine = super::util::machine();
+    machine.uid = 999;
+    assert!(!machine.default_socket("rtd").starts_with("/run/rtd"));
+    machine.run_dir_owner = Some(999);
+    assert_eq!(machine.default_socket("rtd"), std::path::Path::new("/run/rtd/rtd.sock"));
+    machine.run_dir_owner = Some(1000);
+    assert!(!machine.default_socket("rtd").starts_with("/run/rtd"));
+}

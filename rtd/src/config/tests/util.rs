@@ -26,6 +26,7 @@ pub fn machine() -> Machine {
         cap_ipc_lock: Some(false),
         cap_sys_nice: Some(false),
         uid: 1000,
+        run_dir_owner: None,
         runtime_dir: Some(PathBuf::from("/run/user/1000")),
         queues: Some(Vec::new()),
         known: Known::Fixed {
