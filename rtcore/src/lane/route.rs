@@ -428,7 +428,9 @@ impl Route {
             }
             let mut rooms = std::mem::take(&mut self.rooms);
             rooms.clear();
-            let bound_ns = self.room_at(&target, message, &mut rooms);
+            // What waits there first is what room is for.
+            let first = self.dests[at].spill.front();
+            let bound_ns = self.room_at(&target, first.as_ref().unwrap_or(message), &mut rooms);
             // An interrupted wait only means to look again.
             let _ = (ctx.skin.wait_ready)(&mut rooms, bound_ns.min(give_up - now));
             self.rooms = rooms;
