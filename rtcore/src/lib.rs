@@ -5,8 +5,10 @@
 //! the control socket. The real-time modules (`sys`, `skin`, `lane`, `stats` writers) know no serde, no
 //! clap, no async runtime.
 
+pub mod client;
 pub mod lane;
 pub mod message;
+pub mod ring;
 pub mod seal;
 pub mod skin;
 pub mod stats;

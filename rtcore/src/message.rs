@@ -63,6 +63,24 @@ impl Reject {
         ["full", "too_large", "rate", "origin", "error", "stopped"];
 }
 
+/// What travels beside the payload.
+///
+/// From a ring it is what the sender wrote; for a queue or a signal, whose envelope has no room for it, the
+/// daemon numbers and stamps the messages as it takes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// Number of the message among those of its sender, from 1; a gap shows a loss.
+    pub sequence: u64,
+    /// When it should have been sent, CLOCK_MONOTONIC in nanoseconds; latency counts from here.
+    pub intended_ns: u64,
+    /// When it was sent.
+    pub sent_ns: u64,
+    /// Ties a reply to its request; 0 = neither.
+    pub correlation: u64,
+    /// Which life of the sender counts the sequence; another one starts anew.
+    pub epoch: u32,
+}
+
 /// A message on its way through a lane.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
@@ -74,6 +92,8 @@ pub struct Message<'a> {
     pub origin: Origin,
     /// When the daemon took it from its source, CLOCK_MONOTONIC.
     pub dequeued_ns: u64,
+    /// Number and stamps.
+    pub meta: Meta,
 }
 
 /// A message's content.

@@ -1,7 +1,7 @@
 //! The daemon's receiving half of an endpoint. One thread reads it.
 
 use super::peer::{Peer, PeerState};
-use crate::message::{Body, Message, Origin};
+use crate::message::{Body, Message, Meta, Origin};
 use crate::skin::Skin;
 use crate::sys::Errno;
 use crate::sys::memory;
@@ -38,6 +38,8 @@ pub struct Source {
     /// The only user besides root who can write the queue; none when there are more (or it is a signal).
     sole_writer_uid: Option<u32>,
     buffer: Vec<u8>,
+    /// Numbers what comes without a number.
+    sequence: u64,
     /// At a stop, what is still in it is taken and routed. Off for queues that stay: there it is safe.
     pub drain_at_stop: bool,
 }
@@ -47,7 +49,7 @@ impl Source {
     pub fn new(kind: SourceKind, owner: Option<Arc<Peer>>, bytes_max: usize, drain_at_stop: bool) -> Source {
         let mut buffer = vec![0; bytes_max];
         memory::touch(&mut buffer);
-        Source { kind, owner, sole_writer_uid: None, buffer, drain_at_stop }
+        Source { kind, owner, sole_writer_uid: None, buffer, sequence: 0, drain_at_stop }
     }
 
     /// Says that programs of this user and root's alone can write the queue: what comes out of it is then the
@@ -88,7 +90,9 @@ impl Source {
                     (Some(owner), Some(writer)) => channel_origin(owner, writer),
                     _ => Origin::UNKNOWN,
                 };
-                Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority, origin, dequeued_ns })
+                self.sequence += 1;
+                let meta = arrived(self.sequence, dequeued_ns);
+                Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority, origin, dequeued_ns, meta })
             }
             SourceKind::Signal { set, .. } => {
                 let wait = if block { skin.signal_wait } else { skin.signal_try_wait };
@@ -96,10 +100,17 @@ impl Source {
                 let dequeued_ns = (skin.now_ns)();
                 let origin = Origin { pid: got.pid, uid: got.uid, verified: got.kernel_wrote_origin };
                 let body = Body::Signal { signo: got.signo, value: got.value };
-                Ok(Message { body, priority: 0, origin, dequeued_ns })
+                self.sequence += 1;
+                let meta = arrived(self.sequence, dequeued_ns);
+                Ok(Message { body, priority: 0, origin, dequeued_ns, meta })
             }
         }
     }
+}
+
+/// Number and stamps of what came without any.
+fn arrived(sequence: u64, now_ns: u64) -> Meta {
+    Meta { sequence, intended_ns: now_ns, sent_ns: now_ns, ..Meta::default() }
 }
 
 /// Who writes a queue is who registered for it, if nobody else can: the channel says so, not the envelope.

@@ -2,7 +2,7 @@
 //!
 //! Allocated and touched at setup; nothing here allocates afterwards.
 
-use crate::message::{Body, Message, Origin};
+use crate::message::{Body, Message, Meta, Origin};
 use crate::sys::memory;
 
 #[derive(Clone, Copy)]
@@ -11,6 +11,7 @@ struct Slot {
     priority: u32,
     origin: Origin,
     dequeued_ns: u64,
+    meta: Meta,
 }
 
 #[derive(Clone, Copy)]
@@ -42,6 +43,7 @@ impl Spill {
             priority: 0,
             origin: Origin::UNKNOWN,
             dequeued_ns: 0,
+            meta: Meta::default(),
         };
         let mut bytes = vec![0; capacity * slot_bytes];
         memory::touch(&mut bytes);
@@ -83,8 +85,8 @@ impl Spill {
             }
             Body::Bytes(_) => return false,
         };
-        let Message { priority, origin, dequeued_ns, .. } = *message;
-        self.slots[at] = Slot { kind, priority, origin, dequeued_ns };
+        let Message { priority, origin, dequeued_ns, meta, .. } = *message;
+        self.slots[at] = Slot { kind, priority, origin, dequeued_ns, meta };
         self.len += 1;
         true
     }
@@ -102,7 +104,8 @@ impl Spill {
                 Body::Bytes(&self.bytes[start..start + len])
             }
         };
-        Some(Message { body, priority: slot.priority, origin: slot.origin, dequeued_ns: slot.dequeued_ns })
+        let Slot { priority, origin, dequeued_ns, meta, .. } = *slot;
+        Some(Message { body, priority, origin, dequeued_ns, meta })
     }
 
     /// Drops the oldest.
@@ -131,7 +134,8 @@ mod tests {
     use std::collections::VecDeque;
 
     fn bytes(b: &[u8], dequeued_ns: u64) -> Message<'_> {
-        Message { body: Body::Bytes(b), priority: 3, origin: Origin::UNKNOWN, dequeued_ns }
+        let meta = Meta { sequence: dequeued_ns, ..Meta::default() };
+        Message { body: Body::Bytes(b), priority: 3, origin: Origin::UNKNOWN, dequeued_ns, meta }
     }
 
     #[test]

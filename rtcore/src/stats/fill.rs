@@ -116,6 +116,10 @@ fn endpoint_record(endpoint: &EndpointSpec) -> io::Result<EndpointRecord> {
             record.queue = text("queue name", queue)?;
             (record.maxmsg, record.msgsize) = (*maxmsg, *msgsize);
         }
+        EndpointSpecKind::Lane { maxmsg, msgsize } => {
+            record.kind = layout::KIND_LANE;
+            (record.maxmsg, record.msgsize) = (*maxmsg, *msgsize);
+        }
         EndpointSpecKind::Signal { signo, to_thread } => {
             record.signo = *signo;
             record.flags |= flag(*to_thread, layout::ENDPOINT_TO_THREAD);

@@ -87,6 +87,8 @@ pub const ENDPOINT_TO_THREAD: u32 = 4;
 pub const KIND_MQUEUE: u32 = 1;
 /// [`EndpointRecord::kind`]: signal.
 pub const KIND_SIGNAL: u32 = 2;
+/// [`EndpointRecord::kind`]: shared memory.
+pub const KIND_LANE: u32 = 3;
 /// An index that points nowhere.
 pub const NONE: u32 = u32::MAX;
 

@@ -168,6 +168,13 @@ pub enum EndpointSpecKind {
         /// Sent to the registered thread, not the process.
         to_thread: bool,
     },
+    /// Shared memory.
+    Lane {
+        /// Messages.
+        maxmsg: u32,
+        /// Bytes.
+        msgsize: u32,
+    },
 }
 
 /// A lane thread, as outsiders see it.

@@ -256,6 +256,7 @@ impl Reader {
             layout::KIND_SIGNAL => {
                 EndpointKind::Signal { signo: record.signo, to_thread: flag(layout::ENDPOINT_TO_THREAD) }
             }
+            layout::KIND_LANE => EndpointKind::Lane { maxmsg: record.maxmsg, msgsize: record.msgsize },
             other => EndpointKind::Unknown(other),
         };
         let owned = record.owner < header.sections[layout::PROCESSES].count;

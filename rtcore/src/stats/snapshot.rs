@@ -183,6 +183,13 @@ pub enum EndpointKind {
         /// Sent to the registered thread, not the process.
         to_thread: bool,
     },
+    /// Shared memory.
+    Lane {
+        /// Messages.
+        maxmsg: u32,
+        /// Bytes.
+        msgsize: u32,
+    },
     /// A kind that this version does not know.
     Unknown(u32),
 }

@@ -8,8 +8,11 @@ pub mod accounts;
 pub mod clock;
 pub mod cpus;
 pub mod epoll;
+pub mod eventfd;
+pub mod futex;
 pub mod idle;
 pub mod limits;
+pub mod memfd;
 pub mod memory;
 pub mod mqueue;
 pub mod pidfd;
@@ -48,6 +51,12 @@ impl Errno {
     #[inline]
     pub fn last() -> Errno {
         Errno(nix::errno::Errno::last_raw())
+    }
+}
+
+impl From<rustix::io::Errno> for Errno {
+    fn from(e: rustix::io::Errno) -> Errno {
+        Errno(e.raw_os_error())
     }
 }
 

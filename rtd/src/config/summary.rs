@@ -64,7 +64,7 @@ fn show_route(plan: &Plan, route: &RoutePlan) -> String {
         .iter()
         .map(|target| match target {
             TargetPlan::Endpoint(id) => name(*id).to_owned(),
-            TargetPlan::Group { name, mode, members } => {
+            TargetPlan::Group { name, mode, members, .. } => {
                 let mode = match mode {
                     GroupMode::All => "all",
                     GroupMode::RoundRobin => "round-robin",
@@ -103,7 +103,8 @@ fn queues(out: &mut String, plan: &Plan) {
             EndpointKind::Mqueue { queue, maxmsg, msgsize, mode } => {
                 format!("mqueue {}  {maxmsg} x {msgsize}B  {mode:04o}", queue.to_string_lossy())
             }
-            EndpointKind::Signal { signo, target } => {
+            EndpointKind::Lane(ring) => format!("lane  {} x {}B", ring.slots, ring.payload_bytes),
+            EndpointKind::Signal { signo, target, .. } => {
                 let to = if *target == SignalTarget::Thread { "  to thread" } else { "" };
                 format!("signal {}{to}", signame::name(*signo))
             }

@@ -50,7 +50,7 @@ struct Rig {
 }
 
 fn process(name: &str) -> ProcessPlan {
-    ProcessPlan { name: name.into(), uid: None, gid: None, exe: None }
+    ProcessPlan { name: name.into(), uid: None, gid: None, exe: None, above_ceiling: false }
 }
 
 /// A plan in which process 0 is sent signals 35 and 40, one of them through a group.
@@ -58,11 +58,12 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
     let signal = |name: &str, signo, owner| EndpointPlan {
         name: name.into(),
         owner,
-        kind: EndpointKind::Signal { signo, target: SignalTarget::Process },
+        kind: EndpointKind::Signal { signo, target: SignalTarget::Process, inbox: None },
     };
     let members = vec![2];
-    let group = TargetPlan::Group { name: "g".into(), mode: GroupMode::All, members };
+    let group = TargetPlan::Group { name: "g".into(), mode: GroupMode::All, members, filter: None };
     let route = RoutePlan {
+        path: crate::plan::Path::Routed,
         name: "r".into(),
         from: 0,
         to: vec![TargetPlan::Endpoint(1), group],

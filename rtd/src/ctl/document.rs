@@ -135,6 +135,7 @@ struct EndpointJson<'a> {
 enum KindJson<'a> {
     Mqueue { queue: &'a str, maxmsg: u32, msgsize: u32 },
     Signal { signo: i32, to_thread: bool },
+    Lane { maxmsg: u32, msgsize: u32 },
     Unknown,
 }
 
@@ -317,6 +318,7 @@ impl<'a> EndpointJson<'a> {
             EndpointKind::Signal { signo, to_thread } => {
                 KindJson::Signal { signo: *signo, to_thread: *to_thread }
             }
+            EndpointKind::Lane { maxmsg, msgsize } => KindJson::Lane { maxmsg: *maxmsg, msgsize: *msgsize },
             EndpointKind::Unknown(_) => KindJson::Unknown,
         };
         EndpointJson { name: &endpoint.name, owner, source: endpoint.is_source, sink: endpoint.is_sink, kind }

@@ -54,6 +54,12 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
             queue_lines(args, queue, *msgsize as usize)
         }
         EndpointKind::Signal { signo, .. } => signal_lines(&snapshot, endpoint, *signo, args, socket),
+        EndpointKind::Lane { .. } => {
+            bail!(
+                "{} is shared memory between its owner and rtd: a program reaches it as a session",
+                endpoint.name
+            )
+        }
         EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
     }
 }

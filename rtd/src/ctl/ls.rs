@@ -104,6 +104,7 @@ fn endpoints(read: &Snapshot) -> Table {
                 let target = if *to_thread { "thread" } else { "process" };
                 ("signal", format!("{}  to {target}", signal(*signo)))
             }
+            EndpointKind::Lane { maxmsg, msgsize } => ("lane", format!("{maxmsg} x {msgsize} B")),
             EndpointKind::Unknown(kind) => ("?", format!("kind {kind}: not known to this version")),
         };
         table.row(vec![

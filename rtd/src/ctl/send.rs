@@ -139,6 +139,12 @@ fn open(
             let signo = super::page::signal_of(endpoint, *signo)?;
             Ok(Channel::Signal { process: receiver(instance, snapshot, endpoint)?, signo, value })
         }
+        EndpointKind::Lane { .. } => {
+            bail!(
+                "{} is shared memory between its owner and rtd: a program reaches it as a session",
+                endpoint.name
+            )
+        }
         EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
     }
 }

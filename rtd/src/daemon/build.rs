@@ -109,6 +109,7 @@ impl Builder<'_> {
                 sole_writer_uid = blocking.status()?.sole_writer_uid();
                 (SourceKind::Mqueue { blocking, nonblocking }, *msgsize, !self.plan.daemon.keep_queues)
             }
+            EndpointKind::Lane(_) => todo!(),
             EndpointKind::Signal { signo, .. } => {
                 let set = SignalSet::of([*signo]);
                 let pending = set.descriptor()?;
@@ -142,7 +143,7 @@ impl Builder<'_> {
             overflow: plan.overflow,
             mq_priority: plan.mq_priority,
             origin: match self.plan.endpoints[plan.from].kind {
-                EndpointKind::Mqueue { .. } => OriginRule::Channel,
+                EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) => OriginRule::Channel,
                 EndpointKind::Signal { .. } => {
                     OriginRule::Signal { accept_claimed: plan.accept_claimed, owner: self.owner(plan.from) }
                 }
@@ -156,7 +157,8 @@ impl Builder<'_> {
             EndpointKind::Mqueue { queue, msgsize, .. } => {
                 Sink::Mqueue { queue: Queue::open(queue, Access::Send, true)?, bytes_max: *msgsize }
             }
-            EndpointKind::Signal { signo, target } => Sink::Signal {
+            EndpointKind::Lane(_) => todo!(),
+            EndpointKind::Signal { signo, target, .. } => Sink::Signal {
                 signo: *signo,
                 to_thread: *target == SignalTarget::Thread,
                 truncate: route.truncate,
@@ -176,7 +178,7 @@ pub fn source_signals(plan: &Plan) -> Vec<i32> {
     kinds
         .filter_map(|k| match k {
             EndpointKind::Signal { signo, .. } => Some(*signo),
-            EndpointKind::Mqueue { .. } => None,
+            EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) => None,
         })
         .collect()
 }
@@ -193,7 +195,7 @@ impl Peers {
     /// Empty slots.
     pub fn new(plan: &Plan) -> io::Result<Peers> {
         let queues = |e: &EndpointPlan| match (&e.kind, e.owner) {
-            (EndpointKind::Signal { signo, target }, Some(owner)) if rtsignal::is_realtime(*signo) => {
+            (EndpointKind::Signal { signo, target, .. }, Some(owner)) if rtsignal::is_realtime(*signo) => {
                 Some((owner, *signo, *target == SignalTarget::Thread))
             }
             _ => None,
@@ -269,7 +271,10 @@ fn endpoint_spec(plan: &Plan, id: EndpointId) -> rtcore::stats::EndpointSpec {
                 maxmsg: small(*maxmsg),
                 msgsize: small(*msgsize),
             },
-            EndpointKind::Signal { signo, target } => {
+            EndpointKind::Lane(ring) => {
+                Kind::Lane { maxmsg: small(ring.slots), msgsize: small(ring.payload_bytes) }
+            }
+            EndpointKind::Signal { signo, target, .. } => {
                 Kind::Signal { signo: *signo, to_thread: *target == SignalTarget::Thread }
             }
         },

@@ -38,7 +38,7 @@ impl Plan {
     pub fn queue_bytes(&self) -> u64 {
         let bytes = |kind: &EndpointKind| match kind {
             EndpointKind::Mqueue { maxmsg, msgsize, .. } => mq_bytes(*maxmsg as u64, *msgsize as u64),
-            EndpointKind::Signal { .. } => 0,
+            EndpointKind::Signal { .. } | EndpointKind::Lane(_) => 0,
         };
         self.endpoints.iter().map(|endpoint| bytes(&endpoint.kind)).fold(0, u64::saturating_add)
     }

@@ -83,6 +83,8 @@ pub struct ProcessPlan {
     pub gid: Option<u32>,
     /// Required executable (canonical path).
     pub exe: Option<PathBuf>,
+    /// A thread above the ceiling of a lane it takes part in may register all the same, with a warning.
+    pub above_ceiling: bool,
 }
 
 /// `[[endpoint]]`.
@@ -116,7 +118,21 @@ pub enum EndpointKind {
         signo: i32,
         /// Whole process or the thread that registered.
         target: SignalTarget,
+        /// As a sink: payloads of up to a slot ride in a ring of the owner's session, and the signal only says
+        /// that they are there.
+        inbox: Option<RingPlan>,
     },
+    /// A place in shared memory: a ring between the owner's session and whoever is at the other end.
+    Lane(RingPlan),
+}
+
+/// The size of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingPlan {
+    /// Slots, a power of two.
+    pub slots: usize,
+    /// Payload bytes of a slot.
+    pub payload_bytes: usize,
 }
 
 /// `[[route]]`.
@@ -148,6 +164,27 @@ pub struct RoutePlan {
     pub mq_priority: Option<u32>,
     /// Take queued signals although their si_pid is what the sender wrote.
     pub accept_claimed: bool,
+    /// Through a lane thread, or from process to process.
+    pub path: Path,
+}
+
+/// The way a route's messages take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Through a thread of the lane.
+    Routed,
+    /// From the sender's session into the receiver's: the daemon makes the ring and steps aside. One lane endpoint
+    /// to one lane endpoint, and no other route reads the source.
+    Direct,
+}
+
+/// Which of a group's members count at the moment of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Those whose owner is registered and in the POSIX process group that this process is in.
+    ProcessGroupOf(ProcessId),
+    /// The same for the POSIX session.
+    SessionOf(ProcessId),
 }
 
 /// Where a route goes.
@@ -163,6 +200,8 @@ pub enum TargetPlan {
         mode: GroupMode,
         /// At least one member.
         members: Vec<EndpointId>,
+        /// Not all of them, always.
+        filter: Option<Filter>,
     },
 }
 

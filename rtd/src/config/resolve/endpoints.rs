@@ -73,6 +73,7 @@ fn signal(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
     EndpointKind::Signal {
         signo: endpoint.signal.get().map_or_else(rtcore::sys::signame::rt_min, |signal| signal.0),
         target: endpoint.target.get().map_or(SignalTarget::Process, |target| target.0),
+        inbox: None,
     }
 }
 

@@ -26,6 +26,9 @@ pub fn bound(
         Some((EndpointKind::Mqueue { msgsize, .. }, source)) => {
             from_queue(cx, route, source, *msgsize, &targets)
         }
+        Some((EndpointKind::Lane(ring), source)) => {
+            from_queue(cx, route, source, ring.payload_bytes, &targets)
+        }
         None => SIGNAL_VALUE_BYTES,
     }
 }

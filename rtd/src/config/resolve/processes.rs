@@ -16,6 +16,7 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<ProcessPlan> {
             uid: account(cx, &process.user, "user"),
             gid: account(cx, &process.group, "group"),
             exe: executable(cx, &process.exe),
+            above_ceiling: false,
         });
     }
     processes

@@ -8,8 +8,8 @@ use crate::config::sections::{Lane, Route};
 use crate::config::suggest;
 use crate::config::values::Kind;
 use crate::plan::{
-    EndpointId, EndpointKind, EndpointPlan, GroupMode, LaneId, LanePlan, NAME_BYTES_MAX, Overflow, Rate,
-    RoutePlan, TargetPlan,
+    EndpointId, EndpointKind, EndpointPlan, GroupMode, LaneId, LanePlan, NAME_BYTES_MAX, Overflow, Path,
+    Rate, RoutePlan, TargetPlan,
 };
 use rtcore::sys::signame;
 use std::collections::HashSet;
@@ -56,6 +56,7 @@ pub fn resolve(
             capacity,
             mq_priority: written.mq_priority.get().and_then(|priority| priority.0),
             accept_claimed: written.accept_claimed.get().copied().unwrap_or(false),
+            path: Path::Routed,
         });
     }
     routes
@@ -165,6 +166,7 @@ fn targets(
                     name: at.value.clone(),
                     mode: *mode,
                     members: members.clone(),
+                    filter: None,
                 });
             }
             None => {

@@ -1,0 +1,1 @@
+//! One wait for many things.

@@ -1,0 +1,125 @@
+//! Waiting for a word of shared memory to change (futex(2)).
+
+use super::Errno;
+use std::sync::atomic::AtomicU32;
+
+/// Most words of one [`wait_any`] (FUTEX_WAITV_MAX).
+pub const WORDS_MAX: usize = 128;
+
+/// Sleeps while the word is `expected`, at most `timeout_ns` (`u64::MAX` = no bound).
+///
+/// Returns also for no reason at all: look again. EAGAIN when the word is another already, EINTR on a wake-up by a
+/// signal, ETIMEDOUT. The word may be in memory that is mapped read-only.
+#[inline]
+pub fn wait(word: &AtomicU32, expected: u32, timeout_ns: u64) -> Result<(), Errno> {
+    let time = timespec(timeout_ns);
+    let time = if timeout_ns == u64::MAX { std::ptr::null() } else { &raw const time };
+    // SAFETY: the word outlives the call (borrowed); the kernel only reads it. The time is null or valid.
+    let rc = unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, time, 0usize, 0usize)
+    };
+    if rc < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// Wakes one waiter of the word, in whichever process.
+#[inline]
+pub fn wake(word: &AtomicU32) {
+    wake_at(word.as_ptr(), 1);
+}
+
+/// Wakes every waiter of the word.
+pub fn wake_all(word: &AtomicU32) {
+    wake_at(word.as_ptr(), i32::MAX);
+}
+
+fn wake_at(word: *const u32, count: i32) {
+    // SAFETY: the kernel takes the address as a key and touches nothing; on one that is not mapped it fails,
+    // which wakes nobody, as there is nobody.
+    unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, count, 0usize, 0usize, 0usize) };
+}
+
+/// One word to wait for and the value it has now (struct futex_waitv).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Word {
+    value: u64,
+    address: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// FUTEX_32, not private.
+const FUTEX_32: u32 = 2;
+/// Not in the libc crate for every target; the same number on all architectures since Linux 5.16.
+const SYS_FUTEX_WAITV: libc::c_long = 449;
+
+impl Word {
+    /// Sleep while `word` is `expected`. Whoever waits keeps the word alive.
+    pub fn new(word: &AtomicU32, expected: u32) -> Word {
+        Word { value: expected.into(), address: word.as_ptr().addr() as u64, flags: FUTEX_32, reserved: 0 }
+    }
+}
+
+/// Sleeps while every word has the value given with it, at most `timeout_ns` (futex_waitv(2), Linux 5.16).
+///
+/// Errors as [`wait`]; EINVAL for none or more than [`WORDS_MAX`], ENOSYS on an older kernel.
+///
+/// # Safety
+/// 1. The words given to [`Word::new`] are still mapped.
+pub unsafe fn wait_any(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
+    // The call takes an absolute time.
+    let until = timespec(super::clock::monotonic_ns().saturating_add(timeout_ns));
+    let until = if timeout_ns == u64::MAX { std::ptr::null() } else { &raw const until };
+    // SAFETY: `words` is a slice of futex_waitv; that the words are mapped is the caller's contract, and where
+    // they are not the kernel says EFAULT.
+    let rc = unsafe {
+        libc::syscall(SYS_FUTEX_WAITV, words.as_ptr(), words.len(), 0usize, until, libc::CLOCK_MONOTONIC)
+    };
+    if rc < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+fn timespec(ns: u64) -> libc::timespec {
+    #[expect(clippy::cast_possible_wrap, reason = "below 10^9")]
+    let tv_nsec = (ns % 1_000_000_000) as i64;
+    libc::timespec { tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX), tv_nsec }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn a_word_that_changed_before_is_not_waited_for() {
+        let word = AtomicU32::new(1);
+        assert_eq!(wait(&word, 0, u64::MAX), Err(Errno::AGAIN));
+        // SAFETY: the word is on this stack.
+        let any = unsafe { wait_any(&[Word::new(&word, 0)], u64::MAX) };
+        assert_eq!(any, Err(Errno::AGAIN));
+    }
+
+    #[test]
+    fn a_wait_ends_with_its_time() {
+        let word = AtomicU32::new(0);
+        assert_eq!(wait(&word, 0, 1_000_000), Err(Errno(libc::ETIMEDOUT)));
+        // SAFETY: the word is on this stack.
+        let any = unsafe { wait_any(&[Word::new(&word, 0)], 1_000_000) };
+        assert_eq!(any, Err(Errno(libc::ETIMEDOUT)));
+    }
+
+    #[test]
+    fn a_wake_reaches_a_waiter_of_any_of_the_words() {
+        let words = [AtomicU32::new(0), AtomicU32::new(0)];
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while words[1].load(Ordering::Acquire) == 0 {
+                    let waiting = [Word::new(&words[0], 0), Word::new(&words[1], 0)];
+                    // SAFETY: the words outlive the scope.
+                    let _ = unsafe { wait_any(&waiting, u64::MAX) };
+                }
+            });
+            words[1].store(1, Ordering::Release);
+            wake(&words[1]);
+        });
+    }
+}

@@ -1,0 +1,194 @@
+//! Memory that is handed to other processes by descriptor (memfd_create(2)).
+//!
+//! Its size is sealed at birth: a peer that could shrink it would make us die of SIGBUS. Who must not write gets
+//! a descriptor that is open for reading; and before a *third* process gets one, [`Memory::deny_writers`] makes sure
+//! that it cannot open the memory anew for writing through /proc (mappings that exist stay as they are).
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::mm::{Advice, MapFlags, MlockFlags, ProtFlags};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+/// The file.
+#[derive(Debug)]
+pub struct Memory {
+    fd: OwnedFd,
+    len: usize,
+}
+
+impl Memory {
+    /// `len` zero bytes, rounded up to pages and backed by memory. `name` shows in /proc/PID/maps.
+    pub fn new(name: &str, len: usize) -> io::Result<Memory> {
+        let len = len.next_multiple_of(PAGE_BYTES);
+        let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let bytes = u64::try_from(len).map_err(io::Error::other)?;
+        // Reserved, so that a machine without memory says so here and not by SIGBUS at the first touch.
+        rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
+        // Nobody opens it anew by its mode but its owner (and root).
+        rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
+        Ok(Memory { fd, len })
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never: a mapping of nothing is refused by the kernel.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A descriptor of the same memory that is open for reading only.
+    pub fn read_only(&self) -> io::Result<OwnedFd> {
+        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    /// From now on nobody maps it for writing any more; and nobody adds or removes seals.
+    pub fn deny_writers(&self) -> io::Result<()> {
+        Ok(rustix::fs::fcntl_add_seals(&self.fd, SealFlags::FUTURE_WRITE | SealFlags::SEAL)?)
+    }
+
+    /// Maps it for writing.
+    pub fn map_writable(&self) -> io::Result<Map> {
+        Map::new(self.fd.as_fd(), self.len, true)
+    }
+
+    /// Maps it for reading.
+    pub fn map_read_only(&self) -> io::Result<Map> {
+        Map::new(self.fd.as_fd(), self.len, false)
+    }
+}
+
+impl AsFd for Memory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+const PAGE_BYTES: usize = 4096;
+
+/// A mapping: present, locked where that is granted, and not inherited by children.
+#[derive(Debug)]
+pub struct Map {
+    start: NonNull<u8>,
+    len: usize,
+    locked: bool,
+}
+
+// SAFETY: the mapping belongs to nobody's thread; what is read or written through it is the user's to order.
+unsafe impl Send for Map {}
+// SAFETY: as above; `start` hands out a raw pointer only.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Maps `len` bytes of memory that came by descriptor, after making sure that it is what it has to be: of that
+    /// size, and sealed against becoming smaller.
+    pub fn of(fd: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Map> {
+        let len = len.next_multiple_of(PAGE_BYTES);
+        let size = File::from(fd.try_clone_to_owned()?).metadata()?.len();
+        let sealed = rustix::fs::fcntl_get_seals(fd)?.contains(SealFlags::SHRINK);
+        if size != len as u64 || !sealed {
+            let text =
+                format!("memory of {size} bytes (sealed: {sealed}) where {len} sealed bytes were promised");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Map::new(fd, len, writable)
+    }
+
+    fn new(fd: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Map> {
+        let prot = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        // SAFETY: the kernel chooses a free place; nothing of ours is there.
+        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0)? };
+        let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mmap gave null"))?;
+        let mut map = Map { start, len, locked: false };
+        // SAFETY: the range is this mapping.
+        unsafe {
+            // A child of fork(2) that shares a ring would be a second producer.
+            rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxDontFork)?;
+            map.locked = rustix::mm::mlock_with(start.as_ptr().cast(), len, MlockFlags::empty()).is_ok();
+        }
+        if writable {
+            map.fault_in();
+        }
+        Ok(map)
+    }
+
+    /// MAP_POPULATE only reads shared pages in; the first write would fault once more. Adding zero changes nothing,
+    /// whatever the other side writes meanwhile.
+    fn fault_in(&self) {
+        for offset in (0..self.len).step_by(PAGE_BYTES) {
+            // SAFETY: inside the mapping, aligned to a page, mapped for writing.
+            let word =
+                unsafe { std::sync::atomic::AtomicU32::from_ptr(self.start.as_ptr().add(offset).cast()) };
+            word.fetch_add(0, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// First byte.
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether its pages are locked (RLIMIT_MEMLOCK or CAP_IPC_LOCK allow it).
+    pub fn is_locked(&self) -> bool {
+        self.locked
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new`; who kept pointers kept the Map as well.
+        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+        debug_assert!(unmapped.is_ok(), "munmap of an own mapping");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_shrinks_it_and_a_reader_cannot_become_a_writer() {
+        let memory = Memory::new("rtd-test", 5000).unwrap();
+        assert_eq!(memory.len(), 8192);
+        assert!(rustix::fs::ftruncate(&memory, 0).is_err());
+        let writer = memory.map_writable().unwrap();
+        let reader = memory.read_only().unwrap();
+        assert!(Map::of(reader.as_fd(), 8192, true).is_err(), "a descriptor for reading");
+        memory.deny_writers().unwrap();
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let again = rustix::fs::open(path, OFlags::RDWR, Mode::empty()).unwrap();
+        assert!(Map::of(again.as_fd(), 8192, true).is_err(), "opened anew through /proc");
+        let view = Map::of(reader.as_fd(), 8192, false).unwrap();
+        // SAFETY: both mappings have 8192 bytes; nobody else writes.
+        unsafe {
+            writer.start().as_ptr().add(5000).write_volatile(7);
+            assert_eq!(view.start().as_ptr().add(5000).read_volatile(), 7);
+        }
+    }
+
+    #[test]
+    fn memory_that_is_not_what_was_promised_is_not_mapped() {
+        let memory = Memory::new("rtd-test", 4096).unwrap();
+        assert!(Map::of(memory.as_fd(), 8192, false).is_err());
+        let loose = rustix::fs::memfd_create("loose", MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&loose, 4096).unwrap();
+        assert!(Map::of(loose.as_fd(), 4096, false).is_err(), "not sealed");
+    }
+}
