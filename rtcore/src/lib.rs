@@ -12,5 +12,6 @@ pub mod ring;
 pub mod seal;
 pub mod skin;
 pub mod stats;
+mod sync;
 pub mod sys;
 pub mod wire;

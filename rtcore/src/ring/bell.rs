@@ -1,0 +1,208 @@
+//! Sleeping and waking: who sleeps raises a flag in its own memory, who has news and sees the flag rings.
+//!
+//! The handshake, both ways (consumer waits for messages, producer for room):
+//!
+//! ```text
+//! sleeper                                   waker
+//!   seen = bell
+//!   flag = how | turn                         write the news (tail or head)
+//!   fence(SeqCst)             <------>        fence(SeqCst)
+//!   look for news; none?                      flag raised, and not rung in this turn?
+//!   futex_wait(bell == seen)                    bell += 1; futex_wake(bell)
+//!   flag = 0
+//! ```
+//!
+//! Of two SeqCst fences one comes first: either the sleeper sees the news, or the waker sees the flag. The bell
+//! has changed before the wake call, so a sleeper that is not asleep yet does not fall asleep. One ring is enough for a
+//! turn: the sleeper raises its flag again with the next number before it sleeps again; so a burst of messages to
+//! somebody who has not run yet costs one system call.
+
+use crate::sync::{AtomicU32, Ordering};
+use std::sync::Arc;
+
+/// Bells of a page.
+pub const BELLS: usize = 256;
+
+/// How a sleeping consumer wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Doorbell {
+    /// By its bell (futex(2)).
+    Futex = 1,
+    /// By the ring's eventfd(2), which an epoll set watches.
+    EventFd = 2,
+    /// By the signal of the endpoint: the daemon's to send.
+    Signal = 3,
+}
+
+const HOW_BITS: u32 = 2;
+const HOW_MASK: u32 = (1 << HOW_BITS) - 1;
+
+/// The flag of a sleeper in its `turn`.
+pub(super) fn flag(how: Doorbell, turn: u32) -> u32 {
+    turn << HOW_BITS | how as u32
+}
+
+/// How a flag wants to be answered; `None` = awake.
+pub(super) fn how(flag: u32) -> Option<Doorbell> {
+    match flag & HOW_MASK {
+        1 => Some(Doorbell::Futex),
+        2 => Some(Doorbell::EventFd),
+        3 => Some(Doorbell::Signal),
+        _ => None,
+    }
+}
+
+/// One bell on a cache line's quarter.
+#[repr(C, align(16))]
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    pub count: AtomicU32,
+    #[cfg(loom)]
+    model: model::Sleepers,
+}
+
+impl Bell {
+    /// What it shows now, to be handed to `wait`.
+    pub fn seen(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Wakes who sleeps at it; from now on nobody who looked before falls asleep.
+    pub fn ring(&self) {
+        self.count.fetch_add(1, Ordering::Release);
+        self.wake();
+    }
+
+    #[cfg(not(loom))]
+    fn wake(&self) {
+        // All: an end has one sleeper, but a bell that several inboxes were pointed at must not wake the wrong one.
+        crate::sys::futex::wake_all(&self.count);
+    }
+
+    /// Sleeps while it shows `seen`, at most so long. Whatever ends the sleep, the caller looks again.
+    #[cfg(not(loom))]
+    pub fn wait(&self, seen: u32, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
+        crate::sys::futex::wait(&self.count, seen, timeout_ns)
+    }
+
+    #[cfg(loom)]
+    fn wake(&self) {
+        self.model.wake();
+    }
+
+    /// The model's sleep has no bound: a wake-up that is lost shows as a deadlock.
+    #[cfg(loom)]
+    pub fn wait(&self, seen: u32, _timeout_ns: u64) -> Result<(), crate::sys::Errno> {
+        self.model.wait(&self.count, seen);
+        Ok(())
+    }
+}
+
+/// A page of bells that both ends of some rings share.
+#[derive(Clone, Debug)]
+pub struct Bells {
+    page: Arc<BellPage>,
+}
+
+#[derive(Debug)]
+enum BellPage {
+    #[cfg(not(loom))]
+    Shared(crate::sys::memfd::Map),
+    Local(Box<[Bell]>),
+}
+
+impl Bells {
+    /// Bytes of the page.
+    pub const BYTES: usize = BELLS * size_of::<Bell>();
+
+    /// Over memory that both ends have mapped for writing.
+    #[cfg(not(loom))]
+    pub fn shared(map: crate::sys::memfd::Map) -> std::io::Result<Bells> {
+        if map.len() < Bells::BYTES {
+            return Err(std::io::Error::other("the page of bells is too small"));
+        }
+        Ok(Bells { page: Arc::new(BellPage::Shared(map)) })
+    }
+
+    /// For ends in one process.
+    pub fn local() -> Bells {
+        // The model explores every one of them; two are enough there.
+        let count = if cfg!(loom) { 2 } else { BELLS };
+        Bells { page: Arc::new(BellPage::Local((0..count).map(|_| Bell::default()).collect())) }
+    }
+
+    /// The bell a peer alleges to sleep at.
+    pub(super) fn get(&self, index: u32) -> &Bell {
+        match &*self.page {
+            #[cfg(not(loom))]
+            BellPage::Shared(map) => {
+                let at = index as usize % BELLS;
+                // SAFETY: the mapping has BYTES bytes (`shared`) and lives as long as `self`; `at` is below BELLS; a
+                // Bell is an atomic, so other writers are no data race.
+                unsafe { &*map.start().as_ptr().cast::<Bell>().add(at) }
+            }
+            BellPage::Local(bells) => &bells[index as usize % bells.len()],
+        }
+    }
+
+    /// Wakes whoever sleeps at this bell: the news are not in a ring.
+    pub fn ring(&self, index: u32) {
+        self.get(index).ring();
+    }
+
+    /// What the bell shows; see [`Bells::sleep`].
+    pub fn seen(&self, index: u32) -> u32 {
+        self.get(index).seen()
+    }
+
+    /// Sleeps while the bell shows what was seen before all flags were raised and all news were looked for.
+    /// Returns on a ring, a signal, the end of the time, or for no reason.
+    pub fn sleep(&self, index: u32, seen: u32, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
+        self.get(index).wait(seen, timeout_ns)
+    }
+
+    /// The same as one of several words. The page must outlive the wait.
+    #[cfg(not(loom))]
+    pub fn word(&self, index: u32, seen: u32) -> crate::sys::futex::Word {
+        crate::sys::futex::Word::new(&self.get(index).count, seen)
+    }
+
+    /// Whether it is the very same page.
+    pub fn is(&self, other: &Bells) -> bool {
+        Arc::ptr_eq(&self.page, &other.page)
+    }
+}
+
+/// A futex for loom: a lock makes the comparison and the falling asleep one step.
+#[cfg(loom)]
+mod model {
+    use crate::sync::{AtomicU32, Ordering};
+    use loom::sync::{Condvar, Mutex};
+
+    #[derive(Debug)]
+    pub struct Sleepers {
+        lock: Mutex<()>,
+        condvar: Condvar,
+    }
+
+    impl Default for Sleepers {
+        fn default() -> Sleepers {
+            Sleepers { lock: Mutex::new(()), condvar: Condvar::new() }
+        }
+    }
+
+    impl Sleepers {
+        pub fn wait(&self, word: &AtomicU32, seen: u32) {
+            let guard = self.lock.lock().unwrap();
+            if word.load(Ordering::Relaxed) == seen {
+                drop(self.condvar.wait(guard).unwrap());
+            }
+        }
+
+        pub fn wake(&self) {
+            let _guard = self.lock.lock().unwrap();
+            self.condvar.notify_all();
+        }
+    }
+}

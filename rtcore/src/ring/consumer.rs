@@ -1,0 +1,232 @@
+//! The receiving end.
+
+use super::Corrupt;
+use super::bell::{self, Bells, Doorbell};
+use super::layout::{Envelope, Geometry, complete, copy_out, in_progress};
+use super::memory::View;
+#[cfg(loom)]
+use super::producer::EventFd;
+use crate::sync::{Ordering, fence};
+#[cfg(not(loom))]
+use crate::sys::eventfd::EventFd;
+
+/// The receiving end. One thread at a time.
+///
+/// Taking a message and giving its slot back are two steps ([`Consumer::take`], [`Consumer::release`]): what was
+/// taken and not released when this end dies is still in the ring.
+#[derive(Debug)]
+pub struct Consumer {
+    view: View,
+    eventfd: Option<EventFd>,
+    /// Messages given back; what stands in shared memory is a copy of it.
+    head: u64,
+    /// Messages taken, given back or not.
+    next: u64,
+    /// The producer's tail as it was when last looked at.
+    tail: u64,
+    turn: u32,
+    /// The flag for which the producer's bell was rung last.
+    rung: u32,
+}
+
+impl Consumer {
+    /// Where the last consumer of the ring stopped. Sleeps at `bell`.
+    pub(super) fn new(view: View, eventfd: Option<EventFd>, bell: u32) -> Consumer {
+        let head = view.consumer().head.load(Ordering::Relaxed);
+        view.consumer().sleep.bell.store(bell, Ordering::Relaxed);
+        Consumer { view, eventfd, head, next: head, tail: head, turn: 0, rung: 0 }
+    }
+
+    /// Size of the ring.
+    pub fn geometry(&self) -> Geometry {
+        self.view.geometry
+    }
+
+    /// Messages that can be taken now, at least; at most as many as there are slots.
+    #[inline]
+    pub fn available(&mut self) -> Result<u64, Corrupt> {
+        if self.tail != self.next {
+            return Ok(self.tail.wrapping_sub(self.next));
+        }
+        // SYNC POINT with `Producer::announce`.
+        let tail = self.view.producer().tail.load(Ordering::Acquire);
+        let slots = self.view.geometry.slots();
+        // An allegation: no more than there are slots behind what was given back, and not backwards.
+        if tail.wrapping_sub(self.head) > u64::from(slots) || tail.wrapping_sub(self.next) > u64::from(slots)
+        {
+            return Err(Corrupt::Indices { tail, head: self.head, slots });
+        }
+        self.tail = tail;
+        Ok(tail.wrapping_sub(self.next))
+    }
+
+    /// Copies the next message into `buffer`, which has to be as long as a slot's payload (what is beyond a shorter
+    /// one is cut off). The slot stays taken until [`Consumer::release`].
+    #[inline]
+    pub fn take(&mut self, buffer: &mut [u8]) -> Result<Option<Envelope>, Corrupt> {
+        let Some(envelope) = self.peek()? else { return Ok(None) };
+        let len = (envelope.len as usize).min(buffer.len());
+        copy_out(&mut buffer[..len], self.view.slot(self.next).payload());
+        self.next = self.next.wrapping_add(1);
+        Ok(Some(envelope))
+    }
+
+    /// The next message's envelope, checked.
+    #[inline]
+    fn peek(&mut self) -> Result<Option<Envelope>, Corrupt> {
+        if self.available()? == 0 {
+            return Ok(None);
+        }
+        let (index, slot) = (self.next, self.view.slot(self.next));
+        let state = slot.state().load(Ordering::Relaxed);
+        if state != complete(index) {
+            return Err(Corrupt::State { index, state });
+        }
+        let envelope = slot.read().map_err(|flags| Corrupt::Flags { index, flags })?;
+        let max = self.view.geometry.payload_bytes();
+        if envelope.len > max {
+            return Err(Corrupt::Length { index, len: envelope.len, max });
+        }
+        Ok(Some(envelope))
+    }
+
+    /// The next message in place; its slot is given back when the [`Front`] is dropped.
+    pub fn front(&mut self) -> Result<Option<Front<'_>>, Corrupt> {
+        let Some(envelope) = self.peek()? else { return Ok(None) };
+        self.next = self.next.wrapping_add(1);
+        Ok(Some(Front { consumer: self, envelope }))
+    }
+
+    /// Gives back the slots of all that was taken, and wakes a producer that waits for room.
+    #[inline]
+    pub fn release(&mut self) {
+        self.head = self.next;
+        // SYNC POINT with `Producer::room`: what was read is read.
+        self.view.consumer().head.store(self.head, Ordering::Release);
+        // No fence here: every message would pay for it, see `Producer::wait_for_room`.
+        let flag = self.view.producer().sleep.flag.load(Ordering::Relaxed);
+        if flag != 0 && flag != self.rung {
+            self.wake_producer(flag);
+        }
+    }
+
+    #[cold]
+    fn wake_producer(&mut self, flag: u32) {
+        self.rung = flag;
+        let bell = self.view.producer().sleep.bell.load(Ordering::Relaxed);
+        self.view.bells.ring(bell);
+    }
+
+    /// Raises the flag: the producer rings from now on. The caller looks for messages once more before it sleeps.
+    #[inline]
+    pub fn arm(&mut self, how: Doorbell) {
+        self.turn = self.turn.wrapping_add(1);
+        self.view.consumer().sleep.flag.store(bell::flag(how, self.turn), Ordering::Relaxed);
+        // SYNC POINT with `Producer::ring`, see the module `bell`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Lowers the flag: awake.
+    #[inline]
+    pub fn disarm(&mut self) {
+        self.view.consumer().sleep.flag.store(0, Ordering::Relaxed);
+    }
+
+    /// Sleeps until there is a message, at most so long. Returns also when the bell was rung for another reason, or
+    /// EINTR: look.
+    #[inline]
+    pub fn wait(&mut self, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
+        let (bells, bell) = self.bell();
+        let seen = bells.seen(bell);
+        self.arm(Doorbell::Futex);
+        // Corrupt or not, `take` says it.
+        let waited = match self.available() {
+            Ok(0) => self.bell().0.sleep(bell, seen, timeout_ns),
+            _ => Ok(()),
+        };
+        self.disarm();
+        waited
+    }
+
+    /// Where this end sleeps.
+    pub fn bell(&self) -> (&Bells, u32) {
+        (&self.view.bells, self.view.consumer().sleep.bell.load(Ordering::Relaxed))
+    }
+
+    /// Sleeps at another bell of the same page from now on; while awake.
+    pub fn set_bell(&mut self, bell: u32) {
+        self.view.consumer().sleep.bell.store(bell, Ordering::Relaxed);
+    }
+
+    /// The descriptor that becomes readable while armed with [`Doorbell::EventFd`].
+    pub fn eventfd(&self) -> Option<&EventFd> {
+        self.eventfd.as_ref()
+    }
+
+    /// Messages that were announced and not yet given back, as far as that can be true.
+    pub fn backlog(&self) -> u64 {
+        let tail = self.view.producer().tail.load(Ordering::Acquire);
+        let backlog = tail.wrapping_sub(self.head);
+        if backlog > u64::from(self.view.geometry.slots()) { 0 } else { backlog }
+    }
+
+    /// Whether the producer has said that nothing more comes; what has come before can still be taken.
+    pub fn is_closed(&self) -> bool {
+        // SYNC POINT with `Producer::close`.
+        self.view.producer().closed.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether the producer was at work on a slot when it stopped: to be asked when it is known to be dead.
+    pub fn torn(&self) -> bool {
+        let tail = self.view.producer().tail.load(Ordering::Acquire);
+        self.view.slot(tail).state().load(Ordering::Relaxed) == in_progress(tail)
+    }
+
+    /// Messages given back so far.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+}
+
+/// A message in place. Its slot is the producer's again when this is dropped.
+#[derive(Debug)]
+pub struct Front<'a> {
+    consumer: &'a mut Consumer,
+    envelope: Envelope,
+}
+
+impl Front<'_> {
+    /// Its envelope.
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// Copies the payload out, as much as `buffer` takes; returns how much.
+    pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
+        let len = (self.envelope.len as usize).min(buffer.len());
+        copy_out(&mut buffer[..len], self.slot().payload());
+        len
+    }
+
+    /// The payload where it lies.
+    ///
+    /// # Safety
+    /// 1. The producer does not write the slot while the slice is alive. An honest one does not, as the slot is not
+    ///    given back; the daemon is honest. Another process that may lie can change the bytes under the reader.
+    pub unsafe fn bytes(&self) -> &[u8] {
+        let start = self.consumer.view.payload_start(self.consumer.next.wrapping_sub(1));
+        // SAFETY: `len` was checked against the slot (`peek`); the slot is not given back while `self` lives; that
+        // nobody writes it is the caller's contract.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.envelope.len as usize) }
+    }
+
+    fn slot(&self) -> super::layout::Slot<'_> {
+        self.consumer.view.slot(self.consumer.next.wrapping_sub(1))
+    }
+}
+
+impl Drop for Front<'_> {
+    fn drop(&mut self) {
+        self.consumer.release();
+    }
+}

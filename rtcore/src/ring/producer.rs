@@ -1,0 +1,298 @@
+//! The sending end.
+
+use super::Corrupt;
+use super::bell::{self, Doorbell};
+use super::layout::{Envelope, Geometry, complete, copy_in, in_progress};
+use super::memory::View;
+use crate::sync::{Ordering, fence};
+#[cfg(not(loom))]
+use crate::sys::eventfd::EventFd;
+use std::ops::{Deref, DerefMut};
+use thiserror::Error;
+
+#[cfg(loom)]
+#[derive(Debug)]
+pub struct EventFd;
+
+/// Why a message did not get in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PushError {
+    /// Every slot holds a message that the consumer has not taken.
+    #[error("the ring is full")]
+    Full,
+    /// Longer than a slot.
+    #[error("{len} bytes, a slot has {max}")]
+    TooLarge {
+        /// Bytes.
+        len: usize,
+        /// Of a slot.
+        max: u32,
+    },
+    /// The consumer lies.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+}
+
+/// The sending end. One thread at a time.
+#[derive(Debug)]
+pub struct Producer {
+    view: View,
+    eventfd: Option<EventFd>,
+    /// Messages announced; what stands in shared memory is a copy of it.
+    tail: u64,
+    /// The consumer's head as it was when last looked at: it only grows.
+    head: u64,
+    /// The flag for which the bell was rung last.
+    rung: u32,
+    turn: u32,
+    refused: u64,
+}
+
+impl Producer {
+    /// At the beginning of a ring, or (a ring that another producer left) where that one stopped. Sleeps at `bell`.
+    pub(super) fn new(view: View, eventfd: Option<EventFd>, bell: u32) -> Producer {
+        let tail = view.producer().tail.load(Ordering::Relaxed);
+        let head = view.consumer().head.load(Ordering::Acquire);
+        // An allegation; what cannot be is found out when room is looked for.
+        let head = if tail.wrapping_sub(head) <= u64::from(view.geometry.slots()) { head } else { tail };
+        view.producer().sleep.bell.store(bell, Ordering::Relaxed);
+        Producer { view, eventfd, tail, head, rung: 0, turn: 0, refused: 0 }
+    }
+
+    /// Size of the ring.
+    pub fn geometry(&self) -> Geometry {
+        self.view.geometry
+    }
+
+    /// Messages put in so far.
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// Puts a message in and wakes the consumer if it sleeps; true if it waits for a signal, which is the caller's
+    /// to send. `len` of the envelope is set here.
+    #[inline]
+    pub fn push(&mut self, envelope: &Envelope, payload: &[u8]) -> Result<bool, PushError> {
+        self.push_quietly(envelope, payload)?;
+        Ok(self.ring())
+    }
+
+    /// Puts a message in and leaves the consumer asleep: [`Producer::ring`] follows after the last of a burst.
+    #[inline]
+    pub fn push_quietly(&mut self, envelope: &Envelope, payload: &[u8]) -> Result<(), PushError> {
+        let len = self.check(payload.len())?;
+        self.room()?;
+        let slot = self.view.slot(self.tail);
+        self.begin();
+        copy_in(slot.payload(), payload);
+        slot.write(&Envelope { len, ..*envelope });
+        self.announce();
+        Ok(())
+    }
+
+    /// A slot to be written in place, `len` bytes as they were left by an earlier message.
+    pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, PushError> {
+        let checked = self.check(len)?;
+        self.room()?;
+        self.begin();
+        Ok(Loan { producer: self, len: checked })
+    }
+
+    /// Whether there is room for one more message.
+    pub fn has_room(&mut self) -> Result<bool, Corrupt> {
+        match self.room() {
+            Ok(()) => Ok(true),
+            Err(PushError::Corrupt(corrupt)) => Err(corrupt),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn check(&self, len: usize) -> Result<u32, PushError> {
+        let max = self.view.geometry.payload_bytes();
+        u32::try_from(len).ok().filter(|len| *len <= max).ok_or(PushError::TooLarge { len, max })
+    }
+
+    /// Looks at the consumer's head only when the ring seems full by what was seen of it before.
+    #[inline]
+    fn room(&mut self) -> Result<(), PushError> {
+        let slots = u64::from(self.view.geometry.slots());
+        if self.tail.wrapping_sub(self.head) < slots {
+            return Ok(());
+        }
+        // SYNC POINT with `Consumer::release`: what it read before is read.
+        let head = self.view.consumer().head.load(Ordering::Acquire);
+        let (tail, used) = (self.tail, self.tail.wrapping_sub(head));
+        // It only grows, and never past the tail.
+        if used > slots || head.wrapping_sub(self.head) > slots {
+            return Err(Corrupt::Indices { tail, head, slots: self.view.geometry.slots() }.into());
+        }
+        self.head = head;
+        if used < slots { Ok(()) } else { Err(PushError::Full) }
+    }
+
+    #[inline]
+    fn begin(&self) {
+        self.view.slot(self.tail).state().store(in_progress(self.tail), Ordering::Relaxed);
+        // The mark before the first byte: a producer that is killed half-way leaves it behind.
+        fence(Ordering::Release);
+    }
+
+    #[inline]
+    fn announce(&mut self) {
+        self.view.slot(self.tail).state().store(complete(self.tail), Ordering::Relaxed);
+        self.tail = self.tail.wrapping_add(1);
+        // SYNC POINT with `Consumer::available`: the slot is written.
+        self.view.producer().tail.store(self.tail, Ordering::Release);
+    }
+
+    /// Wakes the consumer if it sleeps and was not woken since it fell asleep; true if it is the caller who has to
+    /// send it a signal.
+    #[inline]
+    pub fn ring(&mut self) -> bool {
+        // SYNC POINT with `Consumer::arm`, see the module `bell`.
+        fence(Ordering::SeqCst);
+        let flag = self.view.consumer().sleep.flag.load(Ordering::Relaxed);
+        flag != 0 && flag != self.rung && self.wake(flag)
+    }
+
+    #[cold]
+    fn wake(&mut self, flag: u32) -> bool {
+        self.rung = flag;
+        match bell::how(flag) {
+            Some(Doorbell::Futex) => {
+                let bell = self.view.consumer().sleep.bell.load(Ordering::Relaxed);
+                self.view.bells.ring(bell);
+                false
+            }
+            Some(Doorbell::EventFd) => {
+                self.ring_eventfd();
+                false
+            }
+            Some(Doorbell::Signal) => true,
+            None => false,
+        }
+    }
+
+    #[cfg(not(loom))]
+    fn ring_eventfd(&self) {
+        if let Some(eventfd) = &self.eventfd {
+            // It fails only for a descriptor that is none, and that harms its consumer alone.
+            let _ = eventfd.ring();
+        }
+    }
+
+    #[cfg(loom)]
+    fn ring_eventfd(&self) {}
+
+    /// The signal could not be sent: the next [`Producer::ring`] asks for it again.
+    pub fn unring(&mut self) {
+        self.rung = 0;
+    }
+
+    /// Counts a message that found no room, for whoever adds the ledger up.
+    pub fn count_refused(&mut self) {
+        self.refused += 1;
+        self.view.producer().refused.store(self.refused, Ordering::Relaxed);
+    }
+
+    /// Nothing more comes in this ring.
+    pub fn close(&mut self) {
+        // SYNC POINT with `Consumer::is_closed`: all that ever came is announced.
+        self.view.producer().closed.store(1, Ordering::Release);
+        self.ring();
+    }
+
+    /// Sleeps until there may be room, at most so long; true when there is.
+    ///
+    /// The consumer looks for sleepers without a fence, which every message would pay for; should it miss this one,
+    /// its next message does not, and at the latest the sleep ends after [`ROOM_LOOK_NS`].
+    pub fn wait_for_room(&mut self, timeout_ns: u64) -> Result<bool, Corrupt> {
+        let bell = self.view.producer().sleep.bell.load(Ordering::Relaxed);
+        let seen = self.view.bells.seen(bell);
+        self.want_room();
+        let mut room = self.has_room()?;
+        if !room {
+            let _ = self.view.bells.sleep(bell, seen, timeout_ns.min(ROOM_LOOK_NS));
+            room = self.has_room()?;
+        }
+        self.view.producer().sleep.flag.store(0, Ordering::Relaxed);
+        Ok(room)
+    }
+
+    /// Raises the producer's flag: the consumer rings the producer's bell when it has taken a message.
+    pub fn want_room(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        self.view.producer().sleep.flag.store(bell::flag(Doorbell::Futex, self.turn), Ordering::Relaxed);
+        // SYNC POINT with `Consumer::release`, see the module `bell`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// What was announced and not taken, `from` on, goes into another ring, as it is. Returns how many.
+    ///
+    /// For a consumer that is gone: the slots are the producer's own memory.
+    pub fn move_to(&self, from: u64, other: &mut Producer) -> Result<u64, PushError> {
+        let mut buffer = vec![0; self.view.geometry.payload_bytes() as usize];
+        let mut moved = 0;
+        for index in from..self.tail {
+            let slot = self.view.slot(index);
+            let Ok(envelope) = slot.read() else { continue };
+            let payload = &mut buffer[..(envelope.len.min(self.view.geometry.payload_bytes())) as usize];
+            super::layout::copy_out(payload, slot.payload());
+            other.push_quietly(&envelope, payload)?;
+            moved += 1;
+        }
+        other.ring();
+        Ok(moved)
+    }
+
+    /// The consumer's head, as far as it can be true: never below what was seen, never past the tail.
+    pub fn taken(&self) -> u64 {
+        let head = self.view.consumer().head.load(Ordering::Acquire);
+        let slots = u64::from(self.view.geometry.slots());
+        let plausible = self.tail.wrapping_sub(head) <= slots && head.wrapping_sub(self.head) <= slots;
+        if plausible { head } else { self.head }
+    }
+}
+
+/// A sleeping producer looks again after this long at the latest.
+pub const ROOM_LOOK_NS: u64 = 1_000_000;
+
+/// A slot that is being written in place. Dropped without [`Loan::commit`], nothing was sent.
+#[derive(Debug)]
+pub struct Loan<'a> {
+    producer: &'a mut Producer,
+    len: u32,
+}
+
+impl Loan<'_> {
+    /// Sends it; see [`Producer::push`].
+    pub fn commit(self, envelope: &Envelope) -> bool {
+        self.producer.view.slot(self.producer.tail).write(&Envelope { len: self.len, ..*envelope });
+        self.producer.announce();
+        self.producer.ring()
+    }
+
+    /// The end it belongs to.
+    pub fn tail(&self) -> u64 {
+        self.producer.tail
+    }
+}
+
+impl Deref for Loan<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let start = self.producer.view.payload_start(self.producer.tail);
+        // SAFETY: `len` is at most the payload of a slot (`check`); the slot is the producer's until it is announced,
+        // the consumer's mapping cannot write it, and `self` borrows the only producer.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len as usize) }
+    }
+}
+
+impl DerefMut for Loan<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let start = self.producer.view.payload_start(self.producer.tail);
+        // SAFETY: as in `deref`, and `self` is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.len as usize) }
+    }
+}

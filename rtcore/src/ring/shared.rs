@@ -1,0 +1,163 @@
+//! A ring between processes: its memory, made by the daemon, and the ends that are mapped from it.
+
+use super::bell::Bells;
+use super::consumer::Consumer;
+use super::layout::{Geometry, SLOTS_OFFSET};
+use super::memory::View;
+use super::producer::Producer;
+use crate::sys::eventfd::EventFd;
+use crate::sys::memfd::{Map, Memory};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// Which end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Sends.
+    Producer,
+    /// Receives.
+    Consumer,
+}
+
+/// The memory of a ring, in the hands of who made it.
+#[derive(Debug)]
+pub struct Shared {
+    geometry: Geometry,
+    producer: Memory,
+    consumer: Memory,
+    eventfd: EventFd,
+}
+
+/// The descriptors that one end needs: the producer's memory, the consumer's (its own writable, the other's not),
+/// and the eventfd.
+#[derive(Debug)]
+pub struct Handles {
+    /// The producer's memory.
+    pub producer: OwnedFd,
+    /// The consumer's memory.
+    pub consumer: OwnedFd,
+    /// Rung for a consumer that asks for it.
+    pub eventfd: OwnedFd,
+}
+
+impl Shared {
+    /// An empty ring. `name` shows in /proc/PID/maps.
+    pub fn create(name: &str, geometry: Geometry) -> io::Result<Shared> {
+        Ok(Shared {
+            geometry,
+            producer: Memory::new(name, geometry.producer_bytes())?,
+            consumer: Memory::new(name, geometry.consumer_bytes())?,
+            eventfd: EventFd::new()?,
+        })
+    }
+
+    /// Descriptors for one end, to be handed to another process.
+    pub fn handles(&self, side: Side) -> io::Result<Handles> {
+        let (producer, consumer) = match side {
+            Side::Producer => (self.producer.as_fd().try_clone_to_owned()?, self.consumer.read_only()?),
+            Side::Consumer => (self.producer.read_only()?, self.consumer.as_fd().try_clone_to_owned()?),
+        };
+        Ok(Handles { producer, consumer, eventfd: self.eventfd.as_fd().try_clone_to_owned()? })
+    }
+
+    /// From now on nobody maps the memory that `side` writes for writing: that end is mapped.
+    pub fn seal(&self, side: Side) -> io::Result<()> {
+        match side {
+            Side::Producer => self.producer.deny_writers(),
+            Side::Consumer => self.consumer.deny_writers(),
+        }
+    }
+
+    /// The sending end in this process.
+    pub fn producer(&self, bells: &Bells, bell: u32) -> io::Result<Producer> {
+        let view = view(self.geometry, bells, self.producer.map_writable()?, self.consumer.map_read_only()?);
+        Ok(Producer::new(view, Some(self.eventfd.try_clone()?), bell))
+    }
+
+    /// The receiving end in this process.
+    pub fn consumer(&self, bells: &Bells, bell: u32) -> io::Result<Consumer> {
+        let view = view(self.geometry, bells, self.producer.map_read_only()?, self.consumer.map_writable()?);
+        Ok(Consumer::new(view, Some(self.eventfd.try_clone()?), bell))
+    }
+
+    /// A look at the indices from outside.
+    pub fn watch(&self, bells: &Bells) -> io::Result<Watch> {
+        let (producer, consumer) = (self.producer.map_read_only()?, self.consumer.map_read_only()?);
+        Ok(Watch(view(self.geometry, bells, producer, consumer)))
+    }
+}
+
+impl Handles {
+    /// Maps the sending end.
+    pub fn into_producer(self, geometry: Geometry, bells: &Bells, bell: u32) -> io::Result<Producer> {
+        let producer = Map::of(self.producer.as_fd(), geometry.producer_bytes(), true)?;
+        let consumer = Map::of(self.consumer.as_fd(), geometry.consumer_bytes(), false)?;
+        let eventfd = EventFd::from_fd(self.eventfd);
+        Ok(Producer::new(view(geometry, bells, producer, consumer), Some(eventfd), bell))
+    }
+
+    /// Maps the receiving end.
+    pub fn into_consumer(self, geometry: Geometry, bells: &Bells, bell: u32) -> io::Result<Consumer> {
+        let producer = Map::of(self.producer.as_fd(), geometry.producer_bytes(), false)?;
+        let consumer = Map::of(self.consumer.as_fd(), geometry.consumer_bytes(), true)?;
+        let eventfd = EventFd::from_fd(self.eventfd);
+        Ok(Consumer::new(view(geometry, bells, producer, consumer), Some(eventfd), bell))
+    }
+
+    /// In the order in which they travel.
+    pub fn as_fds(&self) -> [BorrowedFd<'_>; 3] {
+        [self.producer.as_fd(), self.consumer.as_fd(), self.eventfd.as_fd()]
+    }
+
+    /// From that order.
+    pub fn from_fds([producer, consumer, eventfd]: [OwnedFd; 3]) -> Handles {
+        Handles { producer, consumer, eventfd }
+    }
+}
+
+fn view(geometry: Geometry, bells: &Bells, producer: Map, consumer: Map) -> View {
+    let words = producer.start().cast();
+    // SAFETY: the mapping is at least SLOTS_OFFSET long (`Geometry::producer_bytes`, checked where it was mapped).
+    let slots = unsafe { producer.start().add(SLOTS_OFFSET) }.cast();
+    let consumer_words = consumer.start().cast();
+    // SAFETY: the lengths are those of the geometry: `Memory::new` made them so, `Map::of` checked it; a mapping starts
+    // on a page, so everything is aligned; both live as long as the Arc. Zero bytes are valid atomics, and so are all.
+    unsafe {
+        View::new(words, consumer_words, slots, geometry, bells.clone(), Arc::new((producer, consumer)))
+    }
+}
+
+/// The indices of a ring whose ends are in other processes.
+#[derive(Debug)]
+pub struct Watch(View);
+
+/// What [`Watch::read`] saw: allegations of both ends, brought into a possible order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Indices {
+    /// Messages announced.
+    pub tail: u64,
+    /// Messages taken.
+    pub head: u64,
+    /// Messages the producer says it refused.
+    pub refused: u64,
+}
+
+impl Watch {
+    /// What both ends allege, or `None` when it cannot be.
+    pub fn read(&self) -> Option<Indices> {
+        use crate::sync::Ordering;
+        // The head first: it never overtakes a tail that is read later.
+        let head = self.0.consumer().head.load(Ordering::Acquire);
+        let tail = self.0.producer().tail.load(Ordering::Acquire);
+        let refused = self.0.producer().refused.load(Ordering::Relaxed);
+        // Between the two reads the ring may have moved on by any number: a second look at the head bounds it.
+        let later = self.0.consumer().head.load(Ordering::Acquire);
+        let slots = u64::from(self.0.geometry.slots());
+        let possible = head <= tail
+            && head <= later
+            && later <= tail.saturating_add(slots)
+            && tail - head <= slots + (later - head);
+        possible.then_some(Indices { tail, head: later.min(tail), refused })
+    }
+}

@@ -1,0 +1,276 @@
+//! What a ring promises, between threads and between mappings; the model is in `rtcore/tests/loom.rs`.
+
+use super::*;
+use crate::message::{Meta, Origin};
+use crate::sys::memfd::Memory;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+
+fn geometry(slots: u32, payload: u32) -> Geometry {
+    Geometry::new(slots, payload).unwrap()
+}
+
+fn envelope(sequence: u64) -> Envelope {
+    let meta = Meta { sequence, intended_ns: 1, sent_ns: 2, correlation: 3, epoch: 4 };
+    let origin = Origin { pid: 5, uid: 6, verified: true };
+    Envelope { meta, origin, kind: Kind::Bytes { priority: 7 }, len: 0 }
+}
+
+fn bells() -> Bells {
+    let memory = Memory::new("rtd-bells", Bells::BYTES).unwrap();
+    Bells::shared(memory.map_writable().unwrap()).unwrap()
+}
+
+/// A ring over real shared memory, both ends mapped as two processes would.
+fn shared(slots: u32, payload: u32) -> (Producer, Consumer) {
+    let (ring, bells) = (Shared::create("rtd-ring", geometry(slots, payload)).unwrap(), bells());
+    let end = |side| {
+        let [producer, consumer, eventfd] =
+            ring.handles(side).unwrap().as_fds().map(|fd| fd.try_clone_to_owned().unwrap());
+        Handles::from_fds([producer, consumer, eventfd])
+    };
+    let producer = end(Side::Producer).into_producer(geometry(slots, payload), &bells, 1).unwrap();
+    ring.seal(Side::Producer).unwrap();
+    let consumer = end(Side::Consumer).into_consumer(geometry(slots, payload), &bells, 0).unwrap();
+    ring.seal(Side::Consumer).unwrap();
+    assert!(end(Side::Producer).into_producer(geometry(slots, payload), &bells, 1).is_err(), "sealed");
+    (producer, consumer)
+}
+
+#[test]
+fn sizes_that_no_ring_has_are_refused() {
+    for (slots, payload) in
+        [(0, 8), (3, 8), (SLOTS_MAX * 2, 8), (8, PAYLOAD_BYTES_MAX + 1), (SLOTS_MAX, 1 << 20)]
+    {
+        assert_eq!(Geometry::new(slots, payload), None, "{slots} x {payload}");
+    }
+    assert!(Geometry::new(1, 0).is_some());
+}
+
+#[test]
+fn what_goes_in_comes_out_with_its_envelope() {
+    let (mut producer, mut consumer) = shared(4, 100);
+    for sequence in 1..=1000 {
+        let payload: Vec<u8> = (0..sequence % 101).map(|n| u8::try_from(n).unwrap()).collect();
+        producer.push(&envelope(sequence), &payload).unwrap();
+        let mut buffer = [0; 100];
+        let got = consumer.take(&mut buffer).unwrap().unwrap();
+        assert_eq!(got, Envelope { len: u32::try_from(payload.len()).unwrap(), ..envelope(sequence) });
+        assert_eq!(&buffer[..got.len as usize], &payload);
+        consumer.release();
+    }
+    let signal = Envelope { kind: Kind::Signal { signo: 37 }, len: 0, ..envelope(9) };
+    producer.push(&signal, b"ticket").unwrap();
+    let front = consumer.front().unwrap().unwrap();
+    assert_eq!(*front.envelope(), Envelope { len: 6, ..signal });
+    // SAFETY: the producer is this thread, and idle.
+    assert_eq!(unsafe { front.bytes() }, b"ticket");
+}
+
+#[test]
+fn what_was_not_given_back_is_still_there_for_the_next_consumer_of_the_ring() {
+    let (ring, bells) = (Shared::create("rtd-ring", geometry(4, 8)).unwrap(), bells());
+    let mut producer = ring.producer(&bells, 1).unwrap();
+    let mut first = ring.consumer(&bells, 0).unwrap();
+    for n in 1..=3 {
+        producer.push(&envelope(n), b"x").unwrap();
+    }
+    let mut buffer = [0; 8];
+    first.take(&mut buffer).unwrap();
+    first.release();
+    first.take(&mut buffer).unwrap();
+    drop(first);
+    let mut second = ring.consumer(&bells, 0).unwrap();
+    assert_eq!(second.take(&mut buffer).unwrap().unwrap().meta.sequence, 2);
+    assert_eq!(producer.taken(), 1);
+}
+
+#[test]
+fn a_full_ring_and_a_payload_too_long_are_refused_and_change_nothing() {
+    let (mut producer, mut consumer) = shared(2, 8);
+    let too_large = producer.push(&envelope(0), &[0; 9]);
+    assert_eq!(too_large, Err(PushError::TooLarge { len: 9, max: 8 }));
+    producer.push(&envelope(1), b"a").unwrap();
+    producer.push(&envelope(2), b"b").unwrap();
+    assert_eq!(producer.push(&envelope(3), b"c"), Err(PushError::Full));
+    assert!(matches!(producer.loan(1), Err(PushError::Full)));
+    let mut buffer = [0; 8];
+    consumer.take(&mut buffer).unwrap();
+    assert_eq!(producer.push(&envelope(3), b"c"), Err(PushError::Full), "taken is not given back");
+    consumer.release();
+    producer.push(&envelope(3), b"c").unwrap();
+}
+
+#[test]
+fn a_loan_is_sent_when_it_is_committed_and_marks_its_slot_until_then() {
+    let (mut producer, mut consumer) = shared(2, 8);
+    let mut loan = producer.loan(3).unwrap();
+    loan.copy_from_slice(b"abc");
+    assert_eq!(consumer.available(), Ok(0));
+    assert!(consumer.torn(), "a producer that dies now is seen");
+    loan.commit(&envelope(1));
+    assert!(!consumer.torn());
+    let mut buffer = [0; 8];
+    assert_eq!(consumer.take(&mut buffer).unwrap().unwrap().len, 3);
+    assert_eq!(&buffer[..3], b"abc");
+    let _ = producer.loan(8).unwrap();
+    assert_eq!(consumer.available(), Ok(0), "dropped, not sent");
+}
+
+#[test]
+fn a_burst_to_a_sleeper_rings_once() {
+    let (mut producer, mut consumer) = shared(8, 8);
+    consumer.arm(Doorbell::Signal);
+    assert!(producer.push(&envelope(1), b"").unwrap());
+    assert!(!producer.push(&envelope(2), b"").unwrap(), "it has been rung for");
+    producer.unring();
+    assert!(producer.ring(), "the signal could not be sent: once more");
+    consumer.arm(Doorbell::Signal);
+    assert!(producer.ring(), "it has slept again");
+    consumer.disarm();
+    assert!(!producer.push(&envelope(3), b"").unwrap(), "awake");
+    consumer.arm(Doorbell::EventFd);
+    producer.push(&envelope(4), b"").unwrap();
+    assert!(consumer.eventfd().unwrap().take());
+}
+
+#[test]
+fn messages_cross_threads_in_order_while_both_ends_sleep() {
+    const COUNT: u64 = 20_000;
+    let (mut producer, mut consumer) = shared(4, 16);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for n in 1..=COUNT {
+                while producer.push(&envelope(n), &n.to_ne_bytes()) == Err(PushError::Full) {
+                    producer.wait_for_room(u64::MAX).unwrap();
+                }
+            }
+        });
+        let mut buffer = [0; 16];
+        for n in 1..=COUNT {
+            let got = loop {
+                match consumer.take(&mut buffer).unwrap() {
+                    Some(got) => break got,
+                    None => drop(consumer.wait(u64::MAX)),
+                }
+            };
+            consumer.release();
+            assert_eq!((got.meta.sequence, &buffer[..8]), (n, &n.to_ne_bytes()[..]));
+        }
+    });
+}
+
+#[test]
+fn what_was_not_taken_moves_to_another_ring() {
+    let ((mut old, mut reader), (mut new, mut next)) = (shared(8, 8), shared(8, 8));
+    for n in 1..=5 {
+        old.push(&envelope(n), &[u8::try_from(n).unwrap()]).unwrap();
+    }
+    let mut buffer = [0; 8];
+    for _ in 0..2 {
+        reader.take(&mut buffer).unwrap();
+        reader.release();
+    }
+    assert_eq!(old.move_to(old.taken(), &mut new), Ok(3));
+    for n in 3..=5 {
+        assert_eq!(next.take(&mut buffer).unwrap().unwrap().meta.sequence, n);
+        assert_eq!(u64::from(buffer[0]), n);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_ring_is_a_bounded_queue(ops in proptest::collection::vec((0u8..3, 0usize..20), 1..300)) {
+        let (mut producer, mut consumer) = local(geometry(4, 16));
+        let mut model = VecDeque::new();
+        let mut buffer = [0; 16];
+        for (n, (op, len)) in ops.into_iter().enumerate() {
+            if op < 2 {
+                let pushed = producer.push(&envelope(n as u64), &vec![n as u8; len]);
+                match pushed {
+                    Ok(_) => { prop_assert!(len <= 16 && model.len() < 4); model.push_back((n, len)); }
+                    Err(PushError::TooLarge { .. }) => prop_assert!(len > 16),
+                    Err(e) => prop_assert!(e == PushError::Full && model.len() == 4),
+                }
+            } else {
+                let got = consumer.take(&mut buffer).unwrap();
+                consumer.release();
+                prop_assert_eq!(got.map(|e| (e.meta.sequence as usize, e.len as usize)), model.pop_front());
+            }
+        }
+    }
+}
+
+/// A peer that writes whatever it likes into what is its own to write.
+mod hostile {
+    use super::*;
+
+    /// The consumer end of a ring whose producer memory we write as raw words.
+    fn victim() -> (crate::sys::memfd::Map, Consumer) {
+        let g = geometry(4, 64);
+        let p = Memory::new("p", g.producer_bytes()).unwrap();
+        let c = Memory::new("c", g.consumer_bytes()).unwrap();
+        let e = crate::sys::eventfd::EventFd::new().unwrap();
+        let fds = [p.as_fd(), c.as_fd(), e.as_fd()].map(|fd| fd.try_clone_to_owned().unwrap());
+        (p.map_writable().unwrap(), Handles::from_fds(fds).into_consumer(g, &bells(), 0).unwrap())
+    }
+
+    fn write(map: &crate::sys::memfd::Map, word: usize, value: u64) {
+        // SAFETY: words of the first slots lie inside the mapping; the other side reads them as atomics.
+        unsafe { crate::sync::AtomicU64::from_ptr(map.start().as_ptr().cast::<u64>().add(word)) }
+            .store(value, crate::sync::Ordering::SeqCst);
+    }
+
+    const SLOT: usize = 16;
+
+    #[test]
+    fn a_tail_beyond_the_slots_is_found_out() {
+        for tail in [5, u64::MAX, 1 << 40] {
+            let (map, mut consumer) = victim();
+            write(&map, 0, tail);
+            assert!(matches!(consumer.take(&mut [0; 64]), Err(Corrupt::Indices { .. })), "{tail}");
+        }
+    }
+
+    #[test]
+    fn a_slot_that_is_announced_and_not_complete_is_found_out() {
+        for state in [0, 1, 4, u64::MAX] {
+            let (map, mut consumer) = victim();
+            write(&map, SLOT, state);
+            write(&map, 0, 1);
+            assert_eq!(consumer.take(&mut [0; 64]), Err(Corrupt::State { index: 0, state }));
+        }
+    }
+
+    #[test]
+    fn a_giant_length_and_unknown_flags_are_found_out() {
+        let (map, mut consumer) = victim();
+        write(&map, SLOT, 2);
+        write(&map, SLOT + 1, 65);
+        write(&map, 0, 1);
+        assert_eq!(consumer.take(&mut [0; 64]), Err(Corrupt::Length { index: 0, len: 65, max: 64 }));
+        write(&map, SLOT + 1, 1 << 40);
+        assert!(matches!(consumer.take(&mut [0; 64]), Err(Corrupt::Flags { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_it_writes_nothing_is_read_outside_and_nothing_panics(
+            words in proptest::collection::vec((0usize..80, prop_oneof![any::<u64>(), 0u64..8]), 1..40),
+        ) {
+            let (map, mut consumer) = victim();
+            let mut buffer = [0; 64];
+            for (word, value) in words {
+                write(&map, word, value);
+                match consumer.take(&mut buffer) {
+                    Ok(Some(envelope)) => prop_assert!(envelope.len <= 64),
+                    Ok(None) => {}
+                    Err(_) => break,
+                }
+                consumer.release();
+                prop_assert!(consumer.backlog() <= 4);
+            }
+        }
+    }
+}
