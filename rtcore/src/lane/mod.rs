@@ -9,6 +9,7 @@
 pub mod credit;
 pub mod dest;
 pub mod event;
+pub mod feed;
 pub mod peer;
 pub mod policy;
 pub mod rate;

@@ -185,9 +185,9 @@ proptest! {
         let (mut producer, mut consumer) = local(geometry(4, 16));
         let mut model = VecDeque::new();
         let mut buffer = [0; 16];
-        for (n, (op, len)) in ops.into_iter().enumerate() {
+        for (n, (op, len)) in (0..).zip(ops) {
             if op < 2 {
-                let pushed = producer.push(&envelope(n as u64), &vec![n as u8; len]);
+                let pushed = producer.push(&envelope(n), &vec![7; len]);
                 match pushed {
                     Ok(_) => { prop_assert!(len <= 16 && model.len() < 4); model.push_back((n, len)); }
                     Err(PushError::TooLarge { .. }) => prop_assert!(len > 16),
@@ -196,7 +196,7 @@ proptest! {
             } else {
                 let got = consumer.take(&mut buffer).unwrap();
                 consumer.release();
-                prop_assert_eq!(got.map(|e| (e.meta.sequence as usize, e.len as usize)), model.pop_front());
+                prop_assert_eq!(got.map(|e| (e.meta.sequence, e.len as usize)), model.pop_front());
             }
         }
     }

@@ -12,9 +12,13 @@ use super::procfs::{effective_uid, named};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+};
 use rustix::process::{Pid, PidfdFlags};
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -25,6 +29,8 @@ use std::time::{Duration, Instant};
 const BACKLOG: i32 = 128;
 /// Attempts to put a socket at its name while others take and leave the name.
 const NAME_ATTEMPTS_MAX: usize = 16;
+/// Descriptors of one packet.
+const FDS_MAX: usize = 4;
 /// Supplementary groups the kernel knows at most (NGROUPS_MAX).
 const GROUPS_MAX: usize = 65_536;
 
@@ -341,6 +347,45 @@ impl Conn {
         match rustix::net::send(&self.fd, packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(_) => Ok(true),
             Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Sends a packet with descriptors (SCM_RIGHTS) if there is room for all of it; `false` when the other side does
+    /// not read.
+    pub fn send_with(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<bool> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(io::Error::other(format!("{} descriptors, at most {FDS_MAX} travel", fds.len())));
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::net::sendmsg(&self.fd, &[IoSlice::new(packet)], &mut control, flags) {
+            Ok(_) => Ok(true),
+            // TOOMANYREFS: too many descriptors of ours are on their way to readers that do not read.
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::TOOMANYREFS) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Takes a packet with the descriptors that came with it, never waits; a client's call: the daemon takes none.
+    pub fn receive_with(&self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC | RecvFlags::TRUNC;
+        let mut slices = [IoSliceMut::new(buffer)];
+        match rustix::net::recvmsg(&self.fd, &mut slices, &mut control, flags) {
+            Ok(got) if got.bytes == 0 && self.is_hung_up() => Ok(Received::Closed),
+            Ok(got) => {
+                for message in control.drain() {
+                    if let RecvAncillaryMessage::ScmRights(rights) = message {
+                        fds.extend(rights);
+                    }
+                }
+                Ok(Received::Packet(got.bytes))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
+            Err(Errno::CONNRESET) => Ok(Received::Closed),
             Err(e) => Err(e.into()),
         }
     }

@@ -8,9 +8,11 @@
 //! [`Reply::decode`] check every field once, and only their results are used. Neither panics on any
 //! input (property-tested), and unused bytes are zero, so that a later version can give them a meaning.
 
+mod notice;
 mod reply;
 mod request;
 
+pub use notice::{Answer, Channel, FDS_MAX, Notice, PeerNews, Role};
 pub use reply::{Reply, Status, TEXT_BYTES_MAX};
 pub use request::{Name, Request};
 

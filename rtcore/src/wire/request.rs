@@ -7,6 +7,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 const REGISTER: u16 = 1;
 const UNREGISTER: u16 = 2;
 const PING: u16 = 3;
+const OPEN: u16 = 4;
+const MAPPED: u16 = 5;
+const EXPLAIN: u16 = 6;
 /// Flag of Register: the connection closes by exec(2).
 const EXEC_FOLLOWS: u32 = 1;
 
@@ -45,7 +48,7 @@ impl Name {
         Ok(Name { bytes, length })
     }
 
-    fn decode(bytes: &[u8; NAME_BYTES_MAX + 1]) -> Result<Name, FrameError> {
+    pub(super) fn decode(bytes: &[u8; NAME_BYTES_MAX + 1]) -> Result<Name, FrameError> {
         let length = bytes.iter().position(|b| *b == 0).ok_or(FrameError::Name)?;
         let name = str::from_utf8(&bytes[..length]).map_err(|_| FrameError::Name)?;
         let name = Name::new(name)?;
@@ -54,6 +57,11 @@ impl Name {
             return Err(FrameError::Name);
         }
         Ok(name)
+    }
+
+    /// As it travels.
+    pub(super) fn bytes(&self) -> [u8; NAME_BYTES_MAX + 1] {
+        self.bytes
     }
 
     /// The name.
@@ -96,6 +104,24 @@ pub enum Request {
     },
     /// Are you there.
     Ping,
+    /// The connecting process takes a name for as long as this connection lasts, and gets the rings of its lane
+    /// endpoints: see [`super::Notice`].
+    Open {
+        /// Name of a `[[process]]`.
+        name: Name,
+        /// Which of its threads gets thread-directed signals; 0 = the main thread.
+        tid: i32,
+    },
+    /// The client's own memory of a direct ring is mapped: nobody else needs to open it for writing any more.
+    Mapped {
+        /// [`super::Notice::Ring`]'s.
+        serial: u32,
+    },
+    /// Why this session has no such endpoint.
+    Explain {
+        /// Name of an endpoint.
+        endpoint: Name,
+    },
 }
 
 impl Request {
@@ -124,6 +150,19 @@ impl Request {
                 layout.name = name.bytes;
             }
             Request::Ping => {}
+            Request::Open { name, tid } => {
+                layout.kind = OPEN;
+                layout.name = name.bytes;
+                layout.tid = tid.cast_unsigned();
+            }
+            Request::Mapped { serial } => {
+                layout.kind = MAPPED;
+                layout.pid = *serial;
+            }
+            Request::Explain { endpoint } => {
+                layout.kind = EXPLAIN;
+                layout.name = endpoint.bytes;
+            }
         }
         zerocopy::transmute!(layout)
     }
@@ -153,6 +192,9 @@ impl Request {
             }
             UNREGISTER => Request::Unregister { name: Name::decode(&layout.name)? },
             PING => Request::Ping,
+            OPEN => Request::Open { name: Name::decode(&layout.name)?, tid: number("tid", layout.tid)? },
+            MAPPED => Request::Mapped { serial: layout.pid },
+            EXPLAIN => Request::Explain { endpoint: Name::decode(&layout.name)? },
             kind => return Err(FrameError::Kind(kind)),
         };
         // Encoding sets each used byte and zeroes the others: what differs is a byte that means nothing.

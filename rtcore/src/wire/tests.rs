@@ -13,7 +13,10 @@ fn request() -> impl Strategy<Value = Request> {
             exec_follows: false
         }),
         name.clone().prop_map(|name| Request::Register { name, pid: 0, tid: 0, exec_follows: true }),
-        name.prop_map(|name| Request::Unregister { name }),
+        name.clone().prop_map(|name| Request::Unregister { name }),
+        (name.clone(), 0..=i32::MAX).prop_map(|(name, tid)| Request::Open { name, tid }),
+        any::<u32>().prop_map(|serial| Request::Mapped { serial }),
+        name.prop_map(|endpoint| Request::Explain { endpoint }),
         Just(Request::Ping),
     ]
 }
@@ -112,4 +115,78 @@ fn an_exec_is_announced_only_for_oneself() {
     let name = Name::new("arm").unwrap();
     let frame = Request::Register { name, pid: 7, tid: 0, exec_follows: true }.encode();
     assert!(matches!(Request::decode(&frame), Err(FrameError::Range { field: "flags", .. })));
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    "[!-~]{1,31}".prop_map(|s| Name::new(&s).unwrap())
+}
+
+fn channel() -> impl Strategy<Value = Channel> {
+    let role = prop_oneof![
+        Just(Role::Sender),
+        Just(Role::Inbox),
+        any::<i32>().prop_map(|signo| Role::Signal { signo })
+    ];
+    let names = (name(), name(), proptest::option::of(name()), name(), name());
+    let numbers = (any::<u32>(), any::<u8>(), any::<u32>(), any::<u32>(), any::<u64>());
+    (role, any::<bool>(), names, numbers).prop_map(|(role, direct, names, numbers)| {
+        let (endpoint, other, process, lane, route) = names;
+        let (channel, priority, slots, payload_bytes, block_ns) = numbers;
+        Channel {
+            channel,
+            role,
+            direct,
+            endpoint,
+            other,
+            process,
+            lane,
+            priority,
+            route,
+            slots,
+            payload_bytes,
+            block_ns,
+        }
+    })
+}
+
+fn notice() -> impl Strategy<Value = Notice> {
+    use crate::lane::peer::PeerState;
+    use crate::sys::pidfd::Ending;
+    let state = prop_oneof![Just(PeerState::Unregistered), Just(PeerState::Alive), Just(PeerState::Dead)];
+    let ending = prop_oneof![
+        Just(None),
+        any::<i32>().prop_map(|n| Some(Ending::Exit(n))),
+        any::<i32>().prop_map(|n| Some(Ending::Signal(n)))
+    ];
+    prop_oneof![
+        channel().prop_map(Notice::Channel),
+        any::<(u32, u32, u32, u32)>().prop_map(|(channel, serial, pid, uid)| Notice::Ring {
+            channel,
+            serial,
+            pid,
+            uid
+        }),
+        any::<(u32, u32)>().prop_map(|(channel, serial)| Notice::Join { channel, serial }),
+        any::<(u32, bool)>().prop_map(|(channel, reachable)| Notice::Reach { channel, reachable }),
+        (name(), state, any::<u32>(), ending)
+            .prop_map(|(process, state, pid, ending)| Notice::Peer(PeerNews { process, state, pid, ending })),
+        Just(Notice::Ready),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn notices_survive_the_way(notice in notice()) {
+        prop_assert_eq!(Answer::decode(&notice.encode()), Ok(Answer::Notice(notice)));
+    }
+
+    #[test]
+    fn arbitrary_bytes_behind_a_notice_s_header_mean_exactly_themselves_or_nothing(
+        kind in 100_u16..108, body in proptest::collection::vec(any::<u8>(), FRAME_BYTES - 8),
+    ) {
+        let bytes = [&MAGIC[..], &VERSION.to_ne_bytes(), &kind.to_ne_bytes(), &body].concat();
+        if let Ok(notice) = Notice::decode(&bytes) {
+            prop_assert_eq!(&notice.encode()[..], &bytes[..]);
+        }
+    }
 }

@@ -275,6 +275,9 @@ impl Control {
         };
         client.heard(Instant::now());
         let result = match request {
+            Request::Open { .. } | Request::Mapped { .. } | Request::Explain { .. } => {
+                return Reply::plain(Status::Failed, "sessions are not there yet");
+            }
             Request::Ping => return Reply::plain(Status::Ok, "rtd is there"),
             Request::Unregister { name } => {
                 self.registry.unregister(&self.epoll, client, name, handler).inspect(|reply| {

@@ -1,0 +1,129 @@
+//! Handing a ring's end to a running lane thread, and taking the old one back, without a lock and without a heap
+//! call on the thread's side.
+//!
+//! The control thread makes and destroys; the lane thread takes what is offered when it is ready to (a source only
+//! when it has emptied what it had) and gives back what it had. Memory of a peer that is gone is so unmapped by the
+//! control thread.
+
+use crate::sys::futex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Ends that may wait to be taken, and to be collected.
+const ENDS_MAX: usize = 8;
+
+/// What is offered: an end, or none any more.
+#[derive(Debug)]
+pub struct Offer<T> {
+    /// The end.
+    pub end: Option<T>,
+    /// Which registration it belongs to, for events.
+    pub generation: u64,
+}
+
+/// The control thread's half.
+#[derive(Debug)]
+pub struct Feeder<T> {
+    offers: rtrb::Producer<Box<Offer<T>>>,
+    retired: rtrb::Consumer<Box<Offer<T>>>,
+    park: Arc<AtomicU32>,
+}
+
+/// The lane thread's half, with the end it has now.
+#[derive(Debug)]
+pub struct Feed<T> {
+    offers: rtrb::Consumer<Box<Offer<T>>>,
+    retired: rtrb::Producer<Box<Offer<T>>>,
+    park: Arc<AtomicU32>,
+    current: Box<Offer<T>>,
+    given_up: bool,
+}
+
+/// Both halves, with no end yet. Bells at which the thread may sleep are rung with each offer.
+pub fn feed<T>() -> (Feeder<T>, Feed<T>) {
+    let (offers, taken) = rtrb::RingBuffer::new(ENDS_MAX);
+    let (given_back, retired) = rtrb::RingBuffer::new(ENDS_MAX);
+    let park = Arc::new(AtomicU32::new(0));
+    let current = Box::new(Offer { end: None, generation: 0 });
+    let feeder = Feeder { offers, retired, park: Arc::clone(&park) };
+    (feeder, Feed { offers: taken, retired: given_back, park, current, given_up: false })
+}
+
+impl<T> Feeder<T> {
+    /// Offers an end (or none) that replaces what the thread has; the thread is woken if it parks. Handed back when
+    /// too many wait: the thread has not run since.
+    ///
+    /// A thread that sleeps at a ring's bell has to be rung there by the caller ([`crate::ring::Bells::ring`]).
+    pub fn offer(&mut self, offer: Offer<T>) -> Result<(), Offer<T>> {
+        self.collect();
+        self.offers.push(Box::new(offer)).map_err(|rtrb::PushError::Full(offer)| *offer)?;
+        // SYNC POINT with `Feed::park`: rtrb's push is a release of its own; the word makes the sleeper look.
+        self.park.fetch_add(1, Ordering::Release);
+        futex::wake_all(&self.park);
+        Ok(())
+    }
+
+    /// Drops what the thread has given back; true while it still has to take something.
+    pub fn collect(&mut self) -> bool {
+        while self.retired.pop().is_ok() {}
+        self.offers.slots() < ENDS_MAX
+    }
+}
+
+impl<T> Feed<T> {
+    /// The end it has.
+    #[inline]
+    pub fn current(&mut self) -> Option<&mut T> {
+        if self.given_up { None } else { self.current.end.as_mut() }
+    }
+
+    /// The end it has, to look at.
+    pub fn peek(&self) -> Option<&T> {
+        if self.given_up { None } else { self.current.end.as_ref() }
+    }
+
+    /// Which registration the end belongs to.
+    pub fn generation(&self) -> u64 {
+        self.current.generation
+    }
+
+    /// Whether something is offered.
+    #[inline]
+    pub fn has_offer(&self) -> bool {
+        !self.offers.is_empty()
+    }
+
+    /// Takes the next offer, gives back what it had; false when nothing is offered.
+    #[cold]
+    pub fn take(&mut self) -> bool {
+        if self.retired.is_full() {
+            return false;
+        }
+        let Ok(next) = self.offers.pop() else { return false };
+        let old = std::mem::replace(&mut self.current, next);
+        self.given_up = false;
+        // There is room: looked above, and nobody else pushes. (Dropping it here would be a heap call.)
+        self.retired.push(old).map_err(std::mem::forget).ok();
+        true
+    }
+
+    /// The end it has is not to be used any more: its peer lies. It is unmapped when the next offer is taken.
+    pub fn give_up(&mut self) {
+        self.given_up = true;
+    }
+
+    /// What the park word shows; see [`Feed::park`].
+    pub fn parked_at(&self) -> u32 {
+        self.park.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until something is offered, unless it was since `seen`.
+    pub fn park(&self, seen: u32, timeout_ns: u64) -> crate::sys::Call<()> {
+        futex::wait(&self.park, seen, timeout_ns)
+    }
+
+    /// The park word as one of several to wait for.
+    pub fn park_word(&self, seen: u32) -> futex::Word {
+        futex::Word::new(&self.park, seen)
+    }
+}

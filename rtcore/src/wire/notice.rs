@@ -1,0 +1,321 @@
+//! What the daemon tells a session without being asked, most of it once, right after Open:
+//!
+//! ```text
+//! client                          daemon
+//!   Open{name}            ->
+//!                         <-      Reply Ok                     + the page of bells
+//!                         <-      Channel, for each end it has
+//!                         <-      Ring, for each routed one    + producer's memory, consumer's, eventfd
+//!                         <-      Ready
+//! ```
+//!
+//! A direct ring needs both processes and two steps, so that no end ever holds a descriptor through which it could
+//! write what is the other's: each gets the memory it writes, maps it and says so; when both have, the memory is sealed
+//! against further writers, and each gets the other's for reading.
+//!
+//! ```text
+//!                         <-      Ring{serial}                 + own memory, eventfd, the ring's bells
+//!   Mapped{serial}        ->
+//!                         <-      Join{serial}                 + the other's memory, pidfd of the other
+//! ```
+//!
+//! Later: Ring and Join again when the other end was replaced, Reach when a sender's receivers come or go, Peer when
+//! a process that this one talks to comes or goes.
+
+use super::{FRAME_BYTES, Frame, FrameError, MAGIC, NAME_BYTES_MAX, Name, Reply, VERSION, check_header};
+use crate::lane::peer::PeerState;
+use crate::sys::pidfd::Ending;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+/// Most descriptors with one frame.
+pub const FDS_MAX: usize = 3;
+
+const CHANNEL: u16 = 100;
+const RING: u16 = 101;
+const JOIN: u16 = 102;
+const REACH: u16 = 103;
+const PEER: u16 = 104;
+const READY: u16 = 105;
+
+/// A name or nothing.
+type Field = [u8; NAME_BYTES_MAX + 1];
+
+/// The bytes. Offsets are part of the protocol.
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+struct Layout {
+    magic: [u8; 4],
+    version: u16,
+    kind: u16,
+    /// Channel.
+    channel: u32,
+    /// Serial; Peer: pid.
+    serial: u32,
+    /// Channel: flags. Reach: 1 = somebody is there. Peer: state.
+    flags: u32,
+    slots: u32,
+    payload_bytes: u32,
+    /// Ring: the other end's pid. Peer: how it ended, and by what.
+    pid: u32,
+    uid: u32,
+    signo: i32,
+    priority: u32,
+    zero: u32,
+    block_ns: u64,
+    names: [Field; 5],
+    reserved: [u8; 40],
+}
+const _: () = assert!(size_of::<Layout>() == FRAME_BYTES);
+
+const FLAG_CONSUMER: u32 = 1;
+const FLAG_DIRECT: u32 = 2;
+const FLAG_SIGNAL: u32 = 4;
+const FLAGS: u32 = FLAG_CONSUMER | FLAG_DIRECT | FLAG_SIGNAL;
+
+/// What a channel is to the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It sends into a lane endpoint of its own.
+    Sender,
+    /// It receives from a lane endpoint of its own.
+    Inbox,
+    /// It receives payloads of this signal.
+    Signal {
+        /// Kernel number.
+        signo: i32,
+    },
+}
+
+/// One end of a way that messages take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// The daemon's number of it.
+    pub channel: u32,
+    /// What the session does with it.
+    pub role: Role,
+    /// From process to process.
+    pub direct: bool,
+    /// The session's own endpoint.
+    pub endpoint: Name,
+    /// The endpoint at the other side: where it comes from, or (the first of) where it goes.
+    pub other: Name,
+    /// The process at the other side, if one owns the endpoint there.
+    pub process: Option<Name>,
+    /// Lane.
+    pub lane: Name,
+    /// SCHED_FIFO priority of the lane: its ceiling, and the order in an inbox.
+    pub priority: u8,
+    /// Route (a sender's first).
+    pub route: Name,
+    /// Slots of its ring.
+    pub slots: u32,
+    /// Payload bytes of a slot.
+    pub payload_bytes: u32,
+    /// How long a send may wait for room; 0 = not at all.
+    pub block_ns: u64,
+}
+
+/// What became of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerNews {
+    /// Who.
+    pub process: Name,
+    /// What it is now.
+    pub state: PeerState,
+    /// Its pid, or that of the one that ended.
+    pub pid: u32,
+    /// How it ended, if it did and the kernel says so.
+    pub ending: Option<Ending>,
+}
+
+/// A checked notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// There is such a channel.
+    Channel(Channel),
+    /// Memory for a channel.
+    Ring {
+        /// Which.
+        channel: u32,
+        /// Number of this ring.
+        serial: u32,
+        /// Direct: who is at the other end.
+        pid: u32,
+        /// Direct: its real user.
+        uid: u32,
+    },
+    /// The other's half of a direct ring.
+    Join {
+        /// Which channel.
+        channel: u32,
+        /// Which ring.
+        serial: u32,
+    },
+    /// Whether anybody can receive what goes into a sender's channel.
+    Reach {
+        /// Which.
+        channel: u32,
+        /// Somebody can.
+        reachable: bool,
+    },
+    /// A process that this session talks to came or went.
+    Peer(PeerNews),
+    /// All channels have been told.
+    Ready,
+}
+
+/// A frame from the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To a request.
+    Reply(Reply),
+    /// Unasked.
+    Notice(Notice),
+}
+
+impl Answer {
+    /// Checks bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Answer, FrameError> {
+        let frame = check_header(bytes)?;
+        if u16::from_ne_bytes([frame[6], frame[7]]) < CHANNEL {
+            return Reply::decode(bytes).map(Answer::Reply);
+        }
+        Notice::decode(bytes).map(Answer::Notice)
+    }
+}
+
+impl Notice {
+    /// As bytes.
+    pub fn encode(&self) -> Frame {
+        let mut layout = Layout::of(READY);
+        match self {
+            Notice::Ready => {}
+            Notice::Channel(channel) => layout.set_channel(channel),
+            Notice::Ring { channel, serial, pid, uid } => {
+                layout =
+                    Layout { channel: *channel, serial: *serial, pid: *pid, uid: *uid, ..Layout::of(RING) };
+            }
+            Notice::Join { channel, serial } => {
+                layout = Layout { channel: *channel, serial: *serial, ..Layout::of(JOIN) };
+            }
+            Notice::Reach { channel, reachable } => {
+                layout = Layout { channel: *channel, flags: u32::from(*reachable), ..Layout::of(REACH) };
+            }
+            Notice::Peer(news) => {
+                let (how, number) = match news.ending {
+                    None => (0, 0),
+                    Some(Ending::Exit(status)) => (1, status),
+                    Some(Ending::Signal(signo)) => (2, signo),
+                };
+                let (flags, serial) = (news.state as u32, news.pid);
+                layout = Layout { flags, serial, pid: how, signo: number, ..Layout::of(PEER) };
+                layout.names[0] = news.process.bytes();
+            }
+        }
+        zerocopy::transmute!(layout)
+    }
+
+    /// Checks bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Notice, FrameError> {
+        let layout: Layout = zerocopy::transmute!(*check_header(bytes)?);
+        let Layout { channel, serial, flags, pid, uid, .. } = layout;
+        let notice = match layout.kind {
+            CHANNEL => Notice::Channel(layout.channel()?),
+            RING => Notice::Ring { channel, serial, pid, uid },
+            JOIN => Notice::Join { channel, serial },
+            REACH => Notice::Reach { channel, reachable: flag("reachable", flags)? },
+            PEER => Notice::Peer(layout.peer()?),
+            READY => Notice::Ready,
+            kind => return Err(FrameError::Kind(kind)),
+        };
+        // Encoding sets each used byte and zeroes the others: what differs is a byte that means nothing.
+        if notice.encode() != *bytes {
+            return Err(FrameError::Reserved);
+        }
+        Ok(notice)
+    }
+}
+
+fn flag(field: &'static str, value: u32) -> Result<bool, FrameError> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        value => Err(FrameError::Range { field, value }),
+    }
+}
+
+impl Layout {
+    fn of(kind: u16) -> Layout {
+        Layout { magic: MAGIC, version: VERSION, kind, ..Layout::new_zeroed() }
+    }
+
+    fn set_channel(&mut self, channel: &Channel) {
+        let (role, signo) = match channel.role {
+            Role::Sender => (0, 0),
+            Role::Inbox => (FLAG_CONSUMER, 0),
+            Role::Signal { signo } => (FLAG_CONSUMER | FLAG_SIGNAL, signo),
+        };
+        let process = channel.process.map_or([0; NAME_BYTES_MAX + 1], |name| name.bytes());
+        *self = Layout {
+            channel: channel.channel,
+            flags: role | if channel.direct { FLAG_DIRECT } else { 0 },
+            slots: channel.slots,
+            payload_bytes: channel.payload_bytes,
+            signo,
+            priority: channel.priority.into(),
+            block_ns: channel.block_ns,
+            names: [
+                channel.endpoint.bytes(),
+                channel.other.bytes(),
+                process,
+                channel.lane.bytes(),
+                channel.route.bytes(),
+            ],
+            ..Layout::of(CHANNEL)
+        };
+    }
+
+    fn channel(&self) -> Result<Channel, FrameError> {
+        let range = |field, value| FrameError::Range { field, value };
+        let role = match self.flags & !FLAG_DIRECT {
+            0 => Role::Sender,
+            FLAG_CONSUMER => Role::Inbox,
+            signal if signal == FLAG_CONSUMER | FLAG_SIGNAL => Role::Signal { signo: self.signo },
+            value => return Err(range("flags", value)),
+        };
+        debug_assert!(self.flags & !FLAGS == 0);
+        let [endpoint, other, process, lane, route] = &self.names;
+        let process = if process[0] == 0 { None } else { Some(Name::decode(process)?) };
+        Ok(Channel {
+            channel: self.channel,
+            role,
+            direct: self.flags & FLAG_DIRECT != 0,
+            endpoint: Name::decode(endpoint)?,
+            other: Name::decode(other)?,
+            process,
+            lane: Name::decode(lane)?,
+            priority: u8::try_from(self.priority).map_err(|_| range("priority", self.priority))?,
+            route: Name::decode(route)?,
+            slots: self.slots,
+            payload_bytes: self.payload_bytes,
+            block_ns: self.block_ns,
+        })
+    }
+
+    fn peer(&self) -> Result<PeerNews, FrameError> {
+        let range = |field, value| FrameError::Range { field, value };
+        let state = match self.flags {
+            0 => PeerState::Unregistered,
+            1 => PeerState::Alive,
+            2 => PeerState::Dead,
+            value => return Err(range("state", value)),
+        };
+        let ending = match self.pid {
+            0 => None,
+            1 => Some(Ending::Exit(self.signo)),
+            2 => Some(Ending::Signal(self.signo)),
+            value => return Err(range("ending", value)),
+        };
+        Ok(PeerNews { process: Name::decode(&self.names[0])?, state, pid: self.serial, ending })
+    }
+}
