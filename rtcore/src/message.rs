@@ -135,6 +135,15 @@ pub struct SignalRecord {
 pub const SIGNAL_RECORD_BYTES: usize = size_of::<SignalRecord>();
 
 impl<'a> Message<'a> {
+    /// Says nothing.
+    pub const EMPTY: Message<'static> = Message {
+        body: Body::Bytes(&[]),
+        priority: 0,
+        origin: Origin::UNKNOWN,
+        dequeued_ns: 0,
+        meta: Meta { sequence: 0, intended_ns: 0, sent_ns: 0, correlation: 0, epoch: 0 },
+    };
+
     /// What a message queue gets: the bytes unchanged, or the signal's record written into `record`.
     pub fn for_queue<'b>(&self, record: &'b mut SignalRecord) -> &'b [u8]
     where

@@ -1,13 +1,17 @@
 //! A route's end: the sink, the process behind it, and the queue in front of it.
 
 use super::credit::Credit;
+use super::feed::Feed;
 use super::peer::{Peer, PeerState};
 use super::spill::Spill;
-use crate::message::{Message, SIGNAL_VALUE_BYTES, SignalRecord};
+use super::waits::Waits;
+use crate::message::{Body, Message, SIGNAL_VALUE_BYTES, SignalRecord};
+use crate::ring::{Corrupt, Envelope, Kind, Producer, PushError};
 use crate::skin::Skin;
 use crate::sys::Errno;
 use crate::sys::mqueue::Queue;
 use crate::sys::poll::Interest;
+use std::cell::{Cell, RefCell};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use zerocopy::FromZeros;
@@ -33,7 +37,93 @@ pub enum Sink {
         /// Shared with every route to the endpoint; none for standard signals, which coalesce and never fill
         /// the queue.
         credit: Option<Arc<Credit>>,
+        /// The owner's session takes payloads of up to a slot, and then the signal only says that they are there.
+        inbox: Option<RingSink>,
     },
+    /// The ring of the owner's session.
+    Ring(RingSink),
+}
+
+/// The sending ends of one owner's rings, one after the other.
+///
+/// Borrowed for the length of one call by the thread that owns the route, never twice at once.
+#[derive(Debug)]
+pub struct RingSink {
+    feed: RefCell<Feed<Producer>>,
+    bytes_max: usize,
+    /// The signal that says so could not be sent.
+    owes_signal: Cell<bool>,
+}
+
+impl RingSink {
+    /// Fed by the control thread; slots of `bytes_max`.
+    pub fn new(feed: Feed<Producer>, bytes_max: usize) -> RingSink {
+        RingSink { feed: RefCell::new(feed), bytes_max, owes_signal: Cell::new(false) }
+    }
+
+    /// Puts the message in; true if the receiver waits for a signal. `None` when there is no ring.
+    #[inline]
+    fn push(&self, message: &Message<'_>, as_signal: Option<i32>) -> Option<Result<bool, Refusal>> {
+        let mut feed = self.feed.borrow_mut();
+        // The receiver of the old end is gone; what it did not take was delivered to it all the same.
+        while feed.has_offer() && feed.take() {}
+        let end = feed.current()?;
+        let value;
+        let (payload, kind) = match message.body {
+            Body::Bytes(bytes) => (bytes, Kind::Bytes { priority: message.priority }),
+            Body::Signal { signo, value: v } => {
+                value = v.to_ne_bytes();
+                (value.as_slice(), Kind::Signal { signo })
+            }
+        };
+        let kind = as_signal.map_or(kind, |signo| Kind::Signal { signo });
+        let envelope = Envelope { meta: message.meta, origin: message.origin, kind, len: 0 };
+        let pushed = end.push(&envelope, payload);
+        Some(pushed.map_err(|refused| match refused {
+            PushError::Full => Refusal::Full,
+            PushError::TooLarge { .. } => Refusal::TooLarge,
+            PushError::Corrupt(corrupt) => {
+                feed.give_up();
+                Refusal::Corrupt(corrupt)
+            }
+        }))
+    }
+
+    /// The number of the message put in last: the value of the signal that tells of it.
+    fn ticket(&self) -> u64 {
+        self.feed.borrow_mut().current().map_or(0, |end| end.tail())
+    }
+
+    fn signal_failed(&self) {
+        if let Some(end) = self.feed.borrow_mut().current() {
+            end.unring();
+        }
+        self.owes_signal.set(true);
+    }
+
+    /// Whether the receiver still waits for the signal that is owed to it.
+    fn rings_again(&self) -> bool {
+        self.feed.borrow_mut().current().is_some_and(Producer::ring)
+    }
+
+    /// Adds what announces room; false when there is some.
+    fn room(&self, waits: &mut Waits) -> bool {
+        let mut feed = self.feed.borrow_mut();
+        if feed.has_offer() {
+            return false;
+        }
+        let Some(end) = feed.current() else { return true };
+        let (bells, bell) = end.bell();
+        let word = bells.word(bell, bells.seen(bell));
+        end.want_room();
+        waits.push_word(word);
+        end.has_room() == Ok(false)
+    }
+
+    /// Which registration the ring belongs to.
+    pub fn generation(&self) -> u64 {
+        self.feed.borrow().generation()
+    }
 }
 
 /// Why a sink did not take a message.
@@ -47,6 +137,8 @@ pub enum Refusal {
     TooLarge,
     /// The kernel says no.
     Failed(Errno),
+    /// The receiver lies; its ring is given up.
+    Corrupt(Corrupt),
 }
 
 /// The sink with its owner and its queue.
@@ -74,9 +166,9 @@ impl Dest {
     pub fn is_dead(&self) -> bool {
         match (&self.peer, &self.sink) {
             (Some(peer), Sink::Mqueue { .. }) => peer.state() == PeerState::Dead,
-            (Some(peer), Sink::Signal { .. }) => peer.state() != PeerState::Alive,
+            (Some(peer), Sink::Signal { .. } | Sink::Ring(_)) => peer.state() != PeerState::Alive,
             (None, Sink::Mqueue { .. }) => false,
-            (None, Sink::Signal { .. }) => true,
+            (None, Sink::Signal { .. } | Sink::Ring(_)) => true,
         }
     }
 
@@ -96,35 +188,96 @@ impl Dest {
                 let priority = mq_priority.unwrap_or(message.priority);
                 (skin.mq_send)(queue.as_raw_fd(), bytes, priority).map_err(Refusal::from)
             }
-            Sink::Signal { signo, to_thread, truncate, credit } => {
+            // Alive without a session: registered by somebody else, who cannot have its ring.
+            Sink::Ring(ring) => ring.push(message, None).unwrap_or(Err(Refusal::PeerDead)).map(drop),
+            Sink::Signal { signo, truncate, inbox, .. } => {
+                if let Some(inbox) = inbox
+                    && let Some(pushed) = inbox.push(message, Some(*signo))
+                {
+                    if pushed? {
+                        self.tell(skin, inbox, message);
+                    }
+                    return Ok(());
+                }
                 if message.len() > SIGNAL_VALUE_BYTES && !truncate {
                     return Err(Refusal::TooLarge);
                 }
-                let Some(peer) = &self.peer else { return Err(Refusal::PeerDead) };
-                if credit.as_ref().is_some_and(|c| !peer.take_credit(c, skin.now_ns)) {
-                    return Err(Refusal::Full);
-                }
-                let (origin, value) = (message.origin, message.for_signal());
-                let sent =
-                    (skin.signal_send)(peer.address(*to_thread), *signo, value, origin.pid, origin.uid);
-                if let (Err(_), Some(credit)) = (sent, credit) {
-                    credit.give_back(1);
-                }
-                sent.map_err(Refusal::from)
+                self.signal(skin, message.for_signal(), message)
             }
         }
     }
 
-    /// What announces room for the message. None for signals, which no descriptor announces; for a dead
-    /// receiver, whose queue may have room for ever; and for a message that never fits: waiting for those
-    /// would be a busy loop.
-    pub fn room(&self, message: &Message<'_>) -> Option<Interest> {
-        match &self.sink {
-            Sink::Mqueue { queue, bytes_max } if message.queue_len() <= *bytes_max && !self.is_dead() => {
-                Some(Interest::writable(queue.as_raw_fd()))
-            }
-            _ => None,
+    /// Queues the endpoint's signal, within the credit.
+    fn signal(&self, skin: &Skin, value: u64, message: &Message<'_>) -> Result<(), Refusal> {
+        let (Sink::Signal { signo, to_thread, credit, .. }, Some(peer)) = (&self.sink, &self.peer) else {
+            return Err(Refusal::PeerDead);
+        };
+        if credit.as_ref().is_some_and(|c| !peer.take_credit(c, skin.now_ns)) {
+            return Err(Refusal::Full);
         }
+        let origin = message.origin;
+        let sent = (skin.signal_send)(peer.address(*to_thread), *signo, value, origin.pid, origin.uid);
+        if let (Err(_), Some(credit)) = (sent, credit) {
+            credit.give_back(1);
+        }
+        sent.map_err(Refusal::from)
+    }
+
+    /// Says that a payload is there. What is in the ring is delivered: a signal that finds no room is owed.
+    fn tell(&self, skin: &Skin, inbox: &RingSink, message: &Message<'_>) {
+        let told = self.signal(skin, inbox.ticket(), message);
+        inbox.owes_signal.set(false);
+        if told.is_err() {
+            inbox.signal_failed();
+        }
+    }
+
+    /// Whether a signal is owed for payloads that were delivered.
+    pub fn owes_signal(&self) -> bool {
+        matches!(&self.sink, Sink::Signal { inbox: Some(inbox), .. } if inbox.owes_signal.get())
+    }
+
+    /// Tries again to send a signal that is owed.
+    pub fn pay_signal(&self, skin: &Skin) {
+        let Sink::Signal { inbox: Some(inbox), .. } = &self.sink else { return };
+        if self.is_dead() || !inbox.rings_again() {
+            return inbox.owes_signal.set(false);
+        }
+        let message = Message::EMPTY;
+        self.tell(skin, inbox, &message);
+    }
+
+    /// Adds what announces room for the message; false when there is some by now.
+    ///
+    /// Nothing is added for signals, which no descriptor announces; for a dead receiver, whose queue may have room
+    /// for ever; and for a message that never fits: waiting for those would be a busy loop.
+    pub fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
+        match &self.sink {
+            _ if self.is_dead() => true,
+            Sink::Mqueue { queue, bytes_max } => {
+                if message.queue_len() <= *bytes_max {
+                    waits.push(Interest::writable(queue.as_raw_fd()));
+                }
+                true
+            }
+            Sink::Ring(ring) | Sink::Signal { inbox: Some(ring), .. } => {
+                message.len() > ring.bytes_max || ring.room(waits)
+            }
+            Sink::Signal { inbox: None, .. } => true,
+        }
+    }
+
+    /// Which registration its ring belongs to.
+    pub fn generation(&self) -> u64 {
+        match &self.sink {
+            Sink::Ring(ring) | Sink::Signal { inbox: Some(ring), .. } => ring.generation(),
+            _ => 0,
+        }
+    }
+
+    /// Whether no descriptor and no word announces room.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.sink, Sink::Signal { .. })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What lane threads tell the log: `Copy` values through a ring per thread, written by nobody else.
 
+use crate::ring::Corrupt;
 use crate::sys::Errno;
 
 /// Something worth a line in the log. A thread that cannot log emits it; the control thread formats it.
@@ -43,6 +44,22 @@ pub enum EventKind {
         route: u32,
         /// Why.
         errno: Errno,
+    },
+    /// The process at the other end of a ring wrote what no honest one writes; its ring is not used any more.
+    Corrupt {
+        /// Route (the first that reads the source).
+        route: u32,
+        /// Endpoint of the route, when it is a receiver that lies.
+        dest: Option<u32>,
+        /// Registration of that process.
+        generation: u64,
+        /// What it wrote.
+        corrupt: Corrupt,
+    },
+    /// The owner of a source went while it was writing a message; that message was never sent.
+    Torn {
+        /// Route (the first that reads the source).
+        route: u32,
     },
 }
 

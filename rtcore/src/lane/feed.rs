@@ -5,6 +5,7 @@
 //! when it has emptied what it had) and gives back what it had. Memory of a peer that is gone is so unmapped by the
 //! control thread.
 
+use crate::message::Origin;
 use crate::sys::futex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +20,8 @@ pub struct Offer<T> {
     pub end: Option<T>,
     /// Which registration it belongs to, for events.
     pub generation: u64,
+    /// Who is at the other end: what comes out of the ring is theirs, whatever a slot says.
+    pub origin: Origin,
 }
 
 /// The control thread's half.
@@ -44,7 +47,7 @@ pub fn feed<T>() -> (Feeder<T>, Feed<T>) {
     let (offers, taken) = rtrb::RingBuffer::new(ENDS_MAX);
     let (given_back, retired) = rtrb::RingBuffer::new(ENDS_MAX);
     let park = Arc::new(AtomicU32::new(0));
-    let current = Box::new(Offer { end: None, generation: 0 });
+    let current = Box::new(Offer { end: None, generation: 0, origin: Origin::UNKNOWN });
     let feeder = Feeder { offers, retired, park: Arc::clone(&park) };
     (feeder, Feed { offers: taken, retired: given_back, park, current, given_up: false })
 }
@@ -87,6 +90,11 @@ impl<T> Feed<T> {
         self.current.generation
     }
 
+    /// Who is at the other end.
+    pub fn origin(&self) -> Origin {
+        self.current.origin
+    }
+
     /// Whether something is offered.
     #[inline]
     pub fn has_offer(&self) -> bool {
@@ -112,18 +120,38 @@ impl<T> Feed<T> {
         self.given_up = true;
     }
 
-    /// What the park word shows; see [`Feed::park`].
+    /// The end it has, and beside it what is offered.
+    pub fn current_and_offers(&mut self) -> (Option<&mut T>, Offers<'_, T>) {
+        let current = if self.given_up { None } else { self.current.end.as_mut() };
+        (current, Offers { offers: &self.offers, park: &self.park })
+    }
+}
+
+/// A look at what is offered, while the end is in use.
+#[derive(Debug)]
+pub struct Offers<'a, T> {
+    offers: &'a rtrb::Consumer<Box<Offer<T>>>,
+    park: &'a AtomicU32,
+}
+
+impl<T> Offers<'_, T> {
+    /// Whether something is offered.
+    pub fn waiting(&self) -> bool {
+        !self.offers.is_empty()
+    }
+
+    /// What the park word shows, for [`Offers::park`]; to be read before looking for an offer.
     pub fn parked_at(&self) -> u32 {
         self.park.load(Ordering::Acquire)
     }
 
     /// Sleeps until something is offered, unless it was since `seen`.
     pub fn park(&self, seen: u32, timeout_ns: u64) -> crate::sys::Call<()> {
-        futex::wait(&self.park, seen, timeout_ns)
+        futex::wait(self.park, seen, timeout_ns)
     }
 
     /// The park word as one of several to wait for.
     pub fn park_word(&self, seen: u32) -> futex::Word {
-        futex::Word::new(&self.park, seen)
+        futex::Word::new(self.park, seen)
     }
 }

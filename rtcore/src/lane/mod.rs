@@ -16,4 +16,5 @@ pub mod rate;
 pub mod route;
 pub mod source;
 pub mod spill;
+pub mod waits;
 pub mod worker;

@@ -3,16 +3,16 @@
 //! Owned by the one thread that reads the route's source. `dispatch` takes a message in charge and
 //! brings each copy to an outcome or into a queue; `pump` moves queued ones on when there is room.
 
-use super::dest::{Dest, Refusal, Sink};
+use super::dest::{Dest, Refusal};
 use super::event::{EventKind, EventSink};
 use super::peer::Peer;
 use super::policy::{GroupMode, Overflow, Rate};
 use super::rate::Bucket;
+use super::waits::Waits;
 use crate::message::{Body, Message, Outcome, Reject};
 use crate::skin::Skin;
 use crate::stats::Ledger;
 use crate::stats::writer::RouteCell;
-use crate::sys::poll::{self, Interest};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -148,7 +148,9 @@ pub struct Route {
     backlog: usize,
     book: Book,
     /// What a blocked dispatch waits for; room for every end.
-    rooms: Vec<Interest>,
+    waits: Waits,
+    /// Some end's receiver has to be told of what it was sent already.
+    owes_signal: bool,
 }
 
 impl Route {
@@ -162,7 +164,7 @@ impl Route {
     ) -> Route {
         let copies = targets.iter().map(Target::copies).sum();
         let target_of = (0..targets.len()).flat_map(|t| std::iter::repeat_n(t, targets[t].len)).collect();
-        let rooms = poll::room_for(dests.len());
+        let waits = Waits::with_room_for(dests.len());
         let book = Book { ledger: Ledger::default(), cell, deadline_ns: rules.deadline_ns };
         Route {
             bucket: rate.map(Bucket::new),
@@ -173,7 +175,8 @@ impl Route {
             copies,
             backlog: 0,
             book,
-            rooms,
+            waits,
+            owes_signal: false,
         }
     }
 
@@ -189,7 +192,7 @@ impl Route {
 
     /// Whether some message waits for room.
     pub fn has_backlog(&self) -> bool {
-        self.backlog > 0
+        self.backlog > 0 || self.owes_signal
     }
 
     /// Where every message is.
@@ -197,7 +200,7 @@ impl Route {
         &self.book.ledger
     }
 
-    /// Takes a message in charge.
+    /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst.
     pub fn dispatch(&mut self, message: &Message<'_>, ctx: &mut Context<'_>) {
         self.book.ledger.accepted += self.copies;
         self.book.ledger.queued += self.copies;
@@ -213,13 +216,16 @@ impl Route {
                 }
             }
         }
-        self.publish();
     }
 
     /// Moves queued messages on as far as there is room.
     pub fn pump(&mut self, ctx: &mut Context<'_>) {
         for at in 0..self.dests.len() {
             self.pump_dest(at, ctx);
+        }
+        if self.owes_signal {
+            self.dests.iter().filter(|dest| dest.owes_signal()).for_each(|dest| dest.pay_signal(ctx.skin));
+            self.owes_signal = self.dests.iter().any(Dest::owes_signal);
         }
         self.publish();
     }
@@ -235,13 +241,13 @@ impl Route {
         self.publish();
     }
 
-    /// Adds to `interests` what announces room, and returns how long to wait at most.
-    pub fn backlog_interests(&self, interests: &mut Vec<Interest>) -> u64 {
-        let mut bound_ns = QUEUE_RETRY_NS;
+    /// Adds what announces room, and returns how long to wait at most: 0 when there is room by now.
+    pub fn await_room(&self, waits: &mut Waits) -> u64 {
+        let mut bound_ns = if self.owes_signal { SIGNAL_RETRY_NS } else { QUEUE_RETRY_NS };
         for target in &self.targets {
             let waiting = self.dests[target.ends()].iter().find_map(|dest| dest.spill.front());
             if let Some(waiting) = waiting {
-                bound_ns = bound_ns.min(self.room_at(target, &waiting, interests));
+                bound_ns = bound_ns.min(self.room_at(target, &waiting, waits));
             }
         }
         bound_ns
@@ -249,24 +255,26 @@ impl Route {
 
     /// The same for one target. Where one end is as good as another, what waits at one may go to any of them:
     /// `waiting` stands for what an end with nothing queued would get.
-    fn room_at(&self, target: &Target, waiting: &Message<'_>, interests: &mut Vec<Interest>) -> u64 {
+    fn room_at(&self, target: &Target, waiting: &Message<'_>, waits: &mut Waits) -> u64 {
         let mut bound_ns = QUEUE_RETRY_NS;
         for dest in &self.dests[target.ends()] {
             let own = dest.spill.front();
             if target.mode == GroupMode::All && own.is_none() {
                 continue;
             }
-            match (dest.room(own.as_ref().unwrap_or(waiting)), &dest.sink) {
-                // The vector was made for every end of every route: no allocation here.
-                (Some(room), _) => interests.push(room),
-                (None, Sink::Signal { .. }) => bound_ns = bound_ns.min(SIGNAL_RETRY_NS),
-                (None, Sink::Mqueue { .. }) => {}
+            // The vectors were made for every end of every route: no allocation here.
+            if !dest.await_room(own.as_ref().unwrap_or(waiting), waits) {
+                return 0;
+            }
+            if dest.is_silent() {
+                bound_ns = bound_ns.min(SIGNAL_RETRY_NS);
             }
         }
         bound_ns
     }
 
-    fn publish(&mut self) {
+    /// Shows the ledger.
+    pub fn publish(&mut self) {
         debug_assert!(self.book.ledger.balances());
         self.book.cell.publish(&self.book.ledger);
     }
@@ -343,6 +351,7 @@ impl Route {
         }
         dest.send(ctx.skin, message, self.rules.mq_priority)?;
         dest.told = None;
+        self.owes_signal |= dest.owes_signal();
         Ok(())
     }
 
@@ -352,6 +361,12 @@ impl Route {
             Refusal::PeerDead => self.book.settle(Outcome::PeerDead),
             Refusal::TooLarge => self.book.settle(Outcome::Rejected(Reject::TooLarge)),
             Refusal::Full => self.book.settle(Outcome::Rejected(Reject::Full)),
+            Refusal::Corrupt(corrupt) => {
+                self.book.settle(Outcome::PeerDead);
+                let (route, dest) = self.name(at);
+                let generation = self.dests[at].generation();
+                ctx.emit(EventKind::Corrupt { route, dest: Some(dest), generation, corrupt });
+            }
             Refusal::Failed(errno) => {
                 self.book.settle(Outcome::Rejected(Reject::Error));
                 if self.dests[at].told != Some(errno) {
@@ -426,14 +441,17 @@ impl Route {
             if now >= give_up {
                 return self.book.settle(Outcome::Rejected(reason));
             }
-            let mut rooms = std::mem::take(&mut self.rooms);
-            rooms.clear();
+            let mut waits = std::mem::take(&mut self.waits);
+            waits.clear();
             // What waits there first is what room is for.
             let first = self.dests[at].spill.front();
-            let bound_ns = self.room_at(&target, first.as_ref().unwrap_or(message), &mut rooms);
-            // An interrupted wait only means to look again.
-            let _ = (ctx.skin.wait_ready)(&mut rooms, bound_ns.min(give_up - now));
-            self.rooms = rooms;
+            let bound_ns = self.room_at(&target, first.as_ref().unwrap_or(message), &mut waits);
+            if bound_ns > 0 {
+                // SAFETY: the words are those of rings that this route holds.
+                // An interrupted wait only means to look again.
+                let _ = unsafe { waits.wait(ctx.skin, bound_ns.min(give_up - now)) };
+            }
+            self.waits = waits;
         }
     }
 

@@ -1,14 +1,17 @@
 //! The daemon's receiving half of an endpoint. One thread reads it.
 
+use super::feed::Feed;
 use super::peer::{Peer, PeerState};
+use super::waits::Waits;
 use crate::message::{Body, Message, Meta, Origin};
+use crate::ring::{Consumer, Corrupt, Doorbell};
 use crate::skin::Skin;
 use crate::sys::Errno;
 use crate::sys::memory;
 use crate::sys::mqueue::Queue;
 use crate::sys::poll::Interest;
 use crate::sys::rtsignal::SignalSet;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// What is read.
@@ -28,6 +31,106 @@ pub enum SourceKind {
         /// Readable while it is pending (never read: only to wait together with other descriptors).
         pending: OwnedFd,
     },
+    /// The ring of the owner's session; none while it has no session.
+    Ring(RingSource),
+}
+
+/// The receiving ends of one owner's rings, one after the other.
+#[derive(Debug)]
+pub struct RingSource {
+    feed: Feed<Consumer>,
+    /// The next end is waiting: how many more messages of this one are taken. Its owner has left it, so they are its
+    /// last; a bound, because one that lies goes on for ever.
+    last: Option<u64>,
+    /// The owner of an end that was given back had a message half written.
+    torn: bool,
+}
+
+/// Why there is no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A call failed: EAGAIN for nothing there, EINTR for a wake-up.
+    Os(Errno),
+    /// The owner of the ring lies; the ring is given up.
+    Corrupt(Corrupt),
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure::Os(errno)
+    }
+}
+
+impl RingSource {
+    /// Fed by the control thread.
+    pub fn new(feed: Feed<Consumer>) -> RingSource {
+        RingSource { feed, last: None, torn: false }
+    }
+
+    /// Takes the next message, of this end or the next one.
+    #[inline]
+    fn take(&mut self, buffer: &mut [u8], block: bool) -> Result<(Meta, usize, Origin), Failure> {
+        loop {
+            let origin = self.feed.origin();
+            if self.feed.has_offer() {
+                self.count_last();
+            }
+            if let Some(end) = self.feed.current()
+                && self.last != Some(0)
+            {
+                match end.take(buffer) {
+                    Ok(Some(envelope)) => {
+                        self.last = self.last.map(|left| left - 1);
+                        return Ok((envelope.meta, envelope.len as usize, origin));
+                    }
+                    Ok(None) => {}
+                    Err(corrupt) => {
+                        self.feed.give_up();
+                        return Err(Failure::Corrupt(corrupt));
+                    }
+                }
+            }
+            if self.feed.has_offer() && self.switch() {
+                continue;
+            }
+            if !block {
+                return Err(Errno::AGAIN.into());
+            }
+            self.wait()?;
+        }
+    }
+
+    /// What the old end holds now is the last that is taken of it.
+    #[cold]
+    fn count_last(&mut self) {
+        if self.last.is_none() {
+            self.last = Some(self.feed.current().map_or(0, |end| end.backlog()));
+        }
+    }
+
+    #[cold]
+    fn switch(&mut self) -> bool {
+        let torn = self.feed.current().is_some_and(|end| end.torn());
+        let switched = self.feed.take();
+        if switched {
+            self.torn |= torn;
+            self.last = None;
+        }
+        switched
+    }
+
+    /// Sleeps until there is a message or an offer.
+    #[inline]
+    fn wait(&mut self) -> Result<(), Errno> {
+        let (end, offers) = self.feed.current_and_offers();
+        match end {
+            Some(end) => end.wait_unless(u64::MAX, || offers.waiting()),
+            None => {
+                let seen = offers.parked_at();
+                if offers.waiting() { Ok(()) } else { offers.park(seen, u64::MAX) }
+            }
+        }
+    }
 }
 
 /// A source with its owner and its buffer.
@@ -61,27 +164,67 @@ impl Source {
 
     /// Waits for a message. EINTR when woken by the control thread.
     #[inline]
-    pub fn receive(&mut self, skin: &Skin) -> Result<Message<'_>, Errno> {
+    pub fn receive(&mut self, skin: &Skin) -> Result<Message<'_>, Failure> {
         self.take(skin, true)
     }
 
     /// Takes a message if there is one, else EAGAIN.
     #[inline]
-    pub fn try_receive(&mut self, skin: &Skin) -> Result<Message<'_>, Errno> {
+    pub fn try_receive(&mut self, skin: &Skin) -> Result<Message<'_>, Failure> {
         self.take(skin, false)
     }
 
-    /// What to wait for until there is a message.
-    pub fn interest(&self) -> Interest {
-        match &self.kind {
-            SourceKind::Mqueue { nonblocking, .. } => Interest::readable(nonblocking.as_raw_fd()),
-            SourceKind::Signal { pending, .. } => Interest::readable(pending.as_raw_fd()),
+    /// The message that was taken last is settled or queued: its slot in a ring is the sender's again.
+    #[inline]
+    pub fn release(&mut self) {
+        if let SourceKind::Ring(ring) = &mut self.kind
+            && let Some(end) = ring.feed.current()
+        {
+            end.release();
         }
     }
 
+    /// Whether it is a ring: then its messages come without a call, many at a time.
+    pub fn is_ring(&self) -> bool {
+        matches!(self.kind, SourceKind::Ring(_))
+    }
+
+    /// Adds what to wait for until there is a message; false when there is one already, or an offer of a new end.
+    /// [`Source::disarm`] after the wait.
+    pub fn arm(&mut self, waits: &mut Waits) -> bool {
+        match &mut self.kind {
+            SourceKind::Mqueue { nonblocking, .. } => waits.push(Interest::readable(nonblocking.as_raw_fd())),
+            SourceKind::Signal { pending, .. } => waits.push(Interest::readable(pending.as_raw_fd())),
+            SourceKind::Ring(ring) => return ring.arm(waits),
+        }
+        true
+    }
+
+    /// Awake again.
+    pub fn disarm(&mut self) {
+        if let SourceKind::Ring(ring) = &mut self.kind
+            && let Some(end) = ring.feed.current()
+        {
+            end.disarm();
+            if let Some(eventfd) = end.eventfd() {
+                eventfd.take();
+            }
+        }
+    }
+
+    /// Which registration the ring belongs to.
+    pub fn generation(&self) -> u64 {
+        if let SourceKind::Ring(ring) = &self.kind { ring.feed.generation() } else { 0 }
+    }
+
+    /// Whether an owner went while it was writing a message; told once.
+    pub fn take_torn(&mut self) -> bool {
+        if let SourceKind::Ring(ring) = &mut self.kind { std::mem::take(&mut ring.torn) } else { false }
+    }
+
     #[inline]
-    fn take(&mut self, skin: &Skin, block: bool) -> Result<Message<'_>, Errno> {
-        match &self.kind {
+    fn take(&mut self, skin: &Skin, block: bool) -> Result<Message<'_>, Failure> {
+        match &mut self.kind {
             SourceKind::Mqueue { blocking, nonblocking } => {
                 let queue = if block { blocking } else { nonblocking };
                 let (len, priority) = (skin.mq_receive)(queue.as_raw_fd(), &mut self.buffer)?;
@@ -94,6 +237,11 @@ impl Source {
                 let meta = arrived(self.sequence, dequeued_ns);
                 Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority, origin, dequeued_ns, meta })
             }
+            SourceKind::Ring(ring) => {
+                let (meta, len, origin) = ring.take(&mut self.buffer, block)?;
+                let dequeued_ns = (skin.now_ns)();
+                Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority: 0, origin, dequeued_ns, meta })
+            }
             SourceKind::Signal { set, .. } => {
                 let wait = if block { skin.signal_wait } else { skin.signal_try_wait };
                 let got = wait(set)?;
@@ -105,6 +253,36 @@ impl Source {
                 Ok(Message { body, priority: 0, origin, dequeued_ns, meta })
             }
         }
+    }
+}
+
+impl RingSource {
+    fn arm(&mut self, waits: &mut Waits) -> bool {
+        let by_word = waits.is_words_only();
+        let (end, offers) = self.feed.current_and_offers();
+        let seen = offers.parked_at();
+        match end {
+            // Parked: where descriptors are waited for as well, an offer is seen when that wait ends, by its bound.
+            None if by_word => waits.push_word(offers.park_word(seen)),
+            None => {}
+            Some(end) => {
+                let (bells, bell) = end.bell();
+                let word = bells.word(bell, bells.seen(bell));
+                if by_word {
+                    waits.push_word(word);
+                    end.arm(Doorbell::Futex);
+                } else {
+                    if let Some(eventfd) = end.eventfd() {
+                        waits.push(Interest::readable(eventfd.as_fd().as_raw_fd()));
+                    }
+                    end.arm(Doorbell::EventFd);
+                }
+                if end.available() != Ok(0) {
+                    return false;
+                }
+            }
+        }
+        !offers.waiting()
     }
 }
 

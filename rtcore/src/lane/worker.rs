@@ -7,19 +7,21 @@
 use super::event::{EventKind, EventSink};
 use super::policy::Wait;
 use super::route::{Context, Route};
-use super::source::Source;
+use super::source::{Failure, Source};
+use super::waits::Waits;
 use crate::seal;
 use crate::skin::Skin;
 use crate::stats::writer::WorkerCell;
 use crate::stats::{Ledger, WorkerCounters};
 use crate::sys::memory::{self, ThreadUsage};
-use crate::sys::poll::{self, Interest};
 use crate::sys::{Errno, clock, rtsignal, sched};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A receive error that does not go away must not turn into a busy loop at FIFO priority.
 const ERROR_PAUSE_NS: u64 = 1_000_000;
+/// Messages of one ring that are taken before anything else is looked at.
+const BURST_MAX: usize = 32;
 /// While stopping: how long to wait at most for room before looking at the time again.
 const STOP_WAIT_NS: u64 = 1_000_000;
 
@@ -59,8 +61,8 @@ pub struct Worker {
     pub events: EventSink,
     /// 0 while running, else the time at which a stop gives up on what is queued.
     pub stop_at_ns: Arc<AtomicU64>,
-    /// Empty, with room for every source and every end ([`Worker::interests_for`]).
-    pub interests: Vec<Interest>,
+    /// Empty, with room for every source and every end ([`Worker::waits_for`]).
+    pub waits: Waits,
 }
 
 /// What the kernel granted to the thread.
@@ -97,9 +99,9 @@ impl Report {
 
 impl Worker {
     /// What a worker over these inputs waits for at most, allocated.
-    pub fn interests_for(inputs: &[Input]) -> Vec<Interest> {
+    pub fn waits_for(inputs: &[Input]) -> Waits {
         let ends: usize = inputs.iter().flat_map(|i| &i.routes).map(Route::ends).sum();
-        poll::room_for(ends + inputs.len())
+        Waits::with_room_for(ends + inputs.len())
     }
 
     /// Makes the calling thread a lane thread: mask, name, CPU, priority, stack. Before `run`.
@@ -115,7 +117,7 @@ impl Worker {
 
     /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
     pub fn run(mut self) -> Report {
-        let mut interests = self.interests;
+        let mut waits = self.waits;
         let sealed_at = memory::thread_usage();
         seal::seal();
         let mut run = Running {
@@ -127,11 +129,11 @@ impl Worker {
             told: None,
         };
         match (self.wait, self.inputs.as_mut_slice()) {
-            (Wait::Block, [input]) => run.block(input, &mut interests),
-            (Wait::Block | Wait::Poll, inputs) => run.scan(inputs, None, &mut interests),
-            (Wait::Spin { spin_ns }, inputs) => run.scan(inputs, Some(spin_ns), &mut interests),
+            (Wait::Block, [input]) => run.block(input, &mut waits),
+            (Wait::Block | Wait::Poll, inputs) => run.scan(inputs, None, &mut waits),
+            (Wait::Spin { spin_ns }, inputs) => run.scan(inputs, Some(spin_ns), &mut waits),
         }
-        run.drain(&mut self.inputs, &mut interests);
+        run.drain(&mut self.inputs, &mut waits);
         let usage = memory::thread_usage();
         seal::unseal();
         let counters = run.counters;
@@ -158,12 +160,12 @@ impl Running<'_> {
     }
 
     /// One source, blocking.
-    fn block(&mut self, input: &mut Input, interests: &mut Vec<Interest>) {
+    fn block(&mut self, input: &mut Input, waits: &mut Waits) {
         while !self.stopping() {
             if input.has_backlog() {
                 self.pump(input);
                 if input.has_backlog() {
-                    self.await_room(std::slice::from_ref(input), true, u64::MAX, interests);
+                    self.await_room(std::slice::from_mut(input), true, u64::MAX, waits);
                 }
                 self.turn(input, false);
             } else {
@@ -173,7 +175,7 @@ impl Running<'_> {
     }
 
     /// Any number of sources, never blocking, or (one source) blocking after `spin_ns` without work.
-    fn scan(&mut self, inputs: &mut [Input], spin_ns: Option<u64>, interests: &mut Vec<Interest>) {
+    fn scan(&mut self, inputs: &mut [Input], spin_ns: Option<u64>, waits: &mut Waits) {
         let mut worked_ns = (self.skin.now_ns)();
         while !self.stopping() {
             let mut worked = false;
@@ -192,7 +194,7 @@ impl Running<'_> {
                 {
                     self.turn(input, true);
                 } else {
-                    self.await_room(inputs, true, u64::MAX, interests);
+                    self.await_room(inputs, true, u64::MAX, waits);
                 }
                 worked_ns = (self.skin.now_ns)();
             } else {
@@ -201,9 +203,27 @@ impl Running<'_> {
         }
     }
 
-    /// Takes one message and brings it through its routes; false when there was none.
+    /// Takes one message, or a burst of those that lie in a ring, and brings them through their routes; false when
+    /// there was none.
     #[inline]
     fn turn(&mut self, input: &mut Input, block: bool) -> bool {
+        let burst = if input.source.is_ring() { BURST_MAX } else { 1 };
+        let mut taken = 0;
+        while taken < burst && self.take(input, block && taken == 0) {
+            taken += 1;
+        }
+        if taken > 0 {
+            input.routes.iter_mut().for_each(Route::publish);
+            self.publish();
+        }
+        if input.source.take_torn() {
+            self.tell_torn(input);
+        }
+        taken > 0
+    }
+
+    #[inline]
+    fn take(&mut self, input: &mut Input, block: bool) -> bool {
         let got = if block { input.source.receive(self.skin) } else { input.source.try_receive(self.skin) };
         match got {
             Ok(message) => {
@@ -221,31 +241,48 @@ impl Running<'_> {
                 }
                 let duty_ns = ctx.last_ns.saturating_sub(dequeued_ns);
                 self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
-                self.publish();
+                // Only now: what a killed daemon had not finished is still in the sender's ring.
+                input.source.release();
                 true
             }
-            Err(Errno::AGAIN) => false,
-            Err(Errno::INTR) => {
+            Err(Failure::Os(Errno::AGAIN)) => false,
+            Err(Failure::Os(Errno::INTR)) => {
                 self.counters.wakeups += 1;
                 false
             }
-            Err(errno) => {
-                self.receive_failed(input, errno);
+            Err(failure) => {
+                self.receive_failed(input, failure);
                 false
             }
         }
     }
 
     #[cold]
-    fn receive_failed(&mut self, input: &Input, errno: Errno) {
+    fn receive_failed(&mut self, input: &Input, failure: Failure) {
         self.counters.errors += 1;
+        let route = input.routes.first().map_or(u32::MAX, Route::index);
+        let errno = match failure {
+            Failure::Os(errno) => errno,
+            Failure::Corrupt(corrupt) => {
+                // The ring is given up: there is nothing that could fail again.
+                let generation = input.source.generation();
+                let kind = EventKind::Corrupt { route, dest: None, generation, corrupt };
+                self.events.emit((self.skin.now_ns)(), kind);
+                return self.publish();
+            }
+        };
         if self.told != Some(errno) {
             self.told = Some(errno);
-            let route = input.routes.first().map_or(u32::MAX, Route::index);
             self.events.emit((self.skin.now_ns)(), EventKind::ReceiveFailed { route, errno });
         }
         self.publish();
         clock::sleep_until((self.skin.now_ns)() + ERROR_PAUSE_NS);
+    }
+
+    #[cold]
+    fn tell_torn(&mut self, input: &Input) {
+        let route = input.routes.first().map_or(u32::MAX, Route::index);
+        self.events.emit((self.skin.now_ns)(), EventKind::Torn { route });
     }
 
     fn pump(&mut self, input: &mut Input) {
@@ -258,25 +295,33 @@ impl Running<'_> {
     }
 
     /// Waits until a full receiver may have room, or (`sources`) a source has a message, within a bound.
-    fn await_room(&mut self, inputs: &[Input], sources: bool, limit_ns: u64, interests: &mut Vec<Interest>) {
-        interests.clear();
+    fn await_room(&mut self, inputs: &mut [Input], sources: bool, limit_ns: u64, waits: &mut Waits) {
+        waits.clear();
         let mut bound_ns = limit_ns;
-        for input in inputs {
-            if sources {
-                interests.push(input.source.interest());
-            }
-            for route in input.routes.iter().filter(|r| r.has_backlog()) {
-                bound_ns = bound_ns.min(route.backlog_interests(interests));
+        for route in inputs.iter().flat_map(|input| &input.routes).filter(|r| r.has_backlog()) {
+            bound_ns = bound_ns.min(route.await_room(waits));
+        }
+        // Descriptors first: whether a ring is waited for by its word or by its descriptor depends on them.
+        let (rings, others) = (true, false);
+        for kind in [others, rings] {
+            for input in inputs.iter_mut().filter(|i| sources && i.source.is_ring() == kind) {
+                if !input.source.arm(waits) {
+                    bound_ns = 0;
+                }
             }
         }
-        if (self.skin.wait_ready)(interests, bound_ns) == Err(Errno::INTR) {
-            self.counters.wakeups += 1;
+        if bound_ns > 0 {
+            // SAFETY: the words are those of rings that these inputs hold, which nobody else replaces.
+            if unsafe { waits.wait(self.skin, bound_ns) } == Err(Errno::INTR) {
+                self.counters.wakeups += 1;
+            }
         }
+        inputs.iter_mut().for_each(|input| input.source.disarm());
     }
 
     /// The way down: what is still in signals (and in queues that go) is routed, what is queued gets its
     /// chance, and the rest is accounted.
-    fn drain(&mut self, inputs: &mut [Input], interests: &mut Vec<Interest>) {
+    fn drain(&mut self, inputs: &mut [Input], waits: &mut Waits) {
         loop {
             let mut worked = false;
             for input in inputs.iter_mut() {
@@ -292,7 +337,7 @@ impl Running<'_> {
                 break;
             }
             if !worked {
-                self.await_room(inputs, false, STOP_WAIT_NS.min(give_up - now), interests);
+                self.await_room(inputs, false, STOP_WAIT_NS.min(give_up - now), waits);
             }
         }
         for route in inputs.iter_mut().flat_map(|i| &mut i.routes) {

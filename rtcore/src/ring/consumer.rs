@@ -136,12 +136,22 @@ impl Consumer {
     /// EINTR: look.
     #[inline]
     pub fn wait(&mut self, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
+        self.wait_unless(timeout_ns, || false)
+    }
+
+    /// The same, unless there are other news by now: whoever has some makes them visible and then rings this bell.
+    #[inline]
+    pub fn wait_unless(
+        &mut self,
+        timeout_ns: u64,
+        news: impl FnOnce() -> bool,
+    ) -> Result<(), crate::sys::Errno> {
         let (bells, bell) = self.bell();
         let seen = bells.seen(bell);
         self.arm(Doorbell::Futex);
         // Corrupt or not, `take` says it.
         let waited = match self.available() {
-            Ok(0) => self.bell().0.sleep(bell, seen, timeout_ns),
+            Ok(0) if !news() => self.bell().0.sleep(bell, seen, timeout_ns),
             _ => Ok(()),
         };
         self.disarm();

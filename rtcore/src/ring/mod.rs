@@ -20,7 +20,7 @@ pub mod bell;
 mod consumer;
 mod layout;
 mod memory;
-mod producer;
+pub mod producer;
 #[cfg(not(loom))]
 mod shared;
 

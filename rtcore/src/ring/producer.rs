@@ -1,7 +1,7 @@
 //! The sending end.
 
 use super::Corrupt;
-use super::bell::{self, Doorbell};
+use super::bell::{self, Bells, Doorbell};
 use super::layout::{Envelope, Geometry, complete, copy_in, in_progress};
 use super::memory::View;
 use crate::sync::{Ordering, fence};
@@ -217,6 +217,11 @@ impl Producer {
         }
         self.view.producer().sleep.flag.store(0, Ordering::Relaxed);
         Ok(room)
+    }
+
+    /// Where this end sleeps.
+    pub fn bell(&self) -> (&Bells, u32) {
+        (&self.view.bells, self.view.producer().sleep.bell.load(Ordering::Relaxed))
     }
 
     /// Raises the producer's flag: the consumer rings the producer's bell when it has taken a message.

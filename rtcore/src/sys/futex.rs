@@ -54,6 +54,9 @@ const FUTEX_32: u32 = 2;
 const SYS_FUTEX_WAITV: libc::c_long = 449;
 
 impl Word {
+    /// Not a word: for filling memory. EINVAL when waited for.
+    pub const NONE: Word = Word { value: 0, address: 0, flags: 0, reserved: 0 };
+
     /// Sleep while `word` is `expected`. Whoever waits keeps the word alive.
     pub fn new(word: &AtomicU32, expected: u32) -> Word {
         Word { value: expected.into(), address: word.as_ptr().addr() as u64, flags: FUTEX_32, reserved: 0 }

@@ -90,7 +90,7 @@ impl Builder<'_> {
             cell: self.page.worker(index),
             events,
             stop_at_ns: Arc::clone(self.stop_at_ns),
-            interests: Worker::interests_for(&inputs),
+            waits: Worker::waits_for(&inputs),
             inputs,
         };
         Ok((worker, consumer))
@@ -163,6 +163,7 @@ impl Builder<'_> {
                 to_thread: *target == SignalTarget::Thread,
                 truncate: route.truncate,
                 credit: self.peers.credit(endpoint),
+                inbox: None,
             },
         };
         // The latest value is one value.

@@ -24,6 +24,17 @@ pub(super) fn log(names: &Names<'_>, event: &Event) {
             names.end(route, dest),
             send_hint(errno)
         )),
+        EventKind::Corrupt { route, dest, generation, corrupt } => {
+            let who = dest.map_or("its source", |dest| names.end(route, dest));
+            log::error(format_args!(
+                "route {}: the process at {who} (registration {generation}) broke its ring: {corrupt}",
+                names.route(route)
+            ));
+        }
+        EventKind::Torn { route } => log::warning(format_args!(
+            "route {}: the sender went while it was writing a message, which was never sent",
+            names.route(route)
+        )),
         EventKind::ReceiveFailed { route, errno } => {
             log::error(format_args!(
                 "route {}: its source cannot be read: {errno} ({errno:?})",
