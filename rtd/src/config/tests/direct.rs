@@ -156,3 +156,36 @@ fn its_way_is_a_way_back_too() {
     let found = run(&text).diagnostics;
     assert!(found.iter().any(|d| d.message.contains("plan -> plan")), "{}", shown(&found));
 }
+
+/// The oracle of the generated tests sees what it is there for.
+#[test]
+fn a_broken_plan_is_told() {
+    use crate::plan::{EndpointKind, Filter, GroupMode, TargetPlan};
+    let whole = planned(&direct(""));
+    let broken = |spoil: &dyn Fn(&mut Plan)| {
+        let mut plan = whole.clone();
+        spoil(&mut plan);
+        plan.broken_invariant().unwrap_or_default()
+    };
+    let group =
+        |filter| TargetPlan::Group { name: "g".into(), mode: GroupMode::All, members: vec![1], filter };
+    let ring = |slots, payload_bytes| EndpointKind::Lane(RingPlan { slots, payload_bytes });
+    let listed = |plan: &mut Plan| {
+        plan.sources = vec![crate::plan::SourcePlan { endpoint: 0, lane: 0, routes: vec![0] }];
+    };
+    let needs = "direct route `plan->axis` needs a thread";
+    assert_eq!(broken(&|plan| plan.routes[0].ttl_ns = Some(1)), needs);
+    assert_eq!(broken(&|plan| plan.routes[0].overflow = Overflow::DisplaceOldest), needs);
+    assert_eq!(broken(&|plan| plan.routes[0].to = vec![group(None)]), needs);
+    assert_eq!(broken(&|plan| plan.routes.push(plan.routes[0].clone())), needs);
+    assert!(broken(&listed).contains("sources list"));
+    assert!(broken(&|plan| plan.routes[0].path = Path::Routed).contains("sources list"));
+    assert!(broken(&|plan| plan.routes[0].capacity = 1).contains("capacity 1"));
+    assert!(broken(&|plan| plan.endpoints[1].owner = None).contains("no owner"));
+    assert!(broken(&|plan| plan.endpoints[1].kind = ring(3, 64)).contains("a ring of 3 x 64"));
+    assert!(broken(&|plan| plan.endpoints[1].kind = ring(65_536, 1 << 20)).contains("a ring of"));
+    assert!(broken(&|plan| plan.endpoints[1].kind = ring(64, 32)).contains("`axis` cannot take"));
+    let stranger = || vec![group(Some(Filter::SessionOf(9)))];
+    assert!(broken(&|plan| plan.routes[0].to = stranger()).contains("out of range"));
+    assert!(broken(&|plan| plan.routes[0].to = vec![TargetPlan::Endpoint(0)]).contains("both ways"));
+}
