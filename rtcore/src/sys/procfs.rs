@@ -118,10 +118,11 @@ pub fn thread_masks() -> io::Result<Vec<ThreadMask>> {
     Ok(masks)
 }
 
-/// None for a thread that has ended but is still listed, as the first one of a process may be.
+/// None for a thread that has ended but is still listed, as the first one of a process may be, or is about to: one
+/// that has given up its signal state already shows an empty mask, and zero threads.
 fn parse_mask(tid: i32, text: &str) -> Option<ThreadMask> {
     let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
-    if field("State:\t").is_some_and(|state| state.starts_with(['Z', 'X'])) {
+    if field("State:\t")?.starts_with(['Z', 'X']) || field("Threads:\t")? == "0" {
         return None;
     }
     let blocked = u64::from_str_radix(field("SigBlk:\t")?, 16).ok()?;
@@ -183,9 +184,11 @@ mod tests {
             .unwrap()
             .join()
             .unwrap();
-        let ended = "Name:\tx\nState:\tZ (zombie)\nSigBlk:\t0000000000000000\n";
+        let ended = "Name:\tx\nState:\tZ (zombie)\nThreads:\t2\nSigBlk:\t0000000000000000\n";
         assert_eq!(parse_mask(1, ended), None);
-        let running = "Name:\ta b\nState:\tR (running)\nSigBlk:\t0000000200000001\n";
+        let ending = "Name:\tx\nState:\tR (running)\nThreads:\t0\nSigBlk:\t0000000000000000\n";
+        assert_eq!(parse_mask(1, ending), None);
+        let running = "Name:\ta b\nState:\tR (running)\nThreads:\t2\nSigBlk:\t0000000200000001\n";
         let parsed = parse_mask(7, running).unwrap();
         assert_eq!((parsed.tid, parsed.comm.as_str(), parsed.blocked), (7, "a b", 0x2_0000_0001));
     }

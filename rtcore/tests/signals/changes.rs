@@ -1,7 +1,7 @@
 //! Handlers that come, go and change while signals arrive.
 
 use crate::util::{queue, rt};
-use rtcore::client::signals::{Flags, Signals};
+use rtcore::client::signals::{Flags, HANDLERS_MAX, Signals};
 use std::sync::mpsc::{RecvError, channel};
 use std::sync::{Arc, OnceLock};
 
@@ -141,4 +141,28 @@ pub fn what_a_handler_owns_may_panic_when_it_goes() {
     queue(rt(19), 2);
     assert_eq!(told.iter().take(2).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(signals.counters().panics, 1);
+}
+
+pub fn what_is_refused_may_use_the_dispatcher_as_it_goes() {
+    struct Asks(Arc<Signals>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            // Takes the registry's lock.
+            let none = self.0.register(0, Flags::new(), |_| {});
+            assert!(none.is_err() && self.0.register(rt(29), Flags::new().once(), |_| {}).is_err());
+        }
+    }
+    let signals = Arc::new(Signals::start().unwrap());
+    let ids: Vec<_> =
+        (0..HANDLERS_MAX).map(|_| signals.register(rt(29), Flags::new(), |_| {}).unwrap()).collect();
+    let asks = Asks(Arc::clone(&signals));
+    let refused = signals.register(rt(29), Flags::new(), move |_| _ = &asks).unwrap_err();
+    assert!(refused.to_string().contains("64 handlers"), "{refused}");
+    signals.remove(ids[0]).unwrap();
+    let last = signals.register(rt(29), Flags::new(), |_| {}).unwrap();
+    let asks = Asks(Arc::clone(&signals));
+    assert!(signals.replace(ids[0], move |_| _ = &asks).is_err());
+    let asks = Asks(Arc::clone(&signals));
+    signals.replace(last, move |_| _ = &asks).unwrap();
+    signals.replace(last, |_| {}).unwrap();
 }

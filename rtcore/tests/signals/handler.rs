@@ -50,7 +50,7 @@ pub fn a_blocking_read_is_restarted() {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     let (begin, begun) = channel();
     let blocked = std::thread::spawn(move || {
-        let _installed = handler::install(rt(21), |_, scope| _ = scope.add(&CALLS, 1)).unwrap();
+        let _installed = handler::install(rt(21), |_, scope| scope.add(&CALLS, 1)).unwrap();
         begin.send(sched::gettid()).unwrap();
         let mut byte = [0];
         (reader.read(&mut byte).map_err(|e| e.kind()), byte)
@@ -106,8 +106,7 @@ pub fn its_doorbell_wakes_a_waiter() {
     static BELL: OnceLock<EventFd> = OnceLock::new();
     static RUNG: AtomicU64 = AtomicU64::new(0);
     let own = sched::gettid();
-    let _installed =
-        handler::install(rt(25), |_, scope| _ = scope.add(&RUNG, scope.ring(&BELL).into())).unwrap();
+    let _installed = handler::install(rt(25), |_, scope| scope.add(&RUNG, scope.ring(&BELL).into())).unwrap();
     assert!(queue_to_thread(own, rt(25), 0));
     assert_eq!(RUNG.load(Ordering::Acquire), 0, "the slot is empty");
     let bell = BELL.get_or_init(|| EventFd::new().unwrap());

@@ -46,6 +46,7 @@ fn main() -> std::process::ExitCode {
         changes::a_drop_waits_for_the_running_handler,
         changes::nothing_is_lost_while_handlers_come_and_go,
         changes::without_a_handler_signals_are_drained_and_counted,
+        changes::what_is_refused_may_use_the_dispatcher_as_it_goes,
         changes::what_a_handler_owns_may_panic_when_it_goes,
         handler::it_runs_on_a_guarded_stack_of_its_own,
         handler::a_blocking_read_is_restarted,

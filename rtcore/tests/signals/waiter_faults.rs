@@ -1,6 +1,6 @@
 //! The one wait when it is interrupted, misused, or loses what it waits for.
 
-use crate::util::{queue_to_thread, rt};
+use crate::util::{queue_to_thread, rt, until_asleep};
 use rtcore::client::signals::handler;
 use rtcore::client::waiter::{Interest, Ready, Waiter};
 use rtcore::sys::{clock::monotonic_ns, eventfd::EventFd, sched};
@@ -24,32 +24,40 @@ fn readable() -> EventFd {
 
 pub fn an_interrupted_wait_keeps_its_deadline() {
     static CALLS: AtomicU64 = AtomicU64::new(0);
-    let over = AtomicBool::new(false);
+    let (bell, over) = (EventFd::new().unwrap(), AtomicBool::new(false));
     let (begin, begun) = channel();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let _installed = handler::install(rt(28), |_, scope| _ = scope.add(&CALLS, 1)).unwrap();
-            let bell = EventFd::new().unwrap();
+            let _installed = handler::install(rt(28), |_, scope| scope.add(&CALLS, 1)).unwrap();
             let mut waiter = Waiter::with_capacity(1).unwrap();
             add(&mut waiter, &bell, 1);
             begin.send(sched::gettid()).unwrap();
-            let deadline = monotonic_ns() + 30_000_000;
+            let resumed = waiter.wait(None).map(told);
+            bell.take();
+            let deadline = monotonic_ns() + 5_000_000;
             let empty = waiter.wait(Some(deadline)).map(<[Ready]>::is_empty);
             let late_ns = monotonic_ns().checked_sub(deadline);
             over.store(true, Ordering::Release);
+            assert_eq!(resumed.unwrap(), [(1, true, false)]);
             assert!(empty.unwrap() && late_ns.is_some());
         });
         let tid = begun.recv().unwrap();
-        let mut seen = 0;
+        for calls in 1..=3 {
+            until_asleep(tid);
+            assert!(queue_to_thread(tid, rt(28), 0));
+            while CALLS.load(Ordering::Acquire) < calls {
+                std::thread::yield_now();
+            }
+        }
+        bell.ring().unwrap();
+        // Were each interruption to start the time anew, this would not end. One at a time.
+        let mut sent = 3;
         while !over.load(Ordering::Acquire) {
-            // One at a time; the thread may end meanwhile.
-            let calls = CALLS.load(Ordering::Acquire);
-            if calls == seen && queue_to_thread(tid, rt(28), 0) {
-                seen += 1;
+            if CALLS.load(Ordering::Acquire) == sent && queue_to_thread(tid, rt(28), 0) {
+                sent += 1;
             }
             std::thread::yield_now();
         }
-        assert!(CALLS.load(Ordering::Acquire) > 1, "it was interrupted more than once");
     });
 }
 

@@ -129,11 +129,14 @@ mod tests {
 
     #[test]
     fn a_mask_is_put_back_when_another_thread_is_in_the_way() {
-        // The threads of the test harness block nothing.
         let bits = mask_of([signame::rt_max() - 2]).unwrap();
-        let before = epoll::blocked_signals();
-        let refused = block_everywhere(bits, None).unwrap_err();
-        assert!(matches!(refused, SignalsError::Unblocked { .. }), "{refused}");
-        assert_eq!(epoll::blocked_signals(), before);
+        // This thread blocks nothing and waits.
+        let other = std::thread::spawn(move || {
+            let before = epoll::blocked_signals();
+            let refused = block_everywhere(bits, None).unwrap_err();
+            assert!(matches!(refused, SignalsError::Unblocked { .. }), "{refused}");
+            assert_eq!(epoll::blocked_signals(), before);
+        });
+        other.join().unwrap();
     }
 }

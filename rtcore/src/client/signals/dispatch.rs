@@ -61,7 +61,7 @@ impl Shared {
     pub(super) fn live(&self, tell: &SyncSender<io::Result<i32>>) {
         let blocked = epoll::block_signals(rtsignal::all_but_faults());
         let ready = blocked.is_ok();
-        // Refused only when whoever started us is gone, and then the stop flag is not coming: do not run.
+        // Nobody listens when whoever started us is gone, and then nobody is going to stop us.
         if tell.send(blocked.map(|()| sched::gettid())).is_ok() && ready {
             self.run();
         }

@@ -78,9 +78,9 @@ impl AsyncScope {
         cell.store(value, Ordering::Release);
     }
 
-    /// Adds to the cell, wrapping around, and returns what it was.
-    pub fn add(&self, cell: &'static AtomicU64, value: u64) -> u64 {
-        cell.fetch_add(value, Ordering::AcqRel)
+    /// Adds to the cell, wrapping around. Release, as [`AsyncScope::store`].
+    pub fn add(&self, cell: &'static AtomicU64, value: u64) {
+        cell.fetch_add(value, Ordering::Release);
     }
 
     /// Writes the bytes to standard error, without formatting or buffer. Waits where standard error does.
@@ -144,15 +144,16 @@ pub fn install(signo: i32, handler: AsyncHandler) -> Result<Installed, SignalsEr
     let bits = mask_of([signo])?;
     let claim = Claim::of(bits)?;
     let stack = own_stack().map_err(SignalsError::system("making the handler's stack"))?;
+    let was_blocked = epoll::blocked_signals() & bits != 0;
+    // From here on its Drop takes back what was done when a later step fails.
+    let mut installed = Installed { signo, was_blocked, action: None, _stack: stack, _claim: claim };
     if let Some(slot) = slot(signo) {
         // Release: pairs with the Acquire in `enter`.
         slot.store(handler as *mut (), Ordering::Release);
     }
     let action = Action::install(signo, enter).map_err(SignalsError::system("installing the handler"))?;
-    let was_blocked = epoll::blocked_signals() & bits != 0;
-    let installed = Installed { signo, was_blocked, action: Some(action), _stack: stack, _claim: claim };
-    let unblocked = SignalSet::of([signo]).unblock();
-    unblocked.map_err(SignalsError::system("unblocking the signal"))?;
+    installed.action = Some(action);
+    SignalSet::of([signo]).unblock().map_err(SignalsError::system("unblocking the signal"))?;
     Ok(installed)
 }
 

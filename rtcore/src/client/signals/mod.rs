@@ -87,7 +87,8 @@ pub struct Counters {
 /// stops the thread after that handler. The signals stay blocked afterwards, and what is pending stays pending.
 ///
 /// The thread has the scheduling and the CPUs of the thread that called [`Signals::start`], and blocks every signal;
-/// threads and processes that a handler starts inherit that.
+/// threads and processes that a handler starts inherit that. Registering takes an ordinary lock, for a moment that a
+/// thread of lower priority can be preempted in: where the dispatcher is real-time, register during setup.
 pub struct Signals {
     shared: Arc<Shared>,
     /// Locked while a signal is added, never while a handler runs.
@@ -143,7 +144,8 @@ impl Signals {
         handler: impl FnMut(&Notice<'_>) + Send + 'static,
     ) -> Result<HandlerId, SignalsError> {
         self.claim(claim::mask_of([signo])?)?;
-        let added = self.shared.registry().add(signo, flags, Box::new(handler));
+        // What is left over is dropped at the end, when the registry is not locked any more; likewise below.
+        let (added, _left) = self.shared.registry().add(signo, flags, Box::new(handler));
         rtsignal::wake(self.tid);
         added
     }
@@ -169,17 +171,16 @@ impl Signals {
         id: HandlerId,
         handler: impl FnMut(&Notice<'_>) + Send + 'static,
     ) -> Result<(), SignalsError> {
-        // Dropped here, where the registry is not locked any more.
-        let former = self.shared.registry().replace(id, Box::new(handler));
-        former.map(drop)
+        let (replaced, _left) = self.shared.registry().replace(id, Box::new(handler));
+        replaced
     }
 
     /// Takes a handler out. A call that runs is not waited for; it is the last.
     ///
     /// Errors: [`SignalsError::NoSuchHandler`].
     pub fn remove(&self, id: HandlerId) -> Result<(), SignalsError> {
-        let former = self.shared.registry().remove(id);
-        former.map(drop)
+        let left = self.shared.registry().remove(id);
+        left.map(drop)
     }
 
     /// What the dispatcher has done so far.

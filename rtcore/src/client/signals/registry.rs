@@ -92,6 +92,12 @@ enum Next {
     Become(Handler),
 }
 
+impl Next {
+    fn left(self) -> Left {
+        if let Next::Become(handler) = self { left(handler) } else { None }
+    }
+}
+
 enum State {
     Idle(Callee),
     Running(Next),
@@ -129,40 +135,37 @@ impl Registry {
         &mut self.entries[index]
     }
 
-    /// Adds a handler where the flags say, and the signal to those that are taken.
+    /// Adds a handler where the flags say, and the signal to those that are taken. What is refused is left over.
     pub(super) fn add(
         &mut self,
         signo: i32,
         flags: Flags,
         handler: Handler,
-    ) -> Result<HandlerId, SignalsError> {
+    ) -> (Result<HandlerId, SignalsError>, Left) {
         // Unique in the process, so that an id given to the wrong `Signals` is not somebody else's there.
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let callee = Callee { filter: flags.only_from, handler };
         let entries = self.of(signo);
         if entries.len() >= HANDLERS_MAX {
-            return Err(SignalsError::TooMany { signo, limit: HANDLERS_MAX });
+            return (Err(SignalsError::TooMany { signo, limit: HANDLERS_MAX }), left(callee));
         }
         let id = HandlerId { signo, number: NEXT.fetch_add(1, Ordering::Relaxed) };
-        let state = State::Idle(Callee { filter: flags.only_from, handler });
         let at = if flags.first { 0 } else { entries.len() };
-        entries.insert(at, Entry { id, once: flags.once, state });
+        entries.insert(at, Entry { id, once: flags.once, state: State::Idle(callee) });
         self.taken |= rtsignal::bit(signo);
-        Ok(id)
+        (Ok(id), None)
     }
 
-    /// Puts another handler into the place of one; its flags stay.
-    pub(super) fn replace(&mut self, id: HandlerId, handler: Handler) -> Result<Left, SignalsError> {
+    /// Puts another handler into the place of one; its flags stay. The one that is not needed is left over.
+    pub(super) fn replace(&mut self, id: HandlerId, handler: Handler) -> (Result<(), SignalsError>, Left) {
         match self.find(id) {
             Some(Entry { state: State::Idle(callee), .. }) => {
-                Ok(left(std::mem::replace(&mut callee.handler, handler)))
+                (Ok(()), left(std::mem::replace(&mut callee.handler, handler)))
             }
             Some(Entry { state: State::Running(next), .. }) if !matches!(next, Next::Go) => {
-                Ok(match std::mem::replace(next, Next::Become(handler)) {
-                    Next::Become(former) => left(former),
-                    _ => None,
-                })
+                (Ok(()), std::mem::replace(next, Next::Become(handler)).left())
             }
-            _ => Err(SignalsError::NoSuchHandler { id }),
+            _ => (Err(SignalsError::NoSuchHandler { id }), left(handler)),
         }
     }
 
@@ -171,10 +174,7 @@ impl Registry {
         match self.find(id) {
             Some(Entry { state: State::Idle(_), .. }) => Ok(self.take_out(id)),
             Some(Entry { state: State::Running(next), .. }) if !matches!(next, Next::Go) => {
-                Ok(match std::mem::replace(next, Next::Go) {
-                    Next::Become(former) => left(former),
-                    _ => None,
-                })
+                Ok(std::mem::replace(next, Next::Go).left())
             }
             _ => Err(SignalsError::NoSuchHandler { id }),
         }
@@ -273,7 +273,7 @@ mod tests {
         let (mut registry, log) = (Registry::new(), Log::default());
         for (word, first) in [("a", false), ("b", false), ("x", true), ("y", true)] {
             let flags = if first { Flags::new().first() } else { Flags::new() };
-            registry.add(SIGNO, flags, says(&log, word)).unwrap();
+            registry.add(SIGNO, flags, says(&log, word)).0.unwrap();
         }
         ring(&mut registry, 1);
         assert_eq!(said(&log), ["y", "x", "a", "b"]);
@@ -284,7 +284,7 @@ mod tests {
     fn a_one_shot_survives_what_its_filter_keeps_from_it() {
         let (mut registry, log) = (Registry::new(), Log::default());
         let flags = Flags::new().once().only_from(|origin| origin.pid == 7);
-        let id = registry.add(SIGNO, flags, says(&log, "seven")).unwrap();
+        let id = registry.add(SIGNO, flags, says(&log, "seven")).0.unwrap();
         ring(&mut registry, 6);
         assert!(said(&log).is_empty());
         ring(&mut registry, 7);
@@ -296,21 +296,21 @@ mod tests {
     #[test]
     fn a_change_to_a_running_handler_takes_effect_after_it() {
         let (mut registry, log) = (Registry::new(), Log::default());
-        let id = registry.add(SIGNO, Flags::new().once(), says(&log, "old")).unwrap();
+        let id = registry.add(SIGNO, Flags::new().once(), says(&log, "old")).0.unwrap();
         let mut callee = registry.begin(id).unwrap();
         assert!(registry.begin(id).is_none());
-        drop(registry.replace(id, says(&log, "skipped")).unwrap());
-        drop(registry.replace(id, says(&log, "new")).unwrap());
+        registry.replace(id, says(&log, "skipped")).0.unwrap();
+        registry.replace(id, says(&log, "new")).0.unwrap();
         callee.call(&notice(1), &mut false);
         drop(registry.end(id, callee, true));
         ring(&mut registry, 1);
         ring(&mut registry, 1);
         assert_eq!(said(&log), ["old", "new"], "the new one had its own one shot");
 
-        let id = registry.add(SIGNO, Flags::new(), says(&log, "leaving")).unwrap();
+        let id = registry.add(SIGNO, Flags::new(), says(&log, "leaving")).0.unwrap();
         let callee = registry.begin(id).unwrap();
         drop(registry.remove(id).unwrap());
-        assert!(registry.remove(id).is_err() && registry.replace(id, says(&log, "late")).is_err());
+        assert!(registry.remove(id).is_err() && registry.replace(id, says(&log, "late")).0.is_err());
         drop(registry.end(id, callee, true));
         ring(&mut registry, 1);
         assert!(said(&log).is_empty());
@@ -320,10 +320,10 @@ mod tests {
     fn handlers_of_one_signal_are_bounded() {
         let (mut registry, log) = (Registry::new(), Log::default());
         for _ in 0..HANDLERS_MAX {
-            registry.add(SIGNO, Flags::new(), says(&log, "one")).unwrap();
+            registry.add(SIGNO, Flags::new(), says(&log, "one")).0.unwrap();
         }
-        let refused = registry.add(SIGNO, Flags::new(), says(&log, "too many")).unwrap_err();
+        let refused = registry.add(SIGNO, Flags::new(), says(&log, "too many")).0.unwrap_err();
         assert!(refused.to_string().contains("64 handlers"), "{refused}");
-        assert!(registry.add(SIGNO + 1, Flags::new(), says(&log, "other")).is_ok());
+        assert!(registry.add(SIGNO + 1, Flags::new(), says(&log, "other")).0.is_ok());
     }
 }

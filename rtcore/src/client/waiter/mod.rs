@@ -11,7 +11,7 @@
 //! **Descriptors that are closed.** A waiter does not own what it waits for. Remove a thing before closing it. One that
 //! was closed all the same is reported as [`Ready::hangup`] by every wait that begins afterwards, until it is
 //! removed; it is never confused with whatever has its number now. That costs a system call per item and wait (about
-//! 0.2 us), before the sleep and not on the way out of it.
+//! 0.3 us), before the sleep and not on the way out of it.
 //!
 //! ```
 //! use rtcore::client::waiter::{Interest, Timer, Waiter};
