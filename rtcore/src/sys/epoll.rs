@@ -1,13 +1,15 @@
-//! The readiness set of the control thread (never on a real-time thread), and the two descriptors it
-//! holds besides sockets and pidfds: termination signals and the housekeeping tick.
+//! The readiness set of the control thread and of a client's one wait (never on a lane's thread), and the two
+//! descriptors the former holds besides sockets and pidfds: termination signals and the housekeeping tick.
 //!
 //! Invariant: level-triggered throughout, so an event that one turn leaves unserved comes again.
 
+use super::Errno;
+use super::clock::monotonic_ns;
 use super::procfs::named;
 use rustix::event::{Timespec, epoll};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Events one call of [`Epoll::wait`] returns at most; the rest comes with the next.
@@ -46,6 +48,132 @@ impl Epoll {
             Err(e) => return Err(named("epoll", e)),
         }
         Ok(())
+    }
+}
+
+/// What a descriptor is watched for. Hang-up and error are always reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Something to receive.
+    Readable,
+    /// Room to send.
+    Writable,
+    /// Either.
+    Both,
+}
+
+impl Interest {
+    fn bits(self) -> u32 {
+        let (readable, writable) = (libc::EPOLLIN, libc::EPOLLOUT);
+        let bits = match self {
+            Interest::Readable => readable,
+            Interest::Writable => writable,
+            Interest::Both => readable | writable,
+        };
+        bits.unsigned_abs()
+    }
+}
+
+/// One descriptor that is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The token it was added with.
+    pub token: u64,
+    /// Something to receive.
+    pub readable: bool,
+    /// Room to send.
+    pub writable: bool,
+    /// Hung up or in error.
+    pub hangup: bool,
+}
+
+/// Room for what one wait returns, allocated once.
+pub struct Events(Vec<libc::epoll_event>);
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Events({})", self.0.len())
+    }
+}
+
+impl Events {
+    /// Room for this many, at least one.
+    pub fn with_capacity(count: usize) -> Events {
+        Events(vec![libc::epoll_event { events: 0, u64: 0 }; count.max(1)])
+    }
+
+    /// The first `count`, as [`Epoll::wait_until`] filled them.
+    pub fn first(&self, count: usize) -> impl Iterator<Item = Event> + '_ {
+        self.0.iter().take(count).map(|&event| {
+            let has = |bits: i32| event.events & bits.unsigned_abs() != 0;
+            Event {
+                token: event.u64,
+                readable: has(libc::EPOLLIN),
+                writable: has(libc::EPOLLOUT),
+                hangup: has(libc::EPOLLHUP | libc::EPOLLERR),
+            }
+        })
+    }
+}
+
+/// Descriptors by number, for a set whose owner does not own them: they may have been closed meanwhile, and
+/// the number may have become something else's.
+impl Epoll {
+    /// Adds the descriptor. EEXIST when it is in the set, EPERM when it is a file that is always ready.
+    pub fn add_number(&self, fd: RawFd, token: u64, interest: Interest) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
+    }
+
+    /// Whether the number still is the descriptor that was added; an error also when it was closed or has
+    /// become another's. Changes nothing otherwise.
+    #[inline]
+    pub fn renew_number(&self, fd: RawFd, token: u64, interest: Interest) -> Result<(), Errno> {
+        // The kernel looks entries up by open file and number, so this says exactly that.
+        self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
+    }
+
+    /// Takes the descriptor out.
+    pub fn remove_number(&self, fd: RawFd) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, Interest::Both)
+    }
+
+    #[inline]
+    fn control(&self, what: i32, fd: RawFd, token: u64, interest: Interest) -> Result<(), Errno> {
+        let mut event = libc::epoll_event { events: interest.bits(), u64: token };
+        // SAFETY: the set is open (owned), the event is initialised; a number that is no descriptor is an error.
+        let rc = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &raw mut event) };
+        if rc < 0 { Err(Errno::last()) } else { Ok(()) }
+    }
+
+    /// Fills `events` and returns how many are ready; 0 when `deadline_ns` of CLOCK_MONOTONIC has come (none =
+    /// no bound). Interruptions resume (epoll_pwait2(2), Linux 5.11). Does not touch the heap.
+    #[inline]
+    pub fn wait_until(&self, events: &mut Events, deadline_ns: Option<u64>) -> Result<usize, Errno> {
+        let room = i32::try_from(events.0.len()).unwrap_or(i32::MAX);
+        loop {
+            let time = deadline_ns.map(|at| timespec_of_ns(at.saturating_sub(monotonic_ns())));
+            let until = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            let (set, no_mask) = (self.0.as_raw_fd(), std::ptr::null::<libc::sigset_t>());
+            // SAFETY: `events` has `room` writable elements; the time is null or points to `time`, which
+            // outlives the call; without a mask its size is not looked at.
+            let rc = unsafe {
+                let ready = events.0.as_mut_ptr();
+                libc::syscall(libc::SYS_epoll_pwait2, set, ready, room, until, no_mask, 0usize)
+            };
+            match usize::try_from(rc) {
+                Ok(ready) => return Ok(ready),
+                Err(_) if Errno::last() == Errno::INTR => {}
+                Err(_) => return Err(Errno::last()),
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "below 10^9")]
+fn timespec_of_ns(ns: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+        tv_nsec: (ns % 1_000_000_000) as i64,
     }
 }
 
@@ -186,7 +314,6 @@ pub fn blocked_signals() -> u64 {
 mod tests {
     use super::*;
     use crate::sys::pidfd::PidFd;
-    use std::os::fd::AsRawFd;
 
     #[test]
     fn the_ticker_counts_missed_periods() {

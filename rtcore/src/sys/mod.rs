@@ -5,6 +5,7 @@
 //! touches libc, nix or rustix.
 
 pub mod accounts;
+pub mod altstack;
 pub mod clock;
 pub mod cpus;
 pub mod epoll;
@@ -23,8 +24,10 @@ pub mod rtsignal;
 pub mod sched;
 pub mod seqpacket;
 pub mod shm;
+pub mod sigaction;
 pub mod signame;
 pub mod sigqueue;
+pub mod timerfd;
 
 /// What a real-time call returns.
 pub type Call<T> = Result<T, Errno>;

@@ -92,6 +92,43 @@ pub fn has_thread(pid: i32, tid: i32) -> bool {
     Path::new(&format!("/proc/{pid}/task/{tid}")).exists()
 }
 
+/// What /proc says about one thread of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadMask {
+    /// Kernel id.
+    pub tid: i32,
+    /// Name as `ps -L` shows it.
+    pub comm: String,
+    /// Blocked signals; bit n-1 is signal n. Those that a sleeping sigwaitinfo(2) or ppoll(2) lets through are
+    /// not among them.
+    pub blocked: u64,
+}
+
+/// The threads of this process that can still take a signal, each with its mask.
+pub fn thread_masks() -> io::Result<Vec<ThreadMask>> {
+    const TASKS: &str = "/proc/self/task";
+    let mut masks = Vec::new();
+    for entry in std::fs::read_dir(TASKS).map_err(|e| named(TASKS, e))? {
+        let entry = entry.map_err(|e| named(TASKS, e))?;
+        let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that has ended since the directory was read takes no signal any more.
+        let Ok(text) = std::fs::read_to_string(entry.path().join("status")) else { continue };
+        masks.extend(parse_mask(tid, &text));
+    }
+    Ok(masks)
+}
+
+/// None for a thread that has ended but is still listed, as the first one of a process may be, or is about to: one
+/// that has given up its signal state already shows an empty mask, and zero threads.
+fn parse_mask(tid: i32, text: &str) -> Option<ThreadMask> {
+    let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    if field("State:\t")?.starts_with(['Z', 'X']) || field("Threads:\t")? == "0" {
+        return None;
+    }
+    let blocked = u64::from_str_radix(field("SigBlk:\t")?, 16).ok()?;
+    Some(ThreadMask { tid, comm: field("Name:\t")?.to_owned(), blocked })
+}
+
 /// Wait status of a process that ended and was not reaped yet, when we may see it (proc_pid_stat(5)
 /// shows 0 to whoever may not).
 pub(super) fn zombie_wait_status(pid: i32) -> Option<i32> {
@@ -131,6 +168,29 @@ mod tests {
         let parsed = parse_status(full).unwrap();
         assert_eq!((parsed.ruid, parsed.euid, parsed.suid, parsed.egid), (1, 2, 3, 6));
         assert_eq!((parsed.state, parsed.groups), ('Z', vec![9, 10]));
+    }
+
+    #[test]
+    fn every_living_thread_shows_its_name_and_mask() {
+        std::thread::Builder::new()
+            .name("masked".to_owned())
+            .spawn(|| {
+                crate::sys::epoll::block_signals(1 << 49).unwrap();
+                let own = crate::sys::sched::gettid();
+                let masks = thread_masks().unwrap();
+                let found = masks.iter().find(|mask| mask.tid == own).unwrap();
+                assert_eq!((found.comm.as_str(), found.blocked >> 49 & 1), ("masked", 1));
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+        let ended = "Name:\tx\nState:\tZ (zombie)\nThreads:\t2\nSigBlk:\t0000000000000000\n";
+        assert_eq!(parse_mask(1, ended), None);
+        let ending = "Name:\tx\nState:\tR (running)\nThreads:\t0\nSigBlk:\t0000000000000000\n";
+        assert_eq!(parse_mask(1, ending), None);
+        let running = "Name:\ta b\nState:\tR (running)\nThreads:\t2\nSigBlk:\t0000000200000001\n";
+        let parsed = parse_mask(7, running).unwrap();
+        assert_eq!((parsed.tid, parsed.comm.as_str(), parsed.blocked), (7, "a b", 0x2_0000_0001));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! nix does not know real-time signals (`Signal::try_from` fails on one), so sets are built with libc.
 //! No handler runs anywhere in this code base but the empty one of [`WAKE`], whose only effect is that a
-//! blocked system call of the addressed thread returns EINTR.
+//! blocked system call of the addressed thread returns EINTR, and those that a client insists on
+//! ([`super::sigaction`]).
 
 use super::Errno;
 use std::io;
@@ -32,6 +33,38 @@ pub fn ignorable() -> impl Iterator<Item = i32> {
     standard.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
 }
 
+/// Signals that report a fault of the very thread they come to; blocked, they end the process all the same.
+pub const FAULTS: [i32; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
+
+/// Why a program may not take this signal; none if it may.
+pub fn refusal(signo: i32) -> Option<&'static str> {
+    if !(1..=libc::SIGRTMAX()).contains(&signo) {
+        return Some("there is no such signal; kill -l lists them");
+    }
+    if (32..libc::SIGRTMIN()).contains(&signo) {
+        return Some("the C library keeps it for its own threads; take SIGRTMIN or above");
+    }
+    match signo {
+        libc::SIGKILL | libc::SIGSTOP => Some("the kernel lets nobody catch it; take another one"),
+        WAKE => Some("rtcore wakes its own threads with it; take another one"),
+        _ if FAULTS.contains(&signo) => {
+            Some("it reports a fault of the thread that it comes to and cannot wait; take another one")
+        }
+        _ => None,
+    }
+}
+
+/// The bit of a signal in a mask; bit n-1 is signal n. Zero for a number that is none.
+pub fn bit(signo: i32) -> u64 {
+    if (1..=64).contains(&signo) { 1 << (signo - 1) } else { 0 }
+}
+
+/// Every signal but [`FAULTS`] as a mask: what a thread blocks that shall not be interrupted.
+pub fn all_but_faults() -> u64 {
+    FAULTS.iter().fold(u64::MAX, |bits, &signo| bits & !bit(signo))
+}
+
 /// A set of signals.
 #[derive(Clone, Copy)]
 pub struct SignalSet(libc::sigset_t);
@@ -50,6 +83,16 @@ impl SignalSet {
             unsafe { libc::sigaddset(&mut set, signo) };
         }
         SignalSet(set)
+    }
+
+    /// The set of a mask, see [`bit`].
+    pub fn of_bits(bits: u64) -> SignalSet {
+        SignalSet::of((1..=64).filter(|&signo| bits & bit(signo) != 0))
+    }
+
+    /// The set as the C library has it.
+    pub(super) fn raw(&self) -> libc::sigset_t {
+        self.0
     }
 
     /// Blocks these signals in the calling thread, in addition to what is blocked already.
@@ -93,11 +136,11 @@ impl std::fmt::Debug for SignalSet {
 pub struct Received {
     /// Number.
     pub signo: i32,
-    /// The value given to sigqueue(3); 0 for kill(2).
+    /// The value given to sigqueue(3), timer_create(2) or mq_notify(3); 0 for kill(2).
     pub value: u64,
-    /// Sender's pid, as written by the kernel or claimed by the sender.
+    /// Sender's pid, as written by the kernel or claimed by the sender; 0 where nobody sent it.
     pub pid: u32,
-    /// Sender's real uid, likewise.
+    /// Sender's real uid, likewise; `u32::MAX` where nobody sent it.
     pub uid: u32,
     /// The kernel wrote pid and uid (SI_USER, SI_TKILL); under SI_QUEUE the sender did.
     pub kernel_wrote_origin: bool,
@@ -155,18 +198,25 @@ const KERNEL_SIGSET_BYTES: usize = 8;
 fn decode(rc: libc::c_long, info: &MaybeUninit<libc::siginfo_t>) -> Result<Received, Errno> {
     let Ok(signo @ 0..) = i32::try_from(rc) else { return Err(Errno::last()) };
     // SAFETY: zeroed at creation and filled by the kernel: every bit pattern is a siginfo_t.
-    let info = unsafe { info.assume_init_ref() };
-    let queued = info.si_code == libc::SI_QUEUE;
-    // SAFETY: si_pid and si_uid are at one place for SI_USER, SI_TKILL and SI_QUEUE; for other codes they
-    // are numbers without meaning, and the origin is then not taken as verified.
+    Ok(received(signo, unsafe { info.assume_init_ref() }))
+}
+
+/// What the kernel says about a signal.
+#[inline]
+pub(super) fn received(signo: i32, info: &libc::siginfo_t) -> Received {
+    let code = info.si_code;
+    let sent = matches!(code, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE | libc::SI_MESGQ);
+    let valued = matches!(code, libc::SI_QUEUE | libc::SI_MESGQ | libc::SI_TIMER);
+    // SAFETY: the union has pid and uid at one place for the codes of `sent`, and the value at one place for
+    // those of `valued`; for the others they are numbers without meaning, which are not used.
     let (pid, uid, value) = unsafe { (info.si_pid(), info.si_uid(), info.si_value().sival_ptr as u64) };
-    Ok(Received {
+    Received {
         signo,
-        value: if queued { value } else { 0 },
-        pid: pid.unsigned_abs(),
-        uid,
-        kernel_wrote_origin: matches!(info.si_code, libc::SI_USER | libc::SI_TKILL),
-    })
+        value: if valued { value } else { 0 },
+        pid: if sent { pid.unsigned_abs() } else { 0 },
+        uid: if sent { uid } else { u32::MAX },
+        kernel_wrote_origin: matches!(code, libc::SI_USER | libc::SI_TKILL),
+    }
 }
 
 /// siginfo_t as the kernel reads it for SI_QUEUE (asm-generic/siginfo.h).
@@ -269,4 +319,40 @@ pub fn ignore(signals: impl IntoIterator<Item = i32>) {
 pub fn wake(tid: i32) {
     // SAFETY: plain integers; a tid that is gone gives ESRCH.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, WAKE) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_taken_is_refused_and_the_rest_is_not() {
+        for signo in [-1, 0, 9, 19, 32, 33, WAKE, libc::SIGSEGV, libc::SIGABRT, libc::SIGRTMAX() + 1] {
+            assert!(refusal(signo).is_some(), "{signo}");
+        }
+        for signo in [libc::SIGTERM, libc::SIGUSR1, libc::SIGCHLD, libc::SIGRTMIN(), libc::SIGRTMAX()] {
+            assert_eq!(refusal(signo), None, "{signo}");
+        }
+    }
+
+    #[test]
+    fn a_mask_and_its_set_are_the_same() {
+        let bits = bit(10) | bit(40) | bit(64);
+        let set = SignalSet::of_bits(bits).raw();
+        // SAFETY: the set is initialised.
+        let member = |signo| unsafe { libc::sigismember(&raw const set, signo) } == 1;
+        assert_eq!((1..=64).filter(|&n| member(n)).map(bit).sum::<u64>(), bits);
+        assert_eq!((bit(0), bit(65), bit(1), bit(64)), (0, 0, 1, 1 << 63));
+        assert_eq!(all_but_faults() & bit(libc::SIGSEGV), 0);
+        assert_ne!(all_but_faults() & bit(libc::SIGTERM), 0);
+    }
+
+    #[test]
+    fn a_timers_value_arrives_without_an_origin() {
+        // SAFETY: siginfo_t is plain data for which zero is a value.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        info.si_code = libc::SI_TIMER;
+        let got = received(40, &info);
+        assert_eq!((got.pid, got.uid, got.kernel_wrote_origin), (0, u32::MAX, false));
+    }
 }

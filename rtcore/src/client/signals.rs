@@ -1,1 +1,0 @@
-//! Signals without tears.

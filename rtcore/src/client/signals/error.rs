@@ -1,0 +1,95 @@
+//! Why a signal or a handler was refused.
+
+use super::HandlerId;
+use crate::sys::signame;
+use std::io;
+
+/// What went wrong, with which signal, and what mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalsError {
+    /// No program can take this number, or rtcore needs it itself.
+    #[error("signal {} cannot be taken: {why}", named(*.signo))]
+    Refused {
+        /// The number that was asked for.
+        signo: i32,
+        /// The reason, and what to take instead.
+        why: &'static str,
+    },
+    /// A thread does not block the signal, so the kernel may deliver it there, past the dispatcher.
+    #[error(
+        "signal {}: thread {tid} ({comm}) does not block it or waits for it itself, so it may end up there; \
+         call Signals::block([{signo}]) in main before the first thread starts",
+        named(*.signo)
+    )]
+    Unblocked {
+        /// The signal.
+        signo: i32,
+        /// Kernel id of the thread.
+        tid: i32,
+        /// Its name as `ps -L` shows it.
+        comm: String,
+    },
+    /// Another taker in this process has the signal: each one goes to exactly one of them.
+    #[error(
+        "signal {}: another Signals, SignalSource or handler of this process has it; drop that one first or \
+         register with it",
+        named(*.signo)
+    )]
+    Taken {
+        /// The signal.
+        signo: i32,
+    },
+    /// The signal has as many handlers as it may have.
+    #[error("signal {} has {limit} handlers, the most one may have; remove one first", named(*.signo))]
+    TooMany {
+        /// The signal.
+        signo: i32,
+        /// [`super::HANDLERS_MAX`].
+        limit: usize,
+    },
+    /// The handler was removed before, was a one-shot that has run, or belongs to another [`super::Signals`].
+    #[error(
+        "{id:?}: no such handler here (removed, a one-shot that has run, or another Signals'); register it anew"
+    )]
+    NoSuchHandler {
+        /// What was asked for.
+        id: HandlerId,
+    },
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl SignalsError {
+    /// For `map_err`.
+    pub(in crate::client) fn system(what: &'static str) -> impl FnOnce(io::Error) -> SignalsError {
+        move |source| SignalsError::System { what, source }
+    }
+}
+
+/// Name and number, or the number alone where it has no name.
+fn named(signo: i32) -> String {
+    let (name, number) = (signame::name(signo), signo.to_string());
+    if name == number { number } else { format!("{name} ({number})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_names_the_signal_the_thread_and_the_mend() {
+        let e = SignalsError::Unblocked { signo: signame::rt_min(), tid: 7, comm: "worker".to_owned() };
+        let text = e.to_string();
+        for part in ["SIGRTMIN (", "thread 7 (worker)", "Signals::block([", "before the first thread"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let e = SignalsError::Refused { signo: 99, why: "there is no such signal" };
+        assert_eq!(e.to_string(), "signal 99 cannot be taken: there is no such signal");
+    }
+}

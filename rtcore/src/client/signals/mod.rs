@@ -1,0 +1,208 @@
+//! Signals without tears: handlers on an ordinary thread instead of in the middle of anything.
+//!
+//! [`Signals`] owns a dispatcher thread that sleeps in sigwaitinfo(2). Handlers are closures that it calls one after
+//! the other, lowest signal number first among what is pending (signal(7)), so they may allocate, lock and block; what
+//! they may not is take longer than the next signal can wait. No system call of the program ever returns
+//! EINTR because of such a signal: it is blocked in every thread, and only taken here.
+//!
+//! Who insists on an asynchronous handler finds it in [`handler`]; who has a loop of its own takes signals as one
+//! of the things that a [`Waiter`](crate::client::waiter::Waiter) waits for.
+//!
+//! ```
+//! use rtcore::client::signals::{Flags, Signals};
+//! use rtcore::sys::{rtsignal, sched, signame};
+//!
+//! let stop = signame::rt_min() + 5;
+//! // First thing in main: threads inherit what is blocked.
+//! Signals::block([stop])?;
+//! let signals = Signals::start()?;
+//! let (tell, told) = std::sync::mpsc::channel();
+//! let id = signals.register(stop, Flags::new(), move |notice| {
+//!     let _ = tell.send((notice.value, notice.origin));
+//! })?;
+//!
+//! rtsignal::queue_to_pid(sched::getpid(), stop, 42).map_err(std::io::Error::from)?;
+//! let (value, origin) = told.recv()?;
+//! assert_eq!((value, origin.pid), (42, std::process::id()));
+//! assert!(!origin.verified, "a queued signal's origin is its sender's claim");
+//! signals.remove(id)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub(in crate::client) mod claim;
+mod dispatch;
+mod error;
+pub mod handler;
+mod registry;
+
+pub use error::SignalsError;
+pub use registry::{Flags, HANDLERS_MAX};
+
+use crate::message::Origin;
+use crate::sys::rtsignal::{self, Received};
+use claim::Claim;
+use dispatch::Shared;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+/// A signal that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice<'a> {
+    /// Kernel number.
+    pub signo: i32,
+    /// What the sender gave to sigqueue(3); 0 for kill(2).
+    pub value: u64,
+    /// Who sent it; see [`Flags::only_from`] for what it is worth.
+    pub origin: Origin,
+    /// What came with it; empty for a plain signal.
+    pub payload: &'a [u8],
+    /// When it was taken, CLOCK_MONOTONIC in nanoseconds.
+    pub received_ns: u64,
+}
+
+/// Names a registered handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HandlerId {
+    signo: i32,
+    number: u64,
+}
+
+/// What the dispatcher has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Signals taken.
+    pub received: u64,
+    /// Of these, signals that no handler was called for: removed, or kept from it by [`Flags::only_from`].
+    pub unhandled: u64,
+    /// Calls of handlers.
+    pub calls: u64,
+    /// Panics of handlers, predicates and what they own. The handler stays registered.
+    pub panics: u64,
+}
+
+/// The dispatcher and its handlers.
+///
+/// To be shared by reference or in an `Arc`. A handler that keeps an `Arc` of it keeps it alive for ever: give it a
+/// `Weak`. Dropping it stops the thread and waits for the handler that runs at that moment; dropped *by* a handler, it
+/// stops the thread after that handler. The signals stay blocked afterwards, and what is pending stays pending.
+///
+/// The thread has the scheduling and the CPUs of the thread that called [`Signals::start`], and blocks every signal;
+/// threads and processes that a handler starts inherit that. Registering takes an ordinary lock, for a moment that a
+/// thread of lower priority can be preempted in: where the dispatcher is real-time, register during setup.
+pub struct Signals {
+    shared: Arc<Shared>,
+    /// Locked while a signal is added, never while a handler runs.
+    claim: Mutex<Claim>,
+    thread: Option<JoinHandle<()>>,
+    tid: i32,
+}
+
+impl std::fmt::Debug for Signals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signals").field("tid", &self.tid).field("counters", &self.counters()).finish()
+    }
+}
+
+impl Signals {
+    /// Starts the dispatcher thread, `rtd-signals`, without any handler.
+    ///
+    /// Errors: [`SignalsError::System`] when the thread cannot be started.
+    pub fn start() -> Result<Signals, SignalsError> {
+        let shared = Arc::new(Shared::new());
+        let of_thread = Arc::clone(&shared);
+        let (tell, told) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("rtd-signals".to_owned())
+            .spawn(move || of_thread.live(&tell))
+            .map_err(SignalsError::system("starting the dispatcher thread"))?;
+        let tid = told.recv().unwrap_or_else(|e| Err(std::io::Error::other(e)));
+        let tid = tid.map_err(SignalsError::system("blocking signals in the dispatcher thread"))?;
+        Ok(Signals { shared, claim: Mutex::default(), thread: Some(thread), tid })
+    }
+
+    /// Blocks these signals in the calling thread, and so in each that it starts from then on (pthread_sigmask(3)).
+    /// First thing in `main`.
+    ///
+    /// Errors: [`SignalsError::Refused`] for a number that [`Signals::register`] would refuse.
+    pub fn block(signals: impl IntoIterator<Item = i32>) -> Result<(), SignalsError> {
+        claim::block(claim::mask_of(signals)?)
+    }
+
+    /// Calls `handler` for each signal `signo` from now on, in the order that `flags` say; with
+    /// [`Flags::new`] after those that are there. Also for what is pending already.
+    ///
+    /// Blocks the signal in the calling thread. It stays blocked when its last handler is removed, and the dispatcher
+    /// goes on taking it, counted as [`Counters::unhandled`]: unblocked, it would end the process. A handler that
+    /// panics is counted in [`Counters::panics`] and stays registered.
+    ///
+    /// Errors: a number that cannot be taken, a thread that does not block it, another taker in this process, more
+    /// than [`HANDLERS_MAX`] handlers, /proc not readable.
+    pub fn register(
+        &self,
+        signo: i32,
+        flags: Flags,
+        handler: impl FnMut(&Notice<'_>) + Send + 'static,
+    ) -> Result<HandlerId, SignalsError> {
+        self.claim(claim::mask_of([signo])?)?;
+        // What is left over is dropped at the end, when the registry is not locked any more; likewise below.
+        let (added, _left) = self.shared.registry().add(signo, flags, Box::new(handler));
+        rtsignal::wake(self.tid);
+        added
+    }
+
+    /// Makes sure that the signal comes here and nowhere else.
+    fn claim(&self, bits: u64) -> Result<(), SignalsError> {
+        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = claim.has(bits);
+        claim.extend(bits)?;
+        let blocked = claim::block_everywhere(bits, Some(self.tid));
+        if blocked.is_err() && !known {
+            claim.release(bits);
+        }
+        blocked
+    }
+
+    /// Puts another handler into the place of one; place and flags stay, and a one-shot may fire again. A call that runs
+    /// is not waited for: the new handler is called from the next signal on.
+    ///
+    /// Errors: [`SignalsError::NoSuchHandler`].
+    pub fn replace(
+        &self,
+        id: HandlerId,
+        handler: impl FnMut(&Notice<'_>) + Send + 'static,
+    ) -> Result<(), SignalsError> {
+        let (replaced, _left) = self.shared.registry().replace(id, Box::new(handler));
+        replaced
+    }
+
+    /// Takes a handler out. A call that runs is not waited for; it is the last.
+    ///
+    /// Errors: [`SignalsError::NoSuchHandler`].
+    pub fn remove(&self, id: HandlerId) -> Result<(), SignalsError> {
+        let left = self.shared.registry().remove(id);
+        left.map(drop)
+    }
+
+    /// What the dispatcher has done so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.counters()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.shared.stop();
+        rtsignal::wake(self.tid);
+        let Some(thread) = self.thread.take() else { return };
+        // A handler that drops the handle cannot wait for its own end; the thread goes after it returns.
+        if thread.thread().id() != std::thread::current().id() {
+            // An error would be a panic of the thread, whose text is out already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Who sent a signal, as far as the kernel tells.
+pub(in crate::client) fn origin_of(got: &Received) -> Origin {
+    Origin { pid: got.pid, uid: got.uid, verified: got.kernel_wrote_origin }
+}

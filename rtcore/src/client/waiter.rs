@@ -1,1 +1,0 @@
-//! One wait for many things.
