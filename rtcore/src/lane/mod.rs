@@ -15,4 +15,5 @@ pub mod rate;
 pub mod route;
 pub mod source;
 pub mod spill;
+pub mod target;
 pub mod worker;
