@@ -89,3 +89,7 @@ impl Membership {
         (number > 0).then_some(number)
     }
 }
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;
