@@ -74,12 +74,38 @@ lane = "slow"
 from = "d"
 to = ["c"]
 lane = "slow"
+
+[[endpoint]]
+name = "ring"
+kind = "lane"
+owner = "drive"
+maxmsg = 65536
+msgsize = 1048576
+
+[[endpoint]]
+name = "ring2"
+kind = "lane"
+owner = "drive"
+msgsize = 1048576
+maxmsg = 1
+
+[[group]]
+name = "team"
+members = ["ring2"]
+session_of = "drives"
+
+[[route]]
+from = "ring"
+to = ["ring2"]
+lane = "slow"
+path = "direct"
+rate_hz = 100
 "#;
 
 /// A fault: the line it is in and the marked piece of it, the key, a part of the message and of the mend.
 struct Fault(&'static str, &'static str, &'static str, &'static str, &'static str);
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 16] = [
     Fault("name = \"two words\"", "\"two words\"", "daemon.name", "cannot stand in a name", "name = \"two"),
     Fault("priority = 99", "99", "lane[0].priority", "99 is not within 1 to 98", "priority = 98"),
     Fault("cpu = 9999", "9999", "lane[0].cpu", "9999", "cpu = "),
@@ -99,6 +125,15 @@ const FAULTS: [Fault; 13] = [
     Fault("lane = \"slo\"", "\"slo\"", "route[1].lane", "did you mean `slow`?", "lane = \"slow\""),
     Fault("ttl = ", "\"5 minuts\"", "route[1].ttl", "is no time", "ttl = \"5ms\""),
     Fault("to = [\"c\"]", "\"c\"", "route[3].to[0]", "round for ever: c -> d -> c", "remove `c`"),
+    Fault("maxmsg = 65536", "65536", "endpoint[5].maxmsg", "at most 268435456 are possible", "maxmsg = 256"),
+    Fault(
+        "session_of = ",
+        "\"drives\"",
+        "group[0].session_of",
+        "did you mean `drive`?",
+        "session_of = \"drive\"",
+    ),
+    Fault("rate_hz = ", "100", "route[4].rate_hz", "no thread of rtd is in its way", "path = \"routed\""),
 ];
 
 impl Fault {
@@ -166,6 +201,16 @@ fn good(i: &Instance) -> String {
     i.head() + &i.mqueue("a", "") + &i.mqueue("b", "") + &route("a", &["b"], "")
 }
 
+/// The same with shared memory, through the daemon and past it.
+fn good_lanes(i: &Instance) -> String {
+    let mut text = good(i) + "[[process]]\nname = \"arm\"\nabove_ceiling = \"warn\"\n";
+    for name in ["out", "past", "in"] {
+        text += &format!("[[endpoint]]\nname = \"{name}\"\nkind = \"lane\"\nowner = \"arm\"\nmsgsize = 64\n");
+    }
+    text += "[[group]]\nname = \"team\"\nmembers = [\"in\"]\nprocess_group_of = \"arm\"\n";
+    text + &route("out", &["team"], "") + &route("past", &["in"], "path = \"direct\"\n")
+}
+
 pub fn the_exit_code_says_runs_refused_or_unreadable() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let path = |name: &str| i.file(name).display().to_string();
@@ -186,6 +231,15 @@ pub fn a_good_file_shows_what_it_means() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let out = run_on(rtd(&["check", "--allow-degraded", "-"]), good(&i).as_bytes())?.well()?;
     for text in [&i.name, "lane lane  priority 50", "a -> b", "reject x64", "queue bytes", "threads"] {
+        ensure!(out.contains(text), "{text:?} is not in\n{out}");
+    }
+    let out = run_on(rtd(&["check", "--allow-degraded", "-"]), good_lanes(&i).as_bytes())?.well()?;
+    for text in [
+        "out -> team (all of 1 in the process group of arm)  <=64B  reject x64",
+        "past -> in  direct  <=64B  reject\n",
+        "in  lane  64 x 64B  owner arm",
+        "threads        2",
+    ] {
         ensure!(out.contains(text), "{text:?} is not in\n{out}");
     }
     ensure!(!Path::new(&i.socket()).exists(), "checking made something");

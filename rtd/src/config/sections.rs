@@ -5,17 +5,16 @@
 
 #![allow(rustdoc::invalid_html_tags, reason = "the schema shows <name> as it is written")]
 
-use super::diagnostic::Report;
-use super::reader::{self, At, Field, Reader};
+mod read;
+
+use super::diagnostic::Place;
+use super::reader::{At, Field};
 use super::values::{
-    Account, GroupModeText, Int, KindText, ModeBits, MqPriority, Name, OverflowText, SECOND_NS, SignalNumber,
-    TargetText, Time, WaitText,
+    AboveCeilingText, Account, GroupModeText, Int, KindText, ModeBits, MqPriority, Name, OverflowText,
+    PathText, SECOND_NS, SignalNumber, TargetText, Time, WaitText,
 };
-use crate::config::diagnostic::Place;
 use rtcore::sys::limits::{MQ_MAXMSG_HARD, MQ_MSGSIZE_HARD};
 use schemars::JsonSchema;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
 /// Most `[[lane]]` entries.
 pub const LANES_MAX: usize = 98;
@@ -97,8 +96,8 @@ pub struct Lane {
     pub priority: Field<Int<1, 98>>,
     /// CPU its threads are pinned to.
     pub cpu: Field<Int<0, 1023>>,
-    /// How its threads wait: `block`, `spin:<us>` (spin this long, then block; one source only), or `poll`
-    /// (never block; on an isolated CPU).
+    /// How its threads wait: `block`, `spin:<us>` (spin this long, then block; one source only, or up to 120
+    /// that are all of kind `lane`), or `poll` (never block; on an isolated CPU).
     #[schemars(default, extend("default" = "block"))]
     pub wait: Field<WaitText>,
     /// Allow `poll` on a CPU that is not isolated; statistics then show it.
@@ -110,11 +109,12 @@ pub struct Lane {
     pub capacity: Field<Capacity>,
     /// For its routes that do not say otherwise: what happens past the capacity. `reject`,
     /// `displace-oldest`, `displace-newest`, `conflate` (keep the latest only), `block:<us>` (not in a lane
-    /// that polls several sources). Oldest and newest go by arrival, not by mq priority.
+    /// that polls or spins on several sources). Oldest and newest go by arrival, not by mq priority. On direct
+    /// routes all but `block` mean `reject`.
     #[schemars(default, extend("default" = "reject"))]
     pub overflow: Field<OverflowText>,
     /// For its routes that do not say otherwise: delivered later than this after the dequeue counts as a
-    /// deadline miss. Default: none.
+    /// deadline miss. Default: none. Direct routes have none.
     #[schemars(default)]
     pub deadline: Field<Bound>,
 }
@@ -137,6 +137,10 @@ pub struct Process {
     /// Executable it must run, an absolute path. Default: any.
     #[schemars(default)]
     pub exe: Field<String>,
+    /// A thread whose SCHED_FIFO priority is above that of a lane it takes part in: `refuse` its registration,
+    /// or admit it and `warn`.
+    #[schemars(default, extend("default" = "refuse"))]
+    pub above_ceiling: Field<AboveCeilingText>,
 }
 
 /// A named place that messages come from or go to.
@@ -148,20 +152,24 @@ pub struct Endpoint {
     pub place: Place,
     /// Name, which routes and groups refer to. Endpoints and groups share one set of names.
     pub name: Field<Name>,
-    /// What it is: `mqueue` or `signal`.
+    /// What it is: `lane` (shared memory), `mqueue` or `signal`.
     pub kind: Field<KindText>,
-    /// The process at the other end: who sends into a source, who receives from a sink. A signal sink
-    /// must have one. Default: nobody in particular.
+    /// The process at the other end: who sends into a source, who receives from a sink. A lane endpoint and a
+    /// signal sink must have one. Default: nobody in particular.
     #[schemars(default)]
     pub owner: Field<String>,
     /// mqueue: name of the queue, `/` first. Default: `/` and the endpoint's name.
     #[schemars(default)]
     pub queue: Field<String>,
-    /// mqueue: messages the queue holds.
-    #[schemars(default, extend("default" = 10))]
+    /// mqueue: messages the queue holds; default 10. lane: slots of the ring, rounded up to a power of two;
+    /// default 64. signal, as a sink with msgsize: the same.
+    #[schemars(default)]
     pub maxmsg: Field<Int<1, MQ_MAXMSG_HARD>>,
-    /// mqueue: bytes of the largest message.
-    #[schemars(default, extend("default" = 256))]
+    /// Bytes of the largest message. mqueue: default 256. lane: at most 1 MiB, default 256; one ring (maxmsg x
+    /// msgsize) has at most 256 MiB. signal, as a sink, real-time signals only: payloads of up to so many bytes
+    /// ride in a ring of the owner's session, and the signal's value is the ticket; default: none, the value is
+    /// the payload.
+    #[schemars(default)]
     pub msgsize: Field<Int<1, MQ_MSGSIZE_HARD>>,
     /// mqueue: permission bits, octal in quotes; applied at every start. Only where group and others may not
     /// write do messages pass as the owner's.
@@ -190,6 +198,14 @@ pub struct Group {
     /// A copy to `all` members, to one in turn (`round-robin`), or to the first that takes it (`any`).
     #[schemars(default, extend("default" = "all"))]
     pub mode: Field<GroupModeText>,
+    /// Only the members whose owner is registered and in the POSIX process group of this process, at the moment
+    /// of each message. Every member has an owner then. Default: all members.
+    #[schemars(default)]
+    pub process_group_of: Field<String>,
+    /// Only the members whose owner is registered and in the POSIX session of this process, at the moment of
+    /// each message. Every member has an owner then; not together with process_group_of. Default: all members.
+    #[schemars(default)]
+    pub session_of: Field<String>,
 }
 
 /// From one endpoint to one or more endpoints or groups, in one lane.
@@ -209,6 +225,12 @@ pub struct Route {
     pub to: Vec<At<String>>,
     /// Lane.
     pub lane: Field<String>,
+    /// `routed`: through a thread of the lane. `direct`: from the sender's memory into the receiver's, from one
+    /// lane endpoint, which no other route reads, to one lane endpoint; rtd makes the ring (the receiver's maxmsg,
+    /// the sender's msgsize) and steps aside. The lane's priority is the messages' order in the receiver's inbox.
+    /// Of the keys below a direct route has `overflow` only: `reject` or `block:<us>`.
+    #[schemars(default, extend("default" = "routed"))]
+    pub path: Field<PathText>,
     /// Time to live after the dequeue: what is still waiting then has expired. Default: no limit.
     #[schemars(default)]
     pub ttl: Field<Bound>,
@@ -221,11 +243,11 @@ pub struct Route {
     /// Messages at once above the rate. Default: a tenth of a second's worth, at least 1.
     #[schemars(default)]
     pub burst: Field<Int<1, 1_000_000>>,
-    /// Largest payload in bytes; longer messages are rejected. Default: the source's msgsize; 8 for a queue
-    /// that goes to signals only.
+    /// Largest payload in bytes; longer messages are rejected. Default: the source's msgsize; where a queue or a
+    /// lane goes to signals only, what these take: 8, or their msgsize.
     #[schemars(default)]
     pub payload: Field<Int<0, MQ_MSGSIZE_HARD>>,
-    /// A signal carries 8 bytes (a standard signal none): send it all the same and drop the rest.
+    /// A signal without msgsize carries 8 bytes (a standard signal none): send it all the same and drop the rest.
     #[schemars(default, extend("default" = false))]
     pub truncate: Field<bool>,
     /// Messages kept in front of each full target, first in first out whatever their mq priority. Default:
@@ -236,181 +258,11 @@ pub struct Route {
     /// lane's.
     #[schemars(default)]
     pub overflow: Field<OverflowText>,
-    /// Message-queue priority of what is sent: `keep` the one received (0 for a signal), or a number.
+    /// Message-queue priority of what is sent: `keep` the one received (0 for a signal or a lane), or a number.
     #[schemars(default, extend("default" = "keep"))]
     pub mq_priority: Field<MqPriority>,
     /// A queued signal's sender pid is whatever the sender wrote: take it all the same. Required for routes
     /// from a real-time signal.
     #[schemars(default, extend("default" = false))]
     pub accept_claimed: Field<bool>,
-}
-
-impl Config {
-    /// Reads every section; what is wrong goes to the report.
-    pub fn read(report: &mut Report<'_>, root: &DeTable<'_>) -> Config {
-        const SECTIONS: [&str; 6] = ["daemon", "lane", "process", "endpoint", "group", "route"];
-        for (key, value) in root.iter().filter(|(key, _)| !SECTIONS.contains(&key.get_ref().as_ref())) {
-            unknown_section(report, key, value, &SECTIONS);
-        }
-        Config {
-            daemon: Daemon::read(report, root),
-            lane: read_all(report, root, "lane", LANES_MAX, Lane::read),
-            process: read_all(report, root, "process", PROCESSES_MAX, Process::read),
-            endpoint: read_all(report, root, "endpoint", ENDPOINTS_MAX, Endpoint::read),
-            group: read_all(report, root, "group", GROUPS_MAX, Group::read),
-            route: read_all(report, root, "route", ROUTES_MAX, Route::read),
-        }
-    }
-}
-
-fn unknown_section(
-    report: &mut Report<'_>,
-    key: &Spanned<std::borrow::Cow<'_, str>>,
-    value: &Spanned<DeValue<'_>>,
-    known: &[&str],
-) {
-    let name: &str = key.get_ref();
-    let place = Place { span: key.span(), key: name.to_owned() };
-    if value.get_ref().is_table() || value.get_ref().is_array() {
-        let near = super::suggest::nearest(name, known.iter().copied());
-        let header = |near: &str| if near == "daemon" { "[daemon]".into() } else { format!("[[{near}]]") };
-        let mend = near.map_or_else(
-            || format!("remove it; known sections: {}", super::suggest::list(known.iter().copied())),
-            |near| format!("write {}", header(near)),
-        );
-        report.error(&place, format!("unknown section `{name}`"), mend);
-    } else {
-        report.error(
-            &place,
-            format!("key `{name}` stands outside any section"),
-            "put it below its section's header",
-        );
-    }
-}
-
-fn read_all<T>(
-    report: &mut Report<'_>,
-    root: &DeTable<'_>,
-    section: &'static str,
-    count_max: usize,
-    read: fn(&mut Reader<'_, '_, '_>) -> T,
-) -> Vec<T> {
-    let entries = reader::entries(report, root, section, count_max);
-    let mut all = Vec::with_capacity(entries.len());
-    for (index, (table, header)) in entries.into_iter().enumerate() {
-        let mut reader = Reader::new(report, table, header, format!("{section}[{index}]"));
-        all.push(read(&mut reader));
-        reader.finish();
-    }
-    all
-}
-
-impl Daemon {
-    fn read(report: &mut Report<'_>, root: &DeTable<'_>) -> Daemon {
-        let Some((key, value)) = root.get_key_value("daemon") else { return Daemon::default() };
-        let Some(table) = value.get_ref().as_table() else {
-            let place = Place { span: key.span(), key: "daemon".to_owned() };
-            let message = format!("`daemon` is one table, not {}", value.get_ref().type_str());
-            report.error(&place, message, "[daemon]");
-            return Daemon::default();
-        };
-        let mut reader = Reader::new(report, table, value.span(), "daemon".to_owned());
-        let daemon = Daemon::read_keys(&mut reader);
-        reader.finish();
-        daemon
-    }
-
-    /// Reads its keys.
-    pub fn read_keys(r: &mut Reader<'_, '_, '_>) -> Daemon {
-        Daemon {
-            place: Some(r.header()),
-            name: r.optional("name"),
-            socket: r.optional("socket"),
-            keep_queues: r.optional("keep_queues"),
-            drain: r.optional("drain"),
-        }
-    }
-}
-
-impl Lane {
-    /// Reads its keys.
-    pub fn read(r: &mut Reader<'_, '_, '_>) -> Lane {
-        Lane {
-            place: r.header(),
-            name: r.required("name", "\"control\""),
-            priority: r.required("priority", "50"),
-            cpu: r.required("cpu", "0"),
-            wait: r.optional("wait"),
-            unisolated: r.optional("unisolated"),
-            capacity: r.optional("capacity"),
-            overflow: r.optional("overflow"),
-            deadline: r.optional("deadline"),
-        }
-    }
-}
-
-impl Process {
-    /// Reads its keys.
-    pub fn read(r: &mut Reader<'_, '_, '_>) -> Process {
-        Process {
-            place: r.header(),
-            name: r.required("name", "\"drive\""),
-            user: r.optional("user"),
-            group: r.optional("group"),
-            exe: r.optional("exe"),
-        }
-    }
-}
-
-impl Endpoint {
-    /// Reads its keys.
-    pub fn read(r: &mut Reader<'_, '_, '_>) -> Endpoint {
-        Endpoint {
-            place: r.header(),
-            name: r.required("name", "\"drive.commands\""),
-            kind: r.required("kind", "\"mqueue\""),
-            owner: r.optional("owner"),
-            queue: r.optional("queue"),
-            maxmsg: r.optional("maxmsg"),
-            msgsize: r.optional("msgsize"),
-            mode: r.optional("mode"),
-            signal: r.optional("signal"),
-            target: r.optional("target"),
-        }
-    }
-}
-
-impl Group {
-    /// Reads its keys.
-    pub fn read(r: &mut Reader<'_, '_, '_>) -> Group {
-        Group {
-            place: r.header(),
-            name: r.required("name", "\"drives\""),
-            members: r.list("members", "\"drive.commands\""),
-            mode: r.optional("mode"),
-        }
-    }
-}
-
-impl Route {
-    /// Reads its keys.
-    pub fn read(r: &mut Reader<'_, '_, '_>) -> Route {
-        Route {
-            place: r.header(),
-            name: r.optional("name"),
-            from: r.required("from", "\"controller.out\""),
-            to: r.list("to", "\"drive.commands\""),
-            lane: r.required("lane", "\"control\""),
-            ttl: r.optional("ttl"),
-            deadline: r.optional("deadline"),
-            rate_hz: r.optional("rate_hz"),
-            burst: r.optional("burst"),
-            payload: r.optional("payload"),
-            truncate: r.optional("truncate"),
-            capacity: r.optional("capacity"),
-            overflow: r.optional("overflow"),
-            mq_priority: r.optional("mq_priority"),
-            accept_claimed: r.optional("accept_claimed"),
-        }
-    }
 }

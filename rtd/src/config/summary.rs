@@ -2,7 +2,9 @@
 
 use super::machine::Machine;
 use super::values::show_time;
-use crate::plan::{EndpointKind, GroupMode, Overflow, Plan, RoutePlan, SignalTarget, TargetPlan, Wait};
+use crate::plan::{
+    EndpointKind, Filter, GroupMode, Overflow, Path, Plan, RoutePlan, SignalTarget, TargetPlan, Wait,
+};
 use rtcore::sys::limits::Limit;
 use rtcore::sys::signame;
 use std::fmt::Write as _;
@@ -64,24 +66,24 @@ fn show_route(plan: &Plan, route: &RoutePlan) -> String {
         .iter()
         .map(|target| match target {
             TargetPlan::Endpoint(id) => name(*id).to_owned(),
-            TargetPlan::Group { name, mode, members, .. } => {
+            TargetPlan::Group { name, mode, members, filter } => {
                 let mode = match mode {
                     GroupMode::All => "all",
                     GroupMode::RoundRobin => "round-robin",
                     GroupMode::Any => "any",
                 };
-                format!("{name} ({mode} of {})", members.len())
+                format!("{name} ({mode} of {}{})", members.len(), show_filter(plan, *filter))
             }
         })
         .collect();
     let mut text = format!("{} -> {}", name(route.from), targets.join(", "));
-    let _ = write!(
-        text,
-        "  <={}B  {} x{}",
-        route.payload_bytes_max,
-        show_overflow(route.overflow),
-        route.capacity
-    );
+    let overflow = show_overflow(route.overflow);
+    let _ = match route.path {
+        Path::Direct => write!(text, "  direct  <={}B  {overflow}", route.payload_bytes_max),
+        Path::Routed => {
+            write!(text, "  <={}B  {overflow} x{}", route.payload_bytes_max, route.capacity)
+        }
+    };
     if let Some(ttl) = route.ttl_ns {
         let _ = write!(text, "  ttl {}", show_time(ttl));
     }
@@ -104,9 +106,10 @@ fn queues(out: &mut String, plan: &Plan) {
                 format!("mqueue {}  {maxmsg} x {msgsize}B  {mode:04o}", queue.to_string_lossy())
             }
             EndpointKind::Lane(ring) => format!("lane  {} x {}B", ring.slots, ring.payload_bytes),
-            EndpointKind::Signal { signo, target, .. } => {
+            EndpointKind::Signal { signo, target, inbox } => {
                 let to = if *target == SignalTarget::Thread { "  to thread" } else { "" };
-                format!("signal {}{to}", signame::name(*signo))
+                let ring = inbox.map(|ring| format!("  {} x {}B", ring.slots, ring.payload_bytes));
+                format!("signal {}{to}{}", signame::name(*signo), ring.unwrap_or_default())
             }
         };
         let _ = writeln!(out, "  {}  {what}{owner}", endpoint.name);
@@ -118,6 +121,16 @@ fn more(out: &mut String, count: usize) {
     if count > LINES_MAX {
         let _ = writeln!(out, "  and {} more", count - LINES_MAX);
     }
+}
+
+fn show_filter(plan: &Plan, filter: Option<Filter>) -> String {
+    let Some(filter) = filter else { return String::new() };
+    let what = match filter {
+        Filter::ProcessGroupOf(_) => "process group",
+        Filter::SessionOf(_) => "session",
+    };
+    let process = plan.processes.get(filter.process()).map_or("?", |process| process.name.as_str());
+    format!(" in the {what} of {process}")
 }
 
 fn show_wait(wait: Wait) -> String {

@@ -2,7 +2,7 @@
 //!
 //! The memory figures are estimates on the high side; the message-queue bytes are the kernel's formula.
 
-use super::{EndpointKind, Plan, TargetPlan, Wait};
+use super::{EndpointId, EndpointKind, Path, Plan, RingPlan, RoutePlan, TargetPlan, Wait};
 use rtcore::sys::limits::mq_bytes;
 
 /// Stack of a lane thread, all of it prefaulted and locked.
@@ -13,9 +13,20 @@ pub const SPILL_SLOT_OVERHEAD_BYTES: u64 = 64;
 pub const BASE_BYTES: u64 = 24 * 1024 * 1024;
 /// A histogram and its counters in the statistics page; a lane and a route have one each.
 pub const STATS_ENTRY_BYTES: u64 = 64 * 1024;
+/// What a message in a ring takes besides its payload.
+pub const RING_SLOT_OVERHEAD_BYTES: u64 = 64;
+/// A ring's two memories have each a page of indices and rights of their own; one more for rounding.
+pub const RING_OVERHEAD_BYTES: u64 = 3 * 4096;
+/// Descriptors of a ring: a memory that the producer writes, and one that the consumer writes.
+const RING_DESCRIPTORS: usize = 2;
+/// The same for a ring between two processes, while it is handed to both.
+const DIRECT_RING_DESCRIPTORS: usize = 5;
+/// A process has a slot for its pidfd, one for its status and a connection; a session three more.
+const PROCESS_DESCRIPTORS: usize = 6;
 
 impl Plan {
-    /// Lane threads: one for each source of a blocking lane, one for a lane that scans its sources.
+    /// Lane threads: one for each source of a blocking lane, one for a lane that scans its sources, none for
+    /// direct routes.
     pub fn threads(&self) -> usize {
         let sources = |lane: usize| self.sources.iter().filter(|source| source.lane == lane).count();
         let lanes = self.lanes.iter().enumerate();
@@ -23,15 +34,48 @@ impl Plan {
     }
 
     /// Descriptors the daemon opens: a queue is held once, a queue that is read is open twice more, every
-    /// route end on a queue once, a signal source once; a process has a slot for its pidfd, one for its
-    /// status and a connection.
+    /// route end on a queue once, a signal source once; rings and processes as the constants say.
     pub fn descriptors(&self) -> usize {
-        let is_queue =
-            |id: &super::EndpointId| matches!(self.endpoints[*id].kind, EndpointKind::Mqueue { .. });
+        let is_queue = |id: &EndpointId| matches!(self.endpoints[*id].kind, EndpointKind::Mqueue { .. });
         let held = (0..self.endpoints.len()).filter(|id| is_queue(id)).count();
-        let sources: usize = self.sources.iter().map(|s| if is_queue(&s.endpoint) { 2 } else { 1 }).sum();
+        let read = |kind: &EndpointKind| match kind {
+            EndpointKind::Mqueue { .. } => 2,
+            EndpointKind::Signal { .. } => 1,
+            EndpointKind::Lane(_) => 0,
+        };
+        let sources: usize = self.sources.iter().map(|s| read(&self.endpoints[s.endpoint].kind)).sum();
         let ends = self.routes.iter().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints);
-        held + sources + ends.filter(|id| is_queue(id)).count() + 3 * self.processes.len()
+        let queues = held + sources + ends.filter(|id| is_queue(id)).count();
+        let direct = self.routes.iter().filter(|route| route.path == Path::Direct).count();
+        let rings = RING_DESCRIPTORS * self.routed_rings().count() + DIRECT_RING_DESCRIPTORS * direct;
+        queues + rings + PROCESS_DESCRIPTORS * self.processes.len()
+    }
+
+    /// The ring of a direct route: as many slots as the receiver's endpoint, of the sender's payload.
+    pub fn direct_ring(&self, route: &RoutePlan) -> Option<RingPlan> {
+        let ring = |id: usize| self.endpoints.get(id).and_then(|endpoint| endpoint.kind.ring());
+        match route.to.as_slice() {
+            [TargetPlan::Endpoint(to)] if route.path == Path::Direct => {
+                Some(RingPlan { slots: ring(*to)?.slots, payload_bytes: ring(route.from)?.payload_bytes })
+            }
+            _ => None,
+        }
+    }
+
+    /// The rings between a lane's threads and the processes: one for each source that has one, one for each end
+    /// of a route that has one. With the endpoint that decides their size.
+    pub fn routed_rings(&self) -> impl Iterator<Item = (EndpointId, RingPlan)> + '_ {
+        let routed = self.routes.iter().filter(|route| route.path == Path::Routed);
+        let ends = routed.flat_map(|r| &r.to).flat_map(TargetPlan::endpoints);
+        let ends = self.sources.iter().map(|source| &source.endpoint).chain(ends);
+        ends.filter_map(|id| Some((*id, self.endpoints.get(*id)?.kind.ring()?)))
+    }
+
+    /// Memory of all rings.
+    pub fn ring_bytes(&self) -> u64 {
+        let direct = self.routes.iter().filter_map(|route| self.direct_ring(route));
+        let all = self.routed_rings().map(|(_, ring)| ring).chain(direct);
+        all.map(RingPlan::bytes).fold(0, u64::saturating_add)
     }
 
     /// Bytes that the plan's queues are charged against RLIMIT_MSGQUEUE.
@@ -45,18 +89,39 @@ impl Plan {
 
     /// Memory of the queues in front of full targets.
     pub fn spill_bytes(&self) -> u64 {
-        self.routes.iter().map(super::RoutePlan::spill_bytes).fold(0, u64::saturating_add)
+        self.routes.iter().map(RoutePlan::spill_bytes).fold(0, u64::saturating_add)
     }
 
     /// Everything that will be locked.
     pub fn locked_bytes(&self) -> u64 {
         let page = ((self.routes.len() + self.lanes.len()) as u64).saturating_mul(STATS_ENTRY_BYTES);
         let stacks = (self.threads() as u64).saturating_mul(STACK_BYTES);
-        BASE_BYTES.saturating_add(page).saturating_add(stacks).saturating_add(self.spill_bytes())
+        let messages = self.spill_bytes().saturating_add(self.ring_bytes());
+        BASE_BYTES.saturating_add(page).saturating_add(stacks).saturating_add(messages)
     }
 }
 
-impl super::RoutePlan {
+impl EndpointKind {
+    /// The ring that messages of such an endpoint lie in, if they do.
+    pub fn ring(&self) -> Option<RingPlan> {
+        match self {
+            EndpointKind::Lane(ring) => Some(*ring),
+            EndpointKind::Signal { inbox, .. } => *inbox,
+            EndpointKind::Mqueue { .. } => None,
+        }
+    }
+}
+
+impl RingPlan {
+    /// Memory it takes; a payload begins and ends on a cache line.
+    pub fn bytes(self) -> u64 {
+        let payload = (self.payload_bytes as u64).next_multiple_of(64);
+        let slots = (self.slots as u64).saturating_mul(payload.saturating_add(RING_SLOT_OVERHEAD_BYTES));
+        slots.saturating_add(RING_OVERHEAD_BYTES)
+    }
+}
+
+impl RoutePlan {
     /// Memory of one message in the queues in front of its targets: there is one for each endpoint it reaches.
     pub fn spill_slot_bytes(&self) -> u64 {
         let targets: usize = self.to.iter().map(|target| target.endpoints().len()).sum();
@@ -73,7 +138,7 @@ impl super::RoutePlan {
 
 impl TargetPlan {
     /// The endpoints behind it.
-    pub fn endpoints(&self) -> &[super::EndpointId] {
+    pub fn endpoints(&self) -> &[EndpointId] {
         match self {
             TargetPlan::Endpoint(id) => std::slice::from_ref(id),
             TargetPlan::Group { members, .. } => members,

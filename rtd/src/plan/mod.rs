@@ -24,6 +24,14 @@ pub type RouteId = usize;
 
 /// Longest name of a lane, process, endpoint, group or route, in bytes.
 pub const NAME_BYTES_MAX: usize = 31;
+/// Most slots of a ring.
+pub const RING_SLOTS_MAX: usize = 65_536;
+/// Largest payload of a ring's slot, in bytes.
+pub const RING_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// Most payload bytes of one ring, all slots together.
+pub const RING_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most sources of a lane that spins: it sleeps in one futex_waitv(2), which takes 128 words; some are the daemon's.
+pub const SPIN_SOURCES_MAX: usize = 120;
 
 /// A configuration that was checked and can run.
 #[derive(Clone, Debug)]
@@ -38,7 +46,8 @@ pub struct Plan {
     pub endpoints: Vec<EndpointPlan>,
     /// Routes, in file order.
     pub routes: Vec<RoutePlan>,
-    /// One per endpoint that some route reads, with all the routes that read it.
+    /// One per endpoint that a thread reads, with all the routes that read it. Direct routes have no thread, so
+    /// none of them is here.
     pub sources: Vec<SourcePlan>,
 }
 
@@ -158,7 +167,7 @@ pub struct RoutePlan {
     pub truncate: bool,
     /// What happens when a target is full and its queue here is too (the route's, else the lane's).
     pub overflow: Overflow,
-    /// Messages queued here per target while the target is full.
+    /// Messages queued here per target while the target is full; 0 for a direct route, at least 1 else.
     pub capacity: usize,
     /// mq priority of what is sent: as received, or fixed.
     pub mq_priority: Option<u32>,
@@ -185,6 +194,15 @@ pub enum Filter {
     ProcessGroupOf(ProcessId),
     /// The same for the POSIX session.
     SessionOf(ProcessId),
+}
+
+impl Filter {
+    /// The process that it goes by.
+    pub fn process(self) -> ProcessId {
+        match self {
+            Filter::ProcessGroupOf(process) | Filter::SessionOf(process) => process,
+        }
+    }
 }
 
 /// Where a route goes.

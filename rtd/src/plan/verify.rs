@@ -1,49 +1,63 @@
 //! The plan's invariants, as a check that tests and a debug build run.
 
-use super::{EndpointKind, NAME_BYTES_MAX, Plan, Wait};
+use super::{
+    EndpointKind, EndpointPlan, NAME_BYTES_MAX, Overflow, Path, Plan, RING_BYTES_MAX, RING_PAYLOAD_BYTES_MAX,
+    RING_SLOTS_MAX, RoutePlan, SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES, SPIN_SOURCES_MAX, TargetPlan, Wait,
+};
 use rtcore::sys::signame;
 
 impl Plan {
     /// The first invariant that does not hold, in words. A plan that [`crate::config::check`] returns has
     /// none.
     pub fn broken_invariant(&self) -> Option<String> {
-        self.indices().or_else(|| self.values()).or_else(|| self.ways())
+        let steps = [Self::indices, Self::listed, Self::values, Self::lane_sources, Self::endpoint_kinds];
+        let route = |route| self.direct(route).or_else(|| self.fits(route));
+        let found = steps.iter().find_map(|step| step(self)).or_else(|| self.circle());
+        found.or_else(|| self.routes.iter().find_map(route))
     }
 
-    /// Indices are in range, and sources list exactly the routes.
+    /// Indices are in range.
     fn indices(&self) -> Option<String> {
         for route in &self.routes {
+            let filter_holds = |target: &TargetPlan| match target {
+                TargetPlan::Group { filter: Some(filter), members, .. } => {
+                    let owned = |id: &usize| self.endpoints.get(*id).is_some_and(|e| e.owner.is_some());
+                    filter.process() < self.processes.len() && members.iter().all(owned)
+                }
+                _ => true,
+            };
             let reached = || route.to.iter().flat_map(|target| target.endpoints());
             if route.from >= self.endpoints.len()
                 || route.lane >= self.lanes.len()
                 || route.to.is_empty()
-                || route.to.iter().any(|target| target.endpoints().is_empty())
+                || route.to.iter().any(|target| target.endpoints().is_empty() || !filter_holds(target))
                 || reached().any(|id| *id >= self.endpoints.len())
             {
                 return Some(format!("route `{}` has an index out of range or no target", route.name));
             }
         }
-        for endpoint in &self.endpoints {
-            if endpoint.owner.is_some_and(|owner| owner >= self.processes.len()) {
-                return Some(format!("endpoint `{}` has an owner out of range", endpoint.name));
-            }
-        }
+        let out = |e: &&EndpointPlan| e.owner.is_some_and(|owner| owner >= self.processes.len());
+        let found = self.endpoints.iter().find(out)?;
+        Some(format!("endpoint `{}` has an owner out of range", found.name))
+    }
+
+    /// Sources list exactly the routes that a thread serves.
+    fn listed(&self) -> Option<String> {
         let mut listed: Vec<usize> = Vec::new();
         for source in &self.sources {
             for id in &source.routes {
-                let fits = |r: &super::RoutePlan| r.from == source.endpoint && r.lane == source.lane;
+                let fits = |r: &RoutePlan| r.from == source.endpoint && r.lane == source.lane;
                 if !self.routes.get(*id).is_some_and(fits) {
-                    return Some(format!(
-                        "source {} lists route {id}, which is not its own",
-                        source.endpoint
-                    ));
+                    let endpoint = source.endpoint;
+                    return Some(format!("source {endpoint} lists route {id}, which is not its own"));
                 }
             }
             listed.extend(&source.routes);
         }
         listed.sort_unstable();
-        let all: Vec<usize> = (0..self.routes.len()).collect();
-        (listed != all).then(|| format!("sources list routes {listed:?} of {}", all.len()))
+        let routed = |id: &usize| self.routes.get(*id).is_some_and(|route| route.path == Path::Routed);
+        let all: Vec<usize> = (0..self.routes.len()).filter(routed).collect();
+        (listed != all).then(|| format!("sources list routes {listed:?}, routed are {all:?}"))
     }
 
     /// Names and values are within their bounds.
@@ -56,40 +70,84 @@ impl Plan {
                 return Some(format!("name `{name}` is empty or too long"));
             }
         }
-        for (index, lane) in self.lanes.iter().enumerate() {
-            if !(1..=98).contains(&lane.priority) {
-                return Some(format!("lane `{}` has priority {}", lane.name, lane.priority));
-            }
-            if self.lanes[..index]
-                .iter()
-                .any(|other| (other.cpu, other.priority) == (lane.cpu, lane.priority))
-            {
-                return Some(format!("lane `{}` shares CPU and priority", lane.name));
-            }
-            let sources = self.sources.iter().filter(|source| source.lane == index).count();
-            if matches!(lane.wait, Wait::Spin { .. }) && sources > 1 {
-                return Some(format!("lane `{}` spins on {sources} sources", lane.name));
-            }
-            let blocks =
-                |r: &super::RoutePlan| r.lane == index && matches!(r.overflow, super::Overflow::Block { .. });
-            if lane.wait == Wait::Poll && sources > 1 && self.routes.iter().any(blocks) {
-                return Some(format!("lane `{}` polls {sources} sources and blocks", lane.name));
-            }
-        }
         for route in &self.routes {
-            if route.capacity == 0 || (route.overflow == super::Overflow::Conflate && route.capacity != 1) {
+            let capacity = match (route.path, route.overflow) {
+                (Path::Direct, _) => 0..=0,
+                (Path::Routed, Overflow::Conflate) => 1..=1,
+                (Path::Routed, _) => 1..=usize::MAX,
+            };
+            if !capacity.contains(&route.capacity) {
                 return Some(format!("route `{}` has capacity {}", route.name, route.capacity));
             }
         }
         None
     }
 
-    /// No circle, no signal both ways, no message that a target cannot take.
-    fn ways(&self) -> Option<String> {
-        let sinks: Vec<usize> =
-            self.routes.iter().flat_map(|r| &r.to).flat_map(|t| t.endpoints()).copied().collect();
+    /// Lanes have their priorities, and no more sources than their way of waiting admits.
+    fn lane_sources(&self) -> Option<String> {
+        for (index, lane) in self.lanes.iter().enumerate() {
+            if !(1..=98).contains(&lane.priority) {
+                return Some(format!("lane `{}` has priority {}", lane.name, lane.priority));
+            }
+            let same = |other: &super::LanePlan| (other.cpu, other.priority) == (lane.cpu, lane.priority);
+            if self.lanes[..index].iter().any(same) {
+                return Some(format!("lane `{}` shares CPU and priority", lane.name));
+            }
+            let read: Vec<usize> =
+                self.sources.iter().filter(|source| source.lane == index).map(|s| s.endpoint).collect();
+            if lane.wait == Wait::Block || read.len() < 2 {
+                continue;
+            }
+            let rings = read.iter().all(|id| matches!(self.endpoints[*id].kind, EndpointKind::Lane(_)));
+            if lane.wait != Wait::Poll && !(rings && read.len() <= SPIN_SOURCES_MAX) {
+                return Some(format!("lane `{}` spins on {} sources", lane.name, read.len()));
+            }
+            let blocks = |r: &RoutePlan| {
+                r.lane == index && r.path == Path::Routed && matches!(r.overflow, Overflow::Block { .. })
+            };
+            if self.routes.iter().any(blocks) {
+                return Some(format!("lane `{}` scans {} sources and blocks", lane.name, read.len()));
+            }
+        }
+        None
+    }
+
+    /// Rings are within their bounds and owned; signals and lane endpoints go one way.
+    fn endpoint_kinds(&self) -> Option<String> {
+        let mut sunk = vec![false; self.endpoints.len()];
+        for id in self.routes.iter().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints) {
+            sunk[*id] = true;
+        }
+        for (id, endpoint) in self.endpoints.iter().enumerate() {
+            let name = &endpoint.name;
+            let read = self.routes.iter().any(|route| route.from == id);
+            if read && sunk[id] && !matches!(endpoint.kind, EndpointKind::Mqueue { .. }) {
+                return Some(format!("endpoint `{name}` is used both ways"));
+            }
+            if let EndpointKind::Signal { signo, inbox: Some(_), .. } = endpoint.kind
+                && (read || !signame::is_realtime(signo))
+            {
+                return Some(format!("signal `{name}` has an inbox and is read or standard"));
+            }
+            if matches!(endpoint.kind, EndpointKind::Lane(_)) && endpoint.owner.is_none() {
+                return Some(format!("lane endpoint `{name}` has no owner"));
+            }
+            let Some(ring) = endpoint.kind.ring() else { continue };
+            if !ring.slots.is_power_of_two()
+                || ring.slots > RING_SLOTS_MAX
+                || !(1..=RING_PAYLOAD_BYTES_MAX).contains(&ring.payload_bytes)
+                || ring.slots * ring.payload_bytes > RING_BYTES_MAX
+            {
+                return Some(format!("`{name}` has a ring of {} x {}", ring.slots, ring.payload_bytes));
+            }
+        }
+        None
+    }
+
+    /// No route leads back to where it began.
+    fn circle(&self) -> Option<String> {
         // An endpoint that can be taken off because nothing unread flows into it is on no circle.
-        let mut left: Vec<&super::RoutePlan> = self.routes.iter().collect();
+        let mut left: Vec<&RoutePlan> = self.routes.iter().collect();
         loop {
             let before = left.len();
             let fed: Vec<usize> =
@@ -99,32 +157,54 @@ impl Plan {
                 break;
             }
         }
-        if let Some(route) = left.first() {
-            return Some(format!("route `{}` is on a circle or behind one", route.name));
+        left.first().map(|route| format!("route `{}` is on a circle or behind one", route.name))
+    }
+
+    /// A direct route is what two processes can do without rtd.
+    fn direct(&self, route: &RoutePlan) -> Option<String> {
+        if route.path == Path::Routed {
+            return None;
         }
-        for route in &self.routes {
-            let source = &self.endpoints[route.from];
-            if matches!(source.kind, EndpointKind::Signal { .. }) && sinks.contains(&route.from) {
-                return Some(format!("signal `{}` is used both ways", source.name));
+        let is_lane = |id: usize| matches!(self.endpoints[id].kind, EndpointKind::Lane(_));
+        let ends = matches!(route.to.as_slice(), [TargetPlan::Endpoint(to)] if is_lane(*to));
+        let alone = self.routes.iter().filter(|other| other.from == route.from).count() == 1;
+        let overflow = matches!(route.overflow, Overflow::Reject | Overflow::Block { .. });
+        let policed = route.ttl_ns.is_some() || route.deadline_ns.is_some() || route.rate.is_some();
+        let rewritten = route.mq_priority.is_some() || route.truncate;
+        let fine = ends && is_lane(route.from) && alone && overflow && !policed && !rewritten;
+        (!fine).then(|| format!("direct route `{}` needs a thread", route.name))
+    }
+
+    /// Every target can take what the route brings.
+    fn fits(&self, route: &RoutePlan) -> Option<String> {
+        let source = &self.endpoints[route.from].kind;
+        let (in_queue, in_ring) = match source {
+            EndpointKind::Signal { .. } => (SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES),
+            EndpointKind::Mqueue { msgsize: bytes, .. }
+            | EndpointKind::Lane(super::RingPlan { payload_bytes: bytes, .. }) => {
+                let longest = route.payload_bytes_max.min(*bytes);
+                (longest, longest)
             }
-            for id in route.to.iter().flat_map(|target| target.endpoints()) {
-                let target = &self.endpoints[*id];
-                match (&source.kind, &target.kind) {
-                    (EndpointKind::Mqueue { msgsize, .. }, EndpointKind::Mqueue { msgsize: room, .. })
-                        if route.payload_bytes_max.min(*msgsize) > *room =>
-                    {
-                        return Some(format!(
-                            "`{}` cannot take what route `{}` brings",
-                            target.name, route.name
-                        ));
-                    }
-                    (_, EndpointKind::Signal { signo, .. })
-                        if target.owner.is_none() || signame::from_number(i64::from(*signo)).is_err() =>
-                    {
-                        return Some(format!("signal `{}` cannot be sent", target.name));
-                    }
-                    _ => {}
+        };
+        for id in route.to.iter().flat_map(|target| target.endpoints()) {
+            let target = &self.endpoints[*id];
+            let takes = match &target.kind {
+                EndpointKind::Mqueue { msgsize, .. } => in_queue <= *msgsize,
+                EndpointKind::Lane(ring) => in_ring <= ring.payload_bytes,
+                EndpointKind::Signal { signo, inbox, .. } => {
+                    let room = match inbox {
+                        Some(ring) => ring.payload_bytes,
+                        None if signame::is_realtime(*signo) => SIGNAL_VALUE_BYTES,
+                        None => 0,
+                    };
+                    let may_lose =
+                        inbox.is_none() && (route.truncate || matches!(source, EndpointKind::Signal { .. }));
+                    let known = signame::from_number(i64::from(*signo)).is_ok();
+                    target.owner.is_some() && known && (in_ring <= room || may_lose)
                 }
+            };
+            if !takes {
+                return Some(format!("`{}` cannot take what route `{}` brings", target.name, route.name));
             }
         }
         None

@@ -1,6 +1,6 @@
 //! Endpoints: keys that fit the kind, owners that exist, queues that are told apart.
 
-use super::{Context, names::Names};
+use super::{Context, names::Names, rings};
 use crate::config::diagnostic::Place;
 use crate::config::sections::Endpoint;
 use crate::config::values::Kind;
@@ -27,6 +27,7 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<EndpointPlan> {
         let owner = owner(cx, endpoint);
         let kind = match endpoint.kind.get().map(|kind| kind.0) {
             Some(Kind::Signal) => signal(cx, endpoint),
+            Some(Kind::Lane) => rings::lane(cx, endpoint),
             Some(Kind::Mqueue) | None => {
                 let kind = mqueue(cx, endpoint, &name);
                 if let (EndpointKind::Mqueue { queue, .. }, Some(_)) = (&kind, endpoint.kind.get()) {
@@ -50,22 +51,32 @@ fn owner(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> Option<ProcessId>
     found
 }
 
-/// Reports a key that belongs to the other kind.
-fn foreign(cx: &mut Context<'_, '_, '_>, place: Option<&Place>, key: &str, kind: &str) {
-    if let Some(place) = place {
-        cx.report.error(
-            place,
-            format!("`{key}` means nothing for kind = \"{kind}\""),
-            format!("remove `{key}`"),
-        );
+/// The word for a kind in a file.
+pub fn kind_name(kind: &EndpointKind) -> &'static str {
+    match kind {
+        EndpointKind::Mqueue { .. } => "mqueue",
+        EndpointKind::Signal { .. } => "signal",
+        EndpointKind::Lane(_) => "lane",
+    }
+}
+
+/// Reports those of the keys that the file has: they belong to another kind.
+pub fn foreign(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, kind: &str, keys: &[&str]) {
+    let written = [
+        ("queue", endpoint.queue.at().map(|at| &at.place)),
+        ("mode", endpoint.mode.at().map(|at| &at.place)),
+        ("signal", endpoint.signal.at().map(|at| &at.place)),
+        ("target", endpoint.target.at().map(|at| &at.place)),
+    ];
+    for (key, place) in written.into_iter().filter(|(key, _)| keys.contains(key)) {
+        let Some(place) = place else { continue };
+        let message = format!("`{key}` means nothing for kind = \"{kind}\"");
+        cx.report.error(place, message, format!("remove `{key}`"));
     }
 }
 
 fn signal(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
-    foreign(cx, endpoint.queue.at().map(|at| &at.place), "queue", "signal");
-    foreign(cx, endpoint.maxmsg.at().map(|at| &at.place), "maxmsg", "signal");
-    foreign(cx, endpoint.msgsize.at().map(|at| &at.place), "msgsize", "signal");
-    foreign(cx, endpoint.mode.at().map(|at| &at.place), "mode", "signal");
+    foreign(cx, endpoint, "signal", &["queue", "mode"]);
     if endpoint.signal.is_absent() && !cx.report.has_broken_lines() {
         let place = Place { key: format!("{}.signal", endpoint.place.key), ..endpoint.place.clone() };
         cx.report.error(&place, "`signal` is missing for kind = \"signal\"", "signal = \"SIGRTMIN+3\"");
@@ -73,14 +84,13 @@ fn signal(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
     EndpointKind::Signal {
         signo: endpoint.signal.get().map_or_else(rtcore::sys::signame::rt_min, |signal| signal.0),
         target: endpoint.target.get().map_or(SignalTarget::Process, |target| target.0),
-        inbox: None,
+        inbox: rings::inbox(cx, endpoint),
     }
 }
 
 fn mqueue(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, name: &str) -> EndpointKind {
     if endpoint.kind.get().is_some() {
-        foreign(cx, endpoint.signal.at().map(|at| &at.place), "signal", "mqueue");
-        foreign(cx, endpoint.target.at().map(|at| &at.place), "target", "mqueue");
+        foreign(cx, endpoint, "mqueue", &["signal", "target"]);
     }
     let default = format!("/{name}");
     let written = endpoint.queue.at();
@@ -114,25 +124,30 @@ fn mqueue(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, name: &str) -> Endp
 }
 
 /// Warns where an owner is named and others may write the queue all the same: the group matters where the
-/// origin is passed on, which is in queued signals (a doorbell's is one of many); the whole machine anywhere.
+/// origin is passed on, which is in shared memory and in queued signals (a doorbell's is one of many); the whole
+/// machine anywhere.
 pub fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
-    let is_signal = |id: &usize| match plan.endpoints.get(*id).map(|to| &to.kind) {
+    let carries_origin = |id: &usize| match plan.endpoints.get(*id).map(|to| &to.kind) {
         Some(EndpointKind::Signal { signo, .. }) => rtcore::sys::signame::is_realtime(*signo),
+        Some(EndpointKind::Lane(_)) => true,
         _ => false,
     };
     for (id, (endpoint, written)) in plan.endpoints.iter().zip(&config.endpoint).enumerate() {
-        let EndpointKind::Mqueue { mode, .. } = &endpoint.kind else { continue };
+        // Behind a refused kind stands a queue.
+        let (EndpointKind::Mqueue { mode, .. }, Some(_)) = (&endpoint.kind, written.kind.get()) else {
+            continue;
+        };
         let Some(owner) = endpoint.owner.and_then(|owner| plan.processes.get(owner)) else { continue };
         let routes = || plan.routes.iter().filter(|route| route.from == id);
-        let tells_origin = routes().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints).any(is_signal);
+        let tells_origin = routes().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints).any(carries_origin);
         let others = if mode & 0o002 != 0 { "any program on the machine" } else { "the queue's group" };
         let place = written.mode.place_or(&written.place);
         let (name, owner) = (&endpoint.name, &owner.name);
         if tells_origin && mode & 0o022 != 0 {
             let message = format!(
-                "mode {mode:04o} lets {others} write what `{owner}` owns: signals made of `{name}` carry no origin \
-                 (pid 0), not `{owner}`'s"
+                "mode {mode:04o} lets {others} write what `{owner}` owns: what comes from `{name}` carries no \
+                 origin (pid 0), not `{owner}`'s"
             );
             let mend = "mode = \"0600\" (and run the owner as rtd's user or root)\n\
                         remove `owner`, if no receiver looks at the origin";

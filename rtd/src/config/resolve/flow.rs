@@ -4,18 +4,22 @@ use super::names::Target;
 use super::{Context, signals, whole_file};
 use crate::config::diagnostic::Place;
 use crate::config::reader::Field;
+use crate::config::sections::Group;
 use crate::config::values::Name;
-use crate::plan::{EndpointId, Plan, RouteId, RoutePlan, SourcePlan, TargetPlan};
+use crate::plan::{
+    EndpointId, EndpointKind, EndpointPlan, Path, Plan, RouteId, RoutePlan, SourcePlan, TargetPlan,
+};
 use std::collections::HashMap;
 
-/// The endpoints that are read, in the order of the file. One thread reads a source, so all its routes are
-/// in one lane.
+/// The endpoints that threads read, in the order of the file. One thread reads a source, so all its routes are
+/// in one lane. What goes direct is read by its receiver.
 pub fn sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) -> Vec<SourcePlan> {
     let mut sources: Vec<SourcePlan> = Vec::new();
     let mut by_endpoint: HashMap<EndpointId, usize> = HashMap::new();
     let config = cx.config;
     for (id, (route, written)) in routes.iter().zip(&config.route).enumerate() {
-        if route.from >= config.endpoint.len() || route.lane >= config.lane.len() {
+        let known = route.from < config.endpoint.len() && route.lane < config.lane.len();
+        if !known || route.path == Path::Direct {
             continue;
         }
         let Some(source) = by_endpoint.get(&route.from).and_then(|at| sources.get_mut(*at)) else {
@@ -129,10 +133,21 @@ pub fn unused(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         }
     }
     let written = config.endpoint.iter().zip(&plan.endpoints);
-    let owners_known = written.clone().all(|(e, made)| e.owner.is_absent() || made.owner.is_some());
+    let ownerless = |e: &EndpointPlan| !matches!(e.kind, EndpointKind::Lane(_));
+    let owners_known =
+        written.clone().all(|(e, made)| made.owner.is_some() || (e.owner.is_absent() && ownerless(made)));
     for (id, process) in config.process.iter().enumerate().filter(|_| owners_known) {
-        if !plan.endpoints.iter().any(|endpoint| endpoint.owner == Some(id)) {
-            warn(cx, &process.name, &process.place, "process", "it owns no endpoint");
+        let name = process.name.get().map(|name| &name.0);
+        let filters = |g: &Group| [&g.process_group_of, &g.session_of].iter().any(|f| f.get() == name);
+        let named = name.is_some() && config.group.iter().any(filters);
+        if !named && !plan.endpoints.iter().any(|endpoint| endpoint.owner == Some(id)) {
+            warn(
+                cx,
+                &process.name,
+                &process.place,
+                "process",
+                "it owns no endpoint, and no group goes by it",
+            );
         }
     }
     if !targets_known(cx) {

@@ -1,10 +1,11 @@
 //! Lanes: their CPUs, their ways of waiting, and what one does to another on the same CPU.
 
 use super::Context;
+use super::endpoints::kind_name;
 use crate::config::diagnostic::Place;
 use crate::config::sections::Lane;
 use crate::config::values::WaitText;
-use crate::plan::{LanePlan, Overflow, Plan, Wait};
+use crate::plan::{EndpointKind, EndpointPlan, LanePlan, Overflow, Path, Plan, SPIN_SOURCES_MAX, Wait};
 use rtcore::sys::cpus::show_list;
 
 /// Makes the lanes and checks each against the machine and against the others.
@@ -133,35 +134,31 @@ fn label(lane: &Lane) -> &str {
     lane.name.get().map_or("?", |name| name.0.as_str())
 }
 
-/// One thread reads all sources of a lane that spins or polls: it can block in one source only, and a route
-/// that holds it would hold them all.
+/// One thread reads all sources of a lane that spins or polls: it can sleep in one source only, or in the words
+/// of several rings, and a route that holds it would hold them all.
 pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     for (id, (lane, written)) in plan.lanes.iter().zip(&config.lane).enumerate() {
         let read = plan.sources.iter().filter(|s| s.lane == id);
-        let names: Vec<&str> =
-            read.filter_map(|s| plan.endpoints.get(s.endpoint)).map(|e| e.name.as_str()).collect();
+        let read: Vec<&EndpointPlan> = read.filter_map(|s| plan.endpoints.get(s.endpoint)).collect();
+        let names: Vec<&str> = read.iter().map(|e| e.name.as_str()).collect();
         if lane.wait == Wait::Block || names.len() < 2 {
             continue;
         }
         let names = crate::config::suggest::list(names.iter().copied());
-        if lane.wait != Wait::Poll {
-            let message = format!(
-                "lane `{}` spins and then blocks, which works on one source; its routes read {names}",
-                lane.name
-            );
-            let mend = "wait = \"block\"\na lane of its own for each source";
-            cx.report.error(&written.wait.place_or(&written.place), message, mend);
+        if lane.wait != Wait::Poll && !spins_on(cx, lane, written, &read, &names) {
             continue;
         }
+        let scans = if lane.wait == Wait::Poll { "polls" } else { "spins on" };
         for (route, at) in plan.routes.iter().zip(&config.route) {
-            if route.lane != id || !matches!(route.overflow, Overflow::Block { .. }) {
+            let blocks = matches!(route.overflow, Overflow::Block { .. }) && route.path == Path::Routed;
+            if route.lane != id || !blocks {
                 continue;
             }
             let place = at.overflow.place_or(&written.overflow.place_or(&at.place));
             let message = format!(
-                "route `{}` blocks the one thread that polls all of lane `{}`: a receiver that is full would hold up \
-                 {names} alike",
+                "route `{}` blocks the one thread that {scans} all of lane `{}`: a receiver that is full would hold \
+                 up {names} alike",
                 route.name, lane.name
             );
             let mend = "overflow = \"reject\" (or displace-oldest, displace-newest, conflate)\n\
@@ -169,4 +166,41 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             cx.report.error(&place, message, mend);
         }
     }
+}
+
+/// Whether a thread that spins on these sources can sleep in them when the spin runs out; if not, reported.
+fn spins_on(
+    cx: &mut Context<'_, '_, '_>,
+    lane: &LanePlan,
+    written: &Lane,
+    read: &[&EndpointPlan],
+    names: &str,
+) -> bool {
+    let count = read.len();
+    let other = read.iter().find(|endpoint| !matches!(endpoint.kind, EndpointKind::Lane(_)));
+    let message = if let Some(other) = other {
+        format!(
+            "lane `{}` spins and then sleeps, in one source or in several lane endpoints; its routes read {names}, \
+             and `{}` is of kind \"{}\"",
+            lane.name,
+            other.name,
+            kind_name(&other.kind)
+        )
+    } else if count > SPIN_SOURCES_MAX {
+        format!(
+            "lane `{}` spins and then sleeps in all its sources at once; they are {count}, at most \
+             {SPIN_SOURCES_MAX} are possible (futex_waitv(2))",
+            lane.name
+        )
+    } else {
+        return true;
+    };
+    let mend = "wait = \"block\"\na lane of its own for each source";
+    let mend = if other.is_some() {
+        format!("{mend}\nkind = \"lane\" for all of them")
+    } else {
+        format!("{mend}\ntwo lanes that share them")
+    };
+    cx.report.error(&written.wait.place_or(&written.place), message, mend);
+    false
 }

@@ -5,13 +5,16 @@
 //! indices stay those of the file and the next step can go on. The result counts only when the report has
 //! no error.
 
+mod direct;
 mod endpoints;
 mod flow;
+mod groups;
 mod lanes;
 mod names;
 mod payload;
 mod processes;
 mod resources;
+mod rings;
 mod routes;
 mod signals;
 
@@ -49,10 +52,12 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
     let processes = processes::resolve(&mut cx);
     let endpoints = endpoints::resolve(&mut cx);
     let routes = routes::resolve(&mut cx, &lanes, &endpoints);
+    direct::check_sources(&mut cx, &routes);
     let sources = flow::sources(&mut cx, &routes);
     let plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
     flow::check(&mut cx, &plan);
     signals::check(&mut cx, &plan);
+    rings::check(&mut cx, &plan);
     endpoints::check_writers(&mut cx, &plan);
     lanes::check_sources(&mut cx, &plan);
     flow::unused(&mut cx, &plan);

@@ -42,6 +42,15 @@ impl Names {
         Names { lanes, processes, targets, second }
     }
 
+    /// Names of endpoints, sorted for suggestions.
+    pub fn endpoints(&self) -> Vec<String> {
+        let is_endpoint = |t: &Target| matches!(t, Target::Endpoint(_));
+        let names = self.targets.iter().filter(|(_, t)| is_endpoint(t)).map(|(name, _)| name.clone());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
     /// Names in a table, sorted for suggestions.
     pub fn sorted<T>(table: &HashMap<String, T>) -> Vec<String> {
         let mut names: Vec<String> = table.keys().cloned().collect();

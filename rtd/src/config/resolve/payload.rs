@@ -1,14 +1,18 @@
 //! The payload bound of a route, and whether every target can take it.
 //!
-//! A queue's message has up to msgsize bytes. A real-time signal carries a value of 8 bytes, a standard
-//! signal none. A signal that goes into a queue becomes a record of 32 bytes (number, value, origin).
-//! Whatever would be lost on the way must be asked for.
+//! A queue's message and a lane's have up to msgsize bytes. A real-time signal carries a value of 8 bytes, a
+//! standard signal none; one with a ring beside it brings msgsize bytes there. A signal that goes into a queue
+//! becomes a record of 32 bytes (number, value, origin), one that goes into a ring its value: the slot says the
+//! rest. Whatever would be lost on the way must be asked for.
 
 use super::Context;
 use super::routes::is_certain;
 use crate::config::diagnostic::Place;
 use crate::config::sections::Route;
-use crate::plan::{EndpointKind, EndpointPlan, SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES, TargetPlan};
+use crate::plan::{
+    EndpointKind, EndpointPlan, Path, RING_PAYLOAD_BYTES_MAX, SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES,
+    TargetPlan,
+};
 use rtcore::sys::signame;
 
 /// The bound of a route, with everything reported that cannot take it.
@@ -21,15 +25,35 @@ pub fn bound(
 ) -> usize {
     let ids = to.iter().flat_map(TargetPlan::endpoints).filter(|id| is_certain(cx, **id));
     let targets: Vec<&EndpointPlan> = ids.filter_map(|id| endpoints.get(*id)).collect();
+    let direct = route.path.get().is_some_and(|path| path.0 == Path::Direct);
     match source.map(|source| (&source.kind, source)) {
+        Some((EndpointKind::Lane(ring), source)) if direct => {
+            let rings = targets.into_iter().filter(|to| matches!(to.kind, EndpointKind::Lane(_)));
+            for target in rings {
+                let at = place_of(route, &target.name);
+                let shorter = |room| format!("msgsize = {room} (endpoint `{}`)", source.name);
+                too_large(cx, &at, ring.payload_bytes, target, shorter);
+            }
+            ring.payload_bytes
+        }
+        // Another source cannot go direct, which is reported.
+        _ if direct => SIGNAL_VALUE_BYTES,
         Some((EndpointKind::Signal { signo, .. }, _)) => from_signal(cx, route, *signo, &targets),
         Some((EndpointKind::Mqueue { msgsize, .. }, source)) => {
-            from_queue(cx, route, source, *msgsize, &targets)
+            from_bytes(cx, route, source, *msgsize, &targets)
         }
         Some((EndpointKind::Lane(ring), source)) => {
-            from_queue(cx, route, source, ring.payload_bytes, &targets)
+            from_bytes(cx, route, source, ring.payload_bytes, &targets)
         }
         None => SIGNAL_VALUE_BYTES,
+    }
+}
+
+/// Bytes that a target takes; none for a signal alone, which carries a value or nothing.
+fn room_of(target: &EndpointPlan) -> Option<usize> {
+    match &target.kind {
+        EndpointKind::Mqueue { msgsize, .. } => Some(*msgsize),
+        kind => kind.ring().map(|ring| ring.payload_bytes),
     }
 }
 
@@ -40,21 +64,23 @@ fn from_signal(cx: &mut Context<'_, '_, '_>, route: &Route, signo: i32, targets:
     }
     let truncate = route.truncate.get().copied().unwrap_or(false);
     for target in targets {
-        match target.kind {
-            EndpointKind::Mqueue { msgsize, .. } if msgsize < SIGNAL_RECORD_BYTES => {
-                let message = format!(
-                    "`{}` takes {msgsize} bytes, a signal's record has {SIGNAL_RECORD_BYTES}",
-                    target.name
-                );
-                let mend = format!("msgsize = {SIGNAL_RECORD_BYTES} (endpoint `{}`)", target.name);
+        // What a record has besides the value, a ring's slot has too.
+        let (what, needed) = match target.kind {
+            EndpointKind::Mqueue { .. } => ("record", SIGNAL_RECORD_BYTES),
+            _ => ("value", SIGNAL_VALUE_BYTES),
+        };
+        match (room_of(target), &target.kind) {
+            (Some(room), _) if room < needed => {
+                let message = format!("`{}` takes {room} bytes, a signal's {what} has {needed}", target.name);
+                let mend = format!("msgsize = {needed} (endpoint `{}`)", target.name);
                 cx.report.error(&place_of(route, &target.name), message, mend);
             }
-            EndpointKind::Signal { signo: to, .. }
-                if signame::is_realtime(signo) && !signame::is_realtime(to) && !truncate =>
+            (None, EndpointKind::Signal { signo: to, .. })
+                if signame::is_realtime(signo) && !signame::is_realtime(*to) && !truncate =>
             {
                 let message = format!(
                     "{} carries no value: what {} brings is lost on the way to `{}`",
-                    signame::name(to),
+                    signame::name(*to),
                     signame::name(signo),
                     target.name
                 );
@@ -66,7 +92,8 @@ fn from_signal(cx: &mut Context<'_, '_, '_>, route: &Route, signo: i32, targets:
     SIGNAL_RECORD_BYTES
 }
 
-fn from_queue(
+/// From a queue or a lane endpoint, whose messages have up to `msgsize` bytes.
+fn from_bytes(
     cx: &mut Context<'_, '_, '_>,
     route: &Route,
     source: &EndpointPlan,
@@ -76,7 +103,9 @@ fn from_queue(
     let is_signal = |e: &&EndpointPlan| matches!(e.kind, EndpointKind::Signal { .. });
     let truncate = route.truncate.get().copied().unwrap_or(false);
     let only_signals = !targets.is_empty() && targets.iter().all(is_signal);
-    let default = if only_signals && !truncate { msgsize.min(SIGNAL_VALUE_BYTES) } else { msgsize };
+    let value = if truncate { msgsize } else { SIGNAL_VALUE_BYTES };
+    let rooms = targets.iter().filter(|_| only_signals).map(|to| room_of(to).unwrap_or(value));
+    let default = rooms.fold(msgsize, usize::min);
     let bound = route.payload.get().map_or(default, |payload| payload.count());
     if let Some(at) = route.payload.at().filter(|_| bound > msgsize) {
         let message = format!("no message from `{}` is longer than its msgsize of {msgsize}", source.name);
@@ -84,17 +113,16 @@ fn from_queue(
     }
     // What can really come, and what the queues in front of targets are sized for.
     let longest = bound.min(msgsize);
-    if let (Some(at), true) = (route.truncate.at(), truncate && !targets.iter().any(is_signal)) {
-        cx.report.warning(&at.place, "`truncate` has an effect on signal targets only", "remove it");
+    let is_bare = |e: &&EndpointPlan| is_signal(e) && room_of(e).is_none();
+    if let (Some(at), true) = (route.truncate.at(), truncate && !targets.iter().any(is_bare)) {
+        let message = "`truncate` has an effect on signal targets without `msgsize` only";
+        cx.report.warning(&at.place, message, "remove it");
     }
     for target in targets {
         let at = route.payload.place_or(&place_of(route, &target.name));
         match target.kind {
-            EndpointKind::Mqueue { msgsize: room, .. } if longest > room => {
-                let message =
-                    format!("messages of up to {longest} bytes go to `{}`, which takes {room}", target.name);
-                let mend = format!("payload = {room}\nmsgsize = {longest} (endpoint `{}`)", target.name);
-                cx.report.error(&at, message, mend);
+            _ if room_of(target).is_some() => {
+                too_large(cx, &at, longest, target, |room| format!("payload = {room}"));
             }
             EndpointKind::Signal { signo, .. } if !truncate => {
                 too_much_for_signal(cx, &at, target, signo, longest)
@@ -103,6 +131,23 @@ fn from_queue(
         }
     }
     longest
+}
+
+/// Reports a target with less room than messages have bytes; `bound` is the line that makes them shorter.
+fn too_large(
+    cx: &mut Context<'_, '_, '_>,
+    at: &Place,
+    longest: usize,
+    target: &EndpointPlan,
+    bound: impl Fn(usize) -> String,
+) {
+    let Some(room) = room_of(target).filter(|room| longest > *room) else { return };
+    let message = format!("messages of up to {longest} bytes go to `{}`, which takes {room}", target.name);
+    let mut mend = bound(room);
+    if target.kind.ring().is_none() || longest <= RING_PAYLOAD_BYTES_MAX {
+        mend.push_str(&format!("\nmsgsize = {longest} (endpoint `{}`)", target.name));
+    }
+    cx.report.error(at, message, mend);
 }
 
 fn too_much_for_signal(

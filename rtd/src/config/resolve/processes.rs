@@ -16,7 +16,7 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<ProcessPlan> {
             uid: account(cx, &process.user, "user"),
             gid: account(cx, &process.group, "group"),
             exe: executable(cx, &process.exe),
-            above_ceiling: false,
+            above_ceiling: process.above_ceiling.get().is_some_and(|above| above.0),
         });
     }
     processes

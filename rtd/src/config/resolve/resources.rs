@@ -181,20 +181,27 @@ fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     );
 }
 
-/// Whether the queues in front of targets fit into memory: they are allocated at the start, all of them, and no
-/// privilege makes more of it.
+/// Whether the queues in front of targets and the rings fit into memory: they are allocated at the start, all of
+/// them, and no privilege makes more of it.
 fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
-    let needed = plan.spill_bytes();
-    let Some(available) = cx.machine.memory_available.filter(|available| needed > *available) else {
+    let (needed, rings) = (plan.spill_bytes(), plan.ring_bytes());
+    let Some(available) = cx.machine.memory_available else { return true };
+    if needed.saturating_add(rings) <= available {
         return true;
-    };
+    }
+    if rings > needed {
+        ring_memory(cx, plan, available);
+        return false;
+    }
+    let available = available.saturating_sub(rings);
+    let less = if rings == 0 { String::new() } else { format!(", less {rings} for rings") };
     let Some((id, largest)) = plan.routes.iter().enumerate().max_by_key(|(_, route)| route.spill_bytes())
     else {
         return true;
     };
     let message = format!(
-        "the queues in front of targets would take {needed} bytes, {available} are available (MemAvailable); route \
-         `{}` alone takes {}: capacity {} x {} bytes",
+        "the queues in front of targets would take {needed} bytes, {available} are available (MemAvailable{less}); \
+         route `{}` alone takes {}: capacity {} x {} bytes",
         largest.name,
         largest.spill_bytes(),
         largest.capacity,
@@ -211,6 +218,32 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
     false
 }
 
+/// Rings that do not fit, shown by the endpoint that has most of them.
+fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
+    let mut at: Vec<(u64, u64)> = vec![(0, 0); plan.endpoints.len()];
+    let direct = plan.routes.iter().filter_map(|route| Some((route.from, plan.direct_ring(route)?)));
+    for (id, ring) in plan.routed_rings().chain(direct) {
+        if let Some((count, bytes)) = at.get_mut(id) {
+            *count += 1;
+            *bytes = bytes.saturating_add(ring.bytes());
+        }
+    }
+    let Some((id, (count, bytes))) = at.iter().enumerate().max_by_key(|(_, (_, bytes))| *bytes) else {
+        return;
+    };
+    let message = format!(
+        "rings in shared memory would take {} bytes and queues in front of targets {}, {available} are available \
+         (MemAvailable); the {count} of endpoint `{}` alone take {bytes}",
+        plan.ring_bytes(),
+        plan.spill_bytes(),
+        plan.endpoints.get(id).map_or("?", |endpoint| endpoint.name.as_str())
+    );
+    let written = cx.config.endpoint.get(id);
+    let place = written.map_or_else(whole_file, |e| e.maxmsg.place_or(&e.msgsize.place_or(&e.place)));
+    let mend = "smaller maxmsg\nmsgsize = (the bytes that really come)\nmore memory";
+    cx.report.error(&place, message, mend);
+}
+
 fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let Some(limit) = cx.machine.rlimit_memlock else { return };
     if cx.machine.cap_ipc_lock != Some(false) {
@@ -220,10 +253,11 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let Some(soft) = limit.soft.filter(|soft| needed > *soft) else { return };
     let place = cx.config.daemon.place.clone().or(cx.config.lane.first().map(|lane| lane.place.clone()));
     let message = format!(
-        "about {needed} bytes will be locked ({} threads, {} bytes of queues in front of targets), above \
+        "about {needed} bytes will be locked ({} threads, {} bytes of queues in front of targets, {} of rings), above \
          RLIMIT_MEMLOCK = {soft}",
         plan.threads(),
-        plan.spill_bytes()
+        plan.spill_bytes(),
+        plan.ring_bytes()
     );
     let mend = raise("memlock", "LimitMEMLOCK", "l", needed, 1024, limit);
     let mend = format!("{mend}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section\n{SETCAP}");

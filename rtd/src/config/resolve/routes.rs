@@ -1,15 +1,16 @@
 //! Routes: ends and lanes by name, bounds and policies with their defaults.
 
+use super::groups::{self, Made};
 use super::names::{Names, Target};
-use super::{Context, payload};
+use super::{Context, direct, payload, rings};
 use crate::config::diagnostic::Place;
 use crate::config::reader::{At, Field};
 use crate::config::sections::{Lane, Route};
 use crate::config::suggest;
 use crate::config::values::Kind;
 use crate::plan::{
-    EndpointId, EndpointKind, EndpointPlan, GroupMode, LaneId, LanePlan, NAME_BYTES_MAX, Overflow, Path,
-    Rate, RoutePlan, TargetPlan,
+    EndpointId, EndpointKind, EndpointPlan, LaneId, LanePlan, NAME_BYTES_MAX, Overflow, Path, Rate,
+    RoutePlan, TargetPlan,
 };
 use rtcore::sys::signame;
 use std::collections::HashSet;
@@ -26,7 +27,7 @@ pub fn resolve(
     endpoints: &[EndpointPlan],
 ) -> Vec<RoutePlan> {
     let config = cx.config;
-    let groups = groups(cx);
+    let groups = groups::resolve(cx);
     let mut taken: HashSet<String> =
         config.route.iter().filter_map(|route| route.name.get()).map(|name| name.0.clone()).collect();
     let mut routes = Vec::with_capacity(config.route.len());
@@ -34,8 +35,16 @@ pub fn resolve(
         let from = from(cx, written);
         let lane = lane(cx, written);
         let to = targets(cx, written, &groups);
-        let policy = lane.and_then(|lane| config.lane.get(lane));
-        let (overflow, capacity) = overflow(cx, written, policy);
+        // What a lane says for its routes is said to the thread, which a direct route does not have.
+        let path = written.path.get().map_or(Path::Routed, |path| path.0);
+        let lanes_entry = lane.and_then(|lane| config.lane.get(lane));
+        let policy = lanes_entry.filter(|_| path == Path::Routed);
+        let (overflow, capacity) = if path == Path::Direct {
+            direct::check(cx, written, from, endpoints);
+            (direct::overflow(cx, written, lanes_entry), 0)
+        } else {
+            overflow(cx, written, policy)
+        };
         let source = from.filter(|id| is_certain(cx, *id)).and_then(|id| endpoints.get(id));
         if let Some(source) = source {
             claimed(cx, written, source);
@@ -49,14 +58,14 @@ pub fn resolve(
             lane: lane.unwrap_or(lanes.len()),
             ttl_ns: written.ttl.get().map(|time| time.0),
             deadline_ns: written.deadline.get().or(policy.and_then(|l| l.deadline.get())).map(|time| time.0),
-            rate: rate(cx, written),
+            rate: if path == Path::Routed { rate(cx, written) } else { None },
             payload_bytes_max,
             truncate: written.truncate.get().copied().unwrap_or(false),
             overflow,
             capacity,
             mq_priority: written.mq_priority.get().and_then(|priority| priority.0),
             accept_claimed: written.accept_claimed.get().copied().unwrap_or(false),
-            path: Path::Routed,
+            path,
         });
     }
     routes
@@ -66,46 +75,12 @@ pub fn resolve(
 /// from that is no fault of the file.
 pub fn is_certain(cx: &Context<'_, '_, '_>, endpoint: EndpointId) -> bool {
     cx.config.endpoint.get(endpoint).is_some_and(|written| {
-        let sized = !matches!(written.msgsize, Field::Invalid);
-        let numbered = written.signal.get().is_some();
-        written.kind.get().is_some_and(|kind| if kind.0 == Kind::Signal { numbered } else { sized })
+        written.kind.get().is_some_and(|kind| match kind.0 {
+            Kind::Mqueue => !matches!(written.msgsize, Field::Invalid),
+            Kind::Signal => written.signal.get().is_some() && rings::is_certain(written),
+            Kind::Lane => rings::is_certain(written),
+        })
     })
-}
-
-/// The members and modes of all groups, by index.
-fn groups(cx: &mut Context<'_, '_, '_>) -> Vec<(GroupMode, Vec<EndpointId>)> {
-    let config = cx.config;
-    let mut groups = Vec::with_capacity(config.group.len());
-    for group in &config.group {
-        let mut members = Vec::new();
-        for at in &group.members {
-            match cx.names.targets.get(&at.value).copied() {
-                Some(Target::Endpoint(id)) if members.contains(&id) => {
-                    let message = format!("`{}` is a member already", at.value);
-                    cx.report.error(&at.place, message, "name each member once");
-                }
-                Some(Target::Endpoint(id)) => members.push(id),
-                Some(Target::Group(_)) => {
-                    let message = format!("`{}` is a group; members are endpoints", at.value);
-                    cx.report.error(&at.place, message, "name its members instead");
-                }
-                None => {
-                    let known = endpoint_names(cx);
-                    cx.unknown_name(&at.place, "members", "endpoint", &at.value, &known);
-                }
-            }
-        }
-        groups.push((group.mode.get().map_or(GroupMode::All, |mode| mode.0), members));
-    }
-    groups
-}
-
-fn endpoint_names(cx: &Context<'_, '_, '_>) -> Vec<String> {
-    let is_endpoint = |t: &Target| matches!(t, Target::Endpoint(_));
-    let mut names: Vec<String> =
-        cx.names.targets.iter().filter(|(_, t)| is_endpoint(t)).map(|(name, _)| name.clone()).collect();
-    names.sort();
-    names
 }
 
 fn from(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<EndpointId> {
@@ -120,7 +95,7 @@ fn from(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<EndpointId> {
             cx.report.error(&at.place, message, format!("one route for each of {members}"));
         }
         None => {
-            let known = endpoint_names(cx);
+            let known = cx.names.endpoints();
             cx.unknown_name(&at.place, "from", "endpoint", &at.value, &known);
         }
     }
@@ -137,11 +112,7 @@ fn lane(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<LaneId> {
     found
 }
 
-fn targets(
-    cx: &mut Context<'_, '_, '_>,
-    route: &Route,
-    groups: &[(GroupMode, Vec<EndpointId>)],
-) -> Vec<TargetPlan> {
+fn targets(cx: &mut Context<'_, '_, '_>, route: &Route, groups: &[Made]) -> Vec<TargetPlan> {
     let mut targets = Vec::new();
     let mut reached: Vec<EndpointId> = Vec::new();
     let mut named: Vec<&str> = Vec::new();
@@ -159,14 +130,14 @@ fn targets(
                 targets.push(TargetPlan::Endpoint(id));
             }
             Some(Target::Group(group)) => {
-                let Some((mode, members)) = groups.get(group) else { continue };
+                let Some(Made { mode, members, filter }) = groups.get(group) else { continue };
                 overlap(cx, at, &reached, members);
                 reached.extend_from_slice(members);
                 targets.push(TargetPlan::Group {
                     name: at.value.clone(),
                     mode: *mode,
                     members: members.clone(),
-                    filter: None,
+                    filter: *filter,
                 });
             }
             None => {
@@ -238,7 +209,7 @@ fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
             let mend = "accept_claimed = true\na source of kind = \"mqueue\", whose owner the daemon knows";
             cx.report.error(&route.accept_claimed.place_or(&fallback), message, mend);
         }
-        EndpointKind::Mqueue { .. } if accepts => {
+        EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) if accepts => {
             let place = route.accept_claimed.place_or(&route.place);
             cx.report.warning(
                 &place,

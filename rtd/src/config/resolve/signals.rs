@@ -17,10 +17,10 @@ const SINKS_TOO: [&str; 4] = ["SIGHUP", "SIGINT", "SIGTERM", "SIGCONT"];
 /// Checks every signal endpoint in the roles that the routes give it.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let mut sources: HashMap<i32, EndpointId> = HashMap::new();
-    let mut sinks: HashMap<(Option<usize>, i32), EndpointId> = HashMap::new();
+    let mut sinks: HashMap<(Option<usize>, i32), (EndpointId, bool)> = HashMap::new();
     let sunk = sinks_of(plan);
     for (id, (endpoint, written)) in plan.endpoints.iter().zip(&cx.config.endpoint).enumerate() {
-        let EndpointKind::Signal { signo, .. } = endpoint.kind else { continue };
+        let EndpointKind::Signal { signo, inbox, .. } = endpoint.kind else { continue };
         if written.kind.get().is_none() || written.signal.get().is_none() {
             continue;
         }
@@ -39,6 +39,13 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                     "remove it",
                 );
             }
+            if let (Some(at), Some(_)) = (written.msgsize.at(), inbox) {
+                let message = format!(
+                    "`msgsize` has a meaning where a route sends to it only: what comes to rtd by {} is its value",
+                    signame::name(signo)
+                );
+                cx.report.error(&at.place, message, "remove `msgsize`\nkind = \"lane\" (payloads into rtd)");
+            }
             source(cx, &place, signo);
             if let Some(first) = sources.insert(signo, id) {
                 let message = format!(
@@ -56,15 +63,34 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                 let at = Place { key: format!("{}.owner", written.place.key), ..written.place.clone() };
                 let example = plan.processes.first().map_or("drive", |p| p.name.as_str());
                 cx.report.error(&at, message, format!("owner = \"{example}\""));
-            } else if let Some(first) = sinks.insert((endpoint.owner, signo), id) {
+            } else if let Some((first, tickets)) =
+                sinks.insert((endpoint.owner, signo), (id, inbox.is_some()))
+            {
                 let first = plan.endpoints.get(first).map_or("?", |e| e.name.as_str());
-                let message = format!(
-                    "{} goes to the same process from endpoint `{first}`: it cannot tell them apart",
-                    signame::name(signo)
-                );
-                cx.report.warning(&place, message, format!("signal = \"{}\"", free_signal(plan)));
+                same_signal(cx, &place, signo, first, tickets == inbox.is_some(), &free_signal(plan));
             }
         }
+    }
+}
+
+/// One signal for two endpoints of a process: harmless where both mean the same by its value.
+fn same_signal(
+    cx: &mut Context<'_, '_, '_>,
+    place: &Place,
+    signo: i32,
+    first: &str,
+    alike: bool,
+    free: &str,
+) {
+    let name = signame::name(signo);
+    let message =
+        format!("{name} goes to the same process from endpoint `{first}`: it cannot tell them apart");
+    let mend = format!("signal = \"{free}\"");
+    if alike {
+        cx.report.warning(place, message, mend);
+    } else {
+        let message = format!("{message}, and only one of them has `msgsize`, where the value is a ticket");
+        cx.report.error(place, message, format!("{mend}\nthe same `msgsize` for both"));
     }
 }
 

@@ -1,8 +1,10 @@
 //! Behaviour of the check as its users see it: what is reported, where, and with which mend.
 
+mod direct;
 mod examples;
 mod keys;
 mod limits;
 mod properties;
 mod rules;
+mod shared;
 mod util;

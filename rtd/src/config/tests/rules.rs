@@ -132,7 +132,13 @@ fn queues_and_signals_are_told_apart() {
 #[test]
 fn keys_of_the_other_kind_are_refused() {
     let text = with(&whole(), "signal = \"SIGRTMIN+1\"", "signal = \"SIGRTMIN+1\"\nmaxmsg = 3");
-    error(&text, line_of(&text, "maxmsg", 0), "endpoint[2].maxmsg", "means nothing for", "remove `maxmsg`");
+    error(
+        &text,
+        line_of(&text, "maxmsg", 0),
+        "endpoint[2].maxmsg",
+        "means nothing without",
+        "remove `maxmsg`",
+    );
     let text = with(&whole(), "msgsize = 64", "target = \"thread\"\nmsgsize = 64");
     error(&text, line_of(&text, "target", 0), "endpoint[0].target", "means nothing for", "remove `target`");
     let text = with(&whole(), "signal = \"SIGRTMIN+1\"\n", "");

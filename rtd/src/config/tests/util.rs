@@ -48,6 +48,17 @@ pub const ROUTE: &str = "[[route]]\nfrom = \"in\"\nto = [\"out\"]\nlane = \"cont
 pub const SIGNAL_ROUTE: &str =
     "[[route]]\nfrom = \"press\"\nto = [\"stop\"]\nlane = \"control\"\naccept_claimed = true\n";
 
+/// Two ends in shared memory, each of another process.
+pub const LANES: &str = "[[process]]\nname = \"planner\"\n\
+                         [[endpoint]]\nname = \"plan\"\nkind = \"lane\"\nowner = \"planner\"\nmsgsize = 64\n\
+                         [[endpoint]]\nname = \"axis\"\nkind = \"lane\"\nowner = \"drive\"\nmsgsize = 64\n";
+pub const LANE_ROUTE: &str = "[[route]]\nfrom = \"plan\"\nto = [\"axis\"]\nlane = \"control\"\n";
+
+/// From lane endpoint to lane endpoint.
+pub fn lanes() -> String {
+    [LANE, PROCESS, LANES, LANE_ROUTE].concat()
+}
+
 /// Both routes with what they need.
 pub fn whole() -> String {
     [LANE, PROCESS, QUEUES, SIGNALS, ROUTE, SIGNAL_ROUTE].concat()

@@ -3,7 +3,7 @@
 use super::{SECOND_NS, integer, parse_time, quoted, show_time, string};
 use crate::config::reader::{FromToml, Refused};
 use crate::config::suggest;
-use crate::plan::{GroupMode, Overflow, SignalTarget, Wait};
+use crate::plan::{GroupMode, Overflow, Path, SignalTarget, Wait};
 use rtcore::sys::signame::{self, SignalNameError};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -270,11 +270,23 @@ pub enum Kind {
     Mqueue,
     /// A signal.
     Signal,
+    /// A place in shared memory.
+    Lane,
 }
 
 words! {
-    /// `mqueue` or `signal`.
-    KindText(Kind) { "mqueue" => Kind::Mqueue, "signal" => Kind::Signal }
+    /// `lane`, `mqueue` or `signal`.
+    KindText(Kind) { "mqueue" => Kind::Mqueue, "signal" => Kind::Signal, "lane" => Kind::Lane }
+}
+
+words! {
+    /// `routed` or `direct`.
+    PathText(Path) { "routed" => Path::Routed, "direct" => Path::Direct }
+}
+
+words! {
+    /// `refuse` or `warn`; the value is whether a thread above a ceiling is admitted.
+    AboveCeilingText(bool) { "refuse" => false, "warn" => true }
 }
 
 words! {

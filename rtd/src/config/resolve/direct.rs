@@ -1,0 +1,120 @@
+//! Direct routes: from one process into the memory of another, with no thread of rtd in between.
+//!
+//! What only such a thread could do (wait in front of a full target, police, copy to several, translate) is
+//! refused where the route asks for it. What a lane says for its routes in general does not apply to these.
+
+use super::names::Target;
+use super::routes::is_certain;
+use super::{Context, endpoints};
+use crate::config::diagnostic::Place;
+use crate::config::sections::{Lane, Route};
+use crate::plan::{EndpointId, EndpointKind, EndpointPlan, Overflow, Path, RoutePlan};
+
+/// Reports what a route asks for that a thread would have to do, and ends that no ring can join.
+pub fn check(
+    cx: &mut Context<'_, '_, '_>,
+    route: &Route,
+    from: Option<EndpointId>,
+    endpoints: &[EndpointPlan],
+) {
+    keys(cx, route);
+    if let (Some(from), Some(at)) = (from, route.from.at()) {
+        end(cx, from, endpoints, &at.place);
+    }
+    for (index, at) in route.to.iter().enumerate() {
+        match cx.names.targets.get(&at.value).copied() {
+            Some(_) if index > 0 => {
+                let message = format!(
+                    "`{}` is a second target: a direct route has one, as nobody is in its way to copy",
+                    at.value
+                );
+                let mend = format!("remove `{}`\npath = \"routed\"", at.value);
+                cx.report.error(&at.place, message, mend);
+            }
+            Some(Target::Group(_)) => {
+                let message = format!(
+                    "`{}` is a group: a direct route goes to one endpoint, as nobody is in its way to choose",
+                    at.value
+                );
+                cx.report.error(&at.place, message, "to = (one lane endpoint)\npath = \"routed\"");
+            }
+            Some(Target::Endpoint(id)) => end(cx, id, endpoints, &at.place),
+            None => {}
+        }
+    }
+}
+
+fn keys(cx: &mut Context<'_, '_, '_>, route: &Route) {
+    fn place<T>(field: &crate::config::reader::Field<T>) -> Option<&Place> {
+        field.at().map(|at| &at.place)
+    }
+    let keys = [
+        ("ttl", place(&route.ttl)),
+        ("deadline", place(&route.deadline)),
+        ("rate_hz", place(&route.rate_hz)),
+        ("burst", place(&route.burst)),
+        ("payload", place(&route.payload)),
+        ("truncate", place(&route.truncate)),
+        ("capacity", place(&route.capacity)),
+        ("mq_priority", place(&route.mq_priority)),
+    ];
+    for (key, place) in keys.into_iter().filter_map(|(key, place)| Some((key, place?))) {
+        let message = format!("`{key}` means nothing on a direct route: no thread of rtd is in its way");
+        cx.report.error(place, message, format!("remove `{key}`\npath = \"routed\""));
+    }
+}
+
+fn end(cx: &mut Context<'_, '_, '_>, id: EndpointId, all: &[EndpointPlan], place: &Place) {
+    let Some(endpoint) = all.get(id).filter(|_| is_certain(cx, id)) else { return };
+    if !matches!(endpoint.kind, EndpointKind::Lane(_)) {
+        let message = format!(
+            "`{}` is of kind \"{}\": a direct route goes from a lane endpoint to a lane endpoint",
+            endpoint.name,
+            endpoints::kind_name(&endpoint.kind)
+        );
+        let mend = format!("path = \"routed\"\nkind = \"lane\" (endpoint `{}`)", endpoint.name);
+        cx.report.error(place, message, mend);
+    }
+}
+
+/// What the sender does when the ring is full: it is told, or waits a bounded time.
+pub fn overflow(cx: &mut Context<'_, '_, '_>, route: &Route, lane: Option<&Lane>) -> Overflow {
+    let possible = |overflow: Overflow| matches!(overflow, Overflow::Reject | Overflow::Block { .. });
+    if let Some(at) = route.overflow.at() {
+        if !possible(at.value.0) {
+            let message = "a direct route cannot displace: what is in the ring is the receiver's";
+            let mend = "overflow = \"reject\"\noverflow = \"block:500\"\npath = \"routed\"";
+            cx.report.error(&at.place, message, mend);
+        }
+        return at.value.0;
+    }
+    let lanes = lane.and_then(|lane| lane.overflow.get()).map(|overflow| overflow.0);
+    lanes.filter(|overflow| possible(*overflow)).unwrap_or(Overflow::Reject)
+}
+
+/// Reports direct routes whose source another route reads too: the ring has one consumer.
+pub fn check_sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) {
+    let config = cx.config;
+    for (id, (route, written)) in routes.iter().zip(&config.route).enumerate() {
+        if route.path != Path::Direct || route.from >= config.endpoint.len() {
+            continue;
+        }
+        // Of two direct ones the second is at fault.
+        let reads = |(at, other): &(usize, &RoutePlan)| {
+            *at != id && other.from == route.from && (other.path == Path::Routed || *at < id)
+        };
+        let Some((_, other)) = routes.iter().enumerate().find(reads) else { continue };
+        let from = written.from.get().map_or("?", String::as_str);
+        let message = format!(
+            "route `{}` reads `{from}` too: what goes direct is read by its one receiver and by nobody else",
+            other.name
+        );
+        let mend = "path = \"routed\"\na source of its own for the direct route";
+        let mend = if other.path == Path::Direct {
+            "path = \"routed\" in both\na source of its own for each direct route"
+        } else {
+            mend
+        };
+        cx.report.error(&written.path.place_or(&written.place), message, mend);
+    }
+}

@@ -1,0 +1,185 @@
+//! The sections are read, key by key.
+
+use super::{
+    Config, Daemon, ENDPOINTS_MAX, Endpoint, GROUPS_MAX, Group, LANES_MAX, Lane, PROCESSES_MAX, Process,
+    ROUTES_MAX, Route,
+};
+use crate::config::diagnostic::{Place, Report};
+use crate::config::reader::{self, Reader};
+use crate::config::suggest;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+impl Config {
+    /// Reads every section; what is wrong goes to the report.
+    pub fn read(report: &mut Report<'_>, root: &DeTable<'_>) -> Config {
+        const SECTIONS: [&str; 6] = ["daemon", "lane", "process", "endpoint", "group", "route"];
+        for (key, value) in root.iter().filter(|(key, _)| !SECTIONS.contains(&key.get_ref().as_ref())) {
+            unknown_section(report, key, value, &SECTIONS);
+        }
+        Config {
+            daemon: Daemon::read(report, root),
+            lane: read_all(report, root, "lane", LANES_MAX, Lane::read),
+            process: read_all(report, root, "process", PROCESSES_MAX, Process::read),
+            endpoint: read_all(report, root, "endpoint", ENDPOINTS_MAX, Endpoint::read),
+            group: read_all(report, root, "group", GROUPS_MAX, Group::read),
+            route: read_all(report, root, "route", ROUTES_MAX, Route::read),
+        }
+    }
+}
+
+fn unknown_section(
+    report: &mut Report<'_>,
+    key: &Spanned<std::borrow::Cow<'_, str>>,
+    value: &Spanned<DeValue<'_>>,
+    known: &[&str],
+) {
+    let name: &str = key.get_ref();
+    let place = Place { span: key.span(), key: name.to_owned() };
+    if value.get_ref().is_table() || value.get_ref().is_array() {
+        let near = suggest::nearest(name, known.iter().copied());
+        let header = |near: &str| if near == "daemon" { "[daemon]".into() } else { format!("[[{near}]]") };
+        let mend = near.map_or_else(
+            || format!("remove it; known sections: {}", suggest::list(known.iter().copied())),
+            |near| format!("write {}", header(near)),
+        );
+        report.error(&place, format!("unknown section `{name}`"), mend);
+    } else {
+        report.error(
+            &place,
+            format!("key `{name}` stands outside any section"),
+            "put it below its section's header",
+        );
+    }
+}
+
+fn read_all<T>(
+    report: &mut Report<'_>,
+    root: &DeTable<'_>,
+    section: &'static str,
+    count_max: usize,
+    read: fn(&mut Reader<'_, '_, '_>) -> T,
+) -> Vec<T> {
+    let entries = reader::entries(report, root, section, count_max);
+    let mut all = Vec::with_capacity(entries.len());
+    for (index, (table, header)) in entries.into_iter().enumerate() {
+        let mut reader = Reader::new(report, table, header, format!("{section}[{index}]"));
+        all.push(read(&mut reader));
+        reader.finish();
+    }
+    all
+}
+
+impl Daemon {
+    fn read(report: &mut Report<'_>, root: &DeTable<'_>) -> Daemon {
+        let Some((key, value)) = root.get_key_value("daemon") else { return Daemon::default() };
+        let Some(table) = value.get_ref().as_table() else {
+            let place = Place { span: key.span(), key: "daemon".to_owned() };
+            let message = format!("`daemon` is one table, not {}", value.get_ref().type_str());
+            report.error(&place, message, "[daemon]");
+            return Daemon::default();
+        };
+        let mut reader = Reader::new(report, table, value.span(), "daemon".to_owned());
+        let daemon = Daemon::read_keys(&mut reader);
+        reader.finish();
+        daemon
+    }
+
+    /// Reads its keys.
+    pub fn read_keys(r: &mut Reader<'_, '_, '_>) -> Daemon {
+        Daemon {
+            place: Some(r.header()),
+            name: r.optional("name"),
+            socket: r.optional("socket"),
+            keep_queues: r.optional("keep_queues"),
+            drain: r.optional("drain"),
+        }
+    }
+}
+
+impl Lane {
+    /// Reads its keys.
+    pub fn read(r: &mut Reader<'_, '_, '_>) -> Lane {
+        Lane {
+            place: r.header(),
+            name: r.required("name", "\"control\""),
+            priority: r.required("priority", "50"),
+            cpu: r.required("cpu", "0"),
+            wait: r.optional("wait"),
+            unisolated: r.optional("unisolated"),
+            capacity: r.optional("capacity"),
+            overflow: r.optional("overflow"),
+            deadline: r.optional("deadline"),
+        }
+    }
+}
+
+impl Process {
+    /// Reads its keys.
+    pub fn read(r: &mut Reader<'_, '_, '_>) -> Process {
+        Process {
+            place: r.header(),
+            name: r.required("name", "\"drive\""),
+            user: r.optional("user"),
+            group: r.optional("group"),
+            exe: r.optional("exe"),
+            above_ceiling: r.optional("above_ceiling"),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Reads its keys.
+    pub fn read(r: &mut Reader<'_, '_, '_>) -> Endpoint {
+        Endpoint {
+            place: r.header(),
+            name: r.required("name", "\"drive.commands\""),
+            kind: r.required("kind", "\"mqueue\""),
+            owner: r.optional("owner"),
+            queue: r.optional("queue"),
+            maxmsg: r.optional("maxmsg"),
+            msgsize: r.optional("msgsize"),
+            mode: r.optional("mode"),
+            signal: r.optional("signal"),
+            target: r.optional("target"),
+        }
+    }
+}
+
+impl Group {
+    /// Reads its keys.
+    pub fn read(r: &mut Reader<'_, '_, '_>) -> Group {
+        Group {
+            place: r.header(),
+            name: r.required("name", "\"drives\""),
+            members: r.list("members", "\"drive.commands\""),
+            mode: r.optional("mode"),
+            process_group_of: r.optional("process_group_of"),
+            session_of: r.optional("session_of"),
+        }
+    }
+}
+
+impl Route {
+    /// Reads its keys.
+    pub fn read(r: &mut Reader<'_, '_, '_>) -> Route {
+        Route {
+            place: r.header(),
+            name: r.optional("name"),
+            from: r.required("from", "\"controller.out\""),
+            to: r.list("to", "\"drive.commands\""),
+            lane: r.required("lane", "\"control\""),
+            path: r.optional("path"),
+            ttl: r.optional("ttl"),
+            deadline: r.optional("deadline"),
+            rate_hz: r.optional("rate_hz"),
+            burst: r.optional("burst"),
+            payload: r.optional("payload"),
+            truncate: r.optional("truncate"),
+            capacity: r.optional("capacity"),
+            overflow: r.optional("overflow"),
+            mq_priority: r.optional("mq_priority"),
+            accept_claimed: r.optional("accept_claimed"),
+        }
+    }
+}
