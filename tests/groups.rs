@@ -1,10 +1,14 @@
-//! Groups: a copy to all, one in turn, or the first that takes it; with members dead or full.
+//! Groups: a copy to all, one in turn, or the first that takes it; with members dead or full, and those that only a
+//! POSIX process group or session makes members.
 
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
-use crate::util::{Daemon, Instance, Peer, held, privileged, process, route, rt, signal, skip};
+use crate::util::book::targets;
+use crate::util::{Daemon, Instance, PATIENCE, Peer, held, privileged, process, route, rt, signal, skip};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
+use rtcore::sys::procfs;
 use std::os::unix::process::CommandExt;
+use std::time::Instant;
 
 /// Three members `a`, `b`, `c` of two messages each, owned by processes of the same names.
 fn three(instance: &Instance, mode: &str, more: &str) -> String {
@@ -56,7 +60,15 @@ pub fn all_with_one_full_and_one_dead() -> anyhow::Result<()> {
         assert_eq!(c.numbers(1)?, [n]);
     }
     let ends = [(Delivered, 2 + 5), (PeerDead, 5), (Queued, 1), (Rejected(Reject::Full), 2)];
-    instance.ledger_is("in->abc", 15, &ends)?;
+    let seen = instance.ledger_is("in->abc", 15, &ends)?;
+    assert_eq!(targets(&seen, "in->abc")?, [2, 0, 5]);
+    let shown = crate::util::tool::run(instance.rtctl_command(&["stats"]))?.well()?;
+    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    for (target, delivered) in [("a", "2"), ("b", "0"), ("c", "5")] {
+        let row = rows.iter().find(|row| row.get(..3) == Some(&["in->abc", target, delivered]));
+        let last = row.and_then(|row| row.last());
+        assert_eq!(last, Some(if target == "b" { &"never" } else { &"ago" }), "{target} in\n{shown}");
+    }
     assert_eq!(held(&instance.queue("b"))?, 0);
     let mut a = Peer::receiver(&instance.queue("a"))?;
     assert_eq!(a.numbers(3)?, [0, 1, 2]);
@@ -68,7 +80,8 @@ pub fn round_robin_takes_turns() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&three(&instance, "round-robin", ""))?;
     Peer::sender(&instance.queue("in"))?.stream(0, 6)?;
-    instance.ledger_is("in->abc", 6, &[(Delivered, 6)])?;
+    let seen = instance.ledger_is("in->abc", 6, &[(Delivered, 6)])?;
+    assert_eq!(targets(&seen, "in->abc")?, [2, 2, 2]);
     assert_eq!(take(&instance, "a")?, [0, 3]);
     assert_eq!(take(&instance, "b")?, [1, 4]);
     assert_eq!(take(&instance, "c")?, [2, 5]);
@@ -129,7 +142,9 @@ pub fn what_waits_for_a_member_outlives_it() -> anyhow::Result<()> {
     first.kill()?;
     instance.until("the death is seen", |s| s.processes.iter().any(|p| p.state == PeerState::Dead))?;
     assert_eq!(Peer::receiver(&instance.queue("b"))?.numbers(4)?, [2, 3, 6, 7]);
-    instance.ledger_is("in->abc", 8, &[(Delivered, 8)])?;
+    let seen = instance.ledger_is("in->abc", 8, &[(Delivered, 8)])?;
+    // Who got it counts, not whom it waited for.
+    assert_eq!(targets(&seen, "in->abc")?, [2, 4, 2]);
     Ok(())
 }
 
@@ -174,5 +189,176 @@ pub fn a_group_of_the_dead_is_dead() -> anyhow::Result<()> {
     }
     Peer::sender(&instance.queue("in"))?.stream(0, 3)?;
     instance.ledger_is("in->abc", 3, &[(PeerDead, 3)])?;
+    Ok(())
+}
+
+/// As [`three`], of which those are members who have something in common with the process `lead`.
+fn kin(instance: &Instance, mode: &str, filter: &str, more: &str) -> String {
+    let mode = format!("mode = \"{mode}\"\n");
+    let config = three(instance, "MODE", more).replace("mode = \"MODE\"\n", &(mode + filter + "\n"));
+    config + &process("lead")
+}
+
+const GROUP_OF_LEAD: &str = "process_group_of = \"lead\"";
+
+/// A process of this name in that process group; 0 is one of its own.
+fn in_group(instance: &Instance, name: &str, pgid: u32) -> anyhow::Result<Peer> {
+    let pgid = i32::try_from(pgid)?;
+    let mut peer = Peer::start_with(|command| {
+        command.process_group(pgid);
+    })?;
+    peer.expect(instance, name, &[])?;
+    Ok(peer)
+}
+
+/// Kills the holder of this name and waits until that is seen.
+fn end(instance: &Instance, name: &str, peer: Peer) -> anyhow::Result<()> {
+    peer.kill()?;
+    instance.until("the death is seen", |s| {
+        s.processes.iter().any(|p| p.name == name && p.state == PeerState::Dead)
+    })?;
+    Ok(())
+}
+
+/// Registered members of the leader's process group, at each message: not who is elsewhere, dead or not there, and
+/// nobody while nobody leads.
+pub fn all_is_who_is_in_the_process_group_now() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let _daemon = Daemon::start(&kin(&instance, "all", GROUP_OF_LEAD, ""))?;
+    let mut sender = Peer::sender(&instance.queue("in"))?;
+    sender.stream(0, 1)?;
+    instance.ledger_is("in->abc", 1, &[(PeerDead, 1)])?;
+    let lead = in_group(&instance, "lead", 0)?;
+    let _a = in_group(&instance, "a", lead.pid())?;
+    let b = in_group(&instance, "b", lead.pid())?;
+    let c = in_group(&instance, "c", 0)?;
+    sender.stream(1, 2)?;
+    let seen = instance.ledger_is("in->abc", 5, &[(Delivered, 4), (PeerDead, 1)])?;
+    assert_eq!(targets(&seen, "in->abc")?, [2, 2, 0]);
+    assert_eq!(take(&instance, "a")?, [1, 2]);
+    end(&instance, "b", b)?;
+    sender.stream(3, 1)?;
+    instance.ledger_is("in->abc", 6, &[(Delivered, 5), (PeerDead, 1)])?;
+    assert_eq!(take(&instance, "a")?, [3]);
+    end(&instance, "lead", lead)?;
+    sender.stream(4, 1)?;
+    instance.ledger_is("in->abc", 7, &[(Delivered, 5), (PeerDead, 2)])?;
+    // The next of that name is in another process group, and so are its members.
+    let _lead = in_group(&instance, "lead", c.pid())?;
+    sender.stream(5, 1)?;
+    let seen = instance.ledger_is("in->abc", 8, &[(Delivered, 6), (PeerDead, 2)])?;
+    assert_eq!(targets(&seen, "in->abc")?, [3, 2, 1]);
+    assert_eq!([take(&instance, "b")?, take(&instance, "c")?], [vec![1, 2], vec![5]]);
+    Ok(())
+}
+
+/// Sends one message after the other until one goes to the `wanted`th end; all before it went to the `other`th.
+fn send_until_it_goes_to(
+    instance: &Instance,
+    sender: &mut Peer,
+    sent: &mut u64,
+    [wanted, other]: [usize; 2],
+) -> anyhow::Result<()> {
+    let mut expected = targets(&instance.snapshot()?, "in->abc")?;
+    let started = Instant::now();
+    loop {
+        sender.stream(*sent, 1)?;
+        *sent += 1;
+        let seen = instance.ledger_is("in->abc", *sent, &[(Delivered, *sent)])?;
+        let got = targets(&seen, "in->abc")?;
+        let end = if got[wanted] > expected[wanted] { wanted } else { other };
+        expected[end] += 1;
+        assert_eq!(got, expected);
+        assert_eq!(take(instance, ["a", "b", "c"][end])?, [*sent - 1]);
+        if end == wanted {
+            return Ok(());
+        }
+        anyhow::ensure!(started.elapsed() < PATIENCE, "the change is never seen");
+    }
+}
+
+/// setpgid(2) and setsid(2) tell nobody; they are seen all the same, without registering again.
+pub fn a_process_that_changes_its_group_is_seen_by_itself() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let _daemon = Daemon::start(&kin(&instance, "any", GROUP_OF_LEAD, ""))?;
+    let lead = in_group(&instance, "lead", 0)?;
+    let mut a = in_group(&instance, "a", 0)?;
+    let _b = in_group(&instance, "b", lead.pid())?;
+    let mut sender = Peer::sender(&instance.queue("in"))?;
+    let mut sent = 0;
+    send_until_it_goes_to(&instance, &mut sender, &mut sent, [1, 1])?;
+    assert_eq!(sent, 1, "a is no member");
+    a.tell(&format!("setpgid {}", lead.pid()))?;
+    send_until_it_goes_to(&instance, &mut sender, &mut sent, [0, 1])?;
+    a.tell("setsid")?;
+    send_until_it_goes_to(&instance, &mut sender, &mut sent, [1, 0])?;
+    Ok(())
+}
+
+/// The turn goes round among the members alone.
+pub fn members_of_the_process_group_take_turns() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let _daemon = Daemon::start(&kin(&instance, "round-robin", GROUP_OF_LEAD, ""))?;
+    let lead = in_group(&instance, "lead", 0)?;
+    let _a = in_group(&instance, "a", lead.pid())?;
+    let _b = in_group(&instance, "b", 0)?;
+    let _c = in_group(&instance, "c", lead.pid())?;
+    Peer::sender(&instance.queue("in"))?.stream(0, 4)?;
+    let seen = instance.ledger_is("in->abc", 4, &[(Delivered, 4)])?;
+    assert_eq!(targets(&seen, "in->abc")?, [2, 0, 2]);
+    assert_eq!([take(&instance, "a")?, take(&instance, "c")?], [vec![0, 2], vec![1, 3]]);
+    Ok(())
+}
+
+/// Who is asked for whom a message is, is asked when it comes: what waits for a member goes to nobody else, and goes
+/// down with it.
+pub fn what_is_queued_for_a_member_stays_with_it() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let _daemon = Daemon::start(&kin(&instance, "any", GROUP_OF_LEAD, "capacity = 4"))?;
+    let lead = in_group(&instance, "lead", 0)?;
+    let a = in_group(&instance, "a", lead.pid())?;
+    let mut sender = Peer::sender(&instance.queue("in"))?;
+    sender.stream(0, 4)?;
+    instance.ledger_is("in->abc", 4, &[(Delivered, 2), (Queued, 2)])?;
+    let _b = in_group(&instance, "b", lead.pid())?;
+    sender.stream(4, 1)?;
+    let seen = instance.ledger_is("in->abc", 5, &[(Delivered, 3), (Queued, 2)])?;
+    assert_eq!(targets(&seen, "in->abc")?, [2, 1, 0]);
+    end(&instance, "a", a)?;
+    let seen = instance.ledger_is("in->abc", 5, &[(Delivered, 3), (PeerDead, 2)])?;
+    assert_eq!(targets(&seen, "in->abc")?, [2, 1, 0]);
+    assert_eq!(take(&instance, "b")?, [4]);
+    Ok(())
+}
+
+/// The session in which the leader is; its members get signals.
+pub fn a_session_is_without_those_that_made_their_own() -> anyhow::Result<()> {
+    if procfs::groups(i32::try_from(std::process::id())?)?.sid == 0 {
+        return skip("a session whose leader this pid namespace shows");
+    }
+    let instance = Instance::new()?;
+    let mut config = instance.head() + &process("lead") + &instance.mqueue("in", "msgsize = 8");
+    for name in ["a", "b", "c"] {
+        config += &(process(name) + &signal(&format!("{name}.sig"), name, "SIGRTMIN+1", ""));
+    }
+    config += "[[group]]\nname = \"abc\"\nmembers = [\"a.sig\", \"b.sig\", \"c.sig\"]\nmode = \"all\"\n";
+    config += "session_of = \"lead\"\n";
+    let _daemon = Daemon::start(&(config + &route("in", &["abc"], "")))?;
+    let mut peers = Vec::new();
+    for name in ["lead", "a", "b", "c"] {
+        let mut peer = Peer::start()?;
+        if name == "b" {
+            peer.tell("setsid")?;
+        }
+        peer.expect(&instance, name, &[rt(1)])?;
+        peers.push(peer);
+    }
+    let mut sender = Peer::sender(&instance.queue("in"))?;
+    sender.stream(0, 2)?;
+    let seen = instance.ledger_is("in->abc", 4, &[(Delivered, 4)])?;
+    assert_eq!(targets(&seen, "in->abc")?, [2, 0, 2]);
+    for (peer, got) in peers.iter_mut().zip([0, 2, 0, 2]) {
+        assert_eq!(peer.pending(rt(1))?.len(), got);
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Instant;
 
 const LANE_KEYS: &str = "name priority cpu wait degraded duty_max_ns";
-const ROUTE_KEYS: &str = "name lane from to consistent";
+const ROUTE_KEYS: &str = "name lane from to path targets consistent";
 const COUNT_KEYS: &str = "accepted delivered expired displaced rejected peer_dead queued deadline_misses \
                           latency_ns rejected_by";
 const LATENCY_KEYS: &str = "count min p50 p90 p99 p999 max";
@@ -81,6 +81,11 @@ fn ensure_figures(document: &Value) -> anyhow::Result<()> {
         let routes = document["routes"].as_array().context("no routes")?;
         let route = routes.iter().find(|r| r["name"] == name).context("no such route")?;
         ensure!(OUTCOMES.map(|key| route[key].as_u64()) == expected.map(Some), "{route:#}");
+        let targets = route["targets"].as_array().context("no targets")?;
+        let [target] = targets.as_slice() else { anyhow::bail!("one target each: {route:#}") };
+        let age = target["last_delivery_age_s"].as_f64();
+        ensure!(target["delivered"] == expected[1] && age.is_some() == (expected[1] > 0), "{route:#}");
+        ensure!(target["endpoint"] == route["to"] && route["path"] == "routed", "{route:#}");
         ensure!(route["latency_ns"]["count"] == expected[1] && route["consistent"] == true, "{route:#}");
         // The third to be served, so later than its 1 us; a machine that is faster may say so.
         let misses = if name == "displaces" { 10 } else { 0 };

@@ -40,6 +40,15 @@ pub fn of(snapshot: &Snapshot, route: &str) -> anyhow::Result<Ledger> {
     Ok(found.with_context(|| format!("no route {route}"))?.ledger)
 }
 
+/// Messages that each end of a route got, in order.
+pub fn targets(snapshot: &Snapshot, route: &str) -> anyhow::Result<Vec<u64>> {
+    let found =
+        snapshot.routes.iter().find(|r| r.name == route).with_context(|| format!("no route {route}"))?;
+    let late = found.targets.iter().find(|t| (t.delivered > 0) != t.last_ns.is_some());
+    anyhow::ensure!(late.is_none(), "a count without a time, or the reverse: {late:?}");
+    Ok(found.targets.iter().map(|target| target.delivered).collect())
+}
+
 /// Fails unless the route's ledger is exactly this (deadlines apart), in this snapshot.
 pub fn check(snapshot: &Snapshot, route: &str, accepted: u64, ends: &[(End, u64)]) -> anyhow::Result<()> {
     check_ledger(&of(snapshot, route)?, accepted, ends).with_context(|| format!("route {route}"))

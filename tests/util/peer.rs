@@ -81,6 +81,12 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
         ["sigpending", limit] => limit_sigpending(limit.parse()?)?,
         ["fifo", priority] => sched::set_fifo(priority.parse()?)?,
         ["pin", cpu] => sched::pin(cpu.parse()?)?,
+        // setpgid(2) and setsid(2) of this process.
+        ["setpgid", pgid] => {
+            let to = nix::unistd::Pid::from_raw(pgid.parse()?);
+            nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), to)?;
+        }
+        ["setsid"] => data = format!("{}\n", nix::unistd::setsid()?),
         ["tid"] => data = format!("{}\n", sched::gettid()),
         ["register", socket, name] => rtd::ctl::register::this_process(socket.as_ref(), name)?,
         ["open", access, name] => {

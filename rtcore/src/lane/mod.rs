@@ -16,5 +16,6 @@ pub mod rate;
 pub mod route;
 pub mod source;
 pub mod spill;
+pub mod target;
 pub mod waits;
 pub mod worker;

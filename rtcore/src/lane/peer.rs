@@ -35,6 +35,9 @@ pub struct Peer {
     pid: AtomicI32,
     tid: AtomicI32,
     uid: AtomicU32,
+    /// Process group and session, 0 where unknown.
+    pgid: AtomicI32,
+    sid: AtomicI32,
     died_ns: AtomicU64,
     /// Slots: each keeps its number, what is behind it is replaced.
     process: OwnedFd,
@@ -57,6 +60,8 @@ impl Peer {
             pid: AtomicI32::new(0),
             tid: AtomicI32::new(0),
             uid: AtomicU32::new(u32::MAX),
+            pgid: AtomicI32::new(0),
+            sid: AtomicI32::new(0),
             died_ns: AtomicU64::new(0),
             process: empty()?,
             thread: empty()?,
@@ -101,6 +106,13 @@ impl Peer {
         // SYNC POINT with `state`: who sees Alive sees the identity above.
         self.state.store(PeerState::Alive as u32, Ordering::Release);
         Ok(())
+    }
+
+    /// Its POSIX process group and session; unknown numbers are 0. Before [`Peer::take`], so that who sees it alive
+    /// sees them, and again when they may have changed. Control thread only.
+    pub fn set_groups(&self, pgid: i32, sid: i32) {
+        self.pgid.store(pgid, Ordering::Relaxed);
+        self.sid.store(sid, Ordering::Relaxed);
     }
 
     /// Takes the credit for one real-time signal; false when the endpoint's share of the queue is in flight.
@@ -164,6 +176,18 @@ impl Peer {
     /// Thread id that thread-directed signals go to.
     pub fn tid(&self) -> i32 {
         self.tid.load(Ordering::Relaxed)
+    }
+
+    /// POSIX process group (getpgid(2)) as last seen, 0 where unknown; read for who belongs to some dynamic group.
+    #[inline]
+    pub fn pgid(&self) -> i32 {
+        self.pgid.load(Ordering::Relaxed)
+    }
+
+    /// POSIX session (getsid(2)) as last seen, 0 where unknown.
+    #[inline]
+    pub fn sid(&self) -> i32 {
+        self.sid.load(Ordering::Relaxed)
     }
 
     /// Real user id of the last registration.

@@ -8,11 +8,13 @@ use super::event::{EventKind, EventSink};
 use super::peer::Peer;
 use super::policy::{GroupMode, Overflow, Rate};
 use super::rate::Bucket;
+use super::target::Target;
 use super::waits::Waits;
 use crate::message::{Body, Message, Outcome, Reject};
 use crate::skin::Skin;
 use crate::stats::Ledger;
 use crate::stats::writer::RouteCell;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -79,32 +81,6 @@ pub enum OriginRule {
     },
 }
 
-/// Some ends of a route, chosen together.
-#[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// How.
-    pub mode: GroupMode,
-    /// First end.
-    pub first: usize,
-    /// Number of ends, at least 1.
-    pub len: usize,
-    /// Round-robin position.
-    pub cursor: usize,
-}
-
-impl Target {
-    fn ends(&self) -> std::ops::Range<usize> {
-        self.first..self.first + self.len
-    }
-
-    fn copies(&self) -> u64 {
-        match self.mode {
-            GroupMode::All => self.len as u64,
-            GroupMode::RoundRobin | GroupMode::Any => 1,
-        }
-    }
-}
-
 /// The ledger and where it is shown.
 #[derive(Debug)]
 struct Book {
@@ -125,9 +101,10 @@ impl Book {
         }
     }
 
-    fn delivered(&mut self, dequeued_ns: u64, now_ns: u64) {
+    fn delivered(&mut self, end: usize, dequeued_ns: u64, now_ns: u64) {
         let latency = now_ns.saturating_sub(dequeued_ns);
         self.settle(Outcome::Delivered);
+        self.cell.record_delivery(end, now_ns);
         self.cell.record_latency(latency);
         if latency > self.deadline_ns {
             self.ledger.deadline_misses += 1;
@@ -144,6 +121,11 @@ pub struct Route {
     dests: Vec<Dest>,
     /// Index of each end's target.
     target_of: Vec<usize>,
+    /// By end: whether it counts for the message in hand.
+    members: Vec<bool>,
+    /// Some target asks anew for each message who counts.
+    filtered: bool,
+    /// Of the message in hand.
     copies: u64,
     backlog: usize,
     book: Book,
@@ -162,13 +144,15 @@ impl Route {
         dests: Vec<Dest>,
         cell: RouteCell,
     ) -> Route {
-        let copies = targets.iter().map(Target::copies).sum();
+        let copies = targets.iter().map(|target| target.copies(target.len)).sum();
         let target_of = (0..targets.len()).flat_map(|t| std::iter::repeat_n(t, targets[t].len)).collect();
         let waits = Waits::with_room_for(dests.len());
         let book = Book { ledger: Ledger::default(), cell, deadline_ns: rules.deadline_ns };
         Route {
             bucket: rate.map(Bucket::new),
             rules,
+            members: vec![true; dests.len()],
+            filtered: targets.iter().any(|target| target.filter.is_some()),
             targets,
             dests,
             target_of,
@@ -202,6 +186,9 @@ impl Route {
 
     /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst.
     pub fn dispatch(&mut self, message: &Message<'_>, ctx: &mut Context<'_>) {
+        if self.filtered {
+            self.choose();
+        }
         self.book.ledger.accepted += self.copies;
         self.book.ledger.queued += self.copies;
         match self.refuse(message) {
@@ -259,7 +246,7 @@ impl Route {
         let mut bound_ns = QUEUE_RETRY_NS;
         for dest in &self.dests[target.ends()] {
             let own = dest.spill.front();
-            if target.mode == GroupMode::All && own.is_none() {
+            if target.keeps_queued() && own.is_none() {
                 continue;
             }
             // The vectors were made for every end of every route: no allocation here.
@@ -292,36 +279,70 @@ impl Route {
         (!admitted).then_some(Reject::Rate)
     }
 
-    fn dispatch_to(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
-        let target = self.targets[at];
-        match target.mode {
-            GroupMode::All => {
-                for dest in target.first..target.first + target.len {
-                    self.deliver(dest, message, ctx);
-                }
+    /// Settles who counts for the message in hand: once, so that what is accepted is what is dealt with, although
+    /// members come and go meanwhile.
+    fn choose(&mut self) {
+        self.copies = 0;
+        for target in &self.targets {
+            let Some(filter) = &target.filter else {
+                self.copies += target.copies(target.len);
+                continue;
+            };
+            let wanted = filter.wanted();
+            let mut members = 0;
+            for at in target.ends() {
+                let is_member = filter.includes(self.dests[at].peer.as_deref(), wanted);
+                self.members[at] = is_member;
+                members += usize::from(is_member);
             }
-            GroupMode::RoundRobin => {
-                self.targets[at].cursor = (target.cursor + 1) % target.len;
-                self.deliver_to_one(&target, target.cursor, message, ctx);
-            }
-            GroupMode::Any => self.deliver_to_one(&target, 0, message, ctx),
+            self.copies += target.copies(members);
         }
     }
 
-    /// Starting at `start`, the first living member that has room takes it; when none has, the first
+    fn dispatch_to(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
+        let target = &mut self.targets[at];
+        let ends = target.ends();
+        match target.mode {
+            GroupMode::All => {
+                let mut nobody = true;
+                for dest in ends {
+                    if self.members[dest] {
+                        nobody = false;
+                        self.deliver(dest, message, ctx);
+                    }
+                }
+                if nobody {
+                    self.book.settle(Outcome::PeerDead);
+                }
+            }
+            GroupMode::RoundRobin => {
+                // The turn of who is no member is nobody's: else the next one would have two.
+                let turns = (0..target.len).map(|n| (target.cursor + n) % target.len);
+                let start = turns.clone().find(|n| self.members[ends.start + n]).unwrap_or(target.cursor);
+                target.cursor = (start + 1) % target.len;
+                self.deliver_to_one(ends, start, message, ctx);
+            }
+            GroupMode::Any => self.deliver_to_one(ends, 0, message, ctx),
+        }
+    }
+
+    /// Starting with the `start`th, the first living member that has room takes it; when none has, the first
     /// living one queues it. A member that can never take it is passed over as well.
     fn deliver_to_one(
         &mut self,
-        target: &Target,
+        ends: Range<usize>,
         start: usize,
         message: &Message<'_>,
         ctx: &mut Context<'_>,
     ) {
-        let member = |n: usize| target.first + (start + n) % target.len;
         let (mut full, mut never) = (None, None);
-        for at in (0..target.len).map(member) {
+        for n in 0..ends.len() {
+            let at = ends.start + (start + n) % ends.len();
+            if !self.members[at] {
+                continue;
+            }
             match self.try_send(at, message, ctx) {
-                Ok(()) => return self.book.delivered(message.dequeued_ns, ctx.now()),
+                Ok(()) => return self.book.delivered(at, message.dequeued_ns, ctx.now()),
                 Err(Refusal::Full) => full = full.or(Some(at)),
                 Err(Refusal::PeerDead) => {}
                 Err(refusal) => never = never.or(Some((at, refusal))),
@@ -336,7 +357,7 @@ impl Route {
 
     fn deliver(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
         match self.try_send(at, message, ctx) {
-            Ok(()) => self.book.delivered(message.dequeued_ns, ctx.now()),
+            Ok(()) => self.book.delivered(at, message.dequeued_ns, ctx.now()),
             Err(Refusal::Full) => self.enqueue(at, message, ctx),
             Err(refusal) => self.refused(at, refusal, ctx),
         }
@@ -410,14 +431,14 @@ impl Route {
     /// its own queue meanwhile.
     fn block(&mut self, at: usize, message: &Message<'_>, limit_ns: u64, ctx: &mut Context<'_>) {
         let until = ctx.now().saturating_add(limit_ns);
-        let target = self.targets[self.target_of[at]];
+        let target = self.target_of[at];
         loop {
             // All ends, so that this one does not hold up what waits for the others.
             self.pump(ctx);
             if self.dests[at].spill.is_empty() {
                 // Room, or nobody there any more: the straight way again.
                 match self.offer(at, message, ctx.skin) {
-                    Ok(()) => return self.book.delivered(message.dequeued_ns, ctx.now()),
+                    Ok(end) => return self.book.delivered(end, message.dequeued_ns, ctx.now()),
                     Err(Refusal::Full) => {}
                     Err(refusal) => return self.refused(at, refusal, ctx),
                 }
@@ -445,7 +466,7 @@ impl Route {
             waits.clear();
             // What waits there first is what room is for.
             let first = self.dests[at].spill.front();
-            let bound_ns = self.room_at(&target, first.as_ref().unwrap_or(message), &mut waits);
+            let bound_ns = self.room_at(&self.targets[target], first.as_ref().unwrap_or(message), &mut waits);
             if bound_ns > 0 {
                 // SAFETY: the words are those of rings that this route holds.
                 // An interrupted wait only means to look again.
@@ -456,14 +477,14 @@ impl Route {
     }
 
     /// Hands a message that waited at `at` to it, or to another member of its group where one is as good as
-    /// another. Dead only when all of them are.
-    fn offer(&self, at: usize, message: &Message<'_>, skin: &Skin) -> Result<(), Refusal> {
+    /// another; answers which end took it. Dead only when all of them are.
+    fn offer(&self, at: usize, message: &Message<'_>, skin: &Skin) -> Result<usize, Refusal> {
         let mut refusal = match self.dests[at].send(skin, message, self.rules.mq_priority) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(at),
             Err(refusal) => refusal,
         };
         let target = &self.targets[self.target_of[at]];
-        if target.mode == GroupMode::All {
+        if target.keeps_queued() {
             return Err(refusal);
         }
         for other in target.ends().filter(|other| *other != at) {
@@ -476,7 +497,7 @@ impl Route {
                 Err(Refusal::Full)
             };
             match sent {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(other),
                 Err(Refusal::Full) => refusal = Refusal::Full,
                 Err(r) if refusal == Refusal::PeerDead => refusal = r,
                 Err(_) => {}
@@ -495,7 +516,7 @@ impl Route {
                 self.book.settle(Outcome::Expired);
             } else {
                 match self.offer(at, &message, ctx.skin) {
-                    Ok(()) => self.book.delivered(dequeued_ns, ctx.now()),
+                    Ok(end) => self.book.delivered(end, dequeued_ns, ctx.now()),
                     Err(Refusal::Full) => return,
                     Err(refusal) => self.refused(at, refusal, ctx),
                 }

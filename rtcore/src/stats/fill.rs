@@ -5,7 +5,7 @@
 //! eyes is cut.
 
 use super::layout::{self, EndpointRecord, Header, HistogramRecord, LaneRecord, ProcessRecord};
-use super::layout::{RouteRecord, Section, WorkerRecord};
+use super::layout::{RouteRecord, Section, TargetRecord, WorkerRecord};
 use super::{EndpointSpec, EndpointSpecKind, PageSpec};
 use crate::lane::peer::PeerState;
 use crate::sys::clock::monotonic_ns;
@@ -43,11 +43,23 @@ pub(super) fn fill(
             from: route.from,
             name: text("route name", &route.name)?,
             to: text("targets of a route", cut(&route.to, layout::TO_BYTES))?,
+            flags: flag(route.direct, layout::ROUTE_DIRECT),
             padding: [0; _],
         };
         put(page, at(layout::ROUTES, i), record)?;
         // The other words of an empty histogram are the zeros of a new file.
         put(page, at(layout::HISTOGRAMS, i) + offset_of!(HistogramRecord, min_ns) as u64, u64::MAX)?;
+    }
+    let ends = (0u32..).zip(&spec.routes).flat_map(|(i, route)| route.ends.iter().map(move |&end| (i, end)));
+    for (i, (route, endpoint)) in ends.enumerate() {
+        let record = TargetRecord {
+            delivered: 0.into(),
+            last_delivery_ns: 0.into(),
+            route,
+            endpoint,
+            padding: [0; _],
+        };
+        put(page, at(layout::TARGETS, i), record)?;
     }
     for (i, worker) in spec.workers.iter().enumerate() {
         let record = WorkerRecord {
@@ -97,7 +109,6 @@ fn header_record(spec: &PageSpec, sections: [Section; layout::SECTIONS], bytes: 
 }
 
 fn endpoint_record(endpoint: &EndpointSpec) -> io::Result<EndpointRecord> {
-    let flag = |on: bool, bit: u32| if on { bit } else { 0 };
     let mut record = EndpointRecord {
         name: text("endpoint name", &endpoint.name)?,
         queue: [0; _],
@@ -126,6 +137,10 @@ fn endpoint_record(endpoint: &EndpointSpec) -> io::Result<EndpointRecord> {
         }
     }
     Ok(record)
+}
+
+fn flag(on: bool, bit: u32) -> u32 {
+    if on { bit } else { 0 }
 }
 
 fn put<T: IntoBytes + FromBytes>(page: &mut [u8], at: u64, mut record: T) -> io::Result<()> {

@@ -1,16 +1,16 @@
 //! The bytes of the statistics page, for the writer, the reader, and tools in other languages.
 //!
-//! A header, then six sections of equal-sized records, each found by (offset, stride, count) in the header.
+//! A header, then seven sections of equal-sized records, each found by (offset, stride, count) in the header.
 //! Numbers have the machine's byte order; the magic shows it. What changes after the page has its name is
 //! an aligned 64- or 32-bit word with one writer. Names are padded with NUL and need not end in one.
 //!
 //! Records whose words belong together start with a sequence number: odd while the writer is inside, so a
 //! copy is whole when the number was even and the same before and after.
 //!
-//! A route costs [`ROUTE_BYTES`] = 384 + 28,800 bytes, nearly all of it histogram; with MCL_FUTURE that is
-//! locked memory, so [`page_bytes`] is what the plan sets against RLIMIT_MEMLOCK.
+//! A route costs 384 + 28,800 bytes, nearly all of it histogram, and 128 for each of its ends; that is locked
+//! memory, which the plan estimates on the high side (`cost::STATS_ENTRY_BYTES` of rtd).
 //!
-//! Invariant: a change of anything here changes [`VERSION`].
+//! Invariant: a change of anything here changes [`VERSION`]. (2: targets, the path of a route.)
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
 /// Layout version.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 32;
@@ -43,12 +43,14 @@ pub const PROCESSES: usize = 3;
 pub const ENDPOINTS: usize = 4;
 /// Index of the histograms, one per route in the routes' order.
 pub const HISTOGRAMS: usize = 5;
+/// Index of the targets: for each route in the routes' order, its ends in order.
+pub const TARGETS: usize = 6;
 /// Number of sections.
-pub const SECTIONS: usize = 6;
+pub const SECTIONS: usize = 7;
 
 /// Section names for error texts, in section order.
 pub const SECTION_NAMES: [&str; SECTIONS] =
-    ["lanes", "routes", "workers", "processes", "endpoints", "histograms"];
+    ["lanes", "routes", "workers", "processes", "endpoints", "histograms", "targets"];
 /// Bytes of one record, in section order.
 pub const STRIDES: [usize; SECTIONS] = [
     size_of::<LaneRecord>(),
@@ -57,9 +59,10 @@ pub const STRIDES: [usize; SECTIONS] = [
     size_of::<ProcessRecord>(),
     size_of::<EndpointRecord>(),
     size_of::<HistogramRecord>(),
+    size_of::<TargetRecord>(),
 ];
 /// Most records, in section order; bounds what a reader takes from a page it does not trust.
-pub const COUNTS_MAX: [usize; SECTIONS] = [98, 4096, 4096, 4096, 8192, 4096];
+pub const COUNTS_MAX: [usize; SECTIONS] = [98, 4096, 4096, 4096, 8192, 4096, 4096 * 64];
 
 /// Significant decimal digits of the histograms.
 pub const HISTOGRAM_DIGITS: u8 = 2;
@@ -74,9 +77,8 @@ pub const HISTOGRAM_COUNTS: usize = 256 + 128 * 26;
 /// Offset of the counts in a histogram record.
 pub const COUNTS_OFFSET: usize = 128;
 
-/// Page bytes that one more route costs.
-pub const ROUTE_BYTES: usize = size_of::<RouteRecord>() + size_of::<HistogramRecord>();
-
+/// [`RouteRecord::flags`]: from process to process, past the lane's threads.
+pub const ROUTE_DIRECT: u32 = 1;
 /// [`EndpointRecord::flags`]: some route reads it.
 pub const ENDPOINT_SOURCE: u32 = 1;
 /// [`EndpointRecord::flags`]: some route writes it.
@@ -151,7 +153,7 @@ pub struct Header {
     /// Version of the program.
     pub rtd_version: [u8; NAME_BYTES],
     /// Zero.
-    pub padding: [u8; 144],
+    pub padding: [u8; 128],
 }
 
 /// A lane.
@@ -188,8 +190,10 @@ pub struct RouteRecord {
     pub name: [u8; ROUTE_NAME_BYTES],
     /// Targets.
     pub to: [u8; TO_BYTES],
+    /// [`ROUTE_DIRECT`].
+    pub flags: u32,
     /// Zero; keeps the next route's words off this one's cache lines.
-    pub padding: [u8; 16],
+    pub padding: [u8; 12],
 }
 
 /// A lane thread.
@@ -234,7 +238,7 @@ pub struct EndpointRecord {
     pub owner: u32,
     /// [`ENDPOINT_SOURCE`], [`ENDPOINT_SINK`], [`ENDPOINT_TO_THREAD`].
     pub flags: u32,
-    /// [`KIND_MQUEUE`] or [`KIND_SIGNAL`].
+    /// [`KIND_MQUEUE`], [`KIND_SIGNAL`] or [`KIND_LANE`].
     pub kind: u32,
     /// Kernel number, 0 for a queue.
     pub signo: i32,
@@ -266,6 +270,26 @@ pub struct HistogramRecord {
     pub counts: [AtomicU64; HISTOGRAM_COUNTS],
 }
 
+/// One end of one route.
+///
+/// The two words have no sequence number in front of them: each is right alone, nothing is added up from both,
+/// and a copy in which one of them is a delivery ahead of the other misleads nobody. They are written before the
+/// route's ledger is published, so who reads the ledger first finds here all that it calls delivered.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct TargetRecord {
+    /// Messages handed to it.
+    pub delivered: AtomicU64,
+    /// When the last one was, CLOCK_MONOTONIC; 0 before the first.
+    pub last_delivery_ns: AtomicU64,
+    /// Index of the route.
+    pub route: u32,
+    /// Index of the endpoint.
+    pub endpoint: u32,
+    /// Zero; the next record may be another thread's, see [`RouteRecord::padding`].
+    pub padding: [u8; 104],
+}
+
 const _: () = assert!(size_of::<Header>() == 512);
 const _: () = assert!(size_of::<LaneRecord>() == 80);
 const _: () = assert!(size_of::<RouteRecord>() == 384 && size_of::<RouteRecord>().is_multiple_of(128));
@@ -274,6 +298,7 @@ const _: () = assert!(size_of::<ProcessRecord>() == 64);
 const _: () = assert!(size_of::<EndpointRecord>() == 320);
 const _: () =
     assert!(size_of::<HistogramRecord>() == 28_800 && size_of::<HistogramRecord>().is_multiple_of(128));
+const _: () = assert!(size_of::<TargetRecord>() == 128);
 const _: () = assert!(std::mem::offset_of!(HistogramRecord, counts) == COUNTS_OFFSET);
 
 /// The count that a value belongs to: HdrHistogram's index for lowest value 1 and two digits.
@@ -314,13 +339,6 @@ pub fn sections(counts: [usize; SECTIONS]) -> Result<([Section; SECTIONS], usize
         at = (at + STRIDES[i] * counts[i]).next_multiple_of(128);
     }
     Ok((sections, at.next_multiple_of(4096)))
-}
-
-/// Bytes of a page for so many of each; what `rtd check` sets against RLIMIT_MEMLOCK and /dev/shm.
-pub fn page_bytes(lanes: usize, routes: usize, workers: usize, processes: usize, endpoints: usize) -> usize {
-    let counts = [lanes, routes, workers, processes, endpoints, routes];
-    let capped = std::array::from_fn(|i| counts[i].min(COUNTS_MAX[i]));
-    sections(capped).map_or(usize::MAX, |(_, bytes)| bytes)
 }
 
 /// Whether an instance may be called so: 1 to 31 of `A-Z a-z 0-9 . _ -`. It becomes part of a file name.

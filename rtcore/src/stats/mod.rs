@@ -132,6 +132,10 @@ pub struct RouteSpec {
     pub from: u32,
     /// As in the configuration: endpoint and group names, separated by `, ` (cut to fit).
     pub to: String,
+    /// Endpoint index of each end, in the order of its targets.
+    pub ends: Vec<u32>,
+    /// From process to process, past the lane's threads.
+    pub direct: bool,
 }
 
 /// An endpoint, as outsiders see it; enough for `rtctl send` and `rtctl listen` to work on it.

@@ -9,7 +9,7 @@
 
 use super::latency::{Extremes, Latency};
 use super::layout::{self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, Section};
-use super::layout::{WorkerRecord, page_path};
+use super::layout::{TargetRecord, WorkerRecord, page_path};
 use super::snapshot::ledger_sum;
 use super::{Ledger, writer};
 use crate::lane::peer::PeerState;
@@ -24,7 +24,7 @@ use zerocopy::FromBytes;
 
 pub use super::latency::LatencySummary;
 pub use super::snapshot::{
-    DaemonState, Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, Worker,
+    DaemonState, Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, TargetStats, Worker,
 };
 
 /// A daemon that holds its page but did not show a sign of life for so long is hung.
@@ -143,7 +143,9 @@ impl Reader {
         let taken_ns = monotonic_ns();
         let heartbeat_ns = header.heartbeat_ns.load(Ordering::Relaxed);
         let count = |section: usize| header.sections[section].count as usize;
-        let routes = self.routes(&header)?;
+        let mut routes = self.routes(&header)?;
+        // After the ledgers: a target has counted whatever its route's ledger calls delivered.
+        self.targets(&header, &mut routes)?;
         let workers = self.workers(&header)?;
         let mut lanes = Vec::with_capacity(count(layout::LANES));
         for i in 0..count(layout::LANES) {
@@ -189,12 +191,30 @@ impl Reader {
                 lane: index(record.lane, layout::LANES),
                 from: index(record.from, layout::ENDPOINTS),
                 to: text(&record.to),
+                direct: record.flags & layout::ROUTE_DIRECT != 0,
+                targets: Vec::new(),
                 ledger: writer::ledger_of(words),
                 latency: self.latency(place(&sections[layout::HISTOGRAMS], i), &mut histogram)?,
                 consistent,
             });
         }
         Ok(routes)
+    }
+
+    /// Gives each route its targets; one that names no route is nobody's.
+    fn targets(&self, header: &Header, routes: &mut [Route]) -> Result<(), ReadError> {
+        let endpoints = header.sections[layout::ENDPOINTS].count;
+        for i in 0..header.sections[layout::TARGETS].count as usize {
+            let record: TargetRecord = self.record(header, layout::TARGETS, i)?;
+            let Some(route) = routes.get_mut(record.route as usize) else { continue };
+            let last_ns = record.last_delivery_ns.into_inner();
+            route.targets.push(TargetStats {
+                endpoint: (record.endpoint < endpoints).then_some(record.endpoint as usize),
+                delivered: record.delivered.into_inner(),
+                last_ns: (last_ns != 0).then_some(last_ns),
+            });
+        }
+        Ok(())
     }
 
     fn latency(&self, at: u64, bytes: &mut [u8]) -> Result<Latency, ReadError> {

@@ -112,6 +112,10 @@ pub struct Route {
     pub from: Option<usize>,
     /// Targets, for human eyes.
     pub to: String,
+    /// From process to process, past the lane's threads.
+    pub direct: bool,
+    /// One per end, in order. Read after the ledger: while messages flow, their sum may be ahead of `delivered`.
+    pub targets: Vec<TargetStats>,
     /// Where its messages are.
     pub ledger: Ledger,
     /// Dequeue -> delivered.
@@ -119,6 +123,25 @@ pub struct Route {
     /// False when the ledger was caught in the middle of an update at each attempt: its writer was stopped
     /// there, or publishes faster than a reader copies (above some 10^6 a second).
     pub consistent: bool,
+}
+
+/// One end of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetStats {
+    /// Index of the endpoint.
+    pub endpoint: Option<usize>,
+    /// Messages handed to it.
+    pub delivered: u64,
+    /// When the last one was, CLOCK_MONOTONIC; none before the first.
+    pub last_ns: Option<u64>,
+}
+
+impl TargetStats {
+    /// Time from the last delivery to `taken_ns`, [`Snapshot::taken_ns`]; none before the first. One that came
+    /// while the snapshot was taken is new-born.
+    pub fn age_ns(&self, taken_ns: u64) -> Option<u64> {
+        self.last_ns.map(|last_ns| taken_ns.saturating_sub(last_ns))
+    }
 }
 
 /// A lane thread.
@@ -197,7 +220,8 @@ pub enum EndpointKind {
 /// What happened between two snapshots of one instance.
 ///
 /// Counters are differences, `queued` is the later one's, so these ledgers need not balance; latencies are
-/// those of the interval; `duty_max_ns` is the maximum since the start of the daemon.
+/// those of the interval; `duty_max_ns` is the maximum since the start of the daemon, `last_ns` the last delivery of
+/// all times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff {
     /// Between the snapshots (when the daemon was restarted: since its start).
@@ -249,6 +273,9 @@ impl Snapshot {
         for (now, before) in diff.routes.iter_mut().zip(&earlier.routes) {
             now.ledger = ledger_since(&now.ledger, &before.ledger);
             now.latency = now.latency.since(&before.latency);
+            for (now, before) in now.targets.iter_mut().zip(&before.targets) {
+                now.delivered = now.delivered.saturating_sub(before.delivered);
+            }
         }
         for (now, before) in diff.workers.iter_mut().zip(&earlier.workers) {
             now.counters = worker_since(&now.counters, &before.counters);

@@ -8,6 +8,7 @@
 //! of [`Page`] that write are the control thread's.
 
 use super::fill::{fill, invalid};
+use super::layout::TargetRecord;
 use super::layout::WorkerRecord;
 use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};
 use super::reader::Reader;
@@ -16,6 +17,7 @@ use crate::lane::peer::PeerState;
 use crate::message::Reject;
 use crate::sys::shm::{Draft, Mapping, PublishError, Published};
 use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -28,13 +30,17 @@ use zerocopy::FromBytes;
 pub struct Page {
     published: Published,
     sections: [Section; layout::SECTIONS],
+    /// By route: where its ends are among the targets.
+    ends: Vec<Range<usize>>,
 }
 
-/// One route's counters and histogram. Writer: the thread that reads the route's source.
+/// One route's counters and histogram. Writer: the thread that reads the route's source, or the control thread
+/// for a route that no thread reads.
 #[derive(Debug)]
 pub struct RouteCell {
     record: NonNull<RouteRecord>,
     histogram: NonNull<HistogramRecord>,
+    targets: Box<[TargetCell]>,
     seq: u64,
     // Copies of words that only this cell writes: the hot path stores them without loading them.
     count: u64,
@@ -44,6 +50,14 @@ pub struct RouteCell {
     saturated: u64,
     // Keeps what the pointers point at.
     _map: Arc<Mapping>,
+}
+
+/// One end of the route.
+#[derive(Debug)]
+struct TargetCell {
+    record: NonNull<TargetRecord>,
+    /// Copy of the word that only this cell writes.
+    delivered: u64,
 }
 
 /// One lane thread's counters. Writer: that thread.
@@ -81,6 +95,7 @@ impl Page {
             spec.processes.len(),
             spec.endpoints.len(),
             spec.routes.len(),
+            spec.routes.iter().map(|route| route.ends.len()).sum(),
         ];
         let (sections, bytes) = layout::sections(counts).map_err(|section| {
             invalid(format!(
@@ -92,7 +107,13 @@ impl Page {
         fill(draft.bytes_mut(), spec, sections, bytes)?;
         let path = layout::page_path(&spec.name);
         let published = draft.publish(&path).map_err(|e| refused(e, spec, &path.display().to_string()))?;
-        Ok(Page { published, sections })
+        let mut first = 0;
+        let ends = spec.routes.iter().map(|route| {
+            let ends = first..first + route.ends.len();
+            first = ends.end;
+            ends
+        });
+        Ok(Page { published, sections, ends: ends.collect() })
     }
 
     /// The route's cell; to be handed to exactly one thread.
@@ -102,9 +123,14 @@ impl Page {
     pub fn route(&self, index: usize) -> RouteCell {
         let record: &RouteRecord = self.record(layout::ROUTES, index);
         let histogram: &HistogramRecord = self.record(layout::HISTOGRAMS, index);
+        let target = |index: usize| {
+            let record: &TargetRecord = self.record(layout::TARGETS, index);
+            TargetCell { record: record.into(), delivered: record.delivered.load(Ordering::Relaxed) }
+        };
         RouteCell {
             record: record.into(),
             histogram: histogram.into(),
+            targets: self.ends[index].clone().map(target).collect(),
             seq: even(record.seq.load(Ordering::Relaxed)),
             count: histogram.count.load(Ordering::Relaxed),
             sum_ns: histogram.sum_ns.load(Ordering::Relaxed),
@@ -205,6 +231,19 @@ impl RouteCell {
         histogram.min_ns.store(self.min_ns, Ordering::Relaxed);
         histogram.max_ns.store(self.max_ns, Ordering::Relaxed);
         histogram.saturated.store(self.saturated, Ordering::Relaxed);
+    }
+
+    /// Counts a message handed to the route's n-th end at `now_ns`. Before the ledger that includes it is
+    /// published, see [`TargetRecord`].
+    #[inline]
+    pub fn record_delivery(&mut self, end: usize, now_ns: u64) {
+        // Every end of the plan has a record; an index of no end would be a defect and is not worth a panic here.
+        let Some(target) = self.targets.get_mut(end) else { return };
+        target.delivered += 1;
+        // SAFETY: points into `_map`, made from a reference in `Page::route`.
+        let record = unsafe { target.record.as_ref() };
+        record.last_delivery_ns.store(now_ns, Ordering::Relaxed);
+        record.delivered.store(target.delivered, Ordering::Relaxed);
     }
 
     #[inline]

@@ -1,4 +1,4 @@
-//! What /proc says about a process: credentials, executable, threads.
+//! What /proc says about a process: credentials, groups, executable, threads.
 //!
 //! Constraint: every answer is about whoever has the pid *now*. A caller that holds a pidfd asks it
 //! afterwards whether the process is still there; only then was the answer about that process.
@@ -61,6 +61,31 @@ fn parse_status(text: &str) -> Option<Status> {
         egid: *numbers("Gid")?.get(1)?,
         groups: numbers("Groups")?,
     })
+}
+
+/// POSIX process group and session (credentials(7)) of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// Process group; 0 when its leader is in a pid namespace that we cannot see.
+    pub pgid: i32,
+    /// Session; 0 as above.
+    pub sid: i32,
+}
+
+/// Reads process group and session from /proc/PID/stat (proc_pid_stat(5)).
+pub fn groups(pid: i32) -> io::Result<Groups> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read(&path).map_err(|e| named(&path, e))?;
+    parse_groups(&text)
+        .ok_or_else(|| named(&path, io::Error::new(io::ErrorKind::InvalidData, "fields are missing")))
+}
+
+/// The name in front of the fields is the process' own choice and may hold any byte, blanks and parentheses too.
+fn parse_groups(stat: &[u8]) -> Option<Groups> {
+    let name_end = stat.iter().rposition(|&b| b == b')')?;
+    let mut fields = str::from_utf8(stat.get(name_end + 1..)?).ok()?.split_ascii_whitespace().skip(2);
+    let mut number = || fields.next()?.parse::<i32>().ok();
+    Some(Groups { pgid: number()?, sid: number()? })
 }
 
 /// Path of the program the process runs, as seen from here; ends in ` (deleted)` when the file was
@@ -148,6 +173,7 @@ pub fn effective_uid() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt as _;
     use std::process::{Command, Stdio};
 
     #[test]
@@ -158,6 +184,29 @@ mod tests {
         assert_eq!(status.euid, effective_uid());
         assert!(has_thread(pid, pid));
         assert!(!has_thread(pid, 1));
+    }
+
+    #[test]
+    fn groups_are_those_of_getpgid_and_getsid() {
+        let mut child = Command::new("/bin/sleep").arg("10").process_group(0).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let ours = groups(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert_eq!(groups(pid).unwrap(), Groups { pgid: pid, sid: ours.sid });
+        assert_ne!(ours.pgid, pid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(groups(pid).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_hostile_name_does_not_shift_the_fields() {
+        let of = |stat: &[u8]| parse_groups(stat);
+        assert_eq!(of(b"7 (a) S 1 2 3 (\xff) S 1 40 50 0 -1"), Some(Groups { pgid: 40, sid: 50 }));
+        assert_eq!(of(b"7 (x) Z 1 -1 -1 0"), Some(Groups { pgid: -1, sid: -1 }));
+        for broken in [b"".as_slice(), b"7 (x", b"7 (x) S 1 2", b"7 (x) S 1 y 3", b"7 (x) S 1 99999999999 3"]
+        {
+            assert_eq!(of(broken), None);
+        }
     }
 
     #[test]

@@ -9,11 +9,11 @@
 use super::conns::{Client, ExecOf};
 use super::policy::{self, Exe, Refusal};
 use super::{Handler, Token};
-use crate::plan::{EndpointKind, Plan, ProcessId, ProcessPlan, TargetPlan};
+use crate::plan::{EndpointKind, Filter, Plan, ProcessId, ProcessPlan, TargetPlan};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::pidfd::PidFd;
-use rtcore::sys::procfs::{self, Status as ProcStatus};
+use rtcore::sys::procfs::{self, Groups, Status as ProcStatus};
 use rtcore::wire::{Name, Reply, Status};
 use std::io;
 use std::os::fd::AsFd;
@@ -47,8 +47,19 @@ struct Entry {
     peer: Arc<Peer>,
     /// Signals that routes will send; bit n-1 is signal n.
     signals: u64,
+    /// Some dynamic group asks for its process group or session.
+    grouped: bool,
     generation: u64,
     holder: Option<Holder>,
+}
+
+impl Entry {
+    /// In which POSIX process group and session the holder is. None where nobody asks, and where it cannot be
+    /// read: then it is about to die, which its pidfd tells, or descriptors are short for a moment.
+    fn groups(&self) -> Option<Groups> {
+        let holder = self.holder.as_ref().filter(|_| self.grouped)?;
+        policy::observe(&holder.pidfd, holder.pid, || procfs::groups(holder.pid)).ok()
+    }
 }
 
 /// A request to take a name.
@@ -79,6 +90,7 @@ impl Registry {
             plan: plan_of.clone(),
             peer,
             signals: signals_to(plan, process),
+            grouped: is_grouped(plan, process),
             generation: 0,
             holder: None,
         };
@@ -194,12 +206,20 @@ impl Registry {
         self.judge(epoll, exec_of.process, handler)
     }
 
-    /// Judges again those whose exec(2) was told lately.
+    /// Reads anew in which groups those are whom some route asks for, and judges again those whose exec(2) was
+    /// told lately.
     ///
     /// The kernel closes close-on-exec descriptors before it installs the credentials of a set-user-id
     /// program, so who learns of the exec by the end of file may still read the old ones. What would wait
     /// for the new ones waits for the process, which may take for ever; so time passes instead.
     pub fn tick(&mut self, epoll: &Epoll, handler: &mut dyn Handler) -> Vec<Result<String, Refusal>> {
+        // setpgid(2) and setsid(2) tell nobody.
+        for entry in &self.entries {
+            // What was known stays: a member that cannot be asked right now is still one.
+            if let Some(Groups { pgid, sid }) = entry.groups() {
+                entry.peer.set_groups(pgid, sid);
+            }
+        }
         let mut news = Vec::new();
         for process in 0..self.entries.len() {
             let holder = self.entries[process].holder.as_mut().filter(|holder| holder.looks_left > 0);
@@ -338,7 +358,10 @@ impl Registry {
         handler: &mut dyn Handler,
     ) -> Result<(), Refusal> {
         let entry = &mut self.entries[process];
+        // Never the numbers of the holder before it; unknown ones come with the next tick.
+        let Groups { pgid, sid } = entry.groups().unwrap_or_default();
         let Some(holder) = entry.holder.as_mut() else { return Ok(()) };
+        entry.peer.set_groups(pgid, sid);
         if let Err(e) = entry.peer.take(holder.pidfd.as_fd(), holder.pid, holder.tid, holder.ruid) {
             let text = format!("{}: pidfd of pid {}: {e}: restart rtd", entry.plan.name, holder.pid);
             self.release(epoll, process, handler);
@@ -359,6 +382,17 @@ impl Registry {
             handler.peer_changed(process, PeerState::Unregistered, holder.pid, holder.ruid);
         }
     }
+}
+
+/// Whether some dynamic group compares the process with others.
+fn is_grouped(plan: &Plan, process: ProcessId) -> bool {
+    plan.routes.iter().flat_map(|route| &route.to).any(|target| match target {
+        TargetPlan::Group { members, filter: Some(filter), .. } => {
+            let (Filter::ProcessGroupOf(of) | Filter::SessionOf(of)) = filter;
+            *of == process || members.iter().any(|&member| plan.endpoints[member].owner == Some(process))
+        }
+        _ => false,
+    })
 }
 
 /// Signals of endpoints that `process` owns and some route writes.

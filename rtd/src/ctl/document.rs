@@ -8,7 +8,9 @@ use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::stats::Ledger;
 use rtcore::stats::latency::Latency;
-use rtcore::stats::reader::{Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, Worker};
+use rtcore::stats::reader::{
+    Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, TargetStats, Worker,
+};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -52,13 +54,26 @@ struct RouteJson<'a> {
     lane: Option<&'a str>,
     from: Option<&'a str>,
     to: &'a str,
+    path: &'static str,
     #[serde(flatten)]
     counts: Counts,
     latency_ns: LatencyJson,
     rejected_by: Reasons,
+    targets: Vec<TargetJson<'a>>,
     consistent: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     per_second: Option<Rates>,
+}
+
+/// One endpoint that the route reaches.
+#[derive(Debug, Serialize)]
+struct TargetJson<'a> {
+    endpoint: Option<&'a str>,
+    delivered: u64,
+    /// None before the first.
+    last_delivery_age_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivered_per_second: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,10 +157,8 @@ enum KindJson<'a> {
 impl<'a> Document<'a> {
     /// The state of things.
     pub fn new(read: &'a Snapshot) -> Document<'a> {
-        let lane_name = |i: Option<usize>| i.and_then(|i| read.lanes.get(i)).map(|lane| lane.name.as_str());
         let owner =
             |i: Option<usize>| i.and_then(|i| read.processes.get(i)).map(|process| process.name.as_str());
-        let source = |i: Option<usize>| i.and_then(|i| read.endpoints.get(i)).map(|from| from.name.as_str());
         Document {
             instance: &read.instance,
             pid: read.pid,
@@ -154,12 +167,8 @@ impl<'a> Document<'a> {
             uptime_s: (read.uptime_ns() / 1_000_000) as f64 / 1000.0,
             interval_s: None,
             lanes: read.lanes.iter().map(LaneJson::new).collect(),
-            routes: read
-                .routes
-                .iter()
-                .map(|r| RouteJson::new(r, lane_name(r.lane), source(r.from)))
-                .collect(),
-            workers: read.workers.iter().map(|w| WorkerJson::new(w, lane_name(w.lane))).collect(),
+            routes: read.routes.iter().map(|r| RouteJson::new(read, r)).collect(),
+            workers: read.workers.iter().map(|w| WorkerJson::new(w, lane_name(read, w.lane))).collect(),
             processes: read.processes.iter().map(ProcessJson::new).collect(),
             endpoints: read.endpoints.iter().map(|e| EndpointJson::new(e, owner(e.owner))).collect(),
         }
@@ -176,6 +185,9 @@ impl<'a> Document<'a> {
         for (route, changed) in this.routes.iter_mut().zip(&diff.routes) {
             route.per_second = Some(Rates::new(diff, &changed.ledger));
             route.latency_ns = LatencyJson::new(&changed.latency);
+            for (target, changed) in route.targets.iter_mut().zip(&changed.targets) {
+                target.delivered_per_second = Some(rate(diff, changed.delivered));
+            }
         }
         this
     }
@@ -205,12 +217,20 @@ impl<'a> LaneJson<'a> {
 }
 
 impl<'a> RouteJson<'a> {
-    fn new(route: &'a Route, lane: Option<&'a str>, from: Option<&'a str>) -> RouteJson<'a> {
+    fn new(read: &'a Snapshot, route: &'a Route) -> RouteJson<'a> {
+        let target = |target: &TargetStats| TargetJson {
+            endpoint: endpoint_name(read, target.endpoint),
+            delivered: target.delivered,
+            last_delivery_age_s: target.age_ns(read.taken_ns).map(|ns| (ns / 1_000_000) as f64 / 1000.0),
+            delivered_per_second: None,
+        };
         RouteJson {
             name: &route.name,
-            lane,
-            from,
+            lane: lane_name(read, route.lane),
+            from: endpoint_name(read, route.from),
             to: &route.to,
+            path: path_name(route),
+            targets: route.targets.iter().map(target).collect(),
             counts: Counts::new(&route.ledger),
             latency_ns: LatencyJson::new(&route.latency),
             rejected_by: Reasons(route.ledger.rejected),
@@ -237,8 +257,7 @@ impl Counts {
 
 impl Rates {
     fn new(diff: &Diff, ledger: &Ledger) -> Rates {
-        // A tenth is finer than the clock of a reader that is not real-time.
-        let rate = |count: u64| (diff.per_second(count) * 10.0).round() / 10.0;
+        let rate = |count: u64| rate(diff, count);
         Rates {
             accepted: rate(ledger.accepted),
             delivered: rate(ledger.delivered),
@@ -249,6 +268,11 @@ impl Rates {
             deadline_misses: rate(ledger.deadline_misses),
         }
     }
+}
+
+/// A tenth is finer than the clock of a reader that is not real-time.
+fn rate(diff: &Diff, count: u64) -> f64 {
+    (diff.per_second(count) * 10.0).round() / 10.0
 }
 
 impl LatencyJson {
@@ -298,6 +322,20 @@ impl<'a> ProcessJson<'a> {
         let pid = (process.pid != 0).then_some(process.pid);
         ProcessJson { name: &process.name, state: state_name(process.state), pid, uid: process.uid }
     }
+}
+
+fn lane_name(read: &Snapshot, lane: Option<usize>) -> Option<&str> {
+    lane.and_then(|i| read.lanes.get(i)).map(|lane| lane.name.as_str())
+}
+
+/// The name of an endpoint that a snapshot points to.
+pub fn endpoint_name(read: &Snapshot, endpoint: Option<usize>) -> Option<&str> {
+    endpoint.and_then(|i| read.endpoints.get(i)).map(|endpoint| endpoint.name.as_str())
+}
+
+/// A route's path as configuration and all outputs call it.
+pub fn path_name(route: &Route) -> &'static str {
+    if route.direct { "direct" } else { "routed" }
 }
 
 /// A process' state as all outputs call it.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::document::{Document, state_name};
+use super::document::{Document, path_name, state_name};
 use super::page;
 use super::table::{Table, left, or_dash, right};
 use anyhow::Context;
@@ -128,13 +128,14 @@ fn signal(signo: i32) -> String {
 }
 
 fn routes(read: &Snapshot) -> Table {
-    let mut table = Table::new(vec![left("ROUTE"), left("LANE"), left("FROM"), left("TO")]);
+    let mut table = Table::new(vec![left("ROUTE"), left("LANE"), left("PATH"), left("FROM"), left("TO")]);
     for route in &read.routes {
         let lane = route.lane.and_then(|i| read.lanes.get(i)).map(|lane| lane.name.clone());
         let from = route.from.and_then(|i| read.endpoints.get(i)).map(|from| from.name.clone());
         table.row(vec![
             route.name.clone(),
             or_dash(lane.unwrap_or_default()),
+            path_name(route).to_owned(),
             or_dash(from.unwrap_or_default()),
             route.to.clone(),
         ]);

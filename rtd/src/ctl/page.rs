@@ -77,7 +77,7 @@ pub fn summary(read: &Snapshot) -> String {
 }
 
 /// Seconds below a minute as `1.5 s`, else `h:mm:ss` with days in front.
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
     }

@@ -5,8 +5,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::document::Document;
-use super::page::{self, Printed};
+use super::document::{Document, endpoint_name};
+use super::page::{self, Printed, duration};
 use super::table::{Table, left, or_dash, right, us};
 use anyhow::{Context, bail};
 use rtcore::message::Reject;
@@ -58,7 +58,7 @@ pub fn stats(instance: &str, opts: &StatsArgs) -> anyhow::Result<()> {
         document.retain(&shown.lane_names(), &shown.route_names());
         serde_json::to_string_pretty(&document).context("cannot write JSON")? + "\n"
     } else {
-        shown.tables(page::summary(&read), &Counting::Totals)
+        shown.text(&read, &Counting::Totals)
     };
     page::print(&text)?;
     Ok(())
@@ -87,7 +87,7 @@ fn watch(instance: &str, opts: &StatsArgs, interval_s: f64) -> anyhow::Result<()
             serde_json::to_string(&document).context("cannot write JSON")? + "\n"
         } else {
             let shown = Shown::choose(&read, opts)?.of(&diff);
-            let text = shown.tables(page::summary(&read), &Counting::PerSecond(&diff));
+            let text = shown.text(&read, &Counting::PerSecond(&diff));
             if in_place { redrawn(&text, first) } else { text + "\n" }
         };
         if page::print(&text)? == Printed::NobodyReads {
@@ -135,6 +135,15 @@ enum Counting<'a> {
     PerSecond(&'a Diff),
 }
 
+impl Counting<'_> {
+    fn cell(&self, count: u64) -> String {
+        match self {
+            Counting::Totals => count.to_string(),
+            Counting::PerSecond(diff) => rate(diff.per_second(count)),
+        }
+    }
+}
+
 /// The lanes and routes that the options select.
 struct Shown<'a> {
     lanes: Vec<(usize, &'a Lane)>,
@@ -179,13 +188,27 @@ impl<'a> Shown<'a> {
         self.routes.iter().map(|(_, route)| route.name.as_str()).collect()
     }
 
-    fn tables(&self, mut out: String, counting: &Counting<'_>) -> String {
+    fn text(&self, read: &Snapshot, counting: &Counting<'_>) -> String {
+        let mut out = page::summary(read);
         out.push_str(match counting {
             Counting::Totals => "messages since start, dequeue to delivered in us\n\n",
             Counting::PerSecond(_) => {
                 "messages per second, dequeue to delivered in us, both of this interval\n\n"
             }
         });
+        self.lane_table(counting).render(&mut out);
+        out.push('\n');
+        self.route_table(counting).render(&mut out);
+        let mut targets = String::new();
+        self.target_table(read, counting).render(&mut targets);
+        if !targets.is_empty() {
+            out.push('\n');
+            out.push_str(&targets);
+        }
+        out
+    }
+
+    fn lane_table(&self, counting: &Counting<'_>) -> Table {
         let mut columns = vec![left("LANE"), right("PRIO"), right("CPU"), left("WAIT")];
         columns.extend(self.number_columns());
         columns.extend([right("DUTY-MAX"), left("DEGRADED")]);
@@ -197,9 +220,10 @@ impl<'a> Shown<'a> {
             row.extend([us(lane.duty_max_ns), or_dash(lane.degraded().join(","))]);
             lanes.row(row);
         }
-        lanes.render(&mut out);
-        out.push('\n');
+        lanes
+    }
 
+    fn route_table(&self, counting: &Counting<'_>) -> Table {
         let mut columns = vec![left("ROUTE")];
         columns.extend(self.number_columns());
         let torn = self.routes.iter().any(|(_, route)| !route.consistent);
@@ -212,8 +236,24 @@ impl<'a> Shown<'a> {
             row.extend(torn.then(|| note.to_owned()));
             routes.row(row);
         }
-        routes.render(&mut out);
-        out
+        routes
+    }
+
+    /// Who of several got how much, and when last; a route with one target has said it all.
+    fn target_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
+        let mut table = Table::new(vec![left("ROUTE"), left("TARGET"), right("DELIVERED"), right("LAST")]);
+        for (_, route) in self.routes.iter().filter(|(_, route)| route.targets.len() > 1) {
+            for target in &route.targets {
+                let age = target.age_ns(read.taken_ns);
+                table.row(vec![
+                    route.name.clone(),
+                    or_dash(endpoint_name(read, target.endpoint).unwrap_or_default()),
+                    counting.cell(target.delivered),
+                    age.map_or("never".to_owned(), |ns| format!("{} ago", duration(ns as f64 / 1e9))),
+                ]);
+            }
+        }
+        table
     }
 
     fn number_columns(&self) -> Vec<(String, super::table::Align)> {
@@ -229,10 +269,7 @@ impl<'a> Shown<'a> {
     }
 
     fn numbers(&self, ledger: &Ledger, latency: &Latency, counting: &Counting<'_>) -> Vec<String> {
-        let count = |count: u64| match counting {
-            Counting::Totals => count.to_string(),
-            Counting::PerSecond(diff) => rate(diff.per_second(count)),
-        };
+        let count = |count: u64| counting.cell(count);
         let mut cells: Vec<String> =
             [ledger.accepted, ledger.delivered, ledger.expired, ledger.displaced, ledger.rejected_total()]
                 .map(count)

@@ -14,12 +14,19 @@ const CHILD: &str = "RTD_CTL_TEST";
 
 fn page(name: &str) -> Page {
     let lane = |name: &str, priority| LaneSpec { name: name.into(), priority, cpu: 1, wait: "block".into() };
-    let route = |name: &str, lane| RouteSpec { name: name.into(), lane, from: 0, to: "drive".into() };
+    let route = |name: &str, lane, ends: &[u32]| RouteSpec {
+        name: name.into(),
+        lane,
+        from: 0,
+        to: "drive".into(),
+        ends: ends.to_vec(),
+        direct: lane == 1,
+    };
     Page::create(&PageSpec {
         name: name.into(),
         socket: "/run/rtd/x.sock".into(),
         lanes: vec![lane("estop", 90), lane("telemetry", 10)],
-        routes: vec![route("button->drive", 0), route("flood->logger", 1)],
+        routes: vec![route("button->drive", 0, &[0, 9]), route("flood->logger", 1, &[0])],
         endpoints: vec![EndpointSpec {
             name: "button".into(),
             owner: Some(0),
@@ -42,6 +49,7 @@ fn filled(name: &str) -> Page {
     let mut cell = page.route(0);
     cell.record_latency(4_000);
     cell.record_latency(90_000);
+    cell.record_delivery(0, monotonic_ns() - 7_000_000_000);
     cell.publish(&Ledger {
         accepted: 10,
         delivered: 2,
@@ -154,6 +162,12 @@ fn json_has_the_promised_keys_in_order() {
         (&"estop".into(), &"button".into(), &"drive".into())
     );
     assert_eq!(route["consistent"], true);
+    assert_eq!((&route["path"], &json["routes"][1]["path"]), (&"routed".into(), &"direct".into()));
+    let [first, second] = [0, 1].map(|end| &route["targets"][end]);
+    assert_eq!((&first["endpoint"], &first["delivered"]), (&"button".into(), &1.into()));
+    assert!(first["last_delivery_age_s"].as_f64().unwrap() >= 7.0, "{first}");
+    assert_eq!(second, &serde_json::json!({"endpoint": null, "delivered": 0, "last_delivery_age_s": null}));
+    assert_eq!(json["routes"][1]["targets"].as_array().unwrap().len(), 1);
     assert_eq!(
         json["processes"][0],
         serde_json::json!({"name": "panel", "state": "alive", "pid": 42, "uid": 1000})
@@ -192,8 +206,15 @@ fn text_says_loudly_what_is_missing_and_lines_up() {
     };
     assert_eq!([under("ACCEPTED"), under("REJECTED"), under("FULL"), under("ORIGIN")], ["10", "4", "3", "1"]);
     assert_eq!([under("P50"), under("MAX"), under("QUEUED")], ["4.0", "90.0", "3"]);
+    let (_, targets) = text.split_once("TARGET").unwrap();
+    let words: Vec<&str> = targets.split_whitespace().collect();
+    assert_eq!(words[..6], ["DELIVERED", "LAST", "button->drive", "button", "1", words[5]], "{text}");
+    assert!(words[5].parse::<f64>().unwrap() >= 7.0 && words[6..8] == ["s", "ago"], "{text}");
+    assert_eq!(words[8..], ["button->drive", "-", "0", "never"], "one target is not worth a line: {text}");
     let listing = Tool::output(&format!("ls {name}"));
-    for needle in ["panel", "alive", "42", "SIGRTMIN+3 (37)", "button(4242)", "flood->logger"] {
+    for needle in
+        ["panel", "alive", "routed", "direct", "42", "SIGRTMIN+3 (37)", "button(4242)", "flood->logger"]
+    {
         assert!(listing.contains(needle), "{needle} not in\n{listing}");
     }
 }
@@ -230,6 +251,7 @@ fn watching_shows_rates_follows_a_restart_and_ends_well_on_sigint() {
         (&json["lanes"][0]["accepted"], &json["lanes"][0]["per_second"]["accepted"]),
         (&10.into(), &0.0.into())
     );
+    assert_eq!(json["routes"][0]["targets"][0]["delivered_per_second"], 0.0);
     assert_eq!(json["lanes"][0]["latency_ns"]["count"], 0, "nothing happened in this interval");
     assert!(json["interval_s"].as_f64().unwrap() > 0.04);
     drop(first);

@@ -7,17 +7,18 @@ pub use queues::Queues;
 
 use super::names::Names;
 use crate::plan::{
-    EndpointId, EndpointKind, EndpointPlan, Plan, RouteId, RoutePlan, SignalTarget, SourcePlan, TargetPlan,
-    Wait,
+    EndpointId, EndpointKind, EndpointPlan, Filter, Path, Plan, RouteId, RoutePlan, SignalTarget, SourcePlan,
+    TargetPlan, Wait,
 };
 use rtcore::lane::credit::Credit;
 use rtcore::lane::dest::{Dest, Sink};
 use rtcore::lane::event::{self, Event};
 use rtcore::lane::peer::Peer;
 use rtcore::lane::policy::{GroupMode, Overflow};
-use rtcore::lane::route::{OriginRule, Route, Rules, Target};
+use rtcore::lane::route::{OriginRule, Route, Rules};
 use rtcore::lane::source::{Source, SourceKind};
 use rtcore::lane::spill::Spill;
+use rtcore::lane::target::{Kin, Membership, Target};
 use rtcore::lane::worker::{Input, Worker};
 use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
@@ -126,11 +127,12 @@ impl Builder<'_> {
         let mut targets = Vec::new();
         let mut dests = Vec::new();
         for to in &plan.to {
-            let (mode, members) = match to {
-                TargetPlan::Endpoint(id) => (GroupMode::All, std::slice::from_ref(id)),
-                TargetPlan::Group { mode, members, .. } => (*mode, members.as_slice()),
+            let (mode, filter) = match to {
+                TargetPlan::Endpoint(_) => (GroupMode::All, None),
+                TargetPlan::Group { mode, filter, .. } => (*mode, filter.map(|f| self.membership(f))),
             };
-            targets.push(Target { mode, first: dests.len(), len: members.len(), cursor: 0 });
+            let members = to.endpoints();
+            targets.push(Target { mode, first: dests.len(), len: members.len(), cursor: 0, filter });
             for &member in members {
                 dests.push(self.dest(plan, member)?);
             }
@@ -150,6 +152,14 @@ impl Builder<'_> {
             },
         };
         Ok(Route::new(rules, plan.rate, targets, dests, self.page.route(id)))
+    }
+
+    fn membership(&self, filter: Filter) -> Membership {
+        let (kin, of) = match filter {
+            Filter::ProcessGroupOf(process) => (Kin::ProcessGroup, process),
+            Filter::SessionOf(process) => (Kin::Session, process),
+        };
+        Membership { kin, of: Arc::clone(&self.peers.slots[of]) }
     }
 
     fn dest(&self, route: &RoutePlan, endpoint: EndpointId) -> io::Result<Dest> {
@@ -242,6 +252,8 @@ pub fn page_spec(plan: &Plan, workers: &[WorkerPlan<'_>]) -> rtcore::stats::Page
                 lane: small(r.lane),
                 from: small(r.from),
                 to: names.targets(r),
+                ends: r.to.iter().flat_map(TargetPlan::endpoints).map(|&end| small(end)).collect(),
+                direct: r.path == Path::Direct,
             })
             .collect(),
         endpoints: (0..plan.endpoints.len()).map(|id| endpoint_spec(plan, id)).collect(),

@@ -34,6 +34,7 @@ fn page_bytes() -> Vec<u8> {
     let page = Page::create(&spec(&name)).unwrap();
     page.route(0).publish(&ledger(99));
     page.route(0).record_latency(99);
+    page.route(0).record_delivery(1, 99);
     std::fs::read(layout::page_path(&name)).unwrap()
 }
 
@@ -48,6 +49,10 @@ fn exercise(read: &Snapshot) {
         .chain(read.routes.iter().map(|route| (&route.ledger, &route.latency)))
     {
         let _ = (ledger.balances(), ledger.rejected_total(), latency.summary());
+    }
+    for target in read.routes.iter().flat_map(|route| &route.targets) {
+        assert!(target.endpoint.is_none_or(|endpoint| endpoint < read.endpoints.len()));
+        let _ = target.age_ns(read.taken_ns);
     }
     let strings = [&read.instance, &read.socket, &read.rtd_version];
     let names = read.lanes.iter().map(|lane| &lane.name).chain(read.routes.iter().map(|route| &route.to));
@@ -102,6 +107,26 @@ fn giant_and_outlying_sections_are_refused_by_name() {
             assert!(fits || named, "section {i}: {refused:?}");
         }
     }
+}
+
+#[test]
+fn a_target_of_no_route_is_nobodys_and_one_of_no_endpoint_has_none() {
+    let mut bytes = page_bytes();
+    let header = offset_of!(Header, sections) + layout::TARGETS * size_of::<Section>();
+    let start = u64::from_ne_bytes(bytes[header..header + 8].try_into().unwrap());
+    let mut put = |target: usize, offset: usize, value: u32| {
+        let at = usize::try_from(start).unwrap() + target * layout::STRIDES[layout::TARGETS] + offset;
+        bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    };
+    // Of the three: one of no route, one of no endpoint, one that went over to another route.
+    put(0, offset_of!(layout::TargetRecord, route), 3);
+    put(1, offset_of!(layout::TargetRecord, endpoint), u32::MAX);
+    put(2, offset_of!(layout::TargetRecord, route), 1);
+    let read = Copy::new(&bytes).snapshot().unwrap();
+    exercise(&read);
+    let seen =
+        read.routes.iter().map(|route| route.targets.iter().map(|t| (t.endpoint, t.delivered)).collect());
+    assert_eq!(seen.collect::<Vec<Vec<_>>>(), [vec![(None, 1)], vec![(Some(1), 0)], vec![]]);
 }
 
 #[test]

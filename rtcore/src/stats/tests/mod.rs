@@ -5,7 +5,7 @@ mod hostile;
 mod life;
 mod numbers;
 
-use super::reader::Reader;
+use super::reader::{Reader, TargetStats};
 use super::writer::Page;
 use super::{
     EndpointSpec, EndpointSpecKind, LaneSpec, Ledger, PageSpec, RouteSpec, WorkerCounters, WorkerSpec,
@@ -25,13 +25,23 @@ fn unique(what: &str) -> String {
 fn spec(name: &str) -> PageSpec {
     let lane =
         |name: &str, priority, cpu| LaneSpec { name: name.into(), priority, cpu, wait: "spin:20".into() };
-    let route =
-        |name: &str, lane, from| RouteSpec { name: name.into(), lane, from, to: "drive, logger".into() };
+    let route = |name: &str, lane, from, ends: &[u32]| RouteSpec {
+        name: name.into(),
+        lane,
+        from,
+        to: "drive, logger".into(),
+        ends: ends.to_vec(),
+        direct: ends.is_empty(),
+    };
     PageSpec {
         name: name.into(),
         socket: "/run/rtd/test.sock".into(),
         lanes: vec![lane("estop", 90, 1), lane("telemetry", 10, 0)],
-        routes: vec![route("button->drive", 0, 1), route("second", 0, 1), route("flood", 1, 0)],
+        routes: vec![
+            route("button->drive", 0, 1, &[0, 1]),
+            route("second", 0, 1, &[]),
+            route("flood", 1, 0, &[1]),
+        ],
         endpoints: vec![
             EndpointSpec {
                 name: "commands".into(),
@@ -86,6 +96,11 @@ fn what_is_written_is_what_is_read() {
     page.route(1).publish(&ledger(1000));
     first.record_latency(1_234_567);
     page.route(1).record_latency(3);
+    first.record_delivery(0, 50);
+    first.record_delivery(1, 60);
+    first.record_delivery(1, 70);
+    // An end that it does not have is nobody's.
+    first.record_delivery(2, 80);
     let counters = WorkerCounters {
         received: 9,
         duty_max_ns: 77,
@@ -113,6 +128,12 @@ fn what_is_written_is_what_is_read() {
         (read.routes[2].lane, read.routes[2].from, read.routes[2].to.as_str()),
         (Some(1), Some(0), "drive, logger")
     );
+    let target = |endpoint, delivered, last_ns| TargetStats { endpoint: Some(endpoint), delivered, last_ns };
+    assert_eq!(read.routes[0].targets, [target(0, 1, Some(50)), target(1, 2, Some(70))]);
+    assert_eq!((read.routes[1].targets.as_slice(), read.routes[1].direct), ([].as_slice(), true));
+    assert_eq!((&read.routes[2].targets, read.routes[2].direct), (&vec![target(1, 0, None)], false));
+    assert_eq!([Some(70), None].map(|last_ns| target(1, 2, last_ns).age_ns(75)), [Some(5), None]);
+    assert_eq!(target(1, 2, Some(70)).age_ns(60), Some(0), "came while the snapshot was taken");
     assert_eq!(read.lanes[0].ledger.delivered, 1100);
     assert!(read.lanes.iter().all(|lane| lane.ledger.balances() && lane.consistent));
     let latency = read.lanes[0].latency.summary();
@@ -134,16 +155,20 @@ fn a_cell_taken_again_goes_on_where_the_first_one_stopped() {
     let name = unique("again");
     let page = Page::create(&spec(&name)).unwrap();
     page.route(0).record_latency(10);
+    page.route(0).record_delivery(1, 10);
     let mut half = page.route(0);
     half.publish_half(&ledger(3));
     drop(half);
     let mut again = page.route(0);
     again.record_latency(2);
+    again.record_delivery(1, 20);
     again.publish(&ledger(5));
     let read = Reader::open(&name).unwrap().snapshot().unwrap();
     let latency = read.routes[0].latency.summary();
     assert_eq!((latency.count, latency.min_ns, latency.max_ns), (2, 2, 10));
     assert!(read.routes[0].consistent);
+    let last = read.routes[0].targets[1];
+    assert_eq!((last.delivered, last.last_ns), (2, Some(20)));
     assert_eq!(read.routes[0].ledger, ledger(5));
 }
 
@@ -154,6 +179,7 @@ fn a_cell_outlives_its_page() {
     drop(page);
     cell.publish(&ledger(7));
     cell.record_latency(7);
+    cell.record_delivery(0, 7);
 }
 
 #[test]
@@ -169,6 +195,7 @@ fn every_whole_ledger_balances_while_a_writer_runs() {
                 // As fast as it goes, then at the pace of a busy route.
                 for i in 0..2000u32 {
                     n += 1;
+                    cell.record_delivery(1, n);
                     cell.publish(&ledger(n));
                     cell.record_latency(n);
                     let paced = if i < 1000 { Duration::ZERO } else { Duration::from_micros(5) };
@@ -203,6 +230,11 @@ fn read_for(name: &str, time: Duration) -> (u32, u64) {
         }
         assert!(route.ledger.balances(), "torn: {:?}", route.ledger);
         assert_eq!(route.ledger, ledger(delivered));
+        assert!(
+            route.targets[1].delivered >= delivered,
+            "a target is behind its ledger: {:?}",
+            route.targets
+        );
         assert!(delivered >= highest, "went back from {highest} to {delivered}");
         let latency = route.latency.summary();
         assert!(
@@ -224,11 +256,15 @@ fn a_difference_holds_what_happened_in_between() {
     for ns in [100, 1_000_000] {
         cell.record_latency(ns);
     }
+    cell.record_delivery(0, 5);
     cell.publish(&ledger(50));
     worker.publish(&WorkerCounters { received: 5, duty_max_ns: 9, ..WorkerCounters::default() });
     let first = reader.snapshot().unwrap();
     for ns in [200, 5_000, 5_001] {
         cell.record_latency(ns);
+    }
+    for now_ns in [6, 7] {
+        cell.record_delivery(0, now_ns);
     }
     cell.publish(&ledger(80));
     worker.publish(&WorkerCounters { received: 8, duty_max_ns: 9, ..WorkerCounters::default() });
@@ -242,6 +278,9 @@ fn a_difference_holds_what_happened_in_between() {
     assert!((5_001..5_060).contains(&phase.max_ns), "not the maximum of an earlier phase: {phase:?}");
     assert!((199..=200).contains(&phase.min_ns), "{phase:?}");
     assert_eq!((diff.workers[0].counters.received, diff.workers[0].counters.duty_max_ns), (3, 9));
+    let [to_first, to_second] = [0, 1].map(|end| diff.routes[0].targets[end]);
+    assert_eq!((to_first.delivered, to_first.last_ns), (2, Some(7)));
+    assert_eq!((to_second.delivered, to_second.last_ns), (0, None));
     assert_eq!(diff.interval_ns, second.taken_ns - first.taken_ns);
 
     // A new maximum is exact, and another daemon under the same name starts from nothing.
