@@ -103,6 +103,22 @@ pub(super) fn zombie_wait_status(pid: i32) -> Option<i32> {
     (zombie && (wait_status != 0 || effective_uid() == 0)).then_some(wait_status)
 }
 
+/// Whether the process is on its way out: it closes its descriptors, and its pidfd does not say so yet.
+pub fn is_exiting(pid: i32) -> io::Result<bool> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).map_err(|e| named(&path, e))?;
+    exiting(&text)
+        .ok_or_else(|| named(&path, io::Error::new(io::ErrorKind::InvalidData, "fields are missing")))
+}
+
+/// PF_EXITING among the flags, the seventh field behind the name (proc_pid_stat(5), include/linux/sched.h).
+fn exiting(stat: &str) -> Option<bool> {
+    const PF_EXITING: u64 = 4;
+    let after_name = stat.get(stat.rfind(')')? + 1..)?;
+    let flags: u64 = after_name.split_whitespace().nth(6)?.parse().ok()?;
+    Some(flags & PF_EXITING != 0)
+}
+
 /// Our own effective user id.
 pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -131,6 +147,20 @@ mod tests {
         let parsed = parse_status(full).unwrap();
         assert_eq!((parsed.ruid, parsed.euid, parsed.suid, parsed.egid), (1, 2, 3, 6));
         assert_eq!((parsed.state, parsed.groups), ('Z', vec![9, 10]));
+    }
+
+    #[test]
+    fn a_zombie_is_exiting_and_we_are_not() {
+        let mut child = Command::new("/bin/true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let fd = crate::sys::pidfd::PidFd::open(pid).unwrap();
+        while fd.is_alive() {
+            std::thread::yield_now();
+        }
+        assert!(is_exiting(pid).unwrap());
+        child.wait().unwrap();
+        assert!(!is_exiting(i32::try_from(std::process::id()).unwrap()).unwrap());
+        assert_eq!(exiting("1 (a b) c) S 1 2 3 4 5"), None);
     }
 
     #[test]

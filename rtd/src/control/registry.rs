@@ -4,15 +4,15 @@
 //! *active* after. Only active holders are announced.
 //!
 //! Invariant: the pidfd of every holder is in the readiness set, and [`Peer::take`], [`Peer::died`] and
-//! [`Peer::left`] are called from nowhere else, each followed by the handler.
+//! [`Peer::left`] are called from nowhere else, each followed by the handler and noted as a [`Change`].
 
 use super::conns::{Client, ExecOf};
-use super::policy::{self, Exe, Refusal};
+use super::policy::{self, Ceiling, Exe, Refusal};
 use super::{Handler, Token};
 use crate::plan::{EndpointKind, Plan, ProcessId, ProcessPlan, TargetPlan};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::Epoll;
-use rtcore::sys::pidfd::PidFd;
+use rtcore::sys::pidfd::{Ending, PidFd};
 use rtcore::sys::procfs::{self, Status as ProcStatus};
 use rtcore::wire::{Name, Reply, Status};
 use std::io;
@@ -49,6 +49,8 @@ struct Entry {
     signals: u64,
     generation: u64,
     holder: Option<Holder>,
+    /// The lowest of the lanes that its endpoints take part in.
+    ceiling: Option<Ceiling>,
 }
 
 /// A request to take a name.
@@ -66,6 +68,52 @@ pub(super) struct Registry {
     entries: Vec<Entry>,
     own_pid: i32,
     deaths: u64,
+    changes: Vec<Change>,
+}
+
+/// A process came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub process: ProcessId,
+    pub state: PeerState,
+    pub pid: i32,
+    /// How it ended, if it did and the kernel says so.
+    pub ending: Option<Ending>,
+}
+
+/// Somebody who may have a name, and has not got it yet.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    process: ProcessId,
+    holder: Holder,
+    exec_follows: bool,
+    /// What it may do all the same.
+    warning: Option<String>,
+}
+
+impl Candidate {
+    pub fn process(&self) -> ProcessId {
+        self.process
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.holder.pid
+    }
+
+    pub fn ruid(&self) -> u32 {
+        self.holder.ruid
+    }
+}
+
+/// How a session came to its end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// With its process.
+    Died(String),
+    /// Its process goes on without.
+    Left(String),
+    /// Its process is about to end.
+    Dying,
 }
 
 impl Registry {
@@ -81,11 +129,13 @@ impl Registry {
             signals: signals_to(plan, process),
             generation: 0,
             holder: None,
+            ceiling: Ceiling::of(plan, process),
         };
         Ok(Registry {
             entries: plan.processes.iter().zip(peers).enumerate().map(entry).collect(),
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),
             deaths: 0,
+            changes: Vec::new(),
         })
     }
 
@@ -94,21 +144,48 @@ impl Registry {
         self.deaths
     }
 
-    /// Grants a name, or says why not. On success the caller notes the last value at the connection.
-    pub fn register(
+    /// What changed since the last call.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The number that the next grant of the name has.
+    pub fn next_generation(&self, process: ProcessId) -> u64 {
+        self.entries[process].generation + 1
+    }
+
+    /// A process' name and the pid that has it, 0 when nobody has.
+    pub fn holder(&self, process: ProcessId) -> (String, i32) {
+        let entry = &self.entries[process];
+        (entry.plan.name.clone(), entry.holder.as_ref().map_or(0, |holder| holder.pid))
+    }
+
+    /// Whether somebody may have a name, and nobody else alive has it. Grants nothing yet.
+    pub fn claim(
         &mut self,
         epoll: &Epoll,
         client: &Client,
         claim: Claim,
         handler: &mut dyn Handler,
-    ) -> Result<(Reply, ProcessId, Option<ExecOf>), Refusal> {
+    ) -> Result<Candidate, Refusal> {
         let process = self.find(claim.name)?;
         if claim.exec_follows && client.exec_of.is_some() {
             let text = format!("{}: this connection announced an exec before: use one per name", claim.name);
             return Err(Refusal::new(Status::BadFrame, text));
         }
-        let mut holder = self.candidate(client, claim, process)?;
+        let (holder, warning) = self.candidate(client, claim, process)?;
         self.make_room(epoll, process, &holder, handler)?;
+        Ok(Candidate { process, holder, exec_follows: claim.exec_follows, warning })
+    }
+
+    /// Grants the name. The caller notes the last value, if there is one, at the connection.
+    pub fn seat(
+        &mut self,
+        epoll: &Epoll,
+        candidate: Candidate,
+        handler: &mut dyn Handler,
+    ) -> Result<(Reply, Option<ExecOf>), Refusal> {
+        let Candidate { process, mut holder, exec_follows, warning } = candidate;
         let entry = &mut self.entries[process];
         let failed = |e: io::Error| {
             let text = format!("{}: {e}: raise LimitNOFILE= of rtd", entry.plan.name);
@@ -116,22 +193,42 @@ impl Registry {
         };
         epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(failed)?;
         entry.generation += 1;
-        holder.active = !(claim.exec_follows && entry.plan.exe.is_some());
+        holder.active = !(exec_follows && entry.plan.exe.is_some());
         let (pid, pending) = (holder.pid, !holder.active);
-        entry.holder = Some(holder);
+        if let Some(before) = entry.holder.replace(holder) {
+            let _ = epoll.remove(&before.pidfd);
+        }
         if !pending {
             self.announce(epoll, process, handler)?;
         }
         let entry = &self.entries[process];
         let exec_of = ExecOf { process, generation: entry.generation };
+        let warning = warning.map(|text| format!("; {text}")).unwrap_or_default();
         let reply = Reply {
             status: if pending { Status::Pending } else { Status::Ok },
             generation: entry.generation,
             signals: entry.signals,
             pid: pid.cast_unsigned(),
-            text: format!("pid {pid} is {}", entry.plan.name),
+            text: format!("pid {pid} is {}{warning}", entry.plan.name),
         };
-        Ok((reply, process, claim.exec_follows.then_some(exec_of)))
+        Ok((reply, exec_follows.then_some(exec_of)))
+    }
+
+    /// The session of a holder ended: it has died, it is about to, or the name is free again.
+    ///
+    /// The kernel closes a dying process' descriptors before it says that it is dead; and only its death has a cause.
+    pub fn left(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) -> Ended {
+        let (name, pid) = self.holder(process);
+        let holder = self.entries[process].holder.as_ref();
+        let exiting = holder.map(|holder| policy::observe(&holder.pidfd, pid, || procfs::is_exiting(pid)));
+        if let Some(line) = self.ended(epoll, process, handler) {
+            return Ended::Died(line);
+        }
+        if let Some(Ok(true)) = exiting {
+            return Ended::Dying;
+        }
+        self.release(epoll, process, handler);
+        Ended::Left(format!("{name}: pid {pid} closed its session"))
     }
 
     /// Frees a name whose holder lives.
@@ -168,12 +265,14 @@ impl Registry {
         // readable for ever.
         let _ = epoll.remove(&holder.pidfd);
         self.deaths += 1;
-        let cause = holder.pidfd.ending(holder.pid).map(|e| format!(" ({e})")).unwrap_or_default();
+        let ending = holder.pidfd.ending(holder.pid);
+        let cause = ending.map(|e| format!(" ({e})")).unwrap_or_default();
         // Not `holder.active`: a process that registers anew for an exec(2) is pending, and announced still
         // from before.
         if entry.peer.state() == PeerState::Alive {
             entry.peer.died();
             handler.peer_changed(process, PeerState::Dead, holder.pid, holder.ruid);
+            self.changes.push(Change { process, state: PeerState::Dead, pid: holder.pid, ending });
         }
         Some(format!("{}: pid {} died{cause}", entry.plan.name, holder.pid))
     }
@@ -257,7 +356,12 @@ impl Registry {
     }
 
     /// Examines the process that would take the name.
-    fn candidate(&self, client: &Client, claim: Claim, process: ProcessId) -> Result<Holder, Refusal> {
+    fn candidate(
+        &self,
+        client: &Client,
+        claim: Claim,
+        process: ProcessId,
+    ) -> Result<(Holder, Option<String>), Refusal> {
         let cred = &client.cred;
         let own = claim.pid == 0 || claim.pid == cred.pid;
         let pid = if own { cred.pid } else { claim.pid };
@@ -285,22 +389,18 @@ impl Registry {
             return Err(Refusal::new(Status::NoProcess, text));
         }
         let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
-        policy::check(&self.entries[process].plan, &pidfd, pid, &status, exe)?;
+        let Entry { plan, ceiling, .. } = &self.entries[process];
+        policy::check(plan, &pidfd, pid, &status, exe)?;
+        let warning = match ceiling {
+            Some(ceiling) => policy::below(ceiling, plan, &pidfd, pid, tid)?,
+            None => None,
+        };
         let (ruid, euid, requester) = (status.ruid, status.euid, cred.uid);
-        Ok(Holder {
-            pidfd,
-            pid,
-            tid,
-            ruid,
-            euid,
-            requester,
-            since: Instant::now(),
-            active: false,
-            looks_left: 0,
-        })
+        let (since, active, looks_left) = (Instant::now(), false, 0);
+        Ok((Holder { pidfd, pid, tid, ruid, euid, requester, since, active, looks_left }, warning))
     }
 
-    /// A dead holder is accounted, the same process registers anew, another live one keeps the name.
+    /// A dead holder is accounted, the same process may register anew, another live one keeps the name.
     fn make_room(
         &mut self,
         epoll: &Epoll,
@@ -325,8 +425,6 @@ impl Registry {
             return Err(Refusal::new(Status::Held, text));
         }
         // Both are alive and have one number, so they are one process.
-        let _ = epoll.remove(&holder.pidfd);
-        entry.holder = None;
         Ok(())
     }
 
@@ -346,17 +444,20 @@ impl Registry {
         }
         holder.active = true;
         handler.peer_changed(process, PeerState::Alive, holder.pid, holder.ruid);
+        self.changes.push(Change { process, state: PeerState::Alive, pid: holder.pid, ending: None });
         Ok(())
     }
 
     /// The holder loses the name and lives on.
-    fn release(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) {
+    pub fn release(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) {
         let entry = &mut self.entries[process];
         let Some(holder) = entry.holder.take() else { return };
         let _ = epoll.remove(&holder.pidfd);
         if entry.peer.state() == PeerState::Alive {
             entry.peer.left();
             handler.peer_changed(process, PeerState::Unregistered, holder.pid, holder.ruid);
+            let (state, pid) = (PeerState::Unregistered, holder.pid);
+            self.changes.push(Change { process, state, pid, ending: None });
         }
     }
 }
