@@ -103,12 +103,19 @@ pub(super) fn zombie_wait_status(pid: i32) -> Option<i32> {
     (zombie && (wait_status != 0 || effective_uid() == 0)).then_some(wait_status)
 }
 
-/// Whether the process is on its way out: it closes its descriptors, and its pidfd does not say so yet.
+/// Whether the process is on its way out, each thread of it: it closes its descriptors, and its pidfd does not say
+/// so yet.
 pub fn is_exiting(pid: i32) -> io::Result<bool> {
-    let path = format!("/proc/{pid}/stat");
-    let text = std::fs::read_to_string(&path).map_err(|e| named(&path, e))?;
-    exiting(&text)
-        .ok_or_else(|| named(&path, io::Error::new(io::ErrorKind::InvalidData, "fields are missing")))
+    let path = format!("/proc/{pid}/task");
+    for thread in std::fs::read_dir(&path).map_err(|e| named(&path, e))? {
+        let stat = thread.map_err(|e| named(&path, e))?.path().join("stat");
+        // A thread that is gone by now was exiting.
+        let Ok(text) = std::fs::read_to_string(&stat) else { continue };
+        if exiting(&text) == Some(false) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// PF_EXITING among the flags, the seventh field behind the name (proc_pid_stat(5), include/linux/sched.h).

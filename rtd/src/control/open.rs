@@ -79,8 +79,9 @@ impl Control {
         let pidfd = client.pidfd.try_clone();
         let process = candidate.process();
         self.vacate(process, handler)?;
-        let failed =
-            |e: std::io::Error| Refusal::new(Status::Failed, format!("{name}: {e}: raise LimitNOFILE= of rtd"));
+        let failed = |e: std::io::Error| {
+            Refusal::new(Status::Failed, format!("{name}: {e}: raise LimitNOFILE= of rtd"))
+        };
         let (generation, pidfd) = (self.registry.next_generation(process), Arc::new(pidfd.map_err(failed)?));
         let prepared = self.sessions.prepare(process)?;
         let seat = Seat { generation, pid: candidate.pid(), uid: candidate.ruid(), pidfd };
@@ -131,9 +132,9 @@ impl Control {
                 let explanation = self.sessions.explain(process, endpoint);
                 self.sessions.reply(process, &Reply::plain(explanation.status, explanation.text));
             }
-            Heard::Request(
-                Request::Open { .. } | Request::Register { .. } | Request::Unregister { .. },
-            ) => self.bad_session(process, "a session has one name: use another connection", handler),
+            Heard::Request(Request::Open { .. } | Request::Register { .. } | Request::Unregister { .. }) => {
+                self.bad_session(process, "a session has one name: use another connection", handler)
+            }
             Heard::Bad(e) => self.bad_session(process, &e.to_string(), handler),
         }
         self.settle(handler);
@@ -190,6 +191,8 @@ impl Control {
                 Why::Lies(reason) => self.cast_out(process, &reason, handler),
                 Why::Unread => {
                     self.counters.unread += 1;
+                    let (name, pid) = self.registry.holder(process);
+                    self.log.warning(format_args!("{name}: session of pid {pid} closed: it does not read"));
                     self.release(process, handler);
                 }
             }

@@ -122,9 +122,8 @@ impl Ceiling {
     /// The lowest lane of those that the process' endpoints take part in.
     pub fn of(plan: &Plan, process: ProcessId) -> Option<Ceiling> {
         let own = |id: &EndpointId| plan.endpoints[*id].owner == Some(process);
-        let takes_part = |route: &&RoutePlan| {
-            own(&route.from) || route.to.iter().flat_map(TargetPlan::endpoints).any(own)
-        };
+        let takes_part =
+            |route: &&RoutePlan| own(&route.from) || route.to.iter().flat_map(TargetPlan::endpoints).any(own);
         let lanes = plan.routes.iter().filter(takes_part).map(|route| &plan.lanes[route.lane]);
         let lowest = lanes.min_by_key(|lane| lane.priority)?;
         Some(Ceiling { lane: lowest.name.clone(), priority: lowest.priority })
@@ -144,7 +143,9 @@ pub(super) fn below(
     let Some(priority) = priority.filter(|priority| *priority > ceiling.priority) else { return Ok(None) };
     let Ceiling { lane, priority: most } = ceiling;
     let name = &plan.name;
-    let text = format!("thread {tid} of {name} has real-time priority {priority}, above lane \"{lane}\" with {most}");
+    let text = format!(
+        "thread {tid} of {name} has real-time priority {priority}, above lane \"{lane}\" with {most}"
+    );
     if plan.above_ceiling {
         return Ok(Some(text));
     }

@@ -10,7 +10,7 @@
 use super::Token;
 use super::conns::Client;
 use super::registry::Change;
-use crate::daemon::rings::{Attached, Explanation, Outbox, Rings, RingsError, Seat};
+use crate::daemon::rings::{Attached, Explanation, Outbox, Prepared, Rings, RingsError, Seat};
 use crate::plan::{Plan, ProcessId, RouteId};
 use rtcore::lane::peer::PeerState;
 use rtcore::ring::Handles;
@@ -45,6 +45,8 @@ pub(super) struct Sessions {
     known: Vec<PeerNews>,
     uses: u32,
     doomed: Vec<Doomed>,
+    /// Who can be reached may have changed.
+    stale: bool,
 }
 
 /// A session that has to end though its process has not left it.
@@ -75,6 +77,7 @@ impl Sessions {
             known: known.collect::<io::Result<_>>()?,
             uses: 0,
             doomed: Vec::new(),
+            stale: false,
         })
     }
 
@@ -112,17 +115,12 @@ impl Sessions {
     }
 
     /// Rings for a process that may have a session; they are in use after [`Sessions::attach`] only.
-    pub fn prepare(&mut self, process: ProcessId) -> Result<crate::daemon::rings::Prepared, RingsError> {
+    pub fn prepare(&mut self, process: ProcessId) -> Result<Prepared, RingsError> {
         self.rings.prepare(process)
     }
 
     /// Gives the lanes their ends, before they see the process alive.
-    pub fn attach(
-        &mut self,
-        process: ProcessId,
-        seat: Seat,
-        prepared: crate::daemon::rings::Prepared,
-    ) -> Attached {
+    pub fn attach(&mut self, process: ProcessId, seat: Seat, prepared: Prepared) -> Attached {
         self.rings.attach(process, seat, prepared)
     }
 
@@ -147,8 +145,7 @@ impl Sessions {
         let _ = conn.set_send_buffer(SEND_BUFFER_BYTES);
         epoll.add(&conn, token)?;
         let reach = self.rings.channels(process).map(|channel| !channel.direct).collect();
-        self.table[process] =
-            Some(Session { conn: Some(conn), token, generation: reply.generation, reach });
+        self.table[process] = Some(Session { conn: Some(conn), token, generation: reply.generation, reach });
         self.send(process, &reply.encode(), &[attached.page.as_fd()]);
         let channels: Vec<_> = self.rings.channels(process).copied().collect();
         channels.into_iter().for_each(|channel| self.tell(process, &Notice::Channel(channel), &[]));
@@ -160,6 +157,7 @@ impl Sessions {
         partners.into_iter().for_each(|news| self.tell(process, &Notice::Peer(news), &[]));
         self.tell(process, &Notice::Ready, &[]);
         self.rings.connect();
+        self.stale = true;
         Ok(())
     }
 
@@ -172,6 +170,7 @@ impl Sessions {
         }
         let news = PeerNews { state, pid: pid.unsigned_abs(), ending, ..self.known[process] };
         self.known[process] = news;
+        self.stale = true;
         for partner in self.rings.partners(process).to_vec() {
             self.tell(partner, &Notice::Peer(news), &[]);
         }
@@ -186,8 +185,8 @@ impl Sessions {
         }
         let lies = liars.into_iter().map(|(process, text)| Doomed { process, why: Why::Lies(text) });
         self.doomed.extend(lies);
-        for process in 0..self.table.len() {
-            self.update_reach(process);
+        if std::mem::take(&mut self.stale) {
+            (0..self.table.len()).for_each(|process| self.update_reach(process));
         }
         warnings
     }
@@ -220,6 +219,7 @@ impl Sessions {
     /// A client's half of a direct ring is mapped.
     pub fn mapped(&mut self, process: ProcessId, serial: u32) {
         self.rings.mapped(process, serial);
+        self.stale = true;
     }
 
     pub fn explain(&self, process: ProcessId, endpoint: Name) -> Explanation {
@@ -232,6 +232,7 @@ impl Sessions {
 
     pub fn tick(&mut self) {
         self.rings.tick();
+        self.stale = true;
     }
 
     /// The ledgers of direct routes.

@@ -1,8 +1,8 @@
 //! Lane events and final ledgers as log lines. On the control thread only.
 
 use super::names::Names;
-use crate::log;
 use crate::control::Expulsion;
+use crate::log;
 use crate::plan::{Plan, RouteId, TargetPlan};
 use rtcore::lane::event::{Event, EventKind};
 use rtcore::lane::worker::Report;

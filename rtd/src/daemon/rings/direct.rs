@@ -111,6 +111,12 @@ impl DirectRoute {
         self.ends[SENDER].process == process && self.old.len() >= OLD_MAX
     }
 
+    /// Earlier rings that are still looked at.
+    #[cfg(test)]
+    pub fn old_rings(&self) -> usize {
+        self.old.len()
+    }
+
     /// The route's name.
     pub fn name(&self) -> &str {
         &self.name

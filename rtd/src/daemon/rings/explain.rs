@@ -48,12 +48,13 @@ impl Rings {
             ));
         }
         let read = plan.routes.iter().any(|route| route.from == id);
-        let written = plan.routes.iter().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints).any(|to| *to == id);
+        let written =
+            plan.routes.iter().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints).any(|to| *to == id);
         match (read, written) {
             (true, true) => say(Status::Ok, format!("`{endpoint}` can be sent into and received from")),
-            (false, true) => {
-                denied(format!("no route reads `{endpoint}`: add [[route]] from = \"{endpoint}\" to send into it"))
-            }
+            (false, true) => denied(format!(
+                "no route reads `{endpoint}`: add [[route]] from = \"{endpoint}\" to send into it"
+            )),
             (true, false) => denied(format!(
                 "no route writes `{endpoint}`: add [[route]] to = [\"{endpoint}\"] to receive from it"
             )),

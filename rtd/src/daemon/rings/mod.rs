@@ -76,7 +76,9 @@ pub enum RingsError {
     #[error("the lane thread of route {0} has not run since the last sessions of this name: try again")]
     Busy(String),
     /// Its messages would have no room.
-    #[error("the receiver of route {0} has not read what earlier lives of its sender sent: let it read or end")]
+    #[error(
+        "the receiver of route {0} has not read what earlier lives of its sender sent: let it read or end"
+    )]
     Unread(String),
     /// RLIMIT_MEMLOCK.
     #[error(
@@ -341,8 +343,12 @@ impl Rings {
     /// Some ten times a second: ledgers of direct routes, memory that lane threads have given back, rings that could
     /// not be made before or that a liar has broken.
     pub fn tick(&mut self) {
-        self.sources.values_mut().for_each(|lane| drop(lane.feeder.collect()));
-        self.sinks.values_mut().for_each(|lane| drop(lane.feeder.collect()));
+        for lane in self.sources.values_mut() {
+            lane.feeder.collect();
+        }
+        for lane in self.sinks.values_mut() {
+            lane.feeder.collect();
+        }
         self.direct.values_mut().for_each(|direct| direct.account(&mut self.out));
         self.connect();
     }

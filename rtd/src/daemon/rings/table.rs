@@ -111,7 +111,8 @@ impl Table {
         let reading = plan.routes.iter().enumerate().filter(|(_, route)| route.from == id);
         let receivers = reading.flat_map(|(route, _)| ends(plan, route)).map(|end| receiver(plan, end));
         let receivers = receivers.collect();
-        let draft = Draft { route: first, own: id, other, ring, role: Role::Sender, block_ns, way, receivers };
+        let draft =
+            Draft { route: first, own: id, other, ring, role: Role::Sender, block_ns, way, receivers };
         self.channel(plan, owner, draft)
     }
 
@@ -150,7 +151,8 @@ impl Table {
             return Err(invalid(format!("endpoint \"{endpoint}\": no ring is {ring:?}: correct its size")));
         };
         let lane = &plan.lanes[plan.routes[route].lane];
-        let process = plan.endpoints[other].owner.map(|owner| name(&plan.processes[owner].name)).transpose()?;
+        let process =
+            plan.endpoints[other].owner.map(|owner| name(&plan.processes[owner].name)).transpose()?;
         let told = Channel {
             channel: size(self.channels[owner].len()),
             role,
