@@ -8,14 +8,16 @@
 
 mod direct;
 mod explain;
+mod prepare;
 mod table;
 
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
 use direct::{DirectRoute, End};
+use prepare::DaemonEnd;
 use rtcore::lane::feed::{Feed, Feeder, Offer, feed};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Origin;
-use rtcore::ring::{Bells, Consumer, Handles, Producer, Shared, Side};
+use rtcore::ring::{Bells, Consumer, Handles, Producer, Side};
 use rtcore::stats::Ledger;
 use rtcore::stats::writer::Page;
 use rtcore::sys::memfd::Memory;
@@ -26,9 +28,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use table::{CHANNELS_MAX, ChannelPlan, Receiver, Table, Way};
-use thiserror::Error;
 
 pub use explain::Explanation;
+pub use prepare::{Prepared, RingsError};
 
 /// The daemon's end of channel n sleeps at this bell + n; the client's at any before.
 #[expect(clippy::cast_possible_truncation, reason = "128")]
@@ -69,28 +71,6 @@ pub struct Outbox {
     pub liars: Vec<(ProcessId, String)>,
 }
 
-/// Why a session gets no rings.
-#[derive(Debug, Error)]
-pub enum RingsError {
-    /// A lane thread has not taken what was offered before.
-    #[error("the lane thread of route {0} has not run since the last sessions of this name: try again")]
-    Busy(String),
-    /// Its messages would have no room.
-    #[error(
-        "the receiver of route {0} has not read what earlier lives of its sender sent: let it read or end"
-    )]
-    Unread(String),
-    /// RLIMIT_MEMLOCK.
-    #[error(
-        "the ring of endpoint {0} cannot be locked in memory: LimitMEMLOCK=infinity in the unit of rtd, \
-         cap_ipc_lock, or rtd run --allow-degraded"
-    )]
-    Unlocked(String),
-    /// Memory or descriptors.
-    #[error("the ring of endpoint {0}: {1}: raise LimitNOFILE= of rtd, or give the machine memory")]
-    Io(String, io::Error),
-}
-
 /// A lane thread's place for one ring after the other.
 #[derive(Debug)]
 struct Lane<T> {
@@ -104,23 +84,6 @@ impl<T> Default for Lane<T> {
         let (feeder, feed) = feed();
         Lane { feeder, feed: Some(feed) }
     }
-}
-
-/// The daemon's end of a ring.
-#[derive(Debug)]
-enum DaemonEnd {
-    Source(EndpointId, Consumer),
-    Sink((RouteId, usize), Producer),
-}
-
-/// The rings of a session, made and handed to nobody.
-#[derive(Debug)]
-pub struct Prepared {
-    bells: Bells,
-    page: Memory,
-    ends: Vec<DaemonEnd>,
-    /// For the client, with the number of the channel.
-    handles: Vec<(u32, Handles)>,
 }
 
 /// What the client gets of them.
@@ -224,37 +187,6 @@ impl Rings {
     /// What there is to tell since the last call.
     pub fn take_out(&mut self) -> Outbox {
         std::mem::take(&mut self.out)
-    }
-
-    /// Makes the rings of a process that asks for a session, and changes nothing.
-    pub fn prepare(&mut self, process: ProcessId) -> Result<Prepared, RingsError> {
-        let clogged = self.direct.values().find(|direct| direct.is_clogged(process));
-        if let Some(direct) = clogged {
-            return Err(RingsError::Unread(direct.name().to_owned()));
-        }
-        for channel in &self.table.channels[process] {
-            let room = match channel.way {
-                Way::Source(endpoint) => self.sources.get_mut(&endpoint).map(|lane| lane.feeder.room()),
-                Way::Sink(route, end) => self.sinks.get_mut(&(route, end)).map(|lane| lane.feeder.room()),
-                Way::Direct(..) => None,
-            };
-            if room.is_some_and(|room| room < 2) {
-                return Err(RingsError::Busy(channel.told.route.to_string()));
-            }
-        }
-        let name = &self.plan.processes[process].name;
-        let failed = |e| RingsError::Io(format!("(bells of {name})"), e);
-        let page = Memory::new(&format!("rtd-bells:{name}"), Bells::BYTES).map_err(failed)?;
-        let bells = page.map_writable().and_then(Bells::shared).map_err(failed)?;
-        let mut prepared = Prepared { bells, page, ends: Vec::new(), handles: Vec::new() };
-        for channel in &self.table.channels[process] {
-            let endpoint = || channel.told.endpoint.to_string();
-            let locked = prepared.add(channel).map_err(|e| RingsError::Io(endpoint(), e))?;
-            if !locked && !self.allow_unlocked {
-                return Err(RingsError::Unlocked(endpoint()));
-            }
-        }
-        Ok(prepared)
     }
 
     /// Gives the lane threads their ends; the process has a session from now on.
@@ -383,38 +315,6 @@ impl Rings {
     fn next_serial(&mut self) -> u32 {
         self.serial = self.serial.wrapping_add(1);
         self.serial
-    }
-}
-
-impl Prepared {
-    /// One more ring, if the channel has one with the daemon; true unless its memory is not locked.
-    fn add(&mut self, plan: &ChannelPlan) -> io::Result<bool> {
-        let Channel { channel, endpoint, route, .. } = &plan.told;
-        let (daemon, client) = match plan.way {
-            Way::Source(_) => (Side::Consumer, Side::Producer),
-            Way::Sink(..) => (Side::Producer, Side::Consumer),
-            Way::Direct(..) => return Ok(true),
-        };
-        let shared = Shared::create(&format!("rtd:{route}:{endpoint}"), plan.geometry)?;
-        let bell = BELLS_OF_DAEMON + channel;
-        let (end, locked) = match plan.way {
-            Way::Sink(route, end) => {
-                let producer = shared.producer(&self.bells, bell)?;
-                let locked = producer.is_locked();
-                (DaemonEnd::Sink((route, end), producer), locked)
-            }
-            Way::Source(endpoint) => {
-                let consumer = shared.consumer(&self.bells, bell)?;
-                let locked = consumer.is_locked();
-                (DaemonEnd::Source(endpoint, consumer), locked)
-            }
-            Way::Direct(..) => return Ok(true),
-        };
-        // Mapped here, so nobody else ever has to: whatever descriptors leave, none makes a writer of it.
-        shared.seal(daemon)?;
-        self.handles.push((*channel, shared.handles(client)?));
-        self.ends.push(end);
-        Ok(locked)
     }
 }
 
