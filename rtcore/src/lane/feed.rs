@@ -66,6 +66,12 @@ impl<T> Feeder<T> {
         Ok(())
     }
 
+    /// How many more offers may wait, after what the thread has given back was dropped.
+    pub fn room(&mut self) -> usize {
+        self.collect();
+        self.offers.slots()
+    }
+
     /// Drops what the thread has given back; true while it still has to take something.
     pub fn collect(&mut self) -> bool {
         while self.retired.pop().is_ok() {}

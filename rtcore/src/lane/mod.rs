@@ -19,3 +19,6 @@ pub mod spill;
 pub mod target;
 pub mod waits;
 pub mod worker;
+
+#[cfg(test)]
+mod ring_tests;

@@ -37,6 +37,11 @@ impl Consumer {
         Consumer { view, eventfd, head, next: head, tail: head, turn: 0, rung: 0 }
     }
 
+    /// Whether both pieces of the ring are locked in memory, so that using it never faults.
+    pub fn is_locked(&self) -> bool {
+        self.view.locked
+    }
+
     /// Size of the ring.
     pub fn geometry(&self) -> Geometry {
         self.view.geometry

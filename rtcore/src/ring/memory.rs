@@ -17,6 +17,8 @@ pub(super) struct View {
     slots: NonNull<AtomicU64>,
     pub geometry: Geometry,
     pub bells: Bells,
+    /// Both pieces are locked in memory.
+    pub locked: bool,
     /// Keeps what the pointers point at.
     _keep: Arc<dyn Any + Send + Sync>,
 }
@@ -38,7 +40,7 @@ impl View {
         bells: Bells,
         keep: Arc<dyn Any + Send + Sync>,
     ) -> View {
-        View { producer, consumer, slots, geometry, bells, _keep: keep }
+        View { producer, consumer, slots, geometry, bells, locked: false, _keep: keep }
     }
 
     #[inline]

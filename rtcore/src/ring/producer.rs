@@ -59,6 +59,11 @@ impl Producer {
         Producer { view, eventfd, tail, head, rung: 0, turn: 0, refused: 0 }
     }
 
+    /// Whether both pieces of the ring are locked in memory, so that using it never faults.
+    pub fn is_locked(&self) -> bool {
+        self.view.locked
+    }
+
     /// Size of the ring.
     pub fn geometry(&self) -> Geometry {
         self.view.geometry

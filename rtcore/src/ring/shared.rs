@@ -117,15 +117,18 @@ impl Handles {
 }
 
 fn view(geometry: Geometry, bells: &Bells, producer: Map, consumer: Map) -> View {
+    let locked = producer.is_locked() && consumer.is_locked();
     let words = producer.start().cast();
     // SAFETY: the mapping is at least SLOTS_OFFSET long (`Geometry::producer_bytes`, checked where it was mapped).
     let slots = unsafe { producer.start().add(SLOTS_OFFSET) }.cast();
     let consumer_words = consumer.start().cast();
     // SAFETY: the lengths are those of the geometry: `Memory::new` made them so, `Map::of` checked it; a mapping starts
     // on a page, so everything is aligned; both live as long as the Arc. Zero bytes are valid atomics, and so are all.
-    unsafe {
+    let mut view = unsafe {
         View::new(words, consumer_words, slots, geometry, bells.clone(), Arc::new((producer, consumer)))
-    }
+    };
+    view.locked = locked;
+    view
 }
 
 /// The indices of a ring whose ends are in other processes.
@@ -141,23 +144,25 @@ pub struct Indices {
     pub head: u64,
     /// Messages the producer says it refused.
     pub refused: u64,
+    /// The producer says that nothing more comes.
+    pub closed: bool,
 }
 
 impl Watch {
     /// What both ends allege, or `None` when it cannot be.
     pub fn read(&self) -> Option<Indices> {
         use crate::sync::Ordering;
+        // Before the tail: what a producer announces, it announces before it closes.
+        let closed = self.0.producer().closed.load(Ordering::Acquire) != 0;
         // The head first: it never overtakes a tail that is read later.
         let head = self.0.consumer().head.load(Ordering::Acquire);
         let tail = self.0.producer().tail.load(Ordering::Acquire);
         let refused = self.0.producer().refused.load(Ordering::Relaxed);
-        // Between the two reads the ring may have moved on by any number: a second look at the head bounds it.
+        // Between the two reads the ring may have moved on by any number, as whoever reads here may be preempted: a
+        // second look at the head bounds how far the tail was ahead. Nothing bounds that head from above.
         let later = self.0.consumer().head.load(Ordering::Acquire);
         let slots = u64::from(self.0.geometry.slots());
-        let possible = head <= tail
-            && head <= later
-            && later <= tail.saturating_add(slots)
-            && tail - head <= slots + (later - head);
-        possible.then_some(Indices { tail, head: later.min(tail), refused })
+        let possible = head <= tail && head <= later && tail - head <= slots.saturating_add(later - head);
+        possible.then_some(Indices { tail, head: later.min(tail), refused, closed })
     }
 }

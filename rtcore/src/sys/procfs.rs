@@ -165,6 +165,29 @@ pub(super) fn zombie_wait_status(pid: i32) -> Option<i32> {
     (zombie && (wait_status != 0 || effective_uid() == 0)).then_some(wait_status)
 }
 
+/// Whether the process is on its way out, each thread of it: it closes its descriptors, and its pidfd does not say
+/// so yet.
+pub fn is_exiting(pid: i32) -> io::Result<bool> {
+    let path = format!("/proc/{pid}/task");
+    for thread in std::fs::read_dir(&path).map_err(|e| named(&path, e))? {
+        let stat = thread.map_err(|e| named(&path, e))?.path().join("stat");
+        // A thread that is gone by now was exiting.
+        let Ok(text) = std::fs::read_to_string(&stat) else { continue };
+        if exiting(&text) == Some(false) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// PF_EXITING among the flags, the seventh field behind the name (proc_pid_stat(5), include/linux/sched.h).
+fn exiting(stat: &str) -> Option<bool> {
+    const PF_EXITING: u64 = 4;
+    let after_name = stat.get(stat.rfind(')')? + 1..)?;
+    let flags: u64 = after_name.split_whitespace().nth(6)?.parse().ok()?;
+    Some(flags & PF_EXITING != 0)
+}
+
 /// Our own effective user id.
 pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -240,6 +263,20 @@ mod tests {
         let running = "Name:\ta b\nState:\tR (running)\nThreads:\t2\nSigBlk:\t0000000200000001\n";
         let parsed = parse_mask(7, running).unwrap();
         assert_eq!((parsed.tid, parsed.comm.as_str(), parsed.blocked), (7, "a b", 0x2_0000_0001));
+    }
+
+    #[test]
+    fn a_zombie_is_exiting_and_we_are_not() {
+        let mut child = Command::new("/bin/true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let fd = crate::sys::pidfd::PidFd::open(pid).unwrap();
+        while fd.is_alive() {
+            std::thread::yield_now();
+        }
+        assert!(is_exiting(pid).unwrap());
+        child.wait().unwrap();
+        assert!(!is_exiting(i32::try_from(std::process::id()).unwrap()).unwrap());
+        assert_eq!(exiting("1 (a b) c) S 1 2 3 4 5"), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! SCHED_FIFO, pinning and thread identity, each read back after it was set (sched(7)).
 
+use super::procfs::named;
 use std::io;
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
@@ -28,6 +29,26 @@ pub fn set_fifo(priority: u8) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!("asked for SCHED_FIFO {priority}, have {policy:?} {}", got.sched_priority)))
+}
+
+/// The real-time priority of any thread; `None` for one that is not SCHED_FIFO or SCHED_RR.
+///
+/// Errors: ESRCH when there is no such thread.
+pub fn realtime_priority(tid: i32) -> io::Result<Option<u8>> {
+    // SAFETY: a plain integer in and out.
+    let policy = unsafe { libc::sched_getscheduler(tid) };
+    if policy < 0 {
+        return Err(named(format!("thread {tid}"), io::Error::last_os_error()));
+    }
+    if !matches!(policy & !libc::SCHED_RESET_ON_FORK, libc::SCHED_FIFO | libc::SCHED_RR) {
+        return Ok(None);
+    }
+    let mut param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `param` is ours to write for the call.
+    if unsafe { libc::sched_getparam(tid, &raw mut param) } < 0 {
+        return Err(named(format!("thread {tid}"), io::Error::last_os_error()));
+    }
+    u8::try_from(param.sched_priority).map(Some).map_err(io::Error::other)
 }
 
 /// Pins the calling thread to one CPU and checks that it is pinned.

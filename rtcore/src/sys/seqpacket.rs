@@ -309,7 +309,7 @@ impl Conn {
         Ok(PidFd::from_fd(rustix::process::pidfd_open(number, PidfdFlags::empty())?))
     }
 
-    /// Takes a packet, never waits.
+    /// Takes a packet, never waits. Descriptors that come with it are closed by the kernel: there is no room for them.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
         match rustix::net::recv(&self.fd, buffer, RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
             // An empty packet and the end of file both read as 0; only after the latter is it hung up.
@@ -351,9 +351,21 @@ impl Conn {
         }
     }
 
+    /// Room for packets that the other side has not read yet, in bytes; about five times a packet's length counts.
+    ///
+    /// Without CAP_NET_ADMIN the kernel grants net.core.wmem_max at most, and says nothing.
+    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
+        let forced = sockopt::set_socket_send_buffer_size_force(&self.fd, bytes);
+        forced.or_else(|_| sockopt::set_socket_send_buffer_size(&self.fd, bytes))?;
+        Ok(())
+    }
+
     /// Sends a packet with descriptors (SCM_RIGHTS) if there is room for all of it; `false` when the other side does
     /// not read.
     pub fn send_with(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<bool> {
+        if fds.is_empty() {
+            return self.send(packet);
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -390,7 +402,8 @@ impl Conn {
         }
     }
 
-    fn is_hung_up(&self) -> bool {
+    /// Whether the other side has closed, or will send nothing more; packets may still be there to be read.
+    pub fn is_hung_up(&self) -> bool {
         let mut fds = [PollFd::new(&self.fd, PollFlags::RDHUP)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP)

@@ -3,6 +3,8 @@
 use crate::path::{BLOCK, LANE_PRIORITY, MESSAGE_BYTES, QUIT, WARM_UP};
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
+use rtcore::client::{Inbox, Incoming, Session};
+use rtcore::lane::policy::Wait;
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::rtsignal::{self, SignalSet};
 use rtcore::sys::{Errno, clock, sched};
@@ -104,10 +106,101 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
             say_ready(priority)?;
             echo(ack.as_ref(), || rtsignal::wait(&set).map(|got| got.value))?
         }
+        ("lane", [socket]) => {
+            let session = Session::builder(from).socket(socket).connect()?;
+            let mut inbox = session.inbox()?;
+            say_ready(priority)?;
+            echo(ack.as_ref(), || stamp_of(&mut inbox))?
+        }
+        ("far", [socket]) => far(from, socket, priority)?,
+        ("sink", [socket, count]) => sink(from, socket, priority, count.parse()?)?,
         (other, _) => bail!("no receiver is called {other}"),
     };
     ages.write();
     Ok(())
+}
+
+/// The stamp in the next message.
+fn stamp_of(inbox: &mut Inbox) -> Result<u64, Errno> {
+    loop {
+        match inbox.recv() {
+            Ok(Incoming::Message(message)) => {
+                let stamp = message.bytes().first_chunk().copied().unwrap_or_default();
+                return Ok(u64::from_ne_bytes(stamp));
+            }
+            Ok(Incoming::Event(_)) => {}
+            Err(_) => return Err(Errno::SRCH),
+        }
+    }
+}
+
+/// Polls, and answers each message with an empty one.
+fn far(name: &str, socket: &str, priority: u8) -> anyhow::Result<Ages> {
+    let session = Session::builder(name).socket(socket).connect()?;
+    let (mut inbox, mut answer) = (session.inbox()?, session.sender("answer")?);
+    inbox.set_wait(Wait::Poll);
+    say_ready(priority)?;
+    let mut tally = Tally::new()?;
+    loop {
+        let Incoming::Message(message) = inbox.recv()? else { continue };
+        let received = message.received_ns();
+        match u64::from_ne_bytes(message.bytes().first_chunk().copied().unwrap_or_default()) {
+            QUIT => return tally.finish(),
+            BLOCK => tally.close()?,
+            WARM_UP => {}
+            stamp => tally.note(received.saturating_sub(stamp)),
+        }
+        answer.try_send(&[]).map_err(|e| anyhow::anyhow!("cannot answer: {e:?}"))?;
+    }
+}
+
+/// Polls until so many have come, and says how long that took after the first.
+fn sink(name: &str, socket: &str, priority: u8, count: u64) -> anyhow::Result<Ages> {
+    let session = Session::builder(name).socket(socket).connect()?;
+    let mut inbox = session.inbox()?;
+    inbox.set_wait(Wait::Poll);
+    say_ready(priority)?;
+    let (mut taken, mut first) = (0, 0);
+    while taken < count {
+        if let Incoming::Message(message) = inbox.recv()? {
+            if taken == 0 {
+                first = message.sent_ns();
+            }
+            taken += 1;
+        }
+    }
+    let mut ages = Ages::new()?;
+    ages.all.record(clock::monotonic_ns().saturating_sub(first))?;
+    Ok(ages)
+}
+
+/// Notes latencies block by block.
+#[derive(Debug)]
+pub struct Tally {
+    ages: Ages,
+    block: Histogram<u64>,
+}
+
+impl Tally {
+    /// Nothing yet.
+    pub fn new() -> anyhow::Result<Tally> {
+        Ok(Tally { ages: Ages::new()?, block: histogram()? })
+    }
+
+    /// One message.
+    pub fn note(&mut self, ns: u64) {
+        self.block.saturating_record(ns.max(1));
+    }
+
+    /// The end of a block.
+    pub fn close(&mut self) -> anyhow::Result<()> {
+        self.ages.close(&mut self.block)
+    }
+
+    /// All of it.
+    pub fn finish(self) -> anyhow::Result<Ages> {
+        Ok(self.ages)
+    }
 }
 
 /// The parent goes on when it reads this line.

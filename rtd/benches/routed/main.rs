@@ -8,6 +8,7 @@
 
 mod daemon;
 mod echo;
+mod lanes;
 mod path;
 mod scenarios;
 
@@ -57,13 +58,17 @@ fn main() -> anyhow::Result<()> {
         "# all on CPU {cpu}; {} blocks of {} messages per path, in turn; 64 B",
         effort.rounds, effort.block
     );
-    let all: [(&str, Scenario); 6] = [
+    let all: [(&str, Scenario); 10] = [
         ("equal", scenarios::hops_at_equal_priority),
         ("hops", scenarios::hops),
         ("routes", scenarios::many_routes),
         ("fanout", scenarios::fan_out),
         ("estop", scenarios::estop_under_flood),
         ("start", scenarios::start),
+        ("lanes", lanes::blocking),
+        ("polling", lanes::polling),
+        ("throughput", lanes::throughput),
+        ("clients", lanes::clients),
     ];
     for (name, scenario) in all {
         if wanted(name) {

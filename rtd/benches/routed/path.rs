@@ -3,8 +3,10 @@
 use crate::Effort;
 use crate::echo::{Ages, open};
 use anyhow::{Context as _, bail};
+use rtcore::client::Sender;
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::{clock, process, rtsignal};
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
@@ -97,12 +99,19 @@ pub enum Entry {
     Queue(Queue),
     /// sigqueue to this pid.
     Signal(i32),
+    /// A session's endpoint.
+    Lane(RefCell<Sender>),
 }
 
 impl Entry {
     /// Into this queue.
     pub fn queue(name: &str) -> anyhow::Result<Entry> {
         Ok(Entry::Queue(open(name, Access::Send)?))
+    }
+
+    /// Out of a session's endpoint.
+    pub fn lane(sender: Sender) -> Entry {
+        Entry::Lane(RefCell::new(sender))
     }
 
     /// Sends a stamp.
@@ -112,6 +121,12 @@ impl Entry {
                 let mut message = [0; MESSAGE_BYTES];
                 message[..8].copy_from_slice(&stamp.to_ne_bytes());
                 mqueue::send(queue.as_raw_fd(), &message, 0)
+            }
+            Entry::Lane(sender) => {
+                let mut message = [0; MESSAGE_BYTES];
+                message[..8].copy_from_slice(&stamp.to_ne_bytes());
+                let sent = sender.borrow_mut().try_send(&message);
+                return sent.map(drop).map_err(|e| anyhow::anyhow!("cannot send: {e:?}"));
             }
             Entry::Signal(pid) => rtsignal::queue_to_pid(*pid, rtsignal::rt_range().0 + 5, stamp),
         };

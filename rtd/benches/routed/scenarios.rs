@@ -9,11 +9,13 @@ use rtcore::sys::mqueue::Access;
 use rtcore::sys::{clock, process, sched};
 use std::process::{Command, Stdio};
 
-fn name(part: &str) -> String {
+/// A queue of this run.
+pub fn name(part: &str) -> String {
     format!("/rtd-bench-{}.{part}", std::process::id())
 }
 
-fn instance(part: &str) -> String {
+/// A daemon of this run.
+pub fn instance(part: &str) -> String {
     format!("bench-{}-{part}", std::process::id())
 }
 
@@ -34,7 +36,8 @@ fn mq_path(title: &'static str, entry: &str, from: &str, own: bool, effort: &Eff
     Ok(Path { name: title, entry: Entry::queue(entry)?, ack, receivers: vec![receiver], queues })
 }
 
-fn raw_mq(effort: &Effort) -> anyhow::Result<Path> {
+/// What everything is compared with.
+pub fn raw_mq(effort: &Effort) -> anyhow::Result<Path> {
     let queue = name("raw");
     mq_path("raw mq", &queue, &queue, true, effort)
 }

@@ -2,32 +2,41 @@
 //!
 //! One ordinary (SCHED_OTHER) thread with one readiness set. It never waits for a client: each frame is
 //! taken whole, answered without blocking, and a client that does not keep up is closed. All there is to
-//! fill has a bound: connections, frames and accepts per turn, log lines per second.
+//! fill has a bound: connections, sessions, frames and accepts per turn, log lines per second.
 //!
-//! Invariant: in one turn deaths come first, then frames, then new connections. So a name is free before
+//! Invariant: in one turn deaths come first, then frames (of sessions, then of others), then new connections. So a name is free before
 //! somebody asks for it, and a frame that has arrived is read before its connection can give way.
 
 mod budget;
 mod conns;
+mod counters;
+mod open;
 mod policy;
 mod registry;
+mod sessions;
+mod token;
 
 pub use conns::{CONNECTIONS_MAX, IDLE_MAX};
+pub use counters::ControlCounters;
+pub use open::Expulsion;
 
+use crate::daemon::rings::Rings;
 use crate::log;
 use crate::plan::{Plan, ProcessId};
 use budget::LogBudget;
 use conns::Clients;
+use open::{Heard, hear};
 use policy::Refusal;
 use registry::{Claim, Registry};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::{Epoll, StopSignal, StopSignals, Ticker};
-use rtcore::sys::seqpacket::{Listener, Received, is_shortage};
-use rtcore::wire::{FRAME_BYTES, FrameError, Reply, Request, Status};
-use std::fmt;
+use rtcore::sys::seqpacket::{Listener, is_shortage};
+use rtcore::wire::{Reply, Request, Status};
+use sessions::Sessions;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use token::Token;
 
 /// Period of [`Handler::tick`].
 pub const TICK: Duration = Duration::from_millis(100);
@@ -39,8 +48,9 @@ pub trait Handler {
     /// The process' state changed and its [`Peer`] already says so: write the statistics page, and on
     /// `Dead` wake the lanes that hold messages for it, so that they are accounted now.
     fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
-    /// Every [`TICK`]: sign of life, event log. `Stop` makes [`Control::run`] return.
-    fn tick(&mut self) -> Flow;
+    /// Every [`TICK`]: sign of life, event log. Adds to `expelled` whose sessions must end because of what they
+    /// wrote into their rings. `Stop` makes [`Control::run`] return.
+    fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow;
 }
 
 /// Whether to go on.
@@ -63,96 +73,6 @@ pub enum Stop {
     Deadline,
 }
 
-/// What happened on the control socket since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ControlCounters {
-    /// Connections taken.
-    pub accepted: u64,
-    /// Connections that gave way to newer ones.
-    pub evicted: u64,
-    /// Connections closed because they said nothing for [`IDLE_MAX`].
-    pub idle: u64,
-    /// Connections closed because they did not read their replies.
-    pub unread: u64,
-    /// Frames of the wrong size, version or content; each ended its connection.
-    pub bad_frames: u64,
-    /// Well-formed requests that were refused.
-    pub refused: u64,
-    /// Names taken.
-    pub registrations: u64,
-    /// Registered processes that ended.
-    pub deaths: u64,
-    /// Times that descriptors ran out on a new connection.
-    pub shortages: u64,
-    /// Turns of the loop.
-    pub turns: u64,
-}
-
-impl fmt::Display for ControlCounters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "accepted {} evicted {} idle {} unread {} bad_frames {} refused {} registrations {} deaths {} \
-             shortages {}",
-            self.accepted,
-            self.evicted,
-            self.idle,
-            self.unread,
-            self.bad_frames,
-            self.refused,
-            self.registrations,
-            self.deaths,
-            self.shortages
-        )
-    }
-}
-
-/// Which descriptor an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
-    Listener,
-    Signals,
-    Ticker,
-    Peer { process: ProcessId },
-    Client { slot: usize, uses: u32 },
-}
-
-impl Token {
-    fn encode(self) -> u64 {
-        // A slot is below CONNECTIONS_MAX; a process index is below the number of lines in a file.
-        match self {
-            Token::Listener => 0,
-            Token::Signals => 1,
-            Token::Ticker => 2,
-            Token::Peer { process } => 3 | (process as u64) << 8,
-            Token::Client { slot, uses } => 4 | (slot as u64) << 8 | u64::from(uses) << 32,
-        }
-    }
-
-    fn decode(token: u64) -> Option<Token> {
-        let middle = |bits: u64| usize::try_from(bits >> 8).ok();
-        Some(match token & 0xff {
-            0 => Token::Listener,
-            1 => Token::Signals,
-            2 => Token::Ticker,
-            3 => Token::Peer { process: middle(token)? },
-            4 => Token::Client { slot: middle(token & 0xffff_ffff)?, uses: u32::try_from(token >> 32).ok()? },
-            _ => return None,
-        })
-    }
-
-    /// Order within a turn, see the module's invariant.
-    fn rank(self) -> u8 {
-        match self {
-            Token::Peer { .. } => 0,
-            Token::Client { .. } => 1,
-            Token::Listener => 2,
-            Token::Ticker => 3,
-            Token::Signals => 4,
-        }
-    }
-}
-
 /// The control thread's state. Dropping it removes the socket.
 #[derive(Debug)]
 pub struct Control {
@@ -164,14 +84,20 @@ pub struct Control {
     ticker: Ticker,
     clients: Clients,
     registry: Registry,
+    sessions: Sessions,
     counters: ControlCounters,
     log: LogBudget,
 }
 
 impl Control {
-    /// Opens the socket. `peers` in plan order; `signals` from [`StopSignals::block`], called before any
+    /// Opens the socket. `peers` in plan order; `rings` after the lane threads took their halves; `signals` from [`StopSignals::block`], called before any
     /// thread was started.
-    pub fn new(plan: &Plan, peers: Vec<Arc<Peer>>, signals: StopSignals) -> io::Result<Control> {
+    pub fn new(
+        plan: &Plan,
+        peers: Vec<Arc<Peer>>,
+        rings: Rings,
+        signals: StopSignals,
+    ) -> io::Result<Control> {
         let epoll = Epoll::new()?;
         let listener = Listener::bind(&plan.daemon.socket)?;
         let ticker = Ticker::new(TICK)?;
@@ -186,6 +112,7 @@ impl Control {
             ticker,
             clients: Clients::new(),
             registry: Registry::new(plan, peers)?,
+            sessions: Sessions::new(plan, rings)?,
             counters: ControlCounters::default(),
             log: LogBudget::new(Instant::now()),
         })
@@ -208,6 +135,7 @@ impl Control {
             for raw in &tokens {
                 match Token::decode(*raw) {
                     Some(Token::Peer { process }) => self.peer_ended(process, handler),
+                    Some(Token::Session { process, .. }) => self.serve_session(process, *raw, handler),
                     Some(Token::Client { slot, .. }) => self.serve(slot, *raw, handler),
                     Some(Token::Listener) => self.accept(),
                     Some(Token::Ticker) => stop = self.tick(handler).or(stop),
@@ -235,30 +163,26 @@ impl Control {
         if let Some(line) = self.registry.ended(&self.epoll, process, handler) {
             self.log.info(format_args!("{line}"));
         }
+        self.settle(handler);
     }
 
     /// One frame of one client.
     fn serve(&mut self, slot: usize, token: u64, handler: &mut dyn Handler) {
         let Some(client) = self.clients.get(slot, token) else { return };
-        let mut frame = [0; FRAME_BYTES];
-        let bytes = match client.conn.receive(&mut frame) {
-            Ok(Received::Nothing) => return,
-            Ok(Received::Closed) | Err(_) => return self.close(slot, handler),
-            Ok(Received::Packet(bytes)) => bytes,
-        };
-        let request = match frame.get(..bytes) {
-            Some(whole) => Request::decode(whole),
-            None => Err(FrameError::Length(bytes)),
-        };
-        let reply = match request {
-            Ok(request) => self.answer(slot, token, request, handler),
-            Err(e) => {
+        match hear(&client.conn) {
+            Heard::Nothing => {}
+            Heard::Closed => self.close(slot, handler),
+            Heard::Request(request) => {
+                if let Some(reply) = self.answer(slot, token, request, handler) {
+                    self.reply(slot, token, &reply, handler);
+                }
+            }
+            Heard::Bad(e) => {
                 self.counters.bad_frames += 1;
                 self.reply(slot, token, &Reply::plain(Status::BadFrame, e.to_string()), handler);
-                return self.close(slot, handler);
+                self.close(slot, handler);
             }
-        };
-        self.reply(slot, token, &reply, handler);
+        }
     }
 
     fn reply(&mut self, slot: usize, token: u64, reply: &Reply, handler: &mut dyn Handler) {
@@ -269,39 +193,59 @@ impl Control {
         }
     }
 
-    fn answer(&mut self, slot: usize, token: u64, request: Request, handler: &mut dyn Handler) -> Reply {
-        let Some(client) = self.clients.get(slot, token) else {
-            return Reply::plain(Status::Failed, "the connection is closed");
-        };
+    /// None when it was answered on the way.
+    fn answer(
+        &mut self,
+        slot: usize,
+        token: u64,
+        request: Request,
+        handler: &mut dyn Handler,
+    ) -> Option<Reply> {
+        let client = self.clients.get(slot, token)?;
         client.heard(Instant::now());
         let result = match request {
-            Request::Open { .. } | Request::Mapped { .. } | Request::Explain { .. } => {
-                return Reply::plain(Status::Failed, "sessions are not there yet");
+            Request::Ping => Ok(Some(Reply::plain(Status::Ok, "rtd is there"))),
+            Request::Mapped { .. } | Request::Explain { .. } => {
+                Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
             }
-            Request::Ping => return Reply::plain(Status::Ok, "rtd is there"),
+            Request::Open { name, tid } => self.open(slot, token, name, tid, handler).map(|()| None),
             Request::Unregister { name } => {
-                self.registry.unregister(&self.epoll, client, name, handler).inspect(|reply| {
+                self.registry.unregister(&self.epoll, client, name, handler).map(|reply| {
                     self.log.info(format_args!("{}", reply.text));
+                    Some(reply)
                 })
             }
             Request::Register { name, pid, tid, exec_follows } => {
-                let claim = Claim { name, pid, tid, exec_follows };
-                let granted = self.registry.register(&self.epoll, client, claim, handler);
-                match granted {
-                    Ok((reply, process, exec_of)) => {
-                        client.exec_of = exec_of.or(client.exec_of);
-                        self.granted(process, &reply);
-                        Ok(reply)
-                    }
-                    Err(refusal) => Err(refusal),
-                }
+                self.register(slot, token, Claim { name, pid, tid, exec_follows }, handler).map(Some)
             }
         };
+        self.settle(handler);
         result.unwrap_or_else(|refusal| {
             self.counters.refused += 1;
             self.log.warning(format_args!("refused: {}", refusal.text));
-            Reply::plain(refusal.status, refusal.text)
+            Some(Reply::plain(refusal.status, refusal.text))
         })
+    }
+
+    /// Grants a name that stays when the connection ends.
+    fn register(
+        &mut self,
+        slot: usize,
+        token: u64,
+        claim: Claim,
+        handler: &mut dyn Handler,
+    ) -> Result<Reply, Refusal> {
+        let gone = || Refusal::new(Status::Failed, "the connection is closed");
+        let client = self.clients.get(slot, token).ok_or_else(gone)?;
+        let candidate = self.registry.claim(&self.epoll, client, claim, handler)?;
+        let process = candidate.process();
+        self.vacate(process, handler)?;
+        let (reply, exec_of) = self.registry.seat(&self.epoll, candidate, handler)?;
+        if let Some(client) = self.clients.get(slot, token) {
+            client.exec_of = exec_of.or(client.exec_of);
+        }
+        self.granted(process, &reply);
+        Ok(reply)
     }
 
     fn granted(&mut self, process: ProcessId, reply: &Reply) {
@@ -313,11 +257,11 @@ impl Control {
 
     /// Closes a connection; if it announced an exec(2), this is the news that it happened.
     fn close(&mut self, slot: usize, handler: &mut dyn Handler) {
-        let Some(exec_of) = self.clients.remove(&self.epoll, slot).and_then(|client| client.exec_of) else {
-            return;
-        };
-        let news = self.registry.exec_done(&self.epoll, exec_of, handler);
-        news.transpose().into_iter().for_each(|news| self.judged(news));
+        if let Some(exec_of) = self.clients.remove(&self.epoll, slot).and_then(|client| client.exec_of) {
+            let news = self.registry.exec_done(&self.epoll, exec_of, handler);
+            news.transpose().into_iter().for_each(|news| self.judged(news));
+            self.settle(handler);
+        }
     }
 
     fn judged(&mut self, news: Result<String, Refusal>) {
@@ -376,9 +320,16 @@ impl Control {
             self.counters.idle += 1;
             self.close(slot, handler);
         }
+        self.sessions.tick();
+        let mut expelled = Vec::new();
+        let flow = handler.tick(&mut expelled);
+        for expulsion in &expelled {
+            self.expel(expulsion, handler);
+        }
+        self.settle(handler);
         let counters = self.counters();
         self.log.refill(now, &counters);
-        (handler.tick() == Flow::Stop).then_some(Stop::Handler)
+        (flow == Flow::Stop).then_some(Stop::Handler)
     }
 
     fn signal(&mut self) -> Option<Stop> {

@@ -6,9 +6,10 @@
 //! What `exe` is worth: it keeps the wrong program from a name by mistake. Whoever may trace a process
 //! of a user can put anything into it, so the line of defence between users is `user` and `group`.
 
-use crate::plan::ProcessPlan;
+use crate::plan::{EndpointId, Plan, ProcessId, ProcessPlan, RoutePlan, TargetPlan};
 use rtcore::sys::pidfd::PidFd;
 use rtcore::sys::procfs::{self, Status as ProcStatus};
+use rtcore::sys::sched;
 use rtcore::wire::Status;
 
 /// A refusal, for the reply and the log.
@@ -108,6 +109,48 @@ pub(super) fn check(
         runs.display()
     );
     Err(Refusal::new(Status::Denied, text))
+}
+
+/// How high a thread may be that takes part in some lanes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ceiling {
+    lane: String,
+    priority: u8,
+}
+
+impl Ceiling {
+    /// The lowest lane of those that the process' endpoints take part in.
+    pub fn of(plan: &Plan, process: ProcessId) -> Option<Ceiling> {
+        let own = |id: &EndpointId| plan.endpoints[*id].owner == Some(process);
+        let takes_part =
+            |route: &&RoutePlan| own(&route.from) || route.to.iter().flat_map(TargetPlan::endpoints).any(own);
+        let lanes = plan.routes.iter().filter(takes_part).map(|route| &plan.lanes[route.lane]);
+        let lowest = lanes.min_by_key(|lane| lane.priority)?;
+        Some(Ceiling { lane: lowest.name.clone(), priority: lowest.priority })
+    }
+}
+
+/// Whether the thread is at most as high as the ceiling: above it, it would keep the lane that serves it from running.
+/// Where that is admitted, the text says so.
+pub(super) fn below(
+    ceiling: &Ceiling,
+    plan: &ProcessPlan,
+    pidfd: &PidFd,
+    pid: i32,
+    tid: i32,
+) -> Result<Option<String>, Refusal> {
+    let priority = observe(pidfd, pid, || sched::realtime_priority(tid))?;
+    let Some(priority) = priority.filter(|priority| *priority > ceiling.priority) else { return Ok(None) };
+    let Ceiling { lane, priority: most } = ceiling;
+    let name = &plan.name;
+    let text = format!(
+        "thread {tid} of {name} has real-time priority {priority}, above lane \"{lane}\" with {most}"
+    );
+    if plan.above_ceiling {
+        return Ok(Some(text));
+    }
+    let mend = format!("chrt -f -p {most} {tid}, or above_ceiling = \"warn\" in [[process]] \"{name}\"");
+    Err(Refusal::new(Status::Denied, format!("{text}: {mend}")))
 }
 
 #[cfg(test)]

@@ -4,16 +4,20 @@
 //! *active* after. Only active holders are announced.
 //!
 //! Invariant: the pidfd of every holder is in the readiness set, and [`Peer::take`], [`Peer::died`] and
-//! [`Peer::left`] are called from nowhere else, each followed by the handler.
+//! [`Peer::left`] are called from nowhere else, each followed by the handler and noted as a [`Change`].
 
+mod grant;
+
+pub(super) use grant::Claim;
+
+use super::Handler;
 use super::conns::{Client, ExecOf};
-use super::policy::{self, Exe, Refusal};
-use super::{Handler, Token};
+use super::policy::{self, Ceiling, Exe, Refusal};
 use crate::plan::{EndpointKind, Filter, Plan, ProcessId, ProcessPlan, TargetPlan};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::Epoll;
-use rtcore::sys::pidfd::PidFd;
-use rtcore::sys::procfs::{self, Groups, Status as ProcStatus};
+use rtcore::sys::pidfd::{Ending, PidFd};
+use rtcore::sys::procfs::{self, Groups};
 use rtcore::wire::{Name, Reply, Status};
 use std::io;
 use std::os::fd::AsFd;
@@ -51,6 +55,8 @@ struct Entry {
     grouped: bool,
     generation: u64,
     holder: Option<Holder>,
+    /// The lowest of the lanes that its endpoints take part in.
+    ceiling: Option<Ceiling>,
 }
 
 impl Entry {
@@ -62,21 +68,34 @@ impl Entry {
     }
 }
 
-/// A request to take a name.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Claim {
-    pub name: Name,
-    pub pid: i32,
-    pub tid: i32,
-    pub exec_follows: bool,
-}
-
 /// All names.
 #[derive(Debug)]
 pub(super) struct Registry {
     entries: Vec<Entry>,
     own_pid: i32,
     deaths: u64,
+    changes: Vec<Change>,
+}
+
+/// A process came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub process: ProcessId,
+    pub state: PeerState,
+    pub pid: i32,
+    /// How it ended, if it did and the kernel says so.
+    pub ending: Option<Ending>,
+}
+
+/// How a session came to its end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// With its process.
+    Died(String),
+    /// Its process goes on without.
+    Left(String),
+    /// Its process is about to end.
+    Dying,
 }
 
 impl Registry {
@@ -93,11 +112,13 @@ impl Registry {
             grouped: is_grouped(plan, process),
             generation: 0,
             holder: None,
+            ceiling: Ceiling::of(plan, process),
         };
         Ok(Registry {
             entries: plan.processes.iter().zip(peers).enumerate().map(entry).collect(),
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),
             deaths: 0,
+            changes: Vec::new(),
         })
     }
 
@@ -106,44 +127,32 @@ impl Registry {
         self.deaths
     }
 
-    /// Grants a name, or says why not. On success the caller notes the last value at the connection.
-    pub fn register(
-        &mut self,
-        epoll: &Epoll,
-        client: &Client,
-        claim: Claim,
-        handler: &mut dyn Handler,
-    ) -> Result<(Reply, ProcessId, Option<ExecOf>), Refusal> {
-        let process = self.find(claim.name)?;
-        if claim.exec_follows && client.exec_of.is_some() {
-            let text = format!("{}: this connection announced an exec before: use one per name", claim.name);
-            return Err(Refusal::new(Status::BadFrame, text));
-        }
-        let mut holder = self.candidate(client, claim, process)?;
-        self.make_room(epoll, process, &holder, handler)?;
-        let entry = &mut self.entries[process];
-        let failed = |e: io::Error| {
-            let text = format!("{}: {e}: raise LimitNOFILE= of rtd", entry.plan.name);
-            Refusal::new(Status::Failed, text)
-        };
-        epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(failed)?;
-        entry.generation += 1;
-        holder.active = !(claim.exec_follows && entry.plan.exe.is_some());
-        let (pid, pending) = (holder.pid, !holder.active);
-        entry.holder = Some(holder);
-        if !pending {
-            self.announce(epoll, process, handler)?;
-        }
+    /// What changed since the last call.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// A process' name and the pid that has it, 0 when nobody has.
+    pub fn holder(&self, process: ProcessId) -> (String, i32) {
         let entry = &self.entries[process];
-        let exec_of = ExecOf { process, generation: entry.generation };
-        let reply = Reply {
-            status: if pending { Status::Pending } else { Status::Ok },
-            generation: entry.generation,
-            signals: entry.signals,
-            pid: pid.cast_unsigned(),
-            text: format!("pid {pid} is {}", entry.plan.name),
-        };
-        Ok((reply, process, claim.exec_follows.then_some(exec_of)))
+        (entry.plan.name.clone(), entry.holder.as_ref().map_or(0, |holder| holder.pid))
+    }
+
+    /// The session of a holder ended: it has died, it is about to, or the name is free again.
+    ///
+    /// The kernel closes a dying process' descriptors before it says that it is dead; and only its death has a cause.
+    pub fn left(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) -> Ended {
+        let (name, pid) = self.holder(process);
+        let holder = self.entries[process].holder.as_ref();
+        let exiting = holder.map(|holder| policy::observe(&holder.pidfd, pid, || procfs::is_exiting(pid)));
+        if let Some(line) = self.ended(epoll, process, handler) {
+            return Ended::Died(line);
+        }
+        if let Some(Ok(true)) = exiting {
+            return Ended::Dying;
+        }
+        self.release(epoll, process, handler);
+        Ended::Left(format!("{name}: pid {pid} closed its session"))
     }
 
     /// Frees a name whose holder lives.
@@ -180,12 +189,14 @@ impl Registry {
         // readable for ever.
         let _ = epoll.remove(&holder.pidfd);
         self.deaths += 1;
-        let cause = holder.pidfd.ending(holder.pid).map(|e| format!(" ({e})")).unwrap_or_default();
+        let ending = holder.pidfd.ending(holder.pid);
+        let cause = ending.map(|e| format!(" ({e})")).unwrap_or_default();
         // Not `holder.active`: a process that registers anew for an exec(2) is pending, and announced still
         // from before.
         if entry.peer.state() == PeerState::Alive {
             entry.peer.died();
             handler.peer_changed(process, PeerState::Dead, holder.pid, holder.ruid);
+            self.changes.push(Change { process, state: PeerState::Dead, pid: holder.pid, ending });
         }
         Some(format!("{}: pid {} died{cause}", entry.plan.name, holder.pid))
     }
@@ -276,80 +287,6 @@ impl Registry {
         })
     }
 
-    /// Examines the process that would take the name.
-    fn candidate(&self, client: &Client, claim: Claim, process: ProcessId) -> Result<Holder, Refusal> {
-        let cred = &client.cred;
-        let own = claim.pid == 0 || claim.pid == cred.pid;
-        let pid = if own { cred.pid } else { claim.pid };
-        if pid <= 0 {
-            let text = "the client lives in a pid namespace that rtd cannot see: register it from the host";
-            return Err(Refusal::new(Status::NoProcess, text));
-        }
-        if pid == self.own_pid {
-            return Err(Refusal::new(Status::Denied, format!("pid {pid} is rtd itself")));
-        }
-        let pidfd = if own { client.pidfd.try_clone() } else { PidFd::open(pid) };
-        let pidfd = pidfd.map_err(|e| {
-            let text = format!("{e}: give --pid the number of a running process (a thread goes to --tid)");
-            Refusal::new(Status::NoProcess, text)
-        })?;
-        let mut status = policy::observe(&pidfd, pid, || procfs::status(pid))?;
-        policy::may_speak_for(cred.uid, pid, &status, own)?;
-        if own {
-            // As they were when it connected; what a set-group-id program added since does not count.
-            status = ProcStatus { egid: cred.gid, groups: cred.groups.clone(), ..status };
-        }
-        let tid = if claim.tid == 0 { pid } else { claim.tid };
-        if !policy::observe(&pidfd, pid, || Ok(procfs::has_thread(pid, tid)))? {
-            let text = format!("tid {tid} is no thread of pid {pid}: see /proc/{pid}/task");
-            return Err(Refusal::new(Status::NoProcess, text));
-        }
-        let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
-        policy::check(&self.entries[process].plan, &pidfd, pid, &status, exe)?;
-        let (ruid, euid, requester) = (status.ruid, status.euid, cred.uid);
-        Ok(Holder {
-            pidfd,
-            pid,
-            tid,
-            ruid,
-            euid,
-            requester,
-            since: Instant::now(),
-            active: false,
-            looks_left: 0,
-        })
-    }
-
-    /// A dead holder is accounted, the same process registers anew, another live one keeps the name.
-    fn make_room(
-        &mut self,
-        epoll: &Epoll,
-        process: ProcessId,
-        next: &Holder,
-        handler: &mut dyn Handler,
-    ) -> Result<(), Refusal> {
-        // Its event may wait in this very turn; the new holder must not overtake it.
-        if let Some(line) = self.ended(epoll, process, handler) {
-            crate::log::info(format_args!("{line}"));
-        }
-        let entry = &mut self.entries[process];
-        let Some(holder) = entry.holder.as_ref() else { return Ok(()) };
-        if holder.pid != next.pid {
-            let text = format!(
-                "{} is held by pid {} since {} s: stop that process, or free the name: rtctl unregister --as {}",
-                entry.plan.name,
-                holder.pid,
-                holder.since.elapsed().as_secs(),
-                entry.plan.name
-            );
-            return Err(Refusal::new(Status::Held, text));
-        }
-        // Both are alive and have one number, so they are one process.
-        let _ = epoll.remove(&holder.pidfd);
-        entry.holder = None;
-        Ok(())
-    }
-
     /// Tells the lanes and the handler that the holder is there.
     fn announce(
         &mut self,
@@ -369,17 +306,20 @@ impl Registry {
         }
         holder.active = true;
         handler.peer_changed(process, PeerState::Alive, holder.pid, holder.ruid);
+        self.changes.push(Change { process, state: PeerState::Alive, pid: holder.pid, ending: None });
         Ok(())
     }
 
     /// The holder loses the name and lives on.
-    fn release(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) {
+    pub fn release(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) {
         let entry = &mut self.entries[process];
         let Some(holder) = entry.holder.take() else { return };
         let _ = epoll.remove(&holder.pidfd);
         if entry.peer.state() == PeerState::Alive {
             entry.peer.left();
             handler.peer_changed(process, PeerState::Unregistered, holder.pid, holder.ruid);
+            let (state, pid) = (PeerState::Unregistered, holder.pid);
+            self.changes.push(Change { process, state, pid, ending: None });
         }
     }
 }

@@ -2,14 +2,21 @@
 //! behind `rtctl run` are this test binary again, see [`child`].
 
 mod abuse;
+mod client;
+mod hostile;
 mod naming;
 mod programs;
+mod sessions;
 
 use super::*;
 use crate::ctl::{register, run};
 use crate::plan::*;
+use rtcore::lane::feed::Feed;
+use rtcore::ring::{Consumer, Producer};
 use rtcore::sys::procfs::effective_uid;
-use rtcore::sys::seqpacket::Conn;
+use rtcore::sys::seqpacket::{Conn, Received};
+use rtcore::wire::FRAME_BYTES;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +34,7 @@ type Change = (ProcessId, PeerState, i32, u32);
 
 struct Recorder {
     changes: Sender<Change>,
+    expelled: Receiver<Expulsion>,
     stop: Arc<AtomicBool>,
 }
 
@@ -34,8 +42,24 @@ impl Handler for Recorder {
     fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32) {
         let _ = self.changes.send((process, state, pid, uid));
     }
-    fn tick(&mut self) -> Flow {
+    fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {
+        expelled.extend(self.expelled.try_iter());
         if self.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
+    }
+}
+
+/// What lane threads would have: the ends of all rings.
+struct Feeds {
+    sources: BTreeMap<EndpointId, Feed<Consumer>>,
+    sinks: BTreeMap<(RouteId, usize), Feed<Producer>>,
+}
+
+impl Feeds {
+    fn take(plan: &Plan, rings: &mut Rings) -> Feeds {
+        let sources = (0..plan.endpoints.len()).map(|id| (id, rings.take_source(id))).collect();
+        let ends = |route: &RoutePlan| route.to.iter().map(|to| to.endpoints().len()).sum::<usize>();
+        let all = plan.routes.iter().enumerate().flat_map(|(id, r)| (0..ends(r)).map(move |end| (id, end)));
+        Feeds { sources, sinks: all.map(|at| (at, rings.take_sink(at.0, at.1))).collect() }
     }
 }
 
@@ -45,6 +69,7 @@ struct Rig {
     socket: PathBuf,
     peers: Vec<Arc<Peer>>,
     changes: Receiver<Change>,
+    expel: Sender<Expulsion>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<ControlCounters>>,
 }
@@ -80,7 +105,13 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
     };
     Plan {
         daemon: DaemonPlan { name: "t".into(), socket, keep_queues: false, drain_ns: 0 },
-        lanes: vec![],
+        lanes: vec![LanePlan {
+            name: "l".into(),
+            priority: 50,
+            cpu: 0,
+            wait: Wait::Block,
+            unisolated: false,
+        }],
         processes,
         endpoints: vec![
             signal("in", 50, None),
@@ -95,24 +126,34 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
 
 impl Rig {
     fn new(name: &str, processes: Vec<ProcessPlan>) -> Rig {
+        Rig::with(name, |socket| plan(socket, processes)).0
+    }
+
+    /// With a plan of one's own; answers the halves of its rings that lane threads would have.
+    fn with(name: &str, plan: impl FnOnce(PathBuf) -> Plan) -> (Rig, Feeds) {
         let dir = std::env::temp_dir().join(format!("rtd-control-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir(&dir).unwrap();
         let socket = dir.join("s");
-        let peers: Vec<_> = processes.iter().map(|_| Arc::new(Peer::new(1).unwrap())).collect();
-        let (plan, of_control) = (plan(socket.clone(), processes), peers.clone());
+        let plan = plan(socket.clone());
+        let mut rings = Rings::new(&plan, true).unwrap();
+        let feeds = Feeds::take(&plan, &mut rings);
+        let peers: Vec<_> = plan.processes.iter().map(|_| Arc::new(Peer::new(1).unwrap())).collect();
+        let of_control = peers.clone();
         let (sender, changes) = channel();
+        let (expel, expelled) = channel();
         let (ready, is_ready) = channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let mut recorder = Recorder { changes: sender, stop: Arc::clone(&stop) };
+        let mut recorder = Recorder { changes: sender, expelled, stop: Arc::clone(&stop) };
         let thread = std::thread::spawn(move || {
-            let mut control = Control::new(&plan, of_control, StopSignals::block().unwrap()).unwrap();
+            let signals = StopSignals::block().unwrap();
+            let mut control = Control::new(&plan, of_control, rings, signals).unwrap();
             ready.send(()).unwrap();
             assert_eq!(control.run(&mut recorder, None).unwrap(), Stop::Handler);
             control.counters()
         });
         is_ready.recv_timeout(LIMIT).expect("the control thread starts");
-        Rig { dir, socket, peers, changes, stop, thread: Some(thread) }
+        (Rig { dir, socket, peers, changes, expel, stop, thread: Some(thread) }, feeds)
     }
 
     fn change(&self) -> Change {
@@ -241,6 +282,7 @@ fn child() {
             let _ = std::io::stdin().read(&mut [0]);
         }
         ["serve", socket] => serve(Path::new(socket)),
+        ["session", socket] => client::obey(Path::new(socket)),
         _ => unreachable!("{words:?}"),
     }
 }
@@ -249,9 +291,11 @@ fn child() {
 fn serve(socket: &Path) {
     let signals = StopSignals::block().unwrap();
     let plan = plan(socket.into(), vec![process("arm")]);
-    let mut control = Control::new(&plan, vec![Arc::new(Peer::new(1).unwrap())], signals).unwrap();
+    let (peers, rings) = (vec![Arc::new(Peer::new(1).unwrap())], Rings::new(&plan, true).unwrap());
+    let mut control = Control::new(&plan, peers, rings, signals).unwrap();
     let (changes, _changes) = channel();
-    let mut recorder = Recorder { changes, stop: Arc::default() };
+    let (_expel, expelled) = channel();
+    let mut recorder = Recorder { changes, expelled, stop: Arc::default() };
     println!("\nready: ");
     for _ in 0..2 {
         let stop = control.run(&mut recorder, None).unwrap();

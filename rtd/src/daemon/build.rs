@@ -6,17 +6,18 @@ mod queues;
 pub use queues::Queues;
 
 use super::names::Names;
+use super::rings::Rings;
 use crate::plan::{
-    EndpointId, EndpointKind, EndpointPlan, Filter, Path, Plan, RouteId, RoutePlan, SignalTarget, SourcePlan,
+    EndpointId, EndpointKind, EndpointPlan, Filter, Path, Plan, RouteId, SignalTarget, SourcePlan,
     TargetPlan, Wait,
 };
 use rtcore::lane::credit::Credit;
-use rtcore::lane::dest::{Dest, Sink};
+use rtcore::lane::dest::{Dest, RingSink, Sink};
 use rtcore::lane::event::{self, Event};
 use rtcore::lane::peer::Peer;
 use rtcore::lane::policy::{GroupMode, Overflow};
 use rtcore::lane::route::{OriginRule, Route, Rules};
-use rtcore::lane::source::{Source, SourceKind};
+use rtcore::lane::source::{RingSource, Source, SourceKind};
 use rtcore::lane::spill::Spill;
 use rtcore::lane::target::{Kin, Membership, Target};
 use rtcore::lane::worker::{Input, Worker};
@@ -74,11 +75,17 @@ pub struct Builder<'a> {
     pub page: &'a Page,
     /// 0 while running.
     pub stop_at_ns: &'a Arc<AtomicU64>,
+    /// Where the rings of sessions will come from.
+    pub rings: &'a mut Rings,
 }
 
 impl Builder<'_> {
     /// One worker with the consumer of its events.
-    pub fn worker(&self, index: usize, plan: &WorkerPlan<'_>) -> io::Result<(Worker, rtrb::Consumer<Event>)> {
+    pub fn worker(
+        &mut self,
+        index: usize,
+        plan: &WorkerPlan<'_>,
+    ) -> io::Result<(Worker, rtrb::Consumer<Event>)> {
         let lane = &self.plan.lanes[plan.lane];
         let inputs = plan.sources.iter().map(|s| self.input(s)).collect::<io::Result<Vec<_>>>()?;
         let (events, consumer) = event::channel();
@@ -101,7 +108,7 @@ impl Builder<'_> {
         self.plan.endpoints[endpoint].owner.map(|p| Arc::clone(&self.peers.slots[p]))
     }
 
-    fn input(&self, source: &SourcePlan) -> io::Result<Input> {
+    fn input(&mut self, source: &SourcePlan) -> io::Result<Input> {
         let mut sole_writer_uid = None;
         let (kind, bytes_max, drain) = match &self.plan.endpoints[source.endpoint].kind {
             EndpointKind::Mqueue { queue, msgsize, .. } => {
@@ -110,7 +117,11 @@ impl Builder<'_> {
                 sole_writer_uid = blocking.status()?.sole_writer_uid();
                 (SourceKind::Mqueue { blocking, nonblocking }, *msgsize, !self.plan.daemon.keep_queues)
             }
-            EndpointKind::Lane(_) => todo!(),
+            EndpointKind::Lane(ring) => {
+                let feed = self.rings.take_source(source.endpoint);
+                // What the daemon has not taken stays with its sender, whose session brings it to the next daemon.
+                (SourceKind::Ring(RingSource::new(feed)), ring.payload_bytes, false)
+            }
             EndpointKind::Signal { signo, .. } => {
                 let set = SignalSet::of([*signo]);
                 let pending = set.descriptor()?;
@@ -122,7 +133,7 @@ impl Builder<'_> {
         Ok(Input { source: source.written_by(sole_writer_uid), routes })
     }
 
-    fn route(&self, id: RouteId) -> io::Result<Route> {
+    fn route(&mut self, id: RouteId) -> io::Result<Route> {
         let plan = &self.plan.routes[id];
         let mut targets = Vec::new();
         let mut dests = Vec::new();
@@ -134,7 +145,8 @@ impl Builder<'_> {
             let members = to.endpoints();
             targets.push(Target { mode, first: dests.len(), len: members.len(), cursor: 0, filter });
             for &member in members {
-                dests.push(self.dest(plan, member)?);
+                let end = dests.len();
+                dests.push(self.dest(id, end, member)?);
             }
         }
         let rules = Rules {
@@ -162,18 +174,22 @@ impl Builder<'_> {
         Membership { kin, of: Arc::clone(&self.peers.slots[of]) }
     }
 
-    fn dest(&self, route: &RoutePlan, endpoint: EndpointId) -> io::Result<Dest> {
+    /// End number `end` of a route.
+    fn dest(&mut self, id: RouteId, end: usize, endpoint: EndpointId) -> io::Result<Dest> {
+        let route = &self.plan.routes[id];
         let sink = match &self.plan.endpoints[endpoint].kind {
             EndpointKind::Mqueue { queue, msgsize, .. } => {
                 Sink::Mqueue { queue: Queue::open(queue, Access::Send, true)?, bytes_max: *msgsize }
             }
-            EndpointKind::Lane(_) => todo!(),
-            EndpointKind::Signal { signo, target, .. } => Sink::Signal {
+            EndpointKind::Lane(ring) => {
+                Sink::Ring(RingSink::new(self.rings.take_sink(id, end), ring.payload_bytes))
+            }
+            EndpointKind::Signal { signo, target, inbox } => Sink::Signal {
                 signo: *signo,
                 to_thread: *target == SignalTarget::Thread,
                 truncate: route.truncate,
                 credit: self.peers.credit(endpoint),
-                inbox: None,
+                inbox: inbox.map(|ring| RingSink::new(self.rings.take_sink(id, end), ring.payload_bytes)),
             },
         };
         // The latest value is one value.
@@ -276,7 +292,7 @@ fn endpoint_spec(plan: &Plan, id: EndpointId) -> rtcore::stats::EndpointSpec {
     rtcore::stats::EndpointSpec {
         name: endpoint.name.clone(),
         owner: endpoint.owner.map(small),
-        is_source: plan.sources.iter().any(|s| s.endpoint == id),
+        is_source: plan.routes.iter().any(|r| r.from == id),
         is_sink: plan.routes.iter().any(|r| r.to.iter().any(reaches)),
         kind: match &endpoint.kind {
             EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } => Kind::Mqueue {

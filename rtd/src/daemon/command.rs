@@ -2,7 +2,7 @@
 
 use super::{Daemon, Options, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
-use crate::control::{Control, Flow, Handler, Stop};
+use crate::control::{Control, Expulsion, Flow, Handler, Stop};
 use crate::log;
 use crate::plan::{Plan, ProcessId};
 use anyhow::Context as _;
@@ -41,8 +41,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     // Last of all dropped: then the last lines go out, if anybody reads them.
     let _log = log::start().context("cannot start the log thread")?;
     let options = Options { allow_degraded: args.allow_degraded };
-    let mut daemon = Daemon::start(plan, options)?;
-    let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), signals)?;
+    let (mut daemon, rings) = Daemon::start(plan, options)?;
+    let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), rings, signals)?;
     daemon.go();
     announce(daemon.plan())?;
     let mut serving = Serving { daemon, failed: None };
@@ -53,7 +53,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     }
     go_down(&mut control, &mut serving)?;
     let Serving { daemon, failed } = serving;
-    daemon.finish();
+    daemon.finish(&control.direct_ledgers());
     log::info(format_args!("control socket: {}", control.counters()));
     failed.map_or(Ok(()), Err)
 }
@@ -119,8 +119,8 @@ impl Handler for Serving {
         self.daemon.peer_changed(process, state);
     }
 
-    fn tick(&mut self) -> Flow {
-        match self.daemon.tick() {
+    fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {
+        match self.daemon.tick(expelled) {
             Ok(()) => Flow::Continue,
             Err(e) => {
                 log::error(format_args!("{e:#}"));

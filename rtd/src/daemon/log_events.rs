@@ -1,8 +1,9 @@
 //! Lane events and final ledgers as log lines. On the control thread only.
 
 use super::names::Names;
+use crate::control::Expulsion;
 use crate::log;
-use crate::plan::Plan;
+use crate::plan::{Plan, RouteId, TargetPlan};
 use rtcore::lane::event::{Event, EventKind};
 use rtcore::lane::worker::Report;
 use rtcore::stats::Ledger;
@@ -44,6 +45,19 @@ pub(super) fn log(names: &Names<'_>, event: &Event) {
     }
 }
 
+/// Whose session an event ends.
+pub(super) fn expulsion(plan: &Plan, event: &Event) -> Option<Expulsion> {
+    let EventKind::Corrupt { route, dest, generation, corrupt } = event.kind else { return None };
+    let route = plan.routes.get(route as usize)?;
+    let endpoint = match dest {
+        None => route.from,
+        Some(end) => *route.to.iter().flat_map(TargetPlan::endpoints).nth(end as usize)?,
+    };
+    let endpoint = &plan.endpoints[endpoint];
+    let reason = format!("it broke the ring of endpoint {}: {corrupt}", endpoint.name);
+    Some(Expulsion { process: endpoint.owner?, generation, reason })
+}
+
 fn send_hint(errno: rtcore::sys::Errno) -> &'static str {
     if errno == rtcore::sys::Errno::PERM {
         "; signals to another user need CAP_KILL (systemd: AmbientCapabilities=CAP_KILL) or the same user"
@@ -53,11 +67,12 @@ fn send_hint(errno: rtcore::sys::Errno) -> &'static str {
 }
 
 /// The sum per lane, and a loud line if one does not balance.
-pub(super) fn final_ledger(plan: &Plan, reports: &[Report]) {
+pub(super) fn final_ledger(plan: &Plan, reports: &[Report], direct: &[(RouteId, Ledger)]) {
     let mut lanes = vec![Ledger::default(); plan.lanes.len()];
-    for (route, ledger) in reports.iter().flat_map(|r| &r.ledgers) {
-        if let Some(route) = plan.routes.get(*route as usize) {
-            lanes[route.lane] += *ledger;
+    let routed = reports.iter().flat_map(|r| &r.ledgers).map(|(route, ledger)| (*route as usize, *ledger));
+    for (route, ledger) in routed.chain(direct.iter().copied()) {
+        if let Some(route) = plan.routes.get(route) {
+            lanes[route.lane] += ledger;
         }
     }
     for (lane, l) in plan.lanes.iter().zip(&lanes) {

@@ -9,18 +9,21 @@ mod command;
 mod grants;
 mod log_events;
 mod names;
+pub mod rings;
 
 pub use command::{RunArgs, run};
 
+use crate::control::Expulsion;
 use crate::log;
-use crate::plan::{Plan, ProcessId};
+use crate::plan::{Plan, ProcessId, RouteId};
 use anyhow::Context as _;
 use build::{Builder, Peers, Queues, WorkerPlan};
+use rings::Rings;
 use rtcore::lane::event::Event;
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::lane::worker::{Granted, Report, Worker};
-use rtcore::stats::degraded;
 use rtcore::stats::writer::Page;
+use rtcore::stats::{Ledger, degraded};
 use rtcore::sys::{clock, memory, rtsignal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,11 +93,13 @@ pub fn prepare_signals(plan: &Plan) -> anyhow::Result<()> {
 
 impl Daemon {
     /// Makes everything the plan needs; the lanes wait at their gates, so that no message is touched before
-    /// `go`. `prepare_signals` must have been called.
-    pub fn start(plan: Plan, options: Options) -> anyhow::Result<Daemon> {
+    /// `go`. `prepare_signals` must have been called. The rings are for the control thread.
+    pub fn start(plan: Plan, options: Options) -> anyhow::Result<(Daemon, Rings)> {
+        let mut rings = Rings::new(&plan, options.allow_degraded)?;
         let worker_plans = build::workers(&plan);
         // The page first: its name is the instance's, and there is one of each.
         let page = Page::create(&build::page_spec(&plan, &worker_plans))?;
+        rings.show(&page);
         let queues = Queues::open(&plan)?;
         for (queue, found) in queues.adopted() {
             log::info(format_args!(
@@ -105,8 +110,15 @@ impl Daemon {
         let peers = Peers::new(&plan)?;
         let stop_at_ns = Arc::new(AtomicU64::new(0));
         let skin = rtcore::skin::posix();
-        let builder = Builder { plan: &plan, skin, peers: &peers, page: &page, stop_at_ns: &stop_at_ns };
-        let waiting = spawn_all(&builder, &worker_plans)?;
+        let mut builder = Builder {
+            plan: &plan,
+            skin,
+            peers: &peers,
+            page: &page,
+            stop_at_ns: &stop_at_ns,
+            rings: &mut rings,
+        };
+        let waiting = spawn_all(&mut builder, &worker_plans)?;
         let locked = memory::lock_all().map_err(|e| e.to_string());
         let missing = grants::missing(&plan, &waiting, &locked);
         if !missing.is_empty() && !options.allow_degraded {
@@ -120,7 +132,7 @@ impl Daemon {
         }
         drop(worker_plans);
         let (gates, threads) = waiting.into_iter().map(|w| (w.open, w.thread)).unzip();
-        Ok(Daemon { plan, page, peers, queues, threads, gates, stop_at_ns })
+        Ok((Daemon { plan, page, peers, queues, threads, gates, stop_at_ns }, rings))
     }
 
     /// Opens the gates: everything stands and the control socket answers.
@@ -153,11 +165,12 @@ impl Daemon {
 
     /// About ten times a second: sign of life, log, and a look whether every lane thread still stands.
     ///
-    /// Errors when one does not: a lane that is gone silently would be the worst of all.
-    pub fn tick(&mut self) -> anyhow::Result<()> {
+    /// Adds whose sessions must end for what lane threads found in their rings. Errors when a lane thread does not
+    /// stand: one that is gone silently would be the worst of all.
+    pub fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> anyhow::Result<()> {
         self.page.heartbeat(clock::monotonic_ns());
         self.queues.look(clock::monotonic_ns());
-        self.log_events();
+        self.log_events(expelled);
         // Asked to stop, each ends when it has drained, and some do before others.
         let stopping = self.stop_at_ns.load(Ordering::Relaxed) != 0;
         for thread in self.threads.iter_mut().filter(|_| !stopping) {
@@ -169,11 +182,12 @@ impl Daemon {
         Ok(())
     }
 
-    fn log_events(&mut self) {
+    fn log_events(&mut self, expelled: &mut Vec<Expulsion>) {
         let names = names::Names::new(&self.plan);
         for thread in &mut self.threads {
             while let Ok(event) = thread.events.pop() {
                 log_events::log(&names, &event);
+                expelled.extend(log_events::expulsion(&self.plan, &event));
             }
         }
     }
@@ -200,10 +214,11 @@ impl Daemon {
         clock::monotonic_ns() > give_up
     }
 
-    /// Waits for the lanes after `request_stop` and tells how everything ended.
-    pub fn finish(mut self) -> Vec<Report> {
+    /// Waits for the lanes after `request_stop` and tells how everything ended; the ledgers of direct routes, which
+    /// have no lane thread, are the control thread's.
+    pub fn finish(mut self, direct: &[(RouteId, Ledger)]) -> Vec<Report> {
         self.join();
-        self.log_events();
+        self.log_events(&mut Vec::new());
         let mut reports = Vec::new();
         for thread in std::mem::take(&mut self.threads) {
             if !thread.handle.is_finished() {
@@ -215,7 +230,7 @@ impl Daemon {
                 Err(_) => log::error(format_args!("lane thread {} panicked", thread.name)),
             }
         }
-        log_events::final_ledger(&self.plan, &reports);
+        log_events::final_ledger(&self.plan, &reports, direct);
         if self.plan.daemon.keep_queues {
             for (queue, messages) in self.queues.left() {
                 log::info(format_args!("left in message queue {queue}: {messages} messages"));
@@ -249,7 +264,7 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn_all(builder: &Builder<'_>, plans: &[WorkerPlan<'_>]) -> anyhow::Result<Vec<Waiting>> {
+fn spawn_all(builder: &mut Builder<'_>, plans: &[WorkerPlan<'_>]) -> anyhow::Result<Vec<Waiting>> {
     // A failure half-way drops the gates of those already waiting, and they end.
     let mut waiting = Vec::with_capacity(plans.len());
     for (index, plan) in plans.iter().enumerate() {

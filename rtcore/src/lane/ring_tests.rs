@@ -1,0 +1,145 @@
+//! Rings as the receiving and the sending half of an endpoint.
+
+use super::dest::{Dest, Refusal, RingSink, Sink};
+use super::feed::{Feeder, Offer, feed};
+use super::peer::Peer;
+use super::source::{Failure, RingSource, Source, SourceKind};
+use super::spill::Spill;
+use crate::message::{Body, Message, Meta, Origin};
+use crate::ring::{Consumer, Envelope, Geometry, Kind, Producer, local};
+use crate::skin;
+use crate::sys::Errno;
+use std::sync::Arc;
+
+const OWNER: Origin = Origin { pid: 7, uid: 8, verified: true };
+
+fn ring() -> (Producer, Consumer) {
+    local(Geometry::new(4, 64).unwrap())
+}
+
+fn envelope(sequence: u64) -> Envelope {
+    let meta = Meta { sequence, ..Meta::default() };
+    // A sender that says it is somebody else, and that its bytes are a signal.
+    let origin = Origin { pid: 1, uid: 0, verified: true };
+    Envelope { meta, origin, kind: Kind::Signal { signo: 9 }, len: 0 }
+}
+
+fn source() -> (Feeder<Consumer>, Source) {
+    let (feeder, feed) = feed();
+    (feeder, Source::new(SourceKind::Ring(RingSource::new(feed)), None, 64, false))
+}
+
+fn offer<T>(feeder: &mut Feeder<T>, end: Option<T>, generation: u64) {
+    feeder.offer(Offer { end, generation, origin: OWNER }).map_err(|_| "full").unwrap();
+}
+
+fn next(source: &mut Source) -> Option<u64> {
+    match source.try_receive(skin::posix()) {
+        Ok(message) => {
+            assert_eq!(message.origin, OWNER, "the channel says who it is, not the envelope");
+            assert!(matches!(message.body, Body::Bytes(_)));
+            let sequence = message.meta.sequence;
+            source.release();
+            Some(sequence)
+        }
+        Err(Failure::Os(Errno::AGAIN)) => None,
+        Err(e) => panic!("{e:?}"),
+    }
+}
+
+#[test]
+fn the_next_ring_is_read_when_the_old_one_is_empty() {
+    let (mut feeder, mut source) = source();
+    assert_eq!(next(&mut source), None);
+    let ((mut first, end), (mut second, other)) = (ring(), ring());
+    offer(&mut feeder, Some(end), 1);
+    first.push(&envelope(1), b"a").unwrap();
+    first.push(&envelope(2), b"b").unwrap();
+    offer(&mut feeder, Some(other), 2);
+    second.push(&envelope(3), b"c").unwrap();
+    assert_eq!([(); 4].map(|()| next(&mut source)), [Some(1), Some(2), Some(3), None]);
+    assert_eq!(source.generation(), 2);
+    offer(&mut feeder, None, 3);
+    assert_eq!(next(&mut source), None);
+    second.push(&envelope(4), b"d").unwrap();
+    assert_eq!(next(&mut source), None, "its session has ended");
+}
+
+#[test]
+fn a_sender_that_goes_on_in_its_old_ring_does_not_keep_the_next_one_waiting() {
+    let (mut feeder, mut source) = source();
+    let ((mut old, end), (mut new, other)) = (ring(), ring());
+    offer(&mut feeder, Some(end), 1);
+    old.push(&envelope(1), b"").unwrap();
+    assert_eq!(next(&mut source), Some(1));
+    old.push(&envelope(2), b"").unwrap();
+    offer(&mut feeder, Some(other), 2);
+    new.push(&envelope(9), b"").unwrap();
+    assert_eq!(next(&mut source), Some(2));
+    old.push(&envelope(3), b"").unwrap();
+    assert_eq!(next(&mut source), Some(9), "what it sends after its end was announced is not taken");
+}
+
+#[test]
+fn a_message_that_was_half_written_at_the_end_is_told_once() {
+    let (mut feeder, mut source) = source();
+    let (mut producer, end) = ring();
+    offer(&mut feeder, Some(end), 1);
+    assert_eq!(next(&mut source), None);
+    let loan = producer.loan(8).unwrap();
+    offer(&mut feeder, None, 2);
+    assert_eq!(next(&mut source), None);
+    assert!(source.take_torn() && !source.take_torn());
+    let _ = loan;
+}
+
+fn sink() -> (Feeder<Producer>, Dest, Arc<Peer>) {
+    let (feeder, feed) = feed();
+    let peer = Arc::new(Peer::new(1).unwrap());
+    let dest = Dest::new(Sink::Ring(RingSink::new(feed, 64)), Some(Arc::clone(&peer)), Spill::new(1, 64));
+    (feeder, dest, peer)
+}
+
+fn send(dest: &Dest, bytes: &[u8]) -> Result<(), Refusal> {
+    dest.send(skin::posix(), &Message { body: Body::Bytes(bytes), origin: OWNER, ..Message::EMPTY }, None)
+}
+
+#[test]
+fn a_receiver_without_a_ring_is_nobody_and_one_with_a_full_ring_is_full() {
+    let (mut feeder, dest, peer) = sink();
+    assert_eq!(send(&dest, b"x"), Err(Refusal::PeerDead), "nobody registered");
+    let own = crate::sys::sched::getpid();
+    let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
+    peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
+    assert_eq!(send(&dest, b"x"), Err(Refusal::PeerDead), "registered without a session");
+    let (producer, mut consumer) = ring();
+    offer(&mut feeder, Some(producer), 1);
+    for _ in 0..4 {
+        assert_eq!(send(&dest, b"x"), Ok(()));
+    }
+    assert_eq!(send(&dest, b"x"), Err(Refusal::Full));
+    assert_eq!(send(&dest, &[0; 65]), Err(Refusal::TooLarge));
+    let mut buffer = [0; 64];
+    let got = consumer.take(&mut buffer).unwrap().unwrap();
+    assert_eq!((got.origin, got.len), (OWNER, 1));
+    consumer.release();
+    assert_eq!(send(&dest, b"x"), Ok(()));
+    offer(&mut feeder, None, 2);
+    assert_eq!(send(&dest, b"x"), Err(Refusal::PeerDead));
+}
+
+#[test]
+fn a_signal_s_value_goes_into_a_ring_with_its_number() {
+    let (mut feeder, dest, peer) = sink();
+    let own = crate::sys::sched::getpid();
+    let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
+    peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
+    let (producer, mut consumer) = ring();
+    offer(&mut feeder, Some(producer), 1);
+    let signal = Message { body: Body::Signal { signo: 40, value: 77 }, ..Message::EMPTY };
+    dest.send(skin::posix(), &signal, None).unwrap();
+    let mut buffer = [0; 64];
+    let got = consumer.take(&mut buffer).unwrap().unwrap();
+    assert_eq!((got.kind, got.len), (Kind::Signal { signo: 40 }, 8));
+    assert_eq!(u64::from_ne_bytes(buffer[..8].try_into().unwrap()), 77);
+}

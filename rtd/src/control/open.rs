@@ -1,0 +1,211 @@
+//! The life of a session: how it opens, what it may say, how it ends.
+//!
+//! Invariant: whatever changed in the registry has been told to the sessions ([`Control::settle`]) before the next
+//! event is served.
+
+use super::policy::Refusal;
+use super::registry::{Claim, Ended};
+use super::sessions::{Doomed, Why};
+use super::{Control, Handler};
+use crate::daemon::rings::{RingsError, Seat};
+use crate::plan::{ProcessId, RouteId};
+use rtcore::stats::Ledger;
+use rtcore::sys::seqpacket::{Conn, Received};
+use rtcore::wire::{FRAME_BYTES, FrameError, Name, Reply, Request, Status};
+use std::sync::Arc;
+
+/// A session that must end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expulsion {
+    /// Whose.
+    pub process: ProcessId,
+    /// Of which registration; a later one is left alone.
+    pub generation: u64,
+    /// For the log.
+    pub reason: String,
+}
+
+/// What came on a connection.
+pub(super) enum Heard {
+    Nothing,
+    Closed,
+    Request(Request),
+    Bad(FrameError),
+}
+
+/// One frame, checked.
+pub(super) fn hear(conn: &Conn) -> Heard {
+    let mut frame = [0; FRAME_BYTES];
+    let bytes = match conn.receive(&mut frame) {
+        Ok(Received::Nothing) => return Heard::Nothing,
+        Ok(Received::Closed) | Err(_) => return Heard::Closed,
+        Ok(Received::Packet(bytes)) => bytes,
+    };
+    match frame.get(..bytes).map(Request::decode) {
+        Some(Ok(request)) => Heard::Request(request),
+        Some(Err(e)) => Heard::Bad(e),
+        None => Heard::Bad(FrameError::Length(bytes)),
+    }
+}
+
+impl Control {
+    /// Sessions at this moment.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The ledgers of direct routes, as of the last look: no lane thread reports them.
+    pub fn direct_ledgers(&self) -> Vec<(RouteId, Ledger)> {
+        self.sessions.ledgers().collect()
+    }
+
+    /// Grants a name to the client for as long as its connection lasts. It is told all else on the way, so there is
+    /// a reply to a refusal only.
+    pub(super) fn open(
+        &mut self,
+        slot: usize,
+        token: u64,
+        name: Name,
+        tid: i32,
+        handler: &mut dyn Handler,
+    ) -> Result<(), Refusal> {
+        let Some(client) = self.clients.get(slot, token) else { return Ok(()) };
+        if client.exec_of.is_some() {
+            let text = format!("{name}: this connection announced an exec before: open a session on its own");
+            return Err(Refusal::new(Status::BadFrame, text));
+        }
+        let claim = Claim { name, pid: 0, tid, exec_follows: false };
+        let candidate = self.registry.claim(&self.epoll, client, claim, handler)?;
+        let pidfd = client.pidfd.try_clone();
+        let process = candidate.process();
+        self.vacate(process, handler)?;
+        let failed = |e: std::io::Error| {
+            Refusal::new(Status::Failed, format!("{name}: {e}: raise LimitNOFILE= of rtd"))
+        };
+        let (generation, pidfd) = (self.registry.next_generation(process), Arc::new(pidfd.map_err(failed)?));
+        let prepared = self.sessions.prepare(process)?;
+        let seat = Seat { generation, pid: candidate.pid(), uid: candidate.ruid(), pidfd };
+        let attached = self.sessions.attach(process, seat, prepared);
+        // The lanes have their ends: now they may see it alive.
+        let (reply, _) = self.registry.seat(&self.epoll, candidate, handler).inspect_err(|_| {
+            self.sessions.detach(process);
+        })?;
+        if let Some(client) = self.clients.remove(&self.epoll, slot)
+            && let Err(e) = self.sessions.admit(&self.epoll, process, client, &reply, attached)
+        {
+            self.log.warning(format_args!("{name}: session: {e}: raise fs.epoll.max_user_watches"));
+            self.leave(process, handler);
+        }
+        self.counters.sessions += 1;
+        self.granted(process, &reply);
+        self.settle(handler);
+        Ok(())
+    }
+
+    /// Whoever had a session of that name and is gone has none any more; who lives keeps it.
+    pub(super) fn vacate(&mut self, process: ProcessId, handler: &mut dyn Handler) -> Result<(), Refusal> {
+        self.settle(handler);
+        // Its end waits behind frames that nobody will answer.
+        if self.sessions.was_left(process) {
+            self.leave(process, handler);
+            self.settle(handler);
+        }
+        if !self.sessions.has(process) {
+            return Ok(());
+        }
+        let (name, pid) = self.registry.holder(process);
+        let text = format!("{name} is held by a session of the same pid {pid}: close that session first");
+        Err(Refusal::new(Status::Held, text))
+    }
+
+    /// One frame of one session.
+    pub(super) fn serve_session(&mut self, process: ProcessId, token: u64, handler: &mut dyn Handler) {
+        let Some(conn) = self.sessions.conn(process, token) else { return };
+        match hear(conn) {
+            Heard::Nothing => {}
+            Heard::Closed => self.leave(process, handler),
+            Heard::Request(Request::Mapped { serial }) => self.sessions.mapped(process, serial),
+            Heard::Request(Request::Ping) => {
+                self.sessions.reply(process, &Reply::plain(Status::Ok, "rtd is there"));
+            }
+            Heard::Request(Request::Explain { endpoint }) => {
+                let explanation = self.sessions.explain(process, endpoint);
+                self.sessions.reply(process, &Reply::plain(explanation.status, explanation.text));
+            }
+            Heard::Request(Request::Open { .. } | Request::Register { .. } | Request::Unregister { .. }) => {
+                self.bad_session(process, "a session has one name: use another connection", handler)
+            }
+            Heard::Bad(e) => self.bad_session(process, &e.to_string(), handler),
+        }
+        self.settle(handler);
+    }
+
+    fn bad_session(&mut self, process: ProcessId, text: &str, handler: &mut dyn Handler) {
+        self.counters.bad_frames += 1;
+        self.sessions.reply(process, &Reply::plain(Status::BadFrame, text));
+        let (name, pid) = self.registry.holder(process);
+        self.log.warning(format_args!("{name}: session of pid {pid} closed: {text}"));
+        self.release(process, handler);
+    }
+
+    /// The connection of a session ended: the process is gone, going, or has left.
+    fn leave(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+        match self.registry.left(&self.epoll, process, handler) {
+            Ended::Died(line) | Ended::Left(line) => self.log.info(format_args!("{line}")),
+            Ended::Dying => self.sessions.await_death(process),
+        }
+    }
+
+    fn release(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+        self.registry.release(&self.epoll, process, handler);
+    }
+
+    /// Ends a session whose process broke the rules, unless it is over already.
+    pub fn expel(&mut self, expulsion: &Expulsion, handler: &mut dyn Handler) {
+        let Expulsion { process, generation, reason } = expulsion;
+        if self.sessions.is_of(*process, *generation) {
+            self.cast_out(*process, reason, handler);
+        }
+        self.settle(handler);
+    }
+
+    fn cast_out(&mut self, process: ProcessId, reason: &str, handler: &mut dyn Handler) {
+        self.counters.expelled += 1;
+        let (name, pid) = self.registry.holder(process);
+        self.log.warning(format_args!("{name}: session of pid {pid} closed: {reason}"));
+        self.release(process, handler);
+    }
+
+    /// Tells the sessions what has changed, until nothing changes any more: to tell one may end another. Ends, as
+    /// each round ends a session.
+    pub(super) fn settle(&mut self, handler: &mut dyn Handler) {
+        loop {
+            for change in self.registry.take_changes() {
+                self.sessions.changed(&change);
+            }
+            for warning in self.sessions.flush() {
+                self.log.warning(format_args!("{warning}"));
+            }
+            let Some(Doomed { process, why }) = self.sessions.next_doomed() else { return };
+            match why {
+                Why::Lies(reason) => self.cast_out(process, &reason, handler),
+                Why::Unread => {
+                    self.counters.unread += 1;
+                    let (name, pid) = self.registry.holder(process);
+                    self.log.warning(format_args!("{name}: session of pid {pid} closed: it does not read"));
+                    self.release(process, handler);
+                }
+            }
+        }
+    }
+}
+
+impl From<RingsError> for Refusal {
+    fn from(e: RingsError) -> Refusal {
+        let status = match e {
+            RingsError::Busy(_) | RingsError::Unread(_) => Status::Busy,
+            RingsError::Unlocked(_) | RingsError::Io(..) => Status::Failed,
+        };
+        Refusal::new(status, e.to_string())
+    }
+}

@@ -1,0 +1,180 @@
+//! How a name is granted: who asks is examined, whoever has the name is looked at, and only then it changes hands.
+
+use super::{Entry, Holder, Registry};
+use crate::control::conns::{Client, ExecOf};
+use crate::control::policy::{self, Exe, Refusal};
+use crate::control::{Handler, Token};
+use crate::plan::ProcessId;
+use rtcore::sys::epoll::Epoll;
+use rtcore::sys::pidfd::PidFd;
+use rtcore::sys::procfs::{self, Status as ProcStatus};
+use rtcore::wire::{Name, Reply, Status};
+use std::io;
+use std::time::Instant;
+
+/// A request to take a name.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::control) struct Claim {
+    pub name: Name,
+    pub pid: i32,
+    pub tid: i32,
+    pub exec_follows: bool,
+}
+
+/// Somebody who may have a name, and has not got it yet.
+#[derive(Debug)]
+pub(in crate::control) struct Candidate {
+    process: ProcessId,
+    holder: Holder,
+    exec_follows: bool,
+    /// What it may do all the same.
+    warning: Option<String>,
+}
+
+impl Candidate {
+    pub fn process(&self) -> ProcessId {
+        self.process
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.holder.pid
+    }
+
+    pub fn ruid(&self) -> u32 {
+        self.holder.ruid
+    }
+}
+
+impl Registry {
+    /// The number that the next grant of the name has.
+    pub fn next_generation(&self, process: ProcessId) -> u64 {
+        self.entries[process].generation + 1
+    }
+
+    /// Whether somebody may have a name, and nobody else alive has it. Grants nothing yet.
+    pub fn claim(
+        &mut self,
+        epoll: &Epoll,
+        client: &Client,
+        claim: Claim,
+        handler: &mut dyn Handler,
+    ) -> Result<Candidate, Refusal> {
+        let process = self.find(claim.name)?;
+        if claim.exec_follows && client.exec_of.is_some() {
+            let text = format!("{}: this connection announced an exec before: use one per name", claim.name);
+            return Err(Refusal::new(Status::BadFrame, text));
+        }
+        let (holder, warning) = self.candidate(client, claim, process)?;
+        self.make_room(epoll, process, &holder, handler)?;
+        Ok(Candidate { process, holder, exec_follows: claim.exec_follows, warning })
+    }
+
+    /// Grants the name. The caller notes the last value, if there is one, at the connection.
+    pub fn seat(
+        &mut self,
+        epoll: &Epoll,
+        candidate: Candidate,
+        handler: &mut dyn Handler,
+    ) -> Result<(Reply, Option<ExecOf>), Refusal> {
+        let Candidate { process, mut holder, exec_follows, warning } = candidate;
+        let entry = &mut self.entries[process];
+        let failed = |e: io::Error| {
+            let text = format!("{}: {e}: raise LimitNOFILE= of rtd", entry.plan.name);
+            Refusal::new(Status::Failed, text)
+        };
+        epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(failed)?;
+        entry.generation += 1;
+        holder.active = !(exec_follows && entry.plan.exe.is_some());
+        let (pid, pending) = (holder.pid, !holder.active);
+        if let Some(before) = entry.holder.replace(holder) {
+            let _ = epoll.remove(&before.pidfd);
+        }
+        if !pending {
+            self.announce(epoll, process, handler)?;
+        }
+        let entry = &self.entries[process];
+        let exec_of = ExecOf { process, generation: entry.generation };
+        let warning = warning.map(|text| format!("; {text}")).unwrap_or_default();
+        let reply = Reply {
+            status: if pending { Status::Pending } else { Status::Ok },
+            generation: entry.generation,
+            signals: entry.signals,
+            pid: pid.cast_unsigned(),
+            text: format!("pid {pid} is {}{warning}", entry.plan.name),
+        };
+        Ok((reply, exec_follows.then_some(exec_of)))
+    }
+
+    /// Examines the process that would take the name.
+    fn candidate(
+        &self,
+        client: &Client,
+        claim: Claim,
+        process: ProcessId,
+    ) -> Result<(Holder, Option<String>), Refusal> {
+        let cred = &client.cred;
+        let own = claim.pid == 0 || claim.pid == cred.pid;
+        let pid = if own { cred.pid } else { claim.pid };
+        if pid <= 0 {
+            let text = "the client lives in a pid namespace that rtd cannot see: register it from the host";
+            return Err(Refusal::new(Status::NoProcess, text));
+        }
+        if pid == self.own_pid {
+            return Err(Refusal::new(Status::Denied, format!("pid {pid} is rtd itself")));
+        }
+        let pidfd = if own { client.pidfd.try_clone() } else { PidFd::open(pid) };
+        let pidfd = pidfd.map_err(|e| {
+            let text = format!("{e}: give --pid the number of a running process (a thread goes to --tid)");
+            Refusal::new(Status::NoProcess, text)
+        })?;
+        let mut status = policy::observe(&pidfd, pid, || procfs::status(pid))?;
+        policy::may_speak_for(cred.uid, pid, &status, own)?;
+        if own {
+            // As they were when it connected; what a set-group-id program added since does not count.
+            status = ProcStatus { egid: cred.gid, groups: cred.groups.clone(), ..status };
+        }
+        let tid = if claim.tid == 0 { pid } else { claim.tid };
+        if !policy::observe(&pidfd, pid, || Ok(procfs::has_thread(pid, tid)))? {
+            let text = format!("tid {tid} is no thread of pid {pid}: see /proc/{pid}/task");
+            return Err(Refusal::new(Status::NoProcess, text));
+        }
+        let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
+        let Entry { plan, ceiling, .. } = &self.entries[process];
+        policy::check(plan, &pidfd, pid, &status, exe)?;
+        let warning = match ceiling {
+            Some(ceiling) => policy::below(ceiling, plan, &pidfd, pid, tid)?,
+            None => None,
+        };
+        let (ruid, euid, requester) = (status.ruid, status.euid, cred.uid);
+        let (since, active, looks_left) = (Instant::now(), false, 0);
+        Ok((Holder { pidfd, pid, tid, ruid, euid, requester, since, active, looks_left }, warning))
+    }
+
+    /// A dead holder is accounted, the same process may register anew, another live one keeps the name.
+    fn make_room(
+        &mut self,
+        epoll: &Epoll,
+        process: ProcessId,
+        next: &Holder,
+        handler: &mut dyn Handler,
+    ) -> Result<(), Refusal> {
+        // Its event may wait in this very turn; the new holder must not overtake it.
+        if let Some(line) = self.ended(epoll, process, handler) {
+            crate::log::info(format_args!("{line}"));
+        }
+        let entry = &mut self.entries[process];
+        let Some(holder) = entry.holder.as_ref() else { return Ok(()) };
+        if holder.pid != next.pid {
+            let text = format!(
+                "{} is held by pid {} since {} s: stop that process, or free the name: rtctl unregister --as {}",
+                entry.plan.name,
+                holder.pid,
+                holder.since.elapsed().as_secs(),
+                entry.plan.name
+            );
+            return Err(Refusal::new(Status::Held, text));
+        }
+        // Both are alive and have one number, so they are one process.
+        Ok(())
+    }
+}

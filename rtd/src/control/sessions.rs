@@ -1,0 +1,257 @@
+//! The sessions: connections that last, each with the rings of its process.
+//!
+//! A session connection is no request connection: it may be silent for ever and gives way to nobody. There are as
+//! many as processes in the plan at most. The daemon speaks first on it, and never waits: who does not read has as
+//! many frames as [`SEND_BUFFER_BYTES`] hold, and is closed when they are full.
+//!
+//! Invariant: a process has a session exactly while its rings are attached; [`Sessions::changed`] takes both away, and
+//! the registry's holder outlives both.
+
+use super::Token;
+use super::conns::Client;
+use super::registry::Change;
+use crate::daemon::rings::{Attached, Explanation, Outbox, Prepared, Rings, RingsError, Seat};
+use crate::plan::{Plan, ProcessId, RouteId};
+use rtcore::lane::peer::PeerState;
+use rtcore::ring::Handles;
+use rtcore::stats::Ledger;
+use rtcore::sys::epoll::Epoll;
+use rtcore::sys::seqpacket::Conn;
+use rtcore::wire::{Name, Notice, PeerNews, Reply};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Room for what a session has not read: some hundred frames, all that is told at the opening of the largest.
+const SEND_BUFFER_BYTES: usize = 1 << 20;
+
+/// One session.
+#[derive(Debug)]
+struct Session {
+    /// None when it ended and its process is about to: then the death is waited for, which has a cause.
+    conn: Option<Conn>,
+    token: u64,
+    generation: u64,
+    /// By channel, what it was told last.
+    reach: Vec<bool>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    rings: Rings,
+    /// By process.
+    table: Vec<Option<Session>>,
+    /// By process: what there is to tell of it.
+    known: Vec<PeerNews>,
+    uses: u32,
+    doomed: Vec<Doomed>,
+    /// Who can be reached may have changed.
+    stale: bool,
+}
+
+/// A session that has to end though its process has not left it.
+#[derive(Debug)]
+pub(super) struct Doomed {
+    pub process: ProcessId,
+    pub why: Why,
+}
+
+/// Why.
+#[derive(Debug)]
+pub(super) enum Why {
+    /// It does not read.
+    Unread,
+    /// It writes what no honest process writes.
+    Lies(String),
+}
+
+impl Sessions {
+    pub fn new(plan: &Plan, rings: Rings) -> io::Result<Sessions> {
+        let known = plan.processes.iter().map(|process| {
+            let name = Name::new(&process.name).map_err(io::Error::other)?;
+            Ok(PeerNews { process: name, state: PeerState::Unregistered, pid: 0, ending: None })
+        });
+        Ok(Sessions {
+            rings,
+            table: plan.processes.iter().map(|_| None).collect(),
+            known: known.collect::<io::Result<_>>()?,
+            uses: 0,
+            doomed: Vec::new(),
+            stale: false,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.iter().flatten().count()
+    }
+
+    /// The connection that `token` means, unless that session is over.
+    pub fn conn(&self, process: ProcessId, token: u64) -> Option<&Conn> {
+        let session = self.table.get(process)?.as_ref().filter(|session| session.token == token)?;
+        session.conn.as_ref()
+    }
+
+    pub fn has(&self, process: ProcessId) -> bool {
+        self.table.get(process).is_some_and(Option::is_some)
+    }
+
+    /// Whether the process has one of this registration.
+    pub fn is_of(&self, process: ProcessId, generation: u64) -> bool {
+        let session = self.table.get(process).and_then(Option::as_ref);
+        session.is_some_and(|session| session.generation == generation)
+    }
+
+    /// Whether the process has left it, and the news wait behind frames that were not read yet.
+    pub fn was_left(&self, process: ProcessId) -> bool {
+        let session = self.table.get(process).and_then(Option::as_ref);
+        session.is_some_and(|session| session.conn.as_ref().is_none_or(Conn::is_hung_up))
+    }
+
+    /// Closes the connection and keeps the rest, until the process' death is told.
+    pub fn await_death(&mut self, process: ProcessId) {
+        if let Some(session) = self.table.get_mut(process).and_then(Option::as_mut) {
+            session.conn = None;
+        }
+    }
+
+    /// Rings for a process that may have a session; they are in use after [`Sessions::attach`] only.
+    pub fn prepare(&mut self, process: ProcessId) -> Result<Prepared, RingsError> {
+        self.rings.prepare(process)
+    }
+
+    /// Gives the lanes their ends, before they see the process alive.
+    pub fn attach(&mut self, process: ProcessId, seat: Seat, prepared: Prepared) -> Attached {
+        self.rings.attach(process, seat, prepared)
+    }
+
+    /// Takes them back: the name was not granted in the end.
+    pub fn detach(&mut self, process: ProcessId) {
+        self.rings.close(process);
+    }
+
+    /// Makes a session of the connection and tells it all there is.
+    pub fn admit(
+        &mut self,
+        epoll: &Epoll,
+        process: ProcessId,
+        client: Client,
+        reply: &Reply,
+        attached: Attached,
+    ) -> io::Result<()> {
+        self.uses = self.uses.wrapping_add(1);
+        let token = Token::Session { process, uses: self.uses }.encode();
+        let conn = client.conn;
+        // Its kernel may grant less, which only the largest of sessions would notice.
+        let _ = conn.set_send_buffer(SEND_BUFFER_BYTES);
+        epoll.add(&conn, token)?;
+        let reach = self.rings.channels(process).map(|channel| !channel.direct).collect();
+        self.table[process] = Some(Session { conn: Some(conn), token, generation: reply.generation, reach });
+        self.send(process, &reply.encode(), &[attached.page.as_fd()]);
+        let channels: Vec<_> = self.rings.channels(process).copied().collect();
+        channels.into_iter().for_each(|channel| self.tell(process, &Notice::Channel(channel), &[]));
+        for (notice, handles) in &attached.rings {
+            self.tell(process, notice, &Handles::as_fds(handles));
+        }
+        let partners = self.rings.partners(process).iter().map(|partner| self.known[*partner]);
+        let partners: Vec<_> = partners.filter(|news| news.state != PeerState::Unregistered).collect();
+        partners.into_iter().for_each(|news| self.tell(process, &Notice::Peer(news), &[]));
+        self.tell(process, &Notice::Ready, &[]);
+        self.rings.connect();
+        self.stale = true;
+        Ok(())
+    }
+
+    /// A process came or went: ends its session if it went, and tells whom it concerns.
+    pub fn changed(&mut self, change: &Change) {
+        let Change { process, state, pid, ending } = *change;
+        if state != PeerState::Alive {
+            self.table[process] = None;
+            self.rings.close(process);
+        }
+        let news = PeerNews { state, pid: pid.unsigned_abs(), ending, ..self.known[process] };
+        self.known[process] = news;
+        self.stale = true;
+        for partner in self.rings.partners(process).to_vec() {
+            self.tell(partner, &Notice::Peer(news), &[]);
+        }
+    }
+
+    /// Sends what the rings have to tell, and what changed about who can be reached; answers what is for the log.
+    pub fn flush(&mut self) -> Vec<String> {
+        let Outbox { frames, warnings, liars } = self.rings.take_out();
+        for frame in frames {
+            let fds: Vec<BorrowedFd<'_>> = frame.fds.iter().map(AsFd::as_fd).collect();
+            self.tell(frame.process, &frame.notice, &fds);
+        }
+        let lies = liars.into_iter().map(|(process, text)| Doomed { process, why: Why::Lies(text) });
+        self.doomed.extend(lies);
+        if std::mem::take(&mut self.stale) {
+            (0..self.table.len()).for_each(|process| self.update_reach(process));
+        }
+        warnings
+    }
+
+    fn update_reach(&mut self, process: ProcessId) {
+        let Some(session) = &mut self.table[process] else { return };
+        let mut news = Vec::new();
+        for (channel, (number, told)) in (0..).zip(session.reach.iter_mut()).enumerate() {
+            let reachable = self.rings.reach(process, channel, |process| self.known[process].state);
+            if let Some(reachable) = reachable.filter(|reachable| reachable != told) {
+                *told = reachable;
+                news.push(Notice::Reach { channel: number, reachable });
+            }
+        }
+        news.iter().for_each(|notice| self.tell(process, notice, &[]));
+    }
+
+    /// The next session that has to end.
+    pub fn next_doomed(&mut self) -> Option<Doomed> {
+        let has = |doomed: &Doomed| self.table.get(doomed.process).is_some_and(Option::is_some);
+        let at = self.doomed.iter().position(has);
+        let next = at.map(|at| self.doomed.swap_remove(at));
+        // The others are over already.
+        if next.is_none() {
+            self.doomed.clear();
+        }
+        next
+    }
+
+    /// A client's half of a direct ring is mapped.
+    pub fn mapped(&mut self, process: ProcessId, serial: u32) {
+        self.rings.mapped(process, serial);
+        self.stale = true;
+    }
+
+    pub fn explain(&self, process: ProcessId, endpoint: Name) -> Explanation {
+        self.rings.explain(process, endpoint.as_str())
+    }
+
+    pub fn reply(&mut self, process: ProcessId, reply: &Reply) {
+        self.send(process, &reply.encode(), &[]);
+    }
+
+    pub fn tick(&mut self) {
+        self.rings.tick();
+        self.stale = true;
+    }
+
+    /// The ledgers of direct routes.
+    pub fn ledgers(&self) -> impl Iterator<Item = (RouteId, Ledger)> + '_ {
+        self.rings.ledgers()
+    }
+
+    fn tell(&mut self, process: ProcessId, notice: &Notice, fds: &[BorrowedFd<'_>]) {
+        self.send(process, &notice.encode(), fds);
+    }
+
+    fn send(&mut self, process: ProcessId, frame: &[u8], fds: &[BorrowedFd<'_>]) {
+        let Some(session) = &self.table[process] else { return };
+        let Some(conn) = &session.conn else { return };
+        // An error is its end, which comes as an event of its own.
+        if !conn.send_with(frame, fds).unwrap_or(true)
+            && !self.doomed.iter().any(|doomed| doomed.process == process)
+        {
+            self.doomed.push(Doomed { process, why: Why::Unread });
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Sessions of real processes: what they are told, and how they end.
+
+use super::client::Other;
+use super::*;
+use rtcore::message::{Meta, Origin};
+use rtcore::ring::{Envelope, Kind};
+
+/// The arm sends to the planner, routed and direct; the planner sends to the arm.
+pub fn two(socket: PathBuf) -> Plan {
+    let lane = |name: &str, owner| EndpointPlan {
+        name: name.into(),
+        owner: Some(owner),
+        kind: EndpointKind::Lane(RingPlan { slots: 8, payload_bytes: 32 }),
+    };
+    let route = |plan: &Plan, name: &str, from, to, path| RoutePlan {
+        name: name.into(),
+        from,
+        to: vec![TargetPlan::Endpoint(to)],
+        path,
+        ..plan.routes[0].clone()
+    };
+    let mut plan = plan(socket, vec![process("arm"), process("planner")]);
+    plan.endpoints = vec![
+        lane("arm.out", 0),
+        lane("planner.in", 1),
+        lane("arm.fast", 0),
+        lane("planner.fast", 1),
+        lane("planner.out", 1),
+        lane("arm.in", 0),
+    ];
+    let routes = vec![
+        route(&plan, "r", 0, 1, crate::plan::Path::Routed),
+        route(&plan, "d", 2, 3, crate::plan::Path::Direct),
+        route(&plan, "b", 4, 5, crate::plan::Path::Routed),
+    ];
+    Plan { routes, ..plan }
+}
+
+/// Lane threads that run.
+pub struct Lanes {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Feeds>>,
+}
+
+impl Lanes {
+    pub fn run(mut feeds: Feeds) -> Lanes {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                feeds.take_all();
+                std::thread::yield_now();
+            }
+            feeds.take_all();
+            feeds
+        });
+        Lanes { stop, thread: Some(thread) }
+    }
+
+    pub fn stop(mut self) -> Feeds {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Feeds {
+    pub fn take_all(&mut self) {
+        self.sources.values_mut().for_each(|feed| while feed.take() {});
+        self.sinks.values_mut().for_each(|feed| while feed.take() {});
+    }
+}
+
+#[test]
+fn a_session_is_told_what_it_has_and_sends_and_receives() {
+    let (rig, mut feeds) = Rig::with("opens", two);
+    let mut arm = Other::opened(&rig, "arm");
+    assert_eq!(rig.change(), (0, PeerState::Alive, arm.0.pid, effective_uid()));
+    let told: Vec<String> = (0..7).map(|_| arm.ask("next")).collect();
+    let expected = [
+        "channel 0 Sender arm.out direct=false",
+        "channel 1 Sender arm.fast direct=true",
+        "channel 2 Inbox arm.in direct=false",
+        "ring 0 fds=3",
+        "ring 2 fds=3",
+        "ready",
+        "reach 0 false",
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(arm.ask("ping"), "Ok rtd is there", "and nothing more");
+    feeds.take_all();
+    assert_eq!(arm.ask("push 0 hello"), "Ok(false)");
+    let source = feeds.sources.get_mut(&0).unwrap();
+    let mut buffer = [0; 32];
+    assert_eq!(source.current().unwrap().take(&mut buffer).unwrap().unwrap().len, 5);
+    assert_eq!(&buffer[..5], b"hello");
+    assert_eq!(source.origin().pid, arm.0.pid.unsigned_abs());
+    let (meta, kind) = (Meta::default(), Kind::Bytes { priority: 0 });
+    let envelope = Envelope { meta, origin: Origin::UNKNOWN, kind, len: 0 };
+    feeds.sinks.get_mut(&(2, 0)).unwrap().current().unwrap().push(&envelope, b"back").unwrap();
+    assert_eq!(arm.ask("take 2"), "back");
+}
+
+#[test]
+fn partners_hear_of_each_other_and_get_a_ring_between_them() {
+    let (rig, _feeds) = Rig::with("partners", two);
+    let (mut arm, mut planner) = (Other::opened(&rig, "arm"), Other::new(&rig));
+    arm.until("reach 0 false");
+    assert_eq!(planner.ask("open planner"), "Ok 1");
+    assert_eq!(planner.until("peer"), "peer arm Alive None");
+    planner.until("ready");
+    let ring = planner.ask("next");
+    assert!(
+        ring.starts_with("ring 2 direct ") && ring.ends_with(&format!("of {} fds=3", arm.0.pid)),
+        "{ring}"
+    );
+    assert_eq!(arm.ask("next"), "peer planner Alive None");
+    let ring_of_arm = arm.ask("next");
+    assert!(ring_of_arm.starts_with("ring 1 direct "), "{ring_of_arm}");
+    assert_eq!(arm.ask("next"), "reach 0 true");
+    let serial = |ring: &str| ring.split(' ').nth(3).unwrap().to_owned();
+    planner.ask(&format!("mapped {}", serial(&ring)));
+    planner.ask("mapped 4711");
+    assert_eq!(planner.ask("ping"), "Ok rtd is there", "one half is not enough");
+    arm.ask(&format!("mapped {}", serial(&ring_of_arm)));
+    assert_eq!(arm.ask("next"), "join 1 own=true fds=2");
+    assert_eq!(arm.ask("next"), "reach 1 true");
+    assert_eq!(planner.ask("next"), "join 2 own=true fds=2");
+    // A new life of one end: a new ring for both.
+    assert_eq!(planner.ask("close"), "done");
+    assert_eq!(arm.ask("next"), "peer planner Unregistered None");
+    assert_eq!((arm.ask("next"), arm.ask("next")), ("reach 0 false".into(), "reach 1 false".into()));
+    assert_eq!(planner.ask("open planner"), "Ok 2");
+    assert_eq!(arm.ask("next"), "peer planner Alive None");
+    assert!(arm.ask("next").starts_with("ring 1 direct "));
+}
+
+#[test]
+fn a_death_is_told_with_its_cause_however_it_comes() {
+    let (rig, feeds) = Rig::with("causes", two);
+    let lanes = Lanes::run(feeds);
+    let mut arm = Other::opened(&rig, "arm");
+    arm.until("reach");
+    rig.change();
+    for round in 1..=20 {
+        let mut planner = Other::new(&rig);
+        assert_eq!(planner.ask("open planner"), format!("Ok {round}"));
+        arm.until("peer planner Alive");
+        let cause = if round % 2 == 0 {
+            planner.0.kill();
+            "Some(Signal(9))"
+        } else {
+            planner.order("exit 3");
+            // Reaped by nobody yet: that is when the kernel tells strangers.
+            "Some(Exit(3))"
+        };
+        let told = arm.until("peer planner");
+        // Reaped before the daemon looked: the kernel says it on the descriptor since 6.15 only.
+        assert!(told == format!("peer planner Dead {cause}") || told == "peer planner Dead None", "{told}");
+        assert_eq!((rig.change().1, rig.change().1), (PeerState::Alive, PeerState::Dead), "round {round}");
+    }
+    drop(arm);
+    lanes.stop();
+}
+
+#[test]
+fn the_last_messages_of_a_killed_process_are_there_before_its_ring_goes() {
+    let (rig, mut feeds) = Rig::with("last", two);
+    let mut arm = Other::opened(&rig, "arm");
+    arm.until("ready");
+    feeds.take_all();
+    assert_eq!(arm.ask("push 0 last"), "Ok(false)");
+    arm.0.kill();
+    assert_eq!((rig.change().1, rig.change().1), (PeerState::Alive, PeerState::Dead));
+    let source = feeds.sources.get_mut(&0).unwrap();
+    let deadline = Instant::now() + LIMIT;
+    while !source.has_offer() {
+        assert!(Instant::now() < deadline);
+    }
+    assert_eq!(source.current().unwrap().take(&mut [0; 32]).unwrap().unwrap().len, 4);
+    assert!(source.take() && source.current().is_none());
+}
+
+#[test]
+fn a_name_ends_with_its_session_and_the_process_goes_on() {
+    let (rig, feeds) = Rig::with("ends", two);
+    let lanes = Lanes::run(feeds);
+    let mut arm = Other::opened(&rig, "arm");
+    rig.change();
+    arm.ask("close");
+    assert_eq!(rig.change(), (0, PeerState::Unregistered, arm.0.pid, effective_uid()));
+    assert_eq!(arm.ask("open arm"), "Ok 2");
+    rig.change();
+    // At once, with requests before the end that nobody answered.
+    for generation in 3..20 {
+        arm.ask("flood mapped 50");
+        arm.ask("close");
+        assert_eq!(arm.ask("open arm"), format!("Ok {generation}"));
+        assert_eq!((rig.change().1, rig.change().1), (PeerState::Unregistered, PeerState::Alive));
+    }
+    lanes.stop();
+}
+
+#[test]
+fn one_name_has_one_session() {
+    let (rig, _feeds) = Rig::with("one", two);
+    let (mut arm, mut other) = (Other::new(&rig), Other::new(&rig));
+    assert_eq!(arm.ask("register arm"), "Ok 1");
+    assert_eq!(arm.ask("open arm"), "Ok 2", "who has the name already has it");
+    let text = rig.register("arm", arm.0.pid).unwrap_err();
+    assert!(text.contains("held by a session of the same pid"), "{text}");
+    let text = other.ask("open arm");
+    assert!(text.starts_with("Held arm is held by pid"), "{text}");
+    let text = other.ask("open amr");
+    assert!(text.starts_with("UnknownName"), "{text}");
+    assert!(other.ask("explain arm.out").starts_with("BadFrame"));
+    assert_eq!(other.ask("open planner"), "Ok 1", "a refusal leaves the connection to try another");
+    let free = Request::Unregister { name: rtcore::wire::Name::new("arm").unwrap() };
+    assert_eq!(register::ask(&rig.socket, &free, LIMIT).unwrap().1.status, Status::Ok);
+    loop {
+        if arm.ask("next") == "closed" {
+            break;
+        }
+    }
+    let changes: Vec<_> = (0..4).map(|_| rig.change()).map(|(process, state, ..)| (process, state)).collect();
+    use PeerState::{Alive, Unregistered};
+    assert_eq!(changes, [(0, Alive), (0, Alive), (1, Alive), (0, Unregistered)]);
+}
+
+#[test]
+fn a_child_that_keeps_the_connection_keeps_no_name() {
+    let (rig, _feeds) = Rig::with("fork", two);
+    let mut arm = Other::opened(&rig, "arm");
+    let child = arm.ask("fork");
+    arm.0.kill();
+    assert_eq!((rig.change().1, rig.change().1), (PeerState::Alive, PeerState::Dead));
+    let mut other = Other::new(&rig);
+    assert_eq!(other.ask("open arm"), "Ok 2");
+    let _ = Command::new("/bin/kill").args(["-9", &child]).status();
+}
+
+#[test]
+fn sessions_give_way_to_nobody() {
+    let (rig, _feeds) = Rig::with("way", two);
+    let mut arm = Other::opened(&rig, "arm");
+    arm.until("reach");
+    let idle: Vec<Conn> = (0..500).map(|_| Conn::connect(&rig.socket, LIMIT).unwrap()).collect();
+    assert_eq!(register::ask(&rig.socket, &Request::Ping, LIMIT).unwrap().1.status, Status::Ok);
+    assert_eq!(arm.ask("ping"), "Ok rtd is there");
+    drop(idle);
+}
+
+#[test]
+fn a_stop_ends_sessions_and_leaves_them_what_nobody_took() {
+    let (rig, mut feeds) = Rig::with("stop", two);
+    let mut arm = Other::opened(&rig, "arm");
+    arm.until("reach");
+    feeds.take_all();
+    let (meta, kind) = (Meta::default(), Kind::Bytes { priority: 0 });
+    let envelope = Envelope { meta, origin: Origin::UNKNOWN, kind, len: 0 };
+    feeds.sinks.get_mut(&(2, 0)).unwrap().current().unwrap().push(&envelope, b"kept").unwrap();
+    rig.stop();
+    drop(feeds);
+    assert_eq!(arm.ask("next"), "closed");
+    assert_eq!(arm.ask("take 2"), "kept");
+}
+
+#[test]
+fn whoever_broke_a_ring_loses_the_session_of_that_registration() {
+    let (rig, _feeds) = Rig::with("expel", two);
+    let mut arm = Other::opened(&rig, "arm");
+    arm.until("reach");
+    rig.change();
+    let expulsion = |generation| Expulsion { process: 0, generation, reason: "it lies".into() };
+    rig.expel.send(expulsion(7)).unwrap();
+    rig.no_change(TICK * 3);
+    rig.expel.send(expulsion(1)).unwrap();
+    assert_eq!(rig.change().1, PeerState::Unregistered);
+    assert_eq!(arm.ask("next"), "closed");
+    arm.ask("close");
+    assert_eq!(arm.ask("open arm"), "Ok 2");
+    assert_eq!(rig.stop().expelled, 1);
+}
+
+#[test]
+fn rules_are_explained_to_sessions() {
+    let (rig, _feeds) = Rig::with("explain", two);
+    let mut arm = Other::opened(&rig, "arm");
+    arm.until("reach");
+    assert!(arm.ask("explain planner.out").starts_with("Denied endpoint `planner.out` belongs to process"));
+    assert!(arm.ask("explain x").starts_with("UnknownName no endpoint is called `x`"));
+}
+
+#[test]
+fn a_thread_above_the_ceiling_of_its_lanes_is_refused_or_warned_of() {
+    let warned = |socket| {
+        let mut plan = two(socket);
+        plan.processes[1].above_ceiling = true;
+        plan
+    };
+    let (rig, _feeds) = Rig::with("ceiling", warned);
+    let mut arm = Other::new(&rig);
+    let fifo = arm.ask("fifo 51");
+    if fifo != "done" {
+        return eprintln!("skipped: needs CAP_SYS_NICE to run a thread of priority 51: {fifo}");
+    }
+    let text = arm.ask("open arm thread");
+    assert!(
+        text.starts_with("Denied thread ") && text.contains("real-time priority 51, above lane \"l\""),
+        "{text}"
+    );
+    assert!(text.contains("chrt -f -p 50") && text.contains("above_ceiling = \"warn\""), "{text}");
+    arm.ask("close");
+    let text = arm.ask("open planner thread");
+    assert!(text.starts_with("Ok 1 thread ") && text.contains("above lane"), "{text}");
+    let mut equal = Other::new(&rig);
+    equal.ask("fifo 50");
+    assert_eq!(equal.ask("open arm thread"), "Ok 1");
+}

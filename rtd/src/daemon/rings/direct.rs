@@ -1,0 +1,327 @@
+//! The rings of direct routes: handed to two sessions in two steps, and looked at from outside for the route's
+//! ledger.
+//!
+//! Constraint: both ends are strangers. Their indices are allegations; what cannot be ends the ring, and whatever
+//! they say, the sums here neither overflow nor lose their balance.
+//! Invariant: at most one ring is being set up or joined, and at most [`OLD_MAX`] earlier ones are still looked at.
+
+use super::{Outbox, Outgoing, Seat};
+use crate::plan::ProcessId;
+use rtcore::message::Reject;
+use rtcore::ring::{Bells, Geometry, Handles, Indices, Shared, Side, Watch};
+use rtcore::stats::Ledger;
+use rtcore::stats::writer::RouteCell;
+use rtcore::sys::memfd::Memory;
+use rtcore::sys::pidfd::PidFd;
+use rtcore::wire::Notice;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// Earlier rings of a route that hold messages or may get some.
+pub const OLD_MAX: usize = 16;
+/// No ring moves further between two looks: at ten million messages a second that is a day.
+const STEP_MAX: u64 = 1 << 40;
+const SIDES: [Side; 2] = [Side::Producer, Side::Consumer];
+const SENDER: usize = 0;
+const RECEIVER: usize = 1;
+
+/// One end of the route.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// Whose.
+    pub process: ProcessId,
+    /// The channel's number in its session.
+    pub channel: u32,
+}
+
+/// A direct route.
+#[derive(Debug)]
+pub struct DirectRoute {
+    name: String,
+    geometry: Geometry,
+    /// Sender, receiver.
+    ends: [End; 2],
+    current: Option<Ring>,
+    old: Vec<Ring>,
+    /// What became of the messages of rings that are gone.
+    settled: Ledger,
+    cell: Option<RouteCell>,
+    /// Nobody sleeps here: to look at a ring takes no bell, to map one takes some.
+    no_bells: Bells,
+    told_failure: bool,
+}
+
+#[derive(Debug)]
+struct Ring {
+    /// One for each end, so that an answer says which end it is about.
+    serials: [u32; 2],
+    /// Until both ends have mapped what is their own.
+    setup: Option<Setup>,
+    watch: Watch,
+    seen: Indices,
+    pidfds: [Arc<PidFd>; 2],
+    dead: [bool; 2],
+}
+
+#[derive(Debug)]
+struct Setup {
+    shared: Shared,
+    mapped: [bool; 2],
+}
+
+impl DirectRoute {
+    /// With no ring yet.
+    pub fn new(name: &str, geometry: Geometry, ends: [End; 2]) -> DirectRoute {
+        DirectRoute {
+            name: name.to_owned(),
+            geometry,
+            ends,
+            current: None,
+            old: Vec::new(),
+            settled: Ledger::default(),
+            cell: None,
+            no_bells: Bells::local(),
+            told_failure: false,
+        }
+    }
+
+    /// Where its ledger is shown from now on.
+    pub fn show(&mut self, cell: RouteCell) {
+        self.cell = Some(cell);
+    }
+
+    /// Sender and receiver.
+    pub fn processes(&self) -> [ProcessId; 2] {
+        self.ends.map(|end| end.process)
+    }
+
+    /// Whether the receiver has its half of the ring that the sender sends into.
+    pub fn is_joined(&self) -> bool {
+        self.current.as_ref().is_some_and(|ring| ring.setup.is_none())
+    }
+
+    /// Whether there is a ring, or will be when both ends have answered.
+    pub fn has_ring(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Whether the process may not send into one more ring: the receiver has not read the earlier ones.
+    pub fn is_clogged(&self, process: ProcessId) -> bool {
+        self.ends[SENDER].process == process && self.old.len() >= OLD_MAX
+    }
+
+    /// Earlier rings that are still looked at.
+    #[cfg(test)]
+    pub fn old_rings(&self) -> usize {
+        self.old.len()
+    }
+
+    /// The route's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A fresh ring for both sessions, to which they answer.
+    pub fn connect(&mut self, seats: [&Seat; 2], serials: [u32; 2], out: &mut Outbox) {
+        match self.set_up(seats, serials) {
+            Ok((ring, frames)) => {
+                self.told_failure = false;
+                self.current = Some(ring);
+                out.frames.extend(frames);
+            }
+            Err(e) => self.failed(&e, out),
+        }
+    }
+
+    fn set_up(&self, seats: [&Seat; 2], serials: [u32; 2]) -> io::Result<(Ring, Vec<Outgoing>)> {
+        let shared = Shared::create(&format!("rtd:{}", self.name), self.geometry)?;
+        let page = Memory::new(&format!("rtd-bells:{}", self.name), Bells::BYTES)?;
+        let mut frames = Vec::with_capacity(2);
+        for (at, side) in SIDES.into_iter().enumerate() {
+            let (own, eventfd) = own_memory(shared.handles(side)?, side);
+            let End { process, channel } = self.ends[at];
+            let other = seats[1 - at];
+            let (serial, pid) = (serials[at], other.pid.unsigned_abs());
+            let notice = Notice::Ring { channel, serial, pid, uid: other.uid };
+            frames.push(Outgoing {
+                process,
+                notice,
+                fds: vec![own, eventfd, page.as_fd().try_clone_to_owned()?],
+            });
+        }
+        let watch = shared.watch(&self.no_bells)?;
+        let pidfds = seats.map(|seat| Arc::clone(&seat.pidfd));
+        let setup = Some(Setup { shared, mapped: [false; 2] });
+        Ok((Ring { serials, setup, watch, seen: Indices::default(), pidfds, dead: [false; 2] }, frames))
+    }
+
+    /// An end has mapped what it writes. When both have, nobody else ever will, and each gets the other's.
+    /// False when this is not the ring that the number means.
+    pub fn mapped(&mut self, process: ProcessId, serial: u32, out: &mut Outbox) -> bool {
+        let Some(ring) = &mut self.current else { return false };
+        let is = |at: &usize| self.ends[*at].process == process && ring.serials[*at] == serial;
+        let Some(at) = [SENDER, RECEIVER].into_iter().find(is) else { return false };
+        let Some(setup) = &mut ring.setup else { return true };
+        setup.mapped[at] = true;
+        if setup.mapped == [true; 2] {
+            self.join(out);
+        }
+        true
+    }
+
+    fn join(&mut self, out: &mut Outbox) {
+        let Some(mut ring) = self.current.take() else { return };
+        let Some(Setup { shared, .. }) = ring.setup.take() else { return };
+        for (end, side) in self.ends.iter().zip(SIDES) {
+            if let Err(e) = shared.seal(side) {
+                // Only an end that has sealed it against us can be the reason.
+                let text = format!("route {}: its memory cannot be sealed: {e}", self.name);
+                return out.liars.push((end.process, text));
+            }
+        }
+        match self.join_frames(&ring, &shared) {
+            Ok(frames) => {
+                self.current = Some(ring);
+                out.frames.extend(frames);
+            }
+            Err(e) => self.failed(&e, out),
+        }
+    }
+
+    fn join_frames(&self, ring: &Ring, shared: &Shared) -> io::Result<[Outgoing; 2]> {
+        let frame = |at: usize| {
+            let other = others_memory(shared.handles(SIDES[at])?, SIDES[at]);
+            let End { process, channel } = self.ends[at];
+            let pidfd = ring.pidfds[1 - at].as_fd().try_clone_to_owned()?;
+            let notice = Notice::Join { channel, serial: ring.serials[at] };
+            Ok::<_, io::Error>(Outgoing { process, notice, fds: vec![other, pidfd] })
+        };
+        Ok([frame(SENDER)?, frame(RECEIVER)?])
+    }
+
+    /// Told once until it works again; tried with every tick.
+    fn failed(&mut self, e: &io::Error, out: &mut Outbox) {
+        if !std::mem::replace(&mut self.told_failure, true) {
+            out.warnings.push(format!(
+                "route {}: no ring between its processes: {e}: raise LimitNOFILE= of rtd, or give the machine memory",
+                self.name
+            ));
+        }
+    }
+
+    /// One of the sessions is over, or its process has opened another: its ring is an earlier one now.
+    pub fn part(&mut self) {
+        // One that is not joined yet was never used.
+        let Some(ring) = self.current.take().filter(|ring| ring.setup.is_none()) else { return };
+        if self.old.len() >= OLD_MAX {
+            // Only a receiver that opens again and again, before a sender that never closes, comes here
+            // (`is_clogged` keeps the sender out): of what nobody can read any more the oldest is given up.
+            let at = self.old.iter().position(|ring| ring.dead[RECEIVER]).unwrap_or(0);
+            let ring = self.old.remove(at);
+            settle(&mut self.settled, &ring.seen, Rest::PeerDead);
+        }
+        self.old.push(ring);
+    }
+
+    /// Looks how far the ends are and shows it.
+    pub fn account(&mut self, out: &mut Outbox) {
+        let settled = &mut self.settled;
+        let mut liars = 0;
+        self.old.retain_mut(|ring| match ring.look() {
+            true if ring.is_over() => {
+                settle(settled, &ring.seen, Rest::PeerDead);
+                false
+            }
+            true => true,
+            false => {
+                settle(settled, &ring.seen, Rest::Error);
+                liars += 1;
+                false
+            }
+        });
+        if let Some(ring) = self.current.take_if(|ring| ring.setup.is_none() && !ring.look()) {
+            settle(&mut self.settled, &ring.seen, Rest::Error);
+            liars += 1;
+        }
+        if liars > 0 {
+            out.warnings.push(format!(
+                "route {}: the indices of {liars} ring(s) cannot be: one of its processes writes where it must not; \
+                 the ring is replaced",
+                self.name
+            ));
+        }
+        let ledger = self.ledger();
+        if let Some(cell) = &mut self.cell {
+            cell.publish(&ledger);
+        }
+    }
+
+    /// Where every message is, as of the last look.
+    pub fn ledger(&self) -> Ledger {
+        let mut ledger = self.settled;
+        for ring in self.current.iter().chain(&self.old) {
+            let rest = if ring.dead[RECEIVER] { Rest::PeerDead } else { Rest::Queued };
+            settle(&mut ledger, &ring.seen, rest);
+        }
+        ledger
+    }
+}
+
+impl Ring {
+    /// False when what the ends say cannot be.
+    fn look(&mut self) -> bool {
+        // Deaths first: then what is read next is the last that the dead have written.
+        for (dead, pidfd) in self.dead.iter_mut().zip(&self.pidfds) {
+            *dead = *dead || !pidfd.is_alive();
+        }
+        let (before, now) = (self.seen, self.watch.read());
+        let step = |now: u64, before: u64| now.checked_sub(before).is_some_and(|step| step <= STEP_MAX);
+        let possible = |now: &Indices| {
+            step(now.tail, before.tail) && step(now.head, before.head) && step(now.refused, before.refused)
+        };
+        let Some(now) = now.filter(possible) else { return false };
+        self.seen = now;
+        true
+    }
+
+    /// Nothing more goes in, and what is in it is taken or never will be.
+    fn is_over(&self) -> bool {
+        let Indices { tail, head, closed, .. } = self.seen;
+        (closed || self.dead[SENDER]) && (head == tail || self.dead[RECEIVER])
+    }
+}
+
+/// What became of the messages that were not taken.
+#[derive(Clone, Copy)]
+enum Rest {
+    Queued,
+    PeerDead,
+    Error,
+}
+
+/// Adds a ring to a ledger. What is accepted is the sum of what is added elsewhere, so it balances.
+fn settle(ledger: &mut Ledger, seen: &Indices, rest: Rest) {
+    let Indices { tail, head, refused, .. } = *seen;
+    let left = tail - head;
+    let place = match rest {
+        Rest::Queued => &mut ledger.queued,
+        Rest::PeerDead => &mut ledger.peer_dead,
+        Rest::Error => &mut ledger.rejected[Reject::Error as usize],
+    };
+    *place = place.saturating_add(left);
+    ledger.delivered = ledger.delivered.saturating_add(head);
+    let full = &mut ledger.rejected[Reject::Full as usize];
+    *full = full.saturating_add(refused);
+    ledger.accepted = ledger.accepted.saturating_add(tail).saturating_add(refused);
+}
+
+fn own_memory(handles: Handles, side: Side) -> (OwnedFd, OwnedFd) {
+    let Handles { producer, consumer, eventfd } = handles;
+    (if side == Side::Producer { producer } else { consumer }, eventfd)
+}
+
+fn others_memory(handles: Handles, side: Side) -> OwnedFd {
+    let Handles { producer, consumer, .. } = handles;
+    if side == Side::Producer { consumer } else { producer }
+}

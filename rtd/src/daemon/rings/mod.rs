@@ -1,0 +1,322 @@
+//! The rings of sessions: made when a session opens, handed to lane threads and to the other sessions, taken back
+//! when it ends.
+//!
+//! Belongs to the control thread; nothing here speaks to a client. What there is to tell gathers in an [`Outbox`].
+//!
+//! Invariant: a lane thread can always be given "none any more": a session opens only where every thread concerned
+//! has room for two offers, its rings and their end.
+
+mod direct;
+mod explain;
+mod prepare;
+mod table;
+
+use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
+use direct::{DirectRoute, End};
+use prepare::DaemonEnd;
+use rtcore::lane::feed::{Feed, Feeder, Offer, feed};
+use rtcore::lane::peer::PeerState;
+use rtcore::message::Origin;
+use rtcore::ring::{Bells, Consumer, Handles, Producer, Side};
+use rtcore::stats::Ledger;
+use rtcore::stats::writer::Page;
+use rtcore::sys::memfd::Memory;
+use rtcore::sys::pidfd::PidFd;
+use rtcore::wire::{Channel, Notice};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use table::{CHANNELS_MAX, ChannelPlan, Receiver, Table, Way};
+
+pub use explain::Explanation;
+pub use prepare::{Prepared, RingsError};
+
+/// The daemon's end of channel n sleeps at this bell + n; the client's at any before.
+#[expect(clippy::cast_possible_truncation, reason = "128")]
+const BELLS_OF_DAEMON: u32 = CHANNELS_MAX as u32;
+
+/// A process that has a session.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// Which registration of its name.
+    pub generation: u64,
+    /// Process.
+    pub pid: i32,
+    /// Real user.
+    pub uid: u32,
+    /// The process itself.
+    pub pidfd: Arc<PidFd>,
+}
+
+/// A frame for a session.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Whose.
+    pub process: ProcessId,
+    /// What.
+    pub notice: Notice,
+    /// Descriptors that go with it.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// What there is to tell.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// To sessions.
+    pub frames: Vec<Outgoing>,
+    /// To the log.
+    pub warnings: Vec<String>,
+    /// Sessions that must end, and why.
+    pub liars: Vec<(ProcessId, String)>,
+}
+
+/// A lane thread's place for one ring after the other.
+#[derive(Debug)]
+struct Lane<T> {
+    feeder: Feeder<T>,
+    /// The thread's half until the builder takes it.
+    feed: Option<Feed<T>>,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Lane<T> {
+        let (feeder, feed) = feed();
+        Lane { feeder, feed: Some(feed) }
+    }
+}
+
+/// What the client gets of them.
+#[derive(Debug)]
+pub struct Attached {
+    /// The session's bells.
+    pub page: Memory,
+    /// Each routed channel's ring.
+    pub rings: Vec<(Notice, Handles)>,
+}
+
+/// All rings.
+#[derive(Debug)]
+pub struct Rings {
+    plan: Plan,
+    table: Table,
+    sources: BTreeMap<EndpointId, Lane<Consumer>>,
+    sinks: BTreeMap<(RouteId, usize), Lane<Producer>>,
+    direct: BTreeMap<RouteId, DirectRoute>,
+    /// By process.
+    seats: Vec<Option<(Seat, Bells)>>,
+    serial: u32,
+    allow_unlocked: bool,
+    out: Outbox,
+}
+
+impl Rings {
+    /// None yet. `allow_unlocked`: rings that cannot be locked in memory are used all the same.
+    ///
+    /// Errors: a process has more channels than a session can have.
+    pub fn new(plan: &Plan, allow_unlocked: bool) -> io::Result<Rings> {
+        let table = Table::new(plan)?;
+        let mut rings = Rings {
+            sources: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            direct: BTreeMap::new(),
+            seats: plan.processes.iter().map(|_| None).collect(),
+            plan: plan.clone(),
+            serial: 0,
+            allow_unlocked,
+            out: Outbox::default(),
+            table,
+        };
+        let mut senders = BTreeMap::new();
+        for (process, channels) in rings.table.channels.iter().enumerate() {
+            for channel in channels {
+                let end = End { process, channel: channel.told.channel };
+                match channel.way {
+                    Way::Source(endpoint) => drop(rings.sources.insert(endpoint, Lane::default())),
+                    Way::Sink(route, end) => drop(rings.sinks.insert((route, end), Lane::default())),
+                    Way::Direct(route, Side::Producer) => drop(senders.insert(route, end)),
+                    // The senders of all processes first.
+                    Way::Direct(_, Side::Consumer) => {}
+                }
+            }
+        }
+        for (process, channels) in rings.table.channels.iter().enumerate() {
+            for channel in channels {
+                if let Way::Direct(route, Side::Consumer) = channel.way
+                    && let Some(sender) = senders.get(&route)
+                {
+                    let ends = [*sender, End { process, channel: channel.told.channel }];
+                    let name = &rings.plan.routes[route].name;
+                    rings.direct.insert(route, DirectRoute::new(name, channel.geometry, ends));
+                }
+            }
+        }
+        Ok(rings)
+    }
+
+    /// Shows the ledgers of direct routes on the page: they have no thread that would.
+    pub fn show(&mut self, page: &Page) {
+        for (route, direct) in &mut self.direct {
+            direct.show(page.route(*route));
+        }
+    }
+
+    /// For the thread that reads this endpoint. Once; one that nobody can fill comes of a second call, or of an
+    /// endpoint without owner.
+    pub fn take_source(&mut self, endpoint: EndpointId) -> Feed<Consumer> {
+        let feed = self.sources.get_mut(&endpoint).and_then(|lane| lane.feed.take());
+        feed.unwrap_or_else(|| rtcore::lane::feed::feed().1)
+    }
+
+    /// For the thread that owns the route: its end number `end`, counted over all its targets. As above.
+    pub fn take_sink(&mut self, route: RouteId, end: usize) -> Feed<Producer> {
+        let feed = self.sinks.get_mut(&(route, end)).and_then(|lane| lane.feed.take());
+        feed.unwrap_or_else(|| rtcore::lane::feed::feed().1)
+    }
+
+    /// A process' channels, as its session is told.
+    pub fn channels(&self, process: ProcessId) -> impl Iterator<Item = &Channel> {
+        self.table.channels[process].iter().map(|channel| &channel.told)
+    }
+
+    /// Whom a process sends to or receives from.
+    pub fn partners(&self, process: ProcessId) -> &[ProcessId] {
+        &self.table.partners[process]
+    }
+
+    /// What there is to tell since the last call.
+    pub fn take_out(&mut self) -> Outbox {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Gives the lane threads their ends; the process has a session from now on.
+    pub fn attach(&mut self, process: ProcessId, seat: Seat, prepared: Prepared) -> Attached {
+        let Prepared { bells, page, ends, handles } = prepared;
+        let origin = Origin { pid: seat.pid.unsigned_abs(), uid: seat.uid, verified: true };
+        for end in ends {
+            self.offer(end, seat.generation, origin);
+        }
+        self.seats[process] = Some((seat, bells));
+        let mut rings = Vec::with_capacity(handles.len());
+        for (channel, handles) in handles {
+            rings.push((Notice::Ring { channel, serial: self.next_serial(), pid: 0, uid: 0 }, handles));
+        }
+        Attached { page, rings }
+    }
+
+    fn offer(&mut self, end: DaemonEnd, generation: u64, origin: Origin) {
+        // There is room (`prepare`).
+        match end {
+            DaemonEnd::Source(endpoint, end) => {
+                if let Some(lane) = self.sources.get_mut(&endpoint) {
+                    let _ = lane.feeder.offer(Offer { end: Some(end), generation, origin });
+                }
+            }
+            DaemonEnd::Sink(at, end) => {
+                if let Some(lane) = self.sinks.get_mut(&at) {
+                    let _ = lane.feeder.offer(Offer { end: Some(end), generation, origin });
+                }
+            }
+        }
+    }
+
+    /// The session is over: lane threads get nothing in exchange for its rings, after they have emptied them.
+    pub fn close(&mut self, process: ProcessId) {
+        let Some((seat, bells)) = self.seats[process].take() else { return };
+        let (generation, origin) = (seat.generation, Origin::UNKNOWN);
+        for channel in &self.table.channels[process] {
+            // There is room (`prepare`).
+            match channel.way {
+                Way::Source(endpoint) => {
+                    if let Some(lane) = self.sources.get_mut(&endpoint) {
+                        let _ = lane.feeder.offer(Offer { end: None, generation, origin });
+                    }
+                }
+                Way::Sink(route, end) => {
+                    if let Some(lane) = self.sinks.get_mut(&(route, end)) {
+                        let _ = lane.feeder.offer(Offer { end: None, generation, origin });
+                    }
+                }
+                Way::Direct(..) => continue,
+            }
+            // The thread may sleep at the ring that is going.
+            bells.ring(BELLS_OF_DAEMON + channel.told.channel);
+        }
+        for direct in self.direct.values_mut().filter(|direct| direct.processes().contains(&process)) {
+            direct.account(&mut self.out);
+            direct.part();
+            direct.account(&mut self.out);
+        }
+    }
+
+    /// Makes the rings of direct routes whose processes both have a session and that have none.
+    pub fn connect(&mut self) {
+        let mut serial = self.serial;
+        for direct in self.direct.values_mut().filter(|direct| !direct.has_ring()) {
+            let [sender, receiver] = direct.processes().map(|process| self.seats[process].as_ref());
+            if let (Some((sender, _)), Some((receiver, _))) = (sender, receiver) {
+                let serials = [serial.wrapping_add(1), serial.wrapping_add(2)];
+                serial = serials[1];
+                direct.connect([sender, receiver], serials, &mut self.out);
+            }
+        }
+        self.serial = serial;
+    }
+
+    /// A session has mapped its half of a direct ring. Numbers of earlier rings mean nothing any more.
+    pub fn mapped(&mut self, process: ProcessId, serial: u32) {
+        for direct in self.direct.values_mut() {
+            if direct.mapped(process, serial, &mut self.out) {
+                return;
+            }
+        }
+    }
+
+    /// Some ten times a second: ledgers of direct routes, memory that lane threads have given back, rings that could
+    /// not be made before or that a liar has broken.
+    pub fn tick(&mut self) {
+        for lane in self.sources.values_mut() {
+            lane.feeder.collect();
+        }
+        for lane in self.sinks.values_mut() {
+            lane.feeder.collect();
+        }
+        self.direct.values_mut().for_each(|direct| direct.account(&mut self.out));
+        self.connect();
+    }
+
+    /// Whether anybody can receive what the process sends into the channel; `None` for one that it receives from.
+    pub fn reach(
+        &self,
+        process: ProcessId,
+        channel: usize,
+        state: impl Fn(ProcessId) -> PeerState,
+    ) -> Option<bool> {
+        let ChannelPlan { way, receivers, .. } = self.table.channels[process].get(channel)?;
+        let receives = |receiver: &Receiver| match *receiver {
+            Receiver::Queue(owner) => owner.is_none_or(|owner| state(owner) != PeerState::Dead),
+            Receiver::Signal(owner) => owner.is_some_and(|owner| state(owner) == PeerState::Alive),
+            Receiver::Session(owner) => owner.is_some_and(|owner| self.seats[owner].is_some()),
+        };
+        match way {
+            Way::Source(_) => Some(receivers.iter().any(receives)),
+            Way::Direct(route, Side::Producer) => {
+                Some(self.direct.get(route).is_some_and(DirectRoute::is_joined))
+            }
+            Way::Direct(_, Side::Consumer) | Way::Sink(..) => None,
+        }
+    }
+
+    /// The ledgers of direct routes, as of the last look.
+    pub fn ledgers(&self) -> impl Iterator<Item = (RouteId, Ledger)> + '_ {
+        self.direct.iter().map(|(route, direct)| (*route, direct.ledger()))
+    }
+
+    fn next_serial(&mut self) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial
+    }
+}
+
+#[cfg(test)]
+mod tests;

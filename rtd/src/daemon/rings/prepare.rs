@@ -1,0 +1,114 @@
+//! The routed rings of a session, made before anybody gets any of them: a refusal changes nothing.
+
+use super::table::{ChannelPlan, Way};
+use super::{BELLS_OF_DAEMON, Rings};
+use crate::plan::{EndpointId, ProcessId, RouteId};
+use rtcore::ring::{Bells, Consumer, Handles, Producer, Shared, Side};
+use rtcore::sys::memfd::Memory;
+use rtcore::wire::Channel;
+use std::io;
+use thiserror::Error;
+
+/// Why a session gets no rings.
+#[derive(Debug, Error)]
+pub enum RingsError {
+    /// A lane thread has not taken what was offered before.
+    #[error("the lane thread of route {0} has not run since the last sessions of this name: try again")]
+    Busy(String),
+    /// Its messages would have no room.
+    #[error(
+        "the receiver of route {0} has not read what earlier lives of its sender sent: let it read or end"
+    )]
+    Unread(String),
+    /// RLIMIT_MEMLOCK.
+    #[error(
+        "the ring of endpoint {0} cannot be locked in memory: LimitMEMLOCK=infinity in the unit of rtd, \
+         cap_ipc_lock, or rtd run --allow-degraded"
+    )]
+    Unlocked(String),
+    /// Memory or descriptors.
+    #[error("the ring of endpoint {0}: {1}: raise LimitNOFILE= of rtd, or give the machine memory")]
+    Io(String, io::Error),
+}
+
+/// The daemon's end of a ring.
+#[derive(Debug)]
+pub(super) enum DaemonEnd {
+    Source(EndpointId, Consumer),
+    Sink((RouteId, usize), Producer),
+}
+
+/// The rings of a session, made and handed to nobody.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) bells: Bells,
+    pub(super) page: Memory,
+    pub(super) ends: Vec<DaemonEnd>,
+    /// For the client, with the number of the channel.
+    pub(super) handles: Vec<(u32, Handles)>,
+}
+
+impl Rings {
+    /// Makes the rings of a process that asks for a session, and changes nothing.
+    pub fn prepare(&mut self, process: ProcessId) -> Result<Prepared, RingsError> {
+        let clogged = self.direct.values().find(|direct| direct.is_clogged(process));
+        if let Some(direct) = clogged {
+            return Err(RingsError::Unread(direct.name().to_owned()));
+        }
+        for channel in &self.table.channels[process] {
+            let room = match channel.way {
+                Way::Source(endpoint) => self.sources.get_mut(&endpoint).map(|lane| lane.feeder.room()),
+                Way::Sink(route, end) => self.sinks.get_mut(&(route, end)).map(|lane| lane.feeder.room()),
+                Way::Direct(..) => None,
+            };
+            if room.is_some_and(|room| room < 2) {
+                return Err(RingsError::Busy(channel.told.route.to_string()));
+            }
+        }
+        let name = &self.plan.processes[process].name;
+        let failed = |e| RingsError::Io(format!("(bells of {name})"), e);
+        let page = Memory::new(&format!("rtd-bells:{name}"), Bells::BYTES).map_err(failed)?;
+        let bells = page.map_writable().and_then(Bells::shared).map_err(failed)?;
+        let mut prepared = Prepared { bells, page, ends: Vec::new(), handles: Vec::new() };
+        for channel in &self.table.channels[process] {
+            let endpoint = || channel.told.endpoint.to_string();
+            let locked = prepared.add(channel).map_err(|e| RingsError::Io(endpoint(), e))?;
+            if !locked && !self.allow_unlocked {
+                return Err(RingsError::Unlocked(endpoint()));
+            }
+        }
+        Ok(prepared)
+    }
+}
+
+impl Prepared {
+    /// One more ring, if the channel has one with the daemon; true unless its memory is not locked.
+    fn add(&mut self, plan: &ChannelPlan) -> io::Result<bool> {
+        let Channel { channel, endpoint, route, .. } = &plan.told;
+        let (daemon, client) = match plan.way {
+            Way::Source(_) => (Side::Consumer, Side::Producer),
+            Way::Sink(..) => (Side::Producer, Side::Consumer),
+            Way::Direct(..) => return Ok(true),
+        };
+        let shared = Shared::create(&format!("rtd:{route}:{endpoint}"), plan.geometry)?;
+        let bell = BELLS_OF_DAEMON + channel;
+        let (end, locked) = match plan.way {
+            Way::Sink(route, end) => {
+                let producer = shared.producer(&self.bells, bell)?;
+                let locked = producer.is_locked();
+                (DaemonEnd::Sink((route, end), producer), locked)
+            }
+            Way::Source(endpoint) => {
+                let consumer = shared.consumer(&self.bells, bell)?;
+                let locked = consumer.is_locked();
+                (DaemonEnd::Source(endpoint, consumer), locked)
+            }
+            Way::Direct(..) => return Ok(true),
+        };
+        // Mapped here, so nobody else ever has to: whatever descriptors leave, none makes a writer of it.
+        shared.seal(daemon)?;
+        self.handles.push((*channel, shared.handles(client)?));
+        self.ends.push(end);
+        Ok(locked)
+    }
+}

@@ -1,0 +1,213 @@
+//! Which channels a process has and whom it talks to: read off the plan once, at the start.
+//!
+//! Invariant: a channel's number is its place in its process' list, and so is the daemon's bell for it.
+
+use crate::plan::{EndpointId, EndpointKind, Overflow, Path, Plan, ProcessId, RingPlan, RouteId, TargetPlan};
+use rtcore::ring::bell::BELLS;
+use rtcore::ring::{Geometry, Side};
+use rtcore::wire::{Channel, Name, Role};
+use std::io;
+
+/// Most channels of a process: one half of its page of bells is the client's, the other the daemon's.
+pub const CHANNELS_MAX: usize = BELLS / 2;
+
+/// One channel.
+#[derive(Debug)]
+pub struct ChannelPlan {
+    /// As the session is told.
+    pub told: Channel,
+    /// Size of its ring.
+    pub geometry: Geometry,
+    /// Where its messages go or come from.
+    pub way: Way,
+    /// A sender's receivers.
+    pub receivers: Vec<Receiver>,
+}
+
+/// The other end of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The thread that reads this endpoint.
+    Source(EndpointId),
+    /// The thread that owns the route, at this one of its ends.
+    Sink(RouteId, usize),
+    /// Another session, in the ring of this route; the session has this side of it.
+    Direct(RouteId, Side),
+}
+
+/// Who may receive what a sender sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// A queue, of this process if it has an owner; it takes messages unless that one died.
+    Queue(Option<ProcessId>),
+    /// A process that must be registered.
+    Signal(Option<ProcessId>),
+    /// A process that must have a session.
+    Session(Option<ProcessId>),
+}
+
+/// A channel before its names and sizes were checked.
+struct Draft {
+    route: RouteId,
+    own: EndpointId,
+    other: EndpointId,
+    ring: Option<RingPlan>,
+    role: Role,
+    block_ns: u64,
+    way: Way,
+    receivers: Vec<Receiver>,
+}
+
+/// By process.
+#[derive(Debug)]
+pub struct Table {
+    /// Its channels; a channel's number is its place.
+    pub channels: Vec<Vec<ChannelPlan>>,
+    /// The others that it sends to or receives from, over routes of any kind.
+    pub partners: Vec<Vec<ProcessId>>,
+}
+
+impl Table {
+    /// Errors: a process has too many channels; a size or a name that no ring or frame has room for.
+    pub fn new(plan: &Plan) -> io::Result<Table> {
+        let mut table = Table {
+            channels: plan.processes.iter().map(|_| Vec::new()).collect(),
+            partners: plan.processes.iter().map(|_| Vec::new()).collect(),
+        };
+        for endpoint in 0..plan.endpoints.len() {
+            table.sender(plan, endpoint)?;
+        }
+        for route in 0..plan.routes.len() {
+            table.receivers(plan, route)?;
+        }
+        for (process, channels) in plan.processes.iter().zip(&table.channels) {
+            if channels.len() > CHANNELS_MAX {
+                return Err(invalid(format!(
+                    "process \"{}\" has {} channels (lane endpoints that it sends from, and one for each route end \
+                     that it receives at), a session has {CHANNELS_MAX} at most: divide it into two [[process]]",
+                    process.name,
+                    channels.len()
+                )));
+            }
+        }
+        Ok(table)
+    }
+
+    /// The channel into an endpoint that some route reads.
+    fn sender(&mut self, plan: &Plan, id: EndpointId) -> io::Result<()> {
+        let endpoint = &plan.endpoints[id];
+        let (EndpointKind::Lane(ring), Some(owner)) = (&endpoint.kind, endpoint.owner) else { return Ok(()) };
+        let mut routes = plan.routes.iter().enumerate().filter(|(_, route)| route.from == id);
+        let Some((first, route)) = routes.next() else { return Ok(()) };
+        let Some(other) = ends(plan, first).next() else { return Ok(()) };
+        let direct = route.path == Path::Direct;
+        let ring = if direct { direct_ring(plan, first) } else { Some(*ring) };
+        let wait = |route: &crate::plan::RoutePlan| match route.overflow {
+            Overflow::Block { limit_ns } => limit_ns,
+            _ => 0,
+        };
+        let block_ns = routes.fold(wait(route), |most, (_, route)| most.max(wait(route)));
+        let way = if direct { Way::Direct(first, Side::Producer) } else { Way::Source(id) };
+        let reading = plan.routes.iter().enumerate().filter(|(_, route)| route.from == id);
+        let receivers = reading.flat_map(|(route, _)| ends(plan, route)).map(|end| receiver(plan, end));
+        let receivers = receivers.collect();
+        let draft =
+            Draft { route: first, own: id, other, ring, role: Role::Sender, block_ns, way, receivers };
+        self.channel(plan, owner, draft)
+    }
+
+    /// The channels out of a route, and who is so acquainted with whom.
+    fn receivers(&mut self, plan: &Plan, route: RouteId) -> io::Result<()> {
+        let from = plan.routes[route].from;
+        let direct = plan.routes[route].path == Path::Direct;
+        for (end, id) in ends(plan, route).enumerate() {
+            let endpoint = &plan.endpoints[id];
+            let Some(owner) = endpoint.owner else { continue };
+            if let Some(sender) = plan.endpoints[from].owner {
+                self.acquaint(sender, owner);
+            }
+            let way = if direct { Way::Direct(route, Side::Consumer) } else { Way::Sink(route, end) };
+            let (role, ring) = match &endpoint.kind {
+                EndpointKind::Lane(ring) if !direct => (Role::Inbox, Some(*ring)),
+                EndpointKind::Lane(_) => (Role::Inbox, direct_ring(plan, route)),
+                EndpointKind::Signal { signo, inbox: Some(ring), .. } => {
+                    (Role::Signal { signo: *signo }, Some(*ring))
+                }
+                EndpointKind::Signal { .. } | EndpointKind::Mqueue { .. } => continue,
+            };
+            let receivers = Vec::new();
+            let draft = Draft { route, own: id, other: from, ring, role, block_ns: 0, way, receivers };
+            self.channel(plan, owner, draft)?;
+        }
+        Ok(())
+    }
+
+    fn channel(&mut self, plan: &Plan, owner: ProcessId, draft: Draft) -> io::Result<()> {
+        let Draft { route, own, other, ring, role, block_ns, way, receivers } = draft;
+        let endpoint = &plan.endpoints[own].name;
+        let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let geometry = ring.and_then(|ring| Geometry::new(size(ring.slots), size(ring.payload_bytes)));
+        let Some(geometry) = geometry else {
+            return Err(invalid(format!("endpoint \"{endpoint}\": no ring is {ring:?}: correct its size")));
+        };
+        let lane = &plan.lanes[plan.routes[route].lane];
+        let process =
+            plan.endpoints[other].owner.map(|owner| name(&plan.processes[owner].name)).transpose()?;
+        let told = Channel {
+            channel: size(self.channels[owner].len()),
+            role,
+            direct: matches!(way, Way::Direct(..)),
+            endpoint: name(endpoint)?,
+            other: name(&plan.endpoints[other].name)?,
+            process,
+            lane: name(&lane.name)?,
+            priority: lane.priority,
+            route: name(&plan.routes[route].name)?,
+            slots: geometry.slots(),
+            payload_bytes: geometry.payload_bytes(),
+            block_ns,
+        };
+        self.channels[owner].push(ChannelPlan { told, geometry, way, receivers });
+        Ok(())
+    }
+
+    fn acquaint(&mut self, one: ProcessId, other: ProcessId) {
+        for (of, partner) in [(one, other), (other, one)] {
+            if of != partner && !self.partners[of].contains(&partner) {
+                self.partners[of].push(partner);
+            }
+        }
+    }
+}
+
+/// The endpoints that a route reaches, in order over all its targets.
+fn ends(plan: &Plan, route: RouteId) -> impl Iterator<Item = EndpointId> + '_ {
+    plan.routes[route].to.iter().flat_map(TargetPlan::endpoints).copied()
+}
+
+fn receiver(plan: &Plan, id: EndpointId) -> Receiver {
+    let endpoint = &plan.endpoints[id];
+    match endpoint.kind {
+        EndpointKind::Mqueue { .. } => Receiver::Queue(endpoint.owner),
+        EndpointKind::Signal { .. } => Receiver::Signal(endpoint.owner),
+        EndpointKind::Lane(_) => Receiver::Session(endpoint.owner),
+    }
+}
+
+/// The one ring of a direct route: as many slots as its receiver asks for, of what its sender may send.
+fn direct_ring(plan: &Plan, route: RouteId) -> Option<RingPlan> {
+    let ring = |id: EndpointId| match plan.endpoints[id].kind {
+        EndpointKind::Lane(ring) => Some(ring),
+        _ => None,
+    };
+    let to = ends(plan, route).next()?;
+    Some(RingPlan { slots: ring(to)?.slots, payload_bytes: ring(plan.routes[route].from)?.payload_bytes })
+}
+
+fn name(text: &str) -> io::Result<Name> {
+    Name::new(text).map_err(|e| invalid(format!("name `{text}` fits no frame: {e}")))
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}

@@ -1,0 +1,183 @@
+//! Channels, and rings between a session and lane threads.
+
+use super::*;
+use rtcore::wire::Role;
+
+/// The arm's one sender feeds a queue, the planner's lane and, through a group, a signal of each; the planner has a
+/// sender that nobody is behind.
+fn mixed() -> Plan {
+    let endpoints = vec![
+        lane("arm.out", ARM, 64),
+        queue("q", None),
+        lane("planner.in", PLANNER, 64),
+        signal("arm.sig", ARM, true),
+        signal("planner.sig", PLANNER, false),
+        lane("planner.out", PLANNER, 64),
+        lane("planner.unrouted", PLANNER, 64),
+    ];
+    let group =
+        TargetPlan::Group { name: "g".into(), mode: GroupMode::All, members: vec![3, 4], filter: None };
+    let block = Overflow::Block { limit_ns: 5 };
+    let routes = vec![
+        route("r", 0, vec![TargetPlan::Endpoint(1), TargetPlan::Endpoint(2), group], Path::Routed),
+        RoutePlan { overflow: block, ..route("s", 0, vec![TargetPlan::Endpoint(2)], Path::Routed) },
+        route("t", 5, vec![TargetPlan::Endpoint(3)], Path::Routed),
+    ];
+    plan(endpoints, routes)
+}
+
+#[test]
+fn every_end_of_a_way_is_one_channel() {
+    let table = Table::new(&mixed()).unwrap();
+    let ways: Vec<Vec<(Role, Way)>> =
+        table.channels.iter().map(|c| c.iter().map(|c| (c.told.role, c.way)).collect()).collect();
+    let signal = Role::Signal { signo: 40 };
+    assert_eq!(
+        ways,
+        [
+            vec![(Role::Sender, Way::Source(0)), (signal, Way::Sink(0, 2)), (signal, Way::Sink(2, 0))],
+            vec![
+                (Role::Sender, Way::Source(5)),
+                (Role::Inbox, Way::Sink(0, 1)),
+                (Role::Inbox, Way::Sink(1, 0))
+            ],
+        ]
+    );
+    let told = table.channels[ARM][0].told;
+    assert_eq!((told.other.as_str(), told.process, told.route.as_str()), ("q", None, "r"));
+    assert_eq!((told.block_ns, told.priority, told.direct), (5, 50, false));
+    let inbox = table.channels[PLANNER][2].told;
+    assert_eq!((inbox.channel, inbox.endpoint.as_str(), inbox.other.as_str()), (2, "planner.in", "arm.out"));
+    assert_eq!(inbox.process.map(|name| name.to_string()).as_deref(), Some("arm"));
+    assert_eq!(table.partners, [[PLANNER], [ARM]]);
+}
+
+#[test]
+fn a_direct_ring_has_the_slots_of_its_receiver_and_the_payload_of_its_sender() {
+    let mut plan = direct_plan();
+    plan.endpoints[1].kind = EndpointKind::Lane(RingPlan { slots: 2, payload_bytes: 64 });
+    let table = Table::new(&plan).unwrap();
+    for (process, side) in [(ARM, Side::Producer), (PLANNER, Side::Consumer)] {
+        let channel = &table.channels[process][0];
+        assert_eq!((channel.told.slots, channel.told.payload_bytes, channel.told.direct), (2, 16, true));
+        assert_eq!(channel.way, Way::Direct(0, side));
+    }
+}
+
+#[test]
+fn a_process_with_too_many_channels_is_named_at_the_start() {
+    let mut endpoints = vec![queue("q", None)];
+    endpoints.extend((0..129).map(|n| lane(&format!("e{n}"), PLANNER, 8)));
+    let to = (1..=129).map(TargetPlan::Endpoint).collect();
+    let mut plan = plan(endpoints, vec![route("r", 0, to, Path::Routed)]);
+    let text = Rings::new(&plan, true).unwrap_err().to_string();
+    assert!(text.contains("\"planner\" has 129 channels") && text.contains("128 at most"), "{text}");
+    plan.routes[0].to.pop();
+    assert!(Rings::new(&plan, true).is_ok());
+}
+
+#[test]
+fn what_a_session_sends_the_thread_takes_and_a_dead_session_leaves_its_last_messages() {
+    let mut rings = Rings::new(&mixed(), true).unwrap();
+    let (mut source, mut sink) = (rings.take_source(0), rings.take_sink(1, 0));
+    let (arm, planner) = (Someone::new(), Someone::new());
+    let mut of_arm = open(&mut rings, ARM, arm.seat(3));
+    let mut of_planner = open(&mut rings, PLANNER, planner.seat(1));
+    assert_eq!(of_arm.rings.len(), 3);
+    let bells = bells_of(&of_arm.page);
+    let (_, handles) = of_arm.rings.remove(0);
+    let writable = Map::of(handles.consumer.as_fd(), geometry(64).consumer_bytes(), true);
+    assert!(writable.is_err(), "the client got the daemon's memory for reading");
+    let mut up = handles.into_producer(geometry(64), &bells, 64).unwrap();
+    assert!(source.take() && sink.take());
+    assert_eq!(source.generation(), 3);
+    assert_eq!(source.origin(), Origin { pid: arm.0.id(), uid: 7, verified: true });
+    up.push(&envelope(1), b"last").unwrap();
+    let seen = bells.seen(128);
+    rings.close(ARM);
+    assert_ne!(bells.seen(128), seen, "a thread that sleeps at the old ring is woken");
+    let end = source.current().unwrap();
+    let mut buffer = [0; 64];
+    assert_eq!(end.take(&mut buffer).unwrap().unwrap().len, 4);
+    assert_eq!(&buffer[..4], b"last");
+    assert!(source.take() && source.current().is_none(), "then none any more");
+    let (_, handles) = of_planner.rings.remove(2);
+    let mut down = handles.into_consumer(geometry(64), &bells_of(&of_planner.page), 0).unwrap();
+    sink.current().unwrap().push(&envelope(2), b"down").unwrap();
+    assert_eq!(down.take(&mut buffer).unwrap().unwrap().meta.sequence, 2);
+}
+
+#[test]
+fn a_sender_is_told_whether_anybody_receives() {
+    let mut plan = mixed();
+    plan.endpoints[1].owner = Some(PLANNER);
+    let mut rings = Rings::new(&plan, true).unwrap();
+    let reach = |rings: &Rings, process, planner| {
+        rings.reach(process, 0, move |of| if of == PLANNER { planner } else { PeerState::Dead })
+    };
+    assert_eq!(reach(&rings, ARM, PeerState::Unregistered), Some(true), "the queue is there for anybody");
+    assert_eq!(reach(&rings, ARM, PeerState::Dead), Some(false));
+    assert_eq!(reach(&rings, ARM, PeerState::Alive), Some(true));
+    assert_eq!(reach(&rings, PLANNER, PeerState::Alive), Some(false), "the arm's signal has nobody");
+    assert_eq!(rings.reach(ARM, 1, |_| PeerState::Alive), None, "no sender");
+    let someone = Someone::new();
+    open(&mut rings, PLANNER, someone.seat(1));
+    assert_eq!(reach(&rings, ARM, PeerState::Dead), Some(true), "the lane has a session");
+}
+
+#[test]
+fn a_thread_that_does_not_run_is_offered_so_much_and_no_more() {
+    let mut rings = Rings::new(&mixed(), true).unwrap();
+    let mut source = rings.take_source(0);
+    let arm = Someone::new();
+    for generation in 1..=4 {
+        open(&mut rings, ARM, arm.seat(generation));
+        rings.close(ARM);
+    }
+    let refused = rings.prepare(ARM).unwrap_err();
+    assert!(matches!(&refused, RingsError::Busy(route) if route == "r"), "{refused}");
+    while source.take() {}
+    // The others were never taken by anybody here.
+    assert!(matches!(rings.prepare(ARM), Err(RingsError::Busy(_))));
+    assert!(rings.prepare(PLANNER).is_ok());
+}
+
+#[test]
+fn memory_and_descriptors_of_sessions_that_ended_are_given_back() {
+    let mut plan = mixed();
+    plan.routes[0].name = "baseline".into();
+    plan.routes.truncate(1);
+    let mut rings = Rings::new(&plan, true).unwrap();
+    let mut feeds: Vec<_> = [0, 1, 2, 3].into_iter().map(|end| rings.take_sink(0, end)).collect();
+    let mut source = rings.take_source(0);
+    let arm = Someone::new();
+    for generation in 1..100 {
+        let attached = open(&mut rings, ARM, arm.seat(generation));
+        assert!(maps("baseline") > 0);
+        drop(attached);
+        rings.close(ARM);
+        while source.take() {}
+        feeds.iter_mut().for_each(|feed| while feed.take() {});
+    }
+    rings.tick();
+    assert_eq!(maps("baseline"), 0);
+}
+
+#[test]
+fn the_rule_that_is_in_the_way_is_named() {
+    let rings = Rings::new(&mixed(), true).unwrap();
+    let explain = |process, endpoint| rings.explain(process, endpoint).text;
+    assert!(explain(ARM, "x").starts_with("no endpoint is called `x`"));
+    assert_eq!(explain(ARM, "q"), "`q` is an mqueue: mq_open(\"/q\")");
+    assert_eq!(
+        explain(ARM, "arm.sig"),
+        "`arm.sig` is signal 40, no lane: it comes as a signal: sigwaitinfo(2)"
+    );
+    let text = explain(ARM, "planner.out");
+    assert!(text.contains("belongs to process `planner` ([[endpoint]] owner = \"planner\")"), "{text}");
+    assert!(text.contains("this session is `arm`"), "{text}");
+    let text = explain(PLANNER, "planner.unrouted");
+    assert!(text.contains("no route reads or writes") && text.contains("[[route]] from ="), "{text}");
+    assert!(explain(PLANNER, "planner.in").contains("no route reads `planner.in`"));
+    assert!(explain(PLANNER, "planner.out").contains("no route writes `planner.out`"));
+}
