@@ -59,6 +59,11 @@ impl Producer {
         Producer { view, eventfd, tail, head, rung: 0, turn: 0, refused: 0 }
     }
 
+    #[cfg(not(loom))]
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
     /// Size of the ring.
     pub fn geometry(&self) -> Geometry {
         self.view.geometry

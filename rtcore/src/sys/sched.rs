@@ -30,6 +30,16 @@ pub fn set_fifo(priority: u8) -> io::Result<()> {
     Err(io::Error::other(format!("asked for SCHED_FIFO {priority}, have {policy:?} {}", got.sched_priority)))
 }
 
+/// Makes the calling thread an ordinary one: threads inherit the scheduling of the one that starts them.
+pub fn set_ordinary() -> io::Result<()> {
+    // SAFETY: the parameter is initialised, and the calling thread is there.
+    let rc = unsafe {
+        let param = libc::sched_param { sched_priority: 0 };
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const param)
+    };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Pins the calling thread to one CPU and checks that it is pinned.
 pub fn pin(cpu: usize) -> io::Result<()> {
     if cpu >= CPUS_MAX {
