@@ -1,4 +1,30 @@
 //! What a control process links: sessions, senders, inboxes, signals without handlers, one wait.
 
+mod caller;
+mod core;
+mod error;
+mod event;
+mod gate;
+mod inbox;
+mod keeper;
+pub mod locate;
+pub mod message;
+mod outlet;
+pub mod realtime;
+mod sender;
+mod session;
 pub mod signals;
 pub mod waiter;
+
+pub use crate::lane::policy::Wait;
+pub use crate::message::Origin;
+pub use crate::wire::{Channel, Name, PeerNews, Role};
+pub use caller::{Caller, Reply};
+pub use core::State;
+pub use error::{CallError, ClaimError, ConnectError, Gone, RecvError, SendError};
+pub use event::Event;
+pub use inbox::{Inbox, InboxCounters};
+pub use message::{Head, InPlace, Incoming, Message, ReplyTo};
+pub use realtime::{RealTime, RealTimeError};
+pub use sender::{Batch, Loan, Sender};
+pub use session::{Builder, Session};

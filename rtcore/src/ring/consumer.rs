@@ -76,9 +76,9 @@ impl Consumer {
         Ok(Some(envelope))
     }
 
-    /// The next message's envelope, checked.
+    /// The next message's envelope, checked; the message stays the next.
     #[inline]
-    fn peek(&mut self) -> Result<Option<Envelope>, Corrupt> {
+    pub fn peek(&mut self) -> Result<Option<Envelope>, Corrupt> {
         if self.available()? == 0 {
             return Ok(None);
         }
@@ -100,6 +100,14 @@ impl Consumer {
         let Some(envelope) = self.peek()? else { return Ok(None) };
         self.next = self.next.wrapping_add(1);
         Ok(Some(Front { consumer: self, envelope }))
+    }
+
+    /// Passes over the next message, unread, and gives its slot back; nothing when there is none.
+    pub fn skip(&mut self) {
+        if self.tail != self.next {
+            self.next = self.next.wrapping_add(1);
+            self.release();
+        }
     }
 
     /// Gives back the slots of all that was taken, and wakes a producer that waits for room.
@@ -125,10 +133,17 @@ impl Consumer {
     /// Raises the flag: the producer rings from now on. The caller looks for messages once more before it sleeps.
     #[inline]
     pub fn arm(&mut self, how: Doorbell) {
-        self.turn = self.turn.wrapping_add(1);
-        self.view.consumer().sleep.flag.store(bell::flag(how, self.turn), Ordering::Relaxed);
+        self.raise(how);
         // SYNC POINT with `Producer::ring`, see the module `bell`.
         fence(Ordering::SeqCst);
+    }
+
+    /// Raises the flag alone. For who has several rings: one `fence(SeqCst)` after the last of them makes it an
+    /// [`Consumer::arm`] of each.
+    #[inline]
+    pub fn raise(&mut self, how: Doorbell) {
+        self.turn = self.turn.wrapping_add(1);
+        self.view.consumer().sleep.flag.store(bell::flag(how, self.turn), Ordering::Relaxed);
     }
 
     /// Lowers the flag: awake.

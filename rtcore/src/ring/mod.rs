@@ -18,6 +18,8 @@
 
 pub mod bell;
 mod consumer;
+#[cfg(not(loom))]
+mod half;
 mod layout;
 mod memory;
 pub mod producer;
@@ -26,6 +28,8 @@ mod shared;
 
 pub use bell::{Bells, Doorbell};
 pub use consumer::{Consumer, Front};
+#[cfg(not(loom))]
+pub use half::{Half, Moved, Trail};
 pub use layout::{Envelope, Geometry, Kind, PAYLOAD_BYTES_MAX, SLOTS_MAX};
 pub use memory::local;
 pub use producer::{Loan, Producer, PushError};

@@ -64,6 +64,11 @@ impl Producer {
         self.view.locked
     }
 
+    #[cfg(not(loom))]
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
     /// Size of the ring.
     pub fn geometry(&self) -> Geometry {
         self.view.geometry

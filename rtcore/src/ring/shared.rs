@@ -116,7 +116,7 @@ impl Handles {
     }
 }
 
-fn view(geometry: Geometry, bells: &Bells, producer: Map, consumer: Map) -> View {
+pub(super) fn view(geometry: Geometry, bells: &Bells, producer: Map, consumer: Map) -> View {
     let locked = producer.is_locked() && consumer.is_locked();
     let words = producer.start().cast();
     // SAFETY: the mapping is at least SLOTS_OFFSET long (`Geometry::producer_bytes`, checked where it was mapped).

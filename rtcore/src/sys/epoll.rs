@@ -177,6 +177,13 @@ fn timespec_of_ns(ns: u64) -> libc::timespec {
     }
 }
 
+impl AsFd for Epoll {
+    /// Readable while any of its descriptors is ready, in a set of sets too.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 fn timespec(d: Duration) -> Timespec {
     Timespec { tv_sec: i64::try_from(d.as_secs()).unwrap_or(i64::MAX), tv_nsec: d.subsec_nanos().into() }
 }

@@ -61,6 +61,13 @@ impl Word {
     pub fn new(word: &AtomicU32, expected: u32) -> Word {
         Word { value: expected.into(), address: word.as_ptr().addr() as u64, flags: FUTEX_32, reserved: 0 }
     }
+
+    /// The value it has to have.
+    pub fn expected(&self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "made of a u32 (`new`)")]
+        let value = self.value as u32;
+        value
+    }
 }
 
 /// Sleeps while every word has the value given with it, at most `timeout_ns` (futex_waitv(2), Linux 5.16).

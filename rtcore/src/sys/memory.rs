@@ -39,6 +39,38 @@ pub fn prefault_stack() {
     touch(&mut pages);
 }
 
+/// Most that [`prefault_stack_by`] takes: half of what a thread of the standard library has at least.
+pub const PREFAULT_STACK_BYTES_MAX: usize = 512 * 1024;
+
+/// Touches so many bytes of the calling thread's stack below this frame, at most [`PREFAULT_STACK_BYTES_MAX`].
+pub fn prefault_stack_by(bytes: usize) {
+    descend(bytes.min(PREFAULT_STACK_BYTES_MAX));
+}
+
+#[inline(never)]
+fn descend(bytes: usize) {
+    const FRAME_BYTES: usize = 16 * 1024;
+    let mut frame = [0u8; FRAME_BYTES];
+    touch(&mut frame);
+    if bytes > FRAME_BYTES {
+        descend(bytes - FRAME_BYTES);
+    }
+    // After the call, so that it is no tail call, which would use this frame again.
+    touch(&mut frame[..1]);
+}
+
+/// Has so many bytes of heap at hand for the calling thread: memory that was freed stays mapped and comes back without
+/// a fault (mallopt(3)). For the whole process; to be called before its other threads use the heap.
+pub fn prefault_heap(bytes: usize) {
+    // SAFETY: mallopt only takes integers; the caller's timing is as documented.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+    }
+    let mut memory = vec![0u8; bytes];
+    touch(&mut memory);
+}
+
 /// Writes one byte of every page, so that each is present and private.
 pub fn touch(bytes: &mut [u8]) {
     for page in bytes.chunks_mut(PAGE_BYTES) {

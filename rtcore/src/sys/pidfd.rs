@@ -123,6 +123,14 @@ impl PidFd {
     }
 }
 
+impl From<OwnedFd> for PidFd {
+    /// Takes one that came by SCM_RIGHTS. Another kind of descriptor is readable by other rules: take them from the
+    /// daemon alone.
+    fn from(fd: OwnedFd) -> PidFd {
+        PidFd(fd)
+    }
+}
+
 impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

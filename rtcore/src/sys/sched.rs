@@ -51,6 +51,16 @@ pub fn realtime_priority(tid: i32) -> io::Result<Option<u8>> {
     u8::try_from(param.sched_priority).map(Some).map_err(io::Error::other)
 }
 
+/// Makes the calling thread an ordinary one: threads inherit the scheduling of the one that starts them.
+pub fn set_ordinary() -> io::Result<()> {
+    // SAFETY: the parameter is initialised, and the calling thread is there.
+    let rc = unsafe {
+        let param = libc::sched_param { sched_priority: 0 };
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const param)
+    };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Pins the calling thread to one CPU and checks that it is pinned.
 pub fn pin(cpu: usize) -> io::Result<()> {
     if cpu >= CPUS_MAX {

@@ -100,7 +100,7 @@ pub enum Entry {
     /// sigqueue to this pid.
     Signal(i32),
     /// A session's endpoint.
-    Lane(RefCell<Sender>),
+    Lane(Box<RefCell<Sender>>),
 }
 
 impl Entry {
@@ -111,7 +111,7 @@ impl Entry {
 
     /// Out of a session's endpoint.
     pub fn lane(sender: Sender) -> Entry {
-        Entry::Lane(RefCell::new(sender))
+        Entry::Lane(Box::new(RefCell::new(sender)))
     }
 
     /// Sends a stamp.

@@ -42,7 +42,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let instance = cli.instance.as_str();
-    let socket = || cli.socket.clone().unwrap_or_else(|| ctl::register::socket_of(instance));
+    let socket = || cli.socket.clone().unwrap_or_else(|| rtcore::client::locate::socket_of(instance));
     let done = match &cli.command {
         Command::Ls(args) => ctl::ls::ls(instance, args.json),
         Command::Stats(args) => ctl::stats::stats(instance, args),

@@ -71,14 +71,7 @@ pub enum Known {
     },
 }
 
-/// Directory of a deployment's control sockets.
-pub const RUN_DIR: &str = "/run/rtd";
-
-/// Who owns /run/rtd. /run is root's: whoever owns this was appointed by root to run rtd on this machine.
-pub fn run_dir_owner() -> Option<u32> {
-    let found = std::fs::symlink_metadata(RUN_DIR).ok()?;
-    found.is_dir().then(|| std::os::unix::fs::MetadataExt::uid(&found))
-}
+pub use rtcore::client::locate::{RUN_DIR, run_dir_owner};
 
 impl Machine {
     /// Reads the machine this process runs on.

@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 use crate::config;
-use crate::config::machine::{RUN_DIR, run_dir_owner};
 use anyhow::{anyhow, bail};
+use rtcore::client::locate::{RUN_DIR, may_order};
 use rtcore::stats::reader::{DaemonState, Endpoint, ReadError, Reader, Snapshot, instances};
 use rtcore::sys::procfs::effective_uid;
 use std::io::{self, Write};
@@ -42,11 +42,6 @@ pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
         );
     }
     Ok(page)
-}
-
-/// Root, ourselves, and whom root appointed to run rtd here.
-pub fn may_order(uid: u32) -> bool {
-    uid == 0 || uid == effective_uid() || Some(uid) == run_dir_owner()
 }
 
 /// The signal of an endpoint, if any configuration may have it.

@@ -4,14 +4,11 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "help texts show [[process]] as it is written")]
 
 use clap::Args;
-use rtcore::stats::reader::Reader;
-use rtcore::sys::procfs::effective_uid;
 use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{FRAME_BYTES, Name, Reply, Request, Status};
 use std::fmt::Write;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -72,35 +69,6 @@ pub fn register(args: &RegisterArgs, socket: &Path) -> ExitCode {
             eprintln!("rtctl: {text}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Where the daemon `name` listens unless its configuration says otherwise: the system's, then the
-/// user's own.
-pub fn find_socket(name: &str) -> PathBuf {
-    let uid = effective_uid();
-    let system = PathBuf::from(format!("/run/rtd/{name}.sock"));
-    let mut places = vec![system.clone()];
-    if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR") {
-        places.push(Path::new(&dir).join(format!("rtd/{name}.sock")));
-    }
-    places.push(PathBuf::from(format!("/tmp/rtd-{uid}/{name}.sock")));
-    // Anybody can make a directory in /tmp: one that is not ours or root's is no daemon of ours.
-    let trusted = |path: &PathBuf| {
-        let dir = path.parent().and_then(|dir| dir.symlink_metadata().ok());
-        let safe = path.starts_with("/run") || dir.is_some_and(|m| m.is_dir() && [0, uid].contains(&m.uid()));
-        safe && path.exists()
-    };
-    places.into_iter().find(trusted).unwrap_or(system)
-}
-
-/// The socket of `instance`: the one its page names, when the page is root's or ours; else where such a
-/// daemon listens by default.
-pub fn socket_of(instance: &str) -> PathBuf {
-    let page = Reader::open(instance).ok().and_then(|page| page.snapshot().ok());
-    match page {
-        Some(page) if super::page::may_order(page.uid) && !page.socket.is_empty() => page.socket.into(),
-        _ => find_socket(instance),
     }
 }
 

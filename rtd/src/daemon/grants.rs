@@ -3,6 +3,7 @@
 use super::{Waiting, unisolated_bit};
 use crate::plan::Plan;
 use rtcore::stats::degraded;
+use rtcore::sys::grants::Grant;
 use std::fmt::Write as _;
 
 /// One thing that was asked for and refused.
@@ -10,14 +11,7 @@ use std::fmt::Write as _;
 pub struct Missing {
     what: String,
     why: String,
-    mend: Mend,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mend {
-    Fifo,
-    Pinning,
-    Memory,
+    mend: Grant,
 }
 
 /// Everything that was refused.
@@ -28,15 +22,15 @@ pub(super) fn missing(plan: &Plan, waiting: &[Waiting], locked: &Result<(), Stri
         let name = &w.thread.name;
         if let Err(why) = &w.granted.fifo {
             let what = format!("SCHED_FIFO {} for lane {} (thread {name})", lane.priority, lane.name);
-            all.push(Missing { what, why: why.clone(), mend: Mend::Fifo });
+            all.push(Missing { what, why: why.clone(), mend: Grant::Fifo });
         }
         if let Err(why) = &w.granted.pinned {
             let what = format!("CPU {} for lane {} (thread {name})", lane.cpu, lane.name);
-            all.push(Missing { what, why: why.clone(), mend: Mend::Pinning });
+            all.push(Missing { what, why: why.clone(), mend: Grant::Pinning });
         }
     }
     if let Err(why) = locked {
-        all.push(Missing { what: "locked memory (mlockall)".into(), why: why.clone(), mend: Mend::Memory });
+        all.push(Missing { what: "locked memory (mlockall)".into(), why: why.clone(), mend: Grant::Memory });
     }
     all
 }
@@ -56,9 +50,9 @@ pub(super) fn degraded_bits(plan: &Plan, waiting: &[Waiting], locked: &Result<()
 pub(super) fn refusal(missing: &[Missing]) -> String {
     let mut text = String::from("the real-time part cannot be had:\n");
     list(&mut text, missing);
-    for (mend, line) in LINES {
+    for mend in [Grant::Fifo, Grant::Pinning, Grant::Memory] {
         if missing.iter().any(|m| m.mend == mend) {
-            text.push_str(line);
+            text.push_str(&mend.mend("/usr/bin/rtd"));
         }
     }
     text.push_str("  or run without: rtd run --allow-degraded (every tool then says so)");
@@ -84,25 +78,3 @@ fn list(text: &mut String, missing: &[Missing]) {
         let _ = writeln!(text, "  and {} more like these", missing.len() - SHOWN_MAX);
     }
 }
-
-const LINES: [(Mend, &str); 3] = [
-    (
-        Mend::Fifo,
-        "grant SCHED_FIFO with one of\n\
-         \x20 setcap cap_sys_nice,cap_ipc_lock+ep /usr/bin/rtd\n\
-         \x20 /etc/security/limits.d/rtd.conf:  @rtd - rtprio 98\n\
-         \x20 the systemd unit:                 LimitRTPRIO=98\n\
-         \x20 (EPERM as root: the control group has no real-time budget, see cpu.rt_runtime_us)\n",
-    ),
-    (
-        Mend::Pinning,
-        "grant the CPU with the systemd unit's CPUAffinity= or AllowedCPUs=, or name another in [[lane]] cpu\n",
-    ),
-    (
-        Mend::Memory,
-        "grant locked memory with one of\n\
-         \x20 setcap cap_sys_nice,cap_ipc_lock+ep /usr/bin/rtd\n\
-         \x20 /etc/security/limits.d/rtd.conf:  @rtd - memlock unlimited\n\
-         \x20 the systemd unit:                 LimitMEMLOCK=infinity\n",
-    ),
-];

@@ -1,0 +1,105 @@
+//! Request and reply over two endpoints.
+
+use super::error::{CallError, Gone, RecvError};
+use super::event::Event;
+use super::inbox::{Found, Inbox};
+use super::message::{Incoming, Message};
+use super::sender::Sender;
+use crate::sys::clock::monotonic_ns;
+
+/// Asks, and waits for the answer to that very question.
+///
+/// It owns the endpoint it asks from and the one the answers come to; it may move between threads. The other
+/// side answers with [`Sender::reply`] and what [`Message::reply_to`](super::message::Head::reply_to) gave it. One call
+/// at a time; calls neither allocate nor lock.
+#[derive(Debug)]
+pub struct Caller {
+    sender: Sender,
+    inbox: Inbox,
+    last: u64,
+    late: u64,
+}
+
+/// The answer to a call.
+pub type Reply<'a> = Message<'a>;
+
+impl Caller {
+    pub(super) fn new(epoch: u32, sender: Sender, inbox: Inbox) -> Caller {
+        // Another life of this process does not take answers for its predecessor: the upper half is this one's.
+        Caller { sender, inbox, last: u64::from(epoch) << 32, late: 0 }
+    }
+
+    /// Sends a request and returns its answer, which has to come before `deadline_ns` (CLOCK_MONOTONIC).
+    ///
+    /// Answers to earlier calls, which come too late, are dropped and counted ([`Caller::late`]), and so is what
+    /// answers nothing.
+    ///
+    /// Errors: [`CallError`]. When the process that would answer dies, or the way to it, the call ends at once.
+    pub fn call(&mut self, request: &[u8], deadline_ns: u64) -> Result<Reply<'_>, CallError> {
+        let from_ns = monotonic_ns();
+        self.clear();
+        self.last = self.last.wrapping_add(1).max(1);
+        let correlation = self.last;
+        self.sender.send_correlated(correlation, request, deadline_ns)?;
+        let found = loop {
+            let endpoint = self.sender.channel().endpoint;
+            match self.inbox.next::<false>(deadline_ns) {
+                Ok(Some(found @ Found::Message { envelope, .. })) => {
+                    if envelope.meta.correlation == correlation {
+                        break found;
+                    }
+                    self.late += 1;
+                }
+                Ok(Some(Found::Event(event))) => self.judge(event)?,
+                Ok(None) => {
+                    let waited_ns = monotonic_ns().saturating_sub(from_ns);
+                    return Err(CallError::Timeout { endpoint, waited_ns });
+                }
+                Err(RecvError::Disconnected) => {
+                    return Err(CallError::Disconnected { endpoint, why: Gone::Closed });
+                }
+            }
+        };
+        match self.inbox.present(found) {
+            Incoming::Message(message) => Ok(message),
+            // `found` is a message.
+            Incoming::Event(_) => {
+                let endpoint = self.sender.channel().endpoint;
+                Err(CallError::Disconnected { endpoint, why: Gone::Down })
+            }
+        }
+    }
+
+    /// Answers that came too late, or answered nothing that was asked.
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// How to wait for answers.
+    pub fn set_wait(&mut self, wait: crate::lane::policy::Wait) {
+        self.inbox.set_wait(wait);
+    }
+
+    /// Drops what is left of earlier calls: late answers, and events that are not about this one.
+    fn clear(&mut self) {
+        let now_ns = 0;
+        while let Ok(Some(found)) = self.inbox.next::<false>(now_ns) {
+            self.late += u64::from(matches!(found, Found::Message { .. }));
+        }
+    }
+
+    /// Whether an event ends the call.
+    fn judge(&self, event: Event) -> Result<(), CallError> {
+        let channel = self.sender.channel();
+        let endpoint = channel.endpoint;
+        match event {
+            Event::PeerLost { process, ending, .. } if channel.process == Some(process) => {
+                Err(CallError::PeerDead { endpoint, process, ending })
+            }
+            Event::Down if !channel.direct || self.inbox.is_routed() => {
+                Err(CallError::Disconnected { endpoint, why: Gone::Down })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What a session, its thread, its senders and its inboxes share.
+//!
+//! Constraint: the table's lock is an ordinary mutex, for claiming and giving back ends and for asking questions. No
+//! send or receive takes it: what these need travels through queues ([`crate::lane::feed`], rtrb) and atomics.
+//!
+//! Invariant: entry `n` of `outlets` and of `lanes` belongs to entry `n` of the session thread's own lists, and is never
+//! removed.
+
+use super::inbox::{Filter, Lane, Post};
+use super::outlet::Outlet;
+use crate::sync::{AtomicU32, Ordering};
+use crate::sys::eventfd::EventFd;
+use crate::wire::{Channel, Name, PeerNews, Reply};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+/// Most channels of a process, as the daemon numbers its bells.
+pub(super) const CHANNELS_MAX: usize = 128;
+/// Most entries of either list; what is past the channels of one configuration belonged to earlier ones.
+pub(super) const ENTRIES_MAX: usize = 4 * CHANNELS_MAX;
+
+/// Whether the daemon is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Connected, all channels are as the daemon's configuration says.
+    Up,
+    /// The daemon is away, or refuses us now; the text says which. The session tries again at every chance.
+    Down(String),
+    /// The session was dropped.
+    Closed,
+}
+
+/// One sender's channel.
+#[derive(Debug)]
+pub(super) struct OutletSlot {
+    pub channel: Channel,
+    /// The configuration in force has it.
+    pub present: bool,
+    /// Nobody has it.
+    pub half: Option<Outlet>,
+}
+
+/// One receiver's channel.
+#[derive(Debug)]
+pub(super) struct LaneSlot {
+    pub channel: Channel,
+    pub present: bool,
+    pub half: Option<Lane>,
+}
+
+/// For the session thread.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Ask the daemon.
+    Explain { endpoint: Name, answer: mpsc::SyncSender<Reply> },
+    /// End.
+    Stop,
+}
+
+#[derive(Debug)]
+pub(super) struct Table {
+    pub state: State,
+    pub outlets: Vec<OutletSlot>,
+    pub lanes: Vec<LaneSlot>,
+    pub inboxes: Vec<Arc<Post>>,
+    pub peers: Vec<PeerNews>,
+    /// Pids of named processes, for those who compare origins; 0 = not there.
+    pub pids: Vec<(Name, Arc<AtomicU32>)>,
+    pub commands: Vec<Command>,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    /// Whose session.
+    pub process: Name,
+    /// Which life of the sender counts the sequences.
+    pub epoch: u32,
+    /// Wakes the session thread: there is a command, or an end came back.
+    pub control: EventFd,
+    closed: AtomicU32,
+    table: Mutex<Table>,
+}
+
+impl Core {
+    pub fn new(process: Name, epoch: u32, control: EventFd) -> Core {
+        let table = Table {
+            state: State::Down("not connected yet".to_owned()),
+            outlets: Vec::new(),
+            lanes: Vec::new(),
+            inboxes: Vec::new(),
+            peers: Vec::new(),
+            pids: Vec::new(),
+            commands: Vec::new(),
+        };
+        Core { process, epoch, control, closed: AtomicU32::new(0), table: Mutex::new(table) }
+    }
+
+    pub fn table(&self) -> MutexGuard<'_, Table> {
+        // Each change of the table is complete in itself: a panic elsewhere leaves nothing half done.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the session thread (one write(2)).
+    #[cold]
+    pub fn nudge(&self) {
+        // An eventfd of our own: it does not fail.
+        let _ = self.control.ring();
+    }
+
+    pub fn command(&self, command: Command) {
+        self.table().commands.push(command);
+        self.nudge();
+    }
+
+    /// Whether the session was dropped.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire) != 0
+    }
+
+    pub fn close(&self) {
+        // SYNC POINT with `is_closed`: all that was handed over before is there.
+        self.closed.store(1, Ordering::Release);
+    }
+}
+
+impl Table {
+    /// Gives a lane to the inbox that wants it: one that names it, else one that takes the rest. Handed back when none
+    /// does.
+    pub fn adopt(&mut self, lane: Lane) -> Option<Lane> {
+        let names = |post: &&Arc<Post>| post.filter != Filter::Rest && post.filter.admits(&lane.channel);
+        let rest = |post: &&Arc<Post>| post.filter.admits(&lane.channel);
+        let post = self.inboxes.iter().find(names).or_else(|| self.inboxes.iter().find(rest));
+        match post {
+            Some(post) => post.add(lane).err(),
+            None => Some(lane),
+        }
+    }
+
+    /// The pid behind a name, followed through every registration.
+    pub fn pid_of(&mut self, process: Name) -> Arc<AtomicU32> {
+        if let Some((_, pid)) = self.pids.iter().find(|(name, _)| *name == process) {
+            return Arc::clone(pid);
+        }
+        let now = self.peers.iter().find(|peer| peer.process == process).map_or(0, alive_pid);
+        let pid = Arc::new(AtomicU32::new(now));
+        self.pids.push((process, Arc::clone(&pid)));
+        pid
+    }
+}
+
+/// Its pid if it is there, else 0.
+pub(super) fn alive_pid(news: &PeerNews) -> u32 {
+    if news.state == crate::lane::peer::PeerState::Alive { news.pid } else { 0 }
+}

@@ -1,0 +1,281 @@
+//! What can go wrong, each with its object, its value, its limit and what mends it.
+//!
+//! Invariant: what a real-time call returns ([`SendError`], [`RecvError`], [`CallError`]) is `Copy` and never touches
+//! the heap.
+
+use crate::ring::Corrupt;
+use crate::sys::pidfd::Ending;
+use crate::wire::{Name, Status};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why there is no session.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// Not a name that a process can have.
+    #[error(
+        "{0:?} is no process name: it is 1..=31 bytes of printable ASCII without blanks, as in [[process]] name"
+    )]
+    Name(String),
+    /// Nothing runs.
+    #[error(
+        "no rtd runs here that is root's or ours: start it (rtd run FILE), or name it by RTD_INSTANCE or \
+         Session::builder(..).instance(..)"
+    )]
+    NoInstance,
+    /// Which one?
+    #[error(
+        "several instances of rtd run here ({instances}): choose one by RTD_INSTANCE or Session::builder(..).instance(..)"
+    )]
+    SeveralInstances {
+        /// Their names.
+        instances: String,
+    },
+    /// Nobody listens.
+    #[error("{}: {source}: rtd is not running there: start it, or give the path that [daemon] socket names", path.display())]
+    NoDaemon {
+        /// The socket.
+        path: PathBuf,
+        /// connect(2) said.
+        source: io::Error,
+    },
+    /// Somebody listens who is not to be believed.
+    #[error(
+        "{}: uid {uid} listens there, which is not root, not us, and not the owner of /run/rtd: have root's rtd listen \
+         there, or name the socket by Session::builder(..).socket(..)", path.display()
+    )]
+    Stranger {
+        /// The socket.
+        path: PathBuf,
+        /// Who.
+        uid: u32,
+    },
+    /// The daemon says no.
+    #[error("rtd refuses `{process}` ({status:?}): {text}")]
+    Refused {
+        /// Who asked.
+        process: Name,
+        /// The kind of refusal.
+        status: Status,
+        /// The daemon's reason, with what mends it.
+        text: String,
+    },
+    /// No Ready in time.
+    #[error("{}: no answer within {} ms: does rtd hang (see rtctl ls)? or allow more by Session::builder(..).timeout(..)",
+        path.display(), limit.as_millis())]
+    Timeout {
+        /// The socket.
+        path: PathBuf,
+        /// What was allowed.
+        limit: Duration,
+    },
+    /// Not what rtd says.
+    #[error("{}: {what}: use rtd and rtcore of one release", path.display())]
+    Protocol {
+        /// The socket.
+        path: PathBuf,
+        /// What came.
+        what: String,
+    },
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    System {
+        /// Which.
+        what: String,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// Why an endpoint cannot be had.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ClaimError {
+    /// The configuration does not give it to this process; the text names the rule.
+    #[error("`{endpoint}` is not for `{process}`: {rule}")]
+    Denied {
+        /// Which endpoint.
+        endpoint: String,
+        /// Whose session.
+        process: Name,
+        /// The daemon's words.
+        rule: String,
+    },
+    /// There is no such endpoint.
+    #[error("there is no endpoint `{endpoint}`: {text}")]
+    Unknown {
+        /// The name as it was given.
+        endpoint: String,
+        /// The daemon's words.
+        text: String,
+    },
+    /// This session has handed it out already.
+    #[error(
+        "`{endpoint}` is taken in this session: a ring has one end; drop the other one first, or share it"
+    )]
+    Taken {
+        /// Which endpoint.
+        endpoint: String,
+    },
+    /// The daemon cannot be asked.
+    #[error("`{endpoint}` is not known to this session, and rtd is away ({why}): try again when it is back")]
+    Away {
+        /// Which endpoint.
+        endpoint: String,
+        /// Why.
+        why: String,
+    },
+    /// A system call failed.
+    #[error("making an inbox: {0}")]
+    System(String),
+}
+
+/// Why nothing goes out to the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// The daemon is away; the session connects again by itself.
+    Down,
+    /// The [`Session`](super::Session) was dropped.
+    Closed,
+    /// The daemon came back with a configuration that has no such way.
+    Removed,
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Gone::Down => "rtd is away; the session connects again by itself, wait for Event::Up",
+            Gone::Closed => "the session was dropped: keep it for as long as its senders",
+            Gone::Removed => "the new configuration has no [[route]] from it",
+        })
+    }
+}
+
+/// Why a message was not sent. Nothing of it was: the receiver sees no part of it.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum SendError {
+    /// Every slot holds a message that was not taken yet.
+    #[error("`{endpoint}` is full: {slots} messages wait; receive faster, or raise the lane's slots")]
+    Full {
+        /// Into which endpoint.
+        endpoint: Name,
+        /// Its slots.
+        slots: u32,
+    },
+    /// Longer than a slot.
+    #[error("`{endpoint}` takes {max} bytes, this message has {len}: raise [[endpoint]] payload")]
+    TooLarge {
+        /// Into which endpoint.
+        endpoint: Name,
+        /// Bytes of the message.
+        len: usize,
+        /// Bytes of a slot.
+        max: u32,
+    },
+    /// Nobody is there to receive it.
+    #[error("nobody receives from `{endpoint}`: {}", PeerText(process, ending))]
+    PeerDead {
+        /// Into which endpoint.
+        endpoint: Name,
+        /// The receiver, if one process is.
+        process: Option<Name>,
+        /// How it ended, if it did and that is known.
+        ending: Option<Ending>,
+    },
+    /// There is no way out at the moment, or none any more.
+    #[error("`{endpoint}` is disconnected: {why}")]
+    Disconnected {
+        /// Into which endpoint.
+        endpoint: Name,
+        /// Why.
+        why: Gone,
+    },
+    /// The other side lies; this ring is not used any more.
+    #[error("the receiver of `{endpoint}` broke its ring: {corrupt}; it is cut off until it connects again")]
+    Corrupt {
+        /// Into which endpoint.
+        endpoint: Name,
+        /// What it did.
+        corrupt: Corrupt,
+    },
+}
+
+struct PeerText<'a>(&'a Option<Name>, &'a Option<Ending>);
+
+impl fmt::Display for PeerText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.1) {
+            (Some(process), Some(ending)) => {
+                write!(f, "process `{process}` ended ({ending}); start it again")
+            }
+            (Some(process), None) => write!(f, "process `{process}` is not there; start it"),
+            (None, _) => f.write_str("no receiver of its routes is there; start one"),
+        }
+    }
+}
+
+/// Why nothing will be received any more.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum RecvError {
+    /// The session was dropped, and what had arrived is taken.
+    #[error("the inbox is disconnected: the session was dropped; keep it for as long as its inboxes")]
+    Disconnected,
+}
+
+/// Why there is no reply.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum CallError {
+    /// The request was not sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// Nothing came in time. A reply that comes later is counted and dropped.
+    #[error("no reply to `{endpoint}` in {waited_ns} ns: give it more, or make the receiver faster")]
+    Timeout {
+        /// Where the request went.
+        endpoint: Name,
+        /// How long it took from the call to its deadline.
+        waited_ns: u64,
+    },
+    /// Who should have answered went away meanwhile.
+    #[error("no reply to `{endpoint}`: {}", PeerText(&Some(*process), ending))]
+    PeerDead {
+        /// Where the request went.
+        endpoint: Name,
+        /// Who.
+        process: Name,
+        /// How it ended, if that is known.
+        ending: Option<Ending>,
+    },
+    /// The way went away meanwhile. The request may have arrived, or may yet.
+    #[error("no reply to `{endpoint}`: {why}")]
+    Disconnected {
+        /// Where the request went.
+        endpoint: Name,
+        /// Why.
+        why: Gone,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_names_object_value_limit_and_mend() {
+        let endpoint = Name::new("arm.cmd").unwrap();
+        let process = Some(Name::new("drive").unwrap());
+        let ending = Some(Ending::Signal(9));
+        for (error, parts) in [
+            (SendError::Full { endpoint, slots: 8 }, ["arm.cmd", "8", "slots"]),
+            (SendError::TooLarge { endpoint, len: 90, max: 64 }, ["64", "90", "payload"]),
+            (SendError::PeerDead { endpoint, process, ending }, ["drive", "signal 9", "start"]),
+            (SendError::Disconnected { endpoint, why: Gone::Down }, ["arm.cmd", "away", "Event::Up"]),
+        ] {
+            let text = error.to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        }
+        assert!(size_of::<SendError>() <= 128);
+    }
+}

@@ -1,0 +1,238 @@
+//! The receiving end of a channel: its rings one after the other, and who of its messages are known already.
+
+use crate::lane::feed::Feed;
+use crate::message::Origin;
+use crate::ring::{Consumer, Corrupt, Doorbell, Envelope};
+use crate::sync::{AtomicU32, Ordering};
+use crate::wire::Channel;
+use std::sync::Arc;
+
+/// Whether the producer of a ring is known to be gone. Written by the session thread.
+#[derive(Debug, Default)]
+pub(in crate::client) struct Life(AtomicU32);
+
+impl Life {
+    /// It is.
+    pub fn end(&self) {
+        // SYNC POINT with `is_over`: what the producer has announced before it died is announced.
+        self.0.store(1, Ordering::Release);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+}
+
+/// A ring to receive from.
+#[derive(Debug)]
+pub(in crate::client) struct In {
+    pub consumer: Consumer,
+    /// As long as a slot's payload.
+    pub buffer: Box<[u8]>,
+    pub life: Arc<Life>,
+    pub channel: Channel,
+    /// Who is at the other end of a direct one; none where the daemon is, which says who sent what.
+    pub partner: Option<Origin>,
+    /// Its eventfd is in the inbox' set.
+    pub watched: bool,
+    /// A message that its producer left half written was counted.
+    pub torn: bool,
+}
+
+impl In {
+    /// Whether nothing more comes in this ring, and nothing is left in it.
+    ///
+    /// A routed ring is replaced only after its daemon is gone. The producer of a direct one may live on: it closes
+    /// the ring when it takes the next.
+    fn is_done(&mut self) -> bool {
+        let over = self.partner.is_none() || self.consumer.is_closed() || self.life.is_over();
+        // After that, so that what had come before is seen. A ring that lies has nothing more to say.
+        over && self.consumer.available().unwrap_or(0) == 0
+    }
+
+    /// Whether the end of its producer left half a message behind; true once.
+    fn tear(&mut self) -> bool {
+        let torn = self.partner.is_some() && !self.torn && self.life.is_over() && self.consumer.torn();
+        self.torn |= torn;
+        torn
+    }
+}
+
+/// What an inbox has of a channel.
+#[derive(Debug)]
+pub(in crate::client) struct Lane {
+    /// Place in the session's table.
+    pub index: usize,
+    pub feed: Feed<In>,
+    pub channel: Channel,
+    /// The sender's life and its last message.
+    last: Option<(u32, u64)>,
+}
+
+/// What came out of a lane.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::client) enum Taken {
+    /// Nothing is there.
+    Nothing,
+    /// A message that was seen already; it is dropped.
+    Duplicate,
+    /// A message, with the number of those that should have come before it.
+    Message(Envelope, u64),
+}
+
+/// How a lane stands after [`Lane::settle`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::client) struct Settled {
+    /// A ring waits until the present one is done.
+    pub waiting: bool,
+    /// There is another ring now.
+    pub changed: bool,
+    /// Half-written messages found.
+    pub torn: u64,
+}
+
+impl Lane {
+    pub fn new(index: usize, feed: Feed<In>, channel: Channel) -> Lane {
+        Lane { index, feed, channel, last: None }
+    }
+
+    /// The next message, copied into the ring's buffer; its slot is given back.
+    #[inline]
+    pub fn take(&mut self) -> Result<Taken, Corrupt> {
+        let Some(ring) = self.feed.current() else { return Ok(Taken::Nothing) };
+        let Some(envelope) = ring.consumer.take(&mut ring.buffer)? else { return Ok(Taken::Nothing) };
+        ring.consumer.release();
+        Ok(self.accept(envelope))
+    }
+
+    /// The next message, left where it is.
+    pub fn peek(&mut self) -> Result<Taken, Corrupt> {
+        let Some(ring) = self.feed.current() else { return Ok(Taken::Nothing) };
+        let Some(envelope) = ring.consumer.peek()? else { return Ok(Taken::Nothing) };
+        let taken = self.accept(envelope);
+        if let (Taken::Duplicate, Some(ring)) = (taken, self.feed.current()) {
+            ring.consumer.skip();
+        }
+        Ok(taken)
+    }
+
+    #[inline]
+    fn accept(&mut self, envelope: Envelope) -> Taken {
+        let (epoch, sequence) = (envelope.meta.epoch, envelope.meta.sequence);
+        let missed = match self.last {
+            Some((life, last)) if life == epoch => {
+                if sequence <= last {
+                    return Taken::Duplicate;
+                }
+                sequence - last - 1
+            }
+            // Another life of the sender counts from 1, and we were there.
+            Some(_) => sequence.saturating_sub(1),
+            None => 0,
+        };
+        self.last = Some((epoch, sequence));
+        Taken::Message(envelope, missed)
+    }
+
+    /// Whether a look would find something.
+    pub fn has_news(&mut self) -> bool {
+        let waits = self.feed.has_offer();
+        let Some(ring) = self.feed.current() else { return waits };
+        ring.consumer.available() != Ok(0) || waits && ring.is_done()
+    }
+
+    /// Moves on to the next ring when the present one is done. Before a ring goes, `leave` sees it.
+    #[cold]
+    pub fn settle(&mut self, mut leave: impl FnMut(&mut In)) -> Settled {
+        let mut settled = Settled::default();
+        loop {
+            let offered = self.feed.has_offer();
+            if let Some(ring) = self.feed.current() {
+                settled.torn += u64::from(ring.tear());
+                if offered && !ring.is_done() {
+                    settled.waiting = true;
+                    return settled;
+                }
+                if offered {
+                    leave(ring);
+                }
+            }
+            if !offered {
+                return settled;
+            }
+            if !self.feed.take() {
+                // The session thread has not collected what was given back before.
+                settled.waiting = true;
+                return settled;
+            }
+            settled.changed = true;
+            if let Some(ring) = self.feed.peek() {
+                self.channel = ring.channel;
+            }
+        }
+    }
+
+    /// Raises the flag by which the producer rings; [`Consumer::raise`] says what has to follow.
+    pub fn raise(&mut self, how: Doorbell) {
+        if let Some(ring) = self.feed.current() {
+            ring.consumer.raise(how);
+        }
+    }
+
+    /// Awake.
+    pub fn disarm(&mut self) {
+        if let Some(ring) = self.feed.current() {
+            ring.consumer.disarm();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::feed::feed;
+    use crate::message::Meta;
+    use crate::ring::Kind;
+    use crate::wire::{Name, Role};
+
+    fn lane() -> Lane {
+        let name = |text| Name::new(text).unwrap();
+        let channel = Channel {
+            channel: 0,
+            role: Role::Inbox,
+            direct: false,
+            endpoint: name("arm.cmd"),
+            other: name("planner.cmd"),
+            process: None,
+            lane: name("control"),
+            priority: 50,
+            route: name("cmd"),
+            slots: 8,
+            payload_bytes: 64,
+            block_ns: 0,
+        };
+        Lane::new(0, feed().1, channel)
+    }
+
+    fn missed(lane: &mut Lane, epoch: u32, sequence: u64) -> Option<u64> {
+        let meta = Meta { sequence, epoch, ..Meta::default() };
+        let kind = Kind::Bytes { priority: 0 };
+        match lane.accept(Envelope { meta, origin: Origin::UNKNOWN, kind, len: 0 }) {
+            Taken::Message(_, missed) => Some(missed),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn gaps_are_counted_and_what_was_seen_is_dropped() {
+        let mut lane = lane();
+        assert_eq!(missed(&mut lane, 7, 100), Some(0), "nobody knows what was before");
+        assert_eq!(missed(&mut lane, 7, 101), Some(0));
+        assert_eq!(missed(&mut lane, 7, 105), Some(3));
+        assert_eq!(missed(&mut lane, 7, 105), None);
+        assert_eq!(missed(&mut lane, 7, 3), None);
+        assert_eq!(missed(&mut lane, 8, 1), Some(0), "another life of the sender");
+        assert_eq!(missed(&mut lane, 9, 3), Some(2));
+        assert_eq!(missed(&mut lane, 9, u64::MAX), Some(u64::MAX - 4));
+    }
+}

@@ -1,0 +1,413 @@
+//! Receiving: one [`Inbox`] over many channels, in strict order of their lanes.
+//!
+//! Invariant: after it was made, an inbox touches no heap, and no lock but the kernel's; rings, lanes and events come
+//! from the session thread through queues, and rings that are done go back the same way.
+
+mod lane;
+mod post;
+mod sleep;
+
+pub(super) use lane::{In, Lane, Life};
+pub(super) use post::{Filter, Post};
+
+use super::core::{CHANNELS_MAX, Core, ENTRIES_MAX};
+use super::error::RecvError;
+use super::event::Event;
+use super::message::{Head, InPlace, Incoming, Message};
+use crate::lane::policy::Wait;
+use crate::message::Origin;
+use crate::ring::{Corrupt, Envelope};
+use crate::sync::Ordering;
+use crate::sys::clock::monotonic_ns;
+use crate::sys::epoll::Epoll;
+use crate::sys::futex::Word;
+use lane::Taken;
+use post::Mail;
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+/// Duplicates that one `try_recv` passes over at most.
+const DUPLICATES_MAX: usize = 1024;
+
+/// What an inbox has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InboxCounters {
+    /// Messages received.
+    pub received: u64,
+    /// Messages that came once more after a restart of the daemon, and were dropped.
+    pub duplicates: u64,
+    /// Messages whose numbers are missing; see [`Head::missed`].
+    pub missed: u64,
+    /// Messages that the end of a direct sender left half written.
+    pub torn: u64,
+    /// Rings that were given up because their other end lied.
+    pub corrupt: u64,
+    /// Events that nobody read in time.
+    pub events_lost: u64,
+}
+
+/// Lanes of one priority, which take turns.
+#[derive(Clone, Copy, Debug)]
+struct Class {
+    first: usize,
+    len: usize,
+    next: usize,
+}
+
+/// What is next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Found {
+    Event(Event),
+    Message { lane: usize, envelope: Envelope, missed: u64 },
+}
+
+/// What one look came to.
+enum Pulled {
+    Nothing,
+    /// Passed over: there may be more.
+    Duplicate,
+    Found(Found),
+}
+
+/// Receives messages to one's own lane endpoints, and events.
+///
+/// The highest lane with a message comes first, whatever waits in lower ones; among equals they take turns. It may move
+/// between threads. No receiving call allocates or locks, none returns for a signal (EINTR).
+#[derive(Debug)]
+pub struct Inbox {
+    core: Arc<Core>,
+    post: Arc<Post>,
+    mail: Mail,
+    /// By priority, highest first.
+    lanes: Vec<Lane>,
+    classes: Vec<Class>,
+    /// News that were looked at.
+    seen: u32,
+    /// Events or rings are left from the last look.
+    unsettled: bool,
+    wait: Wait,
+    /// Of the session's page.
+    bell: u32,
+    words: Vec<Word>,
+    set: Epoll,
+    descriptor: Cell<bool>,
+    counters: InboxCounters,
+}
+
+impl Inbox {
+    /// Without lanes: these come through the post.
+    pub(super) fn new(core: Arc<Core>, post: Arc<Post>, mail: Mail, bell: u32) -> io::Result<Inbox> {
+        let set = Epoll::new()?;
+        set.add(&post.event, 0)?;
+        let mut inbox = Inbox {
+            core,
+            post,
+            mail,
+            lanes: Vec::with_capacity(ENTRIES_MAX),
+            classes: Vec::with_capacity(ENTRIES_MAX),
+            seen: 0,
+            unsettled: true,
+            wait: Wait::Block,
+            bell,
+            words: Vec::with_capacity(CHANNELS_MAX),
+            set,
+            descriptor: Cell::new(false),
+            counters: InboxCounters::default(),
+        };
+        inbox.catch_up();
+        Ok(inbox)
+    }
+
+    /// How to wait: sleep (the default), spin for a while and then sleep, or spin for ever. The latter two are for a
+    /// thread that has its CPU to itself.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.wait = wait;
+    }
+
+    /// Waits for what comes next.
+    ///
+    /// Errors: the session was dropped, and all that had come is taken.
+    pub fn recv(&mut self) -> Result<Incoming<Message<'_>>, RecvError> {
+        match self.next::<false>(u64::MAX)? {
+            Some(found) => Ok(self.present(found)),
+            // Never: there is no such time.
+            None => Err(RecvError::Disconnected),
+        }
+    }
+
+    /// As [`Inbox::recv`], until `deadline_ns` of CLOCK_MONOTONIC; none when that has come. One that is past only looks.
+    pub fn recv_deadline(&mut self, deadline_ns: u64) -> Result<Option<Incoming<Message<'_>>>, RecvError> {
+        let found = self.next::<false>(deadline_ns)?;
+        Ok(found.map(|found| self.present(found)))
+    }
+
+    /// What is there, or none. After none the descriptor of [`Inbox::as_fd`] is unreadable until something is.
+    pub fn try_recv(&mut self) -> Result<Option<Incoming<Message<'_>>>, RecvError> {
+        let found = self.look::<false>()?;
+        Ok(found.map(|found| self.present(found)))
+    }
+
+    /// As [`Inbox::recv`], without copying: see [`InPlace`].
+    pub fn recv_in_place(&mut self) -> Result<Incoming<InPlace<'_>>, RecvError> {
+        match self.next::<true>(u64::MAX)? {
+            Some(found) => Ok(self.present_in_place(found)),
+            None => Err(RecvError::Disconnected),
+        }
+    }
+
+    /// As [`Inbox::try_recv`], without copying: see [`InPlace`].
+    pub fn try_recv_in_place(&mut self) -> Result<Option<Incoming<InPlace<'_>>>, RecvError> {
+        let found = self.look::<true>()?;
+        Ok(found.map(|found| self.present_in_place(found)))
+    }
+
+    /// What it has seen so far.
+    pub fn counters(&self) -> InboxCounters {
+        InboxCounters { events_lost: self.post.lost.load(Ordering::Relaxed), ..self.counters }
+    }
+
+    /// Waits by the strategy for what comes next.
+    pub(super) fn next<const IN_PLACE: bool>(
+        &mut self,
+        deadline_ns: u64,
+    ) -> Result<Option<Found>, RecvError> {
+        let mut spin_until_ns = None;
+        loop {
+            match self.pull::<IN_PLACE>() {
+                Pulled::Found(found) => return Ok(Some(found)),
+                Pulled::Nothing if self.core.is_closed() && self.is_drained() => {
+                    return Err(RecvError::Disconnected);
+                }
+                Pulled::Nothing | Pulled::Duplicate => {}
+            }
+            if self.wait == Wait::Poll && deadline_ns == u64::MAX {
+                std::hint::spin_loop();
+                continue;
+            }
+            let now_ns = monotonic_ns();
+            if now_ns >= deadline_ns {
+                return Ok(None);
+            }
+            let spins = match self.wait {
+                Wait::Poll => true,
+                Wait::Spin { spin_ns } => {
+                    now_ns < *spin_until_ns.get_or_insert(now_ns.saturating_add(spin_ns))
+                }
+                Wait::Block => false,
+            };
+            if spins {
+                std::hint::spin_loop();
+            } else {
+                self.sleep(if deadline_ns == u64::MAX { u64::MAX } else { deadline_ns - now_ns });
+            }
+        }
+    }
+
+    /// Takes what is there; when nothing is, makes sure that whoever waits elsewhere is told.
+    fn look<const IN_PLACE: bool>(&mut self) -> Result<Option<Found>, RecvError> {
+        for _ in 0..DUPLICATES_MAX {
+            match self.pull::<IN_PLACE>() {
+                Pulled::Found(found) => return Ok(Some(found)),
+                Pulled::Duplicate => {}
+                Pulled::Nothing if self.core.is_closed() && self.is_drained() => {
+                    return Err(RecvError::Disconnected);
+                }
+                Pulled::Nothing if self.rearm() => {}
+                Pulled::Nothing => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next event, or else the first message of the highest lane.
+    #[inline]
+    fn pull<const IN_PLACE: bool>(&mut self) -> Pulled {
+        if (self.unsettled || self.post.seen() != self.seen)
+            && let Some(event) = self.catch_up()
+        {
+            return Pulled::Found(Found::Event(event));
+        }
+        for number in 0..self.classes.len() {
+            let Class { first, len, next } = self.classes[number];
+            for step in 0..len {
+                let at = if next + step < len { next + step } else { next + step - len };
+                let lane = first + at;
+                let ring = &mut self.lanes[lane];
+                match if IN_PLACE { ring.peek() } else { ring.take() } {
+                    Ok(Taken::Nothing) => {}
+                    Ok(Taken::Duplicate) => {
+                        self.counters.duplicates += 1;
+                        return Pulled::Duplicate;
+                    }
+                    Ok(Taken::Message(envelope, missed)) => {
+                        self.classes[number].next = if at + 1 < len { at + 1 } else { 0 };
+                        self.counters.received += 1;
+                        self.counters.missed = self.counters.missed.saturating_add(missed);
+                        return Pulled::Found(Found::Message { lane, envelope, missed });
+                    }
+                    Err(corrupt) => return Pulled::Found(Found::Event(self.give_up(lane, corrupt))),
+                }
+            }
+        }
+        Pulled::Nothing
+    }
+
+    #[cold]
+    fn give_up(&mut self, lane: usize, corrupt: Corrupt) -> Event {
+        self.counters.corrupt += 1;
+        let lane = &mut self.lanes[lane];
+        if let Some(ring) = lane.feed.current()
+            && ring.watched
+            && let Some(eventfd) = ring.consumer.eventfd()
+        {
+            // It fails for a descriptor that is not in the set: then there is nothing to take out.
+            let _ = self.set.remove(eventfd);
+        }
+        lane.feed.give_up();
+        Event::Corrupt { endpoint: lane.channel.endpoint, other: lane.channel.other, corrupt }
+    }
+
+    /// Looks at all that came from the session thread; the next event of it.
+    #[cold]
+    fn catch_up(&mut self) -> Option<Event> {
+        // Before the queues: what is queued after this look changes it once more.
+        self.seen = self.post.seen();
+        let mut regroup = false;
+        while self.lanes.len() < self.lanes.capacity()
+            && let Ok(lane) = self.mail.lanes.pop()
+        {
+            self.lanes.push(lane);
+            regroup = true;
+        }
+        self.unsettled = false;
+        let (set, core) = (&self.set, &self.core);
+        for lane in &mut self.lanes {
+            let settled = lane.settle(|ring| {
+                if let (true, Some(eventfd)) = (ring.watched, ring.consumer.eventfd()) {
+                    let _ = set.remove(eventfd);
+                }
+            });
+            self.unsettled |= settled.waiting;
+            self.counters.torn += settled.torn;
+            if settled.changed {
+                regroup = true;
+                core.nudge();
+                if let Some(ring) = lane.feed.current()
+                    && ring.partner.is_none()
+                {
+                    ring.consumer.set_bell(self.bell);
+                }
+            }
+        }
+        if regroup {
+            self.group();
+        }
+        let event = self.mail.events.pop().ok();
+        self.unsettled |= !self.mail.events.is_empty();
+        event
+    }
+
+    /// Puts the lanes in order. In place: their number is bounded by what was reserved.
+    fn group(&mut self) {
+        self.lanes.sort_unstable_by_key(|lane| (u8::MAX - lane.channel.priority, lane.index));
+        self.classes.clear();
+        let mut first = 0;
+        while first < self.lanes.len() {
+            let priority = self.lanes[first].channel.priority;
+            let len = self.lanes[first..].iter().take_while(|lane| lane.channel.priority == priority).count();
+            self.classes.push(Class { first, len, next: 0 });
+            first += len;
+        }
+    }
+
+    pub(super) fn present(&mut self, found: Found) -> Incoming<Message<'_>> {
+        let (lane, envelope, missed) = match found {
+            Found::Message { lane, envelope, missed } => (lane, envelope, missed),
+            Found::Event(event) => return Incoming::Event(event),
+        };
+        let lane = &mut self.lanes[lane];
+        let channel = &lane.channel;
+        let (origin, bytes): (Origin, &[u8]) = match lane.feed.current() {
+            Some(ring) => (
+                ring.partner.unwrap_or(envelope.origin),
+                ring.buffer.get(..envelope.len as usize).unwrap_or_default(),
+            ),
+            None => (Origin::UNKNOWN, &[]),
+        };
+        Incoming::Message(Message { head: Head { channel, envelope, origin, missed }, bytes })
+    }
+
+    fn present_in_place(&mut self, found: Found) -> Incoming<InPlace<'_>> {
+        let (number, missed) = match found {
+            Found::Message { lane, missed, .. } => (lane, missed),
+            Found::Event(event) => return Incoming::Event(event),
+        };
+        let Lane { feed, channel, .. } = &mut self.lanes[number];
+        let (endpoint, other) = (channel.endpoint, channel.other);
+        let partner = feed.peek().and_then(|ring| ring.partner);
+        let corrupt = match feed.current().map(|ring| ring.consumer.front()) {
+            Some(Ok(Some(front))) => {
+                // What the producer alleges now; it was checked once more.
+                let envelope = *front.envelope();
+                let origin = partner.unwrap_or(envelope.origin);
+                return Incoming::Message(InPlace {
+                    head: Head { channel, envelope, origin, missed },
+                    front,
+                });
+            }
+            Some(Err(corrupt)) => corrupt,
+            // Not by an honest producer, whose tail never goes back.
+            Some(Ok(None)) | None => Corrupt::Indices { tail: 0, head: 0, slots: channel.slots },
+        };
+        Incoming::Event(Event::Corrupt { endpoint, other, corrupt })
+    }
+
+    /// Whether any of it comes through the daemon.
+    pub(super) fn is_routed(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.channel.direct)
+    }
+
+    /// Whether nothing is left of a session that was dropped.
+    fn is_drained(&mut self) -> bool {
+        // The session thread queues its last event, closes, and then makes us look.
+        self.mail.events.is_empty() && !self.has_news()
+    }
+}
+
+impl AsFd for Inbox {
+    /// A descriptor for an epoll set (or poll, select, another set in a set): readable as long as something is there,
+    /// level-triggered. It is for waiting only; `try_recv` until it says none. The first time it is readable once
+    /// for nothing.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        if !self.descriptor.replace(true) {
+            // Whoever waits now wakes up and asks, which arms the rings.
+            let _ = self.post.event.ring();
+        }
+        self.set.as_fd()
+    }
+}
+
+impl Drop for Inbox {
+    /// Its channels can be had again, and go on where they are.
+    fn drop(&mut self) {
+        let mut table = self.core.table();
+        table.inboxes.retain(|post| !Arc::ptr_eq(post, &self.post));
+        if self.core.is_closed() {
+            return;
+        }
+        while let Ok(lane) = self.mail.lanes.pop() {
+            self.lanes.push(lane);
+        }
+        for mut lane in self.lanes.drain(..) {
+            lane.disarm();
+            if let Some(ring) = lane.feed.current() {
+                ring.watched = false;
+            }
+            if let Some(slot) = table.lanes.get_mut(lane.index) {
+                slot.half = Some(lane);
+            }
+        }
+    }
+}

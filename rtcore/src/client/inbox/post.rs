@@ -1,0 +1,111 @@
+//! What an inbox and the session thread share: news of every kind that is no message.
+
+use super::lane::Lane;
+use crate::client::event::{EVENTS_MAX, Event};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::eventfd::EventFd;
+use crate::sys::futex;
+use crate::wire::{Channel, Name, Role};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which channels an inbox takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::client) enum Filter {
+    /// All lane endpoints that no other inbox names.
+    Rest,
+    /// These endpoints.
+    Endpoints(Vec<Name>),
+    /// Payloads of this signal.
+    Signal(i32),
+}
+
+impl Filter {
+    /// Whether it names this channel, or (`Rest`) has nothing against it.
+    pub fn admits(&self, channel: &Channel) -> bool {
+        match (self, channel.role) {
+            (Filter::Rest, Role::Inbox) => true,
+            (Filter::Endpoints(names), Role::Inbox) => names.contains(&channel.endpoint),
+            (Filter::Signal(number), Role::Signal { signo }) => *number == signo,
+            _ => false,
+        }
+    }
+}
+
+/// The session thread's half.
+#[derive(Debug)]
+pub(in crate::client) struct Post {
+    pub filter: Filter,
+    /// Grows with all that the inbox has to look at; a sleeper without any ring sleeps at it.
+    news: AtomicU32,
+    /// Readable when there is such news, for who waits by descriptor.
+    pub event: EventFd,
+    /// Events that found no room.
+    pub lost: AtomicU64,
+    /// Only the session thread, and the claim that begins an inbox, push: no inbox waits for this lock.
+    queues: Mutex<Queues>,
+}
+
+#[derive(Debug)]
+struct Queues {
+    events: rtrb::Producer<Event>,
+    lanes: rtrb::Producer<Lane>,
+}
+
+/// The inbox' half.
+#[derive(Debug)]
+pub(in crate::client) struct Mail {
+    pub events: rtrb::Consumer<Event>,
+    pub lanes: rtrb::Consumer<Lane>,
+}
+
+impl Post {
+    pub fn new(filter: Filter, lanes_max: usize) -> io::Result<(Arc<Post>, Mail)> {
+        let (events, events_out) = rtrb::RingBuffer::new(EVENTS_MAX);
+        let (lanes, lanes_out) = rtrb::RingBuffer::new(lanes_max);
+        let post = Post {
+            filter,
+            news: AtomicU32::new(0),
+            event: EventFd::new()?,
+            lost: AtomicU64::new(0),
+            queues: Mutex::new(Queues { events, lanes }),
+        };
+        Ok((Arc::new(post), Mail { events: events_out, lanes: lanes_out }))
+    }
+
+    fn queues(&self) -> std::sync::MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an event; [`Post::ring`] follows.
+    pub fn tell(&self, event: Event) {
+        if self.queues().events.push(event).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Queues a lane; handed back when there are too many.
+    pub fn add(&self, lane: Lane) -> Result<(), Lane> {
+        self.queues().lanes.push(lane).map_err(|rtrb::PushError::Full(lane)| lane)
+    }
+
+    /// Makes the inbox look. Who sleeps at a ring's bell has to be rung there as well, after this.
+    pub fn ring(&self) {
+        // SYNC POINT with `seen`: what was queued before is seen.
+        self.news.fetch_add(1, Ordering::Release);
+        futex::wake_all(&self.news);
+        // Our own eventfd: it does not fail.
+        let _ = self.event.ring();
+    }
+
+    #[inline]
+    pub fn seen(&self) -> u32 {
+        self.news.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until there is other news than was seen; returns for no reason, too.
+    pub fn sleep(&self, seen: u32, timeout_ns: u64) {
+        // Whatever ended it, the caller looks again.
+        let _ = futex::wait(&self.news, seen, timeout_ns);
+    }
+}

@@ -1,0 +1,122 @@
+//! How an inbox sleeps: at its one bell, at several, or behind a descriptor.
+//!
+//! The order is that of [`crate::ring::bell`], for all rings together: remember what the bells show, raise all flags,
+//! look once more, sleep. News of the session thread are announced before it rings the same bells, so one look
+//! finds them, too.
+
+use super::{Filter, Inbox};
+use crate::ring::{Bells, Doorbell};
+use crate::sync::{Ordering, fence};
+use crate::sys::Errno;
+use crate::sys::futex::{WORDS_MAX, wait_any};
+
+/// ENOSYS: no futex_waitv(2), before Linux 5.16.
+const NOSYS: Errno = Errno(38);
+/// How long an inbox of several bells sleeps at a stretch where the kernel cannot wait for all of them.
+const LOOK_NS: u64 = 1_000_000;
+
+impl Inbox {
+    /// Sleeps until there may be something, at most so long.
+    pub(super) fn sleep(&mut self, timeout_ns: u64) {
+        self.note_bells();
+        self.arm(Doorbell::Futex);
+        if !self.has_news() {
+            match self.words.len() {
+                0 => self.post.sleep(self.seen, timeout_ns),
+                1 => self.sleep_at_first(timeout_ns),
+                // SAFETY: the words are in pages that the rings of `self.lanes` keep mapped, and no ring goes before
+                // the wait returns: only this thread lets go of them.
+                _ => match unsafe { wait_any(&self.words, timeout_ns) } {
+                    Err(NOSYS) => self.sleep_at_first(timeout_ns.min(LOOK_NS)),
+                    // Whatever ended it, the caller looks again.
+                    _ => {}
+                },
+            }
+        }
+        for lane in &mut self.lanes {
+            lane.disarm();
+        }
+        if self.descriptor.get() {
+            // Its flags are down: readable until the next look that finds nothing.
+            let _ = self.post.event.ring();
+        }
+    }
+
+    /// Raises all flags.
+    fn arm(&mut self, how: Doorbell) {
+        for lane in &mut self.lanes {
+            lane.raise(how);
+        }
+        // SYNC POINT with `Producer::ring`, for each of them.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Remembers what each bell shows. Rings of the daemon share one, those of partners have one each.
+    fn note_bells(&mut self) {
+        self.words.clear();
+        let mut shared: Option<&Bells> = None;
+        for ring in self.lanes.iter().filter_map(|lane| lane.feed.peek()) {
+            let (bells, bell) = ring.consumer.bell();
+            if ring.partner.is_none() && shared.replace(bells).is_some_and(|page| page.is(bells)) {
+                continue;
+            }
+            if self.words.len() < WORDS_MAX {
+                self.words.push(bells.word(bell, bells.seen(bell)));
+            }
+        }
+    }
+
+    fn sleep_at_first(&self, timeout_ns: u64) {
+        let ring = self.lanes.iter().find_map(|lane| lane.feed.peek());
+        if let (Some(ring), Some(word)) = (ring, self.words.first()) {
+            let (bells, bell) = ring.consumer.bell();
+            let _ = bells.sleep(bell, word.expected(), timeout_ns);
+        }
+    }
+
+    /// Whether a look would find something.
+    pub(super) fn has_news(&mut self) -> bool {
+        self.post.seen() != self.seen || self.lanes.iter_mut().any(|lane| lane.has_news())
+    }
+
+    /// Nothing was found: has whoever waits elsewhere told from now on. True if something came meanwhile.
+    pub(super) fn rearm(&mut self) -> bool {
+        let how = match self.post.filter {
+            Filter::Signal(_) => Doorbell::Signal,
+            _ if self.descriptor.get() => Doorbell::EventFd,
+            _ => return false,
+        };
+        if how == Doorbell::EventFd {
+            self.clear_descriptor();
+        }
+        self.arm(how);
+        if !self.has_news() {
+            return false;
+        }
+        // What came between the look and the flags was not rung for.
+        let _ = self.post.event.ring();
+        true
+    }
+
+    /// Unreadable, with all rings in the set.
+    fn clear_descriptor(&mut self) {
+        let mut blind = false;
+        for lane in &mut self.lanes {
+            let Some(ring) = lane.feed.current() else { continue };
+            let Some(eventfd) = ring.consumer.eventfd() else { continue };
+            if ring.watched {
+                eventfd.take();
+            } else {
+                ring.watched = self.set.add(eventfd, 1).is_ok();
+                blind |= !ring.watched;
+                eventfd.take();
+            }
+        }
+        if blind {
+            // Never lost, if never asleep: the user's watches or the memory for them ran out.
+            let _ = self.post.event.ring();
+        } else {
+            self.post.event.take();
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The session thread's half of each channel: which rings it has had, who is at their other ends, what waits to be
+//! taken.
+
+use crate::client::gate::Gate;
+use crate::client::inbox::{In, Lane, Life};
+use crate::client::outlet::{Out, Outlet, Refusal, Why};
+use crate::lane::feed::{Feeder, Offer, feed};
+use crate::message::Origin;
+use crate::ring::{Bells, Consumer, Doorbell, Producer, Trail};
+use crate::sys::pidfd::{Ending, PidFd};
+use crate::wire::{Channel, Role};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Rings of one channel that may wait for a reader that does not read; the oldest goes first.
+const WAITING_MAX: usize = 64;
+
+/// Who is at the other end of a direct ring.
+#[derive(Debug)]
+pub(super) struct Partner {
+    pub pidfd: PidFd,
+    pub pid: u32,
+    /// In the session thread's set.
+    pub token: u64,
+}
+
+/// A ring that was given to a sender.
+#[derive(Debug)]
+pub(super) struct OutRing {
+    gate: Arc<Gate>,
+    refusal: Arc<Refusal>,
+    trail: Trail,
+    partner: Option<Partner>,
+    /// Which connection it came by.
+    connection: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct OutEntry {
+    pub channel: Channel,
+    /// The daemon's number of it; none while it has none.
+    pub id: Option<u32>,
+    refusal: Arc<Refusal>,
+    feeder: Feeder<Out>,
+    /// Found no room in the feeder: the sender has not run for long.
+    waiting: Option<Offer<Out>>,
+    ring: Option<OutRing>,
+    /// Partners of rings that are gone, still in the session thread's set.
+    pub gone: Vec<Partner>,
+}
+
+impl OutEntry {
+    pub fn new(index: usize, channel: Channel) -> (OutEntry, Outlet) {
+        let (feeder, end) = feed();
+        let refusal = Arc::new(Refusal::new(&channel));
+        let shared = Arc::clone(&refusal);
+        let entry =
+            OutEntry { channel, id: None, refusal, feeder, waiting: None, ring: None, gone: Vec::new() };
+        (entry, Outlet { index, feed: end, refusal: shared, sequence: 0, channel, corrupt: None })
+    }
+
+    /// A new ring. What the old one's daemon had not taken goes in first; returns how many of these found no room.
+    pub fn renew(&mut self, mut producer: Producer, partner: Option<Partner>, connection: u64) -> u64 {
+        let gate = Arc::new(Gate::new());
+        let lost = self.abandon(Some(&mut producer).filter(|_| partner.is_none()));
+        let trail = producer.trail();
+        let refusal = Arc::new(Refusal::new(&self.channel));
+        let shared = (Arc::clone(&gate), Arc::clone(&refusal));
+        self.ring = Some(OutRing { gate, refusal, trail, partner, connection });
+        let (gate, refusal) = shared;
+        self.offer(Some(Out { producer, gate, refusal, channel: self.channel }));
+        lost
+    }
+
+    /// Direct, with its ring yet to come. One from before goes on meanwhile; what a routed one held has no way any more,
+    /// which is for [`OutEntry::renew`] to say.
+    pub fn await_partner(&mut self) {
+        if self.ring.as_ref().is_none_or(|ring| ring.partner.is_none()) {
+            self.refuse(Why::Nobody);
+        }
+    }
+
+    /// Says why before a gate is shut.
+    fn refuse(&self, why: Why) {
+        self.refusal.set(why);
+        if let Some(ring) = &self.ring {
+            ring.refusal.set(why);
+        }
+    }
+
+    /// How the receiver ended.
+    pub fn set_ending(&self, ending: Option<Ending>) {
+        self.refusal.set_ending(ending);
+        if let Some(ring) = &self.ring {
+            ring.refusal.set_ending(ending);
+        }
+    }
+
+    /// Lets go of the old ring: what was not taken is moved into `next`, or counted as lost.
+    ///
+    /// A direct ring whose receiver lives is left to it: it drains what it has.
+    fn abandon(&mut self, next: Option<&mut Producer>) -> u64 {
+        let Some(old) = self.ring.take() else { return 0 };
+        if let Some(partner) = old.partner {
+            self.gone.push(partner);
+            return 0;
+        }
+        let until = old.gate.close(|| old.trail.tail());
+        let from = old.trail.taken(until);
+        match next {
+            Some(next) => old.trail.move_to(from, until, next).lost,
+            None => until - from,
+        }
+    }
+
+    /// The configuration has no such channel any more; returns how many messages go with it.
+    pub fn remove(&mut self) -> u64 {
+        self.id = None;
+        self.refuse(Why::Removed);
+        if let Some(ring) = &self.ring {
+            ring.gate.close(|| ring.trail.tail());
+        }
+        let lost = self.abandon(None);
+        self.offer(None);
+        lost
+    }
+
+    /// The daemon is gone, or the session: what goes through the daemon is shut, and with the session all.
+    pub fn shut(&mut self, why: Why) {
+        self.id = None;
+        let direct = self.ring.as_ref().is_some_and(|ring| ring.partner.is_some());
+        if direct && why != Why::Closed {
+            return;
+        }
+        self.refuse(why);
+        if let Some(ring) = &self.ring {
+            ring.gate.close(|| ring.trail.tail());
+        }
+    }
+
+    /// Who is at the other end, by token.
+    pub fn partner(&self, token: u64) -> Option<&Partner> {
+        self.ring.as_ref()?.partner.as_ref().filter(|partner| partner.token == token)
+    }
+
+    /// The receiver of the direct ring has ended; returns how many messages it had not taken.
+    pub fn bereave(&mut self, token: u64) -> u64 {
+        let (Some(_), Some(ring)) = (self.partner(token), &self.ring) else { return 0 };
+        self.refuse(Why::Nobody);
+        let until = ring.gate.close(|| ring.trail.tail());
+        until - ring.trail.taken(until)
+    }
+
+    /// Somebody can receive what is sent, or nobody. What an earlier daemon's ring is to this one nobody knows.
+    pub fn reach(&mut self, reachable: bool, connection: u64) {
+        if let Some(ring) = self.ring.as_ref().filter(|ring| ring.connection == connection) {
+            ring.refusal.set(Why::Nobody);
+            ring.gate.set_reachable(reachable);
+        }
+    }
+
+    fn offer(&mut self, end: Option<Out>) {
+        // Only the newest counts: what was sent into an older one has moved on.
+        self.waiting = Some(Offer { end, generation: 0, origin: Origin::UNKNOWN });
+        self.flush();
+    }
+
+    /// Collects what came back, hands out what waits.
+    pub fn flush(&mut self) {
+        self.feeder.collect();
+        if let Some(offer) = self.waiting.take() {
+            self.waiting = self.feeder.offer(offer).err();
+        }
+    }
+}
+
+/// A ring that was given to an inbox, for as long as that has it.
+#[derive(Debug)]
+pub(super) struct InRing {
+    life: Arc<Life>,
+    bells: Bells,
+    bell: u32,
+    partner: Option<Partner>,
+}
+
+#[derive(Debug)]
+pub(super) struct InEntry {
+    pub channel: Channel,
+    pub id: Option<u32>,
+    feeder: Feeder<In>,
+    waiting: VecDeque<Offer<In>>,
+    rings: Vec<InRing>,
+    /// Partners of rings that are gone, still in the session thread's set.
+    pub gone: Vec<Partner>,
+}
+
+impl InEntry {
+    pub fn new(index: usize, channel: Channel) -> (InEntry, Lane) {
+        let (feeder, end) = feed();
+        let entry = InEntry {
+            channel,
+            id: None,
+            feeder,
+            waiting: VecDeque::new(),
+            rings: Vec::new(),
+            gone: Vec::new(),
+        };
+        (entry, Lane::new(index, end, channel))
+    }
+
+    /// A new ring, to be read when the ones before are done. True if messages wait in it that its daemon has sent no
+    /// signal for.
+    pub fn renew(&mut self, mut consumer: Consumer, partner: Option<(Partner, Origin)>) -> bool {
+        let life = Arc::new(Life::default());
+        let (bells, bell) = consumer.bell();
+        let bells = bells.clone();
+        let (partner, origin) = partner.unzip();
+        self.rings.push(InRing { life: Arc::clone(&life), bells, bell, partner });
+        let mut unannounced = false;
+        if let Role::Signal { .. } = self.channel.role {
+            // Its reader sleeps until a signal comes; it looks into this ring only then.
+            consumer.arm(Doorbell::Signal);
+            unannounced = consumer.available() != Ok(0);
+        }
+        let mut buffer = vec![0; self.channel.payload_bytes as usize].into_boxed_slice();
+        crate::sys::memory::touch(&mut buffer);
+        let channel = self.channel;
+        let end = In { consumer, buffer, life, channel, partner: origin, watched: false, torn: false };
+        self.waiting.push_back(Offer { end: Some(end), generation: 0, origin: Origin::UNKNOWN });
+        self.flush();
+        unannounced
+    }
+
+    /// The daemon is gone, or its configuration has no such channel any more; what has come can still be read.
+    pub fn shut(&mut self) {
+        self.id = None;
+        for ring in self.rings.iter().filter(|ring| ring.partner.is_none()) {
+            ring.life.end();
+        }
+    }
+
+    /// Who is at the other end of one of its rings, by token.
+    pub fn partner(&self, token: u64) -> Option<&Partner> {
+        self.rings.iter().find(|ring| ring.is(token))?.partner.as_ref()
+    }
+
+    /// The producer of the direct ring with this token has ended.
+    pub fn bereave(&mut self, token: u64) {
+        for ring in self.rings.iter().filter(|ring| ring.is(token)) {
+            ring.life.end();
+        }
+    }
+
+    /// Wakes who sleeps at any of its rings.
+    pub fn ring(&self) {
+        for ring in &self.rings {
+            ring.bells.ring(ring.bell);
+        }
+    }
+
+    /// Collects what came back, hands out what waits; true if something was.
+    pub fn flush(&mut self) -> bool {
+        self.feeder.collect();
+        let mut handed_out = false;
+        while let Some(offer) = self.waiting.pop_front() {
+            if let Err(offer) = self.feeder.offer(offer) {
+                self.waiting.push_front(offer);
+                break;
+            }
+            handed_out = true;
+        }
+        if self.waiting.len() > WAITING_MAX {
+            self.waiting.pop_front();
+        }
+        let (gone, kept) = std::mem::take(&mut self.rings).into_iter().partition(|ring: &InRing| {
+            // The inbox' half was dropped.
+            Arc::strong_count(&ring.life) == 1
+        });
+        self.rings = kept;
+        self.gone.extend(gone.into_iter().filter_map(|ring: InRing| ring.partner));
+        handed_out
+    }
+}
+
+impl InRing {
+    fn is(&self, token: u64) -> bool {
+        self.partner.as_ref().is_some_and(|partner| partner.token == token)
+    }
+}

@@ -1,0 +1,470 @@
+//! The session's own thread, `rtd-session`: an ordinary one that holds the connection to the daemon, maps and unmaps
+//! rings, hands their ends to senders and inboxes, watches over partners, and connects again.
+//!
+//! It never waits for a sender or an inbox, and none of them for it: what they exchange goes through queues
+//! ([`crate::lane::feed`], [`Post`]), gates ([`crate::client::gate`]) and bells.
+//!
+//! Invariant: a routed ring's gate is closed as soon as its connection has ended, and its messages move once, into the
+//! next routed ring of the channel, before that is handed out.
+
+mod ends;
+mod news;
+mod opening;
+
+pub(super) use opening::inbox_bell;
+
+use super::core::{Command, Core, ENTRIES_MAX, LaneSlot, OutletSlot, State};
+use super::error::ConnectError;
+use super::event::Event;
+use super::inbox::Post;
+use super::locate::{Place, may_order};
+use super::outlet::Why;
+use crate::ring::Half;
+use crate::sys::epoll::Epoll;
+use crate::sys::inotify::DirWatch;
+use crate::sys::seqpacket::{Conn, Received};
+use crate::wire::{Answer, Channel, FRAME_BYTES, Name, PeerNews, Reply, Request, Role};
+use ends::{InEntry, OutEntry};
+use opening::Opening;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+const CONTROL: u64 = 0;
+const CONNECTION: u64 = 1;
+const DIRECTORY: u64 = 2;
+/// Partners' tokens count from here.
+const PARTNERS: u64 = 16;
+
+/// Between attempts where no event says that the daemon is back.
+const RETRY: Duration = Duration::from_secs(1);
+/// Between attempts while others crowd the daemon's socket.
+const BUSY_RETRY: Duration = Duration::from_millis(10);
+/// Most questions that may wait for their answers.
+const QUESTIONS_MAX: usize = 64;
+
+/// Why a connection is not to be had, or no more.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Busy(Reply),
+    Refused(Reply),
+    Protocol(String),
+    System(String, io::Error),
+    /// connect(2) said so.
+    NoDaemon(io::Error),
+    Stranger(u32),
+    /// The daemon closed it.
+    Closed,
+    Timeout,
+}
+
+impl Failure {
+    fn system(what: &str) -> impl FnOnce(io::Error) -> Failure + use<> {
+        let what = what.to_owned();
+        |e| Failure::System(what, e)
+    }
+}
+
+/// What a new session is to be.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub place: Place,
+    pub tid: i32,
+    pub limit: Duration,
+}
+
+/// How the connection stands.
+#[derive(Debug)]
+enum Phase {
+    Down { next: Instant },
+    Opening(Opening),
+    Up,
+}
+
+/// The thread's own.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    core: Arc<Core>,
+    order: Order,
+    path: PathBuf,
+    set: Epoll,
+    directory: Option<DirWatch>,
+    conn: Option<Conn>,
+    phase: Phase,
+    /// Until the first attempt has ended: who waits for it, and how long.
+    first: Option<(mpsc::SyncSender<Result<(), ConnectError>>, Instant)>,
+    /// Counts them.
+    connection: u64,
+    up_since: Instant,
+    outs: Vec<OutEntry>,
+    ins: Vec<InEntry>,
+    /// Of direct rings, by serial.
+    halves: Vec<(u32, u32, u32, u32, Half)>,
+    questions: VecDeque<mpsc::SyncSender<Reply>>,
+    /// Peers whose end was seen before the daemon told its cause.
+    mourned: Vec<PeerNews>,
+    next_token: u64,
+}
+
+impl Keeper {
+    pub fn new(
+        core: Arc<Core>,
+        order: Order,
+        told: mpsc::SyncSender<Result<(), ConnectError>>,
+    ) -> io::Result<Keeper> {
+        let set = Epoll::new()?;
+        set.add(&core.control, CONTROL)?;
+        // Without it (fs.inotify.max_user_instances) the slow attempts remain.
+        let directory = DirWatch::new().ok();
+        if let Some(directory) = &directory {
+            set.add(directory, DIRECTORY)?;
+        }
+        let now = Instant::now();
+        let first = Some((told, now + order.limit));
+        Ok(Keeper {
+            core,
+            order,
+            path: PathBuf::new(),
+            set,
+            directory,
+            conn: None,
+            phase: Phase::Down { next: now },
+            first,
+            connection: 0,
+            up_since: now,
+            outs: Vec::new(),
+            ins: Vec::new(),
+            halves: Vec::new(),
+            questions: VecDeque::new(),
+            mourned: Vec::new(),
+            next_token: PARTNERS,
+        })
+    }
+
+    /// Lives until the session is dropped, or its first attempt has failed.
+    pub fn live(mut self) {
+        let mut tokens = Vec::new();
+        loop {
+            let now = Instant::now();
+            let wake = match &self.phase {
+                Phase::Down { next } => Some(*next),
+                Phase::Opening(opening) => Some(opening.deadline),
+                Phase::Up => None,
+            };
+            let timeout = wake.map(|at| at.saturating_duration_since(now));
+            if self.set.wait(&mut tokens, timeout).is_err() {
+                break;
+            }
+            let mut stop = false;
+            for token in &tokens {
+                match *token {
+                    CONTROL => stop |= self.commands(),
+                    CONNECTION => self.read(),
+                    DIRECTORY => self.directory_changed(),
+                    token => self.partner_ended(token),
+                }
+            }
+            if stop || self.on_time() {
+                break;
+            }
+        }
+        self.finish();
+    }
+
+    /// Does what its time has come for; true when the first attempt has failed for good.
+    fn on_time(&mut self) -> bool {
+        let now = Instant::now();
+        let failed = match &self.phase {
+            Phase::Down { next } if *next <= now => self.dial().err(),
+            Phase::Opening(opening) if opening.deadline <= now => Some(Failure::Timeout),
+            _ => None,
+        };
+        if let Some(failure) = failed {
+            self.fail(failure);
+        }
+        self.first.is_none() && self.connection == 0
+    }
+
+    fn directory_changed(&mut self) {
+        let changed = self.directory.as_ref().is_some_and(DirWatch::take);
+        if let (true, Phase::Down { next }) = (changed, &mut self.phase) {
+            *next = Instant::now();
+        }
+    }
+
+    /// Connects and asks for the name; what follows comes as it comes.
+    fn dial(&mut self) -> Result<(), Failure> {
+        let (path, check) = self.order.place.resolve();
+        self.path = path;
+        if let (Some(directory), Some(dir)) = (&self.directory, self.path.parent()) {
+            // Before the attempt: a name that appears after it is seen. There may be no such directory now.
+            let _ = directory.watch(dir);
+        }
+        let conn = Conn::connect(&self.path, self.order.limit.min(RETRY)).map_err(Failure::NoDaemon)?;
+        if check {
+            let uid = conn.peer().map_err(Failure::system("asking who listens"))?.uid;
+            if !may_order(uid) {
+                return Err(Failure::Stranger(uid));
+            }
+        }
+        let request = Request::Open { name: self.core.process, tid: self.order.tid };
+        // Failing to send means that the daemon closed first; its reason is there to be read.
+        let _ = conn.send(&request.encode());
+        self.set.add(&conn, CONNECTION).map_err(Failure::system("watching the connection"))?;
+        self.conn = Some(conn);
+        let deadline =
+            self.first.as_ref().map_or_else(|| Instant::now() + self.order.limit, |(_, until)| *until);
+        self.phase = Phase::Opening(Opening::new(deadline));
+        Ok(())
+    }
+
+    /// Takes what the daemon says. A bounded part of it: the rest comes with the next turn.
+    fn read(&mut self) {
+        for _ in 0..64 {
+            let mut frame = [0; FRAME_BYTES];
+            let mut fds = Vec::new();
+            let Some(conn) = &self.conn else { return };
+            let done = match conn.receive_with(&mut frame, &mut fds) {
+                Ok(Received::Packet(len)) => self.frame(frame.get(..len).unwrap_or_default(), fds),
+                Ok(Received::Nothing) => return,
+                Ok(Received::Closed) => Err(Failure::Closed),
+                Err(e) => Err(Failure::System("reading from rtd".to_owned(), e)),
+            };
+            if let Err(failure) = done {
+                self.fail(failure);
+                return;
+            }
+        }
+    }
+
+    fn frame(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        let answer = Answer::decode(bytes).map_err(|e| Failure::Protocol(e.to_string()))?;
+        match (answer, &mut self.phase) {
+            (Answer::Reply(reply), Phase::Opening(opening)) => opening.reply(reply, fds),
+            (Answer::Notice(notice), Phase::Opening(opening)) => {
+                if !opening.notice(notice, fds)? {
+                    return Ok(());
+                }
+                if let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Up) {
+                    self.open(opening)?;
+                    self.up_since = Instant::now();
+                    self.wake();
+                }
+                Ok(())
+            }
+            (Answer::Reply(reply), _) => {
+                if let Some(question) = self.questions.pop_front() {
+                    // Who asked may have given up.
+                    let _ = question.try_send(reply);
+                }
+                Ok(())
+            }
+            (Answer::Notice(notice), _) => {
+                self.notice(notice, fds)?;
+                self.wake();
+                Ok(())
+            }
+        }
+    }
+
+    /// The connection, or the attempt at one, has ended.
+    fn fail(&mut self, failure: Failure) {
+        self.hang_up();
+        let busy = matches!(failure, Failure::Busy(_));
+        let again = busy && self.first.as_ref().is_none_or(|(_, until)| Instant::now() < *until);
+        let error = self.error(failure);
+        let text = error.to_string();
+        if !again && let Some((told, _)) = self.first.take() {
+            // Nobody waits any more if the receiver is gone, and then nobody has the session.
+            let _ = told.send(Err(error));
+        }
+        // A daemon that ends connections as soon as they are open is not asked again at once.
+        let stood = self.connection > 0 && self.up_since.elapsed() > RETRY;
+        let state = std::mem::replace(&mut self.core.table().state, State::Down(text));
+        let was_up = state == State::Up;
+        let pause = match (was_up && stood, busy) {
+            (true, _) => Duration::ZERO,
+            (false, true) => BUSY_RETRY,
+            (false, false) => RETRY,
+        };
+        self.phase = Phase::Down { next: Instant::now() + pause };
+        // Also of one that was never quite up: some of its rings may be in use.
+        self.shut(Why::Down);
+        if was_up {
+            self.tell(Event::Down);
+        }
+        self.mourn_all();
+        self.wake();
+    }
+
+    /// Drops the connection.
+    fn hang_up(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            let _ = self.set.remove(&conn);
+        }
+        self.halves.clear();
+        // Who asked is told by the end of the channel.
+        self.questions.clear();
+    }
+
+    fn error(&self, failure: Failure) -> ConnectError {
+        let (path, limit) = (self.path.clone(), self.order.limit);
+        let refused = |reply: Reply| ConnectError::Refused {
+            process: self.core.process,
+            status: reply.status,
+            text: reply.text,
+        };
+        match failure {
+            Failure::Busy(reply) | Failure::Refused(reply) => refused(reply),
+            Failure::Protocol(what) => ConnectError::Protocol { path, what },
+            Failure::System(what, source) => ConnectError::System { what, source },
+            Failure::NoDaemon(source) => ConnectError::NoDaemon { path, source },
+            Failure::Stranger(uid) => ConnectError::Stranger { path, uid },
+            Failure::Closed => {
+                let source = io::Error::new(io::ErrorKind::ConnectionReset, "rtd closed the connection");
+                ConnectError::NoDaemon { path, source }
+            }
+            Failure::Timeout => ConnectError::Timeout { path, limit },
+        }
+    }
+
+    /// Does what was asked, and takes back what was given back; true when the session was dropped.
+    fn commands(&mut self) -> bool {
+        self.core.control.take();
+        let commands = std::mem::take(&mut self.core.table().commands);
+        let mut stop = false;
+        for command in commands {
+            match command {
+                Command::Stop => stop = true,
+                Command::Explain { endpoint, answer } => {
+                    let up = matches!(self.phase, Phase::Up) && self.questions.len() < QUESTIONS_MAX;
+                    let request = Request::Explain { endpoint }.encode();
+                    if up && self.conn.as_ref().is_some_and(|conn| conn.send(&request).unwrap_or(false)) {
+                        self.questions.push_back(answer);
+                    }
+                }
+            }
+        }
+        if self.flush() {
+            self.wake();
+        }
+        stop
+    }
+
+    /// Collects retired rings, hands out waiting ones; true if an inbox has to look.
+    fn flush(&mut self) -> bool {
+        self.outs.iter_mut().for_each(OutEntry::flush);
+        let handed_out = self.ins.iter_mut().fold(false, |any, entry| entry.flush() | any);
+        let gone = self.outs.iter_mut().flat_map(|entry| entry.gone.drain(..));
+        for partner in gone.chain(self.ins.iter_mut().flat_map(|entry| entry.gone.drain(..))) {
+            // The daemon has a duplicate, so closing alone would leave it in the set. One that has ended is out.
+            let _ = self.set.remove(&partner.pidfd);
+        }
+        handed_out
+    }
+
+    /// The session was dropped, or never came to be.
+    fn finish(&mut self) {
+        self.hang_up();
+        self.shut(Why::Closed);
+        let mut table = self.core.table();
+        table.state = State::Closed;
+        let (outlets, lanes) = (std::mem::take(&mut table.outlets), std::mem::take(&mut table.lanes));
+        drop(table);
+        // Ends that nobody has.
+        drop((outlets, lanes));
+        self.core.close();
+        self.wake();
+    }
+
+    fn shut(&mut self, why: Why) {
+        self.outs.iter_mut().for_each(|entry| entry.shut(why));
+        self.ins.iter_mut().for_each(InEntry::shut);
+    }
+
+    /// The session is up; true if it is so for the first time.
+    fn set_up(&mut self) -> bool {
+        self.core.table().state = State::Up;
+        let Some((told, _)) = self.first.take() else { return false };
+        // Whoever waits takes it over; if nobody does, it is dropped and stops this thread.
+        let _ = told.send(Ok(()));
+        true
+    }
+
+    /// Queues an event for every inbox.
+    fn tell(&self, event: Event) {
+        for post in &self.core.table().inboxes {
+            post.tell(event);
+        }
+    }
+
+    fn tell_lost(&self, endpoint: Name, count: u64) {
+        if count > 0 {
+            self.tell(Event::Lost { endpoint, count });
+        }
+    }
+
+    /// Makes every inbox look: each at its own word, and at the bells it may sleep at.
+    fn wake(&mut self) {
+        self.flush();
+        let inboxes: Vec<Arc<Post>> = self.core.table().inboxes.clone();
+        for post in inboxes {
+            post.ring();
+        }
+        self.ins.iter().for_each(InEntry::ring);
+    }
+
+    /// Tells the table which channels there are, and wakes everybody.
+    fn publish(&mut self) {
+        let mut table = self.core.table();
+        for (slot, entry) in table.outlets.iter_mut().zip(&self.outs) {
+            (slot.channel, slot.present) = (entry.channel, entry.id.is_some());
+        }
+        for (slot, entry) in table.lanes.iter_mut().zip(&self.ins) {
+            (slot.channel, slot.present) = (entry.channel, entry.id.is_some());
+        }
+        drop(table);
+        self.wake();
+    }
+
+    /// The entry of a sender's channel, an old one if there is. None past [`ENTRIES_MAX`].
+    fn outlet_entry(&mut self, channel: Channel) -> Option<usize> {
+        let known = self.outs.iter().position(|entry| entry.channel.endpoint == channel.endpoint);
+        if known.is_some() || self.outs.len() == ENTRIES_MAX {
+            return known;
+        }
+        let index = self.outs.len();
+        let (entry, outlet) = OutEntry::new(index, channel);
+        self.outs.push(entry);
+        self.core.table().outlets.push(OutletSlot { channel, present: true, half: Some(outlet) });
+        Some(index)
+    }
+
+    /// The entry of a receiver's channel, likewise; a new one goes to the inbox that wants it.
+    fn lane_entry(&mut self, channel: Channel) -> Option<usize> {
+        let key = |c: &Channel| (role_key(c.role), c.endpoint, c.other, c.route);
+        let same = |entry: &InEntry| {
+            let (a, b) = (key(&entry.channel), key(&channel));
+            a.0 == b.0 && a.1 == b.1 && a.2 == b.2 && a.3 == b.3
+        };
+        let known = self.ins.iter().position(same);
+        if known.is_some() || self.ins.len() == ENTRIES_MAX {
+            return known;
+        }
+        let index = self.ins.len();
+        let (entry, lane) = InEntry::new(index, channel);
+        self.ins.push(entry);
+        let mut table = self.core.table();
+        let half = table.adopt(lane);
+        table.lanes.push(LaneSlot { channel, present: true, half });
+        Some(index)
+    }
+}
+
+/// Which kind of receiver: 0 an inbox, else the signal.
+fn role_key(role: Role) -> i32 {
+    if let Role::Signal { signo } = role { signo } else { 0 }
+}

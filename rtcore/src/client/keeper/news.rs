@@ -1,0 +1,272 @@
+//! What the daemon says while a session is up, and what the kernel says of partners, daemon or not.
+
+use super::ends::Partner;
+use super::opening::geometry;
+use super::{Failure, Keeper};
+use crate::client::core::alive_pid;
+use crate::client::event::Event;
+use crate::lane::peer::PeerState;
+use crate::message::Origin;
+use crate::ring::{Bells, Consumer, Half, Side};
+use crate::sync::Ordering;
+use crate::sys::memfd::Map;
+use crate::sys::pidfd::PidFd;
+use crate::sys::{rtsignal, sched};
+use crate::wire::{Notice, PeerNews, Request, Role};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Bells in a direct ring's page.
+const CONSUMER_BELL: u32 = 0;
+const PRODUCER_BELL: u32 = 1;
+/// Direct rings that may wait for their other half.
+const HALVES_MAX: usize = 256;
+/// Processes that are remembered.
+const PEERS_MAX: usize = 1024;
+
+/// Which of the two lists a channel is in.
+enum At {
+    Out(usize),
+    In(usize),
+}
+
+impl Keeper {
+    pub(super) fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        match notice {
+            Notice::Ring { channel, serial, pid, uid } => self.ring_half(channel, serial, pid, uid, fds),
+            Notice::Join { channel, serial } => self.join(channel, serial, fds),
+            Notice::Reach { channel, reachable } => {
+                let connection = self.connection;
+                if let Some(At::Out(index)) = self.find(channel) {
+                    self.outs[index].reach(reachable, connection);
+                }
+                Ok(())
+            }
+            Notice::Peer(news) => {
+                self.peer(news);
+                Ok(())
+            }
+            Notice::Channel(_) | Notice::Ready => Err(Failure::Protocol(format!("{notice:?} after Ready"))),
+        }
+    }
+
+    fn find(&self, id: u32) -> Option<At> {
+        let out = self.outs.iter().position(|entry| entry.id == Some(id)).map(At::Out);
+        out.or_else(|| self.ins.iter().position(|entry| entry.id == Some(id)).map(At::In))
+    }
+
+    /// The first step of a direct ring: maps what this side writes.
+    fn ring_half(
+        &mut self,
+        channel: u32,
+        serial: u32,
+        pid: u32,
+        uid: u32,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Failure> {
+        let [own, eventfd, page] = <[OwnedFd; 3]>::try_from(fds).map_err(|fds| {
+            Failure::Protocol(format!("{} descriptors with a direct ring, not 3", fds.len()))
+        })?;
+        let (side, info) = match self.find(channel) {
+            Some(At::Out(index)) => (Side::Producer, self.outs[index].channel),
+            Some(At::In(index)) => (Side::Consumer, self.ins[index].channel),
+            None => {
+                return Err(Failure::Protocol(format!("a ring for channel {channel}, which there is not")));
+            }
+        };
+        let failed = |e| Failure::system(&format!("mapping the ring of {}", info.endpoint))(e);
+        let bells = Map::of(page.as_fd(), Bells::BYTES, true).and_then(Bells::shared).map_err(failed)?;
+        let half = Half::new(side, geometry(&info)?, &own, eventfd, bells).map_err(failed)?;
+        // Another for the same channel: the one before will not be joined any more.
+        self.halves.retain(|(of, ..)| *of != channel);
+        if self.halves.len() == HALVES_MAX {
+            return Err(Failure::Protocol(format!("{HALVES_MAX} direct rings wait for their other halves")));
+        }
+        self.halves.push((channel, serial, pid, uid, half));
+        let mapped = Request::Mapped { serial }.encode();
+        match self.conn.as_ref().map(|conn| conn.send(&mapped)) {
+            Some(Ok(true)) => Ok(()),
+            Some(Err(e)) => Err(Failure::System("writing to rtd".to_owned(), e)),
+            _ => Err(Failure::Protocol("rtd does not read".to_owned())),
+        }
+    }
+
+    /// The second: the other's half, and who is there.
+    fn join(&mut self, channel: u32, serial: u32, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        let [other, pidfd] = <[OwnedFd; 2]>::try_from(fds)
+            .map_err(|fds| Failure::Protocol(format!("{} descriptors with Join, not 2", fds.len())))?;
+        let Some(at) = self.halves.iter().position(|half| (half.0, half.1) == (channel, serial)) else {
+            // Of a ring that was replaced meanwhile.
+            return Ok(());
+        };
+        let (_, _, pid, uid, half) = self.halves.swap_remove(at);
+        let token = self.next_token;
+        self.next_token += 1;
+        let partner = Partner { pidfd: PidFd::from(pidfd), pid, token };
+        self.set.add(&partner.pidfd, token).map_err(Failure::system("watching a partner"))?;
+        let failed = Failure::system("mapping the other half of a direct ring");
+        match self.find(channel) {
+            Some(At::Out(index)) => {
+                let producer = half.into_producer(&other, PRODUCER_BELL).map_err(failed)?;
+                let connection = self.connection;
+                let entry = &mut self.outs[index];
+                let lost = entry.renew(producer, Some(partner), connection);
+                let endpoint = entry.channel.endpoint;
+                self.tell_lost(endpoint, lost);
+            }
+            Some(At::In(index)) => {
+                let consumer = half.into_consumer(&other, CONSUMER_BELL).map_err(failed)?;
+                let origin = Origin { pid, uid, verified: true };
+                self.receive(index, consumer, Some((partner, origin)));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Hands a ring to whoever receives from this channel.
+    pub(super) fn receive(&mut self, index: usize, consumer: Consumer, partner: Option<(Partner, Origin)>) {
+        let entry = &mut self.ins[index];
+        if entry.renew(consumer, partner)
+            && let Role::Signal { signo } = entry.channel.role
+        {
+            // Its reader sleeps until a signal comes. Should this one find no room, the next message sends another.
+            let _ = rtsignal::queue_to_pid(sched::getpid(), signo, 0);
+        }
+    }
+
+    /// A partner's descriptor says that it has ended.
+    pub(super) fn partner_ended(&mut self, token: u64) {
+        let mut found = None;
+        let mut lost = None;
+        for entry in &mut self.outs {
+            if let Some(partner) = entry.partner(token) {
+                found = Some((entry.channel.process, partner.pid, partner.pidfd.ending(pid_of(partner))));
+                let _ = self.set.remove(&partner.pidfd);
+                entry.set_ending(found.and_then(|(_, _, ending)| ending));
+                lost = Some((entry.channel.endpoint, entry.bereave(token)));
+            }
+        }
+        for entry in &mut self.ins {
+            if let Some(partner) = entry.partner(token) {
+                found = Some((entry.channel.process, partner.pid, partner.pidfd.ending(pid_of(partner))));
+                let _ = self.set.remove(&partner.pidfd);
+                entry.bereave(token);
+            }
+        }
+        if let Some((Some(process), pid, ending)) = found {
+            let news = PeerNews { process, state: PeerState::Dead, pid, ending };
+            // The daemon is its witness as well, and may know more: it has the word while it is there.
+            if ending.is_some() || self.conn.is_none() {
+                self.peer(news);
+            } else if !self.mourned.contains(&news) {
+                self.mourned.push(news);
+            }
+        }
+        if let Some((endpoint, count)) = lost {
+            self.tell_lost(endpoint, count);
+        }
+        self.wake();
+    }
+
+    /// The daemon will not tell how these ended.
+    pub(super) fn mourn_all(&mut self) {
+        for news in std::mem::take(&mut self.mourned) {
+            self.peer(news);
+        }
+    }
+
+    /// A daemon that has just come knows only who has registered with it. Of the others those that have ended meanwhile
+    /// are lost; the rest is on its way.
+    pub(super) fn miss(&mut self, reported: &[PeerNews]) {
+        let mut known = self.core.table().peers.clone();
+        known.retain(|peer| {
+            peer.state == PeerState::Alive && !reported.iter().any(|news| news.process == peer.process)
+        });
+        for peer in known {
+            let pid = i32::try_from(peer.pid).unwrap_or(0);
+            if !PidFd::open(pid).is_ok_and(|process| process.is_alive()) {
+                self.peer(PeerNews { state: PeerState::Dead, ending: None, ..peer });
+            }
+        }
+    }
+
+    /// What became of a process; told once, whoever says it.
+    pub(super) fn peer(&mut self, news: PeerNews) {
+        self.mourned.retain(|other| (other.process, other.pid) != (news.process, news.pid));
+        for entry in self.outs.iter().filter(|entry| entry.channel.process == Some(news.process)) {
+            entry.set_ending(news.ending);
+        }
+        let mut table = self.core.table();
+        let before = table.peers.iter().position(|peer| peer.process == news.process);
+        // Of an earlier life, whose descriptor told it later than the daemon told of the next.
+        let stale = |known: PeerNews| known.state == PeerState::Alive && known.pid != news.pid;
+        if news.state == PeerState::Dead && before.is_some_and(|at| stale(table.peers[at])) {
+            return;
+        }
+        let event = event_of(before.map(|at| table.peers[at]), news);
+        match before {
+            Some(at) => {
+                let known = table.peers[at];
+                // Who says less about the same end does not take away what is known.
+                let same = known.state == news.state && known.pid == news.pid;
+                let ending = if same { news.ending.or(known.ending) } else { news.ending };
+                table.peers[at] = PeerNews { ending, ..news };
+            }
+            None if table.peers.len() < PEERS_MAX => table.peers.push(news),
+            None => {}
+        }
+        if let Some((_, pid)) = table.pids.iter().find(|(name, _)| *name == news.process) {
+            pid.store(alive_pid(&news), Ordering::Release);
+        }
+        drop(table);
+        if let Some(event) = event {
+            self.tell(event);
+        }
+    }
+}
+
+fn pid_of(partner: &Partner) -> i32 {
+    i32::try_from(partner.pid).unwrap_or(0)
+}
+
+/// What to tell of it; nothing when it is known.
+fn event_of(before: Option<PeerNews>, news: PeerNews) -> Option<Event> {
+    let PeerNews { process, pid, ending, .. } = news;
+    let was_alive = before.filter(|known| known.state == PeerState::Alive);
+    match (was_alive, news.state) {
+        (Some(known), PeerState::Alive) if known.pid == pid => None,
+        (_, PeerState::Alive) => Some(Event::PeerBack { process, pid }),
+        (Some(known), _) => Some(Event::PeerLost { process, pid: known.pid, ending }),
+        (None, PeerState::Dead) if before.is_none_or(|known| known.pid != pid) => {
+            Some(Event::PeerLost { process, pid, ending })
+        }
+        (None, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::pidfd::Ending;
+    use crate::wire::Name;
+
+    fn news(state: PeerState, pid: u32, ending: Option<Ending>) -> PeerNews {
+        PeerNews { process: Name::new("drive").unwrap(), state, pid, ending }
+    }
+
+    #[test]
+    fn an_end_is_told_once_and_a_return_as_well() {
+        use PeerState::{Alive, Dead, Unregistered};
+        let process = Name::new("drive").unwrap();
+        let killed = Some(Ending::Signal(9));
+        let lost = |pid, ending| Some(Event::PeerLost { process, pid, ending });
+        let back = |pid| Some(Event::PeerBack { process, pid });
+        assert_eq!(event_of(None, news(Alive, 7, None)), back(7));
+        assert_eq!(event_of(Some(news(Alive, 7, None)), news(Alive, 7, None)), None);
+        assert_eq!(event_of(Some(news(Alive, 7, None)), news(Alive, 8, None)), back(8));
+        assert_eq!(event_of(Some(news(Alive, 7, None)), news(Dead, 7, killed)), lost(7, killed));
+        assert_eq!(event_of(Some(news(Dead, 7, None)), news(Dead, 7, killed)), None);
+        assert_eq!(event_of(Some(news(Alive, 7, None)), news(Unregistered, 7, None)), lost(7, None));
+        assert_eq!(event_of(None, news(Unregistered, 0, None)), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! What the daemon says between Open and Ready: collected first, mapped next, and only then put in force, so that a
+//! connection that ends half-way changes nothing.
+
+use super::{Failure, Keeper};
+use crate::client::core::CHANNELS_MAX;
+use crate::client::event::Event;
+use crate::ring::{Bells, Consumer, Geometry, Handles, Producer};
+use crate::sys::memfd::Map;
+use crate::wire::{Channel, Notice, PeerNews, Reply, Role, Status};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+/// Notices that may come before Ready and are served after it.
+const LATER_MAX: usize = 4 * CHANNELS_MAX;
+/// Where this side's senders sleep in the session's page; its inboxes are below.
+const SENDER_BELL: u32 = 64;
+/// Bells of either kind. More ends than that share them, which wakes one for nothing now and then.
+const BELLS_EACH: u32 = 64;
+
+/// A connection that is not open yet.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub deadline: Instant,
+    bells: Option<Bells>,
+    channels: Vec<(Channel, Option<Handles>)>,
+    peers: Vec<PeerNews>,
+    later: Vec<(Notice, Vec<OwnedFd>)>,
+}
+
+/// A mapped end.
+enum End {
+    Producer(Producer),
+    Consumer(Consumer),
+    /// Direct: it comes when the other process is there.
+    Later,
+}
+
+impl Opening {
+    pub fn new(deadline: Instant) -> Opening {
+        Opening { deadline, bells: None, channels: Vec::new(), peers: Vec::new(), later: Vec::new() }
+    }
+
+    /// The answer to Open.
+    pub fn reply(&mut self, reply: Reply, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        match reply.status {
+            Status::Ok | Status::Pending => {}
+            Status::Busy => return Err(Failure::Busy(reply)),
+            _ => return Err(Failure::Refused(reply)),
+        }
+        let [page] = <[OwnedFd; 1]>::try_from(fds).map_err(|fds| {
+            Failure::Protocol(format!("{} descriptors with the answer to Open, not 1", fds.len()))
+        })?;
+        let map = Map::of(page.as_fd(), Bells::BYTES, true)
+            .map_err(Failure::system("mapping the page of bells"))?;
+        self.bells = Some(Bells::shared(map).map_err(Failure::system("the page of bells"))?);
+        Ok(())
+    }
+
+    /// One notice; true when it was Ready.
+    pub fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<bool, Failure> {
+        if self.bells.is_none() {
+            return Err(Failure::Protocol(format!("{notice:?} before the answer to Open")));
+        }
+        match notice {
+            Notice::Ready => return Ok(true),
+            Notice::Channel(channel) if self.channels.len() < CHANNELS_MAX => {
+                self.channels.push((channel, None))
+            }
+            Notice::Channel(_) => {
+                return Err(Failure::Protocol(format!("more than {CHANNELS_MAX} channels for one process")));
+            }
+            Notice::Peer(news) => self.peers.push(news),
+            Notice::Ring { channel, .. } => {
+                match self.channels.iter_mut().find(|(c, _)| c.channel == channel) {
+                    Some((channel, handles)) if !channel.direct => *handles = Some(handles_of(fds)?),
+                    Some(_) => self.defer(notice, fds)?,
+                    None => {
+                        return Err(Failure::Protocol(format!(
+                            "a ring for channel {channel}, which there is not"
+                        )));
+                    }
+                }
+            }
+            Notice::Join { .. } | Notice::Reach { .. } => self.defer(notice, fds)?,
+        }
+        Ok(false)
+    }
+
+    fn defer(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        if self.later.len() == LATER_MAX {
+            return Err(Failure::Protocol(format!("more than {LATER_MAX} notices before Ready")));
+        }
+        self.later.push((notice, fds));
+        Ok(())
+    }
+
+    /// Maps all rings.
+    fn map(channels: Vec<(Channel, Option<Handles>)>, bells: &Bells) -> Result<Vec<(Channel, End)>, Failure> {
+        let mut sender = 0;
+        let map = |(channel, handles): (Channel, Option<Handles>)| {
+            let geometry = geometry(&channel)?;
+            let failed = |e| Failure::system(&format!("mapping the ring of {}", channel.endpoint))(e);
+            let end = match (handles, channel.role) {
+                (None, _) if channel.direct => End::Later,
+                (None, _) => {
+                    return Err(Failure::Protocol(format!(
+                        "no ring for `{}` before Ready",
+                        channel.endpoint
+                    )));
+                }
+                (Some(handles), Role::Sender) => {
+                    let bell = SENDER_BELL + sender % BELLS_EACH;
+                    sender += 1;
+                    End::Producer(handles.into_producer(geometry, bells, bell).map_err(failed)?)
+                }
+                (Some(handles), _) => {
+                    End::Consumer(handles.into_consumer(geometry, bells, 0).map_err(failed)?)
+                }
+            };
+            Ok((channel, end))
+        };
+        channels.into_iter().map(map).collect()
+    }
+}
+
+/// Bell of an inbox, by its number.
+pub(in crate::client) fn inbox_bell(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(0) % BELLS_EACH
+}
+
+pub(super) fn geometry(channel: &Channel) -> Result<Geometry, Failure> {
+    Geometry::new(channel.slots, channel.payload_bytes).ok_or_else(|| {
+        let Channel { endpoint, slots, payload_bytes, .. } = channel;
+        Failure::Protocol(format!(
+            "`{endpoint}` has {slots} slots of {payload_bytes} bytes, which no ring has"
+        ))
+    })
+}
+
+fn handles_of(fds: Vec<OwnedFd>) -> Result<Handles, Failure> {
+    <[OwnedFd; 3]>::try_from(fds)
+        .map(Handles::from_fds)
+        .map_err(|fds| Failure::Protocol(format!("{} descriptors with a ring, not 3", fds.len())))
+}
+
+impl Keeper {
+    /// Ready: puts in force what was collected.
+    pub(super) fn open(&mut self, opening: Opening) -> Result<(), Failure> {
+        let Opening { bells, channels, peers, later, .. } = opening;
+        let Some(bells) = bells else {
+            return Err(Failure::Protocol("Ready before the answer to Open".into()));
+        };
+        let ends = Opening::map(channels, &bells)?;
+        self.connection += 1;
+        for (channel, end) in ends {
+            match channel.role {
+                Role::Sender => self.open_sender(channel, end),
+                Role::Inbox | Role::Signal { .. } => self.open_receiver(channel, end),
+            }
+        }
+        self.drop_absent();
+        self.miss(&peers);
+        for news in peers {
+            self.peer(news);
+        }
+        self.publish();
+        if !self.set_up() {
+            self.tell(Event::Up);
+        }
+        for (notice, fds) in later {
+            self.notice(notice, fds)?;
+        }
+        Ok(())
+    }
+
+    fn open_sender(&mut self, channel: Channel, end: End) {
+        let Some(index) = self.outlet_entry(channel) else { return };
+        let entry = &mut self.outs[index];
+        (entry.channel, entry.id) = (channel, Some(channel.channel));
+        match end {
+            End::Producer(producer) => {
+                let lost = entry.renew(producer, None, self.connection);
+                self.tell_lost(channel.endpoint, lost);
+            }
+            _ => entry.await_partner(),
+        }
+    }
+
+    fn open_receiver(&mut self, channel: Channel, end: End) {
+        let Some(index) = self.lane_entry(channel) else { return };
+        let entry = &mut self.ins[index];
+        (entry.channel, entry.id) = (channel, Some(channel.channel));
+        if let End::Consumer(consumer) = end {
+            self.receive(index, consumer, None);
+        }
+    }
+
+    /// What the new configuration does not have.
+    fn drop_absent(&mut self) {
+        let mut lost = Vec::new();
+        for entry in self.outs.iter_mut().filter(|entry| entry.id.is_none()) {
+            lost.push((entry.channel.endpoint, entry.remove()));
+        }
+        for (endpoint, count) in lost {
+            self.tell_lost(endpoint, count);
+        }
+        for entry in self.ins.iter_mut().filter(|entry| entry.id.is_none()) {
+            entry.shut();
+        }
+    }
+}

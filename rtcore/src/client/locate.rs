@@ -1,0 +1,119 @@
+//! Where the daemon listens, and whose word that is.
+//!
+//! The statistics page of an instance names its socket. Whoever owns a page writes into it what he likes, so it counts
+//! only from those who may order us about anyway ([`may_order`]); without one, the default places are looked through.
+
+use super::error::ConnectError;
+use crate::stats::reader::{DaemonState, Reader, Snapshot, instances};
+use crate::sys::procfs::effective_uid;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where a daemon that serves the whole machine listens.
+pub const RUN_DIR: &str = "/run/rtd";
+/// Names the instance for programs that do not.
+pub const INSTANCE_VARIABLE: &str = "RTD_INSTANCE";
+
+/// Who owns /run/rtd. /run is root's: whoever owns this was appointed by root to run rtd on this machine.
+pub fn run_dir_owner() -> Option<u32> {
+    let found = std::fs::symlink_metadata(RUN_DIR).ok()?;
+    found.is_dir().then(|| found.uid())
+}
+
+/// Root, ourselves, and whom root appointed to run rtd here.
+pub fn may_order(uid: u32) -> bool {
+    uid == 0 || uid == effective_uid() || Some(uid) == run_dir_owner()
+}
+
+/// Where the daemon `name` listens unless its configuration says otherwise: the system's, then the
+/// user's own.
+pub fn find_socket(name: &str) -> PathBuf {
+    let uid = effective_uid();
+    let system = PathBuf::from(format!("{RUN_DIR}/{name}.sock"));
+    let mut places = vec![system.clone()];
+    if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR") {
+        places.push(Path::new(&dir).join(format!("rtd/{name}.sock")));
+    }
+    places.push(PathBuf::from(format!("/tmp/rtd-{uid}/{name}.sock")));
+    // Anybody can make a directory in /tmp: one that is not ours or root's is no daemon of ours.
+    let trusted = |path: &PathBuf| {
+        let dir = path.parent().and_then(|dir| dir.symlink_metadata().ok());
+        let safe = path.starts_with("/run") || dir.is_some_and(|m| m.is_dir() && [0, uid].contains(&m.uid()));
+        safe && path.exists()
+    };
+    places.into_iter().find(trusted).unwrap_or(system)
+}
+
+/// The socket of `instance`: the one its page names, when the page is root's or ours; else where such a
+/// daemon listens by default.
+pub fn socket_of(instance: &str) -> PathBuf {
+    match page(instance) {
+        Some(page) if may_order(page.uid) && !page.socket.is_empty() => page.socket.into(),
+        _ => find_socket(instance),
+    }
+}
+
+fn page(instance: &str) -> Option<Snapshot> {
+    Reader::open(instance).ok().and_then(|page| page.snapshot().ok())
+}
+
+/// The instance that is meant when none is named: `RTD_INSTANCE`, else the only one that runs.
+pub fn default_instance() -> Result<String, ConnectError> {
+    if let Some(name) = std::env::var_os(INSTANCE_VARIABLE).filter(|name| !name.is_empty()) {
+        return Ok(name.to_string_lossy().into_owned());
+    }
+    let runs = |name: &String| {
+        page(name).is_some_and(|page| may_order(page.uid) && page.state != DaemonState::Stopped)
+    };
+    only(instances().into_iter().filter(runs).collect())
+}
+
+fn only(mut running: Vec<String>) -> Result<String, ConnectError> {
+    match (running.pop(), running.is_empty()) {
+        (None, _) => Err(ConnectError::NoInstance),
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            running.push(last);
+            Err(ConnectError::SeveralInstances { instances: running.join(", ") })
+        }
+    }
+}
+
+/// What a session was told about where to connect.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// This socket.
+    Socket(PathBuf),
+    /// Wherever this instance listens now.
+    Instance(String),
+}
+
+impl Place {
+    /// The socket as of now, and whether whoever listens there has to be somebody who may order us about.
+    pub fn resolve(&self) -> (PathBuf, bool) {
+        match self {
+            Place::Socket(path) => (path.clone(), false),
+            Place::Instance(name) => (socket_of(name), true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_only_instance_is_meant_and_several_are_told() {
+        assert_eq!(only(vec!["cell".into()]).unwrap(), "cell");
+        let none = only(Vec::new()).unwrap_err().to_string();
+        assert!(none.contains("rtd run") && none.contains(INSTANCE_VARIABLE), "{none}");
+        let several = only(vec!["a".into(), "b".into()]).unwrap_err().to_string();
+        assert!(several.contains("a, b"), "{several}");
+    }
+
+    #[test]
+    fn root_and_ourselves_may_order_us_about() {
+        assert!(may_order(0) && may_order(effective_uid()));
+        assert!(!may_order(4_000_000_000));
+    }
+}

@@ -1,0 +1,159 @@
+//! The sending end of a channel: what a [`Sender`](super::Sender) has of it, and what the session thread shares.
+
+use super::error::{Gone, SendError};
+use super::gate::Gate;
+use crate::lane::feed::Feed;
+use crate::ring::{Corrupt, Producer, PushError};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::pidfd::Ending;
+use crate::wire::{Channel, Name};
+use std::sync::Arc;
+
+/// A ring to send into.
+#[derive(Debug)]
+pub(super) struct Out {
+    pub producer: Producer,
+    pub gate: Arc<Gate>,
+    /// Why the gate is shut, when it is.
+    pub refusal: Arc<Refusal>,
+    pub channel: Channel,
+}
+
+impl Drop for Out {
+    /// Whoever lets go of it, the consumer learns that nothing more comes.
+    fn drop(&mut self) {
+        self.producer.close();
+    }
+}
+
+/// Why a gate is shut, or there is no ring. Written by the session thread before it shuts the gate; each ring has its own, so that
+/// the next one's says nothing about it.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub endpoint: Name,
+    why: AtomicU32,
+    /// How the receiver ended: 0 unknown, else 1 << 32 | exit status, 2 << 32 | signal.
+    ending: AtomicU64,
+    process: Option<Name>,
+}
+
+/// What stands in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Why {
+    /// No receiver.
+    Nobody = 0,
+    Down = 1,
+    Removed = 2,
+    Closed = 3,
+}
+
+impl Refusal {
+    pub fn new(channel: &Channel) -> Refusal {
+        Refusal {
+            endpoint: channel.endpoint,
+            why: AtomicU32::new(Why::Nobody as u32),
+            ending: AtomicU64::new(0),
+            process: channel.process,
+        }
+    }
+
+    pub fn set(&self, why: Why) {
+        self.why.store(why as u32, Ordering::Release);
+    }
+
+    /// How the receiver ended; none when it is there, or when that is not known.
+    pub fn set_ending(&self, ending: Option<Ending>) {
+        let code = match ending {
+            None => 0,
+            Some(Ending::Exit(status)) => 1 << 32 | u64::from(status.cast_unsigned()),
+            Some(Ending::Signal(signo)) => 2 << 32 | u64::from(signo.cast_unsigned()),
+        };
+        self.ending.store(code, Ordering::Release);
+    }
+
+    #[cold]
+    pub fn error(&self) -> SendError {
+        let endpoint = self.endpoint;
+        let gone = |why| SendError::Disconnected { endpoint, why };
+        match self.why.load(Ordering::Acquire) {
+            1 => gone(Gone::Down),
+            2 => gone(Gone::Removed),
+            3 => gone(Gone::Closed),
+            _ => SendError::PeerDead { endpoint, process: self.process, ending: self.ending() },
+        }
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        let code = self.ending.load(Ordering::Acquire);
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+        let number = (code as u32).cast_signed();
+        match code >> 32 {
+            1 => Some(Ending::Exit(number)),
+            2 => Some(Ending::Signal(number)),
+            _ => None,
+        }
+    }
+}
+
+/// What a sender has of a channel.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    /// Place in the session's table.
+    pub index: usize,
+    pub feed: Feed<Out>,
+    /// While there is no ring.
+    pub refusal: Arc<Refusal>,
+    /// Number of the last message.
+    pub sequence: u64,
+    pub channel: Channel,
+    pub corrupt: Option<Corrupt>,
+}
+
+impl Outlet {
+    /// Takes what the session thread has for it; the old ring is finished first, so that its consumer moves on as soon
+    /// as it has drained it. True if there was something.
+    #[cold]
+    pub fn switch(&mut self) -> bool {
+        let mut any = false;
+        while self.feed.has_offer() {
+            if let Some(old) = self.feed.current() {
+                old.producer.close();
+            }
+            if !self.feed.take() {
+                break;
+            }
+            any = true;
+            self.corrupt = None;
+            if let Some(out) = self.feed.peek() {
+                self.channel = out.channel;
+            }
+        }
+        any
+    }
+
+    /// Why there is no ring to send into.
+    #[cold]
+    pub fn error(&self) -> SendError {
+        match (self.corrupt, self.feed.peek()) {
+            (Some(corrupt), _) => SendError::Corrupt { endpoint: self.refusal.endpoint, corrupt },
+            (None, Some(out)) => out.refusal.error(),
+            (None, None) => self.refusal.error(),
+        }
+    }
+
+    /// What the ring said, in the sender's words. A ring that lies is used no more.
+    #[cold]
+    pub fn refused(&mut self, error: PushError) -> SendError {
+        let endpoint = self.refusal.endpoint;
+        match error {
+            PushError::Full => SendError::Full { endpoint, slots: self.channel.slots },
+            PushError::TooLarge { len, max } => SendError::TooLarge { endpoint, len, max },
+            PushError::Corrupt(corrupt) => {
+                self.corrupt = Some(corrupt);
+                self.feed.give_up();
+                SendError::Corrupt { endpoint, corrupt }
+            }
+        }
+    }
+}

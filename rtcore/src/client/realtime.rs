@@ -1,0 +1,199 @@
+//! Making the calling thread a real-time one (sched(7), mlockall(2)), with errors that name the line that grants it.
+
+use crate::sys::grants::Grant;
+use crate::sys::{limits, memory, sched};
+use crate::wire::Channel;
+use std::io;
+use thiserror::Error;
+
+/// Lowest SCHED_FIFO priority.
+const PRIORITY_MIN: u8 = 1;
+
+/// What a thread is to become; see [`Session::realtime`](super::Session::realtime).
+///
+/// ```no_run
+/// # use rtcore::client::Session;
+/// # let session = Session::connect("arm")?;
+/// let granted = session
+///     .realtime()
+///     .lane("control")
+///     .below(1)
+///     .cpu(1)
+///     .lock_memory(true)
+///     .prefault_stack(128 * 1024)
+///     .heap(4 * 1024 * 1024)
+///     .enter()?;
+/// println!("SCHED_FIFO {}", granted.priority());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RealTimeBuilder {
+    channels: Vec<Channel>,
+    lane: Option<String>,
+    below: u8,
+    cpu: Option<usize>,
+    lock: bool,
+    stack_bytes: usize,
+    heap_bytes: usize,
+}
+
+/// What a thread was granted. It stays so until the thread ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealTime {
+    priority: u8,
+    cpu: Option<usize>,
+}
+
+impl RealTime {
+    /// SCHED_FIFO priority.
+    pub fn priority(&self) -> u8 {
+        self.priority
+    }
+
+    /// The CPU it is pinned to, if it is.
+    pub fn cpu(&self) -> Option<usize> {
+        self.cpu
+    }
+}
+
+/// Why a thread is not real-time.
+#[derive(Debug, Error)]
+pub enum RealTimeError {
+    /// No lane was named, or one that no channel of the session is in.
+    #[error(
+        "{asked}: a thread runs below the ceiling of a lane that it sends or receives in; this session's are: {lanes}"
+    )]
+    Lane {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        lanes: String,
+    },
+    /// There is no room below the lane.
+    #[error(
+        "lane `{lane}` runs at SCHED_FIFO {ceiling}, and {below} below that is no priority of a client: have it at \
+         1..={ceiling} less 1 by below(), or raise [[lane]] priority"
+    )]
+    Below {
+        /// Which lane.
+        lane: String,
+        /// Its priority.
+        ceiling: u8,
+        /// How far below.
+        below: u8,
+    },
+    /// Too much.
+    #[error("{bytes} bytes of stack are more than the {max} that a thread surely has: give less")]
+    Stack {
+        /// How much.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// The kernel refused.
+    #[error("{what}: {source}\n{mend}")]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// What it said.
+        source: io::Error,
+        /// What grants it.
+        mend: String,
+    },
+}
+
+impl RealTimeBuilder {
+    pub(super) fn new(channels: Vec<Channel>) -> RealTimeBuilder {
+        RealTimeBuilder {
+            channels,
+            lane: None,
+            below: 1,
+            cpu: None,
+            lock: true,
+            stack_bytes: 0,
+            heap_bytes: 0,
+        }
+    }
+
+    /// Below the ceiling of this lane: the highest that the thread sends or receives in.
+    pub fn lane(mut self, name: &str) -> RealTimeBuilder {
+        self.lane = Some(name.to_owned());
+        self
+    }
+
+    /// So far below it; 1 by default. 0 is refused: the daemon could not preempt the thread any more.
+    pub fn below(mut self, steps: u8) -> RealTimeBuilder {
+        self.below = steps;
+        self
+    }
+
+    /// On this CPU only. By default it stays where it is.
+    pub fn cpu(mut self, cpu: usize) -> RealTimeBuilder {
+        self.cpu = Some(cpu);
+        self
+    }
+
+    /// Locks all memory that the process has by then, true by default. Rings lock themselves, also later ones.
+    pub fn lock_memory(mut self, lock: bool) -> RealTimeBuilder {
+        self.lock = lock;
+        self
+    }
+
+    /// Touches so many bytes of the thread's stack, at most [`memory::PREFAULT_STACK_BYTES_MAX`].
+    pub fn prefault_stack(mut self, bytes: usize) -> RealTimeBuilder {
+        self.stack_bytes = bytes;
+        self
+    }
+
+    /// Has so many bytes of heap at hand, and keeps what is freed; for the whole process (mallopt(3)). Better still is
+    /// not to allocate.
+    pub fn heap(mut self, bytes: usize) -> RealTimeBuilder {
+        self.heap_bytes = bytes;
+        self
+    }
+
+    /// Does it, in the order in which it cannot hurt: memory, CPU, priority last.
+    ///
+    /// Errors: [`RealTimeError`]; what was granted before the one that was not stays.
+    pub fn enter(self) -> Result<RealTime, RealTimeError> {
+        let priority = self.priority()?;
+        if self.stack_bytes > memory::PREFAULT_STACK_BYTES_MAX {
+            let max = memory::PREFAULT_STACK_BYTES_MAX;
+            return Err(RealTimeError::Stack { bytes: self.stack_bytes, max });
+        }
+        if self.heap_bytes > 0 {
+            memory::prefault_heap(self.heap_bytes);
+        }
+        memory::prefault_stack_by(self.stack_bytes);
+        limits::raise_soft();
+        if self.lock {
+            memory::lock_all().map_err(refused("locking memory (mlockall)".to_owned(), Grant::Memory))?;
+        }
+        if let Some(cpu) = self.cpu {
+            sched::pin(cpu).map_err(refused(format!("pinning to CPU {cpu}"), Grant::Pinning))?;
+        }
+        sched::set_fifo(priority).map_err(refused(format!("SCHED_FIFO {priority}"), Grant::Fifo))?;
+        Ok(RealTime { priority, cpu: self.cpu })
+    }
+
+    fn priority(&self) -> Result<u8, RealTimeError> {
+        let named = |channel: &&Channel| Some(channel.lane.as_str()) == self.lane.as_deref();
+        let Some(lane) = self.channels.iter().find(named) else {
+            let mut lanes: Vec<&str> = self.channels.iter().map(|channel| channel.lane.as_str()).collect();
+            lanes.sort_unstable();
+            lanes.dedup();
+            let lanes = if lanes.is_empty() { "none".to_owned() } else { lanes.join(", ") };
+            let asked =
+                self.lane.as_ref().map_or("no lane was named".to_owned(), |l| format!("no lane `{l}`"));
+            return Err(RealTimeError::Lane { asked, lanes });
+        };
+        let (ceiling, below) = (lane.priority, self.below);
+        let priority = ceiling.checked_sub(below).filter(|priority| *priority >= PRIORITY_MIN && below > 0);
+        priority.ok_or_else(|| RealTimeError::Below { lane: lane.lane.as_str().to_owned(), ceiling, below })
+    }
+}
+
+fn refused(what: String, grant: Grant) -> impl FnOnce(io::Error) -> RealTimeError {
+    let program = std::env::current_exe().map_or("PROGRAM".to_owned(), |path| path.display().to_string());
+    move |source| RealTimeError::Refused { what, source, mend: grant.mend(&program) }
+}

@@ -1,0 +1,323 @@
+//! Sending: one [`Sender`] per endpoint of one's own.
+
+use super::core::Core;
+use super::error::SendError;
+use super::message::ReplyTo;
+use super::outlet::{Out, Outlet, Refusal};
+use crate::message::{Meta, Origin};
+use crate::ring::{self, Envelope, Kind, PushError};
+use crate::sys::clock::monotonic_ns;
+use crate::wire::Channel;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Sends messages from one endpoint, to wherever the configuration's routes take them.
+///
+/// Whether a route goes through the daemon or directly to the receiver is the route's business; the code is the
+/// same. There is one of it per endpoint ([`Session::sender`](super::Session::sender)); it may move between threads.
+/// No call allocates or locks. A call to a receiver that is awake makes no system call; one that finds it asleep makes
+/// one, to wake it.
+///
+/// A message that was sent (`Ok`) is not lost by the end or the restart of the daemon: what that had not taken is
+/// moved into the next one's ring, in order and before anything newer.
+#[derive(Debug)]
+pub struct Sender {
+    core: Arc<Core>,
+    /// Goes back into the session's table in the end.
+    outlet: ManuallyDrop<Outlet>,
+}
+
+/// What became of [`Sender::send_batch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Messages that were sent: the first so many.
+    pub sent: usize,
+    /// Sequence number of the last one; 0 when there was none.
+    pub sequence: u64,
+    /// Why the rest was not.
+    pub error: Option<SendError>,
+}
+
+/// What is written beside the bytes.
+#[derive(Clone, Copy, Default)]
+struct Stamp {
+    intended_ns: Option<u64>,
+    correlation: u64,
+}
+
+fn envelope(epoch: u32, sequence: u64, now_ns: u64, stamp: Stamp) -> Envelope {
+    let Stamp { intended_ns, correlation } = stamp;
+    let intended_ns = intended_ns.unwrap_or(now_ns);
+    let meta = Meta { sequence, intended_ns, sent_ns: now_ns, correlation, epoch };
+    // Nobody believes an origin in a slot that we could write: the channel says who we are.
+    Envelope { meta, origin: Origin::UNKNOWN, kind: Kind::Bytes { priority: 0 }, len: 0 }
+}
+
+impl Sender {
+    pub(super) fn new(core: Arc<Core>, outlet: Outlet) -> Sender {
+        Sender { core, outlet: ManuallyDrop::new(outlet) }
+    }
+
+    /// Sends if there is room, never waits. Returns the message's number, which counts up from 1.
+    ///
+    /// Errors: [`SendError`]; nothing was sent then. Where the receiver's side goes away in the same instant, a message
+    /// that is refused as disconnected may still arrive; the next one has another number in any case.
+    #[inline]
+    pub fn try_send(&mut self, bytes: &[u8]) -> Result<u64, SendError> {
+        self.put_counted(bytes, Stamp::default())
+    }
+
+    /// Sends, and waits for room as long as the route's `overflow = "block:TIME"` says; without one this is
+    /// [`Sender::try_send`].
+    pub fn send(&mut self, bytes: &[u8]) -> Result<u64, SendError> {
+        self.put_waiting(bytes, Stamp::default(), u64::MAX)
+    }
+
+    /// As [`Sender::send`], for a message that should have been sent at `intended_ns` (CLOCK_MONOTONIC): latency counts
+    /// from there, so that a late cycle shows.
+    pub fn send_at(&mut self, intended_ns: u64, bytes: &[u8]) -> Result<u64, SendError> {
+        self.put_waiting(bytes, Stamp { intended_ns: Some(intended_ns), correlation: 0 }, u64::MAX)
+    }
+
+    /// As [`Sender::send`], a value as its bytes lie in memory ([`Message::value`](super::Message::value) on the other
+    /// side).
+    pub fn send_value<T: IntoBytes + Immutable + ?Sized>(&mut self, value: &T) -> Result<u64, SendError> {
+        self.send(value.as_bytes())
+    }
+
+    /// Answers a request; see [`Message::reply_to`](super::Message::reply_to).
+    pub fn reply(&mut self, to: ReplyTo, bytes: &[u8]) -> Result<u64, SendError> {
+        self.put_waiting(bytes, Stamp { intended_ns: None, correlation: to.correlation }, u64::MAX)
+    }
+
+    /// A request, or an answer: waits for room at most until `deadline_ns`, too.
+    pub(super) fn send_correlated(
+        &mut self,
+        correlation: u64,
+        bytes: &[u8],
+        deadline_ns: u64,
+    ) -> Result<u64, SendError> {
+        self.put_waiting(bytes, Stamp { intended_ns: None, correlation }, deadline_ns)
+    }
+
+    /// Sends several messages with one look at the clock and one ring of the doorbell: the receiver sleeps until
+    /// the last is in. Never waits; the first that does not go in ends it.
+    pub fn send_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> Batch {
+        let epoch = self.core.epoch;
+        let outlet = &mut *self.outlet;
+        if outlet.feed.has_offer() && outlet.switch() {
+            self.core.nudge();
+        }
+        let Some(out) = open_ring(outlet.feed.current()) else {
+            return Batch { sent: 0, sequence: 0, error: Some(outlet.error()) };
+        };
+        let (first, before, now_ns) = (out.producer.tail(), outlet.sequence, monotonic_ns());
+        let mut failed = None;
+        for bytes in messages {
+            let envelope = envelope(epoch, outlet.sequence + 1, now_ns, Stamp::default());
+            if let Err(error) = out.producer.push_quietly(&envelope, bytes) {
+                failed = Some(error);
+                break;
+            }
+            outlet.sequence += 1;
+        }
+        out.producer.ring();
+        if failed == Some(PushError::Full) {
+            out.producer.count_refused();
+        }
+        let tail = out.producer.tail();
+        let sent = out.gate.admitted(tail).saturating_sub(first);
+        let cut = first + sent < tail;
+        let sequence = if sent == 0 { 0 } else { before + sent };
+        let error = if cut { Some(outlet.error()) } else { failed.map(|e| outlet.refused(e)) };
+        Batch { sent: usize::try_from(sent).unwrap_or(usize::MAX), sequence, error }
+    }
+
+    /// A slot to write `len` bytes into where they will be read: no copy on this side. They are as an earlier message
+    /// left them. Nothing is sent until [`Loan::commit`].
+    pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, SendError> {
+        let epoch = self.core.epoch;
+        let outlet = self.ready()?;
+        let refused = match outlet.feed.current().map(|out| check(out, len)) {
+            None => return Err(outlet.error()),
+            Some(Err(error)) => Some(error),
+            Some(Ok(())) => None,
+        };
+        if let Some(error) = refused {
+            return Err(outlet.refused(error));
+        }
+        let Outlet { feed, sequence, refusal: none, .. } = outlet;
+        let Some(Out { producer, gate, refusal, channel }) = feed.current() else { return Err(none.error()) };
+        let slot = producer
+            .loan(len)
+            .map_err(|_| SendError::Full { endpoint: refusal.endpoint, slots: channel.slots })?;
+        Ok(Loan { slot, gate, sequence, refusal, epoch })
+    }
+
+    /// Its endpoint.
+    pub fn endpoint(&self) -> &str {
+        self.outlet.refusal.endpoint.as_str()
+    }
+
+    /// What the daemon says of the way: lane, slots, bytes of a slot, how long a send may wait.
+    pub fn channel(&self) -> &Channel {
+        &self.outlet.channel
+    }
+
+    /// Takes what the session thread has for us, and sees whether there is a way.
+    #[inline]
+    fn ready(&mut self) -> Result<&mut Outlet, SendError> {
+        let outlet = &mut *self.outlet;
+        if outlet.feed.has_offer() && outlet.switch() {
+            self.core.nudge();
+        }
+        if open_ring(outlet.feed.current()).is_none() {
+            return Err(outlet.error());
+        }
+        Ok(outlet)
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8], stamp: Stamp) -> Result<u64, SendError> {
+        let epoch = self.core.epoch;
+        let outlet = self.ready()?;
+        let Some(out) = outlet.feed.current() else { return Err(outlet.refusal.error()) };
+        let sequence = outlet.sequence + 1;
+        if let Err(error) = out.producer.push(&envelope(epoch, sequence, monotonic_ns(), stamp), bytes) {
+            return Err(outlet.refused(error));
+        }
+        // Also of a message that turns out refused: the old daemon may have taken it all the same, and the next
+        // one must not look like its duplicate.
+        outlet.sequence = sequence;
+        let tail = out.producer.tail();
+        if out.gate.admitted(tail) < tail { Err(out.refusal.error()) } else { Ok(sequence) }
+    }
+
+    #[inline]
+    fn put_counted(&mut self, bytes: &[u8], stamp: Stamp) -> Result<u64, SendError> {
+        let result = self.put(bytes, stamp);
+        if let Err(SendError::Full { .. }) = result {
+            self.count_refused();
+        }
+        result
+    }
+
+    fn put_waiting(&mut self, bytes: &[u8], stamp: Stamp, deadline_ns: u64) -> Result<u64, SendError> {
+        let mut until_ns = None;
+        loop {
+            let full = match self.put(bytes, stamp) {
+                Err(full @ SendError::Full { .. }) => full,
+                other => return other,
+            };
+            let outlet = self.ready()?;
+            let now_ns = monotonic_ns();
+            let until_ns = *until_ns
+                .get_or_insert_with(|| now_ns.saturating_add(outlet.channel.block_ns).min(deadline_ns));
+            if now_ns >= until_ns {
+                self.count_refused();
+                return Err(full);
+            }
+            if let Some(out) = outlet.feed.current()
+                && let Err(corrupt) = out.producer.wait_for_room(until_ns - now_ns)
+            {
+                return Err(outlet.refused(corrupt.into()));
+            }
+        }
+    }
+
+    #[cold]
+    fn count_refused(&mut self) {
+        if let Some(out) = self.outlet.feed.current() {
+            out.producer.count_refused();
+        }
+    }
+}
+
+impl Drop for Sender {
+    /// The endpoint can be had again, and goes on counting.
+    fn drop(&mut self) {
+        // SAFETY: `self` is being dropped: nobody uses the outlet after this.
+        let outlet = unsafe { ManuallyDrop::take(&mut self.outlet) };
+        let mut table = self.core.table();
+        // A closed session has no use for it: its ring ends here, which its consumer is told.
+        if !self.core.is_closed()
+            && let Some(slot) = table.outlets.get_mut(outlet.index)
+        {
+            slot.half = Some(outlet);
+        }
+    }
+}
+
+#[inline]
+fn open_ring(out: Option<&mut Out>) -> Option<&mut Out> {
+    out.filter(|out| out.gate.is_open())
+}
+
+fn check(out: &mut Out, len: usize) -> Result<(), PushError> {
+    let max = out.producer.geometry().payload_bytes();
+    if u32::try_from(len).map_or(true, |len| len > max) {
+        return Err(PushError::TooLarge { len, max });
+    }
+    if out.producer.has_room()? {
+        return Ok(());
+    }
+    out.producer.count_refused();
+    Err(PushError::Full)
+}
+
+/// A slot that is being written in place: dereferences to its bytes, which begin on a cache line. Dropped without
+/// [`Loan::commit`], nothing was sent.
+#[derive(Debug)]
+pub struct Loan<'a> {
+    slot: ring::Loan<'a>,
+    gate: &'a super::gate::Gate,
+    sequence: &'a mut u64,
+    refusal: &'a Refusal,
+    epoch: u32,
+}
+
+impl Loan<'_> {
+    /// Sends it; the message's number.
+    pub fn commit(self) -> Result<u64, SendError> {
+        self.finish(Stamp::default())
+    }
+
+    /// Sends it as one that should have been sent at `intended_ns`; see [`Sender::send_at`].
+    pub fn commit_at(self, intended_ns: u64) -> Result<u64, SendError> {
+        self.finish(Stamp { intended_ns: Some(intended_ns), correlation: 0 })
+    }
+
+    /// Sends it as the answer to a request; see [`Sender::reply`].
+    pub fn commit_reply(self, to: ReplyTo) -> Result<u64, SendError> {
+        self.finish(Stamp { intended_ns: None, correlation: to.correlation })
+    }
+
+    /// The bytes as a value; none when they are not as many as a `T` has.
+    pub fn value_mut<T: FromBytes + IntoBytes + KnownLayout>(&mut self) -> Option<&mut T> {
+        T::mut_from_bytes(self).ok()
+    }
+
+    fn finish(self, stamp: Stamp) -> Result<u64, SendError> {
+        let Loan { slot, gate, sequence, refusal, epoch } = self;
+        *sequence += 1;
+        let tail = slot.tail() + 1;
+        slot.commit(&envelope(epoch, *sequence, monotonic_ns(), stamp));
+        if gate.admitted(tail) < tail { Err(refusal.error()) } else { Ok(*sequence) }
+    }
+}
+
+impl Deref for Loan<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.slot
+    }
+}
+
+impl DerefMut for Loan<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.slot
+    }
+}

@@ -1,0 +1,282 @@
+//! The session: a process' place in the daemon's configuration, and all that it has there.
+
+use super::caller::Caller;
+use super::core::{CHANNELS_MAX, Command, Core, State};
+use super::error::{ClaimError, ConnectError};
+use super::inbox::{Filter, Inbox, Post};
+use super::keeper::{Keeper, Order, inbox_bell};
+use super::locate::{Place, default_instance};
+use super::realtime::RealTimeBuilder;
+use super::sender::Sender;
+use crate::message::Origin;
+use crate::sync::Ordering;
+use crate::sys::eventfd::EventFd;
+use crate::sys::{clock, epoll, sched};
+use crate::wire::{Channel, Name, PeerNews, Status};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long to wait for the daemon unless told otherwise.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A registered process' connection to rtd.
+///
+/// Its thread, `rtd-session`, is an ordinary one. Connect before the real-time work begins: connecting maps memory and
+/// starts that thread. Dropping the session ends the registration; senders and inboxes that are left say so.
+#[derive(Debug)]
+pub struct Session {
+    core: Arc<Core>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How to connect; see [`Session::builder`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    process: String,
+    place: Option<Place>,
+    limit: Duration,
+    tid: i32,
+}
+
+impl Builder {
+    /// Connects to this instance (`[daemon] name`). Default: `RTD_INSTANCE`, else the only one that runs.
+    pub fn instance(mut self, name: &str) -> Builder {
+        self.place = Some(Place::Instance(name.to_owned()));
+        self
+    }
+
+    /// Connects to this socket, whoever listens there.
+    pub fn socket(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.place = Some(Place::Socket(path.into()));
+        self
+    }
+
+    /// How long to wait for the daemon; 5 s by default.
+    pub fn timeout(mut self, limit: Duration) -> Builder {
+        self.limit = limit;
+        self
+    }
+
+    /// The thread that gets signals of endpoints with `target = "thread"`; the main thread by default.
+    pub fn tid(mut self, tid: i32) -> Builder {
+        self.tid = tid;
+        self
+    }
+
+    /// Connects: takes the name, maps the rings, returns when all is there.
+    ///
+    /// Errors: [`ConnectError`].
+    pub fn connect(self) -> Result<Session, ConnectError> {
+        let process = Name::new(&self.process).map_err(|_| ConnectError::Name(self.process.clone()))?;
+        let place = match self.place {
+            Some(place) => place,
+            None => Place::Instance(default_instance()?),
+        };
+        let system = |what: &str| {
+            let what = what.to_owned();
+            |source| ConnectError::System { what, source }
+        };
+        let control = EventFd::new().map_err(system("making an eventfd"))?;
+        let core = Arc::new(Core::new(process, epoch(), control));
+        let (tell, told) = mpsc::sync_channel(1);
+        let order = Order { place, tid: self.tid, limit: self.limit };
+        let keeper =
+            Keeper::new(Arc::clone(&core), order, tell).map_err(system("preparing the session's thread"))?;
+        let thread = spawn(keeper).map_err(system("starting the session's thread"))?;
+        // From here on a failure ends the thread, which dropping the session waits for.
+        let session = Session { core, thread: Some(thread) };
+        match told.recv() {
+            Ok(result) => result.map(|()| session),
+            Err(_) => {
+                let source = io::Error::other("it ended without a word");
+                Err(ConnectError::System { what: "the session's thread".to_owned(), source })
+            }
+        }
+    }
+}
+
+/// Starts the thread with all signals blocked, from its first instruction on, and with ordinary scheduling.
+fn spawn(keeper: Keeper) -> io::Result<JoinHandle<()>> {
+    let mask = epoll::blocked_signals();
+    epoll::block_signals(u64::MAX)?;
+    let thread = std::thread::Builder::new().name("rtd-session".to_owned()).spawn(move || {
+        // It inherits the scheduling of who connects. Real-time it would still be correct.
+        let _ = sched::set_ordinary();
+        keeper.live();
+    });
+    epoll::set_blocked_signals(mask)?;
+    thread
+}
+
+/// Which life of the sender: another one in each session of a name, never 0.
+fn epoch() -> u32 {
+    // Two sessions of one name are at least a connection apart, which takes longer than a microsecond; the same
+    // value comes again after 71 minutes at the earliest.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what changes")]
+    let micros = (clock::monotonic_ns() / 1000) as u32;
+    micros.max(1)
+}
+
+impl Session {
+    /// Takes the name `process` at the default instance; see [`Builder`] for more.
+    pub fn connect(process: &str) -> Result<Session, ConnectError> {
+        Session::builder(process).connect()
+    }
+
+    /// A session to be, of the `[[process]]` with this name.
+    pub fn builder(process: &str) -> Builder {
+        Builder { process: process.to_owned(), place: None, limit: LIMIT, tid: 0 }
+    }
+
+    /// Its name.
+    pub fn process(&self) -> &str {
+        self.core.process.as_str()
+    }
+
+    /// Whether the daemon is there.
+    pub fn state(&self) -> State {
+        self.core.table().state.clone()
+    }
+
+    /// The sending end of an endpoint of its own.
+    ///
+    /// Errors: [`ClaimError`]; who may send from an endpoint is told by the daemon, which names the rule.
+    pub fn sender(&self, endpoint: &str) -> Result<Sender, ClaimError> {
+        let mut table = self.core.table();
+        let slot =
+            table.outlets.iter_mut().find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
+        match slot.map(|slot| slot.half.take()) {
+            Some(Some(outlet)) => Ok(Sender::new(Arc::clone(&self.core), outlet)),
+            Some(None) => Err(ClaimError::Taken { endpoint: endpoint.to_owned() }),
+            None => {
+                drop(table);
+                Err(self.explain(endpoint))
+            }
+        }
+    }
+
+    /// Everything that comes to lane endpoints of its own and that no other inbox has; also what a later configuration
+    /// adds.
+    pub fn inbox(&self) -> Result<Inbox, ClaimError> {
+        self.make_inbox(Filter::Rest)
+    }
+
+    /// What comes to these endpoints alone.
+    ///
+    /// Errors: [`ClaimError`], for the first that is not to be had.
+    pub fn inbox_of(&self, endpoints: &[&str]) -> Result<Inbox, ClaimError> {
+        let mut names = Vec::with_capacity(endpoints.len());
+        for endpoint in endpoints {
+            let table = self.core.table();
+            let mut slots = table.lanes.iter().filter(|slot| {
+                slot.present
+                    && Filter::Rest.admits(&slot.channel)
+                    && slot.channel.endpoint.as_str() == *endpoint
+            });
+            let Some(first) = slots.next() else {
+                drop(table);
+                return Err(self.explain(endpoint));
+            };
+            if first.half.is_none() || slots.any(|slot| slot.half.is_none()) {
+                return Err(ClaimError::Taken { endpoint: (*endpoint).to_owned() });
+            }
+            names.push(first.channel.endpoint);
+        }
+        self.make_inbox(Filter::Endpoints(names))
+    }
+
+    /// Payloads that ride beside this signal, for who takes the signal: look into it after each one, and once before
+    /// the first. Its `try_recv` is what asks for the next signal.
+    pub fn signal_inbox(&self, signo: i32) -> Result<Inbox, ClaimError> {
+        self.make_inbox(Filter::Signal(signo))
+    }
+
+    fn make_inbox(&self, filter: Filter) -> Result<Inbox, ClaimError> {
+        let failed = |e: io::Error| ClaimError::System(e.to_string());
+        let (post, mail) = Post::new(filter, CHANNELS_MAX).map_err(failed)?;
+        let mut table = self.core.table();
+        for slot in table.lanes.iter_mut().filter(|slot| post.filter.admits(&slot.channel)) {
+            if let Some(lane) = slot.half.take() {
+                slot.half = post.add(lane).err();
+            }
+        }
+        let bell = inbox_bell(table.inboxes.len());
+        table.inboxes.push(Arc::clone(&post));
+        drop(table);
+        Inbox::new(Arc::clone(&self.core), post, mail, bell).map_err(failed)
+    }
+
+    /// Requests into one endpoint, answers at another; see [`Caller`].
+    ///
+    /// Errors: as [`Session::sender`] and [`Session::inbox_of`].
+    pub fn caller(&self, requests: &str, answers: &str) -> Result<Caller, ClaimError> {
+        let sender = self.sender(requests)?;
+        Ok(Caller::new(self.core.epoch, sender, self.inbox_of(&[answers])?))
+    }
+
+    /// The processes that this one talks to, as far as they are known.
+    pub fn peers(&self) -> Vec<PeerNews> {
+        self.core.table().peers.clone()
+    }
+
+    /// The ends it has by the configuration in force.
+    pub fn channels(&self) -> Vec<Channel> {
+        let table = self.core.table();
+        let outlets = table.outlets.iter().filter(|slot| slot.present).map(|slot| slot.channel);
+        let lanes = table.lanes.iter().filter(|slot| slot.present).map(|slot| slot.channel);
+        outlets.chain(lanes).collect()
+    }
+
+    /// Whether a message or signal is from the process of this name, whatever pid it has by then: for
+    /// `Flags::only_from` and the like. The answer is worth what [`Origin::verified`] says; a process that this one
+    /// never talks to is never it.
+    pub fn is(&self, process: &str) -> impl Fn(&Origin) -> bool + Send + 'static + use<> {
+        let pid = Name::new(process).ok().map(|name| self.core.table().pid_of(name));
+        move |origin| {
+            let now = pid.as_ref().map_or(0, |pid| pid.load(Ordering::Acquire));
+            now != 0 && origin.pid == now
+        }
+    }
+
+    /// Makes the calling thread a real-time one, below the ceiling of a lane; see [`RealTimeBuilder`].
+    pub fn realtime(&self) -> RealTimeBuilder {
+        RealTimeBuilder::new(self.channels())
+    }
+
+    /// Why this session has no such endpoint, in the daemon's words.
+    fn explain(&self, endpoint: &str) -> ClaimError {
+        let endpoint = endpoint.to_owned();
+        let Ok(name) = Name::new(&endpoint) else {
+            let text = "a name is 1..=31 bytes of printable ASCII without blanks".to_owned();
+            return ClaimError::Unknown { endpoint, text };
+        };
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.core.command(Command::Explain { endpoint: name, answer });
+        match answered.recv_timeout(LIMIT) {
+            Ok(reply) if reply.status == Status::UnknownName => {
+                ClaimError::Unknown { endpoint, text: reply.text }
+            }
+            Ok(reply) => ClaimError::Denied { endpoint, process: self.core.process, rule: reply.text },
+            Err(_) => {
+                let why = match self.state() {
+                    State::Down(why) => why,
+                    State::Up | State::Closed => "it does not answer".to_owned(),
+                };
+                ClaimError::Away { endpoint, why }
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.core.command(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            // An error would be a panic of the thread, whose text is out already.
+            let _ = thread.join();
+        }
+    }
+}

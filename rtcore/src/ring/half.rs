@@ -1,0 +1,129 @@
+//! What one end of a ring does apart from sending and receiving: mapping its own half first, and looking at the trail
+//! of a producer whose consumer is gone.
+
+use super::bell::Bells;
+use super::consumer::Consumer;
+use super::layout::{Geometry, copy_out};
+use super::memory::View;
+use super::producer::Producer;
+use super::shared::{Side, view};
+use crate::sync::Ordering;
+use crate::sys::eventfd::EventFd;
+use crate::sys::memfd::Map;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// One end whose own memory is mapped and whose other's is yet to come: see [`crate::wire::Notice::Join`].
+#[derive(Debug)]
+pub struct Half {
+    geometry: Geometry,
+    side: Side,
+    own: Map,
+    eventfd: EventFd,
+    bells: Bells,
+}
+
+impl Half {
+    /// Maps what this side writes.
+    pub fn new(
+        side: Side,
+        geometry: Geometry,
+        own: &OwnedFd,
+        eventfd: OwnedFd,
+        bells: Bells,
+    ) -> io::Result<Half> {
+        let len = match side {
+            Side::Producer => geometry.producer_bytes(),
+            Side::Consumer => geometry.consumer_bytes(),
+        };
+        let own = Map::of(own.as_fd(), len, true)?;
+        Ok(Half { geometry, side, own, eventfd: EventFd::from_fd(eventfd), bells })
+    }
+
+    /// Its bells.
+    pub fn bells(&self) -> &Bells {
+        &self.bells
+    }
+
+    /// The sending end, with the consumer's memory. An error for the half of a consumer.
+    pub fn into_producer(self, other: &OwnedFd, bell: u32) -> io::Result<Producer> {
+        self.expect(Side::Producer)?;
+        let consumer = Map::of(other.as_fd(), self.geometry.consumer_bytes(), false)?;
+        let view = view(self.geometry, &self.bells, self.own, consumer);
+        Ok(Producer::new(view, Some(self.eventfd), bell))
+    }
+
+    /// The receiving end, with the producer's memory. An error for the half of a producer.
+    pub fn into_consumer(self, other: &OwnedFd, bell: u32) -> io::Result<Consumer> {
+        self.expect(Side::Consumer)?;
+        let producer = Map::of(other.as_fd(), self.geometry.producer_bytes(), false)?;
+        let view = view(self.geometry, &self.bells, producer, self.own);
+        Ok(Consumer::new(view, Some(self.eventfd), bell))
+    }
+
+    fn expect(&self, side: Side) -> io::Result<()> {
+        if self.side == side {
+            Ok(())
+        } else {
+            Err(io::Error::other("the half of a ring is the other side's"))
+        }
+    }
+}
+
+/// A producer's ring as another thread of its process sees it.
+///
+/// Reads only: the tail is the own process' word, the head the consumer's allegation.
+#[derive(Debug)]
+pub struct Trail(View);
+
+/// What became of messages that were moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// In the other ring now.
+    pub moved: u64,
+    /// Did not fit: the other ring is smaller.
+    pub lost: u64,
+}
+
+impl Producer {
+    /// To look at this ring from another thread.
+    pub fn trail(&self) -> Trail {
+        Trail(self.view().clone())
+    }
+}
+
+impl Trail {
+    /// Messages announced.
+    pub fn tail(&self) -> u64 {
+        // SYNC POINT with `Producer::announce`: the slots below are written.
+        self.0.producer().tail.load(Ordering::Acquire)
+    }
+
+    /// The consumer's head as far as it can be true of a ring with this tail: a head that cannot be counts as one that
+    /// has taken nothing, so that no message is lost by it.
+    pub fn taken(&self, tail: u64) -> u64 {
+        let head = self.0.consumer().head.load(Ordering::Acquire);
+        let slots = u64::from(self.0.geometry.slots());
+        if tail.wrapping_sub(head) <= slots { head } else { tail.saturating_sub(slots) }
+    }
+
+    /// Puts the messages `from..until` into another ring, as they are, and wakes its consumer.
+    ///
+    /// They must be announced and not taken: then the producer, who may be at work on a later slot, does not touch
+    /// theirs.
+    pub fn move_to(&self, from: u64, until: u64, other: &mut Producer) -> Moved {
+        let mut buffer = vec![0; self.0.geometry.payload_bytes() as usize];
+        let mut result = Moved::default();
+        for index in from..until {
+            let slot = self.0.slot(index);
+            let moved = slot.read().is_ok_and(|envelope| {
+                let payload = &mut buffer[..envelope.len.min(self.0.geometry.payload_bytes()) as usize];
+                copy_out(payload, slot.payload());
+                other.push_quietly(&envelope, payload).is_ok()
+            });
+            if moved { result.moved += 1 } else { result.lost += 1 }
+        }
+        other.ring();
+        result
+    }
+}

@@ -1,0 +1,35 @@
+//! The lines that grant what the kernel refused: one text for the daemon and for whoever links the library.
+
+/// What was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// SCHED_FIFO (sched(7)).
+    Fifo,
+    /// A CPU (sched_setaffinity(2)).
+    Pinning,
+    /// Locked memory (mlockall(2)).
+    Memory,
+}
+
+impl Grant {
+    /// What grants it to `program`. Lines, each ended.
+    pub fn mend(self, program: &str) -> String {
+        match self {
+            Grant::Fifo => format!(
+                "grant SCHED_FIFO with one of\n\
+                 \x20 setcap cap_sys_nice,cap_ipc_lock+ep {program}\n\
+                 \x20 /etc/security/limits.d/rtd.conf:  @rtd - rtprio 98\n\
+                 \x20 the systemd unit:                 LimitRTPRIO=98\n\
+                 \x20 (EPERM as root: the control group has no real-time budget, see cpu.rt_runtime_us)\n"
+            ),
+            Grant::Pinning => "grant the CPU with the systemd unit's CPUAffinity= or AllowedCPUs=, or name another in [[lane]] cpu\n"
+                .to_owned(),
+            Grant::Memory => format!(
+                "grant locked memory with one of\n\
+                 \x20 setcap cap_sys_nice,cap_ipc_lock+ep {program}\n\
+                 \x20 /etc/security/limits.d/rtd.conf:  @rtd - memlock unlimited\n\
+                 \x20 the systemd unit:                 LimitMEMLOCK=infinity\n"
+            ),
+        }
+    }
+}
