@@ -274,3 +274,44 @@ mod hostile {
         }
     }
 }
+
+#[test]
+fn who_watches_is_preempted_and_still_takes_an_honest_ring_for_one() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (ring, bells) = (Shared::create("rtd-ring", geometry(2, 8)).unwrap(), bells());
+    let mut producer = ring.producer(&bells, 1).unwrap();
+    let mut consumer = ring.consumer(&bells, 0).unwrap();
+    let watch = ring.watch(&bells).unwrap();
+    let stop = AtomicBool::new(false);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = producer.push_quietly(&envelope(1), &[]);
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                consumer.take(&mut [0; 8]).unwrap();
+                consumer.release();
+            }
+        });
+        let (mut last, mut lies) = (Indices::default(), 0);
+        // Three threads on what may be fewer CPUs: the watcher loses its own between two looks, again and again.
+        while std::time::Instant::now() < end {
+            for _ in 0..10_000 {
+                match watch.read() {
+                    Some(seen) => {
+                        let possible = seen.head <= seen.tail && seen.tail - seen.head <= 2;
+                        let onwards = seen.tail >= last.tail && seen.head >= last.head;
+                        lies += u32::from(!possible || !onwards);
+                        last = seen;
+                    }
+                    None => lies += 1,
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(lies, 0, "of a ring that moved {} messages", last.tail);
+    });
+}

@@ -95,6 +95,7 @@ impl Control {
         {
             self.log.warning(format_args!("{name}: session: {e}: raise fs.epoll.max_user_watches"));
             self.leave(process, handler);
+            return Ok(());
         }
         self.counters.sessions += 1;
         self.granted(process, &reply);

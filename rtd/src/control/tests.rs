@@ -282,6 +282,7 @@ fn child() {
             let _ = std::io::stdin().read(&mut [0]);
         }
         ["serve", socket] => serve(Path::new(socket)),
+        ["unlocked"] => sessions::unlocked(),
         ["session", socket] => client::obey(Path::new(socket)),
         _ => unreachable!("{words:?}"),
     }

@@ -111,7 +111,7 @@ fn partners_hear_of_each_other_and_get_a_ring_between_them() {
     let (rig, _feeds) = Rig::with("partners", two);
     let (mut arm, mut planner) = (Other::opened(&rig, "arm"), Other::new(&rig));
     arm.until("reach 0 false");
-    assert_eq!(planner.ask("open planner"), "Ok 1");
+    assert_eq!(planner.open("planner"), "Ok 1");
     assert_eq!(planner.until("peer"), "peer arm Alive None");
     planner.until("ready");
     let ring = planner.ask("next");
@@ -135,7 +135,7 @@ fn partners_hear_of_each_other_and_get_a_ring_between_them() {
     assert_eq!(planner.ask("close"), "done");
     assert_eq!(arm.ask("next"), "peer planner Unregistered None");
     assert_eq!((arm.ask("next"), arm.ask("next")), ("reach 0 false".into(), "reach 1 false".into()));
-    assert_eq!(planner.ask("open planner"), "Ok 2");
+    assert_eq!(planner.open("planner"), "Ok 2");
     assert_eq!(arm.ask("next"), "peer planner Alive None");
     assert!(arm.ask("next").starts_with("ring 1 direct "));
 }
@@ -149,7 +149,7 @@ fn a_death_is_told_with_its_cause_however_it_comes() {
     rig.change();
     for round in 1..=20 {
         let mut planner = Other::new(&rig);
-        assert_eq!(planner.ask("open planner"), format!("Ok {round}"));
+        assert_eq!(planner.open("planner"), format!("Ok {round}"));
         arm.until("peer planner Alive");
         let cause = if round % 2 == 0 {
             planner.0.kill();
@@ -194,13 +194,13 @@ fn a_name_ends_with_its_session_and_the_process_goes_on() {
     rig.change();
     arm.ask("close");
     assert_eq!(rig.change(), (0, PeerState::Unregistered, arm.0.pid, effective_uid()));
-    assert_eq!(arm.ask("open arm"), "Ok 2");
+    assert_eq!(arm.open("arm"), "Ok 2");
     rig.change();
     // At once, with requests before the end that nobody answered.
     for generation in 3..20 {
         arm.ask("flood mapped 50");
         arm.ask("close");
-        assert_eq!(arm.ask("open arm"), format!("Ok {generation}"));
+        assert_eq!(arm.open("arm"), format!("Ok {generation}"));
         assert_eq!((rig.change().1, rig.change().1), (PeerState::Unregistered, PeerState::Alive));
     }
     lanes.stop();
@@ -211,22 +211,20 @@ fn one_name_has_one_session() {
     let (rig, _feeds) = Rig::with("one", two);
     let (mut arm, mut other) = (Other::new(&rig), Other::new(&rig));
     assert_eq!(arm.ask("register arm"), "Ok 1");
-    assert_eq!(arm.ask("open arm"), "Ok 2", "who has the name already has it");
+    assert_eq!(arm.open("arm"), "Ok 2", "who has the name already has it");
     let text = rig.register("arm", arm.0.pid).unwrap_err();
     assert!(text.contains("held by a session of the same pid"), "{text}");
-    let text = other.ask("open arm");
+    let text = other.open("arm");
     assert!(text.starts_with("Held arm is held by pid"), "{text}");
-    let text = other.ask("open amr");
+    let text = other.open("amr");
     assert!(text.starts_with("UnknownName"), "{text}");
     assert!(other.ask("explain arm.out").starts_with("BadFrame"));
-    assert_eq!(other.ask("open planner"), "Ok 1", "a refusal leaves the connection to try another");
+    assert_eq!(other.open("planner"), "Ok 1", "a refusal leaves the connection to try another");
     let free = Request::Unregister { name: rtcore::wire::Name::new("arm").unwrap() };
     assert_eq!(register::ask(&rig.socket, &free, LIMIT).unwrap().1.status, Status::Ok);
-    loop {
-        if arm.ask("next") == "closed" {
-            break;
-        }
-    }
+    arm.until("ready");
+    arm.until("reach 0 true");
+    assert_eq!(arm.ask("next"), "closed");
     let changes: Vec<_> = (0..4).map(|_| rig.change()).map(|(process, state, ..)| (process, state)).collect();
     use PeerState::{Alive, Unregistered};
     assert_eq!(changes, [(0, Alive), (0, Alive), (1, Alive), (0, Unregistered)]);
@@ -240,7 +238,7 @@ fn a_child_that_keeps_the_connection_keeps_no_name() {
     arm.0.kill();
     assert_eq!((rig.change().1, rig.change().1), (PeerState::Alive, PeerState::Dead));
     let mut other = Other::new(&rig);
-    assert_eq!(other.ask("open arm"), "Ok 2");
+    assert_eq!(other.open("arm"), "Ok 2");
     let _ = Command::new("/bin/kill").args(["-9", &child]).status();
 }
 
@@ -283,7 +281,7 @@ fn whoever_broke_a_ring_loses_the_session_of_that_registration() {
     assert_eq!(rig.change().1, PeerState::Unregistered);
     assert_eq!(arm.ask("next"), "closed");
     arm.ask("close");
-    assert_eq!(arm.ask("open arm"), "Ok 2");
+    assert_eq!(arm.open("arm"), "Ok 2");
     assert_eq!(rig.stop().expelled, 1);
 }
 
@@ -321,4 +319,56 @@ fn a_thread_above_the_ceiling_of_its_lanes_is_refused_or_warned_of() {
     let mut equal = Other::new(&rig);
     equal.ask("fifo 50");
     assert_eq!(equal.ask("open arm thread"), "Ok 1");
+}
+
+/// As many channels as a session can have, all of them with nobody at the other end.
+fn largest(socket: PathBuf) -> Plan {
+    let mut plan = two(socket);
+    let out = plan.endpoints[0].clone();
+    let names = (0..128).map(|n| format!("e{n}"));
+    plan.endpoints = names.map(|name| EndpointPlan { name, ..out.clone() }).collect();
+    plan.endpoints.push(EndpointPlan { name: "sink".into(), owner: Some(1), ..out });
+    let to = vec![TargetPlan::Endpoint(128)];
+    let routes = (0..127).map(|from| RoutePlan { from, to: to.clone(), ..plan.routes[0].clone() });
+    plan.routes = routes.collect();
+    plan
+}
+
+#[test]
+fn the_largest_session_opens_for_a_client_that_reads_late() {
+    let (rig, _feeds) = Rig::with("largest", largest);
+    let mut arm = Other::new(&rig);
+    assert_eq!(arm.ask("ask arm"), "done");
+    rig.change();
+    rig.no_change(TICK);
+    assert_eq!(arm.ask("next"), "Ok 1");
+    arm.until("ready");
+    arm.until("reach 126 false");
+    assert_eq!(arm.ask("ping"), "Ok rtd is there");
+}
+
+#[test]
+fn rings_that_cannot_be_locked_are_refused_with_the_line_that_grants_it() {
+    let (rig, _feeds) = Rig::with("unlocked", two);
+    let binary = rig.dir.join("child");
+    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -l 0; exec \"$0\" \"$@\""]).arg(&binary);
+    limited.args(["control::tests::child", "--exact", "--nocapture", "--test-threads=1"]);
+    limited.env("RTD_TEST_CHILD", "unlocked").current_dir("/").stdout(Stdio::piped());
+    if effective_uid() == 0 {
+        limited.uid(STRANGER).gid(STRANGER);
+    }
+    let mut program = Program::spawn(&mut limited);
+    let text = program.line("refused: ");
+    assert!(text.contains("arm.out") && text.contains("LimitMEMLOCK=infinity"), "{text}");
+    assert_eq!(program.line("allowed: "), "true");
+}
+
+/// In a process that may lock nothing.
+pub fn unlocked() {
+    let plan = two("/nonexistent".into());
+    let refused = Rings::new(&plan, false).unwrap().prepare(0).unwrap_err();
+    println!("\nrefused: {refused}");
+    println!("allowed: {}", Rings::new(&plan, true).unwrap().prepare(0).is_ok());
 }
