@@ -16,7 +16,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// Not a name that a process can have.
-    #[error("{0:?} is no process name: it is 1..=31 bytes of printable ASCII without blanks, as in [[process]] name")]
+    #[error(
+        "{0:?} is no process name: it is 1..=31 bytes of printable ASCII without blanks, as in [[process]] name"
+    )]
     Name(String),
     /// Nothing runs.
     #[error(
@@ -110,7 +112,9 @@ pub enum ClaimError {
         text: String,
     },
     /// This session has handed it out already.
-    #[error("`{endpoint}` is taken in this session: a ring has one end; drop the other one first, or share it")]
+    #[error(
+        "`{endpoint}` is taken in this session: a ring has one end; drop the other one first, or share it"
+    )]
     Taken {
         /// Which endpoint.
         endpoint: String,
@@ -203,7 +207,9 @@ struct PeerText<'a>(&'a Option<Name>, &'a Option<Ending>);
 impl fmt::Display for PeerText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.0, self.1) {
-            (Some(process), Some(ending)) => write!(f, "process `{process}` ended ({ending}); start it again"),
+            (Some(process), Some(ending)) => {
+                write!(f, "process `{process}` ended ({ending}); start it again")
+            }
             (Some(process), None) => write!(f, "process `{process}` is not there; start it"),
             (None, _) => f.write_str("no receiver of its routes is there; start one"),
         }

@@ -60,7 +60,9 @@ impl RealTime {
 #[derive(Debug, Error)]
 pub enum RealTimeError {
     /// No lane was named, or one that no channel of the session is in.
-    #[error("{asked}: a thread runs below the ceiling of a lane that it sends or receives in; this session's are: {lanes}")]
+    #[error(
+        "{asked}: a thread runs below the ceiling of a lane that it sends or receives in; this session's are: {lanes}"
+    )]
     Lane {
         /// What was asked for.
         asked: String,
@@ -102,7 +104,15 @@ pub enum RealTimeError {
 
 impl RealTimeBuilder {
     pub(super) fn new(channels: Vec<Channel>) -> RealTimeBuilder {
-        RealTimeBuilder { channels, lane: None, below: 1, cpu: None, lock: true, stack_bytes: 0, heap_bytes: 0 }
+        RealTimeBuilder {
+            channels,
+            lane: None,
+            below: 1,
+            cpu: None,
+            lock: true,
+            stack_bytes: 0,
+            heap_bytes: 0,
+        }
     }
 
     /// Below the ceiling of this lane: the highest that the thread sends or receives in.
@@ -173,7 +183,8 @@ impl RealTimeBuilder {
             lanes.sort_unstable();
             lanes.dedup();
             let lanes = if lanes.is_empty() { "none".to_owned() } else { lanes.join(", ") };
-            let asked = self.lane.as_ref().map_or("no lane was named".to_owned(), |l| format!("no lane `{l}`"));
+            let asked =
+                self.lane.as_ref().map_or("no lane was named".to_owned(), |l| format!("no lane `{l}`"));
             return Err(RealTimeError::Lane { asked, lanes });
         };
         let (ceiling, below) = (lane.priority, self.below);

@@ -7,10 +7,10 @@ use super::outlet::{Out, Outlet, Refusal};
 use crate::message::{Meta, Origin};
 use crate::ring::{self, Envelope, Kind, PushError};
 use crate::sys::clock::monotonic_ns;
+use crate::wire::Channel;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use crate::wire::Channel;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Sends messages from one endpoint, to wherever the configuration's routes take them.
@@ -150,10 +150,9 @@ impl Sender {
         }
         let Outlet { feed, sequence, refusal: none, .. } = outlet;
         let Some(Out { producer, gate, refusal, channel }) = feed.current() else { return Err(none.error()) };
-        let slot = producer.loan(len).map_err(|_| SendError::Full {
-            endpoint: refusal.endpoint,
-            slots: channel.slots,
-        })?;
+        let slot = producer
+            .loan(len)
+            .map_err(|_| SendError::Full { endpoint: refusal.endpoint, slots: channel.slots })?;
         Ok(Loan { slot, gate, sequence, refusal, epoch })
     }
 

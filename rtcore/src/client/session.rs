@@ -83,7 +83,8 @@ impl Builder {
         let core = Arc::new(Core::new(process, epoch(), control));
         let (tell, told) = mpsc::sync_channel(1);
         let order = Order { place, tid: self.tid, limit: self.limit };
-        let keeper = Keeper::new(Arc::clone(&core), order, tell).map_err(system("preparing the session's thread"))?;
+        let keeper =
+            Keeper::new(Arc::clone(&core), order, tell).map_err(system("preparing the session's thread"))?;
         let thread = spawn(keeper).map_err(system("starting the session's thread"))?;
         // From here on a failure ends the thread, which dropping the session waits for.
         let session = Session { core, thread: Some(thread) };
@@ -145,7 +146,8 @@ impl Session {
     /// Errors: [`ClaimError`]; who may send from an endpoint is told by the daemon, which names the rule.
     pub fn sender(&self, endpoint: &str) -> Result<Sender, ClaimError> {
         let mut table = self.core.table();
-        let slot = table.outlets.iter_mut().find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
+        let slot =
+            table.outlets.iter_mut().find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
         match slot.map(|slot| slot.half.take()) {
             Some(Some(outlet)) => Ok(Sender::new(Arc::clone(&self.core), outlet)),
             Some(None) => Err(ClaimError::Taken { endpoint: endpoint.to_owned() }),
@@ -170,7 +172,9 @@ impl Session {
         for endpoint in endpoints {
             let table = self.core.table();
             let mut slots = table.lanes.iter().filter(|slot| {
-                slot.present && Filter::Rest.admits(&slot.channel) && slot.channel.endpoint.as_str() == *endpoint
+                slot.present
+                    && Filter::Rest.admits(&slot.channel)
+                    && slot.channel.endpoint.as_str() == *endpoint
             });
             let Some(first) = slots.next() else {
                 drop(table);
@@ -196,7 +200,7 @@ impl Session {
         let mut table = self.core.table();
         for slot in table.lanes.iter_mut().filter(|slot| post.filter.admits(&slot.channel)) {
             if let Some(lane) = slot.half.take() {
-                slot.half = post.add(lane).err();
+                slot.half = post.add(lane);
             }
         }
         let bell = inbox_bell(table.inboxes.len());

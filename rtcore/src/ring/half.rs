@@ -25,7 +25,13 @@ pub struct Half {
 
 impl Half {
     /// Maps what this side writes.
-    pub fn new(side: Side, geometry: Geometry, own: &OwnedFd, eventfd: OwnedFd, bells: Bells) -> io::Result<Half> {
+    pub fn new(
+        side: Side,
+        geometry: Geometry,
+        own: &OwnedFd,
+        eventfd: OwnedFd,
+        bells: Bells,
+    ) -> io::Result<Half> {
         let len = match side {
             Side::Producer => geometry.producer_bytes(),
             Side::Consumer => geometry.consumer_bytes(),
@@ -56,7 +62,11 @@ impl Half {
     }
 
     fn expect(&self, side: Side) -> io::Result<()> {
-        if self.side == side { Ok(()) } else { Err(io::Error::other("the half of a ring is the other side's")) }
+        if self.side == side {
+            Ok(())
+        } else {
+            Err(io::Error::other("the half of a ring is the other side's"))
+        }
     }
 }
 

@@ -15,7 +15,8 @@ impl DirWatch {
     ///
     /// Errors: EMFILE when the user has more than fs.inotify.max_user_instances.
     pub fn new() -> io::Result<DirWatch> {
-        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|e| named("inotify", e))?;
+        let fd =
+            inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|e| named("inotify", e))?;
         Ok(DirWatch(fd))
     }
 
@@ -23,7 +24,8 @@ impl DirWatch {
     ///
     /// Errors: it does not exist, is no directory, or fs.inotify.max_user_watches is reached.
     pub fn watch(&self, dir: &Path) -> io::Result<()> {
-        let news = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
+        let news =
+            WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
         inotify::add_watch(&self.0, dir, news | WatchFlags::ONLYDIR).map_err(|e| named(dir.display(), e))?;
         Ok(())
     }

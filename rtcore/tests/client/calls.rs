@@ -51,7 +51,10 @@ fn an_answer_belongs_to_its_question_and_a_late_one_to_none() {
     });
     assert_eq!(reply.unwrap(), b"answer");
     let (reply, second) = during(&mut caller, 20, || request(&mut link).0);
-    assert!(matches!(reply, Err(CallError::Timeout { waited_ns, .. }) if waited_ns >= 20_000_000), "{reply:?}");
+    assert!(
+        matches!(reply, Err(CallError::Timeout { waited_ns, .. }) if waited_ns >= 20_000_000),
+        "{reply:?}"
+    );
     assert_ne!(first.meta.correlation, second.meta.correlation);
     answer(&mut link, &second, 2, b"late");
     let (reply, ()) = during(&mut caller, 10_000, || {

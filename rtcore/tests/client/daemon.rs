@@ -170,7 +170,9 @@ impl Link {
         }
         let ring = Shared::create("rtd-test", geometry(&channel)).unwrap();
         let (end, side) = match channel.role {
-            Role::Sender => (End::Consumer(ring.consumer(&self.bells, 128 + number).unwrap()), Side::Producer),
+            Role::Sender => {
+                (End::Consumer(ring.consumer(&self.bells, 128 + number).unwrap()), Side::Producer)
+            }
             _ => (End::Producer(ring.producer(&self.bells, 128 + number).unwrap()), Side::Consumer),
         };
         let handles = ring.handles(side).unwrap();

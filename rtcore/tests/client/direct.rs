@@ -67,7 +67,10 @@ fn it_goes_on_without_the_daemon_and_tells_the_partner_s_end() {
     drop(daemon);
     wait_for(&mut inbox, Event::Down);
     assert_eq!(sender.try_send(b"2").unwrap(), 2);
-    assert_eq!((take(out.consumer()).unwrap().1, take(out.consumer()).unwrap().1), (b"1".to_vec(), b"2".to_vec()));
+    assert_eq!(
+        (take(out.consumer()).unwrap().1, take(out.consumer()).unwrap().1),
+        (b"1".to_vec(), b"2".to_vec())
+    );
     // Asleep at this one ring, without a daemon.
     std::thread::scope(|scope| {
         let sleeper = scope.spawn(|| bytes(&mut inbox));
@@ -76,8 +79,7 @@ fn it_goes_on_without_the_daemon_and_tells_the_partner_s_end() {
     });
     sender.try_send(b"3").unwrap();
     // Half-way through a message.
-    let half = back.producer().loan(4).unwrap();
-    std::mem::forget(half);
+    let _ = back.producer().loan(4).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     let lost = event(&mut inbox);

@@ -105,10 +105,7 @@ fn a_new_configuration_takes_channels_away_and_brings_others() {
     let endpoint = name("arm.pos");
     wait_for(&mut inbox, Event::Lost { endpoint, count: 1 });
     wait_for(&mut inbox, Event::Up);
-    assert_eq!(
-        sender.send(b"2").unwrap_err(),
-        SendError::Disconnected { endpoint, why: Gone::Removed }
-    );
+    assert_eq!(sender.send(b"2").unwrap_err(), SendError::Disconnected { endpoint, why: Gone::Removed });
     link.push(0, 1, &[7; 200]);
     assert_eq!(bytes(&mut inbox), [7; 200]);
     let (_daemon, mut link) = restart(&place, daemon, link, &[crate::daemon::sender("arm.pos")]);

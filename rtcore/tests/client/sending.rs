@@ -87,10 +87,12 @@ fn a_blocking_route_waits_for_room_and_not_for_ever() {
     assert!(matches!(sender.try_send(b"x"), Err(SendError::Full { .. })));
     for _ in 0..50 {
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| loop {
-                // The machine may stall for longer than the route allows.
-                if let Ok(sequence) = sender.send(b"y") {
-                    break sequence;
+            let waiting = scope.spawn(|| {
+                loop {
+                    // The machine may stall for longer than the route allows.
+                    if let Ok(sequence) = sender.send(b"y") {
+                        break sequence;
+                    }
                 }
             });
             link.take(0).unwrap();

@@ -63,12 +63,15 @@ impl Keeper {
         uid: u32,
         fds: Vec<OwnedFd>,
     ) -> Result<(), Failure> {
-        let [own, eventfd, page] = <[OwnedFd; 3]>::try_from(fds)
-            .map_err(|fds| Failure::Protocol(format!("{} descriptors with a direct ring, not 3", fds.len())))?;
+        let [own, eventfd, page] = <[OwnedFd; 3]>::try_from(fds).map_err(|fds| {
+            Failure::Protocol(format!("{} descriptors with a direct ring, not 3", fds.len()))
+        })?;
         let (side, info) = match self.find(channel) {
             Some(At::Out(index)) => (Side::Producer, self.outs[index].channel),
             Some(At::In(index)) => (Side::Consumer, self.ins[index].channel),
-            None => return Err(Failure::Protocol(format!("a ring for channel {channel}, which there is not"))),
+            None => {
+                return Err(Failure::Protocol(format!("a ring for channel {channel}, which there is not")));
+            }
         };
         let failed = |e| Failure::system(&format!("mapping the ring of {}", info.endpoint))(e);
         let bells = Map::of(page.as_fd(), Bells::BYTES, true).and_then(Bells::shared).map_err(failed)?;

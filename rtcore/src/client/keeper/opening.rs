@@ -47,9 +47,11 @@ impl Opening {
             Status::Busy => return Err(Failure::Busy(reply)),
             _ => return Err(Failure::Refused(reply)),
         }
-        let [page] = <[OwnedFd; 1]>::try_from(fds)
-            .map_err(|fds| Failure::Protocol(format!("{} descriptors with the answer to Open, not 1", fds.len())))?;
-        let map = Map::of(page.as_fd(), Bells::BYTES, true).map_err(Failure::system("mapping the page of bells"))?;
+        let [page] = <[OwnedFd; 1]>::try_from(fds).map_err(|fds| {
+            Failure::Protocol(format!("{} descriptors with the answer to Open, not 1", fds.len()))
+        })?;
+        let map = Map::of(page.as_fd(), Bells::BYTES, true)
+            .map_err(Failure::system("mapping the page of bells"))?;
         self.bells = Some(Bells::shared(map).map_err(Failure::system("the page of bells"))?);
         Ok(())
     }
@@ -61,16 +63,24 @@ impl Opening {
         }
         match notice {
             Notice::Ready => return Ok(true),
-            Notice::Channel(channel) if self.channels.len() < CHANNELS_MAX => self.channels.push((channel, None)),
+            Notice::Channel(channel) if self.channels.len() < CHANNELS_MAX => {
+                self.channels.push((channel, None))
+            }
             Notice::Channel(_) => {
                 return Err(Failure::Protocol(format!("more than {CHANNELS_MAX} channels for one process")));
             }
             Notice::Peer(news) => self.peers.push(news),
-            Notice::Ring { channel, .. } => match self.channels.iter_mut().find(|(c, _)| c.channel == channel) {
-                Some((channel, handles)) if !channel.direct => *handles = Some(handles_of(fds)?),
-                Some(_) => self.defer(notice, fds)?,
-                None => return Err(Failure::Protocol(format!("a ring for channel {channel}, which there is not"))),
-            },
+            Notice::Ring { channel, .. } => {
+                match self.channels.iter_mut().find(|(c, _)| c.channel == channel) {
+                    Some((channel, handles)) if !channel.direct => *handles = Some(handles_of(fds)?),
+                    Some(_) => self.defer(notice, fds)?,
+                    None => {
+                        return Err(Failure::Protocol(format!(
+                            "a ring for channel {channel}, which there is not"
+                        )));
+                    }
+                }
+            }
             Notice::Join { .. } | Notice::Reach { .. } => self.defer(notice, fds)?,
         }
         Ok(false)
@@ -93,7 +103,10 @@ impl Opening {
             let end = match (handles, channel.role) {
                 (None, _) if channel.direct => End::Later,
                 (None, _) => {
-                    return Err(Failure::Protocol(format!("no ring for `{}` before Ready", channel.endpoint)));
+                    return Err(Failure::Protocol(format!(
+                        "no ring for `{}` before Ready",
+                        channel.endpoint
+                    )));
                 }
                 (Some(handles), Role::Sender) => {
                     let bell = SENDER_BELL + sender % BELLS_EACH;
@@ -118,7 +131,9 @@ pub(in crate::client) fn inbox_bell(number: usize) -> u32 {
 pub(super) fn geometry(channel: &Channel) -> Result<Geometry, Failure> {
     Geometry::new(channel.slots, channel.payload_bytes).ok_or_else(|| {
         let Channel { endpoint, slots, payload_bytes, .. } = channel;
-        Failure::Protocol(format!("`{endpoint}` has {slots} slots of {payload_bytes} bytes, which no ring has"))
+        Failure::Protocol(format!(
+            "`{endpoint}` has {slots} slots of {payload_bytes} bytes, which no ring has"
+        ))
     })
 }
 
@@ -132,7 +147,9 @@ impl Keeper {
     /// Ready: puts in force what was collected.
     pub(super) fn open(&mut self, opening: Opening) -> Result<(), Failure> {
         let Opening { bells, channels, peers, later, .. } = opening;
-        let Some(bells) = bells else { return Err(Failure::Protocol("Ready before the answer to Open".into())) };
+        let Some(bells) = bells else {
+            return Err(Failure::Protocol("Ready before the answer to Open".into()));
+        };
         let ends = Opening::map(channels, &bells)?;
         self.connection += 1;
         for (channel, end) in ends {
