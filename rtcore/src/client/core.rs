@@ -131,7 +131,7 @@ impl Table {
         let rest = |post: &&Arc<Post>| post.filter.admits(&lane.channel);
         let post = self.inboxes.iter().find(names).or_else(|| self.inboxes.iter().find(rest));
         match post {
-            Some(post) => post.add(lane).err(),
+            Some(post) => post.add(lane),
             None => Some(lane),
         }
     }

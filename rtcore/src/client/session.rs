@@ -200,7 +200,7 @@ impl Session {
         let mut table = self.core.table();
         for slot in table.lanes.iter_mut().filter(|slot| post.filter.admits(&slot.channel)) {
             if let Some(lane) = slot.half.take() {
-                slot.half = post.add(lane).err();
+                slot.half = post.add(lane);
             }
         }
         let bell = inbox_bell(table.inboxes.len());

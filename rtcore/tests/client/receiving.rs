@@ -246,3 +246,26 @@ fn payloads_of_a_signal_have_an_inbox_of_their_own_that_asks_for_the_signal() {
     assert!(link.producer(0).push(&third, b"").unwrap());
     assert_eq!(name("arm.go").as_str(), channel.endpoint.as_str());
 }
+
+#[test]
+fn an_event_wakes_every_inbox_that_sleeps() {
+    let place = Place::new();
+    let channels = [inbox("arm.cmd", "a"), inbox("arm.stop", "b")];
+    let (session, _daemon, link) = session(&place, &channels);
+    let mut inboxes = [
+        session.inbox_of(&["arm.stop"]).unwrap(),
+        session.inbox_of(&["arm.cmd"]).unwrap(),
+        // Without any ring.
+        session.inbox().unwrap(),
+    ];
+    for round in 1..200 {
+        std::thread::scope(|scope| {
+            let sleepers: Vec<_> =
+                inboxes.iter_mut().map(|inbox| scope.spawn(|| crate::event(inbox))).collect();
+            link.peer("drive", rtcore::lane::peer::PeerState::Alive, round, None);
+            for sleeper in sleepers {
+                sleeper.join().unwrap();
+            }
+        });
+    }
+}

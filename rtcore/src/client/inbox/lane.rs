@@ -7,19 +7,33 @@ use crate::sync::{AtomicU32, Ordering};
 use crate::wire::Channel;
 use std::sync::Arc;
 
-/// Whether the producer of a ring is known to be gone. Written by the session thread.
-#[derive(Debug, Default)]
-pub(in crate::client) struct Life(AtomicU32);
+/// What an inbox and the session thread share of a ring.
+#[derive(Debug)]
+pub(in crate::client) struct Life {
+    over: AtomicU32,
+    bell: AtomicU32,
+}
 
 impl Life {
-    /// It is.
+    /// Of a ring whose consumer sleeps at `bell`.
+    pub fn new(bell: u32) -> Life {
+        Life { over: AtomicU32::new(0), bell: AtomicU32::new(bell) }
+    }
+
+    /// Session thread: the producer is gone.
     pub fn end(&self) {
         // SYNC POINT with `is_over`: what the producer has announced before it died is announced.
-        self.0.store(1, Ordering::Release);
+        self.over.store(1, Ordering::Release);
     }
 
     pub fn is_over(&self) -> bool {
-        self.0.load(Ordering::Acquire) != 0
+        self.over.load(Ordering::Acquire) != 0
+    }
+
+    /// Where the inbox sleeps. The session thread makes news, then (after a SeqCst fence) asks; the inbox moves to another
+    /// bell, then (after that of arming) looks for news.
+    pub fn bell(&self) -> u32 {
+        self.bell.load(Ordering::Relaxed)
     }
 }
 
@@ -48,6 +62,12 @@ impl In {
         let over = self.partner.is_none() || self.consumer.is_closed() || self.life.is_over();
         // After that, so that what had come before is seen. A ring that lies has nothing more to say.
         over && self.consumer.available().unwrap_or(0) == 0
+    }
+
+    /// Sleeps at another bell of its page from now on.
+    pub fn set_bell(&mut self, bell: u32) {
+        self.consumer.set_bell(bell);
+        self.life.bell.store(bell, Ordering::Relaxed);
     }
 
     /// Whether the end of its producer left half a message behind; true once.

@@ -5,6 +5,7 @@
 
 mod lane;
 mod post;
+mod settle;
 mod sleep;
 
 pub(super) use lane::{In, Lane, Life};
@@ -252,74 +253,6 @@ impl Inbox {
             }
         }
         Pulled::Nothing
-    }
-
-    #[cold]
-    fn give_up(&mut self, lane: usize, corrupt: Corrupt) -> Event {
-        self.counters.corrupt += 1;
-        let lane = &mut self.lanes[lane];
-        if let Some(ring) = lane.feed.current()
-            && ring.watched
-            && let Some(eventfd) = ring.consumer.eventfd()
-        {
-            // It fails for a descriptor that is not in the set: then there is nothing to take out.
-            let _ = self.set.remove(eventfd);
-        }
-        lane.feed.give_up();
-        Event::Corrupt { endpoint: lane.channel.endpoint, other: lane.channel.other, corrupt }
-    }
-
-    /// Looks at all that came from the session thread; the next event of it.
-    #[cold]
-    fn catch_up(&mut self) -> Option<Event> {
-        // Before the queues: what is queued after this look changes it once more.
-        self.seen = self.post.seen();
-        let mut regroup = false;
-        while self.lanes.len() < self.lanes.capacity()
-            && let Ok(lane) = self.mail.lanes.pop()
-        {
-            self.lanes.push(lane);
-            regroup = true;
-        }
-        self.unsettled = false;
-        let (set, core) = (&self.set, &self.core);
-        for lane in &mut self.lanes {
-            let settled = lane.settle(|ring| {
-                if let (true, Some(eventfd)) = (ring.watched, ring.consumer.eventfd()) {
-                    let _ = set.remove(eventfd);
-                }
-            });
-            self.unsettled |= settled.waiting;
-            self.counters.torn += settled.torn;
-            if settled.changed {
-                regroup = true;
-                core.nudge();
-                if let Some(ring) = lane.feed.current()
-                    && ring.partner.is_none()
-                {
-                    ring.consumer.set_bell(self.bell);
-                }
-            }
-        }
-        if regroup {
-            self.group();
-        }
-        let event = self.mail.events.pop().ok();
-        self.unsettled |= !self.mail.events.is_empty();
-        event
-    }
-
-    /// Puts the lanes in order. In place: their number is bounded by what was reserved.
-    fn group(&mut self) {
-        self.lanes.sort_unstable_by_key(|lane| (u8::MAX - lane.channel.priority, lane.index));
-        self.classes.clear();
-        let mut first = 0;
-        while first < self.lanes.len() {
-            let priority = self.lanes[first].channel.priority;
-            let len = self.lanes[first..].iter().take_while(|lane| lane.channel.priority == priority).count();
-            self.classes.push(Class { first, len, next: 0 });
-            first += len;
-        }
     }
 
     pub(super) fn present(&mut self, found: Found) -> Incoming<Message<'_>> {

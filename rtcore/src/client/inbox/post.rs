@@ -85,8 +85,8 @@ impl Post {
     }
 
     /// Queues a lane; handed back when there are too many.
-    pub fn add(&self, lane: Lane) -> Result<(), Lane> {
-        self.queues().lanes.push(lane).map_err(|rtrb::PushError::Full(lane)| lane)
+    pub fn add(&self, lane: Lane) -> Option<Lane> {
+        self.queues().lanes.push(lane).err().map(|rtrb::PushError::Full(lane)| lane)
     }
 
     /// Makes the inbox look. Who sleeps at a ring's bell has to be rung there as well, after this.

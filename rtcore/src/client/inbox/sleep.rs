@@ -24,13 +24,15 @@ impl Inbox {
             match self.words.len() {
                 0 => self.post.sleep(self.seen, timeout_ns),
                 1 => self.sleep_at_first(timeout_ns),
-                // SAFETY: the words are in pages that the rings of `self.lanes` keep mapped, and no ring goes before
-                // the wait returns: only this thread lets go of them.
-                _ => match unsafe { wait_any(&self.words, timeout_ns) } {
-                    Err(NOSYS) => self.sleep_at_first(timeout_ns.min(LOOK_NS)),
-                    // Whatever ended it, the caller looks again.
-                    _ => {}
-                },
+                _ => {
+                    // SAFETY: the words are in pages that the rings of `self.lanes` keep mapped, and no ring goes before
+                    // the wait returns: only this thread lets go of them.
+                    let waited = unsafe { wait_any(&self.words, timeout_ns) };
+                    // Whatever else ended it, the caller looks again.
+                    if waited == Err(NOSYS) {
+                        self.sleep_at_first(timeout_ns.min(LOOK_NS));
+                    }
+                }
             }
         }
         for lane in &mut self.lanes {

@@ -179,7 +179,6 @@ impl OutEntry {
 pub(super) struct InRing {
     life: Arc<Life>,
     bells: Bells,
-    bell: u32,
     partner: Option<Partner>,
 }
 
@@ -211,11 +210,10 @@ impl InEntry {
     /// A new ring, to be read when the ones before are done. True if messages wait in it that its daemon has sent no
     /// signal for.
     pub fn renew(&mut self, mut consumer: Consumer, partner: Option<(Partner, Origin)>) -> bool {
-        let life = Arc::new(Life::default());
         let (bells, bell) = consumer.bell();
-        let bells = bells.clone();
+        let (life, bells) = (Arc::new(Life::new(bell)), bells.clone());
         let (partner, origin) = partner.unzip();
-        self.rings.push(InRing { life: Arc::clone(&life), bells, bell, partner });
+        self.rings.push(InRing { life: Arc::clone(&life), bells, partner });
         let mut unannounced = false;
         if let Role::Signal { .. } = self.channel.role {
             // Its reader sleeps until a signal comes; it looks into this ring only then.
@@ -251,10 +249,10 @@ impl InEntry {
         }
     }
 
-    /// Wakes who sleeps at any of its rings.
+    /// Wakes who sleeps at any of its rings; after a `fence(SeqCst)`.
     pub fn ring(&self) {
         for ring in &self.rings {
-            ring.bells.ring(ring.bell);
+            ring.bells.ring(ring.life.bell());
         }
     }
 

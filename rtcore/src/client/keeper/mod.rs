@@ -10,20 +10,20 @@
 mod ends;
 mod news;
 mod opening;
+mod shared;
 
 pub(super) use opening::inbox_bell;
 
-use super::core::{Command, Core, ENTRIES_MAX, LaneSlot, OutletSlot, State};
+use super::core::{Command, Core, State};
 use super::error::ConnectError;
 use super::event::Event;
-use super::inbox::Post;
 use super::locate::{Place, may_order};
 use super::outlet::Why;
 use crate::ring::Half;
 use crate::sys::epoll::Epoll;
 use crate::sys::inotify::DirWatch;
 use crate::sys::seqpacket::{Conn, Received};
-use crate::wire::{Answer, Channel, FRAME_BYTES, Name, PeerNews, Reply, Request, Role};
+use crate::wire::{Answer, FRAME_BYTES, PeerNews, Reply, Request};
 use ends::{InEntry, OutEntry};
 use opening::Opening;
 use std::collections::VecDeque;
@@ -354,18 +354,6 @@ impl Keeper {
         stop
     }
 
-    /// Collects retired rings, hands out waiting ones; true if an inbox has to look.
-    fn flush(&mut self) -> bool {
-        self.outs.iter_mut().for_each(OutEntry::flush);
-        let handed_out = self.ins.iter_mut().fold(false, |any, entry| entry.flush() | any);
-        let gone = self.outs.iter_mut().flat_map(|entry| entry.gone.drain(..));
-        for partner in gone.chain(self.ins.iter_mut().flat_map(|entry| entry.gone.drain(..))) {
-            // The daemon has a duplicate, so closing alone would leave it in the set. One that has ended is out.
-            let _ = self.set.remove(&partner.pidfd);
-        }
-        handed_out
-    }
-
     /// The session was dropped, or never came to be.
     fn finish(&mut self) {
         self.hang_up();
@@ -393,78 +381,4 @@ impl Keeper {
         let _ = told.send(Ok(()));
         true
     }
-
-    /// Queues an event for every inbox.
-    fn tell(&self, event: Event) {
-        for post in &self.core.table().inboxes {
-            post.tell(event);
-        }
-    }
-
-    fn tell_lost(&self, endpoint: Name, count: u64) {
-        if count > 0 {
-            self.tell(Event::Lost { endpoint, count });
-        }
-    }
-
-    /// Makes every inbox look: each at its own word, and at the bells it may sleep at.
-    fn wake(&mut self) {
-        self.flush();
-        let inboxes: Vec<Arc<Post>> = self.core.table().inboxes.clone();
-        for post in inboxes {
-            post.ring();
-        }
-        self.ins.iter().for_each(InEntry::ring);
-    }
-
-    /// Tells the table which channels there are, and wakes everybody.
-    fn publish(&mut self) {
-        let mut table = self.core.table();
-        for (slot, entry) in table.outlets.iter_mut().zip(&self.outs) {
-            (slot.channel, slot.present) = (entry.channel, entry.id.is_some());
-        }
-        for (slot, entry) in table.lanes.iter_mut().zip(&self.ins) {
-            (slot.channel, slot.present) = (entry.channel, entry.id.is_some());
-        }
-        drop(table);
-        self.wake();
-    }
-
-    /// The entry of a sender's channel, an old one if there is. None past [`ENTRIES_MAX`].
-    fn outlet_entry(&mut self, channel: Channel) -> Option<usize> {
-        let known = self.outs.iter().position(|entry| entry.channel.endpoint == channel.endpoint);
-        if known.is_some() || self.outs.len() == ENTRIES_MAX {
-            return known;
-        }
-        let index = self.outs.len();
-        let (entry, outlet) = OutEntry::new(index, channel);
-        self.outs.push(entry);
-        self.core.table().outlets.push(OutletSlot { channel, present: true, half: Some(outlet) });
-        Some(index)
-    }
-
-    /// The entry of a receiver's channel, likewise; a new one goes to the inbox that wants it.
-    fn lane_entry(&mut self, channel: Channel) -> Option<usize> {
-        let key = |c: &Channel| (role_key(c.role), c.endpoint, c.other, c.route);
-        let same = |entry: &InEntry| {
-            let (a, b) = (key(&entry.channel), key(&channel));
-            a.0 == b.0 && a.1 == b.1 && a.2 == b.2 && a.3 == b.3
-        };
-        let known = self.ins.iter().position(same);
-        if known.is_some() || self.ins.len() == ENTRIES_MAX {
-            return known;
-        }
-        let index = self.ins.len();
-        let (entry, lane) = InEntry::new(index, channel);
-        self.ins.push(entry);
-        let mut table = self.core.table();
-        let half = table.adopt(lane);
-        table.lanes.push(LaneSlot { channel, present: true, half });
-        Some(index)
-    }
-}
-
-/// Which kind of receiver: 0 an inbox, else the signal.
-fn role_key(role: Role) -> i32 {
-    if let Role::Signal { signo } = role { signo } else { 0 }
 }

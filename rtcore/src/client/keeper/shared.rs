@@ -1,0 +1,100 @@
+//! What the session thread does with what it shares: the table, the inboxes' posts, the queues of rings.
+
+use super::Keeper;
+use super::ends::{InEntry, OutEntry};
+use crate::client::core::{ENTRIES_MAX, LaneSlot, OutletSlot};
+use crate::client::event::Event;
+use crate::client::inbox::Post;
+use crate::sync::{Ordering, fence};
+use crate::wire::{Channel, Name, Role};
+use std::sync::Arc;
+
+impl Keeper {
+    /// Collects retired rings, hands out waiting ones; true if an inbox has to look.
+    pub(super) fn flush(&mut self) -> bool {
+        self.outs.iter_mut().for_each(OutEntry::flush);
+        let handed_out = self.ins.iter_mut().fold(false, |any, entry| entry.flush() | any);
+        let gone = self.outs.iter_mut().flat_map(|entry| entry.gone.drain(..));
+        for partner in gone.chain(self.ins.iter_mut().flat_map(|entry| entry.gone.drain(..))) {
+            // The daemon has a duplicate, so closing alone would leave it in the set. One that has ended is out.
+            let _ = self.set.remove(&partner.pidfd);
+        }
+        handed_out
+    }
+
+    /// Queues an event for every inbox.
+    pub(super) fn tell(&self, event: Event) {
+        for post in &self.core.table().inboxes {
+            post.tell(event);
+        }
+    }
+
+    pub(super) fn tell_lost(&self, endpoint: Name, count: u64) {
+        if count > 0 {
+            self.tell(Event::Lost { endpoint, count });
+        }
+    }
+
+    /// Makes every inbox look: each at its own word, and at the bells it may sleep at.
+    pub(super) fn wake(&mut self) {
+        self.flush();
+        let inboxes: Vec<Arc<Post>> = self.core.table().inboxes.clone();
+        for post in inboxes {
+            post.ring();
+        }
+        // SYNC POINT with the fence of an inbox that arms: it sees the news, or we see where it sleeps.
+        fence(Ordering::SeqCst);
+        self.ins.iter().for_each(InEntry::ring);
+    }
+
+    /// Tells the table which channels there are, and wakes everybody.
+    pub(super) fn publish(&mut self) {
+        let mut table = self.core.table();
+        for (slot, entry) in table.outlets.iter_mut().zip(&self.outs) {
+            (slot.channel, slot.present) = (entry.channel, entry.id.is_some());
+        }
+        for (slot, entry) in table.lanes.iter_mut().zip(&self.ins) {
+            (slot.channel, slot.present) = (entry.channel, entry.id.is_some());
+        }
+        drop(table);
+        self.wake();
+    }
+
+    /// The entry of a sender's channel, an old one if there is. None past [`ENTRIES_MAX`].
+    pub(super) fn outlet_entry(&mut self, channel: Channel) -> Option<usize> {
+        let known = self.outs.iter().position(|entry| entry.channel.endpoint == channel.endpoint);
+        if known.is_some() || self.outs.len() == ENTRIES_MAX {
+            return known;
+        }
+        let index = self.outs.len();
+        let (entry, outlet) = OutEntry::new(index, channel);
+        self.outs.push(entry);
+        self.core.table().outlets.push(OutletSlot { channel, present: true, half: Some(outlet) });
+        Some(index)
+    }
+
+    /// The entry of a receiver's channel, likewise; a new one goes to the inbox that wants it.
+    pub(super) fn lane_entry(&mut self, channel: Channel) -> Option<usize> {
+        let key = |c: &Channel| (role_key(c.role), c.endpoint, c.other, c.route);
+        let same = |entry: &InEntry| {
+            let (a, b) = (key(&entry.channel), key(&channel));
+            a.0 == b.0 && a.1 == b.1 && a.2 == b.2 && a.3 == b.3
+        };
+        let known = self.ins.iter().position(same);
+        if known.is_some() || self.ins.len() == ENTRIES_MAX {
+            return known;
+        }
+        let index = self.ins.len();
+        let (entry, lane) = InEntry::new(index, channel);
+        self.ins.push(entry);
+        let mut table = self.core.table();
+        let half = table.adopt(lane);
+        table.lanes.push(LaneSlot { channel, present: true, half });
+        Some(index)
+    }
+}
+
+/// Which kind of receiver: 0 an inbox, else the signal.
+fn role_key(role: Role) -> i32 {
+    if let Role::Signal { signo } = role { signo } else { 0 }
+}
