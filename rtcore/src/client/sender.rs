@@ -1,7 +1,7 @@
 //! Sending: one [`Sender`] per endpoint of one's own.
 
 use super::core::Core;
-use super::error::SendError;
+use super::error::{Gone, SendError};
 use super::message::ReplyTo;
 use super::outlet::{Out, Outlet, Refusal};
 use crate::message::{Meta, Origin};
@@ -164,6 +164,31 @@ impl Sender {
     /// What the daemon says of the way: lane, slots, bytes of a slot, how long a send may wait.
     pub fn channel(&self) -> &Channel {
         &self.outlet.channel
+    }
+
+    /// Waits until somebody can receive what is sent, at most until `deadline_ns` of CLOCK_MONOTONIC: a direct
+    /// receiver has opened its session and the two ends are joined, a routed one is registered, the daemon is there.
+    ///
+    /// For the start of a program. Errors: what a send would say at the deadline; at once where waiting does not help.
+    pub fn wait_for_receiver(&mut self, deadline_ns: u64) -> Result<(), SendError> {
+        loop {
+            let seen = self.outlet.feed.current_and_offers().1.parked_at();
+            let error = match self.ready() {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            let waiting_helps = match error {
+                SendError::PeerDead { .. } => true,
+                SendError::Disconnected { why, .. } => why == Gone::Down,
+                _ => false,
+            };
+            let left_ns = deadline_ns.saturating_sub(monotonic_ns());
+            if !waiting_helps || left_ns == 0 {
+                return Err(error);
+            }
+            // Whatever ends the sleep, the loop looks.
+            let _ = self.outlet.feed.current_and_offers().1.park(seen, left_ns);
+        }
     }
 
     /// Takes what the session thread has for us, and sees whether there is a way.

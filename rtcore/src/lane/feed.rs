@@ -60,9 +60,8 @@ impl<T> Feeder<T> {
     pub fn offer(&mut self, offer: Offer<T>) -> Result<(), Offer<T>> {
         self.collect();
         self.offers.push(Box::new(offer)).map_err(|rtrb::PushError::Full(offer)| *offer)?;
-        // SYNC POINT with `Feed::park`: rtrb's push is a release of its own; the word makes the sleeper look.
-        self.park.fetch_add(1, Ordering::Release);
-        futex::wake_all(&self.park);
+        // SYNC POINT with `Offers::park`: rtrb's push is a release of its own; the word makes the sleeper look.
+        self.nudge();
         Ok(())
     }
 
@@ -70,6 +69,12 @@ impl<T> Feeder<T> {
     pub fn room(&mut self) -> usize {
         self.collect();
         self.offers.slots()
+    }
+
+    /// Makes a thread that parks look again: what it waits for is not an offer.
+    pub fn nudge(&self) {
+        self.park.fetch_add(1, Ordering::Release);
+        futex::wake_all(&self.park);
     }
 
     /// Drops what the thread has given back; true while it still has to take something.

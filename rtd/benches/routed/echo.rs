@@ -138,6 +138,9 @@ fn stamp_of(inbox: &mut Inbox) -> Result<u64, Errno> {
 fn far(name: &str, socket: &str, priority: u8) -> anyhow::Result<Ages> {
     let session = Session::builder(name).socket(socket).connect()?;
     let (mut inbox, mut answer) = (session.inbox()?, session.sender("answer")?);
+    answer
+        .wait_for_receiver(clock::monotonic_ns() + 5_000_000_000)
+        .map_err(|e| anyhow::anyhow!("nobody takes answers: {e}"))?;
     inbox.set_wait(Wait::Poll);
     say_ready(priority)?;
     let mut tally = Tally::new()?;

@@ -53,7 +53,7 @@ fn lane_path(title: &'static str, rig: &Rig, from: &str, to: &str, effort: &Effo
     let receiver = Receiver::start(&["lane", to, &ack.name, &cpu, &priority, &rig.socket])?;
     Ok(Path {
         name: title,
-        entry: Entry::lane(rig.session.sender(from)?),
+        entry: Entry::lane(ready(rig.session.sender(from)?)?),
         ack: echo::open(&ack.name, Access::Receive)?,
         receivers: vec![receiver],
         queues: vec![ack],
@@ -130,7 +130,7 @@ fn direct_polling(rest: &str, other: usize, effort: &Effort) -> anyhow::Result<(
     let rig = start("pold", effort.cpu, "", rest)?;
     let (cpu, priority) = (other.to_string(), effort.receiver.to_string());
     let receiver = Receiver::start(&["far", "far", "-", &cpu, &priority, &rig.socket])?;
-    let (mut ask, mut inbox) = (rig.session.sender("ask")?, rig.session.inbox_of(&["answered"])?);
+    let (mut ask, mut inbox) = (ready(rig.session.sender("ask")?)?, rig.session.inbox_of(&["answered"])?);
     inbox.set_wait(Wait::Poll);
     let mut once = |stamp: u64| -> anyhow::Result<()> {
         push(&mut ask, &stamp.to_ne_bytes())?;
@@ -188,7 +188,7 @@ fn direct_rate(rest: &str, other: usize, effort: &Effort, bytes: usize, batch: u
     let count = messages(effort, bytes);
     let (cpu, priority) = (other.to_string(), effort.receiver.to_string());
     let receiver = Receiver::start(&["sink", "far", "-", &cpu, &priority, &rig.socket, &count.to_string()])?;
-    let mut sender = rig.session.sender("ask")?;
+    let mut sender = ready(rig.session.sender("ask")?)?;
     let payload = vec![1; bytes];
     let many: Vec<&[u8]> = vec![&payload; batch];
     let mut sent = 0;
@@ -259,6 +259,13 @@ pub fn clients(effort: &Effort) -> anyhow::Result<()> {
     drop(sessions);
     sched::set_fifo(effort.sender)?;
     done.map(drop)
+}
+
+/// A sender that reaches somebody.
+fn ready(mut sender: Sender) -> anyhow::Result<Sender> {
+    let receiver = sender.wait_for_receiver(clock::monotonic_ns() + 5_000_000_000);
+    receiver.map_err(|e| anyhow::anyhow!("nobody receives: {e}"))?;
+    Ok(sender)
 }
 
 /// The CPU that this bench does not use.

@@ -156,6 +156,7 @@ impl OutEntry {
         if let Some(ring) = self.ring.as_ref().filter(|ring| ring.connection == connection) {
             ring.refusal.set(Why::Nobody);
             ring.gate.set_reachable(reachable);
+            self.feeder.nudge();
         }
     }
 
