@@ -5,6 +5,7 @@
 //! the control socket. The real-time modules (`sys`, `skin`, `lane`, `stats` writers) know no serde, no
 //! clap, no async runtime.
 
+#[cfg(not(loom))]
 pub mod client;
 pub mod lane;
 pub mod message;

@@ -102,6 +102,6 @@ fn sending_and_receiving_touch_no_heap_also_while_rings_are_replaced() {
         stop.store(true, Ordering::Release);
         worker.join().unwrap()
     });
-    assert!(seen.sent > 0 && seen.refused > 0 && seen.received > 600 && seen.ups > 0, "{seen:?}");
+    assert!(seen.sent > 0 && seen.refused > 0 && seen.received >= 600 && seen.ups > 0, "{seen:?}");
     assert_eq!(seen.breaches, 0, "{seen:?}");
 }

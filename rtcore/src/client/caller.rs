@@ -10,7 +10,7 @@ use crate::sys::clock::monotonic_ns;
 /// Asks, and waits for the answer to that very question.
 ///
 /// It owns the endpoint it asks from and the one the answers come to; it may move between threads. The other
-/// side answers with [`Sender::reply`] and what [`Message::reply_to`](super::message::Head::reply_to) gave it. One call
+/// side answers with [`Sender::reply`] and what [`Head::reply_to`](super::Head::reply_to) gave it. One call
 /// at a time; calls neither allocate nor lock.
 #[derive(Debug)]
 pub struct Caller {

@@ -135,7 +135,7 @@
 //! # In an event loop
 //!
 //! An inbox is a descriptor as well ([`Inbox::as_fd`](std::os::fd::AsFd)), readable while something is there: it goes into any
-//! epoll set, or into a [`Waiter`](waiter::Waiter) beside signals and timers. Call [`Inbox::try_recv`] until it says
+//! epoll set, or into a [`waiter`] beside signals and timers. Call [`Inbox::try_recv`] until it says
 //! none.
 //!
 //! # When others go

@@ -87,7 +87,7 @@ impl Sender {
         self.send(value.as_bytes())
     }
 
-    /// Answers a request; see [`Message::reply_to`](super::Message::reply_to).
+    /// Answers a request; see [`Head::reply_to`](super::Head::reply_to).
     pub fn reply(&mut self, to: ReplyTo, bytes: &[u8]) -> Result<u64, SendError> {
         self.put_waiting(bytes, Stamp { intended_ns: None, correlation: to.correlation }, u64::MAX)
     }

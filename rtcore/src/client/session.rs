@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// How long to wait for the daemon unless told otherwise.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The most that anybody waits.
+const LIMIT_MAX: Duration = Duration::from_secs(3600);
 
 /// A registered process' connection to rtd.
 ///
@@ -54,9 +56,9 @@ impl Builder {
         self
     }
 
-    /// How long to wait for the daemon; 5 s by default.
+    /// How long to wait for the daemon; 5 s by default, an hour at most.
     pub fn timeout(mut self, limit: Duration) -> Builder {
-        self.limit = limit;
+        self.limit = limit.min(LIMIT_MAX);
         self
     }
 

@@ -179,3 +179,39 @@ fn the_session_s_thread_is_ordinary_and_blocks_every_signal() {
     }
     assert!(found > 0);
 }
+
+#[test]
+fn ends_move_between_threads_and_the_session_is_shared() {
+    fn moves<T: Send>() {}
+    fn is_shared<T: Sync>() {}
+    moves::<rtcore::client::Sender>();
+    moves::<rtcore::client::Inbox>();
+    moves::<rtcore::client::Caller>();
+    moves::<Session>();
+    is_shared::<Session>();
+}
+
+#[test]
+fn a_thread_becomes_real_time_below_its_lane_or_is_told_what_grants_it() {
+    let place = Place::new();
+    let (session, _daemon, _link) = session(&place, &[sender("arm.pos")]);
+    let text = |builder: rtcore::client::realtime::RealTimeBuilder| builder.enter().unwrap_err().to_string();
+    let unknown = text(session.realtime().lane("nope"));
+    assert!(unknown.contains("no lane `nope`") && unknown.contains("are: control"), "{unknown}");
+    assert!(text(session.realtime()).contains("no lane was named"));
+    let level = text(session.realtime().lane("control").below(0));
+    assert!(level.contains("SCHED_FIFO 50") && level.contains("below()"), "{level}");
+    assert!(text(session.realtime().lane("control").below(50)).contains("50 below"));
+    let stack = text(session.realtime().lane("control").prefault_stack(1 << 30));
+    assert!(stack.contains("1073741824") && stack.contains("524288"), "{stack}");
+    // On a thread of its own, which ends at once.
+    let entered = std::thread::spawn(move || {
+        let builder = session.realtime().lane("control").below(2).lock_memory(false);
+        let entered = builder.prefault_stack(256 * 1024).heap(1 << 20).enter();
+        entered.map(|granted| granted.priority()).map_err(|e| e.to_string())
+    });
+    match entered.join().unwrap() {
+        Ok(priority) => assert_eq!(priority, 48),
+        Err(text) => assert!(text.contains("limits.d") && text.contains("LimitRTPRIO"), "{text}"),
+    }
+}

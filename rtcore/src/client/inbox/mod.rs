@@ -311,8 +311,8 @@ impl Inbox {
 
 impl AsFd for Inbox {
     /// A descriptor for an epoll set (or poll, select, another set in a set): readable as long as something is there,
-    /// level-triggered. It is for waiting only; `try_recv` until it says none. The first time it is readable once
-    /// for nothing.
+    /// level-triggered. It is for waiting only; `try_recv` until it says none. The first time, and where
+    /// the session's thread has changed something, it is readable for nothing once.
     fn as_fd(&self) -> BorrowedFd<'_> {
         if !self.descriptor.replace(true) {
             // Whoever waits now wakes up and asks, which arms the rings.

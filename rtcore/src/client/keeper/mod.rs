@@ -252,6 +252,10 @@ impl Keeper {
                     self.open(opening)?;
                     self.up_since = Instant::now();
                     self.wake();
+                    if let Some((told, _)) = self.first.take() {
+                        // Whoever waits takes the session over; if nobody does, it is dropped and stops this thread.
+                        let _ = told.send(Ok(()));
+                    }
                 }
                 Ok(())
             }
@@ -371,14 +375,5 @@ impl Keeper {
     fn shut(&mut self, why: Why) {
         self.outs.iter_mut().for_each(|entry| entry.shut(why));
         self.ins.iter_mut().for_each(InEntry::shut);
-    }
-
-    /// The session is up; true if it is so for the first time.
-    fn set_up(&mut self) -> bool {
-        self.core.table().state = State::Up;
-        let Some((told, _)) = self.first.take() else { return false };
-        // Whoever waits takes it over; if nobody does, it is dropped and stops this thread.
-        let _ = told.send(Ok(()));
-        true
     }
 }

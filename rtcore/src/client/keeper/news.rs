@@ -99,15 +99,11 @@ impl Keeper {
             return Ok(());
         };
         let (_, _, pid, uid, half) = self.halves.swap_remove(at);
-        let token = self.next_token;
-        self.next_token += 1;
-        let partner = Partner { pidfd: PidFd::from(pidfd), pid, token };
-        self.set.add(&partner.pidfd, token).map_err(Failure::system("watching a partner"))?;
         let failed = Failure::system("mapping the other half of a direct ring");
         match self.find(channel) {
             Some(At::Out(index)) => {
                 let producer = half.into_producer(&other, PRODUCER_BELL).map_err(failed)?;
-                let connection = self.connection;
+                let (partner, connection) = (self.partner(pidfd, pid)?, self.connection);
                 let entry = &mut self.outs[index];
                 let lost = entry.renew(producer, Some(partner), connection);
                 let endpoint = entry.channel.endpoint;
@@ -115,12 +111,23 @@ impl Keeper {
             }
             Some(At::In(index)) => {
                 let consumer = half.into_consumer(&other, CONSUMER_BELL).map_err(failed)?;
+                let partner = self.partner(pidfd, pid)?;
                 let origin = Origin { pid, uid, verified: true };
                 self.receive(index, consumer, Some((partner, origin)));
             }
+            // Removed from the table since its first half came.
             None => {}
         }
         Ok(())
+    }
+
+    /// Watches over who is at the other end. Kept from here on until it is taken out of the set again.
+    fn partner(&mut self, pidfd: OwnedFd, pid: u32) -> Result<Partner, Failure> {
+        let token = self.next_token;
+        self.next_token += 1;
+        let pidfd = PidFd::from(pidfd);
+        self.set.add(&pidfd, token).map_err(Failure::system("watching a partner"))?;
+        Ok(Partner { pidfd, pid, token })
     }
 
     /// Hands a ring to whoever receives from this channel.

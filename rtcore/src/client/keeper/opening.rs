@@ -2,7 +2,7 @@
 //! connection that ends half-way changes nothing.
 
 use super::{Failure, Keeper};
-use crate::client::core::CHANNELS_MAX;
+use crate::client::core::{CHANNELS_MAX, State};
 use crate::client::event::Event;
 use crate::ring::{Bells, Consumer, Geometry, Handles, Producer};
 use crate::sys::memfd::Map;
@@ -164,7 +164,8 @@ impl Keeper {
             self.peer(news);
         }
         self.publish();
-        if !self.set_up() {
+        self.core.table().state = State::Up;
+        if self.first.is_none() {
             self.tell(Event::Up);
         }
         for (notice, fds) in later {
