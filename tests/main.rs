@@ -15,11 +15,15 @@ mod groups;
 mod help;
 mod holding;
 mod hostile;
+mod lane_overflow;
+mod lane_routes;
 mod lanes;
+mod liars;
 mod listen;
 mod overflow;
 mod pending;
 mod queues;
+mod quiet;
 mod registration;
 mod regressions;
 mod sealed;
@@ -31,6 +35,11 @@ mod util;
 mod watch;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use rtcore::seal::GuardAlloc;
+
+/// Counts what a participant's thread allocates while it is sealed (`quiet`).
+#[global_allocator]
+static GUARD: GuardAlloc = GuardAlloc;
 
 /// Rows of (name, function); a test that lacks a privilege says so and returns.
 macro_rules! trials {
@@ -212,6 +221,17 @@ fn main() -> std::process::ExitCode {
         listen::it_steals_only_when_told,
         listen::a_closed_pipe_ends_it_quietly,
         listen::ctrl_c_ends_a_listener,
+        lane_routes::a_queue_and_a_signal_reach_an_inbox,
+        lane_routes::a_lane_reaches_a_process_and_a_thread_by_signal,
+        lane_routes::a_lane_reaches_a_queue_with_the_routes_priority,
+        lane_routes::origin_number_and_stamps_pass_unchanged,
+        lane_routes::a_client_that_writes_another_origin_is_who_it_is,
+        lane_routes::what_was_rejected_shows_as_a_gap,
+        lane_routes::a_group_of_all_kinds_gets_a_copy_each,
+        lane_routes::a_group_of_all_kinds_takes_turns,
+        lane_routes::a_group_of_all_kinds_has_one_that_takes_it,
+        lane_routes::the_highest_lane_comes_first_out_of_one_inbox,
+        lane_routes::equal_lanes_take_turns_in_an_inbox,
         help::every_command_has_help,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
