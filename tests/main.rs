@@ -15,6 +15,7 @@ mod groups;
 mod help;
 mod holding;
 mod hostile;
+mod lane_calls;
 mod lane_overflow;
 mod lane_routes;
 mod lanes;
@@ -232,6 +233,24 @@ fn main() -> std::process::ExitCode {
         lane_routes::a_group_of_all_kinds_has_one_that_takes_it,
         lane_routes::the_highest_lane_comes_first_out_of_one_inbox,
         lane_routes::equal_lanes_take_turns_in_an_inbox,
+        lane_overflow::reject_keeps_what_came_first,
+        lane_overflow::displace_oldest_keeps_the_latest,
+        lane_overflow::displace_newest_keeps_the_first_and_the_last,
+        lane_overflow::conflate_keeps_the_latest_alone,
+        lane_overflow::block_gives_up_after_its_bound,
+        lane_overflow::block_fills_the_senders_ring_and_loses_nothing,
+        lane_overflow::a_send_waits_at_most_its_bound_for_room,
+        lane_overflow::a_direct_sender_is_told_what_does_not_fit,
+        lane_overflow::what_waits_for_a_stopped_receiver_expires,
+        lane_overflow::more_than_the_rate_is_rejected,
+        lane_overflow::a_full_ring_holds_up_no_other,
+        lane_overflow::order_holds_while_a_slow_receiver_reads,
+        lane_overflow::a_lane_spins_on_several_rings_and_sleeps_in_all_of_them,
+        lane_overflow::a_lane_polls_several_rings,
+        lane_calls::each_question_has_its_answer,
+        lane_calls::a_late_answer_is_counted_and_dropped,
+        lane_calls::a_killed_server_ends_the_call_at_once,
+        lane_calls::two_clients_share_a_server,
         help::every_command_has_help,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
