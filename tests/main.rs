@@ -16,6 +16,7 @@ mod help;
 mod holding;
 mod hostile;
 mod lane_calls;
+mod lane_waits;
 mod lane_overflow;
 mod lane_routes;
 mod lanes;
@@ -251,6 +252,21 @@ fn main() -> std::process::ExitCode {
         lane_calls::a_late_answer_is_counted_and_dropped,
         lane_calls::a_killed_server_ends_the_call_at_once,
         lane_calls::two_clients_share_a_server,
+        lane_waits::every_strategy_receives_what_comes_by_every_way,
+        lane_waits::a_deadline_ends_a_wait_and_a_message_ends_it_sooner,
+        lane_waits::a_foreign_event_loop_misses_no_message,
+        lane_waits::one_wait_has_what_is_ready_in_order_of_priority,
+        liars::a_tail_beyond_the_slots_is_a_lie,
+        liars::a_tail_that_goes_back_is_a_lie,
+        liars::a_slot_announced_and_never_written_is_a_lie,
+        liars::a_slot_announced_half_written_is_a_lie,
+        liars::a_length_beyond_a_slot_is_a_lie,
+        liars::flags_that_nobody_knows_are_a_lie,
+        liars::a_replayed_slot_is_a_lie,
+        liars::a_replayed_number_is_dropped_by_the_receiver,
+        liars::a_head_beyond_the_tail_is_a_lie,
+        liars::a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon,
+        liars::a_slot_of_nonsense_in_a_direct_ring_harms_nobody,
         help::every_command_has_help,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -272,7 +272,7 @@ fn stream(sender: &mut Sender, from: u64, count: u64) -> anyhow::Result<()> {
     let until = patience();
     for n in from..from + count {
         loop {
-            match sender.try_send(&n.to_ne_bytes()) {
+            match sender.send(&n.to_ne_bytes()) {
                 Ok(_) => break,
                 Err(SendError::Full { .. }) if monotonic_ns() < until => std::thread::yield_now(),
                 Err(e) => bail!("number {n}: {e}"),
