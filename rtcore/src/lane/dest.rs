@@ -64,9 +64,8 @@ impl RingSink {
     /// Puts the message in; true if the receiver waits for a signal. `None` when there is no ring.
     #[inline]
     fn push(&self, message: &Message<'_>, as_signal: Option<i32>) -> Option<Result<bool, Refusal>> {
+        self.renew();
         let mut feed = self.feed.borrow_mut();
-        // The receiver of the old end is gone; what it did not take was delivered to it all the same.
-        while feed.has_offer() && feed.take() {}
         let end = feed.current()?;
         let value;
         let (payload, kind) = match message.body {
@@ -87,6 +86,14 @@ impl RingSink {
                 Refusal::Corrupt(corrupt)
             }
         }))
+    }
+
+    /// Takes the newest end that is offered, and gives back the ones before.
+    #[inline]
+    fn renew(&self) {
+        let mut feed = self.feed.borrow_mut();
+        // The receiver of the old end is gone; what it did not take was delivered to it all the same.
+        while feed.has_offer() && feed.take() {}
     }
 
     /// The number of the message put in last: the value of the signal that tells of it.
@@ -229,6 +236,15 @@ impl Dest {
         inbox.owes_signal.set(false);
         if told.is_err() {
             inbox.signal_failed();
+        }
+    }
+
+    /// Takes what the control thread offers, also while nothing is sent: else a receiver that comes and goes before a
+    /// sender that is silent would soon find no room for one more offer.
+    #[inline]
+    pub fn renew(&self) {
+        if let Sink::Ring(ring) | Sink::Signal { inbox: Some(ring), .. } = &self.sink {
+            ring.renew();
         }
     }
 

@@ -205,6 +205,12 @@ impl Route {
         }
     }
 
+    /// Takes the ends of rings that are offered; see [`Dest::renew`].
+    #[inline]
+    pub fn renew(&self) {
+        self.dests.iter().for_each(Dest::renew);
+    }
+
     /// Moves queued messages on as far as there is room.
     pub fn pump(&mut self, ctx: &mut Context<'_>) {
         for at in 0..self.dests.len() {

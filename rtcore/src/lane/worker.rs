@@ -216,6 +216,8 @@ impl Running<'_> {
             input.routes.iter_mut().for_each(Route::publish);
             self.publish();
         }
+        // Here and not with a message alone: the control thread interrupts a blocking receive for it.
+        input.routes.iter().for_each(Route::renew);
         if input.source.take_torn() {
             self.tell_torn(input);
         }

@@ -48,6 +48,9 @@ pub trait Handler {
     /// The process' state changed and its [`Peer`] already says so: write the statistics page, and on
     /// `Dead` wake the lanes that hold messages for it, so that they are accounted now.
     fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
+    /// A lane thread has not taken the ring's end that it was offered, or the news that there is none any more: make
+    /// them all look. Repeated with every tick, for a wake-up may come just before the thread falls asleep.
+    fn offers_wait(&mut self);
     /// Every [`TICK`]: sign of life, event log. Adds to `expelled` whose sessions must end because of what they
     /// wrote into their rings. `Stop` makes [`Control::run`] return.
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow;
@@ -320,7 +323,9 @@ impl Control {
             self.counters.idle += 1;
             self.close(slot, handler);
         }
-        self.sessions.tick();
+        if self.sessions.tick() {
+            handler.offers_wait();
+        }
         let mut expelled = Vec::new();
         let flow = handler.tick(&mut expelled);
         for expulsion in &expelled {

@@ -230,9 +230,10 @@ impl Sessions {
         self.send(process, &reply.encode(), &[]);
     }
 
-    pub fn tick(&mut self) {
-        self.rings.tick();
+    /// True while a lane thread has not taken what was offered to it.
+    pub fn tick(&mut self) -> bool {
         self.stale = true;
+        self.rings.tick()
     }
 
     /// The ledgers of direct routes.

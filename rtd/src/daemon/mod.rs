@@ -248,7 +248,8 @@ impl Daemon {
         }
     }
 
-    fn wake(&self) {
+    /// Interrupts what the lane threads wait in: they look at their peers, their rings, and whether to stop.
+    pub fn wake(&self) {
         for thread in self.threads.iter().filter(|t| !t.handle.is_finished()) {
             rtsignal::wake(thread.tid);
         }

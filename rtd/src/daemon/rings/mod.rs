@@ -273,16 +273,18 @@ impl Rings {
     }
 
     /// Some ten times a second: ledgers of direct routes, memory that lane threads have given back, rings that could
-    /// not be made before or that a liar has broken.
-    pub fn tick(&mut self) {
+    /// not be made before or that a liar has broken. True while a lane thread has not taken what was offered to it.
+    pub fn tick(&mut self) -> bool {
+        let mut waiting = false;
         for lane in self.sources.values_mut() {
-            lane.feeder.collect();
+            waiting |= lane.feeder.collect();
         }
         for lane in self.sinks.values_mut() {
-            lane.feeder.collect();
+            waiting |= lane.feeder.collect();
         }
         self.direct.values_mut().for_each(|direct| direct.account(&mut self.out));
         self.connect();
+        waiting
     }
 
     /// Whether anybody can receive what the process sends into the channel; `None` for one that it receives from.
