@@ -66,7 +66,10 @@ pub fn each_question_has_its_answer() -> anyhow::Result<()> {
         server.ask(&format!("lane serve a server.for.a {CALLS}"))?;
         for n in 0..CALLS {
             let (low, high) = (n % 256, n / 256);
-            assert_eq!(call(&mut a, &format!("{low:02x}{high:02x}77"), 10_000)?, format!("reply 77{high:02x}{low:02x}"));
+            assert_eq!(
+                call(&mut a, &format!("{low:02x}{high:02x}77"), 10_000)?,
+                format!("reply 77{high:02x}{low:02x}")
+            );
         }
         server.answer()?;
         for route in ["a.ask->server.a", "server.for.a->a.answers"] {
@@ -151,7 +154,10 @@ pub fn two_clients_share_a_server() -> anyhow::Result<()> {
         // The one that asked last is answered first.
         server.tell("lane serve b server.for.b 1")?;
         server.tell("lane serve a server.for.a 1")?;
-        assert_eq!((called(&mut a)?, called(&mut b)?), (format!("reply {n:02x}aa"), format!("reply {n:02x}bb")));
+        assert_eq!(
+            (called(&mut a)?, called(&mut b)?),
+            (format!("reply {n:02x}aa"), format!("reply {n:02x}bb"))
+        );
     }
     // One of them dies with its question in the server's hand: the answer is nobody's, and the other is served.
     server.ask("lane hold a")?;

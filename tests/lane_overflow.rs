@@ -282,9 +282,8 @@ pub fn a_lane_polls_several_rings() -> anyhow::Result<()> {
     let cpu = allowed.iter().max().copied().unwrap_or(0);
     let instance = Instance::new()?;
     // Priority 1: whatever other FIFO thread wants that CPU gets it.
-    let lane = format!(
-        "[[lane]]\nname = \"scan\"\npriority = 1\ncpu = {cpu}\nwait = \"poll\"\nunisolated = true\n"
-    );
+    let lane =
+        format!("[[lane]]\nname = \"scan\"\npriority = 1\ncpu = {cpu}\nwait = \"poll\"\nunisolated = true\n");
     let daemon = Daemon::start(&three(&instance, &lane))?;
     assert_eq!(instance.snapshot()?.workers.len(), 1);
     from_three(&instance, || Ok(()))?;

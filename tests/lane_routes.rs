@@ -93,7 +93,10 @@ pub fn a_lane_reaches_a_process_and_a_thread_by_signal() -> anyhow::Result<()> {
         assert!(a.lane_send("a.out", bytes)?.is_ok());
         for signo in [rt(2), rt(3)] {
             let rang = old.signals(signo, 1)?;
-            assert_eq!((rang[0].value, rang[0].pid, rang[0].uid), (u64::from_ne_bytes(value), a.pid(), own_uid()));
+            assert_eq!(
+                (rang[0].value, rang[0].pid, rang[0].uid),
+                (u64::from_ne_bytes(value), a.pid(), own_uid())
+            );
             assert!(signo == rt(2) || rang[0].tid == tid, "{rang:?}");
         }
     }

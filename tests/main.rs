@@ -16,9 +16,9 @@ mod help;
 mod holding;
 mod hostile;
 mod lane_calls;
-mod lane_waits;
 mod lane_overflow;
 mod lane_routes;
+mod lane_waits;
 mod lanes;
 mod liars;
 mod listen;
@@ -267,6 +267,21 @@ fn main() -> std::process::ExitCode {
         liars::a_head_beyond_the_tail_is_a_lie,
         liars::a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon,
         liars::a_slot_of_nonsense_in_a_direct_ring_harms_nobody,
+        liars::sessions_opened_and_closed_in_a_loop_leave_nothing,
+        liars::descriptors_that_are_sent_are_not_kept,
+        liars::connections_that_say_nothing_are_bounded,
+        liars::a_session_that_never_reads_is_closed,
+        liars::frames_that_no_client_sends_end_the_session,
+        liars::nothing_makes_a_writer_of_a_reader,
+        liars::a_hole_in_its_own_memory_harms_itself,
+        liars::bells_that_are_rung_for_nothing_wake_and_harm_nobody,
+        liars::one_that_is_stopped_holds_up_nobody,
+        liars::one_that_changes_its_user_speaks_for_neither,
+        quiet::a_send_into_a_polling_lane_makes_no_system_call,
+        quiet::a_direct_send_to_a_polling_receiver_makes_no_system_call,
+        quiet::a_send_to_a_sleeper_makes_the_call_that_wakes_it,
+        quiet::a_client_allocates_nothing_after_connect,
+        quiet::a_lane_thread_over_rings_touches_no_heap_and_faults_nothing,
         help::every_command_has_help,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -78,11 +78,7 @@ impl Peer {
     }
 
     /// The same with the time it took.
-    pub fn timed_send(
-        &mut self,
-        endpoint: &str,
-        bytes: &[u8],
-    ) -> anyhow::Result<(Result<u64, String>, u64)> {
+    pub fn timed_send(&mut self, endpoint: &str, bytes: &[u8]) -> anyhow::Result<(Result<u64, String>, u64)> {
         let hex = if bytes.is_empty() { "-".to_owned() } else { rtd::ctl::payload::hex(bytes) };
         let lines = self.tell(&format!("lane send {endpoint} {hex}"))?;
         let (word, took) = first(&lines)?.split_once(' ').context("no time")?;

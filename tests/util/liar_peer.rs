@@ -38,6 +38,8 @@ struct Liar {
     page: Option<Bells>,
     channels: Vec<Channel>,
     rings: Vec<Ring>,
+    /// Of the message sent last.
+    sequence: u64,
     /// What it opened and does not let go of.
     hoard: Vec<Conn>,
 }
@@ -188,10 +190,12 @@ impl Liar {
 
     /// Puts a message in as an honest end would; `PID UID SEQUENCE` are what it says of itself.
     fn put(&mut self, endpoint: &str, bytes: &[u8], rest: &[&str]) -> anyhow::Result<()> {
-        let (mut meta, mut origin) = (Meta::default(), Origin::UNKNOWN);
+        self.sequence += 1;
+        let mut origin = Origin::UNKNOWN;
+        let mut meta = Meta { sequence: self.sequence, epoch: std::process::id(), ..Meta::default() };
         if let [pid, uid, sequence] = rest {
             origin = Origin { pid: pid.parse()?, uid: uid.parse()?, verified: true };
-            meta = Meta { sequence: sequence.parse()?, epoch: 1, ..meta };
+            meta.sequence = sequence.parse()?;
         }
         let envelope = Envelope { meta, origin, kind: Kind::Bytes { priority: 9 }, len: 0 };
         let at = self.at(endpoint)?;
@@ -202,7 +206,7 @@ impl Liar {
     fn word(&self, endpoint: &str, own: bool, offset: usize) -> anyhow::Result<&AtomicU64> {
         let ring = &self.rings[self.at(endpoint)?];
         let (_, map) = if own { &ring.own } else { &ring.other }.as_ref().context("no memory")?;
-        anyhow::ensure!(offset % 8 == 0 && offset + 8 <= map.len(), "outside");
+        anyhow::ensure!(offset.is_multiple_of(8) && offset + 8 <= map.len(), "outside");
         // SAFETY: aligned and inside the mapping, which lives as long as the borrow; only atomics touch it. Of a
         // mapping for reading nobody asks for more than to load.
         Ok(unsafe { AtomicU64::from_ptr(map.start().as_ptr().add(offset).cast()) })
