@@ -234,6 +234,7 @@ fn main() -> std::process::ExitCode {
         lane_routes::a_group_of_all_kinds_has_one_that_takes_it,
         lane_routes::the_highest_lane_comes_first_out_of_one_inbox,
         lane_routes::equal_lanes_take_turns_in_an_inbox,
+        lane_routes::a_receiver_returns_often_before_a_silent_sender,
         lane_overflow::reject_keeps_what_came_first,
         lane_overflow::displace_oldest_keeps_the_latest,
         lane_overflow::displace_newest_keeps_the_first_and_the_last,

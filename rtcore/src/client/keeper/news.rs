@@ -202,6 +202,7 @@ impl Keeper {
         self.mourned.retain(|other| (other.process, other.pid) != (news.process, news.pid));
         for entry in self.outs.iter().filter(|entry| entry.channel.process == Some(news.process)) {
             entry.set_ending(news.ending);
+            entry.refuse_dead();
         }
         let mut table = self.core.table();
         let before = table.peers.iter().position(|peer| peer.process == news.process);
