@@ -76,9 +76,7 @@ pub(super) fn how(flag: u64) -> Option<Doorbell> {
 
 /// Where a flag wants to be answered.
 pub(super) fn bell(flag: u64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "below BELLS")]
-    let bell = (flag >> HOW_BITS & BELL_MASK) as u32;
-    bell
+    (flag >> HOW_BITS & BELL_MASK) as u32
 }
 
 /// One bell on a cache line's quarter.

@@ -160,18 +160,8 @@ impl Watch {
         let refused = self.0.producer().refused.load(Ordering::Relaxed);
         // Between the two reads the ring may have moved on by any number: a second look at the head bounds it.
         let later = self.0.consumer().head.load(Ordering::Acquire);
-        Indices::possible(head, tail, later, self.0.geometry.slots()).map(|seen| Indices { refused, ..seen })
-    }
-}
-
-impl Indices {
-    /// Of a head, a tail and a head that were read one after the other, all of them allegations.
-    pub(super) fn possible(head: u64, tail: u64, later: u64, slots: u32) -> Option<Indices> {
-        let slots = u64::from(slots);
-        let (Some(used), Some(moved)) = (tail.checked_sub(head), later.checked_sub(head)) else {
-            return None;
-        };
-        let possible = later <= tail.saturating_add(slots) && used <= moved.saturating_add(slots);
-        possible.then_some(Indices { tail, head: later.min(tail), refused: 0 })
+        let slots = u64::from(self.0.geometry.slots());
+        let possible = head <= tail && head <= later && tail - head <= slots.saturating_add(later - head);
+        possible.then_some(Indices { tail, head: later.min(tail), refused })
     }
 }

@@ -1,0 +1,148 @@
+//! The gate of a sender's ring: which of its messages count, when the other end is gone while it sends.
+//!
+//! The session thread closes the gate, then reads the ring's tail; the sender announces a message (moves the tail),
+//! then looks at the gate. Between the two steps each has a SeqCst fence, so at least one of them sees the other. Who
+//! sees both tries to *decide* the final tail; the first one wins:
+//!
+//! ```text
+//! sender                                    session thread
+//!   tail += 1                                 gate = CLOSED
+//!   fence(SeqCst)  (Producer::ring)  <---->   fence(SeqCst)
+//!   gate closed? decide(own tail)             decide(tail)
+//!   accepted = below the decided tail         moves what is below the decided tail
+//! ```
+//!
+//! Invariant: once decided, the tail never changes; what is below was accepted and is the session thread's to move, what
+//! is not was refused. Nobody locks, nobody spins.
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// For good: the other end of this ring is gone.
+const CLOSED: u32 = 1;
+/// For now: nobody receives what goes into it.
+const UNREACHABLE: u32 = 2;
+const UNDECIDED: u64 = u64::MAX;
+
+/// Shared by a ring's sender and the session thread.
+#[derive(Debug)]
+pub(super) struct Gate {
+    state: AtomicU32,
+    decided: AtomicU64,
+}
+
+impl Gate {
+    /// Open.
+    pub fn new() -> Gate {
+        Gate { state: AtomicU32::new(0), decided: AtomicU64::new(UNDECIDED) }
+    }
+
+    /// Whether messages may go in. What is announced all the same, [`Gate::admitted`] judges.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        // SYNC POINT with the stores below: who sees it shut sees the reason that was written before.
+        self.state.load(Ordering::Acquire) == 0
+    }
+
+    /// Sender: of all messages announced up to `tail`, those that count are below the answer. To be called after
+    /// `Producer::ring`, whose fence this needs.
+    #[inline]
+    pub fn admitted(&self, tail: u64) -> u64 {
+        if self.state.load(Ordering::Relaxed) & CLOSED == 0 { tail } else { self.decide(tail).min(tail) }
+    }
+
+    /// Session thread: shuts it for good and says below which index messages count. `tail` reads the ring's.
+    pub fn close(&self, tail: impl FnOnce() -> u64) -> u64 {
+        self.state.fetch_or(CLOSED, Ordering::Release);
+        // SYNC POINT with the fence of `Producer::ring`.
+        fence(Ordering::SeqCst);
+        self.decide(tail())
+    }
+
+    /// Session thread: somebody receives, or nobody does for now.
+    pub fn set_reachable(&self, reachable: bool) {
+        if reachable {
+            self.state.fetch_and(!UNREACHABLE, Ordering::Release);
+        } else {
+            self.state.fetch_or(UNREACHABLE, Ordering::Release);
+        }
+    }
+
+    #[cold]
+    fn decide(&self, tail: u64) -> u64 {
+        // AcqRel: who learns the other's decision sees the slots that were written before it was made.
+        match self.decided.compare_exchange(UNDECIDED, tail, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => tail,
+            Err(decided) => decided,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::message::{Meta, Origin};
+    use crate::ring::{Envelope, Geometry, Kind, local};
+
+    fn envelope(sequence: u64) -> Envelope {
+        let meta = Meta { sequence, ..Meta::default() };
+        Envelope { meta, origin: Origin::UNKNOWN, kind: Kind::Bytes { priority: 0 }, len: 0 }
+    }
+
+    #[test]
+    fn an_unreachable_gate_opens_again_and_a_closed_one_does_not() {
+        let gate = Gate::new();
+        gate.set_reachable(false);
+        assert!(!gate.is_open());
+        assert_eq!(gate.admitted(3), 3, "announced into a ring that somebody empties some day");
+        gate.set_reachable(true);
+        assert!(gate.is_open());
+        assert_eq!(gate.close(|| 5), 5);
+        gate.set_reachable(true);
+        assert!(!gate.is_open());
+        assert_eq!(gate.close(|| 9), 5);
+        assert_eq!((gate.admitted(4), gate.admitted(7)), (4, 5));
+    }
+
+    /// What the sender was told and what is moved are the same messages, wherever the two meet.
+    #[test]
+    fn what_was_accepted_is_what_is_moved_in_every_race() {
+        for round in 0..3_000_u64 {
+            let geometry = Geometry::new(64, 8).unwrap();
+            let (mut producer, consumer) = local(geometry);
+            let (gate, trail) = (Gate::new(), producer.trail());
+            let (mut next, mut moved) = local(geometry);
+            let (accepted, decided) = std::thread::scope(|scope| {
+                let sender = scope.spawn(|| {
+                    let mut accepted = 0;
+                    for sequence in 1..=40 {
+                        if !gate.is_open() {
+                            break;
+                        }
+                        producer.push(&envelope(sequence), &sequence.to_ne_bytes()).unwrap();
+                        if gate.admitted(producer.tail()) < producer.tail() {
+                            break;
+                        }
+                        accepted = sequence;
+                    }
+                    accepted
+                });
+                for _ in 0..round % 300 {
+                    std::hint::spin_loop();
+                }
+                let decided = gate.close(|| trail.tail());
+                let from = trail.taken(decided);
+                let count = trail.move_to(from, decided, &mut next);
+                assert_eq!((count.moved, count.lost), (decided, 0));
+                (sender.join().unwrap(), decided)
+            });
+            assert_eq!(accepted, decided, "round {round}");
+            let mut buffer = [0; 8];
+            for sequence in 1..=decided {
+                let got = moved.take(&mut buffer).unwrap().unwrap();
+                assert_eq!((got.meta.sequence, u64::from_ne_bytes(buffer)), (sequence, sequence));
+            }
+            assert!(moved.take(&mut buffer).unwrap().is_none());
+            drop(consumer);
+        }
+    }
+}
