@@ -155,6 +155,8 @@ impl Sessions {
         let partners = self.rings.partners(process).iter().map(|partner| self.known[*partner]);
         let partners: Vec<_> = partners.filter(|news| news.state != PeerState::Unregistered).collect();
         partners.into_iter().for_each(|news| self.tell(process, &Notice::Peer(news), &[]));
+        // Before Ready: nothing is sent in between that nobody would receive.
+        self.update_reach(process);
         self.tell(process, &Notice::Ready, &[]);
         self.rings.connect();
         self.stale = true;
