@@ -232,9 +232,10 @@ impl Sessions {
         self.send(process, &reply.encode(), &[]);
     }
 
-    pub fn tick(&mut self) {
-        self.rings.tick();
+    /// True while a lane has not taken its receivers' rings.
+    pub fn tick(&mut self) -> bool {
         self.stale = true;
+        self.rings.tick()
     }
 
     /// The ledgers of direct routes.
