@@ -4,6 +4,7 @@ use crate::util::session::{lane_end, runs};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
+use rtcore::lane::peer::PeerState;
 use std::time::Duration;
 
 /// A planner with a way of each path to an arm.
@@ -38,14 +39,22 @@ fn holds_again(pid: u32, before: (usize, usize)) -> anyhow::Result<()> {
 
 /// What a daemon holds that had a session of each name and has none any more.
 fn baseline(i: &Instance, daemon: &Daemon) -> anyhow::Result<(usize, usize)> {
+    let once = || -> anyhow::Result<(usize, usize)> {
+        let arm = Peer::session_inbox(i, "arm")?;
+        let mut planner = Peer::session_sender(i, "planner", "fast")?;
+        planner.tell("session wait fast")?;
+        let open = holdings(daemon.pid())?;
+        for peer in [arm, planner] {
+            peer.kill()?;
+        }
+        i.until("both are dead", |page| page.processes.iter().all(|p| p.state == PeerState::Dead))?;
+        Ok(open)
+    };
     let fresh = holdings(daemon.pid())?;
-    let mut arm = Peer::session_inbox(i, "arm")?;
-    let mut planner = Peer::session_sender(i, "planner", "fast")?;
-    planner.tell("session wait fast")?;
-    let open = holdings(daemon.pid())?;
+    let open = once()?;
     ensure!(open.0 > fresh.0 && open.1 > fresh.1, "sessions hold nothing? {fresh:?} {open:?}");
-    arm.tell("session close")?;
-    planner.tell("session close")?;
+    holds_again(daemon.pid(), fresh)?;
+    once()?;
     holds_again(daemon.pid(), fresh)?;
     Ok(fresh)
 }
@@ -151,4 +160,25 @@ fn finish(i: &Instance, daemon: &Daemon, mut arm: Peer, before: (usize, usize)) 
     let log = daemon.log();
     ensure!(!log.contains("defect") && !log.contains("broke"), "{log}");
     Ok(())
+}
+
+/// A receiver that comes and goes while nothing is sent to it is let in each time; a lane that has nothing to do takes
+/// what is new all the same.
+pub fn a_receiver_may_come_and_go_while_nothing_is_sent() -> anyhow::Result<()> {
+    const LIVES: u64 = 12;
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let before = baseline(&i, &daemon)?;
+    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    for life in 0..LIVES {
+        Peer::session_inbox(&i, "arm").with_context(|| format!("life {life}"))?.kill()?;
+    }
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    planner.tell("session wait cmd")?;
+    planner.number("cmd", 1)?;
+    let got = arm.got_until("number 1")?;
+    ensure!(runs(&got).len() == 1, "{got:?}");
+    arm.kill()?;
+    planner.kill()?;
+    holds_again(daemon.pid(), before)
 }

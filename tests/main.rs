@@ -234,6 +234,7 @@ fn main() -> std::process::ExitCode {
         claims::of_two_that_claim_a_name_exactly_one_gets_it,
         claims::killed_right_after_it_connected_a_process_leaves_nothing,
         claims::killed_while_it_connects_a_process_leaves_nothing,
+        claims::a_receiver_may_come_and_go_while_nothing_is_sent,
         restart::a_killed_daemon_loses_no_routed_message,
         restart::a_stopped_daemon_loses_no_routed_message,
         restart::a_killed_daemon_interrupts_no_direct_traffic,
