@@ -64,9 +64,8 @@ impl RingSink {
     /// Puts the message in; true if the receiver waits for a signal. `None` when there is no ring.
     #[inline]
     fn push(&self, message: &Message<'_>, as_signal: Option<i32>) -> Option<Result<bool, Refusal>> {
+        self.renew();
         let mut feed = self.feed.borrow_mut();
-        // The receiver of the old end is gone; what it did not take was delivered to it all the same.
-        while feed.has_offer() && feed.take() {}
         let end = feed.current()?;
         let value;
         let (payload, kind) = match message.body {
@@ -87,6 +86,13 @@ impl RingSink {
                 Refusal::Corrupt(corrupt)
             }
         }))
+    }
+
+    /// Takes the newest end. The receiver of the old one is gone; what it did not take was delivered to it all the same.
+    #[inline]
+    fn renew(&self) {
+        let mut feed = self.feed.borrow_mut();
+        while feed.has_offer() && feed.take() {}
     }
 
     /// The number of the message put in last: the value of the signal that tells of it.
@@ -169,6 +175,15 @@ impl Dest {
             (Some(peer), Sink::Signal { .. } | Sink::Ring(_)) => peer.state() != PeerState::Alive,
             (None, Sink::Mqueue { .. }) => false,
             (None, Sink::Signal { .. } | Sink::Ring(_)) => true,
+        }
+    }
+
+    /// Lets go of the ring of a receiver that is gone, and takes its successor's: also where no message comes, so that
+    /// receivers may come and go as they like.
+    #[inline]
+    pub fn renew(&self) {
+        if let Sink::Ring(ring) | Sink::Signal { inbox: Some(ring), .. } = &self.sink {
+            ring.renew();
         }
     }
 
