@@ -20,7 +20,6 @@ impl Setup {
 [daemon]
 name = "{instance}"
 socket = "{socket}"
-keep_queues = false
 drain = "200ms"
 
 [[lane]]
