@@ -46,11 +46,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let done = control(&mut setpoints, seconds.saturating_mul(1_000_000_000));
 
     println!("{} set points sent, {} refused", done.sent, done.refused);
-    match done.last_refusal {
-        Some(error) if done.sent == 0 => Err(error.into()),
-        Some(error) => Ok(println!("the last refusal: {error}")),
-        None => Ok(()),
+    if let Some(error) = done.last_refusal {
+        println!("the last refusal: {error}");
     }
+    Ok(())
 }
 
 /// What became of the cycles.
