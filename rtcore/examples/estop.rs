@@ -10,7 +10,7 @@
 
 use rtcore::client::waiter::{Interest, Waiter};
 use rtcore::client::{Event, Inbox, Incoming, RecvError, Session};
-use rtcore::sys::clock::monotonic_ns;
+use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::ExitCode;
 
 const RELEASED: u8 = 0;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says that it is released until Enter is pressed. The end of the terminal is a press, too.
+/// Says that it is released until Enter is pressed, and then that it is pressed. The end of the terminal is a press, too.
 fn button() -> Outcome {
     let session = Session::connect("button")?;
     let mut state = session.sender("button.state")?;
@@ -52,15 +52,16 @@ fn button() -> Outcome {
     waiter.add(&std::io::stdin(), 0, 0, Interest::Readable)?;
     println!("press Enter to stop the machine");
     let mut next_ns = monotonic_ns();
-    loop {
+    while waiter.wait(Some(next_ns))?.is_empty() {
         state.send_at(next_ns, &[RELEASED])?;
         next_ns += ALIVE_NS;
-        if !waiter.wait(Some(next_ns))?.is_empty() {
-            state.send(&[PRESSED])?;
-            println!("pressed");
-            return Ok(());
-        }
     }
+    // It stays pressed until nobody listens any more: our end, told before messages, must not hide the press.
+    while state.send(&[PRESSED]).is_ok() {
+        sleep_until(monotonic_ns() + ALIVE_NS);
+    }
+    println!("pressed, and nobody listens any more");
+    Ok(())
 }
 
 /// Moves as long as it hears that the button is released; tells why it does not any more.
@@ -112,8 +113,7 @@ fn listen(inbox: &mut Inbox, until_ns: u64) -> Result<Option<String>, RecvError>
 }
 
 fn enter_realtime(session: &Session) {
-    match session.realtime().lane("estop").below(1).prefault_stack(64 * 1024).enter() {
-        Ok(granted) => println!("SCHED_FIFO {}", granted.priority()),
-        Err(error) => eprintln!("not in real time, the stop has no bound: {error}"),
+    if let Err(error) = session.realtime().lane("estop").below(1).prefault_stack(64 * 1024).enter() {
+        eprintln!("not in real time, the stop has no bound: {error}");
     }
 }

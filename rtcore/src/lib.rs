@@ -96,6 +96,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Events come before messages: the end of a sender may be told before the last of what it sent, which still comes.
 //! The highest lane comes first, whatever waits in lower ones; what one sender sent by one route comes in its order, each
 //! message once. [`recv`](client::Inbox::recv) waits for ever, [`try_recv`](client::Inbox::try_recv) not at all;
 //! [`inbox_of`](client::Session::inbox_of) makes an inbox of some endpoints, for a thread of their own. Time is CLOCK_MONOTONIC
