@@ -11,6 +11,7 @@ mod credentials;
 mod credits;
 mod death;
 mod demo;
+mod examples;
 mod grants;
 mod groups;
 mod help;
@@ -156,6 +157,14 @@ fn main() -> std::process::ExitCode {
         demo::when_a_part_is_killed_it_names_it_and_leaves_nothing,
         demo::with_a_privileged_binary_kill_9_leaves_nothing_either,
         demo::a_reader_that_goes_away_ends_it_quietly,
+        examples::a_controller_commands_a_drive_at_1_khz,
+        examples::a_press_stops_the_machine,
+        examples::the_end_of_the_button_stops_the_machine,
+        examples::a_button_that_hangs_stops_the_machine,
+        examples::the_end_of_the_daemon_stops_the_machine,
+        examples::questions_are_answered_or_late,
+        examples::a_loop_of_ones_own_waits_for_an_inbox_too,
+        examples::without_a_daemon_each_says_how_to_start_it,
         abuse::half_and_oversized_frames_are_answered_and_closed,
         abuse::garbage_of_the_right_size_is_answered_and_closed,
         abuse::a_flood_that_reads_no_answers_is_cut_off,
