@@ -266,7 +266,9 @@ pub fn a_killed_receiver_is_accounted_and_its_successor_receives() -> anyhow::Re
     controller.tell("stream 0 10 8")?;
     instance.ledger_is(ROUTE, 10, &[(Delivered, 10)])?;
     drive.kill()?;
-    instance.until("its end was seen", |s| s.processes.iter().any(|p| p.name == "drive" && p.state == PeerState::Dead))?;
+    instance.until("its end was seen", |s| {
+        s.processes.iter().any(|p| p.name == "drive" && p.state == PeerState::Dead)
+    })?;
     // Nobody can be told a number that nobody receives: the sender is refused, or the message is peer-dead.
     let refused = controller.tell("send 01").map(drop);
     let dead = u64::from(refused.is_ok());

@@ -49,7 +49,7 @@ impl Rings {
         self.all = SignalSet::of_bits(self.taken);
         for ring in &mut self.rings {
             let own = bit(ring.signo);
-            ring.up_to = SignalSet::of_bits(self.taken & (own | own - 1) | bit(WAKE));
+            ring.up_to = SignalSet::of_bits(self.taken & (own | (own - 1)) | bit(WAKE));
         }
     }
 
