@@ -166,7 +166,7 @@ pub fn a_registered_sender_is_the_verified_origin() -> anyhow::Result<()> {
         + &route("in", &["out"], "")
         + &route("shared", &["out"], "");
     let daemon = Daemon::start(&config)?;
-    assert!(daemon.log().contains("carry no origin (pid 0), not `sensor`'s"), "{}", daemon.log());
+    assert!(daemon.log().contains("carries no origin (pid 0), not `sensor`'s"), "{}", daemon.log());
     let mut arm = Peer::start()?;
     arm.expect(&instance, "arm", &[crate::util::rt(4)])?;
     let mut sensor = Peer::sender(&instance.queue("in"))?;

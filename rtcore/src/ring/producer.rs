@@ -4,7 +4,7 @@ use super::Corrupt;
 use super::bell::{self, Bells, Doorbell};
 use super::layout::{Envelope, Geometry, complete, copy_in, in_progress};
 use super::memory::View;
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, fence, full_fence};
 #[cfg(not(loom))]
 use crate::sys::eventfd::EventFd;
 use std::ops::{Deref, DerefMut};
@@ -160,7 +160,7 @@ impl Producer {
     #[inline]
     pub fn ring(&mut self) -> bool {
         // SYNC POINT with `Consumer::arm`, see the module `bell`.
-        fence(Ordering::SeqCst);
+        full_fence();
         let flag = self.view.consumer().sleep.flag.load(Ordering::Relaxed);
         flag != 0 && flag != self.rung && self.wake(flag)
     }

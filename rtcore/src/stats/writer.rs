@@ -238,8 +238,19 @@ impl RouteCell {
     #[inline]
     pub fn record_delivery(&mut self, end: usize, now_ns: u64) {
         // Every end of the plan has a record; an index of no end would be a defect and is not worth a panic here.
+        let Some(target) = self.targets.get(end) else { return };
+        self.show_deliveries(end, target.delivered + 1, now_ns);
+    }
+
+    /// The same where somebody else delivers and the number is read off: so many by now, the last one seen at
+    /// `now_ns`.
+    #[inline]
+    pub fn show_deliveries(&mut self, end: usize, delivered: u64, now_ns: u64) {
         let Some(target) = self.targets.get_mut(end) else { return };
-        target.delivered += 1;
+        if target.delivered == delivered {
+            return;
+        }
+        target.delivered = delivered;
         // SAFETY: points into `_map`, made from a reference in `Page::route`.
         let record = unsafe { target.record.as_ref() };
         record.last_delivery_ns.store(now_ns, Ordering::Relaxed);

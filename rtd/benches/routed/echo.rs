@@ -112,6 +112,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
             say_ready(priority)?;
             echo(ack.as_ref(), || stamp_of(&mut inbox))?
         }
+        ("relay", [socket]) => relay(from, socket, priority)?,
         ("far", [socket]) => far(from, socket, priority)?,
         ("sink", [socket, count]) => sink(from, socket, priority, count.parse()?)?,
         (other, _) => bail!("no receiver is called {other}"),
@@ -130,6 +131,18 @@ fn stamp_of(inbox: &mut Inbox) -> Result<u64, Errno> {
             }
             Ok(Incoming::Event(_)) => {}
             Err(_) => return Err(Errno::SRCH),
+        }
+    }
+}
+
+/// Sends on what it receives, until killed.
+fn relay(to: &str, socket: &str, priority: u8) -> anyhow::Result<Ages> {
+    let session = Session::builder("relay").socket(socket).connect()?;
+    let (mut inbox, mut sender) = (session.inbox()?, session.sender(to)?);
+    say_ready(priority)?;
+    loop {
+        if let Incoming::Message(message) = inbox.recv()? {
+            sender.try_send(message.bytes()).map_err(|e| anyhow::anyhow!("cannot relay: {e:?}"))?;
         }
     }
 }

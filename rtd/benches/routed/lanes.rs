@@ -73,20 +73,33 @@ pub fn blocking(effort: &Effort) -> anyhow::Result<()> {
         + &endpoint("din", "bench", 64, 64)
         + &endpoint("dout", "direct", 64, 64)
         + &route("din", "dout", "path = \"direct\"")
+        // The floor: a process that takes from one direct lane and sends into another, nothing else.
+        + &process("relay")
+        + &process("relayed")
+        + &endpoint("rin", "bench", 64, 64)
+        + &endpoint("rtaken", "relay", 64, 64)
+        + &route("rin", "rtaken", "path = \"direct\"")
+        + &endpoint("rsent", "relay", 64, 64)
+        + &endpoint("rout", "relayed", 64, 64)
+        + &route("rsent", "rout", "path = \"direct\"")
         // An inbox with eight rings of the daemon sleeps at one bell.
         + &(0..8).map(|n| endpoint(&format!("in{n}"), "bench", 64, 64)).collect::<String>()
         + &endpoint("out8", "eight", 64, 64)
         + &(0..8).map(|n| route(&format!("in{n}"), "out8", "")).collect::<String>();
     let rig = start("lanes", effort.cpu, "", &rest)?;
+    let (cpu, priority) = (equal.cpu.to_string(), equal.receiver.to_string());
+    let relay = Receiver::start(&["relay", "rsent", "-", &cpu, &priority, &rig.socket])?;
     let paths = vec![
         raw_mq(&equal)?,
+        lane_path("bare relay, direct -> direct (the floor)", &rig, "rin", "relayed", &equal)?,
         lane_path("lane routed", &rig, "in", "routed", &equal)?,
         lane_path("lane routed, 8 rings in the inbox", &rig, "in3", "eight", &equal)?,
         lane_path("lane direct", &rig, "din", "direct", &equal)?,
     ];
     let done = compare("lanes, all block, one CPU (aims: routed <= 1.6 x, direct <= 1.0 x)", paths, &equal);
     sched::set_fifo(effort.sender)?;
-    done.map(drop)
+    done.map(drop)?;
+    relay.kill()
 }
 
 /// Whoever polls has a CPU: the lane in the first row, the receiver in the second.

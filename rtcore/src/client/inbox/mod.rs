@@ -206,9 +206,17 @@ impl Inbox {
                 }
                 Pulled::Nothing | Pulled::Duplicate => {}
             }
-            if self.wait == Wait::Poll && deadline_ns == u64::MAX {
-                std::hint::spin_loop();
-                continue;
+            // What has no end needs no clock.
+            match self.wait {
+                Wait::Poll if deadline_ns == u64::MAX => {
+                    std::hint::spin_loop();
+                    continue;
+                }
+                Wait::Block if deadline_ns == u64::MAX => {
+                    self.sleep(u64::MAX);
+                    continue;
+                }
+                _ => {}
             }
             let now_ns = monotonic_ns();
             if now_ns >= deadline_ns {

@@ -11,6 +11,7 @@ use rtcore::message::Reject;
 use rtcore::ring::{Bells, Geometry, Handles, Indices, Shared, Side, Watch};
 use rtcore::stats::Ledger;
 use rtcore::stats::writer::RouteCell;
+use rtcore::sys::clock;
 use rtcore::sys::memfd::Memory;
 use rtcore::sys::pidfd::PidFd;
 use rtcore::wire::Notice;
@@ -253,6 +254,7 @@ impl DirectRoute {
         }
         let ledger = self.ledger();
         if let Some(cell) = &mut self.cell {
+            cell.show_deliveries(0, ledger.delivered, clock::monotonic_ns());
             cell.publish(&ledger);
         }
     }

@@ -101,7 +101,7 @@ impl Table {
         let Some((first, route)) = routes.next() else { return Ok(()) };
         let Some(other) = ends(plan, first).next() else { return Ok(()) };
         let direct = route.path == Path::Direct;
-        let ring = if direct { direct_ring(plan, first) } else { Some(*ring) };
+        let ring = if direct { plan.direct_ring(route) } else { Some(*ring) };
         let wait = |route: &crate::plan::RoutePlan| match route.overflow {
             Overflow::Block { limit_ns } => limit_ns,
             _ => 0,
@@ -129,7 +129,7 @@ impl Table {
             let way = if direct { Way::Direct(route, Side::Consumer) } else { Way::Sink(route, end) };
             let (role, ring) = match &endpoint.kind {
                 EndpointKind::Lane(ring) if !direct => (Role::Inbox, Some(*ring)),
-                EndpointKind::Lane(_) => (Role::Inbox, direct_ring(plan, route)),
+                EndpointKind::Lane(_) => (Role::Inbox, plan.direct_ring(&plan.routes[route])),
                 EndpointKind::Signal { signo, inbox: Some(ring), .. } => {
                     (Role::Signal { signo: *signo }, Some(*ring))
                 }
@@ -192,16 +192,6 @@ fn receiver(plan: &Plan, id: EndpointId) -> Receiver {
         EndpointKind::Signal { .. } => Receiver::Signal(endpoint.owner),
         EndpointKind::Lane(_) => Receiver::Session(endpoint.owner),
     }
-}
-
-/// The one ring of a direct route: as many slots as its receiver asks for, of what its sender may send.
-fn direct_ring(plan: &Plan, route: RouteId) -> Option<RingPlan> {
-    let ring = |id: EndpointId| match plan.endpoints[id].kind {
-        EndpointKind::Lane(ring) => Some(ring),
-        _ => None,
-    };
-    let to = ends(plan, route).next()?;
-    Some(RingPlan { slots: ring(to)?.slots, payload_bytes: ring(plan.routes[route].from)?.payload_bytes })
 }
 
 fn name(text: &str) -> io::Result<Name> {
