@@ -1,17 +1,24 @@
 //! Rings as the receiving and the sending half of an endpoint.
 
 use super::dest::{Dest, Refusal, RingSink, Sink};
+use super::event;
 use super::feed::{Feeder, Offer, feed};
 use super::peer::Peer;
+use super::policy::{GroupMode, Overflow};
+use super::route::{Context, OriginRule, Route, Rules};
 use super::source::{Failure, RingSource, Source, SourceKind};
 use super::spill::Spill;
+use super::target::Target;
 use crate::message::{Body, Message, Meta, Origin};
 use crate::ring::Doorbell;
 use crate::ring::{Consumer, Envelope, Geometry, Kind, Producer, local};
 use crate::skin::{self, Skin};
+use crate::stats::writer::Page;
+use crate::stats::{PageSpec, RouteSpec};
 use crate::sys::Errno;
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 const OWNER: Origin = Origin { pid: 7, uid: 8, verified: true };
 
@@ -237,4 +244,44 @@ fn a_signal_that_is_refused_for_good_is_no_debt_and_is_known() {
     KERNEL.set((Ok(()), 0));
     dest.send(&skin, &message, None).unwrap();
     assert_eq!((KERNEL.get().1, dest.signal_error()), (1, None), "the next message tries again");
+}
+
+#[test]
+fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
+    let skin: &'static Skin = Box::leak(Box::new(signals()));
+    let (mut feeder, dest) = signal_sink();
+    let (producer, mut consumer) = ring();
+    offer(&mut feeder, Some(producer), 1);
+    let rules = Rules {
+        index: 0,
+        ttl_ns: u64::MAX,
+        deadline_ns: u64::MAX,
+        payload_bytes_max: 64,
+        overflow: Overflow::Reject,
+        mq_priority: None,
+        origin: OriginRule::Channel,
+    };
+    let target = Target { mode: GroupMode::All, first: 0, len: 1, cursor: 0, filter: None };
+    let ends =
+        RouteSpec { name: "r".into(), lane: 0, from: 0, to: String::new(), ends: vec![0], direct: false };
+    let name = format!("owed{}", std::process::id());
+    let page = Page::create(&PageSpec { name, routes: vec![ends], ..PageSpec::default() }).unwrap();
+    let mut route = Route::new(rules, None, vec![target], vec![dest], page.route(0));
+    let ((mut events, _told), stop_at_ns) = (event::channel(), AtomicU64::new(0));
+    let mut ctx = Context { skin, events: &mut events, stop_at_ns: &stop_at_ns, last_ns: 0 };
+    let dequeued_ns = (skin.now_ns)();
+    let message = Message { body: Body::Bytes(b"x"), dequeued_ns, ..Message::EMPTY };
+    // One more than the ring has slots.
+    (0..5).for_each(|_| route.dispatch(&message, &mut ctx));
+    assert_eq!((route.ledger().queued, KERNEL.get().1), (1, 0));
+    consumer.available().unwrap();
+    consumer.skip();
+    consumer.arm(Doorbell::Signal);
+    KERNEL.set((Err(Errno::AGAIN), 0));
+    route.pump(&mut ctx);
+    assert_eq!(route.ledger().queued, 0);
+    assert!(route.has_backlog(), "the receiver sleeps and was not told");
+    KERNEL.set((Ok(()), 0));
+    route.pump(&mut ctx);
+    assert!(!route.has_backlog() && KERNEL.get().1 == 1);
 }

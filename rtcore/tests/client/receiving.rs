@@ -2,8 +2,7 @@
 
 use crate::daemon::{End, Place, envelope, inbox, session};
 use crate::{bytes, in_ms, message};
-use rtcore::client::{Channel, Incoming, Origin, Role, Wait};
-use rtcore::message::Meta;
+use rtcore::client::{Channel, Incoming, Origin, Wait};
 use rtcore::ring::{Envelope, Kind};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::epoll::Epoll;

@@ -56,7 +56,7 @@ fn main() -> std::process::ExitCode {
         handler::it_restores_what_it_found,
         handler::errno_survives_it,
         handler::its_doorbell_wakes_a_waiter,
-        payload::a_doorbell_is_asked_for_once_between_looks_and_by_nobody_before_a_handler,
+        payload::a_message_is_looked_for_or_rung_for_and_neither_before_a_handler,
         payload::another_ring_wakes_the_dispatcher_without_a_signal,
         payload::a_session_has_one_dispatcher_at_a_time,
         waiter::ready_things_come_in_priority_order_until_they_are_served,
