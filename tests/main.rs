@@ -30,6 +30,7 @@ mod sealed;
 mod send;
 mod sends;
 mod sessions;
+mod signal_payload;
 mod signals;
 mod stats;
 mod stop;
@@ -51,6 +52,9 @@ fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_some_and(|a| a == "--peer") {
         return util::peer::main();
+    }
+    if args.get(1).is_some_and(|a| a == "--signal-peer") {
+        return util::signal_peer::main();
     }
     let trials: Vec<Trial> = trials![
         crash::a_killed_sender_loses_nothing_it_sent,
@@ -121,6 +125,18 @@ fn main() -> std::process::ExitCode {
         queues::a_registered_sender_is_the_verified_origin,
         sealed::the_straight_paths_touch_no_heap,
         sealed::the_crooked_paths_touch_no_heap,
+        signal_payload::payloads_of_every_size_come_with_their_verified_origin,
+        signal_payload::a_burst_past_a_slow_handler_is_lossless_with_few_signals,
+        signal_payload::the_lowest_number_comes_first_between_rings_and_plain_signals,
+        signal_payload::a_signal_that_is_passed_on_keeps_its_value,
+        signal_payload::a_thread_as_target_reaches_the_dispatcher,
+        signal_payload::a_full_signal_queue_delays_the_doorbell_and_loses_nothing,
+        signal_payload::a_killed_daemon_loses_and_repeats_nothing,
+        signal_payload::a_killed_receiver_is_accounted_and_its_successor_receives,
+        signal_payload::a_receiver_without_a_session_gets_values_and_no_more,
+        signal_payload::plain_signals_from_before_the_session_are_no_doorbells,
+        signal_payload::nobody_is_signalled_before_a_handler_is_there,
+        signal_payload::after_the_session_plain_signals_go_on_and_nothing_is_left,
         signals::value_and_origin_pass_from_signal_to_signal,
         signals::a_signal_in_a_queue_is_a_record,
         signals::a_forged_pid_is_a_claim,
