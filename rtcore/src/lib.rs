@@ -208,8 +208,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Payloads longer than the 8 bytes of a signal (`msgsize` on its endpoint) ride beside it
-//! ([`signal_inbox`](client::Session::signal_inbox)). Asynchronous handlers, for those who insist:
+//! Payloads longer than the 8 bytes of a signal (`msgsize` on its endpoint) ride in a ring of the session, and its
+//! [`signals`](client::Session::signals) hand them to the handler. Asynchronous handlers, for those who insist:
 //! [`handler`](client::signals::handler).
 //!
 //! # One wait for everything

@@ -202,7 +202,7 @@ impl Liar {
     fn word(&self, endpoint: &str, own: bool, offset: usize) -> anyhow::Result<&AtomicU64> {
         let ring = &self.rings[self.at(endpoint)?];
         let (_, map) = if own { &ring.own } else { &ring.other }.as_ref().context("no memory")?;
-        anyhow::ensure!(offset % 8 == 0 && offset + 8 <= map.len(), "outside");
+        anyhow::ensure!(offset.is_multiple_of(8) && offset + 8 <= map.len(), "outside");
         // SAFETY: aligned and inside the mapping, which lives as long as the borrow; only atomics touch it. Of a
         // mapping for reading nobody asks for more than to load.
         Ok(unsafe { AtomicU64::from_ptr(map.start().as_ptr().add(offset).cast()) })
