@@ -5,11 +5,13 @@
 
 mod abuse;
 mod check;
+mod claims;
 mod crash;
 mod credentials;
 mod credits;
 mod death;
 mod demo;
+mod examples;
 mod grants;
 mod groups;
 mod help;
@@ -23,13 +25,18 @@ mod lanes;
 mod liars;
 mod listen;
 mod overflow;
+mod partners;
 mod pending;
 mod queues;
 mod quiet;
 mod registration;
 mod regressions;
+mod restart;
 mod sealed;
 mod send;
+mod sends;
+mod sessions;
+mod signal_payload;
 mod signals;
 mod stats;
 mod stop;
@@ -56,6 +63,9 @@ fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_some_and(|a| a == "--peer") {
         return util::peer::main();
+    }
+    if args.get(1).is_some_and(|a| a == "--signal-peer") {
+        return util::signal_peer::main();
     }
     let trials: Vec<Trial> = trials![
         crash::a_killed_sender_loses_nothing_it_sent,
@@ -126,6 +136,18 @@ fn main() -> std::process::ExitCode {
         queues::a_registered_sender_is_the_verified_origin,
         sealed::the_straight_paths_touch_no_heap,
         sealed::the_crooked_paths_touch_no_heap,
+        signal_payload::payloads_of_every_size_come_with_their_verified_origin,
+        signal_payload::a_burst_past_a_slow_handler_is_lossless_with_few_signals,
+        signal_payload::the_lowest_number_comes_first_between_rings_and_plain_signals,
+        signal_payload::a_signal_that_is_passed_on_keeps_its_value,
+        signal_payload::a_thread_as_target_reaches_the_dispatcher,
+        signal_payload::a_full_signal_queue_delays_the_doorbell_and_loses_nothing,
+        signal_payload::a_killed_daemon_loses_and_repeats_nothing,
+        signal_payload::a_killed_receiver_is_accounted_and_its_successor_receives,
+        signal_payload::a_receiver_without_a_session_gets_values_and_no_more,
+        signal_payload::plain_signals_from_before_the_session_are_no_doorbells,
+        signal_payload::nobody_is_signalled_before_a_handler_is_there,
+        signal_payload::after_the_session_plain_signals_go_on_and_nothing_is_left,
         signals::value_and_origin_pass_from_signal_to_signal,
         signals::a_signal_in_a_queue_is_a_record,
         signals::a_forged_pid_is_a_claim,
@@ -162,6 +184,14 @@ fn main() -> std::process::ExitCode {
         demo::when_a_part_is_killed_it_names_it_and_leaves_nothing,
         demo::with_a_privileged_binary_kill_9_leaves_nothing_either,
         demo::a_reader_that_goes_away_ends_it_quietly,
+        examples::a_controller_commands_a_drive_at_1_khz,
+        examples::a_press_stops_the_machine,
+        examples::the_end_of_the_button_stops_the_machine,
+        examples::a_button_that_hangs_stops_the_machine,
+        examples::the_end_of_the_daemon_stops_the_machine,
+        examples::questions_are_answered_or_late,
+        examples::a_loop_of_ones_own_waits_for_an_inbox_too,
+        examples::without_a_daemon_each_says_how_to_start_it,
         abuse::half_and_oversized_frames_are_answered_and_closed,
         abuse::garbage_of_the_right_size_is_answered_and_closed,
         abuse::a_flood_that_reads_no_answers_is_cut_off,
@@ -223,6 +253,35 @@ fn main() -> std::process::ExitCode {
         listen::it_steals_only_when_told,
         listen::a_closed_pipe_ends_it_quietly,
         listen::ctrl_c_ends_a_listener,
+        sessions::a_name_is_had_by_who_may_have_it,
+        sessions::a_process_has_one_session_of_a_name,
+        sessions::an_endpoint_that_is_not_to_be_had_names_the_rule,
+        sessions::without_its_daemon_there_is_no_session,
+        sessions::a_thread_above_its_lane_is_refused_or_warned_of,
+        sessions::rtctl_shows_sessions_and_balanced_ledgers_of_both_paths,
+        sends::a_direct_receiver_that_is_stopped_makes_its_sender_full,
+        sends::a_routed_receiver_that_is_stopped_makes_its_sender_full,
+        sends::what_a_lane_rejects_is_missing_at_the_receiver,
+        sends::a_message_longer_than_a_slot_is_refused_with_the_bound,
+        sends::a_receiver_that_ended_is_told_with_its_cause,
+        sends::a_receiver_that_never_was_is_told_as_not_there,
+        sends::a_sender_killed_at_work_loses_nothing_it_was_told_is_sent,
+        sends::a_sender_killed_half_way_through_a_slot_sends_nothing_of_it,
+        claims::of_two_that_claim_a_name_exactly_one_gets_it,
+        claims::killed_right_after_it_connected_a_process_leaves_nothing,
+        claims::killed_while_it_connects_a_process_leaves_nothing,
+        claims::a_receiver_may_come_and_go_while_nothing_is_sent,
+        restart::a_killed_daemon_loses_no_routed_message,
+        restart::a_stopped_daemon_loses_no_routed_message,
+        restart::a_killed_daemon_interrupts_no_direct_traffic,
+        restart::a_stopped_daemon_interrupts_no_direct_traffic,
+        restart::without_a_daemon_a_routed_send_is_disconnected_at_once,
+        restart::a_changed_configuration_takes_ends_and_brings_others,
+        partners::a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back,
+        partners::a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back,
+        partners::a_sender_that_goes_is_told_and_its_successor_heard,
+        partners::without_a_daemon_the_death_of_a_direct_partner_is_told,
+        partners::what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender,
         lane_routes::a_queue_and_a_signal_reach_an_inbox,
         lane_routes::a_lane_reaches_a_process_and_a_thread_by_signal,
         lane_routes::a_lane_reaches_a_queue_with_the_routes_priority,

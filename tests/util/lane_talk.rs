@@ -142,22 +142,6 @@ impl Peer {
     pub fn taken_numbers(&mut self) -> anyhow::Result<Vec<u64>> {
         Ok(self.answer()?.iter().map(|line| line.parse()).collect::<Result<_, _>>()?)
     }
-
-    /// SIGSTOP, until it stands still.
-    pub fn freeze(&self) -> anyhow::Result<()> {
-        self.kill_with(nix::sys::signal::Signal::SIGSTOP)?;
-        eventually(|| super::kernel::stopped(self.pid()).ok()?.then_some(())).context("it does not stop")
-    }
-
-    /// SIGCONT.
-    pub fn thaw(&self) -> anyhow::Result<()> {
-        self.kill_with(nix::sys::signal::Signal::SIGCONT)
-    }
-
-    fn kill_with(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid())?);
-        Ok(nix::sys::signal::kill(pid, signal)?)
-    }
 }
 
 /// The one line of an answer.

@@ -2,6 +2,7 @@
 //!
 //! Every command is answered by any number of data lines and then `ok`, or by `err TEXT`.
 
+use super::session_peer::Links;
 use anyhow::{Context as _, bail};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::rtsignal::{self, SignalSet};
@@ -15,13 +16,19 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 pub fn main() -> std::process::ExitCode {
     let mut second = Second::default();
     let mut queue: Option<Queue> = None;
+    let mut links = Links::default();
+    serve(|words| match words {
+        ["second", rest @ ..] => second.obey(rest),
+        ["session", rest @ ..] => links.obey(rest),
+        words => obey(words, &mut queue),
+    })
+}
+
+/// Obeys line after line.
+pub fn serve(mut obey: impl FnMut(&[&str]) -> Answer) -> std::process::ExitCode {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let done = match words.as_slice() {
-            ["second", rest @ ..] => second.obey(rest),
-            words => obey(words, &mut queue),
-        };
-        let answer = match done {
+        let answer = match obey(&words) {
             Ok(mut data) => {
                 data.push_str("ok\n");
                 data
@@ -37,7 +44,7 @@ pub fn main() -> std::process::ExitCode {
 }
 
 /// Data lines, or why not.
-type Answer = anyhow::Result<String>;
+pub type Answer = anyhow::Result<String>;
 
 /// Another thread of this process, which obeys in the same way.
 #[derive(Default)]
@@ -87,6 +94,7 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
             nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), to)?;
         }
         ["setsid"] => data = format!("{}\n", nix::unistd::setsid()?),
+        ["exit", status] => std::process::exit(status.parse()?),
         ["tid"] => data = format!("{}\n", sched::gettid()),
         ["register", socket, name] => rtd::ctl::register::this_process(socket.as_ref(), name)?,
         ["open", access, name] => {
@@ -218,7 +226,7 @@ fn relay(from: &str, to: &str, watch: &str) -> anyhow::Result<String> {
     Ok(format!("{}\n", watch.attributes()?.curmsgs))
 }
 
-fn limit_sigpending(limit: u64) -> anyhow::Result<()> {
+pub fn limit_sigpending(limit: u64) -> anyhow::Result<()> {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_SIGPENDING, limit, limit)?;
     Ok(())
 }

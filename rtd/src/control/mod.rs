@@ -48,9 +48,8 @@ pub trait Handler {
     /// The process' state changed and its [`Peer`] already says so: write the statistics page, and on
     /// `Dead` wake the lanes that hold messages for it, so that they are accounted now.
     fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
-    /// A lane thread has not taken the ring's end that it was offered, or the news that there is none any more: make
-    /// them all look. Repeated with every tick, for a wake-up may come just before the thread falls asleep.
-    fn offers_wait(&mut self);
+    /// A lane that has nothing to do has not looked since the rings of its receivers changed: wake the lanes.
+    fn rings_wait(&mut self) {}
     /// Every [`TICK`]: sign of life, event log. Adds to `expelled` whose sessions must end because of what they
     /// wrote into their rings. `Stop` makes [`Control::run`] return.
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow;
@@ -324,7 +323,7 @@ impl Control {
             self.close(slot, handler);
         }
         if self.sessions.tick() {
-            handler.offers_wait();
+            handler.rings_wait();
         }
         let mut expelled = Vec::new();
         let flow = handler.tick(&mut expelled);

@@ -155,6 +155,8 @@ impl Sessions {
         let partners = self.rings.partners(process).iter().map(|partner| self.known[*partner]);
         let partners: Vec<_> = partners.filter(|news| news.state != PeerState::Unregistered).collect();
         partners.into_iter().for_each(|news| self.tell(process, &Notice::Peer(news), &[]));
+        // Before Ready: nothing is sent in between that nobody would receive.
+        self.update_reach(process);
         self.tell(process, &Notice::Ready, &[]);
         self.rings.connect();
         self.stale = true;
@@ -234,7 +236,7 @@ impl Sessions {
         self.send(process, &reply.encode(), &[]);
     }
 
-    /// True while a lane thread has not taken what was offered to it.
+    /// True while a lane has not taken its receivers' rings.
     pub fn tick(&mut self) -> bool {
         self.stale = true;
         self.rings.tick()

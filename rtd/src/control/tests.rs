@@ -42,7 +42,6 @@ impl Handler for Recorder {
     fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32) {
         let _ = self.changes.send((process, state, pid, uid));
     }
-    fn offers_wait(&mut self) {}
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {
         expelled.extend(self.expelled.try_iter());
         if self.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }

@@ -119,7 +119,7 @@ impl Handler for Serving {
         self.daemon.peer_changed(process, state);
     }
 
-    fn offers_wait(&mut self) {
+    fn rings_wait(&mut self) {
         self.daemon.wake();
     }
 

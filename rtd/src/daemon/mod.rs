@@ -248,7 +248,7 @@ impl Daemon {
         }
     }
 
-    /// Interrupts what the lane threads wait in: they look at their peers, their rings, and whether to stop.
+    /// Makes every lane thread that waits look up.
     pub fn wake(&self) {
         for thread in self.threads.iter().filter(|t| !t.handle.is_finished()) {
             rtsignal::wake(thread.tid);

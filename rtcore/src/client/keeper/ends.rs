@@ -6,9 +6,9 @@ use crate::client::inbox::{In, Lane, Life};
 use crate::client::outlet::{Out, Outlet, Refusal, Why};
 use crate::lane::feed::{Feeder, Offer, feed};
 use crate::message::Origin;
-use crate::ring::{Bells, Consumer, Doorbell, Producer, Trail};
+use crate::ring::{Bells, Consumer, Producer, Trail};
 use crate::sys::pidfd::{Ending, PidFd};
-use crate::wire::{Channel, Role};
+use crate::wire::Channel;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ pub(super) struct OutEntry {
     /// Found no room in the feeder: the sender has not run for long.
     waiting: Option<Offer<Out>>,
     ring: Option<OutRing>,
+    /// A routed ring, with its connection, that nobody receives from yet: see [`OutEntry::hold`].
+    held: Option<(Producer, u64)>,
     /// Partners of rings that are gone, still in the session thread's set.
     pub gone: Vec<Partner>,
 }
@@ -54,8 +56,8 @@ impl OutEntry {
         let (feeder, end) = feed();
         let refusal = Arc::new(Refusal::new(&channel));
         let shared = Arc::clone(&refusal);
-        let entry =
-            OutEntry { channel, id: None, refusal, feeder, waiting: None, ring: None, gone: Vec::new() };
+        let (waiting, ring, held, gone) = (None, None, None, Vec::new());
+        let entry = OutEntry { channel, id: None, refusal, feeder, waiting, ring, held, gone };
         (entry, Outlet { index, feed: end, refusal: shared, sequence: 0, channel, corrupt: None })
     }
 
@@ -70,6 +72,24 @@ impl OutEntry {
         let (gate, refusal) = shared;
         self.offer(Some(Out { producer, gate, refusal, channel: self.channel }));
         lost
+    }
+
+    /// A new routed ring while nobody receives: it is kept back, and with it what the old one's daemon had not taken,
+    /// which the new daemon would take now and bring to nobody. Handed back if the way was direct before: the sender
+    /// has to learn that it is not any more.
+    pub fn hold(&mut self, producer: Producer, connection: u64) -> Result<(), Producer> {
+        if self.ring.as_ref().is_some_and(|ring| ring.partner.is_some()) {
+            return Err(producer);
+        }
+        self.held = Some((producer, connection));
+        Ok(())
+    }
+
+    /// The receiver of a ring that is kept back is not on its way.
+    pub fn despair(&self) {
+        if self.held.is_some() {
+            self.refuse(Why::Nobody);
+        }
     }
 
     /// Direct, with its ring yet to come. One from before goes on meanwhile; what a routed one held has no way any more,
@@ -137,7 +157,7 @@ impl OutEntry {
 
     /// The daemon is gone, or the session: what goes through the daemon is shut, and with the session all.
     pub fn shut(&mut self, why: Why) {
-        self.id = None;
+        (self.id, self.held) = (None, None);
         let direct = self.ring.as_ref().is_some_and(|ring| ring.partner.is_some());
         if direct && why != Why::Closed {
             return;
@@ -162,12 +182,17 @@ impl OutEntry {
     }
 
     /// Somebody can receive what is sent, or nobody. What an earlier daemon's ring is to this one nobody knows.
-    pub fn reach(&mut self, reachable: bool, connection: u64) {
+    /// Returns how many messages of the old ring found no room in one that was kept back.
+    pub fn reach(&mut self, reachable: bool, connection: u64) -> u64 {
+        if let Some((producer, connection)) = self.held.take_if(|_| reachable) {
+            return self.renew(producer, None, connection);
+        }
         if let Some(ring) = self.ring.as_ref().filter(|ring| ring.connection == connection) {
             ring.refusal.set(Why::Nobody);
             ring.gate.set_reachable(reachable);
             self.feeder.nudge();
         }
+        0
     }
 
     fn offer(&mut self, end: Option<Out>) {
@@ -218,26 +243,19 @@ impl InEntry {
         (entry, Lane::new(index, end, channel))
     }
 
-    /// A new ring, to be read when the ones before are done. True if messages wait in it that its daemon has sent no
-    /// signal for.
-    pub fn renew(&mut self, mut consumer: Consumer, partner: Option<(Partner, Origin)>) -> bool {
+    /// A new ring, to be read when the ones before are done. Not armed: nobody sends a signal for it before its reader,
+    /// who is woken otherwise, has looked.
+    pub fn renew(&mut self, consumer: Consumer, partner: Option<(Partner, Origin)>) {
         let (bells, bell) = consumer.bell();
         let (life, bells) = (Arc::new(Life::new(bell)), bells.clone());
         let (partner, origin) = partner.unzip();
         self.rings.push(InRing { life: Arc::clone(&life), bells, partner });
-        let mut unannounced = false;
-        if let Role::Signal { .. } = self.channel.role {
-            // Its reader sleeps until a signal comes; it looks into this ring only then.
-            consumer.arm(Doorbell::Signal);
-            unannounced = consumer.available() != Ok(0);
-        }
         let mut buffer = vec![0; self.channel.payload_bytes as usize].into_boxed_slice();
         crate::sys::memory::touch(&mut buffer);
         let channel = self.channel;
         let end = In { consumer, buffer, life, channel, partner: origin, watched: false, torn: false };
         self.waiting.push_back(Offer { end: Some(end), generation: 0, origin: Origin::UNKNOWN });
         self.flush();
-        unannounced
     }
 
     /// The daemon is gone, or its configuration has no such channel any more; what has come can still be read.

@@ -11,8 +11,7 @@ use crate::ring::{Bells, Consumer, Half, Side};
 use crate::sync::Ordering;
 use crate::sys::memfd::Map;
 use crate::sys::pidfd::PidFd;
-use crate::sys::{rtsignal, sched};
-use crate::wire::{Notice, PeerNews, Request, Role};
+use crate::wire::{Notice, PeerNews, Request};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Bells in a direct ring's page.
@@ -37,7 +36,8 @@ impl Keeper {
             Notice::Reach { channel, reachable } => {
                 let connection = self.connection;
                 if let Some(At::Out(index)) = self.find(channel) {
-                    self.outs[index].reach(reachable, connection);
+                    let lost = self.outs[index].reach(reachable, connection);
+                    self.tell_lost(self.outs[index].channel.endpoint, lost);
                 }
                 Ok(())
             }
@@ -132,13 +132,7 @@ impl Keeper {
 
     /// Hands a ring to whoever receives from this channel.
     pub(super) fn receive(&mut self, index: usize, consumer: Consumer, partner: Option<(Partner, Origin)>) {
-        let entry = &mut self.ins[index];
-        if entry.renew(consumer, partner)
-            && let Role::Signal { signo } = entry.channel.role
-        {
-            // Its reader sleeps until a signal comes. Should this one find no room, the next message sends another.
-            let _ = rtsignal::queue_to_pid(sched::getpid(), signo, 0);
-        }
+        self.ins[index].renew(consumer, partner);
     }
 
     /// A partner's descriptor says that it has ended.
@@ -203,6 +197,9 @@ impl Keeper {
         for entry in self.outs.iter().filter(|entry| entry.channel.process == Some(news.process)) {
             entry.set_ending(news.ending);
             entry.refuse_dead();
+            if news.state != PeerState::Alive {
+                entry.despair();
+            }
         }
         let mut table = self.core.table();
         let before = table.peers.iter().position(|peer| peer.process == news.process);
