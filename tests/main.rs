@@ -5,11 +5,13 @@
 
 mod abuse;
 mod check;
+mod claims;
 mod crash;
 mod credentials;
 mod credits;
 mod death;
 mod demo;
+mod examples;
 mod grants;
 mod groups;
 mod help;
@@ -18,12 +20,16 @@ mod hostile;
 mod lanes;
 mod listen;
 mod overflow;
+mod partners;
 mod pending;
 mod queues;
 mod registration;
 mod regressions;
+mod restart;
 mod sealed;
 mod send;
+mod sends;
+mod sessions;
 mod signal_payload;
 mod signals;
 mod stats;
@@ -167,6 +173,14 @@ fn main() -> std::process::ExitCode {
         demo::when_a_part_is_killed_it_names_it_and_leaves_nothing,
         demo::with_a_privileged_binary_kill_9_leaves_nothing_either,
         demo::a_reader_that_goes_away_ends_it_quietly,
+        examples::a_controller_commands_a_drive_at_1_khz,
+        examples::a_press_stops_the_machine,
+        examples::the_end_of_the_button_stops_the_machine,
+        examples::a_button_that_hangs_stops_the_machine,
+        examples::the_end_of_the_daemon_stops_the_machine,
+        examples::questions_are_answered_or_late,
+        examples::a_loop_of_ones_own_waits_for_an_inbox_too,
+        examples::without_a_daemon_each_says_how_to_start_it,
         abuse::half_and_oversized_frames_are_answered_and_closed,
         abuse::garbage_of_the_right_size_is_answered_and_closed,
         abuse::a_flood_that_reads_no_answers_is_cut_off,
@@ -228,6 +242,35 @@ fn main() -> std::process::ExitCode {
         listen::it_steals_only_when_told,
         listen::a_closed_pipe_ends_it_quietly,
         listen::ctrl_c_ends_a_listener,
+        sessions::a_name_is_had_by_who_may_have_it,
+        sessions::a_process_has_one_session_of_a_name,
+        sessions::an_endpoint_that_is_not_to_be_had_names_the_rule,
+        sessions::without_its_daemon_there_is_no_session,
+        sessions::a_thread_above_its_lane_is_refused_or_warned_of,
+        sessions::rtctl_shows_sessions_and_balanced_ledgers_of_both_paths,
+        sends::a_direct_receiver_that_is_stopped_makes_its_sender_full,
+        sends::a_routed_receiver_that_is_stopped_makes_its_sender_full,
+        sends::what_a_lane_rejects_is_missing_at_the_receiver,
+        sends::a_message_longer_than_a_slot_is_refused_with_the_bound,
+        sends::a_receiver_that_ended_is_told_with_its_cause,
+        sends::a_receiver_that_never_was_is_told_as_not_there,
+        sends::a_sender_killed_at_work_loses_nothing_it_was_told_is_sent,
+        sends::a_sender_killed_half_way_through_a_slot_sends_nothing_of_it,
+        claims::of_two_that_claim_a_name_exactly_one_gets_it,
+        claims::killed_right_after_it_connected_a_process_leaves_nothing,
+        claims::killed_while_it_connects_a_process_leaves_nothing,
+        claims::a_receiver_may_come_and_go_while_nothing_is_sent,
+        restart::a_killed_daemon_loses_no_routed_message,
+        restart::a_stopped_daemon_loses_no_routed_message,
+        restart::a_killed_daemon_interrupts_no_direct_traffic,
+        restart::a_stopped_daemon_interrupts_no_direct_traffic,
+        restart::without_a_daemon_a_routed_send_is_disconnected_at_once,
+        restart::a_changed_configuration_takes_ends_and_brings_others,
+        partners::a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back,
+        partners::a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back,
+        partners::a_sender_that_goes_is_told_and_its_successor_heard,
+        partners::without_a_daemon_the_death_of_a_direct_partner_is_told,
+        partners::what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender,
         help::every_command_has_help,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -4,6 +4,8 @@
 pub mod book;
 pub mod kernel;
 pub mod peer;
+pub mod session;
+pub mod session_peer;
 pub mod signal_peer;
 pub mod stranger;
 pub mod talk;
@@ -15,7 +17,7 @@ use rtcore::stats::reader::{Reader, Snapshot};
 use rtcore::sys::mqueue::Queue;
 use rtcore::sys::process;
 use std::ffi::CString;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -99,7 +101,7 @@ impl Instance {
     }
 
     /// Waits until the page says so.
-    pub fn until(&self, what: &str, said: impl Fn(&Snapshot) -> bool) -> anyhow::Result<Snapshot> {
+    pub fn until(&self, what: &str, mut said: impl FnMut(&Snapshot) -> bool) -> anyhow::Result<Snapshot> {
         let mut last = None;
         eventually(|| {
             let snapshot = self.snapshot().ok()?;
@@ -423,6 +425,30 @@ impl Peer {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// Sends it a signal. One that dies of it is waited for when it is dropped, so that until then everybody can learn
+    /// how it ended.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
+        Ok(nix::sys::signal::kill(pid, signal)?)
+    }
+
+    /// A line of an answer that is not complete yet.
+    pub fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line)? == 0 {
+            bail!("the peer is gone: {:?}", self.child.wait());
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// All whole lines that it has said, when it has ended.
+    pub fn last_words(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest)?;
+        let whole = rest.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        Ok(whole.lines().map(str::to_owned).collect())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every command is answered by any number of data lines and then `ok`, or by `err TEXT`.
 
+use super::session_peer::Links;
 use anyhow::{Context as _, bail};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::rtsignal::{self, SignalSet};
@@ -15,8 +16,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 pub fn main() -> std::process::ExitCode {
     let mut second = Second::default();
     let mut queue: Option<Queue> = None;
+    let mut links = Links::default();
     serve(|words| match words {
         ["second", rest @ ..] => second.obey(rest),
+        ["session", rest @ ..] => links.obey(rest),
         words => obey(words, &mut queue),
     })
 }
@@ -91,6 +94,7 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
             nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), to)?;
         }
         ["setsid"] => data = format!("{}\n", nix::unistd::setsid()?),
+        ["exit", status] => std::process::exit(status.parse()?),
         ["tid"] => data = format!("{}\n", sched::gettid()),
         ["register", socket, name] => rtd::ctl::register::this_process(socket.as_ref(), name)?,
         ["open", access, name] => {

@@ -64,7 +64,7 @@ impl RingSink {
     /// Puts the message in; true if the receiver waits for a signal. `None` when there is no ring.
     #[inline]
     fn push(&self, message: &Message<'_>, as_signal: Option<i32>) -> Option<Result<bool, Refusal>> {
-        self.catch_up();
+        self.renew();
         let mut feed = self.feed.borrow_mut();
         let end = feed.current()?;
         let value;
@@ -91,7 +91,7 @@ impl RingSink {
     /// Moves on to the newest ring. The receiver of the old one is gone: what it did not take was delivered to it all
     /// the same, and it is owed nothing any more.
     #[inline]
-    fn catch_up(&self) {
+    fn renew(&self) {
         let mut feed = self.feed.borrow_mut();
         while feed.has_offer() && feed.take() {
             self.told.set(Ok(()));
@@ -113,7 +113,7 @@ impl RingSink {
 
     /// Whether the receiver still waits for the signal that is owed to it.
     fn rings_again(&self) -> bool {
-        self.catch_up();
+        self.renew();
         self.owes_signal() && self.feed.borrow_mut().current().is_some_and(Producer::ring)
     }
 
@@ -184,6 +184,15 @@ impl Dest {
             (Some(peer), Sink::Signal { .. } | Sink::Ring(_)) => peer.state() != PeerState::Alive,
             (None, Sink::Mqueue { .. }) => false,
             (None, Sink::Signal { .. } | Sink::Ring(_)) => true,
+        }
+    }
+
+    /// Lets go of the ring of a receiver that is gone, and takes its successor's: also where no message comes, so that
+    /// receivers may come and go as they like.
+    #[inline]
+    pub fn renew(&self) {
+        if let Sink::Ring(ring) | Sink::Signal { inbox: Some(ring), .. } = &self.sink {
+            ring.renew();
         }
     }
 

@@ -217,6 +217,12 @@ impl Route {
         self.publish();
     }
 
+    /// Takes the rings of receivers that have come, see [`Dest::renew`].
+    #[inline]
+    pub fn renew(&self) {
+        self.dests.iter().for_each(Dest::renew);
+    }
+
     /// Gives up on what is queued: the daemon stops.
     pub fn abandon(&mut self) {
         for dest in &mut self.dests {

@@ -215,6 +215,9 @@ impl Running<'_> {
         if taken > 0 {
             input.routes.iter_mut().for_each(Route::publish);
             self.publish();
+        } else {
+            // Whoever comes or goes wakes the lanes (EINTR).
+            input.routes.iter().for_each(Route::renew);
         }
         if input.source.take_torn() {
             self.tell_torn(input);

@@ -6,6 +6,7 @@
 //!                         <-      Reply Ok                     + the page of bells
 //!                         <-      Channel, for each end it has
 //!                         <-      Ring, for each routed one    + producer's memory, consumer's, eventfd
+//!                         <-      Reach, for each routed sender whose messages nobody would receive now
 //!                         <-      Ready
 //! ```
 //!

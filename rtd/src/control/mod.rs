@@ -48,6 +48,8 @@ pub trait Handler {
     /// The process' state changed and its [`Peer`] already says so: write the statistics page, and on
     /// `Dead` wake the lanes that hold messages for it, so that they are accounted now.
     fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
+    /// A lane that has nothing to do has not looked since the rings of its receivers changed: wake the lanes.
+    fn rings_wait(&mut self) {}
     /// Every [`TICK`]: sign of life, event log. Adds to `expelled` whose sessions must end because of what they
     /// wrote into their rings. `Stop` makes [`Control::run`] return.
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow;
@@ -320,7 +322,9 @@ impl Control {
             self.counters.idle += 1;
             self.close(slot, handler);
         }
-        self.sessions.tick();
+        if self.sessions.tick() {
+            handler.rings_wait();
+        }
         let mut expelled = Vec::new();
         let flow = handler.tick(&mut expelled);
         for expulsion in &expelled {

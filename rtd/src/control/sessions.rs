@@ -155,6 +155,8 @@ impl Sessions {
         let partners = self.rings.partners(process).iter().map(|partner| self.known[*partner]);
         let partners: Vec<_> = partners.filter(|news| news.state != PeerState::Unregistered).collect();
         partners.into_iter().for_each(|news| self.tell(process, &Notice::Peer(news), &[]));
+        // Before Ready: nothing is sent in between that nobody would receive.
+        self.update_reach(process);
         self.tell(process, &Notice::Ready, &[]);
         self.rings.connect();
         self.stale = true;
@@ -230,9 +232,10 @@ impl Sessions {
         self.send(process, &reply.encode(), &[]);
     }
 
-    pub fn tick(&mut self) {
-        self.rings.tick();
+    /// True while a lane has not taken its receivers' rings.
+    pub fn tick(&mut self) -> bool {
         self.stale = true;
+        self.rings.tick()
     }
 
     /// The ledgers of direct routes.

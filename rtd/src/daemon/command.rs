@@ -119,6 +119,10 @@ impl Handler for Serving {
         self.daemon.peer_changed(process, state);
     }
 
+    fn rings_wait(&mut self) {
+        self.daemon.wake();
+    }
+
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {
         match self.daemon.tick(expelled) {
             Ok(()) => Flow::Continue,

@@ -248,7 +248,8 @@ impl Daemon {
         }
     }
 
-    fn wake(&self) {
+    /// Makes every lane thread that waits look up.
+    pub fn wake(&self) {
         for thread in self.threads.iter().filter(|t| !t.handle.is_finished()) {
             rtsignal::wake(thread.tid);
         }

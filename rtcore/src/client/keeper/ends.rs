@@ -45,6 +45,8 @@ pub(super) struct OutEntry {
     /// Found no room in the feeder: the sender has not run for long.
     waiting: Option<Offer<Out>>,
     ring: Option<OutRing>,
+    /// A routed ring, with its connection, that nobody receives from yet: see [`OutEntry::hold`].
+    held: Option<(Producer, u64)>,
     /// Partners of rings that are gone, still in the session thread's set.
     pub gone: Vec<Partner>,
 }
@@ -54,8 +56,8 @@ impl OutEntry {
         let (feeder, end) = feed();
         let refusal = Arc::new(Refusal::new(&channel));
         let shared = Arc::clone(&refusal);
-        let entry =
-            OutEntry { channel, id: None, refusal, feeder, waiting: None, ring: None, gone: Vec::new() };
+        let (waiting, ring, held, gone) = (None, None, None, Vec::new());
+        let entry = OutEntry { channel, id: None, refusal, feeder, waiting, ring, held, gone };
         (entry, Outlet { index, feed: end, refusal: shared, sequence: 0, channel, corrupt: None })
     }
 
@@ -70,6 +72,24 @@ impl OutEntry {
         let (gate, refusal) = shared;
         self.offer(Some(Out { producer, gate, refusal, channel: self.channel }));
         lost
+    }
+
+    /// A new routed ring while nobody receives: it is kept back, and with it what the old one's daemon had not taken,
+    /// which the new daemon would take now and bring to nobody. Handed back if the way was direct before: the sender
+    /// has to learn that it is not any more.
+    pub fn hold(&mut self, producer: Producer, connection: u64) -> Result<(), Producer> {
+        if self.ring.as_ref().is_some_and(|ring| ring.partner.is_some()) {
+            return Err(producer);
+        }
+        self.held = Some((producer, connection));
+        Ok(())
+    }
+
+    /// The receiver of a ring that is kept back is not on its way.
+    pub fn despair(&self) {
+        if self.held.is_some() {
+            self.refuse(Why::Nobody);
+        }
     }
 
     /// Direct, with its ring yet to come. One from before goes on meanwhile; what a routed one held has no way any more,
@@ -127,7 +147,7 @@ impl OutEntry {
 
     /// The daemon is gone, or the session: what goes through the daemon is shut, and with the session all.
     pub fn shut(&mut self, why: Why) {
-        self.id = None;
+        (self.id, self.held) = (None, None);
         let direct = self.ring.as_ref().is_some_and(|ring| ring.partner.is_some());
         if direct && why != Why::Closed {
             return;
@@ -152,12 +172,17 @@ impl OutEntry {
     }
 
     /// Somebody can receive what is sent, or nobody. What an earlier daemon's ring is to this one nobody knows.
-    pub fn reach(&mut self, reachable: bool, connection: u64) {
+    /// Returns how many messages of the old ring found no room in one that was kept back.
+    pub fn reach(&mut self, reachable: bool, connection: u64) -> u64 {
+        if let Some((producer, connection)) = self.held.take_if(|_| reachable) {
+            return self.renew(producer, None, connection);
+        }
         if let Some(ring) = self.ring.as_ref().filter(|ring| ring.connection == connection) {
             ring.refusal.set(Why::Nobody);
             ring.gate.set_reachable(reachable);
             self.feeder.nudge();
         }
+        0
     }
 
     fn offer(&mut self, end: Option<Out>) {

@@ -36,7 +36,8 @@ impl Keeper {
             Notice::Reach { channel, reachable } => {
                 let connection = self.connection;
                 if let Some(At::Out(index)) = self.find(channel) {
-                    self.outs[index].reach(reachable, connection);
+                    let lost = self.outs[index].reach(reachable, connection);
+                    self.tell_lost(self.outs[index].channel.endpoint, lost);
                 }
                 Ok(())
             }
@@ -195,6 +196,9 @@ impl Keeper {
         self.mourned.retain(|other| (other.process, other.pid) != (news.process, news.pid));
         for entry in self.outs.iter().filter(|entry| entry.channel.process == Some(news.process)) {
             entry.set_ending(news.ending);
+            if news.state != PeerState::Alive {
+                entry.despair();
+            }
         }
         let mut table = self.core.table();
         let before = table.peers.iter().position(|peer| peer.process == news.process);

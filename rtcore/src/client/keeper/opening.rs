@@ -4,6 +4,7 @@
 use super::{Failure, Keeper};
 use crate::client::core::{CHANNELS_MAX, State};
 use crate::client::event::Event;
+use crate::lane::peer::PeerState;
 use crate::ring::{Bells, Consumer, Geometry, Handles, Producer};
 use crate::sys::memfd::Map;
 use crate::wire::{Channel, Notice, PeerNews, Reply, Role, Status};
@@ -152,9 +153,13 @@ impl Keeper {
         };
         let ends = Opening::map(channels, &bells)?;
         self.connection += 1;
+        let is_lonely = |id: u32| {
+            let is_it = |notice: &Notice| *notice == Notice::Reach { channel: id, reachable: false };
+            later.iter().any(|(notice, _)| is_it(notice))
+        };
         for (channel, end) in ends {
             match channel.role {
-                Role::Sender => self.open_sender(channel, end),
+                Role::Sender => self.open_sender(channel, end, is_lonely(channel.channel)),
                 Role::Inbox | Role::Signal { .. } => self.open_receiver(channel, end),
             }
         }
@@ -163,6 +168,7 @@ impl Keeper {
         for news in peers {
             self.peer(news);
         }
+        self.judge_absent();
         self.publish();
         self.core.table().state = State::Up;
         if self.first.is_none() {
@@ -174,16 +180,31 @@ impl Keeper {
         Ok(())
     }
 
-    fn open_sender(&mut self, channel: Channel, end: End) {
+    /// `lonely`: nobody receives from it.
+    fn open_sender(&mut self, channel: Channel, end: End, lonely: bool) {
         let Some(index) = self.outlet_entry(channel) else { return };
         let entry = &mut self.outs[index];
         (entry.channel, entry.id) = (channel, Some(channel.channel));
         match end {
             End::Producer(producer) => {
-                let lost = entry.renew(producer, None, self.connection);
+                let connection = self.connection;
+                let open = if lonely { entry.hold(producer, connection).err() } else { Some(producer) };
+                let lost = open.map_or(0, |producer| entry.renew(producer, None, connection));
                 self.tell_lost(channel.endpoint, lost);
             }
             _ => entry.await_partner(),
+        }
+    }
+
+    /// A receiver that lives and has not come back to the daemon yet is on its way: until then the way is down. Any
+    /// other is not there.
+    fn judge_absent(&self) {
+        let table = self.core.table();
+        let lives = |peer: &&PeerNews| peer.state == PeerState::Alive;
+        for entry in &self.outs {
+            if !table.peers.iter().filter(lives).any(|peer| entry.channel.process == Some(peer.process)) {
+                entry.despair();
+            }
         }
     }
 

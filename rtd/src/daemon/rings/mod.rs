@@ -273,16 +273,16 @@ impl Rings {
     }
 
     /// Some ten times a second: ledgers of direct routes, memory that lane threads have given back, rings that could
-    /// not be made before or that a liar has broken.
-    pub fn tick(&mut self) {
+    /// not be made before or that a liar has broken. True while a lane thread has yet to take its receivers' rings,
+    /// which nothing but a message or a wake-up makes it do.
+    pub fn tick(&mut self) -> bool {
         for lane in self.sources.values_mut() {
             lane.feeder.collect();
         }
-        for lane in self.sinks.values_mut() {
-            lane.feeder.collect();
-        }
+        let waits = self.sinks.values_mut().fold(false, |waits, lane| lane.feeder.collect() | waits);
         self.direct.values_mut().for_each(|direct| direct.account(&mut self.out));
         self.connect();
+        waits
     }
 
     /// Whether anybody can receive what the process sends into the channel; `None` for one that it receives from.

@@ -1,0 +1,130 @@
+//! Who talks to a process that goes is told at once, with the cause; when it is back, traffic goes on by itself.
+
+use crate::util::session::{Got, events, lane_end, unbroken};
+use crate::util::{Daemon, Instance, Peer, process, route};
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
+
+/// A planner that sends to an arm by one route.
+fn config(i: &Instance, path: &str) -> String {
+    i.head()
+        + &process("planner")
+        + &process("arm")
+        + &lane_end("cmd", "planner", "")
+        + &lane_end("arm.cmd", "arm", "")
+        + &route("cmd", &["arm.cmd"], &format!("path = \"{path}\""))
+}
+
+fn planner(i: &Instance) -> anyhow::Result<Peer> {
+    let mut planner = Peer::session_sender(i, "planner", "cmd")?;
+    planner.tell("session inbox")?;
+    Ok(planner)
+}
+
+/// The one event there is.
+fn only(got: &[Got], event: &str) -> anyhow::Result<()> {
+    ensure!(got.len() == 1 && events(got) == [event], "not {event}: {got:?}");
+    Ok(())
+}
+
+fn goes_and_comes_back(path: &str) -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&config(&i, path))?;
+    let mut planner = planner(&i)?;
+    let mut number = 0;
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    for (end, cause) in [("kill", "Signal(9)"), ("exit 3", "Exit(3)"), ("session close", "unknown")] {
+        only(&planner.got(1)?, &format!("back arm {}", arm.pid()))?;
+        // The sender does nothing but send.
+        planner.tell("session wait cmd")?;
+        number += 1;
+        planner.number("cmd", number)?;
+        unbroken(&arm.got_until(&format!("number {number}"))?, number, 1)?;
+        match end {
+            "kill" => arm.signal(Signal::SIGKILL)?,
+            order => arm.ask(order)?,
+        }
+        only(&planner.got(1)?, &format!("lost arm {} {cause}", arm.pid()))?;
+        arm = Peer::session_inbox(&i, "arm")?;
+    }
+    Ok(())
+}
+
+pub fn a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back() -> anyhow::Result<()> {
+    goes_and_comes_back("routed")
+}
+
+pub fn a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back() -> anyhow::Result<()> {
+    goes_and_comes_back("direct")
+}
+
+/// The receiver's side: its senders come and go, and it takes what each of them sends.
+pub fn a_sender_that_goes_is_told_and_its_successor_heard() -> anyhow::Result<()> {
+    for path in ["routed", "direct"] {
+        let i = Instance::new()?;
+        let _daemon = Daemon::start(&config(&i, path))?;
+        let mut arm = Peer::session_inbox(&i, "arm")?;
+        for number in 1..=3 {
+            let mut planner = planner(&i)?;
+            only(&arm.got(1)?, &format!("back planner {}", planner.pid()))?;
+            planner.tell("session wait cmd")?;
+            planner.number("cmd", number)?;
+            let got = arm.got(1)?;
+            unbroken(&got, number, 1).context(path)?;
+            ensure!(matches!(&got[0], Got::Run(run) if run.verified && run.pid == planner.pid()), "{got:?}");
+            planner.signal(Signal::SIGKILL)?;
+            only(&arm.got(1)?, &format!("lost planner {} Signal(9)", planner.pid()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The kernel tells a direct partner's death when no daemon can; and what happened meanwhile is put right by the next
+/// daemon.
+pub fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = config(&i, "direct");
+    let daemon = Daemon::start(&text)?;
+    let mut planner = planner(&i)?;
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    only(&planner.got(1)?, &format!("back arm {}", arm.pid()))?;
+    planner.tell("session wait cmd")?;
+    daemon.kill()?;
+    only(&planner.got(1)?, "down")?;
+    planner.number("cmd", 1)?;
+    unbroken(&arm.got_until("number 1")?, 1, 1)?;
+    arm.signal(Signal::SIGKILL)?;
+    only(&planner.got(1)?, &format!("lost arm {} Signal(9)", arm.pid()))?;
+    let says = ["PeerDead", "Signal(9)", "process `arm` ended (killed by signal 9); start it again"];
+    planner.refused("session number cmd 2", &says)?;
+    let _daemon = Daemon::start(&text)?;
+    only(&planner.got(1)?, "up")?;
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    only(&planner.got(1)?, &format!("back arm {}", arm.pid()))?;
+    planner.tell("session wait cmd")?;
+    planner.number("cmd", 3)?;
+    unbroken(&arm.got_until("number 3")?, 3, 1)?;
+    Ok(())
+}
+
+/// Messages in the ring of a direct receiver that dies are told as lost, to the number.
+pub fn what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&config(&i, "direct"))?;
+    let mut planner = planner(&i)?;
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    only(&planner.got(1)?, &format!("back arm {}", arm.pid()))?;
+    planner.tell("session wait cmd")?;
+    for number in 1..=5 {
+        planner.number("cmd", number)?;
+    }
+    arm.got_until("number 2")?;
+    arm.signal(Signal::SIGKILL)?;
+    let mut got = planner.got(2)?;
+    got.sort_by_key(|got| matches!(got, Got::Other(text) if text.starts_with("event messages")));
+    let lost = format!("lost arm {} Signal(9)", arm.pid());
+    ensure!(events(&got) == [lost.as_str(), "messages cmd 3"], "{got:?}");
+    use crate::util::book::End::{Delivered, PeerDead};
+    i.ledger_is("cmd->arm.cmd", 5, &[(Delivered, 2), (PeerDead, 3)])?;
+    Ok(())
+}

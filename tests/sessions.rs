@@ -1,0 +1,217 @@
+//! Sessions as their user meets them: who gets one, which ends it has, and what is told of the rest.
+
+use crate::util::book::End::Delivered;
+use crate::util::kernel;
+use crate::util::session::{count, lane_end, runs, unbroken};
+use crate::util::tool::run;
+use crate::util::{Daemon, Instance, Peer, privileged, process, route, signal, skip};
+use anyhow::{Context as _, ensure};
+use nix::unistd::{getegid, geteuid};
+
+/// A planner that sends to an arm through the daemon (`cmd`) and directly (`fast`), and a stranger.
+fn config(i: &Instance) -> String {
+    i.head()
+        + &process("planner")
+        + &process("arm")
+        + &lane_end("cmd", "planner", "")
+        + &lane_end("fast", "planner", "")
+        + &lane_end("unread", "planner", "")
+        + &lane_end("arm.cmd", "arm", "")
+        + &lane_end("arm.fast", "arm", "maxmsg = 16")
+        + &i.mqueue("mail", "owner = \"planner\"")
+        + &i.mqueue("log", "")
+        + &signal("stop", "arm", "SIGRTMIN+4", "")
+        + &route("cmd", &["arm.cmd"], "")
+        + &route("fast", &["arm.fast"], "path = \"direct\"")
+        + &route("mail", &["log"], "")
+        + &route("log", &["stop"], "")
+}
+
+pub fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let own = std::env::current_exe()?;
+    let keys = [
+        ("own", format!("user = {uid}\ngroup = {gid}\nexe = {own:?}")),
+        ("user", format!("user = {}", uid + 1)),
+        ("group", format!("group = {}", gid + 54_321)),
+        ("shell", "exe = \"/bin/sh\"".to_owned()),
+    ];
+    let mut text = config(&i);
+    for (name, key) in keys {
+        text += &format!("{}{key}\n", process(name));
+    }
+    let _daemon = Daemon::start(&text)?;
+    let mut peer = Peer::start()?;
+    let open = |name: &str| format!("session open {} {name}", i.socket());
+    let (pid, other) = (peer.pid(), uid + 1);
+    let is_uid = format!("pid {pid} is uid {uid}, [[process]] \"user\" demands uid {other}");
+    peer.refused(&open("user"), &["Denied", &is_uid, "correct user ="])?;
+    let no_gid = format!("not in gid {}, which [[process]] \"group\" demands", gid + 54_321);
+    peer.refused(&open("group"), &["Denied", &no_gid, "correct group ="])?;
+    peer.refused(&open("shell"), &["Denied", "\"shell\" demands exe /", "correct exe ="])?;
+    let says = ["UnknownName", "no process is called nobody: add [[process]] name = \"nobody\"", "arm, own"];
+    peer.refused(&open("nobody"), &says)?;
+    let too_long = "n".repeat(32);
+    peer.refused(&open(&too_long), &["is no process name", "1..=31 bytes"])?;
+    // None of it was in the way of the one that it may have.
+    peer.open(&i, "own")?;
+    let page = i.snapshot()?;
+    let alive: Vec<_> = page.processes.iter().filter(|p| p.pid != 0).collect();
+    ensure!(alive.len() == 1 && alive[0].name == "own" && alive[0].pid == pid, "{alive:?}");
+    Ok(())
+}
+
+pub fn a_process_has_one_session_of_a_name() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&config(&i))?;
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let again = format!("session again {} arm", i.socket());
+    let pid = arm.pid();
+    arm.refused(&again, &["Held", &format!("held by a session of the same pid {pid}"), "close that"])?;
+    // Another name is another matter, and the refusal cost the first one nothing.
+    arm.tell(&format!("session again {} planner", i.socket()))?;
+    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    planner.number("cmd", 7)?;
+    unbroken(&arm.got_until("number 7")?, 7, 1)?;
+    arm.tell("session close")?;
+    arm.tell(&again)?;
+    Ok(())
+}
+
+pub fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&config(&i))?;
+    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    let mut sender =
+        |endpoint: &str, says: &[&str]| planner.refused(&format!("session sender {endpoint}"), says);
+    sender(
+        "arm.cmd",
+        &["Denied", "belongs to process `arm` ([[endpoint]] owner = \"arm\"), this session is `planner`"],
+    )?;
+    sender("unread", &["Denied", "add [[route]] from = \"unread\""])?;
+    sender("mail", &["Denied", &format!("`mail` is an mqueue: mq_open(\"{}\")", i.queue("mail"))])?;
+    sender("stop", &["Denied", "`stop` is signal", "sigwaitinfo(2)"])?;
+    sender("nowhere", &["Unknown", "no endpoint is called `nowhere`: add [[endpoint]] name = \"nowhere\""])?;
+    sender("cmd", &["Taken", "`cmd` is taken in this session", "drop the other one first"])?;
+    // The receiving side has the same rules.
+    let mut inbox =
+        |endpoint: &str, says: &[&str]| planner.refused(&format!("session inbox {endpoint}"), says);
+    inbox("arm.cmd", &["Denied", "belongs to process `arm`"])?;
+    inbox("cmd", &["Denied", "no route writes `cmd`: add [[route]] to = [\"cmd\"]"])?;
+    // After all these refusals the session is what it was.
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    planner.number("cmd", 1)?;
+    unbroken(&arm.got_until("number 1")?, 1, 1)?;
+    Ok(())
+}
+
+pub fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
+    let (i, other) = (Instance::new()?, Instance::new()?);
+    let mut peer = Peer::start()?;
+    let open = format!("session open {} arm", i.socket());
+    let says = ["NoDaemon", &i.socket(), "rtd is not running there: start it"];
+    peer.refused(&open, &says)?;
+    // Of another instance, which has no such process, and whose socket is not the one that is meant.
+    let text = other.head()
+        + &process("leg")
+        + &other.mqueue("a", "")
+        + &other.mqueue("b", "")
+        + &route("a", &["b"], "");
+    let _other = Daemon::start(&text)?;
+    peer.refused(&open, &says)?;
+    peer.refused(&format!("session open-instance {} arm", i.name), &["NoDaemon"])?;
+    let unknown = ["UnknownName", "no process is called arm", "use one of: leg"];
+    peer.refused(&format!("session open-instance {} arm", other.name), &unknown)?;
+    // One that was killed leaves its socket's file, behind which nobody listens.
+    Daemon::start(&config(&i))?.kill()?;
+    ensure!(std::path::Path::new(&i.socket()).exists());
+    peer.refused(&open, &says)?;
+    let _daemon = Daemon::start(&config(&i))?;
+    peer.tell(&format!("session open-instance {} arm", i.name))?;
+    Ok(())
+}
+
+/// A thread above the lane would keep the lane from running: refused, unless the configuration says otherwise.
+pub fn a_thread_above_its_lane_is_refused_or_warned_of() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("SCHED_FIFO (root)");
+    }
+    let i = Instance::new()?;
+    let ends = lane_end("legs", "leg", "") + &route("cmd", &["legs"], "") + &process("leg");
+    let text = config(&i) + &ends + "above_ceiling = \"warn\"\n";
+    let daemon = Daemon::start(&text)?;
+    let mut peer = Peer::start()?;
+    peer.tell("fifo 51")?;
+    let says = [
+        "Denied",
+        "has real-time priority 51, above lane \"lane\" with 50",
+        "above_ceiling = \"warn\" in [[process]] \"arm\"",
+    ];
+    peer.refused(&format!("session open {} arm", i.socket()), &says)?;
+    peer.open(&i, "leg")?;
+    daemon.logged("of leg has real-time priority 51, above lane \"lane\" with 50")?;
+    peer.tell("session close")?;
+    // Level with the lane it may be.
+    peer.tell("fifo 50")?;
+    peer.open(&i, "arm")?;
+    ensure!(kernel::thread(peer.pid(), peer.pid())?.priority == 50);
+    Ok(())
+}
+
+/// What `rtctl ls` and `rtctl stats` say of lane endpoints and of both paths, while messages flow and after.
+pub fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&config(&i))?;
+    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    planner.tell("session sender fast")?;
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    planner.tell("session wait fast")?;
+    let listing = run(i.rtctl_command(&["ls"]))?.well()?;
+    let row = |name: &str| -> anyhow::Result<Vec<&str>> {
+        let line = listing.lines().find(|line| line.split_whitespace().next() == Some(name));
+        Ok(line.with_context(|| format!("no row {name}:\n{listing}"))?.split_whitespace().collect())
+    };
+    let (planner_pid, uid) = (planner.pid().to_string(), geteuid().to_string());
+    assert_eq!(row("planner")?, ["planner", "alive", &planner_pid, &uid]);
+    assert_eq!(row("cmd")?, ["cmd", "lane", "planner", "source", "64", "x", "256", "B"]);
+    assert_eq!(row("arm.fast")?, ["arm.fast", "lane", "arm", "sink", "16", "x", "256", "B"]);
+    assert_eq!(row("cmd->arm.cmd")?, ["cmd->arm.cmd", "lane", "routed", "cmd", "arm.cmd"]);
+    assert_eq!(row("fast->arm.fast")?, ["fast->arm.fast", "lane", "direct", "fast", "arm.fast"]);
+
+    // Under traffic, some of which finds its rings full: whatever is shown adds up.
+    let last = format!("number {}", u64::MAX);
+    arm.ask_until(&last)?;
+    planner.flood("fast", 0)?;
+    let mut looks = 0;
+    i.until("a thousand sent", |page| {
+        looks += 1;
+        let whole = page.routes.iter().filter(|route| route.consistent);
+        whole.clone().for_each(|route| assert!(route.ledger.balances(), "{route:?}"));
+        whole.map(|route| route.ledger.accepted).sum::<u64>() > 1000
+    })
+    .context("under traffic")?;
+    ensure!(looks > 0);
+    let tried = planner.flooded()?;
+    let sent: u64 = tried.iter().filter(|t| t.answer == "ok").map(|t| t.count).sum();
+    let full: u64 = tried.iter().filter(|t| t.answer == "full").map(|t| t.count).sum();
+    ensure!(tried.iter().map(|t| t.count).sum::<u64>() == sent + full, "{tried:?}");
+    planner.number("cmd", u64::MAX)?;
+    let got = arm.answered_until(&last)?;
+    let direct: u64 = runs(&got).iter().filter(|run| run.from == "fast").map(|run| run.count).sum();
+    // The one by the other path may have been there before the last of these.
+    if let rest @ 1.. = sent - direct {
+        ensure!(count(&arm.got(usize::try_from(rest)?)?) == rest);
+    }
+    i.ledger_is("cmd->arm.cmd", 1, &[(Delivered, 1)])?;
+    let page = i.until("all of it is accounted", |page| page.routes[1].ledger.delivered == sent)?;
+    let ledger = page.routes[1].ledger;
+    ensure!((ledger.accepted, ledger.rejected_total()) == (sent + full, full), "{ledger:?}");
+    let text = run(i.rtctl_command(&["stats", "--json"]))?.well()?;
+    let document: serde_json::Value = serde_json::from_str(&text)?;
+    let route =
+        document["routes"].as_array().and_then(|all| all.iter().find(|r| r["name"] == "fast->arm.fast"));
+    let route = route.with_context(|| format!("no route: {text}"))?;
+    ensure!(route["path"] == "direct" && route["accepted"] == sent + full, "{route}");
+    Ok(())
+}
