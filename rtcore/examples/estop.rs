@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says that it is released until Enter is pressed, and then that it is pressed. The end of the terminal is a press, too.
+/// Says that it is released until Enter is pressed, then that it is pressed. The end of the terminal is a press.
 fn button() -> Outcome {
     let session = Session::connect("button")?;
     let mut state = session.sender("button.state")?;

@@ -1,13 +1,14 @@
-//! What a control process links to talk by way of rtd: real-time signals, messages through shared memory, priority lanes.
+//! What a control process links to talk by way of rtd: real-time signals, messages through shared memory,
+//! priority lanes.
 //!
-//! A machine's configuration says which processes there are, which endpoints they own, and which routes lead from one to
-//! the other in which lane. A process takes its name by a [`Session`](client::Session); from it come a
-//! [`Sender`](client::Sender) for each endpoint it sends from and an [`Inbox`](client::Inbox) for all it receives. Whether a
-//! message goes through a thread of the daemon or directly from process to process is the configuration's business;
-//! the code is the same.
+//! A machine's configuration says which processes there are, which endpoints they own, and which routes lead
+//! from one to the other in which lane. A process takes its name by a [`Session`](client::Session); from it
+//! come a [`Sender`](client::Sender) for each endpoint it sends from and an [`Inbox`](client::Inbox) for all it
+//! receives. Whether a message goes through a thread of the daemon or directly from process to process is the
+//! configuration's business; the code is the same.
 //!
-//! Programs that run as they are: `rtcore/examples/` with `configs/examples.toml`: a 1 kHz controller and its drive, an
-//! emergency stop, questions and answers, an event loop.
+//! Programs that run as they are: `rtcore/examples/` with `configs/examples.toml`: a 1 kHz controller and its
+//! drive, an emergency stop, questions and answers, an event loop.
 //!
 //! # The configuration
 //!
@@ -43,8 +44,8 @@
 //! path = "direct"                # or "routed", the default: through a thread of the lane
 //! ```
 //!
-//! `rtd check FILE` says what is wrong with one, and what mends it; `rtd run FILE` runs it. Routes join a lane endpoint as well with
-//! a message queue or a signal, so that a program which links nothing takes part.
+//! `rtd check FILE` says what is wrong with one, and what mends it; `rtd run FILE` runs it. Routes join a lane
+//! endpoint as well with a message queue or a signal, so that a program which links nothing takes part.
 //!
 //! # Connect and send
 //!
@@ -96,16 +97,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Events come before messages: the end of a sender may be told before the last of what it sent, which still comes.
-//! The highest lane comes first, whatever waits in lower ones; what one sender sent by one route comes in its order, each
-//! message once. [`recv`](client::Inbox::recv) waits for ever, [`try_recv`](client::Inbox::try_recv) not at all;
-//! [`inbox_of`](client::Session::inbox_of) makes an inbox of some endpoints, for a thread of their own. Time is CLOCK_MONOTONIC
-//! in nanoseconds everywhere ([`monotonic_ns`](sys::clock::monotonic_ns)).
+//! Events come before messages: the end of a sender may be told before the last of what it sent, which still
+//! comes. The highest lane comes first, whatever waits in lower ones; what one sender sent by one route comes
+//! in its order, each message once. [`recv`](client::Inbox::recv) waits for ever,
+//! [`try_recv`](client::Inbox::try_recv) not at all; [`inbox_of`](client::Session::inbox_of) makes an inbox of
+//! some endpoints, for a thread of their own. Time is CLOCK_MONOTONIC in nanoseconds everywhere
+//! ([`monotonic_ns`](sys::clock::monotonic_ns)).
 //!
 //! # Values, and no copy
 //!
-//! A value of a plain type goes as its bytes; a large message is written where it will be read, and read where it was
-//! written:
+//! A value of a plain type goes as its bytes; a large message is written where it will be read, and read where
+//! it was written:
 //!
 //! ```no_run
 //! use rtcore::client::{Incoming, Session};
@@ -137,8 +139,8 @@
 //!
 //! # A deadline for every cycle
 //!
-//! Connect, claim, allocate first; then make the thread real-time, below the ceiling of its lane; then send and receive.
-//! A cycle says when it *should* have sent, so that a late one shows in the receiver's figures:
+//! Connect, claim, allocate first; then make the thread real-time, below the ceiling of its lane; then send and
+//! receive. A cycle says when it *should* have sent, so that a late one shows in the receiver's figures:
 //!
 //! ```no_run
 //! # use rtcore::client::Session;
@@ -158,8 +160,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is not granted, [`enter`](client::realtime::RealTimeBuilder::enter) names together with the line that grants it. A
-//! thread that has its CPU to itself spins instead of sleeping ([`set_wait`](client::Inbox::set_wait)).
+//! What is not granted, [`enter`](client::realtime::RealTimeBuilder::enter) names together with the line that
+//! grants it. A thread that has its CPU to itself spins instead of sleeping
+//! ([`set_wait`](client::Inbox::set_wait)).
 //!
 //! # Questions and answers
 //!
@@ -190,8 +193,9 @@
 //!
 //! # Signals
 //!
-//! A signal endpoint (`kind = "signal"`) delivers what is routed to it as a POSIX real-time signal. Handlers are closures on an
-//! ordinary thread, so they may allocate and lock, and no system call of the program ever fails with EINTR:
+//! A signal endpoint (`kind = "signal"`) delivers what is routed to it as a POSIX real-time signal. Handlers
+//! are closures on an ordinary thread, so they may allocate and lock, and no system call of the program ever
+//! fails with EINTR:
 //!
 //! ```
 //! use rtcore::client::signals::{Flags, Signals};
@@ -204,14 +208,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Payloads longer than the 8 bytes of a signal (`msgsize` on its endpoint) ride beside it
-//! ([`signal_inbox`](client::Session::signal_inbox)). Asynchronous handlers, for those who insist:
+//! Payloads longer than the 8 bytes of a signal (`msgsize` on its endpoint) ride in a ring of the session, and its
+//! [`signals`](client::Session::signals) hand them to the handler. Asynchronous handlers, for those who insist:
 //! [`handler`](client::signals::handler).
 //!
 //! # One wait for everything
 //!
 //! An inbox is a descriptor, readable while something is there: it goes into any event loop, or into a
-//! [`Waiter`](client::waiter::Waiter) beside signals, timers and sockets, which gives what is ready in the order of priorities:
+//! [`Waiter`](client::waiter::Waiter) beside signals, timers and sockets, which gives what is ready in the
+//! order of priorities:
 //!
 //! ```no_run
 //! # use rtcore::client::Session;
@@ -252,32 +257,37 @@
 //! | a partner writes nonsense into shared memory | [`Corrupt`](client::SendError::Corrupt) | [`Corrupt`](client::Event::Corrupt) |
 //! | the session is dropped | [`Disconnected`](client::SendError::Disconnected) | [`RecvError::Disconnected`](client::RecvError), when all is taken |
 //!
-//! A session connects again by itself as soon as the daemon's socket appears. A partner that ended before this session
-//! began is told as lost, too. The child of a fork(2) has no part in the session, and must not touch it before it execs.
+//! A session connects again by itself as soon as the daemon's socket appears. A partner that ended before this
+//! session began is told as lost, too. The child of a fork(2) has no part in the session, and must not touch it
+//! before it execs.
 //!
 //! # What is verified, and what is not
 //!
-//! - **Who sent a message**: what the daemon verified when the sender registered (SO_PEERCRED, pidfd), never what the sender
-//!   wrote. [`Origin::verified`](message::Origin::verified) is false for what came by a queue that others may write, or by a
-//!   queued signal, whose `si_pid` is its sender's claim.
-//! - **Shared memory**: each side maps what the other writes read-only, and checks every number it reads there before
-//!   using it. A process that lies is cut off; it cannot make another one read outside, hang or crash.
-//! - **Loss**: a message that was accepted is delivered or shows: in the sequence ([`missed`](client::Head::missed)), as an
-//!   event, and in the daemon's ledger (`rtctl stats`).
-//! - **Not verified**: what the bytes mean; and, read in place from a direct partner, that it leaves them alone.
-//! - Sending and receiving neither allocate nor lock, and a send to a receiver that is awake makes no system call.
+//! - **Who sent a message**: what the daemon verified when the sender registered (SO_PEERCRED, pidfd), never
+//!   what the sender wrote. [`Origin::verified`](message::Origin::verified) is false for what came by a queue
+//!   that others may write, or by a queued signal, whose `si_pid` is its sender's claim.
+//! - **Shared memory**: each side maps what the other writes read-only, and checks every number it reads there
+//!   before using it. A process that lies is cut off; it cannot make another one read outside, hang or crash.
+//! - **Loss**: a message that was accepted is delivered or shows: in the sequence
+//!   ([`missed`](client::Head::missed)), as an event, and in the daemon's ledger (`rtctl stats`).
+//! - **Not verified**: what the bytes mean; and, read in place from a direct partner, that it leaves them
+//!   alone.
+//! - Sending and receiving neither allocate nor lock, and a send to a receiver that is awake makes no system
+//!   call.
 //!
 //! # Limits
 //!
-//! A message has at most 1 MiB, a ring 65536 slots and 256 MiB; a process 128 channels; a name 31 bytes of printable
-//! ASCII. An inbox holds 256 events for a reader that does not read. A `Sender`, an `Inbox`, a `Caller` is one thread's at a time
-//! and may move; a ring has one sender and one receiver. Rings are locked in memory as far as RLIMIT_MEMLOCK allows.
+//! A message has at most 1 MiB, a ring 65536 slots and 256 MiB; a process 128 channels; a name 31 bytes of
+//! printable ASCII. An inbox holds 256 events for a reader that does not read. A `Sender`, an `Inbox`, a
+//! `Caller` is one thread's at a time and may move; a ring has one sender and one receiver. Rings are locked in
+//! memory as far as RLIMIT_MEMLOCK allows.
 //!
 //! # The rest of the crate
 //!
-//! It is what the daemon stands on, too. Modules from the bottom up: [`sys`] wraps one kernel object per file, [`skin`] is the table
-//! of real-time calls, [`ring`] the shared memory, [`lane`] moves messages, [`stats`] is the page outsiders map, [`wire`] the
-//! frames of the control socket, [`client`] all of the above. The real-time modules know no serde, no clap, no async runtime.
+//! It is what the daemon stands on, too. Modules from the bottom up: [`sys`] wraps one kernel object per file,
+//! [`skin`] is the table of real-time calls, [`ring`] the shared memory, [`lane`] moves messages, [`stats`] is
+//! the page outsiders map, [`wire`] the frames of the control socket, [`client`] all of the above. The
+//! real-time modules know no serde, no clap, no async runtime.
 
 // Under loom only the rings are built, and what they stand on: its atomics live in no mapping.
 #[cfg(not(loom))]

@@ -3,6 +3,9 @@
 
 pub mod book;
 pub mod kernel;
+pub mod lane_peer;
+pub mod lane_talk;
+pub mod liar_peer;
 pub mod peer;
 pub mod session;
 pub mod session_peer;

@@ -140,6 +140,8 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
                 rtsignal::queue_to_pidfd(to.as_raw_fd(), signo.parse()?, value.parse()?, as_pid, as_uid);
             sent.map_err(|e| anyhow::anyhow!("{e:?}"))?;
         }
+        ["lane", rest @ ..] => data = super::lane_peer::obey(rest)?,
+        ["liar", rest @ ..] => data = super::liar_peer::obey(rest)?,
         // Waits for a message in one queue, sends one into another, and says what a third then holds.
         ["relay", from, to, watch] => data = relay(from, to, watch)?,
         ["sigwait", signo, count, timeout_ms] => {
