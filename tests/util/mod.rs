@@ -384,17 +384,6 @@ impl Peer {
         self.child.id()
     }
 
-    /// Stops it (SIGSTOP) until it is told to go on.
-    pub fn stop(&self, stop: bool) -> anyhow::Result<()> {
-        use nix::sys::signal::{Signal, kill};
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid())?);
-        kill(pid, if stop { Signal::SIGSTOP } else { Signal::SIGCONT })?;
-        if stop {
-            eventually(|| kernel::stopped(self.pid()).ok().filter(|stopped| *stopped))?;
-        }
-        Ok(())
-    }
-
     /// One command; the data lines of its answer.
     pub fn tell(&mut self, command: &str) -> anyhow::Result<Vec<String>> {
         self.ask(command)?;
