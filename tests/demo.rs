@@ -7,9 +7,7 @@ use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rtcore::stats::reader::{Reader, Snapshot};
-use rtcore::sys::mqueue::{Access, Queue};
 use rtcore::sys::pidfd::PidFd;
-use std::ffi::CString;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,7 +31,6 @@ impl Traces {
             traces.processes.push(PidFd::open(i32::try_from(pid)?)?);
         }
         ensure!(traces.processes.len() == 6 && traces.processes.iter().all(PidFd::is_alive));
-        ensure!(traces.queues().len() == 4, "{:?}", traces.queues());
         Ok(traces)
     }
 
@@ -42,26 +39,10 @@ impl Traces {
         Traces { instance, directory: directory.to_owned(), processes: Vec::new() }
     }
 
-    /// Its queues that exist: all there are where the user may list them, else those whose names are known.
-    fn queues(&self) -> Vec<String> {
-        let prefix = format!("rtd-{}.", self.instance);
-        if let Some(all) = listed_queues() {
-            return all.into_iter().filter(|queue| queue.starts_with(&prefix)).collect();
-        }
-        let known = ["cmd.in", "cmd.out", "data.in", "data.out"].map(|end| format!("{prefix}{end}"));
-        let exists = |name: &String| {
-            let name = CString::new(format!("/{name}")).unwrap_or_default();
-            Queue::open(&name, Access::Send, true)
-                .map_or_else(|e| e.kind() != std::io::ErrorKind::NotFound, |_| true)
-        };
-        known.into_iter().filter(exists).collect()
-    }
-
     /// What is left of it, by name.
     fn left(&self) -> Vec<String> {
-        let mut left = self.queues();
         let page = rtcore::stats::layout::page_path(&self.instance);
-        left.extend(page.exists().then(|| page.display().to_string()));
+        let mut left: Vec<String> = page.exists().then(|| page.display().to_string()).into_iter().collect();
         left.extend(files_below(&self.directory));
         let alive = self.processes.iter().filter(|p| p.is_alive()).count();
         left.extend((alive > 0).then(|| format!("{alive} processes")));
@@ -73,14 +54,6 @@ impl Traces {
         eventually(|| self.left().is_empty().then_some(()))
             .with_context(|| format!("left: {:?}", self.left()))
     }
-}
-
-/// All queues of the machine, from a mount that nobody else sees.
-fn listed_queues() -> Option<Vec<String>> {
-    let mount = "mount -t mqueue none /mnt && exec ls /mnt";
-    let listed = Command::new("unshare").args(["--mount", "sh", "-c", mount]).output().ok()?;
-    let names = String::from_utf8(listed.stdout).ok()?;
-    listed.status.success().then(|| names.lines().map(str::to_owned).collect())
 }
 
 /// Everything below but directories that stand for a user.

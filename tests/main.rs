@@ -11,17 +11,24 @@ mod credentials;
 mod credits;
 mod death;
 mod demo;
+mod examples;
 mod grants;
 mod groups;
 mod help;
 mod holding;
 mod hostile;
+mod lane_calls;
+mod lane_overflow;
+mod lane_routes;
+mod lane_waits;
 mod lanes;
+mod liars;
 mod listen;
 mod overflow;
 mod partners;
 mod pending;
 mod queues;
+mod quiet;
 mod registration;
 mod regressions;
 mod restart;
@@ -29,6 +36,7 @@ mod sealed;
 mod send;
 mod sends;
 mod sessions;
+mod signal_payload;
 mod signals;
 mod stats;
 mod stop;
@@ -36,6 +44,11 @@ mod util;
 mod watch;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use rtcore::seal::GuardAlloc;
+
+/// Counts what a participant's thread allocates while it is sealed (`quiet`).
+#[global_allocator]
+static GUARD: GuardAlloc = GuardAlloc;
 
 /// Rows of (name, function); a test that lacks a privilege says so and returns.
 macro_rules! trials {
@@ -50,6 +63,9 @@ fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_some_and(|a| a == "--peer") {
         return util::peer::main();
+    }
+    if args.get(1).is_some_and(|a| a == "--signal-peer") {
+        return util::signal_peer::main();
     }
     let trials: Vec<Trial> = trials![
         crash::a_killed_sender_loses_nothing_it_sent,
@@ -120,6 +136,18 @@ fn main() -> std::process::ExitCode {
         queues::a_registered_sender_is_the_verified_origin,
         sealed::the_straight_paths_touch_no_heap,
         sealed::the_crooked_paths_touch_no_heap,
+        signal_payload::payloads_of_every_size_come_with_their_verified_origin,
+        signal_payload::a_burst_past_a_slow_handler_is_lossless_with_few_signals,
+        signal_payload::the_lowest_number_comes_first_between_rings_and_plain_signals,
+        signal_payload::a_signal_that_is_passed_on_keeps_its_value,
+        signal_payload::a_thread_as_target_reaches_the_dispatcher,
+        signal_payload::a_full_signal_queue_delays_the_doorbell_and_loses_nothing,
+        signal_payload::a_killed_daemon_loses_and_repeats_nothing,
+        signal_payload::a_killed_receiver_is_accounted_and_its_successor_receives,
+        signal_payload::a_receiver_without_a_session_gets_values_and_no_more,
+        signal_payload::plain_signals_from_before_the_session_are_no_doorbells,
+        signal_payload::nobody_is_signalled_before_a_handler_is_there,
+        signal_payload::after_the_session_plain_signals_go_on_and_nothing_is_left,
         signals::value_and_origin_pass_from_signal_to_signal,
         signals::a_signal_in_a_queue_is_a_record,
         signals::a_forged_pid_is_a_claim,
@@ -156,6 +184,14 @@ fn main() -> std::process::ExitCode {
         demo::when_a_part_is_killed_it_names_it_and_leaves_nothing,
         demo::with_a_privileged_binary_kill_9_leaves_nothing_either,
         demo::a_reader_that_goes_away_ends_it_quietly,
+        examples::a_controller_commands_a_drive_at_1_khz,
+        examples::a_press_stops_the_machine,
+        examples::the_end_of_the_button_stops_the_machine,
+        examples::a_button_that_hangs_stops_the_machine,
+        examples::the_end_of_the_daemon_stops_the_machine,
+        examples::questions_are_answered_or_late,
+        examples::a_loop_of_ones_own_waits_for_an_inbox_too,
+        examples::without_a_daemon_each_says_how_to_start_it,
         abuse::half_and_oversized_frames_are_answered_and_closed,
         abuse::garbage_of_the_right_size_is_answered_and_closed,
         abuse::a_flood_that_reads_no_answers_is_cut_off,
@@ -246,6 +282,50 @@ fn main() -> std::process::ExitCode {
         partners::a_sender_that_goes_is_told_and_its_successor_heard,
         partners::without_a_daemon_the_death_of_a_direct_partner_is_told,
         partners::what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender,
+        lane_routes::a_queue_and_a_signal_reach_an_inbox,
+        lane_routes::a_lane_reaches_a_process_and_a_thread_by_signal,
+        lane_routes::a_lane_reaches_a_queue_with_the_routes_priority,
+        lane_routes::origin_number_and_stamps_pass_unchanged,
+        lane_routes::a_client_that_writes_another_origin_is_who_it_is,
+        lane_routes::what_was_rejected_shows_as_a_gap,
+        lane_routes::a_group_of_all_kinds_gets_a_copy_each,
+        lane_routes::a_group_of_all_kinds_takes_turns,
+        lane_routes::a_group_of_all_kinds_has_one_that_takes_it,
+        lane_routes::the_highest_lane_comes_first_out_of_one_inbox,
+        lane_routes::equal_lanes_take_turns_in_an_inbox,
+        lane_overflow::reject_keeps_what_came_first,
+        lane_overflow::displace_oldest_keeps_the_latest,
+        lane_overflow::displace_newest_keeps_the_first_and_the_last,
+        lane_overflow::conflate_keeps_the_latest_alone,
+        lane_overflow::block_gives_up_after_its_bound,
+        lane_overflow::block_fills_the_senders_ring_and_loses_nothing,
+        lane_overflow::a_send_waits_at_most_its_bound_for_room,
+        lane_overflow::a_direct_sender_is_told_what_does_not_fit,
+        lane_overflow::what_waits_for_a_stopped_receiver_expires,
+        lane_overflow::more_than_the_rate_is_rejected,
+        lane_overflow::a_full_ring_holds_up_no_other,
+        lane_overflow::order_holds_while_a_slow_receiver_reads,
+        lane_overflow::a_lane_spins_on_several_rings_and_sleeps_in_all_of_them,
+        lane_overflow::a_lane_polls_several_rings,
+        lane_calls::each_question_has_its_answer,
+        lane_calls::a_late_answer_is_counted_and_dropped,
+        lane_calls::a_killed_server_ends_the_call_at_once,
+        lane_calls::two_clients_share_a_server,
+        lane_waits::every_strategy_receives_what_comes_by_every_way,
+        lane_waits::a_deadline_ends_a_wait_and_a_message_ends_it_sooner,
+        lane_waits::a_foreign_event_loop_misses_no_message,
+        lane_waits::one_wait_has_what_is_ready_in_order_of_priority,
+        liars::a_tail_beyond_the_slots_is_a_lie,
+        liars::a_tail_that_goes_back_is_a_lie,
+        liars::a_slot_announced_and_never_written_is_a_lie,
+        liars::a_slot_announced_half_written_is_a_lie,
+        liars::a_length_beyond_a_slot_is_a_lie,
+        liars::flags_that_nobody_knows_are_a_lie,
+        liars::a_replayed_slot_is_a_lie,
+        liars::a_replayed_number_is_dropped_by_the_receiver,
+        liars::a_head_beyond_the_tail_is_a_lie,
+        liars::a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon,
+        liars::a_slot_of_nonsense_in_a_direct_ring_harms_nobody,
         help::every_command_has_help,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -3,9 +3,13 @@
 
 pub mod book;
 pub mod kernel;
+pub mod lane_peer;
+pub mod lane_talk;
+pub mod liar_peer;
 pub mod peer;
 pub mod session;
 pub mod session_peer;
+pub mod signal_peer;
 pub mod stranger;
 pub mod talk;
 pub mod terminal;
@@ -345,6 +349,13 @@ impl Peer {
     pub fn start_with(change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--peer");
+        Peer::spawn(command, change)
+    }
+
+    /// One that takes signals and their payloads by a session (`signal_peer.rs`), with the command changed first.
+    pub fn with_signals(change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--signal-peer");
         Peer::spawn(command, change)
     }
 

@@ -17,14 +17,18 @@ pub fn main() -> std::process::ExitCode {
     let mut second = Second::default();
     let mut queue: Option<Queue> = None;
     let mut links = Links::default();
+    serve(|words| match words {
+        ["second", rest @ ..] => second.obey(rest),
+        ["session", rest @ ..] => links.obey(rest),
+        words => obey(words, &mut queue),
+    })
+}
+
+/// Obeys line after line.
+pub fn serve(mut obey: impl FnMut(&[&str]) -> Answer) -> std::process::ExitCode {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let done = match words.as_slice() {
-            ["second", rest @ ..] => second.obey(rest),
-            ["session", rest @ ..] => links.obey(rest),
-            words => obey(words, &mut queue),
-        };
-        let answer = match done {
+        let answer = match obey(&words) {
             Ok(mut data) => {
                 data.push_str("ok\n");
                 data
@@ -40,7 +44,7 @@ pub fn main() -> std::process::ExitCode {
 }
 
 /// Data lines, or why not.
-type Answer = anyhow::Result<String>;
+pub type Answer = anyhow::Result<String>;
 
 /// Another thread of this process, which obeys in the same way.
 #[derive(Default)]
@@ -136,6 +140,8 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
                 rtsignal::queue_to_pidfd(to.as_raw_fd(), signo.parse()?, value.parse()?, as_pid, as_uid);
             sent.map_err(|e| anyhow::anyhow!("{e:?}"))?;
         }
+        ["lane", rest @ ..] => data = super::lane_peer::obey(rest)?,
+        ["liar", rest @ ..] => data = super::liar_peer::obey(rest)?,
         // Waits for a message in one queue, sends one into another, and says what a third then holds.
         ["relay", from, to, watch] => data = relay(from, to, watch)?,
         ["sigwait", signo, count, timeout_ms] => {
@@ -220,7 +226,7 @@ fn relay(from: &str, to: &str, watch: &str) -> anyhow::Result<String> {
     Ok(format!("{}\n", watch.attributes()?.curmsgs))
 }
 
-fn limit_sigpending(limit: u64) -> anyhow::Result<()> {
+pub fn limit_sigpending(limit: u64) -> anyhow::Result<()> {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_SIGPENDING, limit, limit)?;
     Ok(())
 }

@@ -137,6 +137,11 @@ impl Tool {
         self.child.id()
     }
 
+    /// Writes to its standard input, which stays open.
+    pub fn type_in(&mut self, input: &[u8]) -> anyhow::Result<()> {
+        Ok(self.child.stdin.as_mut().context("no stdin")?.write_all(input)?)
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)

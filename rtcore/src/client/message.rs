@@ -143,10 +143,15 @@ impl<'a> Message<'a> {
     /// Kernel number and value, where it was a signal.
     pub fn signal(&self) -> Option<(i32, u64)> {
         let Kind::Signal { signo } = self.head.envelope.kind else { return None };
+        Some((signo, self.signal_value()))
+    }
+
+    /// What a plain signal would carry of it: the first 8 bytes in native order, the rest zero.
+    pub(super) fn signal_value(&self) -> u64 {
         let mut value = [0; SIGNAL_VALUE_BYTES];
         let len = self.bytes.len().min(SIGNAL_VALUE_BYTES);
         value[..len].copy_from_slice(&self.bytes[..len]);
-        Some((signo, u64::from_ne_bytes(value)))
+        u64::from_ne_bytes(value)
     }
 }
 

@@ -1,13 +1,14 @@
 //! The session: a process' place in the daemon's configuration, and all that it has there.
 
 use super::caller::Caller;
-use super::core::{CHANNELS_MAX, Command, Core, State};
+use super::core::{Command, Core, State};
 use super::error::{ClaimError, ConnectError};
-use super::inbox::{Filter, Inbox, Post};
-use super::keeper::{Keeper, Order, inbox_bell};
+use super::inbox::{Filter, Inbox};
+use super::keeper::{Keeper, Order};
 use super::locate::{Place, default_instance};
 use super::realtime::RealTimeBuilder;
 use super::sender::Sender;
+use super::signals::{Signals, SignalsError};
 use crate::message::Origin;
 use crate::sync::Ordering;
 use crate::sys::eventfd::EventFd;
@@ -15,7 +16,7 @@ use crate::sys::{clock, epoll, sched};
 use crate::wire::{Channel, Name, PeerNews, Status};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ const LIMIT_MAX: Duration = Duration::from_secs(3600);
 pub struct Session {
     core: Arc<Core>,
     thread: Option<JoinHandle<()>>,
+    signals: Mutex<Weak<Signals>>,
 }
 
 /// How to connect; see [`Session::builder`].
@@ -89,7 +91,7 @@ impl Builder {
             Keeper::new(Arc::clone(&core), order, tell).map_err(system("preparing the session's thread"))?;
         let thread = spawn(keeper).map_err(system("starting the session's thread"))?;
         // From here on a failure ends the thread, which dropping the session waits for.
-        let session = Session { core, thread: Some(thread) };
+        let session = Session { core, thread: Some(thread), signals: Mutex::default() };
         match told.recv() {
             Ok(result) => result.map(|()| session),
             Err(_) => {
@@ -190,25 +192,26 @@ impl Session {
         self.make_inbox(Filter::Endpoints(names))
     }
 
-    /// Payloads that ride beside this signal, for who takes the signal: look into it after each one, and once before
-    /// the first. Its `try_recv` is what asks for the next signal.
-    pub fn signal_inbox(&self, signo: i32) -> Result<Inbox, ClaimError> {
-        self.make_inbox(Filter::Signal(signo))
+    /// The session's dispatcher: signals as [`Signals`] has them, and messages to signal endpoints with a `msgsize`,
+    /// whose payloads ride in rings of this session. It is one; the first call starts it, with the scheduling of who
+    /// calls, and it ends with the last that is held of it. It outlives the session for what was registered: what has
+    /// come is handed out, plain signals go on.
+    ///
+    /// An endpoint with `target = "thread"` and no `msgsize` sends to the thread of [`Builder::tid`], never here.
+    ///
+    /// Errors: [`SignalsError::System`].
+    pub fn signals(&self) -> Result<Arc<Signals>, SignalsError> {
+        let mut known = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(signals) = known.upgrade() {
+            return Ok(signals);
+        }
+        let signals = Arc::new(Signals::start_for(Some(Arc::clone(&self.core)))?);
+        *known = Arc::downgrade(&signals);
+        Ok(signals)
     }
 
     fn make_inbox(&self, filter: Filter) -> Result<Inbox, ClaimError> {
-        let failed = |e: io::Error| ClaimError::System(e.to_string());
-        let (post, mail) = Post::new(filter, CHANNELS_MAX).map_err(failed)?;
-        let mut table = self.core.table();
-        for slot in table.lanes.iter_mut().filter(|slot| post.filter.admits(&slot.channel)) {
-            if let Some(lane) = slot.half.take() {
-                slot.half = post.add(lane);
-            }
-        }
-        let bell = inbox_bell(table.inboxes.len());
-        table.inboxes.push(Arc::clone(&post));
-        drop(table);
-        Inbox::new(Arc::clone(&self.core), post, mail, bell).map_err(failed)
+        Inbox::open(&self.core, filter).map_err(|e| ClaimError::System(e.to_string()))
     }
 
     /// Requests into one endpoint, answers at another; see [`Caller`].

@@ -8,9 +8,9 @@ use super::waits::Waits;
 use crate::message::{Body, Message, SIGNAL_VALUE_BYTES, SignalRecord};
 use crate::ring::{Corrupt, Envelope, Kind, Producer, PushError};
 use crate::skin::Skin;
-use crate::sys::Errno;
 use crate::sys::mqueue::Queue;
 use crate::sys::poll::Interest;
+use crate::sys::{Call, Errno};
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -51,14 +51,14 @@ pub enum Sink {
 pub struct RingSink {
     feed: RefCell<Feed<Producer>>,
     bytes_max: usize,
-    /// The signal that says so could not be sent.
-    owes_signal: Cell<bool>,
+    /// How the last signal that says so ended: one that found no room is owed.
+    told: Cell<Result<(), Refusal>>,
 }
 
 impl RingSink {
     /// Fed by the control thread; slots of `bytes_max`.
     pub fn new(feed: Feed<Producer>, bytes_max: usize) -> RingSink {
-        RingSink { feed: RefCell::new(feed), bytes_max, owes_signal: Cell::new(false) }
+        RingSink { feed: RefCell::new(feed), bytes_max, told: Cell::new(Ok(())) }
     }
 
     /// Puts the message in; true if the receiver waits for a signal. `None` when there is no ring.
@@ -88,11 +88,14 @@ impl RingSink {
         }))
     }
 
-    /// Takes the newest end. The receiver of the old one is gone; what it did not take was delivered to it all the same.
+    /// Moves on to the newest ring. The receiver of the old one is gone: what it did not take was delivered to it all
+    /// the same, and it is owed nothing any more.
     #[inline]
     fn renew(&self) {
         let mut feed = self.feed.borrow_mut();
-        while feed.has_offer() && feed.take() {}
+        while feed.has_offer() && feed.take() {
+            self.told.set(Ok(()));
+        }
     }
 
     /// The number of the message put in last: the value of the signal that tells of it.
@@ -100,16 +103,22 @@ impl RingSink {
         self.feed.borrow_mut().current().map_or(0, |end| end.tail())
     }
 
-    fn signal_failed(&self) {
-        if let Some(end) = self.feed.borrow_mut().current() {
+    /// How the signal ended that the receiver waits for.
+    fn set_told(&self, told: Result<(), Refusal>) {
+        if let (Err(_), Some(end)) = (told, self.feed.borrow_mut().current()) {
             end.unring();
         }
-        self.owes_signal.set(true);
+        self.told.set(told);
     }
 
     /// Whether the receiver still waits for the signal that is owed to it.
     fn rings_again(&self) -> bool {
-        self.feed.borrow_mut().current().is_some_and(Producer::ring)
+        self.renew();
+        self.owes_signal() && self.feed.borrow_mut().current().is_some_and(Producer::ring)
+    }
+
+    fn owes_signal(&self) -> bool {
+        self.told.get() == Err(Refusal::Full)
     }
 
     /// Adds what announces room; false when there is some.
@@ -210,56 +219,70 @@ impl Dest {
                     && let Some(pushed) = inbox.push(message, Some(*signo))
                 {
                     if pushed? {
-                        self.tell(skin, inbox, message);
+                        self.tell(skin, inbox);
                     }
                     return Ok(());
                 }
                 if message.len() > SIGNAL_VALUE_BYTES && !truncate {
                     return Err(Refusal::TooLarge);
                 }
-                self.signal(skin, message.for_signal(), message)
+                let (signo, value, origin) = (*signo, message.for_signal(), message.origin);
+                self.signal(skin, |peer, to_thread| {
+                    (skin.signal_send)(peer.address(to_thread), signo, value, origin.pid, origin.uid)
+                })
             }
         }
     }
 
-    /// Queues the endpoint's signal, within the credit.
-    fn signal(&self, skin: &Skin, value: u64, message: &Message<'_>) -> Result<(), Refusal> {
-        let (Sink::Signal { signo, to_thread, credit, .. }, Some(peer)) = (&self.sink, &self.peer) else {
+    /// Has `send` queue the endpoint's signal to the owner (its thread, if the endpoint says so), within the credit.
+    #[inline]
+    fn signal(&self, skin: &Skin, send: impl FnOnce(&Peer, bool) -> Call<()>) -> Result<(), Refusal> {
+        let (Sink::Signal { to_thread, credit, .. }, Some(peer)) = (&self.sink, &self.peer) else {
             return Err(Refusal::PeerDead);
         };
         if credit.as_ref().is_some_and(|c| !peer.take_credit(c, skin.now_ns)) {
             return Err(Refusal::Full);
         }
-        let origin = message.origin;
-        let sent = (skin.signal_send)(peer.address(*to_thread), *signo, value, origin.pid, origin.uid);
+        let sent = send(peer, *to_thread);
         if let (Err(_), Some(credit)) = (sent, credit) {
             credit.give_back(1);
         }
         sent.map_err(Refusal::from)
     }
 
-    /// Says that a payload is there. What is in the ring is delivered: a signal that finds no room is owed.
-    fn tell(&self, skin: &Skin, inbox: &RingSink, message: &Message<'_>) {
-        let told = self.signal(skin, inbox.ticket(), message);
-        inbox.owes_signal.set(false);
-        if told.is_err() {
-            inbox.signal_failed();
-        }
+    /// Says that a payload is there: to the process, whatever the endpoint's target, because the ring is its session's,
+    /// whose dispatcher may be any thread. What is in the ring is delivered: a signal that finds no room is owed.
+    fn tell(&self, skin: &Skin, inbox: &RingSink) {
+        let Sink::Signal { signo, .. } = self.sink else { return };
+        let ticket = inbox.ticket();
+        inbox.set_told(
+            self.signal(skin, |peer, _| (skin.signal_announce)(peer.address(false), signo, ticket)),
+        );
     }
 
     /// Whether a signal is owed for payloads that were delivered.
     pub fn owes_signal(&self) -> bool {
-        matches!(&self.sink, Sink::Signal { inbox: Some(inbox), .. } if inbox.owes_signal.get())
+        matches!(&self.sink, Sink::Signal { inbox: Some(inbox), .. } if inbox.owes_signal())
+    }
+
+    /// Why the kernel refused the last such signal for good. The next message tries again.
+    pub fn signal_error(&self) -> Option<Errno> {
+        match &self.sink {
+            Sink::Signal { inbox: Some(RingSink { told, .. }), .. } => match told.get() {
+                Err(Refusal::Failed(errno)) => Some(errno),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Tries again to send a signal that is owed.
     pub fn pay_signal(&self, skin: &Skin) {
         let Sink::Signal { inbox: Some(inbox), .. } = &self.sink else { return };
         if self.is_dead() || !inbox.rings_again() {
-            return inbox.owes_signal.set(false);
+            return inbox.told.set(Ok(()));
         }
-        let message = Message::EMPTY;
-        self.tell(skin, inbox, &message);
+        self.tell(skin, inbox);
     }
 
     /// Adds what announces room for the message; false when there is some by now.

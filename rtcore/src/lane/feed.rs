@@ -10,8 +10,11 @@ use crate::sys::futex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Ends that may wait to be taken, and to be collected.
+/// Ends that may wait to be taken.
 const ENDS_MAX: usize = 8;
+/// Ends that may wait to be collected: all that waited when the feeder last did so, and the one it offered then. So
+/// a thread that is offered something can always take it, and never runs on with an offer in front of it.
+const RETIRED_MAX: usize = ENDS_MAX + 1;
 
 /// What is offered: an end, or none any more.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ pub struct Feed<T> {
 /// Both halves, with no end yet. Bells at which the thread may sleep are rung with each offer.
 pub fn feed<T>() -> (Feeder<T>, Feed<T>) {
     let (offers, taken) = rtrb::RingBuffer::new(ENDS_MAX);
-    let (given_back, retired) = rtrb::RingBuffer::new(ENDS_MAX);
+    let (given_back, retired) = rtrb::RingBuffer::new(RETIRED_MAX);
     let park = Arc::new(AtomicU32::new(0));
     let current = Box::new(Offer { end: None, generation: 0, origin: Origin::UNKNOWN });
     let feeder = Feeder { offers, retired, park: Arc::clone(&park) };
@@ -164,5 +167,56 @@ impl<T> Offers<'_, T> {
     /// The park word as one of several to wait for.
     pub fn park_word(&self, seen: u32) -> futex::Word {
         futex::Word::new(self.park, seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(end: u32) -> Offer<u32> {
+        Offer { end: Some(end), generation: end.into(), origin: Origin::UNKNOWN }
+    }
+
+    #[test]
+    fn ends_are_taken_in_order_and_given_up_ones_are_not_used() {
+        let (mut feeder, mut feed) = feed();
+        assert!(feed.current().is_none() && !feed.has_offer() && !feed.take());
+        feeder.offer(offer(1)).unwrap();
+        feeder.offer(offer(2)).unwrap();
+        assert!(feed.take());
+        assert_eq!((feed.current().copied(), feed.generation()), (Some(1), 1));
+        feed.give_up();
+        assert!(feed.current().is_none() && feed.peek().is_none() && feed.current_and_offers().0.is_none());
+        assert!(feeder.collect(), "one is still to be taken");
+        assert!(feed.take() && !feed.has_offer());
+        assert_eq!(feed.current().copied(), Some(2));
+        assert!(!feeder.collect());
+    }
+
+    #[test]
+    fn one_offer_too_many_is_handed_back() {
+        let (mut feeder, mut feed) = feed();
+        for n in 0..8 {
+            feeder.offer(offer(n)).unwrap();
+        }
+        assert_eq!(feeder.offer(offer(8)).unwrap_err().end, Some(8));
+        assert!(feed.take());
+        feeder.offer(offer(8)).unwrap();
+    }
+
+    /// The thread takes all that waits right after the feeder has collected and before it offers one more: the thread
+    /// must not be left with an offer that it cannot take, or it would look for it again and again.
+    #[test]
+    fn whatever_is_offered_can_be_taken() {
+        let (mut feeder, mut feed) = feed();
+        for n in 0..8 {
+            feeder.offer(offer(n)).unwrap();
+        }
+        feeder.collect();
+        while feed.take() {}
+        feeder.offers.push(Box::new(offer(8))).unwrap();
+        assert!(feed.has_offer() && feed.take());
+        assert_eq!(feed.current().copied(), Some(8));
     }
 }

@@ -1,15 +1,24 @@
 //! Rings as the receiving and the sending half of an endpoint.
 
 use super::dest::{Dest, Refusal, RingSink, Sink};
+use super::event;
 use super::feed::{Feeder, Offer, feed};
 use super::peer::Peer;
+use super::policy::{GroupMode, Overflow};
+use super::route::{Context, OriginRule, Route, Rules};
 use super::source::{Failure, RingSource, Source, SourceKind};
 use super::spill::Spill;
+use super::target::Target;
 use crate::message::{Body, Message, Meta, Origin};
+use crate::ring::Doorbell;
 use crate::ring::{Consumer, Envelope, Geometry, Kind, Producer, local};
-use crate::skin;
+use crate::skin::{self, Skin};
+use crate::stats::writer::Page;
+use crate::stats::{PageSpec, RouteSpec};
 use crate::sys::Errno;
+use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 const OWNER: Origin = Origin { pid: 7, uid: 8, verified: true };
 
@@ -142,4 +151,137 @@ fn a_signal_s_value_goes_into_a_ring_with_its_number() {
     let got = consumer.take(&mut buffer).unwrap().unwrap();
     assert_eq!((got.kind, got.len), (Kind::Signal { signo: 40 }, 8));
     assert_eq!(u64::from_ne_bytes(buffer[..8].try_into().unwrap()), 77);
+}
+
+thread_local! {
+    /// What the kernel says to the next announcement, and how many there were.
+    static KERNEL: Cell<(Result<(), Errno>, u32)> = const { Cell::new((Ok(()), 0)) };
+}
+
+/// A skin whose signal queue is ours.
+fn signals() -> Skin {
+    let announce = |_, _, _| {
+        let (says, count) = KERNEL.get();
+        KERNEL.set((says, count + 1));
+        says
+    };
+    Skin {
+        name: "test",
+        caps: skin::posix().caps,
+        now_ns: skin::posix().now_ns,
+        mq_receive: skin::posix().mq_receive,
+        mq_send: skin::posix().mq_send,
+        signal_wait: skin::posix().signal_wait,
+        signal_try_wait: skin::posix().signal_try_wait,
+        signal_send: |_, _, _, _, _| unreachable!("there is a ring"),
+        signal_announce: announce,
+        wait_ready: skin::posix().wait_ready,
+    }
+}
+
+fn signal_sink() -> (Feeder<Producer>, Dest) {
+    let (feeder, feed) = feed();
+    let peer = Arc::new(Peer::new(1).unwrap());
+    let own = crate::sys::sched::getpid();
+    let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
+    peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
+    let inbox = Some(RingSink::new(feed, 64));
+    let sink = Sink::Signal { signo: 40, to_thread: false, truncate: false, credit: None, inbox };
+    (feeder, Dest::new(sink, Some(peer), Spill::new(1, 64)))
+}
+
+#[test]
+fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
+    let (skin, message) = (signals(), Message { body: Body::Bytes(b"x"), ..Message::EMPTY });
+    let (mut feeder, dest) = signal_sink();
+    let (producer, mut consumer) = ring();
+    offer(&mut feeder, Some(producer), 1);
+    dest.send(&skin, &message, None).unwrap();
+    assert_eq!(KERNEL.get().1, 0, "its receiver is awake");
+    consumer.arm(Doorbell::Signal);
+    KERNEL.set((Err(Errno::AGAIN), 0));
+    dest.send(&skin, &message, None).unwrap();
+    assert!(dest.owes_signal());
+    dest.pay_signal(&skin);
+    assert!(dest.owes_signal() && KERNEL.get().1 == 2);
+    KERNEL.set((Ok(()), 0));
+    dest.pay_signal(&skin);
+    dest.send(&skin, &message, None).unwrap();
+    assert!(!dest.owes_signal() && KERNEL.get().1 == 1, "one signal for all that came");
+
+    // The receiver has looked by itself.
+    consumer.arm(Doorbell::Signal);
+    consumer.skip();
+    for _ in 0..3 {
+        consumer.available().unwrap();
+        consumer.skip();
+    }
+    KERNEL.set((Err(Errno::AGAIN), 0));
+    dest.send(&skin, &message, None).unwrap();
+    consumer.disarm();
+    dest.pay_signal(&skin);
+    assert!(!dest.owes_signal() && KERNEL.get().1 == 1);
+
+    // Another life of the receiver is owed nothing.
+    consumer.arm(Doorbell::Signal);
+    dest.send(&skin, &message, None).unwrap();
+    assert!(dest.owes_signal());
+    offer(&mut feeder, None, 2);
+    dest.pay_signal(&skin);
+    assert!(!dest.owes_signal() && KERNEL.get().1 == 2);
+}
+
+#[test]
+fn a_signal_that_is_refused_for_good_is_no_debt_and_is_known() {
+    let (skin, message) = (signals(), Message { body: Body::Bytes(b"x"), ..Message::EMPTY });
+    let (mut feeder, dest) = signal_sink();
+    let (producer, mut consumer) = ring();
+    offer(&mut feeder, Some(producer), 1);
+    consumer.arm(Doorbell::Signal);
+    KERNEL.set((Err(Errno(1)), 0));
+    dest.send(&skin, &message, None).unwrap();
+    assert_eq!((dest.owes_signal(), dest.signal_error()), (false, Some(Errno(1))));
+    KERNEL.set((Ok(()), 0));
+    dest.send(&skin, &message, None).unwrap();
+    assert_eq!((KERNEL.get().1, dest.signal_error()), (1, None), "the next message tries again");
+}
+
+#[test]
+fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
+    let skin: &'static Skin = Box::leak(Box::new(signals()));
+    let (mut feeder, dest) = signal_sink();
+    let (producer, mut consumer) = ring();
+    offer(&mut feeder, Some(producer), 1);
+    let rules = Rules {
+        index: 0,
+        ttl_ns: u64::MAX,
+        deadline_ns: u64::MAX,
+        payload_bytes_max: 64,
+        overflow: Overflow::Reject,
+        mq_priority: None,
+        origin: OriginRule::Channel,
+    };
+    let target = Target { mode: GroupMode::All, first: 0, len: 1, cursor: 0, filter: None };
+    let ends =
+        RouteSpec { name: "r".into(), lane: 0, from: 0, to: String::new(), ends: vec![0], direct: false };
+    let name = format!("owed{}", std::process::id());
+    let page = Page::create(&PageSpec { name, routes: vec![ends], ..PageSpec::default() }).unwrap();
+    let mut route = Route::new(rules, None, vec![target], vec![dest], page.route(0));
+    let ((mut events, _told), stop_at_ns) = (event::channel(), AtomicU64::new(0));
+    let mut ctx = Context { skin, events: &mut events, stop_at_ns: &stop_at_ns, last_ns: 0 };
+    let dequeued_ns = (skin.now_ns)();
+    let message = Message { body: Body::Bytes(b"x"), dequeued_ns, ..Message::EMPTY };
+    // One more than the ring has slots.
+    (0..5).for_each(|_| route.dispatch(&message, &mut ctx));
+    assert_eq!((route.ledger().queued, KERNEL.get().1), (1, 0));
+    consumer.available().unwrap();
+    consumer.skip();
+    consumer.arm(Doorbell::Signal);
+    KERNEL.set((Err(Errno::AGAIN), 0));
+    route.pump(&mut ctx);
+    assert_eq!(route.ledger().queued, 0);
+    assert!(route.has_backlog(), "the receiver sleeps and was not told");
+    KERNEL.set((Ok(()), 0));
+    route.pump(&mut ctx);
+    assert!(!route.has_backlog() && KERNEL.get().1 == 1);
 }

@@ -14,6 +14,7 @@ use crate::message::{Body, Message, Outcome, Reject};
 use crate::skin::Skin;
 use crate::stats::Ledger;
 use crate::stats::writer::RouteCell;
+use crate::sys::Errno;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -210,10 +211,9 @@ impl Route {
         for at in 0..self.dests.len() {
             self.pump_dest(at, ctx);
         }
-        if self.owes_signal {
-            self.dests.iter().filter(|dest| dest.owes_signal()).for_each(|dest| dest.pay_signal(ctx.skin));
-            self.owes_signal = self.dests.iter().any(Dest::owes_signal);
-        }
+        // Also those that came to owe one just now, or while a dispatch was blocked.
+        self.dests.iter().filter(|dest| dest.owes_signal()).for_each(|dest| dest.pay_signal(ctx.skin));
+        self.owes_signal = self.dests.iter().any(Dest::owes_signal);
         self.publish();
     }
 
@@ -371,15 +371,28 @@ impl Route {
 
     /// Hands a new message to one end; behind what is queued there already it is full, so that order is kept.
     #[inline]
-    fn try_send(&mut self, at: usize, message: &Message<'_>, ctx: &Context<'_>) -> Result<(), Refusal> {
+    fn try_send(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) -> Result<(), Refusal> {
         let dest = &mut self.dests[at];
         if !dest.spill.is_empty() {
             return Err(if dest.is_dead() { Refusal::PeerDead } else { Refusal::Full });
         }
         dest.send(ctx.skin, message, self.rules.mq_priority)?;
-        dest.told = None;
         self.owes_signal |= dest.owes_signal();
+        match dest.signal_error() {
+            None => dest.told = None,
+            Some(errno) => self.tell_failure(at, errno, ctx),
+        }
         Ok(())
+    }
+
+    /// Says so, once until something else happens at that end.
+    #[cold]
+    fn tell_failure(&mut self, at: usize, errno: Errno, ctx: &mut Context<'_>) {
+        if self.dests[at].told != Some(errno) {
+            self.dests[at].told = Some(errno);
+            let (route, dest) = self.name(at);
+            ctx.emit(EventKind::SendFailed { route, dest, errno });
+        }
     }
 
     /// Ends the message in hand for a refusal that waiting does not mend.
@@ -396,11 +409,7 @@ impl Route {
             }
             Refusal::Failed(errno) => {
                 self.book.settle(Outcome::Rejected(Reject::Error));
-                if self.dests[at].told != Some(errno) {
-                    self.dests[at].told = Some(errno);
-                    let (route, dest) = self.name(at);
-                    ctx.emit(EventKind::SendFailed { route, dest, errno });
-                }
+                self.tell_failure(at, errno, ctx);
             }
         }
     }
@@ -444,7 +453,10 @@ impl Route {
             if self.dests[at].spill.is_empty() {
                 // Room, or nobody there any more: the straight way again.
                 match self.offer(at, message, ctx.skin) {
-                    Ok(end) => return self.book.delivered(end, message.dequeued_ns, ctx.now()),
+                    Ok(end) => {
+                        self.owes_signal |= self.dests[end].owes_signal();
+                        return self.book.delivered(end, message.dequeued_ns, ctx.now());
+                    }
                     Err(Refusal::Full) => {}
                     Err(refusal) => return self.refused(at, refusal, ctx),
                 }

@@ -5,7 +5,7 @@
 //! ```text
 //! sleeper                                   waker
 //!   seen = bell
-//!   flag = how | turn                         write the news (tail or head)
+//!   flag = how | bell | turn                  write the news (tail or head)
 //!   fence(SeqCst)             <------>        fence(SeqCst)
 //!   look for news; none?                      flag raised, and not rung in this turn?
 //!   futex_wait(bell == seen)                    bell += 1; futex_wake(bell)
@@ -15,7 +15,10 @@
 //! Of two SeqCst fences one comes first: either the sleeper sees the news, or the waker sees the flag. The bell
 //! has changed before the wake call, so a sleeper that is not asleep yet does not fall asleep. One ring is enough for a
 //! turn: the sleeper raises its flag again with the next number before it sleeps again; so a burst of messages to
-//! somebody who has not run yet costs one system call.
+//! somebody who has not run yet costs one system call. The number goes on where the end before this one stopped, and it
+//! never comes round, so that a flag that was rung for is never met again.
+//!
+//! How, where and in which turn are one word: whoever sees a sleeper sees all of it.
 
 use crate::sync::{AtomicU32, Ordering};
 use std::sync::Arc;
@@ -36,21 +39,44 @@ pub enum Doorbell {
 }
 
 const HOW_BITS: u32 = 2;
-const HOW_MASK: u32 = (1 << HOW_BITS) - 1;
+const HOW_MASK: u64 = (1 << HOW_BITS) - 1;
+const BELL_MASK: u64 = BELLS as u64 - 1;
+const TURN_SHIFT: u32 = HOW_BITS + BELLS.ilog2();
 
 /// The flag of a sleeper in its `turn`.
-pub(super) fn flag(how: Doorbell, turn: u32) -> u32 {
-    turn << HOW_BITS | how as u32
+pub(super) fn flag(how: Doorbell, bell: u32, turn: u64) -> u64 {
+    awake(turn) | (u64::from(bell) & BELL_MASK) << HOW_BITS | u64::from(how as u32)
+}
+
+/// The flag of somebody who is awake and has slept so many times.
+pub(super) fn awake(turn: u64) -> u64 {
+    turn << TURN_SHIFT
+}
+
+/// How many times whoever left this flag has slept.
+pub(super) fn turn(flag: u64) -> u64 {
+    flag >> TURN_SHIFT
+}
+
+/// Whether a flag is a sleeper's.
+#[inline]
+pub(super) fn is_raised(flag: u64) -> bool {
+    flag & HOW_MASK != 0
 }
 
 /// How a flag wants to be answered; `None` = awake.
-pub(super) fn how(flag: u32) -> Option<Doorbell> {
+pub(super) fn how(flag: u64) -> Option<Doorbell> {
     match flag & HOW_MASK {
         1 => Some(Doorbell::Futex),
         2 => Some(Doorbell::EventFd),
         3 => Some(Doorbell::Signal),
         _ => None,
     }
+}
+
+/// Where a flag wants to be answered.
+pub(super) fn bell(flag: u64) -> u32 {
+    (flag >> HOW_BITS & BELL_MASK) as u32
 }
 
 /// One bell on a cache line's quarter.
@@ -91,10 +117,14 @@ impl Bell {
         self.model.wake();
     }
 
-    /// The model's sleep has no bound: a wake-up that is lost shows as a deadlock.
+    /// A sleep without a bound: a wake-up that is lost shows as a deadlock. One with a bound ends at any time.
     #[cfg(loom)]
-    pub fn wait(&self, seen: u32, _timeout_ns: u64) -> Result<(), crate::sys::Errno> {
-        self.model.wait(&self.count, seen);
+    pub fn wait(&self, seen: u32, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
+        if timeout_ns == u64::MAX {
+            self.model.wait(&self.count, seen);
+        } else {
+            loom::thread::yield_now();
+        }
         Ok(())
     }
 }

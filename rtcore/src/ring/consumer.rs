@@ -4,11 +4,8 @@ use super::Corrupt;
 use super::bell::{self, Bells, Doorbell};
 use super::layout::{Envelope, Geometry, complete, copy_out, in_progress};
 use super::memory::View;
-#[cfg(loom)]
-use super::producer::EventFd;
 use crate::sync::{Ordering, fence};
-#[cfg(not(loom))]
-use crate::sys::eventfd::EventFd;
+use crate::sys::eventfd::Listener;
 
 /// The receiving end. One thread at a time.
 ///
@@ -17,24 +14,28 @@ use crate::sys::eventfd::EventFd;
 #[derive(Debug)]
 pub struct Consumer {
     view: View,
-    eventfd: Option<EventFd>,
+    eventfd: Option<Listener>,
     /// Messages given back; what stands in shared memory is a copy of it.
     head: u64,
     /// Messages taken, given back or not.
     next: u64,
     /// The producer's tail as it was when last looked at.
     tail: u64,
-    turn: u32,
+    /// Where it sleeps, and how many times it has.
+    bell: u32,
+    turn: u64,
     /// The flag for which the producer's bell was rung last.
-    rung: u32,
+    rung: u64,
 }
 
 impl Consumer {
     /// Where the last consumer of the ring stopped. Sleeps at `bell`.
-    pub(super) fn new(view: View, eventfd: Option<EventFd>, bell: u32) -> Consumer {
+    pub(super) fn new(view: View, eventfd: Option<Listener>, bell: u32) -> Consumer {
         let head = view.consumer().head.load(Ordering::Relaxed);
-        view.consumer().sleep.bell.store(bell, Ordering::Relaxed);
-        Consumer { view, eventfd, head, next: head, tail: head, turn: 0, rung: 0 }
+        // The producer may have rung for the last turn of the consumer before.
+        let turn = bell::turn(view.consumer().sleep.load(Ordering::Relaxed));
+        view.consumer().sleep.store(bell::awake(turn), Ordering::Relaxed);
+        Consumer { view, eventfd, head, next: head, tail: head, bell, turn, rung: 0 }
     }
 
     /// Whether both pieces of the ring are locked in memory, so that using it never faults.
@@ -117,17 +118,16 @@ impl Consumer {
         // SYNC POINT with `Producer::room`: what was read is read.
         self.view.consumer().head.store(self.head, Ordering::Release);
         // No fence here: every message would pay for it, see `Producer::wait_for_room`.
-        let flag = self.view.producer().sleep.flag.load(Ordering::Relaxed);
-        if flag != 0 && flag != self.rung {
+        let flag = self.view.producer().sleep.load(Ordering::Relaxed);
+        if bell::is_raised(flag) && flag != self.rung {
             self.wake_producer(flag);
         }
     }
 
     #[cold]
-    fn wake_producer(&mut self, flag: u32) {
+    fn wake_producer(&mut self, flag: u64) {
         self.rung = flag;
-        let bell = self.view.producer().sleep.bell.load(Ordering::Relaxed);
-        self.view.bells.ring(bell);
+        self.view.bells.ring(bell::bell(flag));
     }
 
     /// Raises the flag: the producer rings from now on. The caller looks for messages once more before it sleeps.
@@ -143,13 +143,13 @@ impl Consumer {
     #[inline]
     pub fn raise(&mut self, how: Doorbell) {
         self.turn = self.turn.wrapping_add(1);
-        self.view.consumer().sleep.flag.store(bell::flag(how, self.turn), Ordering::Relaxed);
+        self.view.consumer().sleep.store(bell::flag(how, self.bell, self.turn), Ordering::Relaxed);
     }
 
     /// Lowers the flag: awake.
     #[inline]
     pub fn disarm(&mut self) {
-        self.view.consumer().sleep.flag.store(0, Ordering::Relaxed);
+        self.view.consumer().sleep.store(bell::awake(self.turn), Ordering::Relaxed);
     }
 
     /// Sleeps until there is a message, at most so long. Returns also when the bell was rung for another reason, or
@@ -180,16 +180,16 @@ impl Consumer {
 
     /// Where this end sleeps.
     pub fn bell(&self) -> (&Bells, u32) {
-        (&self.view.bells, self.view.consumer().sleep.bell.load(Ordering::Relaxed))
+        (&self.view.bells, self.bell)
     }
 
     /// Sleeps at another bell of the same page from now on; while awake.
     pub fn set_bell(&mut self, bell: u32) {
-        self.view.consumer().sleep.bell.store(bell, Ordering::Relaxed);
+        self.bell = bell;
     }
 
     /// The descriptor that becomes readable while armed with [`Doorbell::EventFd`].
-    pub fn eventfd(&self) -> Option<&EventFd> {
+    pub fn eventfd(&self) -> Option<&Listener> {
         self.eventfd.as_ref()
     }
 
@@ -201,6 +201,10 @@ impl Consumer {
     }
 
     /// Whether the producer has said that nothing more comes; what has come before can still be taken.
+    ///
+    /// Who sleeps with [`Consumer::wait_unless`] or after [`Consumer::arm`] looks at it like at any other news, once
+    /// the flag is up: a close that came before rings nobody. [`Consumer::wait`] does not look, or a producer that
+    /// closes and stays would keep its waiter from sleeping.
     pub fn is_closed(&self) -> bool {
         // SYNC POINT with `Producer::close`.
         self.view.producer().closed.load(Ordering::Acquire) != 0

@@ -8,7 +8,7 @@ use super::memory::View;
 use super::producer::Producer;
 use super::shared::{Side, view};
 use crate::sync::Ordering;
-use crate::sys::eventfd::EventFd;
+use crate::sys::eventfd::{EventFd, Listener};
 use crate::sys::memfd::Map;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +19,7 @@ pub struct Half {
     geometry: Geometry,
     side: Side,
     own: Map,
-    eventfd: EventFd,
+    eventfd: OwnedFd,
     bells: Bells,
 }
 
@@ -37,7 +37,7 @@ impl Half {
             Side::Consumer => geometry.consumer_bytes(),
         };
         let own = Map::of(own.as_fd(), len, true)?;
-        Ok(Half { geometry, side, own, eventfd: EventFd::from_fd(eventfd), bells })
+        Ok(Half { geometry, side, own, eventfd, bells })
     }
 
     /// Its bells.
@@ -50,7 +50,7 @@ impl Half {
         self.expect(Side::Producer)?;
         let consumer = Map::of(other.as_fd(), self.geometry.consumer_bytes(), false)?;
         let view = view(self.geometry, &self.bells, self.own, consumer);
-        Ok(Producer::new(view, Some(self.eventfd), bell))
+        Ok(Producer::new(view, Some(EventFd::from_fd(self.eventfd)), bell))
     }
 
     /// The receiving end, with the producer's memory. An error for the half of a producer.
@@ -58,7 +58,7 @@ impl Half {
         self.expect(Side::Consumer)?;
         let producer = Map::of(other.as_fd(), self.geometry.producer_bytes(), false)?;
         let view = view(self.geometry, &self.bells, producer, self.own);
-        Ok(Consumer::new(view, Some(self.eventfd), bell))
+        Ok(Consumer::new(view, Some(Listener::from_fd(self.eventfd)), bell))
     }
 
     fn expect(&self, side: Side) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The bytes of a ring. Both ends run on one machine, so numbers have its byte order.
 
 use crate::message::{Meta, Origin};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Most slots of a ring.
 pub const SLOTS_MAX: u32 = 1 << 16;
@@ -64,16 +64,6 @@ impl Geometry {
     }
 }
 
-/// How an end sleeps; written by that end alone.
-#[repr(C)]
-#[derive(Debug, Default)]
-pub(super) struct Sleep {
-    /// [`super::bell`]: 0 awake, else how it wants to be woken and for the how-manieth time it sleeps.
-    pub flag: AtomicU32,
-    /// Which bell.
-    pub bell: AtomicU32,
-}
-
 /// What the producer writes. The consumer maps it read-only.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
@@ -81,7 +71,8 @@ pub(super) struct ProducerWords {
     /// Messages announced.
     pub tail: AtomicU64,
     pad: [u64; 7],
-    pub sleep: Sleep,
+    /// How it sleeps: a flag of [`super::bell`].
+    pub sleep: AtomicU64,
     /// Messages refused for want of room.
     pub refused: AtomicU64,
     /// 1 when nothing more comes: the producer has moved on to another ring.
@@ -96,7 +87,8 @@ pub(super) struct ConsumerWords {
     /// Messages done with.
     pub head: AtomicU64,
     pad: [u64; 7],
-    pub sleep: Sleep,
+    /// How it sleeps: a flag of [`super::bell`].
+    pub sleep: AtomicU64,
     pad2: [u64; 7],
 }
 

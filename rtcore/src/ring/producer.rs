@@ -5,14 +5,10 @@ use super::bell::{self, Bells, Doorbell};
 use super::layout::{Envelope, Geometry, complete, copy_in, in_progress};
 use super::memory::View;
 use crate::sync::{Ordering, fence, full_fence};
-#[cfg(not(loom))]
 use crate::sys::eventfd::EventFd;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use thiserror::Error;
-
-#[cfg(loom)]
-#[derive(Debug)]
-pub struct EventFd;
 
 /// Why a message did not get in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -43,8 +39,10 @@ pub struct Producer {
     /// The consumer's head as it was when last looked at: it only grows.
     head: u64,
     /// The flag for which the bell was rung last.
-    rung: u32,
-    turn: u32,
+    rung: u64,
+    /// Where it sleeps, and how many times it has.
+    bell: u32,
+    turn: u64,
     refused: u64,
 }
 
@@ -55,8 +53,10 @@ impl Producer {
         let head = view.consumer().head.load(Ordering::Acquire);
         // An allegation; what cannot be is found out when room is looked for.
         let head = if tail.wrapping_sub(head) <= u64::from(view.geometry.slots()) { head } else { tail };
-        view.producer().sleep.bell.store(bell, Ordering::Relaxed);
-        Producer { view, eventfd, tail, head, rung: 0, turn: 0, refused: 0 }
+        // The consumer may have rung for the last turn of the producer before.
+        let turn = bell::turn(view.producer().sleep.load(Ordering::Relaxed));
+        view.producer().sleep.store(bell::awake(turn), Ordering::Relaxed);
+        Producer { view, eventfd, tail, head, rung: 0, bell, turn, refused: 0 }
     }
 
     /// Whether both pieces of the ring are locked in memory, so that using it never faults.
@@ -161,17 +161,16 @@ impl Producer {
     pub fn ring(&mut self) -> bool {
         // SYNC POINT with `Consumer::arm`, see the module `bell`.
         full_fence();
-        let flag = self.view.consumer().sleep.flag.load(Ordering::Relaxed);
-        flag != 0 && flag != self.rung && self.wake(flag)
+        let flag = self.view.consumer().sleep.load(Ordering::Relaxed);
+        bell::is_raised(flag) && flag != self.rung && self.wake(flag)
     }
 
     #[cold]
-    fn wake(&mut self, flag: u32) -> bool {
+    fn wake(&mut self, flag: u64) -> bool {
         self.rung = flag;
         match bell::how(flag) {
             Some(Doorbell::Futex) => {
-                let bell = self.view.consumer().sleep.bell.load(Ordering::Relaxed);
-                self.view.bells.ring(bell);
+                self.view.bells.ring(bell::bell(flag));
                 false
             }
             Some(Doorbell::EventFd) => {
@@ -183,16 +182,12 @@ impl Producer {
         }
     }
 
-    #[cfg(not(loom))]
     fn ring_eventfd(&self) {
         if let Some(eventfd) = &self.eventfd {
             // It fails only for a descriptor that is none, and that harms its consumer alone.
             let _ = eventfd.ring();
         }
     }
-
-    #[cfg(loom)]
-    fn ring_eventfd(&self) {}
 
     /// The signal could not be sent: the next [`Producer::ring`] asks for it again.
     pub fn unring(&mut self) {
@@ -217,39 +212,43 @@ impl Producer {
     /// The consumer looks for sleepers without a fence, which every message would pay for; should it miss this one,
     /// its next message does not, and at the latest the sleep ends after [`ROOM_LOOK_NS`].
     pub fn wait_for_room(&mut self, timeout_ns: u64) -> Result<bool, Corrupt> {
-        let bell = self.view.producer().sleep.bell.load(Ordering::Relaxed);
-        let seen = self.view.bells.seen(bell);
+        let seen = self.view.bells.seen(self.bell);
         self.want_room();
-        let mut room = self.has_room()?;
-        if !room {
-            let _ = self.view.bells.sleep(bell, seen, timeout_ns.min(ROOM_LOOK_NS));
-            room = self.has_room()?;
+        let mut room = self.has_room();
+        if room == Ok(false) {
+            let _ = self.view.bells.sleep(self.bell, seen, timeout_ns.min(ROOM_LOOK_NS));
+            room = self.has_room();
         }
-        self.view.producer().sleep.flag.store(0, Ordering::Relaxed);
-        Ok(room)
+        self.view.producer().sleep.store(bell::awake(self.turn), Ordering::Relaxed);
+        room
     }
 
     /// Where this end sleeps.
     pub fn bell(&self) -> (&Bells, u32) {
-        (&self.view.bells, self.view.producer().sleep.bell.load(Ordering::Relaxed))
+        (&self.view.bells, self.bell)
     }
 
     /// Raises the producer's flag: the consumer rings the producer's bell when it has taken a message.
     pub fn want_room(&mut self) {
         self.turn = self.turn.wrapping_add(1);
-        self.view.producer().sleep.flag.store(bell::flag(Doorbell::Futex, self.turn), Ordering::Relaxed);
+        self.view
+            .producer()
+            .sleep
+            .store(bell::flag(Doorbell::Futex, self.bell, self.turn), Ordering::Relaxed);
         // SYNC POINT with `Consumer::release`, see the module `bell`.
         fence(Ordering::SeqCst);
     }
 
     /// What was announced and not taken, `from` on, goes into another ring, as it is. Returns how many.
     ///
-    /// For a consumer that is gone: the slots are the producer's own memory.
+    /// For a consumer that is gone: the slots are the producer's own memory. What is further back than there are
+    /// slots has been overwritten since and is left out.
     pub fn move_to(&self, from: u64, other: &mut Producer) -> Result<u64, PushError> {
         let mut buffer = vec![0; self.view.geometry.payload_bytes() as usize];
         let mut moved = 0;
-        for index in from..self.tail {
-            let slot = self.view.slot(index);
+        let count = self.tail.wrapping_sub(from).min(self.view.geometry.slots().into());
+        for back in (1..=count).rev() {
+            let slot = self.view.slot(self.tail.wrapping_sub(back));
             let Ok(envelope) = slot.read() else { continue };
             let payload = &mut buffer[..(envelope.len.min(self.view.geometry.payload_bytes())) as usize];
             super::layout::copy_out(payload, slot.payload());
@@ -282,14 +281,24 @@ pub struct Loan<'a> {
 impl Loan<'_> {
     /// Sends it; see [`Producer::push`].
     pub fn commit(self, envelope: &Envelope) -> bool {
-        self.producer.view.slot(self.producer.tail).write(&Envelope { len: self.len, ..*envelope });
-        self.producer.announce();
-        self.producer.ring()
+        let mut loan = ManuallyDrop::new(self);
+        let len = loan.len;
+        let producer = &mut *loan.producer;
+        producer.view.slot(producer.tail).write(&Envelope { len, ..*envelope });
+        producer.announce();
+        producer.ring()
     }
 
     /// The end it belongs to.
     pub fn tail(&self) -> u64 {
         self.producer.tail
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        // Nobody is at work on the slot any more.
+        self.producer.view.slot(self.producer.tail).state().store(0, Ordering::Relaxed);
     }
 }
 

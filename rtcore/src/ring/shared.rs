@@ -5,7 +5,7 @@ use super::consumer::Consumer;
 use super::layout::{Geometry, SLOTS_OFFSET};
 use super::memory::View;
 use super::producer::Producer;
-use crate::sys::eventfd::EventFd;
+use crate::sys::eventfd::{EventFd, Listener};
 use crate::sys::memfd::{Map, Memory};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,14 +30,14 @@ pub struct Shared {
 }
 
 /// The descriptors that one end needs: the producer's memory, the consumer's (its own writable, the other's not),
-/// and the eventfd.
+/// and the eventfd, of which the consumer only gets to listen.
 #[derive(Debug)]
 pub struct Handles {
     /// The producer's memory.
     pub producer: OwnedFd,
     /// The consumer's memory.
     pub consumer: OwnedFd,
-    /// Rung for a consumer that asks for it.
+    /// Rung for a consumer that asks for it: an [`EventFd`] for the producer, a [`Listener`] for the consumer.
     pub eventfd: OwnedFd,
 }
 
@@ -54,11 +54,18 @@ impl Shared {
 
     /// Descriptors for one end, to be handed to another process.
     pub fn handles(&self, side: Side) -> io::Result<Handles> {
-        let (producer, consumer) = match side {
-            Side::Producer => (self.producer.as_fd().try_clone_to_owned()?, self.consumer.read_only()?),
-            Side::Consumer => (self.producer.read_only()?, self.consumer.as_fd().try_clone_to_owned()?),
-        };
-        Ok(Handles { producer, consumer, eventfd: self.eventfd.as_fd().try_clone_to_owned()? })
+        Ok(match side {
+            Side::Producer => Handles {
+                producer: self.producer.as_fd().try_clone_to_owned()?,
+                consumer: self.consumer.read_only()?,
+                eventfd: self.eventfd.as_fd().try_clone_to_owned()?,
+            },
+            Side::Consumer => Handles {
+                producer: self.producer.read_only()?,
+                consumer: self.consumer.as_fd().try_clone_to_owned()?,
+                eventfd: self.eventfd.listen()?.into(),
+            },
+        })
     }
 
     /// From now on nobody maps the memory that `side` writes for writing: that end is mapped.
@@ -78,7 +85,7 @@ impl Shared {
     /// The receiving end in this process.
     pub fn consumer(&self, bells: &Bells, bell: u32) -> io::Result<Consumer> {
         let view = view(self.geometry, bells, self.producer.map_read_only()?, self.consumer.map_writable()?);
-        Ok(Consumer::new(view, Some(self.eventfd.try_clone()?), bell))
+        Ok(Consumer::new(view, Some(self.eventfd.listen()?), bell))
     }
 
     /// A look at the indices from outside.
@@ -101,7 +108,7 @@ impl Handles {
     pub fn into_consumer(self, geometry: Geometry, bells: &Bells, bell: u32) -> io::Result<Consumer> {
         let producer = Map::of(self.producer.as_fd(), geometry.producer_bytes(), false)?;
         let consumer = Map::of(self.consumer.as_fd(), geometry.consumer_bytes(), true)?;
-        let eventfd = EventFd::from_fd(self.eventfd);
+        let eventfd = Listener::from_fd(self.eventfd);
         Ok(Consumer::new(view(geometry, bells, producer, consumer), Some(eventfd), bell))
     }
 

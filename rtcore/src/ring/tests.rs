@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::message::{Meta, Origin};
-use crate::sys::memfd::Memory;
+use crate::sys::eventfd::EventFd;
+use crate::sys::memfd::{Map, Memory};
 use proptest::prelude::*;
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 fn geometry(slots: u32, payload: u32) -> Geometry {
     Geometry::new(slots, payload).unwrap()
@@ -22,8 +23,12 @@ fn bells() -> Bells {
     Bells::shared(memory.map_writable().unwrap()).unwrap()
 }
 
-/// A ring over real shared memory, both ends mapped as two processes would.
+/// A ring over real shared memory, both ends mapped as two processes would; in ordinary memory under Miri, which knows
+/// no memfd.
 fn shared(slots: u32, payload: u32) -> (Producer, Consumer) {
+    if cfg!(miri) {
+        return local(geometry(slots, payload));
+    }
     let (ring, bells) = (Shared::create("rtd-ring", geometry(slots, payload)).unwrap(), bells());
     let end = |side| {
         let [producer, consumer, eventfd] =
@@ -69,6 +74,7 @@ fn what_goes_in_comes_out_with_its_envelope() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
 fn what_was_not_given_back_is_still_there_for_the_next_consumer_of_the_ring() {
     let (ring, bells) = (Shared::create("rtd-ring", geometry(4, 8)).unwrap(), bells());
     let mut producer = ring.producer(&bells, 1).unwrap();
@@ -119,6 +125,7 @@ fn a_loan_is_sent_when_it_is_committed_and_marks_its_slot_until_then() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
 fn a_burst_to_a_sleeper_rings_once() {
     let (mut producer, mut consumer) = shared(8, 8);
     consumer.arm(Doorbell::Signal);
@@ -137,7 +144,7 @@ fn a_burst_to_a_sleeper_rings_once() {
 
 #[test]
 fn messages_cross_threads_in_order_while_both_ends_sleep() {
-    const COUNT: u64 = 20_000;
+    const COUNT: u64 = if cfg!(miri) { 50 } else { 20_000 };
     let (mut producer, mut consumer) = shared(4, 16);
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -179,7 +186,176 @@ fn what_was_not_taken_moves_to_another_ring() {
     }
 }
 
+/// The producer remembers for which turn it rang; a new consumer must not begin its turns where the old one did.
+#[test]
+#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
+fn the_next_consumer_of_a_ring_is_woken_as_the_first_was() {
+    let (ring, bells) = (Shared::create("rtd-ring", geometry(8, 8)).unwrap(), bells());
+    let mut producer = ring.producer(&bells, 1).unwrap();
+    for n in 1..=3 {
+        let mut consumer = ring.consumer(&bells, 0).unwrap();
+        assert!(!producer.push(&envelope(n), b"").unwrap(), "awake");
+        consumer.arm(Doorbell::Signal);
+        assert!(producer.push(&envelope(n), b"").unwrap(), "consumer {n}");
+        // The first leaves awake, the second with its flag up.
+        if n == 1 {
+            consumer.disarm();
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
+fn the_next_producer_of_a_ring_is_woken_as_the_first_was() {
+    let (ring, bells) = (Shared::create("rtd-ring", geometry(1, 8)).unwrap(), bells());
+    let mut consumer = ring.consumer(&bells, 0).unwrap();
+    for n in 1..=3 {
+        let mut producer = ring.producer(&bells, 1).unwrap();
+        producer.push(&envelope(n), b"").unwrap();
+        producer.want_room();
+        let seen = bells.seen(1);
+        consumer.take(&mut [0; 8]).unwrap().unwrap();
+        consumer.release();
+        assert_ne!(bells.seen(1), seen, "producer {n}");
+    }
+}
+
+#[test]
+fn a_sleeper_is_rung_for_at_the_bell_it_says() {
+    let (mut producer, mut consumer) = shared(8, 8);
+    let bells = consumer.bell().0.clone();
+    for (n, bell) in [(1, 0), (2, 255), (3, 7)] {
+        consumer.set_bell(bell);
+        consumer.arm(Doorbell::Futex);
+        let seen = bells.seen(bell);
+        producer.push(&envelope(n), b"").unwrap();
+        assert_eq!(bells.seen(bell), seen.wrapping_add(1));
+    }
+}
+
+#[test]
+fn a_loan_that_is_dropped_leaves_no_torn_slot() {
+    let (mut producer, consumer) = shared(2, 8);
+    drop(producer.loan(8).unwrap());
+    assert!(!consumer.torn(), "an idle producer that ends was not at work");
+}
+
+#[test]
+fn a_close_is_a_mark_that_hides_nothing() {
+    let (mut producer, mut consumer) = shared(2, 8);
+    producer.push(&envelope(1), b"").unwrap();
+    consumer.arm(Doorbell::Signal);
+    producer.close();
+    assert!(consumer.is_closed());
+    assert_eq!(consumer.available(), Ok(1));
+    // It does not keep a waiter that ignores it awake: the next wait lasts its time.
+    consumer.take(&mut [0; 8]).unwrap().unwrap();
+    consumer.release();
+    assert!(consumer.wait(1_000_000).is_err());
+}
+
+#[test]
+fn what_has_been_overwritten_is_not_moved() {
+    let ((mut old, mut reader), (mut new, mut next)) = (shared(2, 8), shared(8, 8));
+    for n in 1..=5 {
+        old.push(&envelope(n), b"").unwrap();
+        if n < 4 {
+            reader.take(&mut [0; 8]).unwrap();
+            reader.release();
+        }
+    }
+    assert_eq!(old.move_to(0, &mut new), Ok(2));
+    for n in 4..=5 {
+        assert_eq!(next.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n);
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
+fn descriptors_that_are_no_ring_are_refused() {
+    let (g, bells) = (geometry(64, 64), bells());
+    let ring = Shared::create("rtd-ring", g).unwrap();
+    let file = || -> OwnedFd { std::fs::File::open("/proc/self/exe").unwrap().into() };
+    let page = || Memory::new("small", 1).unwrap().as_fd().try_clone_to_owned().unwrap();
+    let large = || Memory::new("large", 1 << 20).unwrap().as_fd().try_clone_to_owned().unwrap();
+    let event = || OwnedFd::from(EventFd::new().unwrap().listen().unwrap());
+    // The consumer's words are one page long, so a page is memory for them.
+    let wrong: [(usize, &dyn Fn() -> OwnedFd); 7] =
+        [(0, &file), (0, &page), (0, &large), (0, &event), (1, &file), (1, &large), (1, &event)];
+    for (at, wrong) in wrong {
+        for side in [Side::Producer, Side::Consumer] {
+            let Handles { producer, consumer, eventfd } = ring.handles(side).unwrap();
+            let mut fds = [producer, consumer, eventfd];
+            fds[at] = wrong();
+            let handles = Handles::from_fds(fds);
+            let refused = match side {
+                Side::Producer => handles.into_producer(g, &bells, 1).is_err(),
+                Side::Consumer => handles.into_consumer(g, &bells, 0).is_err(),
+            };
+            assert!(refused, "{side:?}, descriptor {at}");
+        }
+    }
+    // What should be its own memory, and is open for reading only.
+    assert!(ring.handles(Side::Producer).unwrap().into_consumer(g, &bells, 0).is_err());
+    assert!(ring.handles(Side::Consumer).unwrap().into_producer(g, &bells, 1).is_err());
+}
+
+/// The doorbell of a consumer that sends whatever its eventfd lets it.
+#[test]
+#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
+fn a_doorbell_that_is_no_eventfd_harms_nobody() {
+    let g = geometry(4, 8);
+    let (bells, ring) = (bells(), Shared::create("rtd-ring", g).unwrap());
+    let file = || -> OwnedFd { std::fs::File::open("/proc/self/exe").unwrap().into() };
+    let Handles { producer, consumer, .. } = ring.handles(Side::Producer).unwrap();
+    let mut sender = Handles::from_fds([producer, consumer, file()]).into_producer(g, &bells, 1).unwrap();
+    let Handles { producer, consumer, .. } = ring.handles(Side::Consumer).unwrap();
+    let mut receiver = Handles::from_fds([producer, consumer, file()]).into_consumer(g, &bells, 0).unwrap();
+    receiver.arm(Doorbell::EventFd);
+    assert_eq!(sender.push(&envelope(1), b"x"), Ok(false));
+    assert!(!receiver.eventfd().unwrap().take());
+    assert!(receiver.take(&mut [0; 8]).unwrap().is_some());
+}
+
+/// Numbers near the end of 64 bits: an end that goes on where another stopped begins anywhere.
+#[test]
+#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
+fn indices_wrap_round() {
+    let g = geometry(4, 8);
+    for start in [u64::MAX - 5, u64::MAX / 2 - 3] {
+        let (ring, bells) = (Shared::create("rtd-ring", g).unwrap(), bells());
+        for side in [Side::Producer, Side::Consumer] {
+            let handles = ring.handles(side).unwrap();
+            let fd = if side == Side::Producer { handles.producer } else { handles.consumer };
+            hostile::write(&Map::of(fd.as_fd(), 4096, true).unwrap(), 0, start);
+        }
+        let mut producer = ring.producer(&bells, 1).unwrap();
+        let mut consumer = ring.consumer(&bells, 0).unwrap();
+        for n in 0..12 {
+            for m in 0..4 {
+                producer.push(&envelope(n * 4 + m), b"").unwrap();
+            }
+            assert_eq!(producer.push(&envelope(0), b""), Err(PushError::Full));
+            assert_eq!((consumer.backlog(), producer.tail().wrapping_sub(producer.taken())), (4, 4));
+            let (mut new, mut moved) = local(g);
+            assert_eq!(producer.move_to(producer.taken(), &mut new), Ok(4));
+            assert_eq!(moved.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n * 4);
+            for m in 0..4 {
+                assert_eq!(consumer.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n * 4 + m);
+            }
+            assert_eq!(consumer.take(&mut [0; 8]), Ok(None));
+            consumer.release();
+        }
+    }
+}
+
 proptest! {
+    // No file of failures: Miri lets nobody look for one.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 })
+    })]
+
     #[test]
     fn a_ring_is_a_bounded_queue(ops in proptest::collection::vec((0u8..3, 0usize..20), 1..300)) {
         let (mut producer, mut consumer) = local(geometry(4, 16));
@@ -207,16 +383,16 @@ mod hostile {
     use super::*;
 
     /// The consumer end of a ring whose producer memory we write as raw words.
-    fn victim() -> (crate::sys::memfd::Map, Consumer) {
+    fn victim() -> (Map, Consumer) {
         let g = geometry(4, 64);
         let p = Memory::new("p", g.producer_bytes()).unwrap();
         let c = Memory::new("c", g.consumer_bytes()).unwrap();
-        let e = crate::sys::eventfd::EventFd::new().unwrap();
+        let e = EventFd::new().unwrap();
         let fds = [p.as_fd(), c.as_fd(), e.as_fd()].map(|fd| fd.try_clone_to_owned().unwrap());
         (p.map_writable().unwrap(), Handles::from_fds(fds).into_consumer(g, &bells(), 0).unwrap())
     }
 
-    fn write(map: &crate::sys::memfd::Map, word: usize, value: u64) {
+    pub fn write(map: &Map, word: usize, value: u64) {
         // SAFETY: words of the first slots lie inside the mapping; the other side reads them as atomics.
         unsafe { crate::sync::AtomicU64::from_ptr(map.start().as_ptr().cast::<u64>().add(word)) }
             .store(value, crate::sync::Ordering::SeqCst);
@@ -225,6 +401,7 @@ mod hostile {
     const SLOT: usize = 16;
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
     fn a_tail_beyond_the_slots_is_found_out() {
         for tail in [5, u64::MAX, 1 << 40] {
             let (map, mut consumer) = victim();
@@ -234,6 +411,7 @@ mod hostile {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
     fn a_slot_that_is_announced_and_not_complete_is_found_out() {
         for state in [0, 1, 4, u64::MAX] {
             let (map, mut consumer) = victim();
@@ -244,6 +422,7 @@ mod hostile {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
     fn a_giant_length_and_unknown_flags_are_found_out() {
         let (map, mut consumer) = victim();
         write(&map, SLOT, 2);
@@ -254,8 +433,63 @@ mod hostile {
         assert!(matches!(consumer.take(&mut [0; 64]), Err(Corrupt::Flags { .. })));
     }
 
+    /// Messages that were taken and not given back are slots that it cannot have filled again.
+    #[test]
+    #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
+    fn a_tail_that_jumps_over_what_is_taken_and_not_given_back_is_found_out() {
+        let (map, mut consumer) = victim();
+        for index in 0..4 {
+            write(&map, SLOT + index * 16, 2 * index as u64 + 2);
+        }
+        write(&map, 0, 2);
+        assert!(consumer.take(&mut [0; 64]).unwrap().is_some());
+        assert!(consumer.take(&mut [0; 64]).unwrap().is_some());
+        // Within the slots behind what was taken, not within those behind what was given back.
+        write(&map, 0, 5);
+        assert!(matches!(consumer.available(), Err(Corrupt::Indices { tail: 5, head: 0, .. })));
+        // Backwards.
+        write(&map, 0, 1);
+        assert!(matches!(consumer.available(), Err(Corrupt::Indices { tail: 1, .. })));
+        write(&map, 0, 4);
+        assert_eq!(consumer.available(), Ok(2));
+    }
+
+    /// The sending end, and the consumer's memory.
+    fn victim_producer(slots: u32) -> (Map, Producer) {
+        let ring = Shared::create("rtd-ring", geometry(slots, 8)).unwrap();
+        let map = Map::of(ring.handles(Side::Consumer).unwrap().consumer.as_fd(), 128, true).unwrap();
+        (map, ring.producer(&bells(), 1).unwrap())
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
+    fn a_head_that_cannot_be_is_found_out_and_never_believed() {
+        for head in [3, u64::MAX, 1 << 40] {
+            let (map, mut producer) = victim_producer(2);
+            producer.push(&envelope(1), b"").unwrap();
+            producer.push(&envelope(2), b"").unwrap();
+            write(&map, 0, head);
+            assert_eq!(producer.taken(), 0);
+            assert_eq!(
+                producer.push(&envelope(3), b""),
+                Err(Corrupt::Indices { tail: 2, head, slots: 2 }.into())
+            );
+            assert!(matches!(producer.loan(1), Err(PushError::Corrupt(_))));
+            assert!(producer.has_room().is_err() && producer.wait_for_room(0).is_err());
+        }
+        // Backwards.
+        let (map, mut producer) = victim_producer(2);
+        for (n, head) in [(1, 0), (2, 0), (3, 2), (4, 2)] {
+            write(&map, 0, head);
+            producer.push(&envelope(n), b"").unwrap();
+        }
+        write(&map, 0, 1);
+        assert!(matches!(producer.push(&envelope(5), b""), Err(PushError::Corrupt(_))));
+    }
+
     proptest! {
         #[test]
+        #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
         fn whatever_it_writes_nothing_is_read_outside_and_nothing_panics(
             words in proptest::collection::vec((0usize..80, prop_oneof![any::<u64>(), 0u64..8]), 1..40),
         ) {

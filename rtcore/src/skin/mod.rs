@@ -58,6 +58,8 @@ pub struct Skin {
     pub signal_try_wait: fn(&SignalSet) -> Call<Received>,
     /// Queues a signal: address, number, value, origin's pid and uid.
     pub signal_send: fn(SignalAddress, i32, u64, u32, u32) -> Call<()>,
+    /// Queues a signal to the process which says that a message lies in its ring: address, number, ticket.
+    pub signal_announce: fn(SignalAddress, i32, u64) -> Call<()>,
     /// Waits for readiness with a bound in nanoseconds. Only where `pollable_mq`.
     pub wait_ready: fn(&mut [Interest], u64) -> Call<usize>,
 }

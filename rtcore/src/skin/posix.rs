@@ -12,6 +12,7 @@ pub(super) static SKIN: Skin = Skin {
     signal_wait: rtsignal::wait,
     signal_try_wait: rtsignal::try_wait,
     signal_send,
+    signal_announce: |to, signo, ticket| rtsignal::announce_to_pidfd(to.pidfd, signo, ticket),
     wait_ready: poll::wait,
 };
 

@@ -1,7 +1,13 @@
 //! A counter that makes a descriptor readable (eventfd(2)): the doorbell for programs that live in an epoll loop.
+//!
+//! Between processes the two ends hold different things: who rings has the counter, who listens an epoll set that
+//! watches it ([`Listener`]). O_NONBLOCK belongs to the open file, not to the descriptor: a listener that had the
+//! counter could clear it and fill the counter, and the next ring would block for ever. And a listener that read the
+//! counter would block as soon as the ringing side cleared it. So nobody reads it: the set is edge-triggered, and each
+//! ring is an edge.
 
 use super::Errno;
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -15,8 +21,8 @@ impl EventFd {
         Ok(EventFd(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    /// Takes one that came from somebody else. It may be anything; reading and writing it never blocks only if it
-    /// is what it says, so take them from the daemon alone.
+    /// Takes one that came from somebody else. It may be anything; writing it never blocks only if it is what it says
+    /// and nobody else has it, so take them from the daemon alone.
     pub fn from_fd(fd: OwnedFd) -> EventFd {
         EventFd(fd)
     }
@@ -31,11 +37,23 @@ impl EventFd {
         }
     }
 
-    /// Makes it unreadable again; true if it was readable.
+    /// Makes it unreadable again; true if it was readable. For a counter that no other process has.
     #[inline]
     pub fn take(&self) -> bool {
         let mut count = [0; 8];
         rustix::io::read(&self.0, &mut count).is_ok()
+    }
+
+    /// What another process gets in order to hear it, and nothing else.
+    pub fn listen(&self) -> io::Result<Listener> {
+        let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &set,
+            &self.0,
+            epoll::EventData::new_u64(0),
+            epoll::EventFlags::IN | epoll::EventFlags::ET,
+        )?;
+        Ok(Listener(set))
     }
 
     /// Another descriptor of the same counter.
@@ -47,5 +65,91 @@ impl EventFd {
 impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// A descriptor that becomes readable when the counter is rung.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+impl Listener {
+    /// Takes one that came from the daemon. Whatever it is, nothing here blocks on it.
+    pub fn from_fd(fd: OwnedFd) -> Listener {
+        Listener(fd)
+    }
+
+    /// Makes it unreadable until the next ring; true if it was readable.
+    #[inline]
+    pub fn take(&self) -> bool {
+        let mut event = [const { std::mem::MaybeUninit::uninit() }; 1];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(epoll::wait(&self.0, &mut event, Some(&at_once)), Ok((ready, _)) if !ready.is_empty())
+    }
+}
+
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> OwnedFd {
+        listener.0
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+    fn is_readable(fd: impl AsFd) -> bool {
+        let mut set = [PollFd::new(&fd, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut set, Some(&at_once)).unwrap() == 1
+    }
+
+    #[test]
+    fn each_ring_is_heard_once_and_nobody_reads_the_counter() {
+        let event = EventFd::new().unwrap();
+        let listener = event.listen().unwrap();
+        assert!(!is_readable(&listener) && !listener.take());
+        for _ in 0..3 {
+            event.ring().unwrap();
+            event.ring().unwrap();
+            assert!(is_readable(&listener));
+            assert!(listener.take());
+            assert!(!is_readable(&listener) && !listener.take());
+        }
+    }
+
+    #[test]
+    fn what_was_rung_before_anybody_listened_is_heard() {
+        let event = EventFd::new().unwrap();
+        event.ring().unwrap();
+        assert!(event.listen().unwrap().take());
+    }
+
+    #[test]
+    fn what_a_listener_does_to_its_descriptor_is_not_done_to_the_counter() {
+        let event = EventFd::new().unwrap();
+        let listener = event.listen().unwrap();
+        fcntl_setfl(&listener, OFlags::empty()).unwrap();
+        assert!(rustix::io::write(&listener, &(u64::MAX - 1).to_ne_bytes()).is_err(), "no way to fill it");
+        assert!(fcntl_getfl(&event).unwrap().contains(OFlags::NONBLOCK));
+        event.ring().unwrap();
+        assert!(listener.take());
+    }
+
+    #[test]
+    fn a_listener_never_blocks_whatever_the_ringing_side_does() {
+        let event = EventFd::new().unwrap();
+        let listener = event.listen().unwrap();
+        fcntl_setfl(&event, OFlags::empty()).unwrap();
+        assert!(!listener.take());
+        let file = std::fs::File::open("/proc/self/stat").unwrap();
+        assert!(!Listener::from_fd(file.into()).take(), "not even one that is none");
     }
 }

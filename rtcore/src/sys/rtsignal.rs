@@ -144,7 +144,12 @@ pub struct Received {
     pub uid: u32,
     /// The kernel wrote pid and uid (SI_USER, SI_TKILL); under SI_QUEUE the sender did.
     pub kernel_wrote_origin: bool,
+    /// It says only that a message lies in a ring, see [`announce_to_pidfd`]; the value is the ticket.
+    pub announces: bool,
 }
+
+/// The code of a signal that only announces. No other program's: the C library's own are above -128.
+const SI_ANNOUNCE: i32 = -0x5244;
 
 /// Whether a signal queues (real-time) or coalesces (standard).
 #[inline]
@@ -206,7 +211,7 @@ fn decode(rc: libc::c_long, info: &MaybeUninit<libc::siginfo_t>) -> Result<Recei
 pub(super) fn received(signo: i32, info: &libc::siginfo_t) -> Received {
     let code = info.si_code;
     let sent = matches!(code, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE | libc::SI_MESGQ);
-    let valued = matches!(code, libc::SI_QUEUE | libc::SI_MESGQ | libc::SI_TIMER);
+    let valued = matches!(code, libc::SI_QUEUE | libc::SI_MESGQ | libc::SI_TIMER | SI_ANNOUNCE);
     // SAFETY: the union has pid and uid at one place for the codes of `sent`, and the value at one place for
     // those of `valued`; for the others they are numbers without meaning, which are not used.
     let (pid, uid, value) = unsafe { (info.si_pid(), info.si_uid(), info.si_value().sival_ptr as u64) };
@@ -216,10 +221,11 @@ pub(super) fn received(signo: i32, info: &libc::siginfo_t) -> Received {
         pid: if sent { pid.unsigned_abs() } else { 0 },
         uid: if sent { uid } else { u32::MAX },
         kernel_wrote_origin: matches!(code, libc::SI_USER | libc::SI_TKILL),
+        announces: code == SI_ANNOUNCE,
     }
 }
 
-/// siginfo_t as the kernel reads it for SI_QUEUE (asm-generic/siginfo.h).
+/// siginfo_t as the kernel reads it for SI_QUEUE and every other code below 0 (asm-generic/siginfo.h).
 #[repr(C)]
 struct QueueInfo {
     signo: i32,
@@ -240,11 +246,11 @@ const REST_BYTES: usize = 104;
 const _: () = assert!(size_of::<QueueInfo>() == size_of::<libc::siginfo_t>());
 
 impl QueueInfo {
-    fn new(signo: i32, value: u64, pid: u32, uid: u32) -> QueueInfo {
+    fn new(signo: i32, code: i32, value: u64, pid: u32, uid: u32) -> QueueInfo {
         QueueInfo {
             signo,
             errno: 0,
-            code: libc::SI_QUEUE,
+            code,
             #[cfg(target_pointer_width = "64")]
             align: 0,
             pid,
@@ -261,9 +267,21 @@ impl QueueInfo {
 /// EAGAIN: the receiver's uid is at RLIMIT_SIGPENDING. ESRCH: it died. EPERM: other uid without CAP_KILL.
 #[inline]
 pub fn queue_to_pidfd(pidfd: RawFd, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
-    let info = QueueInfo::new(signo, value, pid, uid);
+    send_to_pidfd(pidfd, &QueueInfo::new(signo, libc::SI_QUEUE, value, pid, uid))
+}
+
+/// Queues a signal that says only that a message lies in a ring of the process, with its ticket as the value: under a
+/// code of its own ([`Received::announces`]), so that its receiver never takes it for one that carries a message
+/// itself. Errors as [`queue_to_pidfd`].
+#[inline]
+pub fn announce_to_pidfd(pidfd: RawFd, signo: i32, ticket: u64) -> Result<(), Errno> {
+    send_to_pidfd(pidfd, &QueueInfo::new(signo, SI_ANNOUNCE, ticket, 0, u32::MAX))
+}
+
+#[inline]
+fn send_to_pidfd(pidfd: RawFd, info: &QueueInfo) -> Result<(), Errno> {
     // SAFETY: `info` has siginfo_t's size and layout (asserted above) and lives through the call.
-    let rc = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signo, &info, 0) };
+    let rc = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, info.signo, info, 0) };
     if rc < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
@@ -279,8 +297,8 @@ pub fn probe(pidfd: RawFd) -> Result<(), Errno> {
 /// Queues a signal to one thread of another process, with the origin given (rt_tgsigqueueinfo(2)).
 #[inline]
 pub fn queue_to_thread(tgid: i32, tid: i32, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
-    let info = QueueInfo::new(signo, value, pid, uid);
-    // SAFETY: as in `queue_to_pidfd`.
+    let info = QueueInfo::new(signo, libc::SI_QUEUE, value, pid, uid);
+    // SAFETY: as in `send_to_pidfd`.
     let rc = unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, tgid, tid, signo, &info) };
     if rc < 0 { Err(Errno::last()) } else { Ok(()) }
 }

@@ -1,9 +1,8 @@
 //! Inboxes: what a message says, order, waiting, descriptors.
 
-use crate::daemon::{End, Place, envelope, inbox, name, session};
+use crate::daemon::{End, Place, envelope, inbox, session};
 use crate::{bytes, in_ms, message};
-use rtcore::client::{Channel, Incoming, Origin, Role, Wait};
-use rtcore::message::Meta;
+use rtcore::client::{Channel, Incoming, Origin, Wait};
 use rtcore::ring::{Envelope, Kind};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::epoll::Epoll;
@@ -225,28 +224,6 @@ fn an_event_is_told_behind_the_descriptor_too() {
         set.wait(&mut tokens, Some(Duration::from_secs(10))).unwrap();
         assert!(tokens == [7] && monotonic_ns() < until);
     }
-}
-
-#[test]
-fn payloads_of_a_signal_have_an_inbox_of_their_own_that_asks_for_the_signal() {
-    let place = Place::new();
-    let channel = Channel { role: Role::Signal { signo: 40 }, ..inbox("arm.go", "a") };
-    let (session, _daemon, mut link) = session(&place, &[channel, inbox("arm.cmd", "b")]);
-    let mut rest = session.inbox().unwrap();
-    let mut signals = session.signal_inbox(40).unwrap();
-    let meta = Meta { sequence: 1, ..Meta::default() };
-    let envelope = Envelope { meta, ..envelope(1) };
-    assert!(link.producer(0).push(&envelope, b"0123456789").unwrap(), "armed from the beginning");
-    assert!(rest.try_recv().unwrap().is_none());
-    let Some(Incoming::Message(m)) = signals.try_recv().unwrap() else { panic!() };
-    assert_eq!(m.bytes(), b"0123456789");
-    let again = Envelope { meta: Meta { sequence: 2, ..meta }, ..envelope };
-    assert!(!link.producer(0).push(&again, b"").unwrap(), "told once until it has looked");
-    assert!(signals.try_recv().unwrap().is_some());
-    assert!(signals.try_recv().unwrap().is_none());
-    let third = Envelope { meta: Meta { sequence: 3, ..meta }, ..envelope };
-    assert!(link.producer(0).push(&third, b"").unwrap());
-    assert_eq!(name("arm.go").as_str(), channel.endpoint.as_str());
 }
 
 #[test]

@@ -4,8 +4,11 @@
 //! exists, and each test has numbers of its own ([`util::rt`]).
 
 mod changes;
+#[path = "../client/daemon.rs"]
+mod daemon;
 mod dispatcher;
 mod handler;
+mod payload;
 mod util;
 mod waiter;
 mod waiter_faults;
@@ -53,6 +56,9 @@ fn main() -> std::process::ExitCode {
         handler::it_restores_what_it_found,
         handler::errno_survives_it,
         handler::its_doorbell_wakes_a_waiter,
+        payload::a_message_is_looked_for_or_rung_for_and_neither_before_a_handler,
+        payload::another_ring_wakes_the_dispatcher_without_a_signal,
+        payload::a_session_has_one_dispatcher_at_a_time,
         waiter::ready_things_come_in_priority_order_until_they_are_served,
         waiter::a_deadline_is_kept_and_a_past_one_only_looks,
         waiter::room_and_hang_up_are_reported,

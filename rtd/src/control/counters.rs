@@ -9,7 +9,7 @@ pub struct ControlCounters {
     pub accepted: u64,
     /// Connections that gave way to newer ones.
     pub evicted: u64,
-    /// Connections closed because they said nothing for [`IDLE_MAX`].
+    /// Connections closed because they said nothing for [`super::IDLE_MAX`].
     pub idle: u64,
     /// Connections closed because they did not read their replies.
     pub unread: u64,

@@ -27,8 +27,6 @@ pub struct Part {
     #[arg(long)]
     socket: String,
     #[arg(long)]
-    queue: String,
-    #[arg(long)]
     report: String,
     #[arg(long)]
     daemon_pid: i32,
@@ -84,7 +82,6 @@ impl Children {
                 .args(["demo-part", role.name()])
                 .args(["--parent", &std::process::id().to_string()])
                 .args(["--socket", &setup.socket])
-                .args(["--queue", &role.endpoint().map(|e| setup.queue(e)).unwrap_or_default()])
                 .args(["--report", &server_name])
                 .args(["--daemon-pid", &daemon_pid.to_string()]);
             let child = command
@@ -230,8 +227,7 @@ pub fn run_part(part: &Part) -> anyhow::Result<()> {
     let (tell, progress) = ipc::channel()?;
     // At once: until then the parent holds a directory in $TMPDIR for us.
     IpcSender::connect(part.report.clone())?.send(Hello { schedule, progress })?;
-    let ready = roles::prepare(role, &part.queue, part.daemon_pid)?;
-    crate::ctl::register::this_process(part.socket.as_ref(), role.name())?;
+    let ready = roles::prepare(role, part.socket.as_ref(), part.daemon_pid)?;
     tell.send(Progress::Ready)?;
     let schedule = begin.recv().context("the demo is gone")?;
     let reports = ready.play(schedule)?;

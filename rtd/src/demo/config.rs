@@ -3,7 +3,7 @@
 /// Names that depend on who runs the demo, so that two users do not meet.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Instance name; also the prefix of the queues.
+    /// Instance name.
     pub instance: String,
     /// Control socket.
     pub socket: String,
@@ -12,26 +12,14 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Queue of an endpoint.
-    pub fn queue(&self, endpoint: &str) -> String {
-        format!("/rtd-{}.{endpoint}", self.instance)
-    }
-
-    /// All queues, in the order of the endpoints.
-    pub fn queues(&self) -> [String; 4] {
-        ["cmd.in", "cmd.out", "data.in", "data.out"].map(|endpoint| self.queue(endpoint))
-    }
-
     /// The configuration's text.
     pub fn toml(&self) -> String {
         let Setup { instance, socket, cpu } = self;
-        let [cmd_in, cmd_out, data_in, data_out] = self.queues();
         format!(
             r#"# A machine with an e-stop button, a controller, a drive and a logger.
 [daemon]
 name = "{instance}"
 socket = "{socket}"
-keep_queues = false
 drain = "200ms"
 
 [[lane]]
@@ -51,7 +39,7 @@ name = "telemetry"
 priority = 30
 cpu = {cpu}
 capacity = 64
-overflow = "displace-oldest"
+overflow = "block:100ms" # what floods waits; nothing of it is lost
 
 [[process]]
 name = "button"
@@ -75,43 +63,37 @@ kind = "signal"
 owner = "button"
 signal = "SIGRTMIN+1"
 
-# The drive takes it with sigwaitinfo(2).
+# The others link rtcore: what comes to them lies in shared memory, the press, too.
 [[endpoint]]
 name = "drive.stop"
-kind = "signal"
+kind = "lane"
 owner = "drive"
-signal = "SIGRTMIN+2"
+msgsize = 64
 
 [[endpoint]]
 name = "controller.cmd"
-kind = "mqueue"
+kind = "lane"
 owner = "controller"
-queue = "{cmd_in}"
-maxmsg = 8
 msgsize = 64
 
 [[endpoint]]
 name = "drive.cmd"
-kind = "mqueue"
+kind = "lane"
 owner = "drive"
-queue = "{cmd_out}"
-maxmsg = 8
 msgsize = 64
 
 [[endpoint]]
 name = "sensors.data"
-kind = "mqueue"
+kind = "lane"
 owner = "sensors"
-queue = "{data_in}"
-maxmsg = 10
+maxmsg = 256
 msgsize = 64
 
 [[endpoint]]
 name = "logger.data"
-kind = "mqueue"
+kind = "lane"
 owner = "logger"
-queue = "{data_out}"
-maxmsg = 10
+maxmsg = 256
 msgsize = 64
 
 [[route]]

@@ -4,9 +4,7 @@ use super::PATIENCE;
 use super::child::{own_binary, wait};
 use super::config::Setup;
 use anyhow::{Context as _, bail};
-use rtcore::sys::mqueue::Queue;
 use rtcore::sys::process;
-use std::ffi::CString;
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
@@ -109,9 +107,6 @@ impl Drop for DaemonChild {
             }
         }
         // It removed all that itself, unless it was killed. The names carry our pid: they are nobody else's.
-        for queue in self.setup.queues().iter().filter_map(|q| CString::new(q.as_str()).ok()) {
-            let _ = Queue::unlink(&queue);
-        }
         let _ = std::fs::remove_file(rtcore::stats::layout::page_path(&self.setup.instance));
         let _ = std::fs::remove_file(&self.setup.socket);
     }

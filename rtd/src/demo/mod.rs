@@ -2,9 +2,9 @@
 //! without a telemetry flood.
 //!
 //! The parent starts `rtd run` and the five parts as children of its own binary. They end when it ends,
-//! whatever happens: each asks the kernel for SIGTERM at its parent's death, and the daemon removes its
-//! queues on SIGTERM. They are process groups of their own, so that what a terminal sends to the foreground
-//! (Ctrl-C, Ctrl-\) meets the parent alone and everything is taken down in order.
+//! whatever happens: each asks the kernel for SIGTERM at its parent's death, and the daemon removes its page
+//! and its socket on SIGTERM. They are process groups of their own, so that what a terminal sends to the
+//! foreground (Ctrl-C, Ctrl-\) meets the parent alone and everything is taken down in order.
 //!
 //! Invariant: nothing is printed as measured before every message that was sent is where the ledger says.
 

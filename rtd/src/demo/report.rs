@@ -5,7 +5,6 @@ use anyhow::bail;
 use hdrhistogram::Histogram;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::reader::Snapshot;
-use rtcore::sys::Errno;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
@@ -49,7 +48,7 @@ pub struct Report {
     pub lane: Lane,
     /// Messages it sent.
     pub sent: u64,
-    /// Sends that were refused (the queue was full).
+    /// Sends that were refused (no room).
     pub refused: u64,
     quiet: Histogram<u64>,
     flood: Histogram<u64>,
@@ -65,9 +64,9 @@ impl Report {
     }
 
     /// Counts an attempt to send.
-    pub fn sent_or_refused(&mut self, result: Result<(), Errno>) {
+    pub fn sent_or_refused<T, E>(&mut self, result: Result<T, E>) {
         match result {
-            Ok(()) => self.sent += 1,
+            Ok(_) => self.sent += 1,
             Err(_) => self.refused += 1,
         }
     }
@@ -294,7 +293,7 @@ impl Measured {
                 books.received
             );
             if books.refused > 0 {
-                let _ = writeln!(text, "  {} more found the queue full and were not sent", books.refused);
+                let _ = writeln!(text, "  {} more found no room and were not sent", books.refused);
             }
         }
         text

@@ -1,15 +1,13 @@
-//! The demo's programs: each a process of its own that knows nothing but `mq_open`, `sigqueue` and
-//! `sigwaitinfo`. They measure one-way latency from the intended send time, which travels in the message.
+//! The demo's programs, each a process of its own. The button knows nothing but `sigqueue`; the others link rtcore.
+//! They measure one-way latency from the intended send time, which travels with the message.
 
 use super::report::{Lane, Phase, Report};
-use anyhow::Context as _;
-use rtcore::sys::mqueue::{self, Access, Queue};
-use rtcore::sys::poll::{self, Interest};
-use rtcore::sys::rtsignal::{self, SignalSet};
-use rtcore::sys::{Errno, clock, sched};
+use rtcore::client::{Inbox, Incoming, RecvError, Sender, Session};
+use rtcore::sys::{clock, poll, rtsignal, sched};
 use serde::{Deserialize, Serialize};
-use std::ffi::CString;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::thread::JoinHandle;
 
 /// When what happens, CLOCK_MONOTONIC; the same in every process.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -38,7 +36,7 @@ impl Schedule {
 /// Which program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Takes commands on one thread and the stop signal on another.
+    /// Takes commands on one thread and the stop on another.
     Drive,
     /// Reads telemetry at ordinary priority.
     Logger,
@@ -70,17 +68,6 @@ impl Role {
         Role::ALL.into_iter().find(|role| role.name() == name)
     }
 
-    /// What its queue is called, where it has one.
-    pub fn endpoint(self) -> Option<&'static str> {
-        match self {
-            Role::Drive => Some("cmd.out"),
-            Role::Logger => Some("data.out"),
-            Role::Controller => Some("cmd.in"),
-            Role::Sensors => Some("data.in"),
-            Role::Button => None,
-        }
-    }
-
     /// Ends by the schedule; the others are told to.
     pub fn is_sender(self) -> bool {
         !matches!(self, Role::Drive | Role::Logger)
@@ -97,6 +84,7 @@ const COMMAND_PERIOD_NS: u64 = 1_000_000;
 const PRESS_PERIOD_NS: u64 = 9_973_000;
 const TELEMETRY_PERIOD_NS: u64 = 5_000_000;
 const MESSAGE_BYTES: usize = 64;
+const LONG_NS: u64 = 3_600_000_000_000;
 
 /// FIFO priorities below the lanes' (decision: a lane is a ceiling). Not granted is no error here: the
 /// demo's head says what is degraded.
@@ -105,141 +93,154 @@ const DRIVE_PRIORITY: u8 = 65;
 
 /// A role that has all it needs but the schedule.
 #[derive(Debug)]
-pub struct Ready {
-    role: Role,
-    queue: Option<Queue>,
-    stop_signal: SignalSet,
-    daemon_pid: i32,
+pub enum Ready {
+    /// Without the library.
+    Button {
+        /// Whom it signals.
+        daemon_pid: i32,
+    },
+    /// Sends commands.
+    Controller(Session, Sender),
+    /// Sends telemetry.
+    Sensors(Session, Sender),
+    /// Receives by one thread per inbox.
+    Receives(Session, Vec<Receiver>),
 }
 
-/// Opens and blocks what the role needs. Before its registration: from then on signals come.
-pub fn prepare(role: Role, queue: &str, daemon_pid: i32) -> anyhow::Result<Ready> {
-    let stop_signal = SignalSet::of([rtsignal::rt_range().0 + 2]);
-    stop_signal.block().context("cannot block the stop signal")?;
-    let queue = match role {
-        Role::Button => None,
-        Role::Drive | Role::Logger => Some(open(queue, Access::Receive, true)?),
-        Role::Controller => Some(open(queue, Access::Send, true)?),
-        // The flood goes as fast as the daemon takes it, so it waits for room.
-        Role::Sensors => Some(open(queue, Access::Send, false)?),
+/// What one thread receives.
+#[derive(Debug)]
+pub struct Receiver {
+    inbox: Inbox,
+    lane: Lane,
+    /// SCHED_FIFO, below the lane's; none = ordinary.
+    priority: Option<u8>,
+}
+
+/// Takes the role's name and its endpoints.
+pub fn prepare(role: Role, socket: &Path, daemon_pid: i32) -> anyhow::Result<Ready> {
+    let connect = || Session::builder(role.name()).socket(socket).connect();
+    let sender = |endpoint| {
+        let session = connect()?;
+        let sender = session.sender(endpoint)?;
+        anyhow::Ok((session, sender))
     };
-    Ok(Ready { role, queue, stop_signal, daemon_pid })
+    Ok(match role {
+        Role::Button => {
+            crate::ctl::register::this_process(socket, role.name())?;
+            Ready::Button { daemon_pid }
+        }
+        Role::Controller => {
+            let (session, commands) = sender("controller.cmd")?;
+            Ready::Controller(session, commands)
+        }
+        Role::Sensors => {
+            let (session, data) = sender("sensors.data")?;
+            Ready::Sensors(session, data)
+        }
+        Role::Logger => {
+            let session = connect()?;
+            let data = Receiver::of(&session, "logger.data", Lane::Telemetry, None)?;
+            Ready::Receives(session, vec![data])
+        }
+        Role::Drive => {
+            let session = connect()?;
+            let commands = Receiver::of(&session, "drive.cmd", Lane::Control, Some(DRIVE_PRIORITY))?;
+            let stops = Receiver::of(&session, "drive.stop", Lane::Estop, Some(DRIVE_STOP_PRIORITY))?;
+            Ready::Receives(session, vec![commands, stops])
+        }
+    })
+}
+
+impl Receiver {
+    fn of(session: &Session, endpoint: &str, lane: Lane, priority: Option<u8>) -> anyhow::Result<Receiver> {
+        Ok(Receiver { inbox: session.inbox_of(&[endpoint])?, lane, priority })
+    }
 }
 
 impl Ready {
     /// Plays the role to its end.
     pub fn play(self, schedule: Schedule) -> anyhow::Result<Vec<Report>> {
-        Ok(match self.role {
-            Role::Button => vec![self.button(schedule)?],
-            Role::Controller => vec![self.controller(schedule)?],
-            Role::Sensors => vec![self.sensors(schedule)?],
-            Role::Drive => self.drive(schedule)?,
-            Role::Logger => vec![receive(self.queue()?, schedule, Lane::Telemetry)?],
-        })
-    }
-
-    fn queue(&self) -> anyhow::Result<&Queue> {
-        self.queue.as_ref().context("this part has no queue")
-    }
-
-    /// One press every ten milliseconds or so: `sigqueue(rtd, SIGRTMIN+1, time)`.
-    fn button(&self, schedule: Schedule) -> anyhow::Result<Report> {
-        let signo = rtsignal::rt_range().0 + 1;
-        let _ = sched::set_fifo(DRIVE_PRIORITY);
-        let mut report = Report::new(Lane::Estop)?;
-        periodic(schedule.start_ns, schedule.end_ns, PRESS_PERIOD_NS, |intended_ns| {
-            report.sent_or_refused(rtsignal::queue_to_pid(self.daemon_pid, signo, intended_ns));
-        });
-        Ok(report)
-    }
-
-    fn controller(&self, schedule: Schedule) -> anyhow::Result<Report> {
-        let _ = sched::set_fifo(DRIVE_PRIORITY);
-        let queue = self.queue()?.as_raw_fd();
-        let mut report = Report::new(Lane::Control)?;
-        periodic(schedule.start_ns, schedule.end_ns, COMMAND_PERIOD_NS, |intended_ns| {
-            report.sent_or_refused(mqueue::send(queue, &message(intended_ns), 5));
-        });
-        Ok(report)
-    }
-
-    fn sensors(&self, schedule: Schedule) -> anyhow::Result<Report> {
-        let queue = self.queue()?.as_raw_fd();
-        let mut report = Report::new(Lane::Telemetry)?;
-        periodic(schedule.start_ns, schedule.flood_ns, TELEMETRY_PERIOD_NS, |intended_ns| {
-            report.sent_or_refused(mqueue::send(queue, &message(intended_ns), 0));
-        });
-        clock::sleep_until(schedule.flood_ns);
-        loop {
-            let now = clock::monotonic_ns();
-            if now >= schedule.end_ns {
-                return Ok(report);
-            }
-            report.sent_or_refused(mqueue::send(queue, &message(now), 0));
+        match self {
+            Ready::Button { daemon_pid } => Ok(vec![press(daemon_pid, schedule)?]),
+            // A session lasts as long as its name is needed.
+            Ready::Controller(_session, commands) => Ok(vec![command(commands, schedule)?]),
+            Ready::Sensors(_session, data) => Ok(vec![sense(data, schedule)?]),
+            Ready::Receives(session, receivers) => receive_all(session, receivers, schedule),
         }
-    }
-
-    /// Commands on one thread, the stop signal on another with a higher priority.
-    fn drive(&self, schedule: Schedule) -> anyhow::Result<Vec<Report>> {
-        let stop_signal = self.stop_signal;
-        let stopper = std::thread::spawn(move || wait_for_stops(&stop_signal, schedule));
-        let _ = sched::set_fifo(DRIVE_PRIORITY);
-        let commands = receive(self.queue()?, schedule, Lane::Control)?;
-        let stops = stopper.join().map_err(|_| anyhow::anyhow!("the drive's stop thread panicked"))??;
-        Ok(vec![commands, stops])
     }
 }
 
-fn wait_for_stops(stop_signal: &SignalSet, schedule: Schedule) -> anyhow::Result<Report> {
-    let _ = sched::set_fifo(DRIVE_STOP_PRIORITY);
-    let pending = stop_signal.descriptor()?;
+/// One press every ten milliseconds or so: `sigqueue(rtd, SIGRTMIN+1, time)`.
+fn press(daemon_pid: i32, schedule: Schedule) -> anyhow::Result<Report> {
+    let signo = rtsignal::rt_range().0 + 1;
+    let _ = sched::set_fifo(DRIVE_PRIORITY);
     let mut report = Report::new(Lane::Estop)?;
-    until_told(pending.as_raw_fd(), || {
-        let got = rtsignal::try_wait(stop_signal)?;
-        report.record(schedule.phase(got.value), got.value, clock::monotonic_ns());
-        Ok(())
-    })
-    .context("cannot wait for the stop signal")?;
+    periodic(schedule.start_ns, schedule.end_ns, PRESS_PERIOD_NS, |intended_ns| {
+        report.sent_or_refused(rtsignal::queue_to_pid(daemon_pid, signo, intended_ns));
+    });
     Ok(report)
 }
 
-fn receive(queue: &Queue, schedule: Schedule, lane: Lane) -> anyhow::Result<Report> {
-    let mut report = Report::new(lane)?;
-    let mut buffer = [0; MESSAGE_BYTES];
-    until_told(queue.as_raw_fd(), || {
-        let (len, _) = mqueue::receive(queue.as_raw_fd(), &mut buffer)?;
+fn command(mut commands: Sender, schedule: Schedule) -> anyhow::Result<Report> {
+    let _ = sched::set_fifo(DRIVE_PRIORITY);
+    let mut report = Report::new(Lane::Control)?;
+    periodic(schedule.start_ns, schedule.end_ns, COMMAND_PERIOD_NS, |intended_ns| {
+        report.sent_or_refused(commands.send_at(intended_ns, &message(intended_ns)));
+    });
+    Ok(report)
+}
+
+fn sense(mut data: Sender, schedule: Schedule) -> anyhow::Result<Report> {
+    let mut report = Report::new(Lane::Telemetry)?;
+    periodic(schedule.start_ns, schedule.flood_ns, TELEMETRY_PERIOD_NS, |intended_ns| {
+        report.sent_or_refused(data.send_at(intended_ns, &message(intended_ns)));
+    });
+    clock::sleep_until(schedule.flood_ns);
+    loop {
         let now = clock::monotonic_ns();
-        if let Some(stamp) = buffer[..len].first_chunk() {
+        if now >= schedule.end_ns {
+            return Ok(report);
+        }
+        // As fast as the daemon takes it: the route blocks, so it waits for room.
+        report.sent_or_refused(data.send_at(now, &message(now)));
+    }
+}
+
+/// Receives until standard input is closed, and then what is there still.
+fn receive_all(
+    session: Session,
+    receivers: Vec<Receiver>,
+    schedule: Schedule,
+) -> anyhow::Result<Vec<Report>> {
+    let spawn = |receiver| std::thread::spawn(move || receive(receiver, schedule));
+    let threads: Vec<JoinHandle<_>> = receivers.into_iter().map(spawn).collect();
+    // The parent closes it when everything has arrived. An interrupted wait only means to wait again.
+    let mut end = [poll::Interest::readable(std::io::stdin().as_raw_fd())];
+    while poll::wait(&mut end, LONG_NS) != Ok(1) {}
+    // Without their session the inboxes end when they are empty.
+    drop(session);
+    let join =
+        |thread: JoinHandle<_>| thread.join().map_err(|_| anyhow::anyhow!("a receiving thread panicked"))?;
+    threads.into_iter().map(join).collect()
+}
+
+fn receive(receiver: Receiver, schedule: Schedule) -> anyhow::Result<Report> {
+    let Receiver { mut inbox, lane, priority } = receiver;
+    if let Some(priority) = priority {
+        let _ = sched::set_fifo(priority);
+    }
+    let mut report = Report::new(lane)?;
+    loop {
+        let message = match inbox.recv() {
+            Ok(Incoming::Message(message)) => message,
+            Ok(Incoming::Event(_)) => continue,
+            Err(RecvError::Disconnected) => return Ok(report),
+        };
+        let now = message.received_ns();
+        // The button's only word is its value; the others say it twice.
+        if let Some(stamp) = message.bytes().first_chunk() {
             let intended_ns = u64::from_ne_bytes(*stamp);
             report.record(schedule.phase(intended_ns), intended_ns, now);
-        }
-        Ok(())
-    })
-    .with_context(|| format!("cannot read {}", queue.name().to_string_lossy()))?;
-    Ok(report)
-}
-
-/// Takes what comes until standard input is closed, and then what is there still.
-fn until_told(fd: RawFd, mut take: impl FnMut() -> Result<(), Errno>) -> std::io::Result<()> {
-    const LONG_NS: u64 = 3_600_000_000_000;
-    let end = Interest::readable(std::io::stdin().as_raw_fd());
-    loop {
-        match take() {
-            Ok(()) | Err(Errno::INTR) => continue,
-            Err(Errno::AGAIN) => {}
-            Err(e) => return Err(e.into()),
-        }
-        // An interrupted wait only means to look again.
-        let _ = poll::wait(&mut [Interest::readable(fd), end], LONG_NS);
-        // The parent closes it when everything has arrived: what a last look does not find never was.
-        if poll::wait(&mut [end], 0) == Ok(1) {
-            loop {
-                match take() {
-                    Ok(()) | Err(Errno::INTR) => {}
-                    Err(Errno::AGAIN) => return Ok(()),
-                    Err(e) => return Err(e.into()),
-                }
-            }
         }
     }
 }
@@ -257,9 +258,4 @@ fn message(intended_ns: u64) -> [u8; MESSAGE_BYTES] {
     let mut bytes = [0; MESSAGE_BYTES];
     bytes[..8].copy_from_slice(&intended_ns.to_ne_bytes());
     bytes
-}
-
-fn open(queue: &str, access: Access, nonblocking: bool) -> anyhow::Result<Queue> {
-    let name = CString::new(queue).context("queue name")?;
-    Ok(Queue::open(&name, access, nonblocking)?)
 }

@@ -14,6 +14,7 @@ pub(super) use post::{Filter, Post};
 use super::core::{CHANNELS_MAX, Core, ENTRIES_MAX};
 use super::error::RecvError;
 use super::event::Event;
+use super::keeper::inbox_bell;
 use super::message::{Head, InPlace, Incoming, Message};
 use crate::lane::policy::Wait;
 use crate::message::Origin;
@@ -98,12 +99,23 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Without lanes: these come through the post.
-    pub(super) fn new(core: Arc<Core>, post: Arc<Post>, mail: Mail, bell: u32) -> io::Result<Inbox> {
+    /// Over all that the filter admits and nobody has, and what comes to be later.
+    pub(super) fn open(core: &Arc<Core>, filter: Filter) -> io::Result<Inbox> {
+        let (post, mail) = Post::new(filter, CHANNELS_MAX)?;
+        // All that can fail comes before a lane is taken.
         let set = Epoll::new()?;
         set.add(&post.event, 0)?;
+        let mut table = core.table();
+        for slot in table.lanes.iter_mut().filter(|slot| post.filter.admits(&slot.channel)) {
+            if let Some(lane) = slot.half.take() {
+                slot.half = post.add(lane);
+            }
+        }
+        let bell = inbox_bell(table.inboxes.len());
+        table.inboxes.push(Arc::clone(&post));
+        drop(table);
         let mut inbox = Inbox {
-            core,
+            core: Arc::clone(core),
             post,
             mail,
             lanes: Vec::with_capacity(ENTRIES_MAX),
@@ -155,6 +167,17 @@ impl Inbox {
         match self.next::<true>(u64::MAX)? {
             Some(found) => Ok(self.present_in_place(found)),
             None => Err(RecvError::Disconnected),
+        }
+    }
+
+    /// As [`Inbox::try_recv`], without the events.
+    pub(super) fn try_message(&mut self) -> Result<Option<Message<'_>>, RecvError> {
+        loop {
+            match self.look::<false>()? {
+                Some(Found::Event(_)) => {}
+                Some(found) => return Ok(self.present(found).message()),
+                None => return Ok(None),
+            }
         }
     }
 

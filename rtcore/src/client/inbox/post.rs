@@ -5,6 +5,7 @@ use crate::client::event::{EVENTS_MAX, Event};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::eventfd::EventFd;
 use crate::sys::futex;
+use crate::sys::rtsignal;
 use crate::wire::{Channel, Name, Role};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +17,8 @@ pub(in crate::client) enum Filter {
     Rest,
     /// These endpoints.
     Endpoints(Vec<Name>),
-    /// Payloads of this signal.
-    Signal(i32),
+    /// Payloads of this signal, for the dispatcher thread `tid`, which sleeps in sigwaitinfo(2).
+    Signal { signo: i32, tid: i32 },
 }
 
 impl Filter {
@@ -26,7 +27,7 @@ impl Filter {
         match (self, channel.role) {
             (Filter::Rest, Role::Inbox) => true,
             (Filter::Endpoints(names), Role::Inbox) => names.contains(&channel.endpoint),
-            (Filter::Signal(number), Role::Signal { signo }) => *number == signo,
+            (Filter::Signal { signo: own, .. }, Role::Signal { signo }) => *own == signo,
             _ => false,
         }
     }
@@ -96,6 +97,10 @@ impl Post {
         futex::wake_all(&self.news);
         // Our own eventfd: it does not fail.
         let _ = self.event.ring();
+        if let Filter::Signal { tid, .. } = self.filter {
+            // A standard signal: it needs no room in the user's queue, and waits for a thread that is not asleep yet.
+            rtsignal::wake(tid);
+        }
     }
 
     #[inline]

@@ -77,14 +77,14 @@ impl Inbox {
     }
 
     /// Whether a look would find something.
-    pub(super) fn has_news(&mut self) -> bool {
+    pub(in crate::client) fn has_news(&mut self) -> bool {
         self.post.seen() != self.seen || self.lanes.iter_mut().any(|lane| lane.has_news())
     }
 
     /// Nothing was found: has whoever waits elsewhere told from now on. True if something came meanwhile.
-    pub(super) fn rearm(&mut self) -> bool {
+    pub(in crate::client) fn rearm(&mut self) -> bool {
         let how = match self.post.filter {
-            Filter::Signal(_) => Doorbell::Signal,
+            Filter::Signal { .. } => Doorbell::Signal,
             _ if self.descriptor.get() => Doorbell::EventFd,
             _ => return false,
         };

@@ -6,9 +6,9 @@ use crate::client::inbox::{In, Lane, Life};
 use crate::client::outlet::{Out, Outlet, Refusal, Why};
 use crate::lane::feed::{Feeder, Offer, feed};
 use crate::message::Origin;
-use crate::ring::{Bells, Consumer, Doorbell, Producer, Trail};
+use crate::ring::{Bells, Consumer, Producer, Trail};
 use crate::sys::pidfd::{Ending, PidFd};
-use crate::wire::{Channel, Role};
+use crate::wire::Channel;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -233,26 +233,19 @@ impl InEntry {
         (entry, Lane::new(index, end, channel))
     }
 
-    /// A new ring, to be read when the ones before are done. True if messages wait in it that its daemon has sent no
-    /// signal for.
-    pub fn renew(&mut self, mut consumer: Consumer, partner: Option<(Partner, Origin)>) -> bool {
+    /// A new ring, to be read when the ones before are done. Not armed: nobody sends a signal for it before its reader,
+    /// who is woken otherwise, has looked.
+    pub fn renew(&mut self, consumer: Consumer, partner: Option<(Partner, Origin)>) {
         let (bells, bell) = consumer.bell();
         let (life, bells) = (Arc::new(Life::new(bell)), bells.clone());
         let (partner, origin) = partner.unzip();
         self.rings.push(InRing { life: Arc::clone(&life), bells, partner });
-        let mut unannounced = false;
-        if let Role::Signal { .. } = self.channel.role {
-            // Its reader sleeps until a signal comes; it looks into this ring only then.
-            consumer.arm(Doorbell::Signal);
-            unannounced = consumer.available() != Ok(0);
-        }
         let mut buffer = vec![0; self.channel.payload_bytes as usize].into_boxed_slice();
         crate::sys::memory::touch(&mut buffer);
         let channel = self.channel;
         let end = In { consumer, buffer, life, channel, partner: origin, watched: false, torn: false };
         self.waiting.push_back(Offer { end: Some(end), generation: 0, origin: Origin::UNKNOWN });
         self.flush();
-        unannounced
     }
 
     /// The daemon is gone, or its configuration has no such channel any more; what has come can still be read.

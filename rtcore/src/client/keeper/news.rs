@@ -11,8 +11,7 @@ use crate::ring::{Bells, Consumer, Half, Side};
 use crate::sync::Ordering;
 use crate::sys::memfd::Map;
 use crate::sys::pidfd::PidFd;
-use crate::sys::{rtsignal, sched};
-use crate::wire::{Notice, PeerNews, Request, Role};
+use crate::wire::{Notice, PeerNews, Request};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Bells in a direct ring's page.
@@ -133,13 +132,7 @@ impl Keeper {
 
     /// Hands a ring to whoever receives from this channel.
     pub(super) fn receive(&mut self, index: usize, consumer: Consumer, partner: Option<(Partner, Origin)>) {
-        let entry = &mut self.ins[index];
-        if entry.renew(consumer, partner)
-            && let Role::Signal { signo } = entry.channel.role
-        {
-            // Its reader sleeps until a signal comes. Should this one find no room, the next message sends another.
-            let _ = rtsignal::queue_to_pid(sched::getpid(), signo, 0);
-        }
+        self.ins[index].renew(consumer, partner);
     }
 
     /// A partner's descriptor says that it has ended.

@@ -1,13 +1,19 @@
 //! The dispatcher: one thread in sigwaitinfo(2) that calls the handlers.
 //!
+//! Next is always the lowest number of all that is pending, signals and messages of rings ([`super::rings`]) alike; of one
+//! number the signals come first. A signal that only announces a message is dropped: the look into the ring that
+//! follows finds what there is, whatever the number of such signals was.
+//!
 //! Constraint: the set it waits for changes while it sleeps. Whoever changes it then sends [`WAKE`] to this very
 //! thread, where it is blocked and part of every set: it ends the sleep, or the next one before it begins, so no
 //! change is missed and nothing polls. Invariant: the thread blocks every signal, so none interrupts a handler and
 //! one that is registered later cannot be delivered here before it is waited for.
 
 use super::registry::{HANDLERS_MAX, Left, Registry};
+use super::rings::{Look, Rings};
 use super::{Counters, Notice, origin_of};
-use crate::sys::rtsignal::{self, Received, SignalSet, WAKE};
+use crate::client::message::Message;
+use crate::sys::rtsignal::{self, Received, WAKE};
 use crate::sys::{clock, epoll, sched};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +26,8 @@ pub(super) struct Shared {
     registry: Mutex<Registry>,
     stop: AtomicBool,
     received: AtomicU64,
+    doorbells: AtomicU64,
+    duplicates: AtomicU64,
     unhandled: AtomicU64,
     calls: AtomicU64,
     panics: AtomicU64,
@@ -31,6 +39,8 @@ impl Shared {
             registry: Mutex::new(Registry::new()),
             stop: AtomicBool::new(false),
             received: AtomicU64::new(0),
+            doorbells: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
             unhandled: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             panics: AtomicU64::new(0),
@@ -51,6 +61,8 @@ impl Shared {
     pub(super) fn counters(&self) -> Counters {
         Counters {
             received: self.received.load(Ordering::Relaxed),
+            doorbells: self.doorbells.load(Ordering::Relaxed),
+            duplicates: self.duplicates.load(Ordering::Relaxed),
             unhandled: self.unhandled.load(Ordering::Relaxed),
             calls: self.calls.load(Ordering::Relaxed),
             panics: self.panics.load(Ordering::Relaxed),
@@ -68,32 +80,62 @@ impl Shared {
     }
 
     fn run(&self) {
-        let mut set = SignalSet::of([WAKE]);
+        let mut rings = Rings::new();
         // Acquire: pairs with the Release in `stop`.
         while !self.stop.load(Ordering::Acquire) {
-            // EINTR (a stop and continue, a debugger) is the only error of a wait without a time on a valid set.
-            let Ok(got) = rtsignal::wait(&set) else { continue };
-            if got.signo == WAKE {
-                set = SignalSet::of_bits(self.registry().taken | rtsignal::bit(WAKE));
-            } else {
-                self.dispatch(&got);
+            let (got, ring) = match rings.first() {
+                Some((at, up_to)) => (rtsignal::try_wait(up_to), Some(at)),
+                None => match rings.arm() {
+                    Some(all) => (rtsignal::wait(all), None),
+                    None => continue,
+                },
+            };
+            match (got, ring) {
+                (Ok(got), _) if got.signo == WAKE => {
+                    let mut registry = self.registry();
+                    let (taken, more) = (registry.taken, std::mem::take(&mut registry.inboxes));
+                    drop(registry);
+                    rings.update(taken, more);
+                }
+                (Ok(got), _) if got.announces => drop(self.doorbells.fetch_add(1, Ordering::Relaxed)),
+                (Ok(got), _) => self.signal(&got),
+                (Err(_), Some(at)) => self.message(&mut rings, at),
+                // EINTR (a stop and continue, a debugger) is the only error of a wait without a time on a valid set.
+                (Err(_), None) => {}
             }
         }
     }
 
-    fn dispatch(&self, got: &Received) {
+    fn signal(&self, got: &Received) {
+        let (signo, value, received_ns) = (got.signo, got.value, clock::monotonic_ns());
+        let origin = origin_of(got);
+        self.dispatch(&Notice { signo, value, origin, payload: &[], head: None, received_ns });
+    }
+
+    fn message(&self, rings: &mut Rings, at: usize) {
+        match rings.look(at) {
+            (signo, Look::Message(message)) => {
+                let Message { head, bytes: payload } = message;
+                let (value, received_ns) = (message.signal_value(), clock::monotonic_ns());
+                let origin = head.origin();
+                self.dispatch(&Notice { signo, value, origin, payload, head: Some(head), received_ns });
+            }
+            (_, Look::Nothing) => {}
+            (_, Look::Over) => rings.remove(at),
+        }
+        self.duplicates.store(rings.duplicates(), Ordering::Relaxed);
+    }
+
+    fn dispatch(&self, notice: &Notice<'_>) {
         self.received.fetch_add(1, Ordering::Relaxed);
-        let received_ns = clock::monotonic_ns();
-        let (signo, value) = (got.signo, got.value);
-        let notice = Notice { signo, value, origin: origin_of(got), payload: &[], received_ns };
         let mut ids = [None; HANDLERS_MAX];
         // Those that are there now: one that a handler registers is called from the next signal on.
-        let count = self.registry().list(signo, &mut ids);
+        let count = self.registry().list(notice.signo, &mut ids);
         let mut handled = false;
         for id in ids.iter().take(count).flatten() {
             let Some(mut callee) = self.registry().begin(*id) else { continue };
             let mut called = false;
-            self.guarded(|| callee.call(&notice, &mut called));
+            self.guarded(|| callee.call(notice, &mut called));
             let left: Left = self.registry().end(*id, callee, called);
             self.guarded(|| drop(left));
             self.calls.fetch_add(u64::from(called), Ordering::Relaxed);

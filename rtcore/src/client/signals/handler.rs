@@ -110,6 +110,10 @@ extern "C" fn enter(signo: i32, info: &RawInfo, _: *const ()) {
         // SAFETY: the table holds null or an `AsyncHandler` (`install` alone writes it), and code is never unloaded.
         let handler = unsafe { std::mem::transmute::<*mut (), AsyncHandler>(found) };
         let got = info.received();
+        if got.announces {
+            // The last one for a dispatcher that is gone.
+            return;
+        }
         let notice = AsyncNotice { signo, value: got.value, origin: origin_of(&got) };
         handler(&notice, &AsyncScope { not_send: PhantomData });
     });

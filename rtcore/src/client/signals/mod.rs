@@ -5,6 +5,35 @@
 //! they may not is take longer than the next signal can wait. No system call of the program ever returns
 //! EINTR because of such a signal: it is blocked in every thread, and only taken here.
 //!
+//! # Payloads
+//!
+//! A signal endpoint with a `msgsize` has a ring beside it, and [`Session::signals`](crate::client::Session::signals) starts
+//! a dispatcher that reads it: the handlers of its signal get each message with up to a slot of payload, once, in its
+//! sender's order, however many or few signals there were for it. The daemon sends one when a ring that is not being
+//! read gets a message; what comes until the dispatcher has looked needs no other. So no burst fills the user's signal
+//! queue (RLIMIT_SIGPENDING), and where others have filled it the message lies in the ring, delivered, and the daemon
+//! tries the signal every millisecond.
+//!
+//! ```no_run
+//! use rtcore::client::Session;
+//! use rtcore::client::signals::{Flags, Signals};
+//!
+//! let stop = rtcore::sys::signame::rt_min() + 2;
+//! Signals::block([stop])?;
+//! let session = Session::connect("drive")?;
+//! let signals = session.signals()?;
+//! let from_controller = Flags::new().only_from(session.is("controller"));
+//! signals.register(stop, from_controller, |notice| {
+//!     println!("stop from pid {}: {:?}", notice.origin.pid, notice.payload);
+//! })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Until somebody registers for the signal its ring is not read and no signal is sent: messages gather there, then in
+//! front of it in the daemon, then by the route's overflow policy.
+//!
+//! # Other ways
+//!
 //! Who insists on an asynchronous handler finds it in [`handler`]; who has a loop of its own takes signals as one
 //! of the things that a [`Waiter`](crate::client::waiter::Waiter) waits for.
 //!
@@ -34,10 +63,14 @@ mod dispatch;
 mod error;
 pub mod handler;
 mod registry;
+mod rings;
 
 pub use error::SignalsError;
 pub use registry::{Flags, HANDLERS_MAX};
 
+use super::core::Core;
+use super::inbox::{Filter, Inbox};
+use super::message::Head;
 use crate::message::Origin;
 use crate::sys::rtsignal::{self, Received};
 use claim::Claim;
@@ -45,17 +78,21 @@ use dispatch::Shared;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-/// A signal that arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A signal that arrived, or a message to a signal endpoint.
+#[derive(Clone, Copy, Debug)]
 pub struct Notice<'a> {
     /// Kernel number.
     pub signo: i32,
-    /// What the sender gave to sigqueue(3); 0 for kill(2).
+    /// What the sender gave to sigqueue(3), also where it came through rtd; 0 for kill(2). Of a payload the first 8
+    /// bytes in native order, the rest zero, as a plain signal would have carried it.
     pub value: u64,
     /// Who sent it; see [`Flags::only_from`] for what it is worth.
     pub origin: Origin,
-    /// What came with it; empty for a plain signal.
+    /// What came with it, up to the endpoint's `msgsize`; empty for a plain signal, the value's 8 bytes for a signal
+    /// that rtd passed on through a ring.
     pub payload: &'a [u8],
+    /// Endpoint, route, number and times of a message from a ring; none for a plain signal.
+    pub head: Option<Head<'a>>,
     /// When it was taken, CLOCK_MONOTONIC in nanoseconds.
     pub received_ns: u64,
 }
@@ -70,9 +107,13 @@ pub struct HandlerId {
 /// What the dispatcher has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Signals taken.
+    /// Signals and messages of rings taken.
     pub received: u64,
-    /// Of these, signals that no handler was called for: removed, or kept from it by [`Flags::only_from`].
+    /// Signals besides, which only said that a message is in a ring.
+    pub doorbells: u64,
+    /// Messages besides, which came once more after a restart of the daemon and were dropped.
+    pub duplicates: u64,
+    /// Of those received, what no handler was called for: removed, or kept from it by [`Flags::only_from`].
     pub unhandled: u64,
     /// Calls of handlers.
     pub calls: u64,
@@ -92,9 +133,19 @@ pub struct Counters {
 pub struct Signals {
     shared: Arc<Shared>,
     /// Locked while a signal is added, never while a handler runs.
-    claim: Mutex<Claim>,
+    claim: Mutex<Claimed>,
+    /// Whose rings it reads.
+    session: Option<Arc<Core>>,
     thread: Option<JoinHandle<()>>,
     tid: i32,
+}
+
+/// What a dispatcher takes.
+#[derive(Debug, Default)]
+struct Claimed {
+    signals: Claim,
+    /// Of these, signals that it has an inbox for, as a mask.
+    inboxes: u64,
 }
 
 impl std::fmt::Debug for Signals {
@@ -108,6 +159,11 @@ impl Signals {
     ///
     /// Errors: [`SignalsError::System`] when the thread cannot be started.
     pub fn start() -> Result<Signals, SignalsError> {
+        Signals::start_for(None)
+    }
+
+    /// The same, for a session's rings as well.
+    pub(super) fn start_for(session: Option<Arc<Core>>) -> Result<Signals, SignalsError> {
         let shared = Arc::new(Shared::new());
         let of_thread = Arc::clone(&shared);
         let (tell, told) = mpsc::sync_channel(1);
@@ -117,7 +173,7 @@ impl Signals {
             .map_err(SignalsError::system("starting the dispatcher thread"))?;
         let tid = told.recv().unwrap_or_else(|e| Err(std::io::Error::other(e)));
         let tid = tid.map_err(SignalsError::system("blocking signals in the dispatcher thread"))?;
-        Ok(Signals { shared, claim: Mutex::default(), thread: Some(thread), tid })
+        Ok(Signals { shared, claim: Mutex::default(), session, thread: Some(thread), tid })
     }
 
     /// Blocks these signals in the calling thread, and so in each that it starts from then on (pthread_sigmask(3)).
@@ -136,23 +192,32 @@ impl Signals {
     /// panics is counted in [`Counters::panics`] and stays registered.
     ///
     /// Errors: a number that cannot be taken, a thread that does not block it, another taker in this process, more
-    /// than [`HANDLERS_MAX`] handlers, /proc not readable.
+    /// than [`HANDLERS_MAX`] handlers, /proc not readable; of a session's, no descriptors left for the signal's inbox.
     pub fn register(
         &self,
         signo: i32,
         flags: Flags,
         handler: impl FnMut(&Notice<'_>) + Send + 'static,
     ) -> Result<HandlerId, SignalsError> {
-        self.claim(claim::mask_of([signo])?)?;
+        let bits = claim::mask_of([signo])?;
+        let mut claimed = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        self.claim(&mut claimed.signals, bits)?;
+        let inbox = if claimed.inboxes & bits == 0 { self.inbox(signo)? } else { None };
+        let mut registry = self.shared.registry();
         // What is left over is dropped at the end, when the registry is not locked any more; likewise below.
-        let (added, _left) = self.shared.registry().add(signo, flags, Box::new(handler));
+        let (added, _left) = registry.add(signo, flags, Box::new(handler));
+        if let Some(inbox) = inbox {
+            claimed.inboxes |= bits;
+            registry.inboxes.push((signo, inbox));
+        }
+        drop(registry);
+        drop(claimed);
         rtsignal::wake(self.tid);
         added
     }
 
     /// Makes sure that the signal comes here and nowhere else.
-    fn claim(&self, bits: u64) -> Result<(), SignalsError> {
-        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+    fn claim(&self, claim: &mut Claim, bits: u64) -> Result<(), SignalsError> {
         let known = claim.has(bits);
         claim.extend(bits)?;
         let blocked = claim::block_everywhere(bits, Some(self.tid));
@@ -160,6 +225,16 @@ impl Signals {
             claim.release(bits);
         }
         blocked
+    }
+
+    /// For the rings that the session has beside the signal, or will have by a later configuration.
+    fn inbox(&self, signo: i32) -> Result<Option<Inbox>, SignalsError> {
+        // A standard signal has none.
+        let Some(core) = self.session.as_ref().filter(|_| rtsignal::is_realtime(signo)) else {
+            return Ok(None);
+        };
+        let inbox = Inbox::open(core, Filter::Signal { signo, tid: self.tid });
+        inbox.map(Some).map_err(SignalsError::system("making the inbox of the signal"))
     }
 
     /// Puts another handler into the place of one; place and flags stay, and a one-shot may fire again. A call that runs

@@ -6,6 +6,7 @@
 //! Invariant: at most one handler is [`State::Running`], as there is one dispatcher.
 
 use super::{HandlerId, Notice, Origin, SignalsError};
+use crate::client::inbox::Inbox;
 use crate::sys::rtsignal;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,11 +47,12 @@ impl Flags {
 
     /// Called only for signals whose origin passes. The predicate runs on the dispatcher thread, before each call.
     ///
-    /// What an origin is worth: `verified` is true where the kernel wrote it (kill(2), tgkill(2)). A *queued* signal
+    /// What an origin is worth: `verified` is true where the kernel wrote it (kill(2), tgkill(2)), and where a message
+    /// came through a ring ([`Notice::head`]) whose sender the daemon has verified. A *queued* signal
     /// (sigqueue(3)) carries whatever its sender wrote, so its origin is a claim of any process that may signal this
     /// one. rtd writes the origin it has verified into the signals it passes on, but the kernel cannot prove to
-    /// the receiver that it was rtd who wrote. This is a filter among friends, no access control; that is the
-    /// daemon's policy, and a user id of one's own.
+    /// the receiver that it was rtd who wrote. For those this is a filter among friends, no access control; give the
+    /// endpoint a ring (`msgsize`) and ask for `verified`, or let the daemon's policy and a user id of one's own do it.
     #[must_use]
     pub fn only_from(mut self, predicate: impl Fn(&Origin) -> bool + Send + 'static) -> Flags {
         self.only_from = Some(Box::new(predicate));
@@ -115,6 +117,8 @@ pub(super) struct Registry {
     entries: [Vec<Entry>; 65],
     /// Signals that the dispatcher takes, as a mask. Stays when the last handler goes: see [`super::Signals`].
     pub(super) taken: u64,
+    /// Inboxes for rings beside signals, until the dispatcher takes them over.
+    pub(super) inboxes: Vec<(i32, Inbox)>,
 }
 
 /// What a change put out of the registry, to be dropped outside the lock.
@@ -126,7 +130,7 @@ fn left(value: impl Send + 'static) -> Left {
 
 impl Registry {
     pub(super) fn new() -> Registry {
-        Registry { entries: [const { Vec::new() }; 65], taken: 0 }
+        Registry { entries: [const { Vec::new() }; 65], taken: 0, inboxes: Vec::new() }
     }
 
     /// The signal's place; a number that is none, which no caller passes, has the unused one.
@@ -249,7 +253,7 @@ mod tests {
 
     fn notice(pid: u32) -> Notice<'static> {
         let origin = Origin { pid, uid: 0, verified: true };
-        Notice { signo: SIGNO, value: 0, origin, payload: &[], received_ns: 0 }
+        Notice { signo: SIGNO, value: 0, origin, payload: &[], head: None, received_ns: 0 }
     }
 
     /// What the dispatcher does with one signal.

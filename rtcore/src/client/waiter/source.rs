@@ -38,6 +38,8 @@ impl SignalSource {
     pub fn take(&self) -> Option<Received> {
         loop {
             match try_wait(&self.set) {
+                // The last one for a dispatcher that had the signal before and is gone.
+                Ok(received) if received.announces => {}
                 Ok(received) => return Some(received),
                 Err(Errno::INTR) => {}
                 Err(_) => return None,
