@@ -157,7 +157,7 @@ impl fmt::Display for Gone {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum SendError {
     /// Every slot holds a message that was not taken yet.
-    #[error("`{endpoint}` is full: {slots} messages wait; receive faster, or raise the lane's slots")]
+    #[error("`{endpoint}` is full: {slots} messages wait; receive faster, or raise maxmsg of the [[endpoint]]")]
     Full {
         /// Into which endpoint.
         endpoint: Name,
@@ -165,7 +165,7 @@ pub enum SendError {
         slots: u32,
     },
     /// Longer than a slot.
-    #[error("`{endpoint}` takes {max} bytes, this message has {len}: raise [[endpoint]] payload")]
+    #[error("`{endpoint}` takes {max} bytes, this message has {len}: raise msgsize of the [[endpoint]]")]
     TooLarge {
         /// Into which endpoint.
         endpoint: Name,
@@ -268,8 +268,8 @@ mod tests {
         let process = Some(Name::new("drive").unwrap());
         let ending = Some(Ending::Signal(9));
         for (error, parts) in [
-            (SendError::Full { endpoint, slots: 8 }, ["arm.cmd", "8", "slots"]),
-            (SendError::TooLarge { endpoint, len: 90, max: 64 }, ["64", "90", "payload"]),
+            (SendError::Full { endpoint, slots: 8 }, ["arm.cmd", "8", "maxmsg"]),
+            (SendError::TooLarge { endpoint, len: 90, max: 64 }, ["64", "90", "msgsize"]),
             (SendError::PeerDead { endpoint, process, ending }, ["drive", "signal 9", "start"]),
             (SendError::Disconnected { endpoint, why: Gone::Down }, ["arm.cmd", "away", "Event::Up"]),
         ] {

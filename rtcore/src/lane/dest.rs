@@ -131,7 +131,7 @@ impl RingSink {
         let (bells, bell) = end.bell();
         let word = bells.word(bell, bells.seen(bell));
         end.want_room();
-        waits.push_word(word);
+        waits.push_room(word);
         end.has_room() == Ok(false)
     }
 
