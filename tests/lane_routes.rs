@@ -4,7 +4,7 @@
 use crate::util::book::End::{Delivered, PeerDead, Rejected};
 use crate::util::book::targets;
 use crate::util::lane_talk::{Got, endpoint, first};
-use crate::util::{Daemon, Instance, Peer, lane, process, route, rt, signal};
+use crate::util::{Daemon, Instance, Peer, eventually, lane, process, route, rt, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::sys::accounts::own_uid;
@@ -331,5 +331,31 @@ pub fn equal_lanes_take_turns_in_an_inbox() -> anyhow::Result<()> {
     }
     // No two of three in a row.
     assert!(got.windows(2).all(|two| two[0].from != two[1].from), "{got:#?}");
+    Ok(())
+}
+
+/// A receiver that comes back again and again before a sender that has nothing to say, as an e-stop's, is let in each
+/// time, and gets what comes at last; what its earlier lives had is given back.
+pub fn a_receiver_returns_often_before_a_silent_sender() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&pair(&instance, ""))?;
+    let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
+    let mut b = Peer::start()?;
+    let rings = || {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", daemon.pid())).ok()?;
+        Some(maps.lines().filter(|line| line.contains("memfd:rtd:a.out->b.in:b.in")).count())
+    };
+    for _ in 0..30 {
+        b.connect(&instance, "b")?;
+        b.tell("lane close")?;
+    }
+    eventually(|| (rings()? == 0).then_some(()))?;
+    b.connect(&instance, "b")?;
+    b.tell("lane inbox i")?;
+    a.reach("a.out")?;
+    a.lane_send("a.out", b"stop")?.map_err(anyhow::Error::msg)?;
+    assert_eq!(b.take(1)?[0].bytes, b"stop");
+    instance.ledger_is("a.out->b.in", 1, &[(Delivered, 1)])?;
+    daemon.stop()?;
     Ok(())
 }

@@ -2,13 +2,10 @@
 //! log, and nobody else notices. After each of them an honest pair in the same lane and one in another pass a
 //! thousand messages to the last one, and the daemon holds no descriptor and no mapping more than before.
 
+use crate::util::arena::{Arena, held};
 use crate::util::book::End::Delivered;
-use crate::util::lane_talk::endpoint;
-use crate::util::{Daemon, Instance, Peer, book, eventually, lane, process, route};
-use anyhow::Context as _;
+use crate::util::{Peer, eventually};
 
-/// Messages that each honest pair passes.
-const EACH: u64 = 1000;
 /// Offsets in a producer's memory: its tail, and in each slot the state and the lengths with flags.
 const TAIL: usize = 0;
 const SLOT: usize = 128;
@@ -17,156 +14,6 @@ const STRIDE: usize = 128;
 /// Offset in a consumer's memory.
 const HEAD: usize = 0;
 
-/// A daemon with two honest pairs, a liar, and somebody it talks to by every way there is.
-struct Arena {
-    instance: Instance,
-    daemon: Daemon,
-    /// Senders and receivers of the same lane as the liar and of another.
-    pairs: [(Peer, Peer); 2],
-    victim: Peer,
-    passed: u64,
-    baseline: Held,
-}
-
-/// What a process holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Held {
-    descriptors: usize,
-    mappings: usize,
-}
-
-fn held(pid: u32) -> anyhow::Result<Held> {
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
-    let mappings = std::fs::read_to_string(format!("/proc/{pid}/maps"))?.lines().count();
-    Ok(Held { descriptors, mappings })
-}
-
-const PAIRS: [[&str; 2]; 2] = [["a", "b"], ["c", "d"]];
-
-fn config(instance: &Instance) -> String {
-    let mut config = instance.head() + &lane("other", 40, "") + &process("liar") + &process("victim");
-    for ([from, to], lane) in PAIRS.into_iter().zip(["lane", "other"]) {
-        config += &(process(from) + &process(to));
-        config += &endpoint(&format!("{from}.out"), from, 64);
-        config += &endpoint(&format!("{to}.in"), to, 64);
-        let more = format!("overflow = \"block:10s\"\nlane = \"{lane}\"");
-        config += &route(&format!("{from}.out"), &[&format!("{to}.in")], &more);
-    }
-    for (from, to, way) in [
-        ("liar", "victim", "routed"),
-        ("victim", "liar", "routed"),
-        ("liar", "victim", "direct"),
-        ("victim", "liar", "direct"),
-    ] {
-        let (out, into) = (format!("{from}.{way}"), format!("{to}.{way}.in"));
-        config += &endpoint(&out, from, 8);
-        config += &endpoint(&into, to, 8);
-        config += &route(&out, &[&into], &format!("path = \"{way}\""));
-    }
-    config
-}
-
-impl Arena {
-    fn new() -> anyhow::Result<Arena> {
-        let instance = Instance::new()?;
-        let daemon = Daemon::start(&config(&instance))?;
-        let mut pairs = Vec::new();
-        for [from, to] in PAIRS {
-            let receiver = Peer::with_inbox(&instance, to)?;
-            let mut sender = Peer::from_endpoint(&instance, from, &format!("{from}.out"))?;
-            sender.reach(&format!("{from}.out"))?;
-            pairs.push((sender, receiver));
-        }
-        let mut victim = Peer::with_inbox(&instance, "victim")?;
-        for endpoint in ["victim.routed", "victim.direct"] {
-            victim.tell(&format!("lane claim {endpoint}"))?;
-        }
-        let pairs = <[_; 2]>::try_from(pairs).map_err(|_| anyhow::anyhow!("not two"))?;
-        let baseline = held(daemon.pid())?;
-        let mut arena = Arena { instance, daemon, pairs, victim, passed: 0, baseline };
-        // One that means no harm has come and gone: what is made once is made.
-        arena.liar()?.kill()?;
-        arena.settled()?;
-        arena.baseline = eventually(|| {
-            let first = held(arena.daemon.pid()).ok()?;
-            std::thread::sleep(std::time::Duration::from_millis(250));
-            (held(arena.daemon.pid()).ok()? == first).then_some(first)
-        })?;
-        Ok(arena)
-    }
-
-    /// A liar with a session, whose rings are joined.
-    fn liar(&mut self) -> anyhow::Result<Peer> {
-        let mut liar = Peer::start()?;
-        liar.tell(&format!("liar connect {}", self.instance.socket()))?;
-        liar.tell("liar open liar")?;
-        for endpoint in ["liar.direct", "liar.direct.in"] {
-            liar.tell(&format!("liar join {endpoint}"))?;
-        }
-        Ok(liar)
-    }
-
-    /// Nobody is registered as `liar` any more.
-    fn settled(&self) -> anyhow::Result<()> {
-        use rtcore::lane::peer::PeerState::Alive;
-        let gone = |p: &rtcore::stats::snapshot::Process| p.name == "liar" && p.state != Alive;
-        self.instance.until("the liar has no session", |s| s.processes.iter().any(gone))?;
-        Ok(())
-    }
-
-    /// Both pairs pass their messages, also while the liar is at it.
-    fn pairs_pass(&mut self) -> anyhow::Result<()> {
-        for ((sender, receiver), [from, _]) in self.pairs.iter_mut().zip(PAIRS) {
-            receiver.ask_numbers(usize::try_from(EACH)?)?;
-            sender.ask(&format!("lane stream {from}.out {} {EACH}", self.passed))?;
-        }
-        let want: Vec<u64> = (self.passed..self.passed + EACH).collect();
-        self.passed += EACH;
-        for ((sender, receiver), [from, to]) in self.pairs.iter_mut().zip(PAIRS) {
-            sender.answer()?;
-            anyhow::ensure!(receiver.taken_numbers()? == want, "{from} -> {to}");
-            let route = format!("{from}.out->{to}.in");
-            self.instance.ledger_is(&route, self.passed, &[(Delivered, self.passed)])?;
-        }
-        Ok(())
-    }
-
-    /// The liar is gone: nothing of it is left, and nobody suffered; every ledger balances.
-    fn unharmed(mut self) -> anyhow::Result<()> {
-        self.settled()?;
-        let mut last = None;
-        eventually(|| {
-            last = held(self.daemon.pid()).ok();
-            (last.as_ref() == Some(&self.baseline)).then_some(())
-        })
-        .with_context(|| format!("holds {last:?}, held {:?}", self.baseline))?;
-        self.pairs_pass()?;
-        // The one it talked to is still there, and another by its name is heard.
-        let mut next = self.liar()?;
-        let _ = self.victim.left()?;
-        next.tell("liar put liar.routed 0102030405060708")?;
-        let route = "liar.routed->victim.routed.in";
-        anyhow::ensure!(self.victim.take(1)?[0].pid == next.pid(), "somebody else's");
-        next.kill()?;
-        self.settled()?;
-        let snapshot = self
-            .instance
-            .until("the books balance", |s| s.routes.iter().all(|r| r.consistent && r.ledger.balances()))?;
-        anyhow::ensure!(book::of(&snapshot, route)?.delivered > 0, "nothing of it was ever counted");
-        let log = self.daemon.stop()?;
-        anyhow::ensure!(!log.contains("a defect"), "{log}");
-        Ok(())
-    }
-
-    /// The same for a liar that was cut off, with this in the log.
-    fn cut_off(self, says: &str) -> anyhow::Result<()> {
-        self.settled()?;
-        self.daemon.logged(says)?;
-        self.daemon.logged("session of pid")?;
-        self.unharmed()
-    }
-}
-
 /// Messages of the liar into a routed ring, and then one lie; the daemon reads it, names it and ends the session.
 fn lie_to_the_lane(lie: impl Fn(&mut Peer) -> anyhow::Result<()>, says: &str) -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
@@ -174,12 +21,12 @@ fn lie_to_the_lane(lie: impl Fn(&mut Peer) -> anyhow::Result<()>, says: &str) ->
     for _ in 0..3 {
         liar.tell("liar put liar.routed 0000000000000000")?;
     }
-    arena.victim.take(3)?;
+    assert_eq!(arena.victim.take(3)?.len(), 3);
     lie(&mut liar)?;
     liar.tell("liar ring liar.routed")?;
     liar.tell("liar gone")?;
     arena.daemon.logged("broke the ring of endpoint liar.routed")?;
-    arena.cut_off(says)
+    arena.cut_off(liar, says)
 }
 
 fn poke(liar: &mut Peer, endpoint: &str, offset: usize, value: impl std::fmt::Display) -> anyhow::Result<()> {
@@ -265,20 +112,22 @@ pub fn a_head_beyond_the_tail_is_a_lie() -> anyhow::Result<()> {
         arena.victim.burst("victim.routed", 8, 1)?;
         liar.tell("liar gone")?;
         arena.daemon.logged("broke the ring of endpoint liar.routed.in")?;
-        arena.cut_off("which 8 slots cannot be")?;
+        arena.cut_off(liar, "which 8 slots cannot be")?;
     }
     Ok(())
 }
 
-/// Between processes: the receiver gives the ring up and says so; the daemon, which looks on, ends the session.
+/// Between processes: the receiver gives the ring up and says so; the daemon, which looks on and cannot tell who of the
+/// two it was, says so too and makes another.
 pub fn a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     poke(&mut liar, "liar.direct", TAIL, 100)?;
     liar.tell("liar ring liar.direct")?;
     arena.victim.event("corrupt the_ring's_indices_are_100_and_0")?;
-    liar.tell("liar gone")?;
-    arena.cut_off("session of pid")
+    arena.daemon.logged("route liar.direct->victim.direct.in: the indices of 1 ring(s) cannot be")?;
+    liar.kill()?;
+    arena.unharmed()
 }
 
 /// What only the receiver can see is the receiver's: the event names it, and the liar may go on lying to itself.
@@ -293,6 +142,147 @@ pub fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> 
     assert_eq!(arena.victim.burst("victim.direct", 0, 9)?, (8, 1));
     poke(&mut liar, "liar.direct.in", HEAD, 9)?;
     assert_eq!(arena.victim.lane_send("victim.direct", b"x")?, Err("corrupt".to_owned()));
+    liar.kill()?;
+    arena.unharmed()
+}
+
+/// Sessions opened and closed in a loop leave nothing behind.
+pub fn sessions_opened_and_closed_in_a_loop_leave_nothing() -> anyhow::Result<()> {
+    let arena = Arena::new()?;
+    let mut liar = Peer::start()?;
+    liar.tell(&format!("liar sessions {} liar 100", arena.instance.socket()))?;
+    arena.unharmed()
+}
+
+/// Descriptors that come with frames are closed, and never answered; those it makes the daemon hold are bounded.
+pub fn descriptors_that_are_sent_are_not_kept() -> anyhow::Result<()> {
+    let mut arena = Arena::new()?;
+    let mut liar = arena.liar()?;
+    let before = held(arena.daemon.pid())?.descriptors;
+    liar.ask("liar hoard 2000")?;
+    arena.pairs_pass()?;
+    assert_eq!(liar.answer()?, ["sent"]);
+    arena.pairs_pass()?;
+    eventually(|| (held(arena.daemon.pid()).ok()?.descriptors <= before).then_some(()))?;
+    liar.kill()?;
+    arena.unharmed()
+}
+
+/// More connections than the daemon takes: the oldest give way, and whoever has a session keeps it.
+pub fn connections_that_say_nothing_are_bounded() -> anyhow::Result<()> {
+    let mut arena = Arena::new()?;
+    let mut liar = Peer::start()?;
+    liar.tell(&format!("liar connections {} 500", arena.instance.socket()))?;
+    arena.pairs_pass()?;
+    liar.kill()?;
+    arena.unharmed()
+}
+
+/// One that never reads what it is told is closed when its bound is full, and not waited for.
+pub fn a_session_that_never_reads_is_closed() -> anyhow::Result<()> {
+    let mut arena = Arena::new()?;
+    let mut liar = arena.liar()?;
+    liar.ask("liar deaf 100000")?;
+    arena.pairs_pass()?;
+    assert_eq!(liar.answer()?, ["closed"]);
+    arena.cut_off(liar, "it does not read")
+}
+
+/// Frames that no client sends: half, giant, of unknown kinds, of another version, a second Open.
+pub fn frames_that_no_client_sends_end_the_session() -> anyhow::Result<()> {
+    use rtcore::wire::{Name, Request};
+    let hex = rtd::ctl::payload::hex;
+    let mut unknown = Request::Ping.encode();
+    unknown[6] = 99;
+    let mut version = Request::Ping.encode();
+    version[4] = 77;
+    let mut hidden = Request::Ping.encode();
+    hidden[200] = 1;
+    let second = Request::Open { name: Name::new("a")?, tid: 0 }.encode();
+    let frames = [&unknown[..], &version, &hidden, &second, &[0x72; 1], &Request::Ping.encode()[..255]];
+    let mut orders: Vec<String> = frames.iter().map(|frame| format!("frame {}", hex(frame))).collect();
+    orders.extend(["giant 257", "giant 65536", "giant 150000"].map(str::to_owned));
+    let mut arena = Arena::new()?;
+    for order in orders {
+        let mut liar = arena.liar()?;
+        assert_eq!(liar.tell(&format!("liar {order}"))?, ["BadFrame"], "{order}");
+        liar.tell("liar gone")?;
+        arena.settled()?;
+    }
+    // The log has a budget for so many lines a second; the first is in it.
+    arena.daemon.logged("closed: version 1 has no frame kind 99")?;
+    arena.unharmed()
+}
+
+/// Whatever it tries with the descriptors it was given: sizes stay, and what is another's to write stays so.
+pub fn nothing_makes_a_writer_of_a_reader() -> anyhow::Result<()> {
+    let mut arena = Arena::new()?;
+    let mut liar = arena.liar()?;
+    for endpoint in ["liar.routed", "liar.routed.in", "liar.direct", "liar.direct.in"] {
+        let worked = liar.tell(&format!("liar attack {endpoint}"))?;
+        assert!(worked.is_empty(), "{endpoint}: {worked:?}");
+    }
+    liar.kill()?;
+    arena.unharmed()
+}
+
+/// Holes in what is its own to write: the lane reads zeros there, which are no message of an honest sender.
+pub fn a_hole_in_its_own_memory_harms_itself() -> anyhow::Result<()> {
+    lie_to_the_lane(|liar| liar.tell("liar punch liar.routed").map(drop), "indices are 0 and 3")
+}
+
+/// It rings every bell it reaches, fills the eventfds, and swallows what others ring for.
+pub fn bells_that_are_rung_for_nothing_wake_and_harm_nobody() -> anyhow::Result<()> {
+    let mut arena = Arena::new()?;
+    let mut liar = arena.liar()?;
+    arena.victim.reach("victim.direct")?;
+    for round in 0..20_u64 {
+        liar.ask("liar scribble")?;
+        // Into its full eventfd as well: nobody who rings waits.
+        arena.victim.lane_send("victim.direct", b"x")?.ok();
+        liar.tell("liar put liar.routed 0000000000000000").ok();
+        liar.answer().ok();
+        if round % 10 == 0 {
+            arena.pairs_pass()?;
+        }
+    }
+    liar.kill()?;
+    arena.unharmed()
+}
+
+/// Stopped in the middle of everything, with its own ring full and its inbox unread; then going on; then killed so.
+pub fn one_that_is_stopped_holds_up_nobody() -> anyhow::Result<()> {
+    let mut arena = Arena::new()?;
+    let mut liar = arena.liar()?;
+    liar.freeze()?;
+    for endpoint in ["victim.routed", "victim.direct"] {
+        arena.victim.reach(endpoint)?;
+        arena.victim.burst(endpoint, 0, 100)?;
+    }
+    arena.pairs_pass()?;
+    liar.thaw()?;
+    liar.tell("liar put liar.routed 00")?;
+    liar.ask("liar scribble")?;
+    liar.freeze()?;
+    arena.pairs_pass()?;
+    liar.kill()?;
+    arena.unharmed()
+}
+
+/// Who connected as one user and asks as another gets no more than the one it is.
+pub fn one_that_changes_its_user_speaks_for_neither() -> anyhow::Result<()> {
+    if rtcore::sys::accounts::own_uid() != 0 {
+        return crate::util::skip("root, to become other users");
+    }
+    let mut arena = Arena::new()?;
+    let mut liar = Peer::start()?;
+    liar.tell(&format!("liar connect {}", arena.instance.socket()))?;
+    liar.tell("liar setuid 65534")?;
+    // Anybody may be `liar` here: what it is now is what its messages say.
+    liar.tell("liar open liar")?;
+    liar.tell("liar put liar.routed 00 1 0 1")?;
+    let got = arena.victim.take(1)?;
+    assert_eq!((got[0].pid, got[0].uid, got[0].verified), (liar.pid(), 65534, true));
     liar.kill()?;
     arena.unharmed()
 }

@@ -114,6 +114,14 @@ impl Client {
                 let to = self.asked.take().context("nothing was asked")?;
                 self.sender(endpoint)?.reply(to, &unhex(hex)?)?;
             }
+            // That the count below counts.
+            ["leak"] => {
+                let before = seal::breaches();
+                seal::seal();
+                drop(std::hint::black_box(Box::new(1)));
+                seal::unseal();
+                data = format!("{}\n", seal::breaches() - before);
+            }
             ["sealed", key, endpoint, count] => data = self.sealed(key, endpoint, count.parse()?)?,
             other => bail!("what is lane {other:?}?"),
         }

@@ -38,6 +38,8 @@ struct Liar {
     page: Option<Bells>,
     channels: Vec<Channel>,
     rings: Vec<Ring>,
+    /// Of the message sent last.
+    sequence: u64,
     /// What it opened and does not let go of.
     hoard: Vec<Conn>,
 }
@@ -188,10 +190,12 @@ impl Liar {
 
     /// Puts a message in as an honest end would; `PID UID SEQUENCE` are what it says of itself.
     fn put(&mut self, endpoint: &str, bytes: &[u8], rest: &[&str]) -> anyhow::Result<()> {
-        let (mut meta, mut origin) = (Meta::default(), Origin::UNKNOWN);
+        self.sequence += 1;
+        let mut origin = Origin::UNKNOWN;
+        let mut meta = Meta { sequence: self.sequence, epoch: std::process::id(), ..Meta::default() };
         if let [pid, uid, sequence] = rest {
             origin = Origin { pid: pid.parse()?, uid: uid.parse()?, verified: true };
-            meta = Meta { sequence: sequence.parse()?, epoch: 1, ..meta };
+            meta.sequence = sequence.parse()?;
         }
         let envelope = Envelope { meta, origin, kind: Kind::Bytes { priority: 9 }, len: 0 };
         let at = self.at(endpoint)?;

@@ -1,6 +1,7 @@
 //! Daemons, participants and their surroundings, shared by all tests. Everything here cleans up after
 //! itself, also when a test fails.
 
+pub mod arena;
 pub mod book;
 pub mod kernel;
 pub mod lane_peer;

@@ -174,6 +174,10 @@ impl Sessions {
         self.known[process] = news;
         self.stale = true;
         for partner in self.rings.partners(process).to_vec() {
+            if state != PeerState::Alive {
+                // First that nobody is there: whoever hears of the loss and sends again is refused.
+                self.update_reach(partner);
+            }
             self.tell(partner, &Notice::Peer(news), &[]);
         }
     }

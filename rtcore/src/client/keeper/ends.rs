@@ -116,6 +116,16 @@ impl OutEntry {
         }
     }
 
+    /// Shuts a direct ring whose receiver has ended, though its own descriptor has not told yet: whoever hears of the
+    /// end and sends again is refused.
+    pub fn refuse_dead(&self) {
+        let Some(ring) = &self.ring else { return };
+        if ring.partner.as_ref().is_some_and(|partner| !partner.pidfd.is_alive()) {
+            self.refuse(Why::Nobody);
+            ring.gate.close(|| ring.trail.tail());
+        }
+    }
+
     /// Lets go of the old ring: what was not taken is moved into `next`, or counted as lost.
     ///
     /// A direct ring whose receiver lives is left to it: it drains what it has.

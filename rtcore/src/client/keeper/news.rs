@@ -196,6 +196,7 @@ impl Keeper {
         self.mourned.retain(|other| (other.process, other.pid) != (news.process, news.pid));
         for entry in self.outs.iter().filter(|entry| entry.channel.process == Some(news.process)) {
             entry.set_ending(news.ending);
+            entry.refuse_dead();
             if news.state != PeerState::Alive {
                 entry.despair();
             }

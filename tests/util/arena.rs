@@ -1,0 +1,175 @@
+//! Honest processes around a liar: pairs that must not notice it, and a victim that it talks to.
+
+use super::book::End::Delivered;
+use super::lane_talk::endpoint;
+use super::{Daemon, Instance, Peer, book, eventually, lane, process, route};
+use anyhow::Context as _;
+
+/// Messages that each honest pair passes.
+const EACH: u64 = 1000;
+
+/// A daemon with two honest pairs, a liar, and somebody it talks to by every way there is.
+pub struct Arena {
+    pub instance: Instance,
+    pub daemon: Daemon,
+    /// Senders and receivers of the same lane as the liar and of another.
+    pairs: [(Peer, Peer); 2],
+    pub victim: Peer,
+    passed: u64,
+    baseline: Held,
+}
+
+/// What a process holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub descriptors: usize,
+    pub mappings: usize,
+}
+
+/// What this one holds now.
+pub fn held(pid: u32) -> anyhow::Result<Held> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    // Of anything that has a name: the heap of the control thread is one mapping or two, as it grows.
+    let mappings = maps.lines().filter(|line| line.contains(" /")).count();
+    Ok(Held { descriptors, mappings })
+}
+
+const PAIRS: [[&str; 2]; 2] = [["a", "b"], ["c", "d"]];
+
+fn config(instance: &Instance) -> String {
+    let mut config = instance.head() + &lane("other", 40, "") + &process("liar") + &process("victim");
+    for ([from, to], lane) in PAIRS.into_iter().zip(["lane", "other"]) {
+        config += &(process(from) + &process(to));
+        config += &endpoint(&format!("{from}.out"), from, 64);
+        config += &endpoint(&format!("{to}.in"), to, 64);
+        let more = format!("overflow = \"block:10s\"\nlane = \"{lane}\"");
+        config += &route(&format!("{from}.out"), &[&format!("{to}.in")], &more);
+    }
+    for (from, to, way) in [
+        ("liar", "victim", "routed"),
+        ("victim", "liar", "routed"),
+        ("liar", "victim", "direct"),
+        ("victim", "liar", "direct"),
+    ] {
+        let (out, into) = (format!("{from}.{way}"), format!("{to}.{way}.in"));
+        config += &endpoint(&out, from, 8);
+        config += &endpoint(&into, to, 8);
+        config += &route(&out, &[&into], &format!("path = \"{way}\""));
+    }
+    config
+}
+
+impl Arena {
+    /// Everybody stands, and one liar that meant no harm has come and gone.
+    pub fn new() -> anyhow::Result<Arena> {
+        let instance = Instance::new()?;
+        let daemon = Daemon::start(&config(&instance))?;
+        let mut pairs = Vec::new();
+        for [from, to] in PAIRS {
+            let receiver = Peer::with_inbox(&instance, to)?;
+            let mut sender = Peer::from_endpoint(&instance, from, &format!("{from}.out"))?;
+            sender.reach(&format!("{from}.out"))?;
+            pairs.push((sender, receiver));
+        }
+        let mut victim = Peer::with_inbox(&instance, "victim")?;
+        for endpoint in ["victim.routed", "victim.direct"] {
+            victim.tell(&format!("lane claim {endpoint}"))?;
+        }
+        let pairs = <[_; 2]>::try_from(pairs).map_err(|_| anyhow::anyhow!("not two"))?;
+        let baseline = held(daemon.pid())?;
+        let mut arena = Arena { instance, daemon, pairs, victim, passed: 0, baseline };
+        // One that means no harm has come and gone: what is made once is made.
+        arena.liar()?.kill()?;
+        arena.settled()?;
+        arena.forget()?;
+        arena.baseline = eventually(|| {
+            let first = held(arena.daemon.pid()).ok()?;
+            std::thread::sleep(std::time::Duration::from_millis(250));
+            (held(arena.daemon.pid()).ok()? == first).then_some(first)
+        })?;
+        Ok(arena)
+    }
+
+    /// A liar with a session, whose rings are joined.
+    pub fn liar(&mut self) -> anyhow::Result<Peer> {
+        let mut liar = Peer::start()?;
+        liar.tell(&format!("liar connect {}", self.instance.socket()))?;
+        liar.tell("liar open liar")?;
+        for endpoint in ["liar.direct", "liar.direct.in"] {
+            liar.tell(&format!("liar join {endpoint}"))?;
+        }
+        Ok(liar)
+    }
+
+    /// Nobody is registered as `liar` any more.
+    pub fn settled(&self) -> anyhow::Result<()> {
+        use rtcore::lane::peer::PeerState::Alive;
+        let gone = |p: &rtcore::stats::snapshot::Process| p.name == "liar" && p.state != Alive;
+        self.instance.until("the liar has no session", |s| s.processes.iter().any(gone))?;
+        Ok(())
+    }
+
+    /// The ring to a receiver that is gone stays until its sender, who may still write there, has seen it.
+    fn forget(&mut self) -> anyhow::Result<()> {
+        eventually(|| self.victim.lane_send("victim.direct", b"x").ok()?.err())?;
+        Ok(())
+    }
+
+    /// Both pairs pass their messages, also while the liar is at it.
+    pub fn pairs_pass(&mut self) -> anyhow::Result<()> {
+        for ((sender, receiver), [from, _]) in self.pairs.iter_mut().zip(PAIRS) {
+            receiver.ask_numbers(usize::try_from(EACH)?)?;
+            sender.ask(&format!("lane stream {from}.out {} {EACH}", self.passed))?;
+        }
+        let want: Vec<u64> = (self.passed..self.passed + EACH).collect();
+        self.passed += EACH;
+        for ((sender, receiver), [from, to]) in self.pairs.iter_mut().zip(PAIRS) {
+            sender.answer()?;
+            anyhow::ensure!(receiver.taken_numbers()? == want, "{from} -> {to}");
+            let route = format!("{from}.out->{to}.in");
+            self.instance.ledger_is(&route, self.passed, &[(Delivered, self.passed)])?;
+        }
+        Ok(())
+    }
+
+    /// The liar is gone: nothing of it is left, and nobody suffered; every ledger balances.
+    pub fn unharmed(mut self) -> anyhow::Result<()> {
+        self.settled()?;
+        self.forget()?;
+        let mut last = None;
+        eventually(|| {
+            last = held(self.daemon.pid()).ok();
+            (last.as_ref() == Some(&self.baseline)).then_some(())
+        })
+        .with_context(|| format!("holds {last:?}, held {:?}", self.baseline))?;
+        self.pairs_pass()?;
+        // The one it talked to is still there, and another by its name is heard.
+        let mut next = self.liar()?;
+        let _ = self.victim.left()?;
+        next.tell("liar put liar.routed 0102030405060708")?;
+        let route = "liar.routed->victim.routed.in";
+        let got = self.victim.take(1)?;
+        anyhow::ensure!(got.first().map(|m| m.pid) == Some(next.pid()), "{got:?}");
+        next.kill()?;
+        self.settled()?;
+        let snapshot = self
+            .instance
+            .until("the books balance", |s| s.routes.iter().all(|r| r.consistent && r.ledger.balances()))?;
+        anyhow::ensure!(book::of(&snapshot, route)?.delivered > 0, "nothing of it was ever counted");
+        let log = self.daemon.stop()?;
+        anyhow::ensure!(!log.contains("a defect"), "{log}");
+        Ok(())
+    }
+
+    /// The same for a liar that was cut off, with this in the log.
+    pub fn cut_off(mut self, liar: Peer, says: &str) -> anyhow::Result<()> {
+        self.settled()?;
+        self.daemon.logged(&format!("liar: session of pid {} closed", liar.pid()))?;
+        self.daemon.logged(says)?;
+        // Nobody notices while it is there, and nothing is left when it has gone.
+        self.pairs_pass()?;
+        liar.kill()?;
+        self.unharmed()
+    }
+}
