@@ -157,7 +157,9 @@ impl fmt::Display for Gone {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum SendError {
     /// Every slot holds a message that was not taken yet.
-    #[error("`{endpoint}` is full: {slots} messages wait; receive faster, or raise maxmsg of the [[endpoint]]")]
+    #[error(
+        "`{endpoint}` is full: {slots} messages wait; receive faster, or raise maxmsg of the [[endpoint]]"
+    )]
     Full {
         /// Into which endpoint.
         endpoint: Name,

@@ -24,7 +24,7 @@ fn frames_that_no_session_sends_end_it() {
     {
         let mut arm = Other::new(&rig);
         assert_eq!(arm.open("arm"), format!("Ok {}", round + 1));
-        arm.until("reach");
+        arm.until("ready");
         assert!(arm.ask(order).starts_with("BadFrame"), "{order}");
         assert_eq!(arm.ask("next"), "closed", "{order}");
         assert_eq!((rig.change().1, rig.change().1), (PeerState::Alive, PeerState::Unregistered));
@@ -38,7 +38,7 @@ fn frames_that_no_session_sends_end_it() {
 fn floods_are_served_in_turn() {
     let (rig, _feeds) = Rig::with("floods", two);
     let mut arm = Other::opened(&rig, "arm");
-    arm.until("reach");
+    arm.until("ready");
     arm.order("flood mapped 20000");
     still_serves(&rig);
     assert_eq!(arm.0.line("= "), "done");

@@ -88,8 +88,8 @@ fn a_session_is_told_what_it_has_and_sends_and_receives() {
         "channel 2 Inbox arm.in direct=false",
         "ring 0 fds=3",
         "ring 2 fds=3",
-        "ready",
         "reach 0 false",
+        "ready",
     ];
     assert_eq!(told, expected);
     assert_eq!(arm.ask("ping"), "Ok rtd is there", "and nothing more");
@@ -110,7 +110,7 @@ fn a_session_is_told_what_it_has_and_sends_and_receives() {
 fn partners_hear_of_each_other_and_get_a_ring_between_them() {
     let (rig, _feeds) = Rig::with("partners", two);
     let (mut arm, mut planner) = (Other::opened(&rig, "arm"), Other::new(&rig));
-    arm.until("reach 0 false");
+    arm.until("ready");
     assert_eq!(planner.open("planner"), "Ok 1");
     assert_eq!(planner.until("peer"), "peer arm Alive None");
     planner.until("ready");
@@ -146,7 +146,7 @@ fn a_death_is_told_with_its_cause_however_it_comes() {
     let (rig, feeds) = Rig::with("causes", two);
     let lanes = Lanes::run(feeds);
     let mut arm = Other::opened(&rig, "arm");
-    arm.until("reach");
+    arm.until("ready");
     rig.change();
     for round in 1..=20 {
         let mut planner = Other::new(&rig);
@@ -247,7 +247,7 @@ fn a_child_that_keeps_the_connection_keeps_no_name() {
 fn sessions_give_way_to_nobody() {
     let (rig, _feeds) = Rig::with("way", two);
     let mut arm = Other::opened(&rig, "arm");
-    arm.until("reach");
+    arm.until("ready");
     let idle: Vec<Conn> = (0..500).map(|_| Conn::connect(&rig.socket, LIMIT).unwrap()).collect();
     assert_eq!(register::ask(&rig.socket, &Request::Ping, LIMIT).unwrap().1.status, Status::Ok);
     assert_eq!(arm.ask("ping"), "Ok rtd is there");
@@ -258,7 +258,7 @@ fn sessions_give_way_to_nobody() {
 fn a_stop_ends_sessions_and_leaves_them_what_nobody_took() {
     let (rig, mut feeds) = Rig::with("stop", two);
     let mut arm = Other::opened(&rig, "arm");
-    arm.until("reach");
+    arm.until("ready");
     feeds.take_all();
     let (meta, kind) = (Meta::default(), Kind::Bytes { priority: 0 });
     let envelope = Envelope { meta, origin: Origin::UNKNOWN, kind, len: 0 };
@@ -273,7 +273,7 @@ fn a_stop_ends_sessions_and_leaves_them_what_nobody_took() {
 fn whoever_broke_a_ring_loses_the_session_of_that_registration() {
     let (rig, _feeds) = Rig::with("expel", two);
     let mut arm = Other::opened(&rig, "arm");
-    arm.until("reach");
+    arm.until("ready");
     rig.change();
     let expulsion = |generation| Expulsion { process: 0, generation, reason: "it lies".into() };
     rig.expel.send(expulsion(7)).unwrap();
@@ -290,7 +290,7 @@ fn whoever_broke_a_ring_loses_the_session_of_that_registration() {
 fn rules_are_explained_to_sessions() {
     let (rig, _feeds) = Rig::with("explain", two);
     let mut arm = Other::opened(&rig, "arm");
-    arm.until("reach");
+    arm.until("ready");
     assert!(arm.ask("explain planner.out").starts_with("Denied endpoint `planner.out` belongs to process"));
     assert!(arm.ask("explain x").starts_with("UnknownName no endpoint is called `x`"));
 }
@@ -343,8 +343,8 @@ fn the_largest_session_opens_for_a_client_that_reads_late() {
     rig.change();
     rig.no_change(TICK);
     assert_eq!(arm.ask("next"), "Ok 1");
-    arm.until("ready");
     arm.until("reach 126 false");
+    arm.until("ready");
     assert_eq!(arm.ask("ping"), "Ok rtd is there");
 }
 
