@@ -101,6 +101,7 @@ pub fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> 
     inbox("cmd", &["Denied", "no route writes `cmd`: add [[route]] to = [\"cmd\"]"])?;
     // After all these refusals the session is what it was.
     let mut arm = Peer::session_inbox(&i, "arm")?;
+    planner.tell("session wait cmd")?;
     planner.number("cmd", 1)?;
     unbroken(&arm.got_until("number 1")?, 1, 1)?;
     Ok(())

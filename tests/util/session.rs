@@ -79,12 +79,16 @@ pub fn count(got: &[Got]) -> u64 {
     runs(got).iter().map(|run| run.count).sum()
 }
 
-/// Fails unless these are `from..from + count`, in one unbroken run.
+/// Fails unless these are `from..from + count`, in order, with nothing missing. (An event may come between two.)
 pub fn unbroken(got: &[Got], from: u64, count: u64) -> anyhow::Result<()> {
-    match runs(got).as_slice() {
-        [run] if (run.number, run.count, run.missed) == (from, count, 0) => Ok(()),
-        other => bail!("not {count} from {from}: {other:?}"),
+    let mut next = from;
+    let mut whole = true;
+    for run in runs(got) {
+        whole &= (run.number, run.missed) == (next, 0);
+        next = run.number + run.count;
     }
+    ensure!(whole && next == from + count, "not {count} from {from}: {got:?}");
+    Ok(())
 }
 
 impl Peer {

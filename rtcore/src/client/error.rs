@@ -35,11 +35,11 @@ pub enum ConnectError {
         instances: String,
     },
     /// Nobody listens.
-    #[error("{}: {source}: rtd is not running there: start it, or give the path that [daemon] socket names", path.display())]
+    #[error("{source}: rtd is not running there: start it, or give the path that [daemon] socket names")]
     NoDaemon {
         /// The socket.
         path: PathBuf,
-        /// connect(2) said.
+        /// What connect(2) said, with the path.
         source: io::Error,
     },
     /// Somebody listens who is not to be believed.

@@ -107,6 +107,12 @@ impl Trail {
         if tail.wrapping_sub(head) <= slots { head } else { tail.saturating_sub(slots) }
     }
 
+    /// Nothing more counts in this ring: its producer was refused for good, and may never look at it again.
+    pub fn close(&self) {
+        // SYNC POINT with `Consumer::is_closed`, as `Producer::close`.
+        self.0.producer().closed.store(1, Ordering::Release);
+    }
+
     /// Puts the messages `from..until` into another ring, as they are, and wakes its consumer.
     ///
     /// They must be announced and not taken: then the producer, who may be at work on a later slot, does not touch

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 use rustix::process::{Pid, PidfdFlags};
@@ -388,6 +388,8 @@ impl Conn {
         let mut slices = [IoSliceMut::new(buffer)];
         match rustix::net::recvmsg(&self.fd, &mut slices, &mut control, flags) {
             Ok(got) if got.bytes == 0 && self.is_hung_up() => Ok(Received::Closed),
+            // The buffer has room for all that rtd sends: this process had no numbers left for them.
+            Ok(got) if got.flags.contains(ReturnFlags::CTRUNC) => Err(Errno::MFILE.into()),
             Ok(got) => {
                 for message in control.drain() {
                     if let RecvAncillaryMessage::ScmRights(rights) = message {

@@ -178,6 +178,8 @@ impl OutEntry {
         let (Some(_), Some(ring)) = (self.partner(token), &self.ring) else { return 0 };
         self.refuse(Why::Nobody);
         let until = ring.gate.close(|| ring.trail.tail());
+        // A sender that is silent from now on would keep the daemon watching the ring.
+        ring.trail.close();
         until - ring.trail.taken(until)
     }
 

@@ -203,7 +203,12 @@ impl Keeper {
             // Before the attempt: a name that appears after it is seen. There may be no such directory now.
             let _ = directory.watch(dir);
         }
-        let conn = Conn::connect(&self.path, self.order.limit.min(RETRY)).map_err(Failure::NoDaemon)?;
+        // The kernel takes no limit of 0.
+        let limit = self.order.limit.clamp(Duration::from_millis(1), RETRY);
+        let conn = Conn::connect(&self.path, limit).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NoDaemon(e),
+            _ => Failure::System("connecting".to_owned(), e),
+        })?;
         if check {
             let uid = conn.peer().map_err(Failure::system("asking who listens"))?.uid;
             if !may_order(uid) {
@@ -328,7 +333,8 @@ impl Keeper {
             Failure::NoDaemon(source) => ConnectError::NoDaemon { path, source },
             Failure::Stranger(uid) => ConnectError::Stranger { path, uid },
             Failure::Closed => {
-                let source = io::Error::new(io::ErrorKind::ConnectionReset, "rtd closed the connection");
+                let text = format!("{}: rtd closed the connection", path.display());
+                let source = io::Error::new(io::ErrorKind::ConnectionReset, text);
                 ConnectError::NoDaemon { path, source }
             }
             Failure::Timeout => ConnectError::Timeout { path, limit },

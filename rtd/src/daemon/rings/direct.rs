@@ -198,7 +198,8 @@ impl DirectRoute {
             let notice = Notice::Join { channel, serial: ring.serials[at] };
             Ok::<_, io::Error>(Outgoing { process, notice, fds: vec![other, pidfd] })
         };
-        Ok([frame(SENDER)?, frame(RECEIVER)?])
+        // The receiver's first: what the sender sends then reaches it, should this process die in between.
+        Ok([frame(RECEIVER)?, frame(SENDER)?])
     }
 
     /// Told once until it works again; tried with every tick.
