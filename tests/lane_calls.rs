@@ -131,6 +131,7 @@ pub fn a_killed_server_ends_the_call_at_once() -> anyhow::Result<()> {
         instance.ledger_is("a.ask->server.a", 2, &[(Delivered, 2)])?;
         // And another server answers.
         let mut server = self::server(&instance, &["a"])?;
+        server.reach("server.for.a")?;
         server.ask("lane serve a server.for.a 1")?;
         crate::util::eventually(|| call(&mut a, "0304", 10_000).ok().filter(|said| said == "reply 0403"))?;
         server.answer()?;

@@ -141,7 +141,9 @@ pub fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> 
     arena.victim.reach("victim.direct")?;
     assert_eq!(arena.victim.burst("victim.direct", 0, 9)?, (8, 1));
     poke(&mut liar, "liar.direct.in", HEAD, 9)?;
-    assert_eq!(arena.victim.lane_send("victim.direct", b"x")?, Err("corrupt".to_owned()));
+    // Who looks first: the sender, or the daemon, which takes the ring away.
+    let refused = arena.victim.lane_send("victim.direct", b"x")?;
+    assert!(refused == Err("corrupt".to_owned()) || refused == Err("dead".to_owned()), "{refused:?}");
     liar.kill()?;
     arena.unharmed()
 }

@@ -108,6 +108,8 @@ fn no_call(more: &str, strategy: &str) -> anyhow::Result<()> {
     assert_eq!(a.burst("a.out", 0, 10)?, (10, 0));
     b.taken_numbers()?;
     let Some(trace) = Trace::attach(&instance, a.pid())? else { return skip("ptrace(2) of own processes") };
+    // The call that it was attached in is behind it.
+    a.tell("tid")?;
     b.ask_numbers(usize::try_from(COUNT)?)?;
     if strategy == "block" {
         eventually(|| (kernel::thread(b.pid(), b.pid()).ok()?.state == 'S').then_some(()))?;

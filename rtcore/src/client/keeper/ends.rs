@@ -198,7 +198,11 @@ impl OutEntry {
     }
 
     fn offer(&mut self, end: Option<Out>) {
-        // Only the newest counts: what was sent into an older one has moved on.
+        // Only the newest counts: what was sent into an older one has moved on. One that its sender never had is
+        // closed here, as the sender closes those that it had: else whoever made it would keep it for ever.
+        if let Some(mut out) = self.waiting.take().and_then(|offer| offer.end) {
+            out.producer.close();
+        }
         self.waiting = Some(Offer { end, generation: 0, origin: Origin::UNKNOWN });
         self.flush();
     }
