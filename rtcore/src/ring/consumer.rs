@@ -210,6 +210,11 @@ impl Consumer {
         self.view.producer().closed.load(Ordering::Acquire) != 0
     }
 
+    /// Takes nothing more out of this ring, for whoever adds up what became of the messages.
+    pub fn give_up(&mut self) {
+        self.view.consumer().given_up.store(1, Ordering::Release);
+    }
+
     /// Whether the producer was at work on a slot when it stopped: to be asked when it is known to be dead.
     pub fn torn(&self) -> bool {
         let tail = self.view.producer().tail.load(Ordering::Acquire);

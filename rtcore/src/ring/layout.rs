@@ -89,7 +89,9 @@ pub(super) struct ConsumerWords {
     pad: [u64; 7],
     /// How it sleeps: a flag of [`super::bell`].
     pub sleep: AtomicU64,
-    pad2: [u64; 7],
+    /// 1 when it takes nothing more: the producer wrote what cannot be.
+    pub given_up: AtomicU64,
+    pad2: [u64; 6],
 }
 
 #[cfg(not(loom))]

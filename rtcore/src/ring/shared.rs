@@ -153,6 +153,8 @@ pub struct Indices {
     pub refused: u64,
     /// The producer says that nothing more comes.
     pub closed: bool,
+    /// The consumer says that it takes nothing more, because of what the producer wrote.
+    pub given_up: bool,
 }
 
 impl Watch {
@@ -170,6 +172,7 @@ impl Watch {
         let later = self.0.consumer().head.load(Ordering::Acquire);
         let slots = u64::from(self.0.geometry.slots());
         let possible = head <= tail && head <= later && tail - head <= slots.saturating_add(later - head);
-        possible.then_some(Indices { tail, head: later.min(tail), refused, closed })
+        let given_up = self.0.consumer().given_up.load(Ordering::Acquire) != 0;
+        possible.then_some(Indices { tail, head: later.min(tail), refused, closed, given_up })
     }
 }

@@ -9,12 +9,14 @@ impl Inbox {
     pub(super) fn give_up(&mut self, lane: usize, corrupt: Corrupt) -> Event {
         self.counters.corrupt += 1;
         let lane = &mut self.lanes[lane];
-        if let Some(ring) = lane.feed.current()
-            && ring.watched
-            && let Some(eventfd) = ring.consumer.eventfd()
-        {
-            // It fails for a descriptor that is not in the set: then there is nothing to take out.
-            let _ = self.set.remove(eventfd);
+        if let Some(ring) = lane.feed.current() {
+            ring.consumer.give_up();
+            if ring.watched
+                && let Some(eventfd) = ring.consumer.eventfd()
+            {
+                // It fails for a descriptor that is not in the set: then there is nothing to take out.
+                let _ = self.set.remove(eventfd);
+            }
         }
         lane.feed.give_up();
         Event::Corrupt { endpoint: lane.channel.endpoint, other: lane.channel.other, corrupt }

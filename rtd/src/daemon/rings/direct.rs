@@ -232,7 +232,9 @@ impl DirectRoute {
         let mut liars = 0;
         self.old.retain_mut(|ring| match ring.look() {
             true if ring.is_over() => {
-                settle(settled, &ring.seen, Rest::PeerDead);
+                // What its receiver would not take, because of what the sender wrote, is refused.
+                let rest = if ring.seen.given_up { Rest::Error } else { Rest::PeerDead };
+                settle(settled, &ring.seen, rest);
                 false
             }
             true => true,
@@ -290,8 +292,8 @@ impl Ring {
 
     /// Nothing more goes in, and what is in it is taken or never will be.
     fn is_over(&self) -> bool {
-        let Indices { tail, head, closed, .. } = self.seen;
-        (closed || self.dead[SENDER]) && (head == tail || self.dead[RECEIVER])
+        let Indices { tail, head, closed, given_up, .. } = self.seen;
+        (closed || self.dead[SENDER]) && (head == tail || given_up || self.dead[RECEIVER])
     }
 }
 
