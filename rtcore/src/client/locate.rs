@@ -4,7 +4,7 @@
 //! only from those who may order us about anyway ([`may_order`]); without one, the default places are looked through.
 
 use super::error::ConnectError;
-use crate::stats::reader::{DaemonState, Reader, Snapshot, instances};
+use crate::stats::reader::{Address, DaemonState, Reader, instances};
 use crate::sys::procfs::effective_uid;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -53,8 +53,8 @@ pub fn socket_of(instance: &str) -> PathBuf {
     }
 }
 
-fn page(instance: &str) -> Option<Snapshot> {
-    Reader::open(instance).ok().and_then(|page| page.snapshot().ok())
+fn page(instance: &str) -> Option<Address> {
+    Reader::open(instance).ok().and_then(|page| page.address().ok())
 }
 
 /// The instance that is meant when none is named: `RTD_INSTANCE`, else the only one that runs.

@@ -93,6 +93,17 @@ pub fn instances() -> Vec<String> {
     names
 }
 
+/// What whoever wants to connect has to know of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Control socket.
+    pub socket: String,
+    /// Owner of the page.
+    pub uid: u32,
+    /// How the daemon is.
+    pub state: DaemonState,
+}
+
 impl Reader {
     /// Opens and checks the page of an instance.
     pub fn open(name: &str) -> Result<Reader, ReadError> {
@@ -127,6 +138,14 @@ impl Reader {
     pub fn daemon_state(&self) -> Result<DaemonState, ReadError> {
         let header = self.header()?;
         self.state(header.heartbeat_ns.load(Ordering::Relaxed), monotonic_ns())
+    }
+
+    /// Where the daemon listens, and whose page it is: one read, whatever the page holds.
+    pub fn address(&self) -> Result<Address, ReadError> {
+        let header = self.header()?;
+        let heartbeat_ns = header.heartbeat_ns.load(Ordering::Relaxed);
+        let state = self.state(heartbeat_ns, monotonic_ns())?;
+        Ok(Address { socket: text(&header.socket), uid: self.shared.uid(), state })
     }
 
     fn state(&self, heartbeat_ns: u64, now_ns: u64) -> Result<DaemonState, ReadError> {
