@@ -68,6 +68,15 @@ fn config(instance: &Instance) -> String {
     config
 }
 
+/// It receives everything in the inbox `i`, and sends by both ways.
+fn victim(instance: &Instance) -> anyhow::Result<Peer> {
+    let mut victim = Peer::with_inbox(instance, "victim")?;
+    for endpoint in ["victim.routed", "victim.direct"] {
+        victim.tell(&format!("lane claim {endpoint}"))?;
+    }
+    Ok(victim)
+}
+
 impl Arena {
     /// Everybody stands, and one liar that meant no harm has come and gone.
     pub fn new() -> anyhow::Result<Arena> {
@@ -80,10 +89,7 @@ impl Arena {
             sender.reach(&format!("{from}.out"))?;
             pairs.push((sender, receiver));
         }
-        let mut victim = Peer::with_inbox(&instance, "victim")?;
-        for endpoint in ["victim.routed", "victim.direct"] {
-            victim.tell(&format!("lane claim {endpoint}"))?;
-        }
+        let victim = victim(&instance)?;
         let pairs = <[_; 2]>::try_from(pairs).map_err(|_| anyhow::anyhow!("not two"))?;
         let baseline = held(daemon.pid())?;
         let mut arena = Arena { instance, daemon, pairs, victim, passed: 0, baseline };
@@ -93,7 +99,6 @@ impl Arena {
         // As it is for half a second, in which the daemon looks five times.
         let (mut last, mut since) = (held(arena.daemon.pid())?, Instant::now());
         arena.baseline = eventually(|| {
-            arena.forget().ok()?;
             let now = held(arena.daemon.pid()).ok()?;
             if now != last {
                 (last, since) = (now, Instant::now());
@@ -114,17 +119,18 @@ impl Arena {
         Ok(liar)
     }
 
+    /// Another life of the victim.
+    pub fn renew_victim(&mut self) -> anyhow::Result<()> {
+        std::mem::replace(&mut self.victim, Peer::start()?).kill()?;
+        self.victim = victim(&self.instance)?;
+        Ok(())
+    }
+
     /// Nobody is registered as `liar` any more.
     pub fn settled(&self) -> anyhow::Result<()> {
         use rtcore::lane::peer::PeerState::Alive;
         let gone = |p: &rtcore::stats::snapshot::Process| p.name == "liar" && p.state != Alive;
         self.instance.until("the liar has no session", |s| s.processes.iter().any(gone))?;
-        Ok(())
-    }
-
-    /// The ring to a receiver that is gone stays until its sender, who may still write there, has seen it.
-    fn forget(&mut self) -> anyhow::Result<()> {
-        eventually(|| self.victim.lane_send("victim.direct", b"x").ok()?.err())?;
         Ok(())
     }
 
@@ -150,8 +156,6 @@ impl Arena {
         self.settled()?;
         let mut last = None;
         eventually(|| {
-            // The news of the last ring may come to it after this.
-            self.forget().ok()?;
             last = held(self.daemon.pid()).ok();
             last.as_ref()?.is_within(&self.baseline).then_some(())
         })
