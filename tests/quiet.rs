@@ -82,7 +82,20 @@ fn polling() -> anyhow::Result<Option<String>> {
 
 /// A thousand messages into a ring that somebody polls: not one system call. Into one whose reader sleeps: the one
 /// that wakes it.
+/// A tracer that is attached may still let the first calls go by unseen on a loaded machine: then once more. What it
+/// has seen decides at once.
 fn no_call(more: &str, strategy: &str) -> anyhow::Result<()> {
+    let unseen = |e: &anyhow::Error| e.to_string().starts_with("no end of");
+    for _ in 0..4 {
+        match no_call_once(more, strategy) {
+            Err(e) if unseen(&e) => {}
+            other => return other,
+        }
+    }
+    no_call_once(more, strategy)
+}
+
+fn no_call_once(more: &str, strategy: &str) -> anyhow::Result<()> {
     const COUNT: u64 = 1000;
     if !has_strace() {
         return skip("strace");
