@@ -99,12 +99,17 @@ impl Trail {
         self.0.producer().tail.load(Ordering::Acquire)
     }
 
-    /// The consumer's head as far as it can be true of a ring with this tail: a head that cannot be counts as one that
-    /// has taken nothing, so that no message is lost by it.
+    /// How many of the first `tail` messages the consumer took, as far as its head can be true: a head that cannot be
+    /// counts as one that has taken nothing, so that no message is lost by it.
     pub fn taken(&self, tail: u64) -> u64 {
         let head = self.0.consumer().head.load(Ordering::Acquire);
+        let announced = self.tail();
         let slots = u64::from(self.0.geometry.slots());
-        if tail.wrapping_sub(head) <= slots { head } else { tail.saturating_sub(slots) }
+        if announced.wrapping_sub(head) > slots {
+            return tail.saturating_sub(slots);
+        }
+        // A consumer that lives may have taken what was announced after `tail`.
+        if tail.wrapping_sub(head) <= slots { head } else { tail }
     }
 
     /// Nothing more counts in this ring: its producer was refused for good, and may never look at it again.
@@ -113,15 +118,17 @@ impl Trail {
         self.0.producer().closed.store(1, Ordering::Release);
     }
 
-    /// Puts the messages `from..until` into another ring, as they are, and wakes its consumer.
+    /// Puts the messages `from..until` into another ring, as they are, and wakes its consumer. What is further back
+    /// than there are slots has been overwritten since and is left out.
     ///
     /// They must be announced and not taken: then the producer, who may be at work on a later slot, does not touch
     /// theirs.
     pub fn move_to(&self, from: u64, until: u64, other: &mut Producer) -> Moved {
         let mut buffer = vec![0; self.0.geometry.payload_bytes() as usize];
         let mut result = Moved::default();
-        for index in from..until {
-            let slot = self.0.slot(index);
+        let count = until.wrapping_sub(from).min(self.0.geometry.slots().into());
+        for back in (1..=count).rev() {
+            let slot = self.0.slot(until.wrapping_sub(back));
             let moved = slot.read().is_ok_and(|envelope| {
                 let payload = &mut buffer[..envelope.len.min(self.0.geometry.payload_bytes()) as usize];
                 copy_out(payload, slot.payload());

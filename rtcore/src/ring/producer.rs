@@ -238,34 +238,6 @@ impl Producer {
         // SYNC POINT with `Consumer::release`, see the module `bell`.
         fence(Ordering::SeqCst);
     }
-
-    /// What was announced and not taken, `from` on, goes into another ring, as it is. Returns how many.
-    ///
-    /// For a consumer that is gone: the slots are the producer's own memory. What is further back than there are
-    /// slots has been overwritten since and is left out.
-    pub fn move_to(&self, from: u64, other: &mut Producer) -> Result<u64, PushError> {
-        let mut buffer = vec![0; self.view.geometry.payload_bytes() as usize];
-        let mut moved = 0;
-        let count = self.tail.wrapping_sub(from).min(self.view.geometry.slots().into());
-        for back in (1..=count).rev() {
-            let slot = self.view.slot(self.tail.wrapping_sub(back));
-            let Ok(envelope) = slot.read() else { continue };
-            let payload = &mut buffer[..(envelope.len.min(self.view.geometry.payload_bytes())) as usize];
-            super::layout::copy_out(payload, slot.payload());
-            other.push_quietly(&envelope, payload)?;
-            moved += 1;
-        }
-        other.ring();
-        Ok(moved)
-    }
-
-    /// The consumer's head, as far as it can be true: never below what was seen, never past the tail.
-    pub fn taken(&self) -> u64 {
-        let head = self.view.consumer().head.load(Ordering::Acquire);
-        let slots = u64::from(self.view.geometry.slots());
-        let plausible = self.tail.wrapping_sub(head) <= slots && head.wrapping_sub(self.head) <= slots;
-        if plausible { head } else { self.head }
-    }
 }
 
 /// A sleeping producer looks again after this long at the latest.

@@ -89,7 +89,7 @@ fn what_was_not_given_back_is_still_there_for_the_next_consumer_of_the_ring() {
     drop(first);
     let mut second = ring.consumer(&bells, 0).unwrap();
     assert_eq!(second.take(&mut buffer).unwrap().unwrap().meta.sequence, 2);
-    assert_eq!(producer.taken(), 1);
+    assert_eq!(producer.trail().taken(3), 1);
 }
 
 #[test]
@@ -179,7 +179,8 @@ fn what_was_not_taken_moves_to_another_ring() {
         reader.take(&mut buffer).unwrap();
         reader.release();
     }
-    assert_eq!(old.move_to(old.taken(), &mut new), Ok(3));
+    let trail = old.trail();
+    assert_eq!(trail.move_to(trail.taken(5), 5, &mut new), Moved { moved: 3, lost: 0 });
     for n in 3..=5 {
         assert_eq!(next.take(&mut buffer).unwrap().unwrap().meta.sequence, n);
         assert_eq!(u64::from(buffer[0]), n);
@@ -264,7 +265,7 @@ fn what_has_been_overwritten_is_not_moved() {
             reader.release();
         }
     }
-    assert_eq!(old.move_to(0, &mut new), Ok(2));
+    assert_eq!(old.trail().move_to(0, 5, &mut new), Moved { moved: 2, lost: 0 });
     for n in 4..=5 {
         assert_eq!(next.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n);
     }
@@ -336,9 +337,10 @@ fn indices_wrap_round() {
                 producer.push(&envelope(n * 4 + m), b"").unwrap();
             }
             assert_eq!(producer.push(&envelope(0), b""), Err(PushError::Full));
-            assert_eq!((consumer.backlog(), producer.tail().wrapping_sub(producer.taken())), (4, 4));
+            let (trail, tail) = (producer.trail(), producer.tail());
+            assert_eq!((consumer.backlog(), tail.wrapping_sub(trail.taken(tail))), (4, 4));
             let (mut new, mut moved) = local(g);
-            assert_eq!(producer.move_to(producer.taken(), &mut new), Ok(4));
+            assert_eq!(trail.move_to(trail.taken(tail), tail, &mut new), Moved { moved: 4, lost: 0 });
             assert_eq!(moved.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n * 4);
             for m in 0..4 {
                 assert_eq!(consumer.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n * 4 + m);
@@ -469,7 +471,7 @@ mod hostile {
             producer.push(&envelope(1), b"").unwrap();
             producer.push(&envelope(2), b"").unwrap();
             write(&map, 0, head);
-            assert_eq!(producer.taken(), 0);
+            assert_eq!(producer.trail().taken(2), 0);
             assert_eq!(
                 producer.push(&envelope(3), b""),
                 Err(Corrupt::Indices { tail: 2, head, slots: 2 }.into())

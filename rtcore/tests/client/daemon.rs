@@ -194,6 +194,12 @@ impl Link {
         }
     }
 
+    /// How many of the messages in this ring the session has given back.
+    pub fn taken(&mut self, number: usize) -> u64 {
+        let producer = self.producer(number);
+        producer.trail().taken(producer.tail())
+    }
+
     /// Takes the next message of a sender's channel.
     pub fn take(&mut self, number: usize) -> Option<(Envelope, Vec<u8>)> {
         take(self.consumer(number))

@@ -257,7 +257,7 @@ impl Sending {
             4 | 5 => self.push(input),
             6 => self.loan(input),
             7 => {
-                let taken = self.producer.taken();
+                let taken = self.producer.trail().taken(tail);
                 assert!(tail.wrapping_sub(taken) <= slots, "{taken} of {tail}");
             }
             8 => self.move_on(input),
@@ -316,10 +316,10 @@ impl Sending {
 
     /// What the peer left goes into another ring.
     fn move_on(&mut self, input: &mut Input<'_>) {
-        let from =
-            if input.byte() < 200 { self.producer.taken() } else { input.number(self.producer.tail()) };
+        let (trail, tail) = (self.producer.trail(), self.producer.tail());
+        let from = if input.byte() < 200 { trail.taken(tail) } else { input.number(tail) };
         let (mut next, mut reader) = rtcore::ring::local(self.geometry);
-        let moved = self.producer.move_to(from, &mut next).unwrap();
+        let moved = trail.move_to(from, tail, &mut next).moved;
         assert!(moved <= u64::from(self.geometry.slots()));
         let mut buffer = vec![0; self.geometry.payload_bytes() as usize];
         for _ in 0..moved {

@@ -230,6 +230,7 @@ pub(super) struct InEntry {
     pub id: Option<u32>,
     feeder: Feeder<In>,
     waiting: VecDeque<Offer<In>>,
+    lost: u64,
     rings: Vec<InRing>,
     /// Partners of rings that are gone, still in the session thread's set.
     pub gone: Vec<Partner>,
@@ -243,6 +244,7 @@ impl InEntry {
             id: None,
             feeder,
             waiting: VecDeque::new(),
+            lost: 0,
             rings: Vec::new(),
             gone: Vec::new(),
         };
@@ -291,6 +293,11 @@ impl InEntry {
         }
     }
 
+    /// How many messages went with rings that nobody came to read; told once.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
     /// Collects what came back, hands out what waits; true if something was.
     pub fn flush(&mut self) -> bool {
         self.feeder.collect();
@@ -302,8 +309,10 @@ impl InEntry {
             }
             handed_out = true;
         }
-        if self.waiting.len() > WAITING_MAX {
-            self.waiting.pop_front();
+        if self.waiting.len() > WAITING_MAX
+            && let Some(Offer { end: Some(mut oldest), .. }) = self.waiting.pop_front()
+        {
+            self.lost += oldest.consumer.available().unwrap_or(0);
         }
         let (gone, kept) = std::mem::take(&mut self.rings).into_iter().partition(|ring: &InRing| {
             // The inbox' half was dropped.

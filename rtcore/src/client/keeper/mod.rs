@@ -96,6 +96,8 @@ pub(super) struct Keeper {
     phase: Phase,
     /// Until the first attempt has ended: who waits for it, and how long.
     first: Option<(mpsc::SyncSender<Result<(), ConnectError>>, Instant)>,
+    /// What the daemon said when the last attempt found no room.
+    busy: Option<Reply>,
     /// Counts them.
     connection: u64,
     up_since: Instant,
@@ -133,6 +135,7 @@ impl Keeper {
             conn: None,
             phase: Phase::Down { next: now },
             first,
+            busy: None,
             connection: 0,
             up_since: now,
             outs: Vec::new(),
@@ -256,6 +259,7 @@ impl Keeper {
                 if let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Up) {
                     self.open(opening)?;
                     self.up_since = Instant::now();
+                    self.busy = None;
                     self.wake();
                     if let Some((told, _)) = self.first.take() {
                         // Whoever waits takes the session over; if nobody does, it is dropped and stops this thread.
@@ -282,6 +286,14 @@ impl Keeper {
     /// The connection, or the attempt at one, has ended.
     fn fail(&mut self, failure: Failure) {
         self.hang_up();
+        let failure = match (failure, self.busy.take()) {
+            // It answers, but has no room; time ran out at the attempt after that.
+            (Failure::Timeout, Some(reply)) => Failure::Busy(reply),
+            (failure, _) => failure,
+        };
+        if let Failure::Busy(reply) = &failure {
+            self.busy = Some(reply.clone());
+        }
         let busy = matches!(failure, Failure::Busy(_));
         let again = busy && self.first.as_ref().is_none_or(|(_, until)| Instant::now() < *until);
         let error = self.error(failure);

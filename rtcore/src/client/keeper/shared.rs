@@ -13,13 +13,18 @@ impl Keeper {
     /// Collects retired rings, hands out waiting ones; true if an inbox has to look.
     pub(super) fn flush(&mut self) -> bool {
         self.outs.iter_mut().for_each(OutEntry::flush);
-        let handed_out = self.ins.iter_mut().fold(false, |any, entry| entry.flush() | any);
+        let mut news = self.ins.iter_mut().fold(false, |any, entry| entry.flush() | any);
         let gone = self.outs.iter_mut().flat_map(|entry| entry.gone.drain(..));
         for partner in gone.chain(self.ins.iter_mut().flat_map(|entry| entry.gone.drain(..))) {
             // The daemon has a duplicate, so closing alone would leave it in the set. One that has ended is out.
             let _ = self.set.remove(&partner.pidfd);
         }
-        handed_out
+        for index in 0..self.ins.len() {
+            let (endpoint, lost) = (self.ins[index].channel.endpoint, self.ins[index].take_lost());
+            self.tell_lost(endpoint, lost);
+            news |= lost > 0;
+        }
+        news
     }
 
     /// Queues an event for every inbox.
