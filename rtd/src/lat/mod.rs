@@ -1,0 +1,10 @@
+//! `rtlat`: how long a message takes, over every mechanism, raw, through rtd and beside it, measured the same way.
+//!
+//! A *pair* is a sender and a receiver, each a thread (or the sender a process) with its CPU and priority. The sender
+//! follows an absolute schedule; the receiver alone records, into histograms of its own. Everything else (live view,
+//! files, pictures) reads what the receiver handed over or publishes in words.
+//!
+//! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
+
+pub mod mech;
+pub mod series;

@@ -1,0 +1,225 @@
+//! What one pair measured. All times in nanoseconds of CLOCK_MONOTONIC.
+
+use hdrhistogram::Histogram;
+
+/// Widest latency a histogram holds; above, it is counted there.
+pub const LATENCY_MAX_NS: u64 = 60_000_000_000;
+/// Decimal digits a histogram keeps.
+pub const DIGITS: u8 = 3;
+
+/// An empty histogram of the only shape that is used here, so that any two can be added.
+pub fn histogram() -> Histogram<u64> {
+    // The bounds are constants that the crate accepts; `tests` would fail.
+    Histogram::new_with_bounds(1, LATENCY_MAX_NS, DIGITS).unwrap_or_else(|_| unreachable!())
+}
+
+/// One message (or one wake-up of a timer: `sent_ns` is `intended_ns` then).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Number on the schedule, from 0.
+    pub sequence: u64,
+    /// When the schedule wanted it sent.
+    pub intended_ns: u64,
+    /// When it was sent.
+    pub sent_ns: u64,
+    /// When the receiver had it.
+    pub received_ns: u64,
+}
+
+impl Sample {
+    /// From the actual send: what rt-tests show.
+    pub fn raw_ns(&self) -> u64 {
+        self.received_ns.saturating_sub(self.sent_ns)
+    }
+
+    /// From the intended send: what a control loop feels.
+    pub fn corrected_ns(&self) -> u64 {
+        self.received_ns.saturating_sub(self.intended_ns)
+    }
+}
+
+/// A thread or process of a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Party {
+    /// Thread number in the kernel.
+    pub tid: i32,
+    /// CPU it is pinned to; none: it may run anywhere.
+    pub cpu: Option<usize>,
+    /// CPU it ran on last.
+    pub last_cpu: usize,
+    /// SCHED_FIFO priority, 1..=99; 0: SCHED_OTHER.
+    pub priority: u8,
+}
+
+/// What became of the schedule: scheduled = sent + missed, and sent = received + lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Points of the schedule up to the end.
+    pub scheduled: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages that came.
+    pub received: u64,
+    /// Points of the schedule that were over, by a whole interval or more, before the sender came to them. Their latency
+    /// is in `corrected`.
+    pub missed: u64,
+    /// Sent, and never came (a route's policy, a full receiver).
+    pub lost: u64,
+}
+
+/// A latency above the `-b` bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Culprit {
+    /// The bound.
+    pub bound_ns: u64,
+    /// It and its neighbours, in order of arrival.
+    pub samples: Vec<Sample>,
+    /// Which of them it is.
+    pub index: usize,
+    /// What was done with the kernel's trace: a sentence.
+    pub trace: String,
+}
+
+/// What one pair measured.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// `timer`, `mq`, `route lane` ...
+    pub name: String,
+    /// Number of the pair, from 0.
+    pub pair: usize,
+    /// Who sends; of a timer, who waits.
+    pub sender: Party,
+    /// Who receives; of a timer the same as `sender`.
+    pub receiver: Party,
+    /// Schedule; 0: each message follows the arrival of the one before.
+    pub interval_ns: u64,
+    /// Payload; 0 where the mechanism has none.
+    pub payload_bytes: usize,
+    /// There and back, measured by the sender.
+    pub is_round_trip: bool,
+    /// From the actual send (timer: from the intended wake-up).
+    pub raw: Histogram<u64>,
+    /// From the intended send, missed points of the schedule included.
+    pub corrected: Histogram<u64>,
+    /// `raw` in bins of 1 us (0: below 1 us), as many as asked for with `--histogram`; empty: not asked for.
+    pub bins: Vec<u64>,
+    /// Raw latencies past the last bin, with the number of the first sixteen of them.
+    pub overflows: u64,
+    /// Numbers of the first samples past the last bin, at most sixteen.
+    pub overflow_cycles: Vec<u64>,
+    /// Exact extremes and sum of the raw latencies; `min_ns` is 0 with no sample.
+    pub min_ns: u64,
+    /// Latest raw latency.
+    pub last_ns: u64,
+    /// Largest raw latency.
+    pub max_ns: u64,
+    /// Sum of the raw latencies.
+    pub sum_ns: u128,
+    /// What became of the schedule.
+    pub counts: Counts,
+    /// Wall clock of the first and last sample, ns since 1970.
+    pub start_time_ns: u64,
+    /// See `start_time_ns`.
+    pub end_time_ns: u64,
+    /// The `-b` bound was exceeded.
+    pub culprit: Option<Culprit>,
+}
+
+impl Series {
+    /// Whether it is a timer's: one party, no message.
+    pub fn is_timer(&self) -> bool {
+        self.name == "timer"
+    }
+
+    /// Mean of the raw latencies; 0 with no sample.
+    #[expect(clippy::cast_precision_loss, reason = "a mean of less than 2^53 ns")]
+    pub fn mean_ns(&self) -> f64 {
+        if self.counts.received == 0 { 0.0 } else { self.sum_ns as f64 / self.counts.received as f64 }
+    }
+}
+
+/// Where sender and receiver run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// On one CPU.
+    Same,
+    /// On two.
+    Other,
+}
+
+impl Placement {
+    /// As it stands in tables.
+    pub fn text(self) -> &'static str {
+        match self {
+            Placement::Same => "same CPU",
+            Placement::Other => "other CPU",
+        }
+    }
+}
+
+/// Medians of one turn of a comparison; the ratios that baselines are judged by come from these.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Turn {
+    /// Median raw latency on the schedule.
+    pub paced_p50_ns: u64,
+    /// Its 99th percentile.
+    pub paced_p99_ns: u64,
+    /// Median raw latency back to back.
+    pub busy_p50_ns: u64,
+}
+
+/// One line of a comparison: a path in a placement, over all turns.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// `mq`, `signal`, `futex`, `mq -> mq`, `lane direct` ...
+    pub path: String,
+    /// Where.
+    pub placement: Placement,
+    /// On the schedule.
+    pub paced: Series,
+    /// Back to back: each message follows the arrival of the one before.
+    pub busy: Series,
+    /// Turn by turn. As many as each other row of the placement has; turn n of all rows ran one after the other.
+    pub turns: Vec<Turn>,
+}
+
+impl Row {
+    /// Median over the turns of this path's figure / the reference's in the same turn. None without turns.
+    pub fn ratio(&self, reference: &Row, figure: impl Fn(&Turn) -> u64) -> Option<f64> {
+        let mut all = self.ratios(reference, figure);
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied()
+    }
+
+    /// The ratios themselves, turn by turn.
+    #[expect(clippy::cast_precision_loss, reason = "ns below 2^53")]
+    pub fn ratios(&self, reference: &Row, figure: impl Fn(&Turn) -> u64) -> Vec<f64> {
+        let pairs = self.turns.iter().zip(&reference.turns);
+        pairs.map(|(a, b)| figure(a) as f64 / figure(b).max(1) as f64).collect()
+    }
+}
+
+/// A whole comparison. The reference of each placement is its row `mq`.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// All rows, raw mechanisms first.
+    pub rows: Vec<Row>,
+    /// What was asked for, for the captions.
+    pub interval_ns: u64,
+    /// Payload.
+    pub payload_bytes: usize,
+    /// FIFO priority of senders and receivers.
+    pub priority: u8,
+    /// FIFO priority of the lanes.
+    pub lane_priority: u8,
+    /// The load that ran beside it, as it was asked for; none: `none`.
+    pub load: String,
+}
+
+impl Comparison {
+    /// The row that the others of this placement are compared to.
+    pub fn reference(&self, placement: Placement) -> Option<&Row> {
+        self.rows.iter().find(|row| row.placement == placement && row.path == "mq")
+    }
+}
