@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cpus;
 pub mod epoll;
 pub mod eventfd;
+pub mod family;
 pub mod futex;
 pub mod grants;
 pub mod idle;
