@@ -6,5 +6,7 @@
 //!
 //! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
 
+pub mod board;
 pub mod mech;
+pub mod recorder;
 pub mod series;
