@@ -51,6 +51,8 @@ pub struct Words {
     arrival: AtomicU32,
     /// Sender: it sleeps at `arrival`.
     waiting: AtomicU32,
+    /// Main: number of the block whose end is not waited for any more.
+    given_up: AtomicU32,
     /// Main.
     spin: AtomicU32,
     start_ns: AtomicU64,
@@ -237,6 +239,16 @@ impl Board {
     /// Whether the sender has done with this block.
     pub fn is_sent(&self, order: u32) -> bool {
         self.0.sent_all.load(Ordering::Acquire) == order
+    }
+
+    /// Main: the receiver closes this block with what it has, when it next looks.
+    pub fn give_up(&self, order: u32) {
+        self.0.given_up.store(order, Ordering::Release);
+    }
+
+    /// See [`Board::give_up`].
+    pub fn is_given_up(&self, order: u32) -> bool {
+        self.0.given_up.load(Ordering::Acquire) == order
     }
 
     /// Receiver: the block is closed and handed over.

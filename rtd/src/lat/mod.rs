@@ -6,7 +6,10 @@
 //!
 //! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
 
+pub mod args;
 pub mod board;
 pub mod mech;
+pub mod pair;
+pub mod party;
 pub mod recorder;
 pub mod series;

@@ -29,7 +29,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, ns: u64) {
+    /// One more.
+    pub fn add(&mut self, ns: u64) {
         self.min_ns = if self.received == 0 { ns } else { self.min_ns.min(ns) };
         self.received += 1;
         self.last_ns = ns;
@@ -105,8 +106,9 @@ impl Recorder {
         }
     }
 
-    /// Records a message of a schedule with this interval (0: none). True: it is the first above the bound.
-    pub fn record(&mut self, sample: Sample, interval_ns: u64) -> bool {
+    /// Records a message of a schedule with this interval (0: none), which was followed so late. True: it is the first
+    /// above the bound.
+    pub fn record(&mut self, sample: Sample, interval_ns: u64, late_ns: u64) -> bool {
         let raw_ns = sample.raw_ns();
         if self.tally.received == 0 {
             self.first_ns = sample.received_ns;
@@ -114,17 +116,16 @@ impl Recorder {
         self.last_ns = sample.received_ns;
         self.tally.add(raw_ns);
         self.raw.saturating_record(raw_ns.max(1));
-        self.correct(&sample, interval_ns);
+        self.correct(&sample, interval_ns, late_ns);
         self.bin(&sample, raw_ns);
         self.watch(sample, raw_ns)
     }
 
     /// The latency from the intended send, and that of each point which was over before this message went: those who
     /// came at these points had to wait for it.
-    fn correct(&mut self, sample: &Sample, interval_ns: u64) {
+    fn correct(&mut self, sample: &Sample, interval_ns: u64, late_ns: u64) {
         let latency_ns = sample.corrected_ns();
         self.corrected.saturating_record(latency_ns.max(1));
-        let late_ns = sample.sent_ns.saturating_sub(sample.intended_ns);
         let missed = late_ns.checked_div(interval_ns).unwrap_or(0).min(CORRECTIONS_MAX);
         for point in 1..=missed {
             self.corrected.saturating_record(latency_ns.saturating_sub(point * interval_ns).max(1));
@@ -207,9 +208,9 @@ mod tests {
     #[test]
     fn missed_points_of_the_schedule_are_in_the_corrected_figures() {
         let mut recorder = Recorder::new(Recording::default());
-        recorder.record(sample(0, 1_000, 1_000, 1_100), 1_000);
+        recorder.record(sample(0, 1_000, 1_000, 1_100), 1_000, 0);
         // 3.5 intervals late: the points at 3000, 4000 and 5000 are missed.
-        recorder.record(sample(1, 2_000, 5_500, 5_600), 1_000);
+        recorder.record(sample(1, 2_000, 5_500, 5_600), 1_000, 3_500);
         assert_eq!((recorder.raw.len(), recorder.raw.max()), (2, 100));
         let corrected: Vec<u64> = recorder.corrected.iter_recorded().map(|v| v.value_iterated_to()).collect();
         assert_eq!((recorder.corrected.len(), corrected.len()), (5, 5));
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn without_a_schedule_nothing_is_missed() {
         let mut recorder = Recorder::new(Recording::default());
-        recorder.record(sample(0, 0, 50_000, 50_100), 0);
+        recorder.record(sample(0, 0, 50_000, 50_100), 0, 50_000);
         assert_eq!(recorder.corrected.len(), 1);
     }
 
@@ -229,7 +230,7 @@ mod tests {
     fn bins_are_whole_microseconds_and_the_rest_is_counted() {
         let mut recorder = Recorder::new(Recording { bins: 3, bound_ns: None });
         for (n, ns) in [0, 999, 1_000, 2_999, 3_000, 9_000_000].into_iter().enumerate() {
-            recorder.record(sample(n as u64, 0, 0, ns), 0);
+            recorder.record(sample(n as u64, 0, 0, ns), 0, 0);
         }
         assert_eq!((recorder.bins.as_slice(), recorder.overflows), ([2, 1, 1].as_slice(), 2));
         assert_eq!(recorder.overflow_cycles, [4, 5]);
@@ -240,7 +241,7 @@ mod tests {
     fn a_culprit_is_kept_with_its_neighbours() {
         let mut recorder = Recorder::new(Recording { bins: 0, bound_ns: Some(10) });
         let hits: Vec<u64> = (0..60)
-            .filter(|n| recorder.record(sample(*n, 0, 0, if *n == 20 { 11 } else { 10 }), 0))
+            .filter(|n| recorder.record(sample(*n, 0, 0, if *n == 20 { 11 } else { 10 }), 0, 0))
             .collect();
         assert_eq!(hits, [20]);
         let culprit = recorder.culprit("frozen").unwrap();
@@ -257,8 +258,8 @@ mod tests {
             let mut slice = Recorder::new(recording);
             for n in 0..part * 3 {
                 let sample = sample(n, 0, 0, 500 * (n + part));
-                whole.record(sample, 0);
-                slice.record(sample, 0);
+                whole.record(sample, 0, 0);
+                slice.record(sample, 0, 0);
             }
             sum.append(&slice);
         }
