@@ -7,4 +7,5 @@
 //! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
 
 pub mod mech;
+pub mod out;
 pub mod series;
