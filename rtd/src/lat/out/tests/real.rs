@@ -7,6 +7,16 @@ use crate::lat::out::host::Host;
 use crate::lat::out::{Run, Unit, hist, json, text};
 use crate::lat::series::{Party, Series};
 
+/// A party from its ID, priority and CPU.
+fn party(n: &[u64]) -> Party {
+    Party {
+        tid: i32::try_from(n[0]).unwrap(),
+        priority: u8::try_from(n[1]).unwrap(),
+        cpu: n.get(2).map(|cpu| usize::try_from(*cpu).unwrap()),
+        last_cpu: 0,
+    }
+}
+
 /// The numbers in a text, in order.
 fn numbers(text: &str) -> Vec<u64> {
     text.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()
@@ -68,8 +78,7 @@ fn thread_lines_are_cyclictests_to_the_byte() {
             .map(|line| {
                 let n = numbers(line);
                 let mut s = series("timer", &[]);
-                s.sender =
-                    Party { tid: i32::try_from(n[1]).unwrap(), priority: n[2] as u8, ..Party::default() };
+                s.sender = party(&n[1..3]);
                 s.interval_ns = n[3] * 1_000;
                 s.counts.received = n[4];
                 [s.min_ns, s.last_ns, s.max_ns] = [n[5], n[6], n[8]].map(|n| n * unit.ns());
@@ -87,18 +96,12 @@ fn pair_lines_are_those_of_pmqtest_and_sigwaittest_to_the_byte() {
     for (program, name) in [("pmqtest", "mq"), ("sigwaittest", "signal"), ("ptsematest", "sem")] {
         let Some(real) = rt_tests(program, &["-q", "-l20", "-t2"]) else { return };
         let lines: Vec<&str> = real.lines().collect();
-        let party = |n: &[u64]| Party {
-            tid: n[0] as i32,
-            priority: n[1] as u8,
-            cpu: Some(n[2] as usize),
-            ..Party::default()
-        };
         let all: Vec<Series> = (0..2)
             .map(|i| {
                 let (who, times) = (numbers(lines[i]), numbers(lines[i + 2]));
                 let mut s = series(name, &[]);
                 // Receiver: number, ID, P, CPU, I; sender: number, ID, P, CPU, of pmqtest TO, Cycles.
-                (s.receiver, s.sender) = (party(&who[1..]), party(&who[6..]));
+                (s.receiver, s.sender) = (party(&who[1..4]), party(&who[6..9]));
                 s.interval_ns = who[4] * 1_000;
                 s.counts.received = who[who.len() - 1];
                 [s.min_ns, s.last_ns, s.max_ns] = [times[2], times[3], times[5]].map(|n| n * 1_000);
