@@ -9,6 +9,7 @@
 pub mod args;
 pub mod board;
 pub mod mech;
+pub mod out;
 pub mod pair;
 pub mod party;
 pub mod recorder;
