@@ -6,7 +6,7 @@
 
 use super::{process, sched};
 use nix::sched::CpuSet;
-use nix::sys::signal::{SigSet, SigHandler, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -81,7 +81,9 @@ mod tests {
         let blocked = spawned_by_a_spoilt_thread("sed -n 's/^SigBlk:[^0-9a-f]*//p' /proc/self/status");
         assert_eq!(u64::from_str_radix(&blocked, 16).unwrap(), 0);
         // Pid, then (past the name) state, parent, group.
-        let own = spawned_by_a_spoilt_thread("read -r pid _ _ _ group _ </proc/$$/stat; test $pid = $group; echo $?");
+        let own = spawned_by_a_spoilt_thread(
+            "read -r pid _ _ _ group _ </proc/$$/stat; test $pid = $group; echo $?",
+        );
         assert_eq!(own, "0");
     }
 

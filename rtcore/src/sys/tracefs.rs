@@ -23,7 +23,8 @@ pub fn directory() -> Option<PathBuf> {
 
 /// Whether the kernel could mount one.
 pub fn is_supported() -> bool {
-    std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.split_whitespace().any(|w| w == "tracefs"))
+    std::fs::read_to_string("/proc/filesystems")
+        .is_ok_and(|text| text.split_whitespace().any(|w| w == "tracefs"))
 }
 
 /// One control file, open for writing.

@@ -6,5 +6,6 @@
 //!
 //! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
 
+pub mod load;
 pub mod mech;
 pub mod series;
