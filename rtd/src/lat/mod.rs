@@ -6,6 +6,7 @@
 //!
 //! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
 
+pub mod breaker;
 pub mod load;
 pub mod mech;
 pub mod series;
