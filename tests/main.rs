@@ -22,6 +22,7 @@ mod lane_overflow;
 mod lane_routes;
 mod lane_waits;
 mod lanes;
+mod lat_breaker;
 mod liars;
 mod listen;
 mod overflow;
@@ -107,6 +108,7 @@ fn main() -> std::process::ExitCode {
         lanes::a_held_source_holds_up_no_other,
         lanes::a_spinning_lane_spins_and_then_sleeps,
         lanes::a_polling_lane_scans_its_sources,
+        lat_breaker::a_break_touches_no_heap,
         overflow::reject_keeps_what_came_first,
         overflow::displace_oldest_keeps_the_latest,
         overflow::displace_newest_keeps_the_first_and_the_last,

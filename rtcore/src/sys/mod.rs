@@ -6,6 +6,8 @@
 
 pub mod accounts;
 pub mod altstack;
+pub mod cheap;
+pub mod child;
 pub mod clock;
 pub mod cpus;
 pub mod epoll;
@@ -31,6 +33,7 @@ pub mod sigaction;
 pub mod signame;
 pub mod sigqueue;
 pub mod timerfd;
+pub mod tracefs;
 
 /// What a real-time call returns.
 pub type Call<T> = Result<T, Errno>;

@@ -8,6 +8,8 @@
 
 pub mod args;
 pub mod board;
+pub mod breaker;
+pub mod load;
 pub mod mech;
 pub mod out;
 pub mod pair;
