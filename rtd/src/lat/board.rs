@@ -6,8 +6,8 @@
 use super::recorder::Tally;
 use super::series::Counts;
 use rtcore::sync::{AtomicU32, AtomicU64, Ordering};
-use rtcore::sys::family::Family;
 use rtcore::sys::futex;
+use rtcore::sys::inherited::Inherited;
 use zerocopy::FromZeros;
 
 const TEXT_WORDS: usize = 64;
@@ -90,7 +90,7 @@ pub enum Role {
 }
 
 /// One pair's.
-pub struct Board(Family<Words>);
+pub struct Board(Inherited<Words>);
 
 impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -101,53 +101,63 @@ impl std::fmt::Debug for Board {
 impl Board {
     /// Maps it.
     pub fn new() -> std::io::Result<Board> {
-        Ok(Board(Family::new()?))
+        Ok(Board(Inherited::new(1)?))
+    }
+
+    fn words(&self) -> &Words {
+        // One was asked for.
+        &self.0[0]
+    }
+
+    /// Has the calling process, a child, touch the memory, so that it does not fault later.
+    pub fn fault_in(&self) {
+        self.0.fault_in();
     }
 
     fn tell(&self) {
-        self.0.news.fetch_add(1, Ordering::Release);
-        futex::wake_all(&self.0.news);
+        self.words().news.fetch_add(1, Ordering::Release);
+        futex::wake_all(&self.words().news);
     }
 
     /// Main: waits for news that came after `seen`, at most so long; what to give next time.
     pub fn wait_news(&self, seen: u32, timeout_ns: u64) -> u32 {
-        let _ = futex::wait(&self.0.news, seen, timeout_ns);
-        self.0.news.load(Ordering::Acquire)
+        let _ = futex::wait(&self.words().news, seen, timeout_ns);
+        self.words().news.load(Ordering::Acquire)
     }
 
     /// News so far.
     pub fn news(&self) -> u32 {
-        self.0.news.load(Ordering::Acquire)
+        self.words().news.load(Ordering::Acquire)
     }
 
     /// A party stands, on this thread.
     pub fn stand(&self, role: Role) {
-        self.0.tid[role as usize].store(rtcore::sys::sched::gettid().unsigned_abs(), Ordering::Relaxed);
+        self.words().tid[role as usize].store(rtcore::sys::sched::gettid().unsigned_abs(), Ordering::Relaxed);
         self.note_cpu(role);
-        self.0.ready.fetch_add(1, Ordering::Release);
+        self.words().ready.fetch_add(1, Ordering::Release);
         self.tell();
     }
 
     /// The calling party runs here now.
     pub fn note_cpu(&self, role: Role) {
         let cpu = u32::try_from(rtcore::sys::sched::current_cpu()).unwrap_or(0);
-        self.0.cpu[role as usize].store(cpu, Ordering::Relaxed);
+        self.words().cpu[role as usize].store(cpu, Ordering::Relaxed);
     }
 
     /// Parties that stand.
     pub fn ready(&self) -> u32 {
-        self.0.ready.load(Ordering::Acquire)
+        self.words().ready.load(Ordering::Acquire)
     }
 
     /// Thread and CPU of a party.
     pub fn whereabouts(&self, role: Role) -> (i32, usize) {
-        let tid = self.0.tid[role as usize].load(Ordering::Relaxed);
-        (tid.cast_signed(), self.0.cpu[role as usize].load(Ordering::Relaxed) as usize)
+        let tid = self.words().tid[role as usize].load(Ordering::Relaxed);
+        (tid.cast_signed(), self.words().cpu[role as usize].load(Ordering::Relaxed) as usize)
     }
 
     /// Main: starts a block and returns its number. All blocks before have ended.
     pub fn begin(&self, block: &Block) -> u32 {
-        let w = &*self.0;
+        let w = self.words();
         w.start_ns.store(block.start_ns, Ordering::Relaxed);
         w.interval_ns.store(block.interval_ns, Ordering::Relaxed);
         w.count.store(block.count, Ordering::Relaxed);
@@ -167,12 +177,12 @@ impl Board {
 
     /// Number of the block that runs or ran last; 0: none.
     pub fn order(&self) -> u32 {
-        self.0.order.load(Ordering::Acquire)
+        self.words().order.load(Ordering::Acquire)
     }
 
     /// The block that runs.
     pub fn block(&self) -> Block {
-        let w = &*self.0;
+        let w = self.words();
         Block {
             start_ns: w.start_ns.load(Ordering::Relaxed),
             interval_ns: w.interval_ns.load(Ordering::Relaxed),
@@ -194,94 +204,94 @@ impl Board {
                 return Some(order);
             }
             // Bounded: `quit` is a word of its own.
-            let _ = futex::wait(&self.0.order, done, 100_000_000);
+            let _ = futex::wait(&self.words().order, done, 100_000_000);
         }
     }
 
     /// Main: both are to end.
     pub fn quit(&self) {
-        self.0.quit.store(1, Ordering::Release);
+        self.words().quit.store(1, Ordering::Release);
         self.stop();
-        futex::wake_all(&self.0.order);
-        futex::wake_all(&self.0.arrival);
+        futex::wake_all(&self.words().order);
+        futex::wake_all(&self.words().arrival);
     }
 
     /// See [`Board::quit`].
     pub fn is_quit(&self) -> bool {
-        self.0.quit.load(Ordering::Acquire) != 0
+        self.words().quit.load(Ordering::Acquire) != 0
     }
 
     /// The run is to end early. Whoever sleeps is woken by its caller.
     pub fn stop(&self) {
-        self.0.stop.store(1, Ordering::Release);
+        self.words().stop.store(1, Ordering::Release);
         self.tell();
     }
 
     /// See [`Board::stop`].
     pub fn is_stopped(&self) -> bool {
-        self.0.stop.load(Ordering::Acquire) != 0
+        self.words().stop.load(Ordering::Acquire) != 0
     }
 
     /// Sender: what became of the schedule.
     pub fn note_sent(&self, scheduled: u64, sent: u64, missed: u64) {
-        self.0.scheduled.store(scheduled, Ordering::Relaxed);
-        self.0.sent.store(sent, Ordering::Relaxed);
-        self.0.missed.store(missed, Ordering::Relaxed);
+        self.words().scheduled.store(scheduled, Ordering::Relaxed);
+        self.words().sent.store(sent, Ordering::Relaxed);
+        self.words().missed.store(missed, Ordering::Relaxed);
     }
 
     /// Sender: the block is sent.
     pub fn sent_all(&self, order: u32) {
         // SYNC POINT with `is_sent`: the counts are written.
-        self.0.sent_all.store(order, Ordering::Release);
+        self.words().sent_all.store(order, Ordering::Release);
         self.tell();
     }
 
     /// Whether the sender has done with this block.
     pub fn is_sent(&self, order: u32) -> bool {
-        self.0.sent_all.load(Ordering::Acquire) == order
+        self.words().sent_all.load(Ordering::Acquire) == order
     }
 
     /// Main: the receiver closes this block with what it has, when it next looks.
     pub fn give_up(&self, order: u32) {
-        self.0.given_up.store(order, Ordering::Release);
+        self.words().given_up.store(order, Ordering::Release);
     }
 
     /// See [`Board::give_up`].
     pub fn is_given_up(&self, order: u32) -> bool {
-        self.0.given_up.load(Ordering::Acquire) == order
+        self.words().given_up.load(Ordering::Acquire) == order
     }
 
     /// Receiver: the block is closed and handed over.
     pub fn close(&self, order: u32) {
-        self.0.closed.store(order, Ordering::Release);
+        self.words().closed.store(order, Ordering::Release);
         self.tell();
     }
 
     /// Whether the receiver has closed this block.
     pub fn is_closed(&self, order: u32) -> bool {
-        self.0.closed.load(Ordering::Acquire) == order
+        self.words().closed.load(Ordering::Acquire) == order
     }
 
     /// What became of the schedule of the block that is closed, with this many received.
     pub fn counts(&self, received: u64) -> Counts {
-        let sent = self.0.sent.load(Ordering::Relaxed);
+        let sent = self.words().sent.load(Ordering::Relaxed);
         Counts {
-            scheduled: self.0.scheduled.load(Ordering::Relaxed),
+            scheduled: self.words().scheduled.load(Ordering::Relaxed),
             sent,
             received,
-            missed: self.0.missed.load(Ordering::Relaxed),
+            missed: self.words().missed.load(Ordering::Relaxed),
             lost: sent.saturating_sub(received),
         }
     }
 
     /// Receiver: a message of this sequence came; wakes who waits for it.
     pub fn arrive(&self, sequence: u64) {
-        self.0.arrived.store(sequence + 1, Ordering::Release);
-        self.0.arrival.fetch_add(1, Ordering::Release);
+        self.words().arrived.store(sequence + 1, Ordering::Release);
+        self.words().arrival.fetch_add(1, Ordering::Release);
         // SYNC POINT with `await_arrival`: either it sees the arrival or we see that it waits.
         rtcore::sync::full_fence();
-        if self.0.waiting.load(Ordering::Relaxed) != 0 {
-            futex::wake(&self.0.arrival);
+        if self.words().waiting.load(Ordering::Relaxed) != 0 {
+            futex::wake(&self.words().arrival);
         }
     }
 
@@ -290,7 +300,7 @@ impl Board {
     pub fn await_arrival(&self, sequence: u64, spin: bool) -> bool {
         const PATIENCE_NS: u64 = 1_000_000_000;
         let until_ns = rtcore::sys::clock::monotonic_ns() + PATIENCE_NS;
-        let has_come = || self.0.arrived.load(Ordering::Acquire) > sequence;
+        let has_come = || self.words().arrived.load(Ordering::Acquire) > sequence;
         while !has_come() {
             if self.is_stopped() || rtcore::sys::clock::monotonic_ns() >= until_ns {
                 return has_come();
@@ -299,20 +309,20 @@ impl Board {
                 std::hint::spin_loop();
                 continue;
             }
-            self.0.waiting.store(1, Ordering::Relaxed);
-            let seen = self.0.arrival.load(Ordering::Acquire);
+            self.words().waiting.store(1, Ordering::Relaxed);
+            let seen = self.words().arrival.load(Ordering::Acquire);
             rtcore::sync::full_fence();
             if !has_come() {
-                let _ = futex::wait(&self.0.arrival, seen, PATIENCE_NS / 10);
+                let _ = futex::wait(&self.words().arrival, seen, PATIENCE_NS / 10);
             }
-            self.0.waiting.store(0, Ordering::Relaxed);
+            self.words().waiting.store(0, Ordering::Relaxed);
         }
         true
     }
 
     /// Receiver: for the live view.
     pub fn publish(&self, tally: &Tally) {
-        let w = &*self.0;
+        let w = self.words();
         w.min_ns.store(tally.min_ns, Ordering::Relaxed);
         w.last_ns.store(tally.last_ns, Ordering::Relaxed);
         w.max_ns.store(tally.max_ns, Ordering::Relaxed);
@@ -322,7 +332,7 @@ impl Board {
 
     /// What was published last; torn between two messages at worst.
     pub fn tally(&self) -> Tally {
-        let w = &*self.0;
+        let w = self.words();
         Tally {
             received: w.received.load(Ordering::Acquire),
             min_ns: w.min_ns.load(Ordering::Relaxed),
@@ -334,7 +344,7 @@ impl Board {
 
     /// A party cannot go on. The first text stays.
     pub fn fail(&self, text: &str) {
-        let w = &*self.0;
+        let w = self.words();
         if w.failed.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             let bytes = &text.as_bytes()[..text.len().min(TEXT_WORDS * 8)];
             for (word, chunk) in w.text.iter().zip(bytes.chunks(8)) {
@@ -350,8 +360,8 @@ impl Board {
 
     /// Why a party could not go on.
     pub fn failure(&self) -> Option<String> {
-        let len = self.0.failed.load(Ordering::Acquire).checked_sub(1).filter(|len| *len > 0)?;
-        let words = self.0.text.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
+        let len = self.words().failed.load(Ordering::Acquire).checked_sub(1).filter(|len| *len > 0)?;
+        let words = self.words().text.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
         let bytes: Vec<u8> = words.take(len as usize).collect();
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }

@@ -385,6 +385,7 @@ fn recorder(mut log: Log, work: &Work, [sender, receiver]: [Seat; 2]) {
 
 /// The other party, on its thread or in its process.
 fn partner(board: &Board, work: &Work, [sender, receiver]: [Seat; 2]) {
+    board.fault_in();
     memory::prefault_stack();
     let done = (|| -> anyhow::Result<()> {
         match work {
