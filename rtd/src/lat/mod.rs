@@ -6,5 +6,7 @@
 //!
 //! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
 
+pub mod baseline;
 pub mod mech;
+pub mod report;
 pub mod series;
