@@ -7,6 +7,7 @@
 //! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
 
 pub mod args;
+pub mod baseline;
 pub mod board;
 pub mod breaker;
 pub mod load;
@@ -15,4 +16,6 @@ pub mod out;
 pub mod pair;
 pub mod party;
 pub mod recorder;
+pub mod report;
+pub mod route;
 pub mod series;

@@ -6,7 +6,7 @@ use crate::lat::mech::signal::SignalRx;
 use crate::lat::mech::slots::Slots;
 use crate::lat::mech::{Rx, Stamp, Tx};
 use anyhow::Context as _;
-use rtcore::client::{Inbox, Incoming, RecvError, SendError, Sender, Session};
+use rtcore::client::{Inbox, Incoming, SendError, Sender, Session};
 use rtcore::lane::policy::Wait;
 use rtcore::message::SignalRecord;
 use rtcore::sys::mqueue::{self, Access, Queue};
@@ -14,6 +14,7 @@ use rtcore::sys::{Errno, clock};
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use zerocopy::FromBytes as _;
 
 /// A receiver on an inbox looks up so often.
 const LOOK_NS: u64 = 100_000_000;
@@ -110,7 +111,7 @@ impl LaneRx {
         match self.inbox.recv_deadline(clock::monotonic_ns() + LOOK_NS) {
             Ok(Some(Incoming::Message(message))) => of(&message),
             Ok(Some(Incoming::Event(_)) | None) => Err(Errno::AGAIN),
-            Err(RecvError::Closed) => Err(Errno::PIPE),
+            Err(_) => Err(Errno::PIPE),
         }
     }
 }
@@ -185,7 +186,7 @@ impl KeyQueueRx {
 impl Rx for KeyQueueRx {
     #[inline]
     fn receive(&mut self) -> Result<Stamp, Errno> {
-        let record = SignalRecord::decode(self.queue.receive_bytes()?).ok_or(Errno::BADMSG)?;
+        let record = SignalRecord::read_from_bytes(self.queue.receive_bytes()?).map_err(|_| Errno::BADMSG)?;
         self.slots.take(record.value).ok_or(Errno::STALE)
     }
 }
