@@ -292,7 +292,8 @@ pub fn record_blocks(log: &mut Log, rx: &mut dyn Rx) {
         let now_ns = monotonic_ns();
         match got {
             Ok(stamp) => log.take(&stamp, now_ns),
-            Err(Errno::INTR | Errno::AGAIN) => log.look(),
+            // A message whose stamp is gone counts as lost.
+            Err(Errno::INTR | Errno::AGAIN | Errno::STALE | Errno::BADMSG) => log.look(),
             Err(e) => {
                 fail(&log.board, "cannot receive", e);
                 break;
