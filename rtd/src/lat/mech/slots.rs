@@ -4,10 +4,10 @@
 //! was read is not there, rather than another's. Constraint: one writer, one reader.
 
 use super::Stamp;
-use rtcore::sync::{AtomicU64, Ordering, fence};
 use rtcore::sys::Errno;
 use rtcore::sys::inherited::Inherited;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Slots of the ring, a power of two: so many messages may be under way.
 pub const SLOTS: u64 = 4096;
