@@ -249,7 +249,7 @@ mod tests {
                 let seen =
                     |round| slots.get(round * SLOTS).inspect(|got| assert_eq!(*got, stamp(round * SLOTS)));
                 while seen(ROUNDS).is_none() {
-                    (0..ROUNDS).step_by(997).for_each(|round| drop(seen(round)));
+                    (0..ROUNDS).step_by(997).for_each(|round| _ = seen(round));
                 }
             });
             (0..=ROUNDS).for_each(|round| slots.put(&stamp(round * SLOTS)));
