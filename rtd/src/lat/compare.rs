@@ -130,8 +130,10 @@ struct Lane {
 
 /// Runs it, prints the table, writes what was asked for; the exit code.
 pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
-    // Before the run, which takes a minute: a slip in the file's name is told now.
-    let baseline = args.against.as_deref().map(baseline::Baseline::read).transpose()?;
+    if let Some(path) = &args.against {
+        // Before the run, which takes a minute.
+        baseline::check(path)?;
+    }
     let mut conditions = Conditions::set(&args.report)?;
     let cpus = cpus_of(args)?;
     let paths = paths_of(&args.only)?;
@@ -157,7 +159,7 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
     if let Some(daemon) = daemon {
         daemon.stop()?;
     }
-    finish(args, &conditions, &comparison, &machine, baseline, (started, turns))
+    finish(args, &conditions, &comparison, &machine, (started, turns))
 }
 
 fn finish(
@@ -165,10 +167,10 @@ fn finish(
     conditions: &Conditions,
     comparison: &Comparison,
     machine: &Machine,
-    baseline: Option<baseline::Baseline>,
     (started, turns): (u64, u64),
 ) -> anyhow::Result<u8> {
-    let verdict = baseline.map(|baseline| baseline.judge(comparison, machine)).transpose()?;
+    let against = args.against.as_deref();
+    let verdict = against.map(|path| baseline::against(comparison, machine, path)).transpose()?;
     let code = if verdict.as_ref().is_some_and(baseline::Verdict::is_worse) { WORSE } else { 0 };
     let run = Run {
         command: command_line(),
@@ -196,7 +198,7 @@ fn finish(
     if let Some(path) = &args.report.json {
         to_file(path, |out| Ok(json::write_comparison(out, &run, &Host::read(), comparison)?))?;
     }
-    report::files::of_comparison(&args.report, &run, machine, comparison, verdict.as_ref())?;
+    report::files::of_comparison(&args.report, &run, machine, comparison)?;
     if let Some(path) = &args.save {
         baseline::save(comparison, machine, path)?;
     }
@@ -217,17 +219,9 @@ fn flat(comparison: &Comparison) -> Vec<Series> {
 }
 
 fn refusals(args: &CompareArgs, conditions: &Conditions, locked: Option<&anyhow::Error>) -> Vec<String> {
-    let mut all = Vec::new();
-    if args.priority == 0 {
-        all.push("SCHED_OTHER was asked for (-p 0): latency has no bound".to_owned());
-    }
-    if !conditions.awake.is_held() {
-        all.push(conditions.awake.said.clone());
-    }
-    if let Some(e) = locked {
-        let text = e.to_string();
-        all.push(text.lines().next().unwrap_or_default().to_owned());
-    }
+    let mut all = conditions.refusals(Some(args.priority));
+    // Its first line; the others say what grants it.
+    all.extend(locked.map(|e| e.to_string().lines().next().unwrap_or_default().to_owned()));
     all
 }
 
@@ -280,7 +274,8 @@ fn prepare(
     }
     ways.sort_by_key(|(way, _)| !way.leaves_by_signal());
     let numbered = ways.iter().enumerate();
-    let routes = numbered.map(|(n, (way, _))| OwnRoute::new(*way, n, bytes)).collect::<anyhow::Result<Vec<_>>>()?;
+    let routes =
+        numbered.map(|(n, (way, _))| OwnRoute::new(*way, n, bytes)).collect::<anyhow::Result<Vec<_>>>()?;
     let place = super::args::Place {
         sender: Seat { cpu: Some(first), priority: args.priority },
         receiver: Seat::default(),
@@ -318,7 +313,8 @@ fn prepare(
 
 /// Turn after turn; how many were whole.
 fn measure(args: &CompareArgs, conditions: &mut Conditions, lanes: &mut [Lane]) -> anyhow::Result<u64> {
-    let bar = if args.quiet { ProgressBar::hidden() } else { ProgressBar::new(args.turns * lanes.len() as u64) };
+    let bar =
+        if args.quiet { ProgressBar::hidden() } else { ProgressBar::new(args.turns * lanes.len() as u64) };
     bar.set_style(ProgressStyle::with_template("{msg:<28} [{bar:30}] {percent:>3} %, {eta} to go")?);
     for turn in 0..args.turns {
         // The order changes, so that nobody is always behind the same.

@@ -294,6 +294,8 @@ pub fn record_blocks(log: &mut Log, rx: &mut dyn Rx) {
             Ok(stamp) => log.take(&stamp, now_ns),
             // A message whose stamp is gone counts as lost.
             Err(Errno::INTR | Errno::AGAIN | Errno::STALE | Errno::BADMSG) => log.look(),
+            // A mechanism whose sender has gone may say so at the end.
+            Err(_) if log.board.is_quit() => break,
             Err(e) => {
                 fail(&log.board, "cannot receive", e);
                 break;
@@ -353,6 +355,7 @@ pub fn echo_blocks(board: &Board, rx: &mut dyn Rx, back: &mut dyn Tx) {
                 }
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(_) if board.is_quit() => break,
             Err(e) => {
                 fail(board, "cannot receive", e);
                 break;

@@ -12,7 +12,9 @@ pub use own::{LaneArgs, OwnRoute, Way, config};
 
 use super::mech::slots::Slots;
 use super::mech::{Mechanism, Rx, Tx};
-use ends::{KeyLaneRx, KeyLaneTx, KeyQueueRx, KeyQueueTx, LaneRx, LaneTx, RegisteredSignalRx, RegisteredSignalTx};
+use ends::{
+    KeyLaneRx, KeyLaneTx, KeyQueueRx, KeyQueueTx, LaneRx, LaneTx, RegisteredSignalRx, RegisteredSignalTx,
+};
 use std::ffi::CString;
 use std::path::PathBuf;
 

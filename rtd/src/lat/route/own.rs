@@ -40,7 +40,8 @@ impl Way {
         self == Way::SignalSignal
     }
 
-    fn leaves_by_signal(self) -> bool {
+    /// Whether its receiver gets a signal.
+    pub fn leaves_by_signal(self) -> bool {
         matches!(self, Way::MqSignal | Way::SignalSignal)
     }
 }
@@ -101,7 +102,8 @@ impl OwnRoute {
             Way::Direct => "path = \"direct\"",
             _ => "",
         };
-        let _ = writeln!(text, "[[route]]\nfrom = \"{tx}.msg\"\nto = [\"{rx}.msg\"]\nlane = \"lane\"\n{more}");
+        let _ =
+            writeln!(text, "[[route]]\nfrom = \"{tx}.msg\"\nto = [\"{rx}.msg\"]\nlane = \"lane\"\n{more}");
         text
     }
 
