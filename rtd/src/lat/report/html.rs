@@ -27,6 +27,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { border-bottom: 1px solid var(--line); padding: .25em .55em; text-align: right; vertical-align: top; }
 th { font-weight: 600; }
 th.name, td.name { text-align: left; }
+th[colspan] { text-align: center; }
 table.facts td { overflow-wrap: anywhere; }
 table.facts td:first-child { white-space: nowrap; }
 .wide { overflow-x: auto; }
