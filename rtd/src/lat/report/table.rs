@@ -1,6 +1,6 @@
 //! A comparison as a table of plain text.
 
-use super::{PLACEMENTS, clean, paths, ratio, row, us, us_of};
+use super::{PLACEMENTS, clean, paths, ratio, raw_at, row, us_of};
 use crate::ctl::table::{Table, left, right};
 use crate::lat::series::{Comparison, Row, Turn};
 
@@ -33,7 +33,7 @@ pub(super) fn cells(comparison: &Comparison, row: &Row) -> Vec<String> {
     let times =
         |figure: fn(&Turn) -> u64| ratio(reference.and_then(|reference| row.ratio(reference, figure)));
     let paced = &row.paced;
-    let at = |quantile| us_of(paced, paced.raw.value_at_quantile(quantile));
+    let at = |quantile| us_of(paced, raw_at(paced, quantile));
     vec![
         clean(&row.path, PATH_CHARS_MAX),
         row.placement.text().to_owned(),
@@ -42,7 +42,7 @@ pub(super) fn cells(comparison: &Comparison, row: &Row) -> Vec<String> {
         at(0.999),
         us_of(paced, paced.max_ns),
         times(|turn| turn.paced_p50_ns),
-        if row.busy.counts.received == 0 { "-".to_owned() } else { us(row.busy.raw.value_at_quantile(0.5)) },
+        us_of(&row.busy, raw_at(&row.busy, 0.5)),
         times(|turn| turn.busy_p50_ns),
         (paced.counts.lost + row.busy.counts.lost).to_string(),
         paced.counts.missed.to_string(),
