@@ -14,7 +14,7 @@ mod rank;
 #[cfg(test)]
 mod tests;
 
-pub use file::{Baseline, save};
+pub use file::{Baseline, load, save};
 
 use super::report::machine::Machine;
 use super::report::{PLACEMENTS, clean};

@@ -132,7 +132,7 @@ struct Lane {
 pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
     if let Some(path) = &args.against {
         // Before the run, which takes a minute.
-        baseline::check(path)?;
+        baseline::load(path)?;
     }
     let mut conditions = Conditions::set(&args.report)?;
     let cpus = cpus_of(args)?;

@@ -114,7 +114,7 @@ impl Row {
 }
 
 /// Reads a baseline. Errors name the file and what is wrong with it.
-pub(super) fn load(path: &Path) -> anyhow::Result<Baseline> {
+pub fn load(path: &Path) -> anyhow::Result<Baseline> {
     read(path).with_context(|| format!("{}: not a baseline that can be used", path.display()))
 }
 
