@@ -111,7 +111,8 @@ impl Verdict {
     /// The table and the notes, as lines.
     pub fn text(&self) -> String {
         let mut out = format!(
-            "Against the baseline of {}: ratios to {REFERENCE} (the reference, always 1), {} % matter, {} % false alarms\n",
+            "Against the baseline of {}: ratios to {REFERENCE} (the reference, always 1)\n\
+             worse, better: by {} % and more; false alarms in at most {} % of all runs\n",
             clean(&self.baseline, 100),
             EFFECT_MIN * 100.0,
             ALPHA * 100.0

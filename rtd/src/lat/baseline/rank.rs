@@ -79,16 +79,22 @@ fn doubled_ranks(first: &[f64], second: &[f64]) -> (Vec<u64>, f64) {
 
 /// Counts the ways to choose `size` of the ranks by their sum, one rank after the other.
 fn exact(ranks: &[u64], size: usize, sum: u64) -> f64 {
-    let total: u64 = ranks.iter().sum();
-    // At most 60 figures: sums below 2 * 60 * 61 / 2, and fewer than 2^60 ways, which f64 adds to 16 digits.
-    let sums = usize::try_from(total).unwrap_or(0) + 1;
-    let mut ways = vec![vec![0.0; sums]; size + 1];
+    // Without ties all doubled ranks are even, and half the sums do.
+    let unit = if ranks.iter().all(|rank| rank.is_multiple_of(2)) { 2 } else { 1 };
+    let ranks: Vec<u64> = ranks.iter().map(|rank| rank / unit).collect();
+    let (sum, total) = (sum / unit, ranks.iter().sum::<u64>());
+    // At most 60 figures: sums up to 60 * 61, and fewer than 2^60 ways, which f64 adds to 16 digits.
+    let index = |sum: u64| usize::try_from(sum).unwrap_or(0);
+    let mut ways = vec![vec![0.0; index(total) + 1]; size + 1];
     ways[0][0] = 1.0;
-    for &rank in ranks {
-        let rank = usize::try_from(rank).unwrap_or(0);
-        for chosen in (1..=size).rev() {
+    let mut reached = 0;
+    for (taken, rank) in ranks.iter().enumerate() {
+        reached += rank;
+        // Fewer chosen than this cannot become `size` any more with the ranks that are left.
+        let least = (size + taken + 1).saturating_sub(ranks.len()).max(1);
+        for chosen in (least..=size.min(taken + 1)).rev() {
             let (fewer, more) = ways.split_at_mut(chosen);
-            for (from, to) in fewer[chosen - 1].iter().zip(&mut more[0][rank..]) {
+            for (from, to) in fewer[chosen - 1].iter().zip(&mut more[0][index(*rank)..=index(reached)]) {
                 *to += from;
             }
         }

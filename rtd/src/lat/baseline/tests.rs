@@ -4,16 +4,17 @@ use crate::lat::report::samples::{Random, ns, series, turns};
 use crate::lat::series::Row;
 use std::path::PathBuf;
 
-const PATHS: [(&str, f64); 8] = [
+const PATHS: [(&str, f64); 6] = [
     ("mq", 2700.0),
     ("signal", 3500.0),
     ("futex", 2600.0),
     ("pipe", 2500.0),
     ("mq -> mq", 5100.0),
-    ("mq -> signal", 5800.0),
     ("lane routed", 4000.0),
-    ("lane direct", 2700.0),
 ];
+
+/// Noise of a path's and of the reference's times that makes one of 5 % of their ratio.
+const NOISE: f64 = 0.05 / std::f64::consts::SQRT_2;
 
 /// A file of the test's own that goes when it goes.
 struct Scratch(PathBuf);
@@ -84,9 +85,9 @@ fn nothing_changed_is_the_same_in_all_but_one_of_a_hundred_runs() {
     let mut random = Random(11);
     let mut alarms = 0;
     for _ in 0..200 {
-        let (then, now) = (run(&mut random, 20, 0.05, unchanged), run(&mut random, 20, 0.05, unchanged));
+        let (then, now) = (run(&mut random, 20, NOISE, unchanged), run(&mut random, 20, NOISE, unchanged));
         let verdict = verdict(&then, &now);
-        assert_eq!(verdict.rows.len(), 14);
+        assert_eq!(verdict.rows.len(), 10);
         alarms += u32::from(verdict.figures().any(|figure| figure.judgement != Judgement::Same));
     }
     assert!(f64::from(alarms) <= 200.0 * ALPHA, "{alarms} false alarms");
@@ -96,11 +97,11 @@ fn nothing_changed_is_the_same_in_all_but_one_of_a_hundred_runs() {
 fn p_values_of_equal_distributions_are_spread_evenly() {
     let mut random = Random(12);
     let mut below = [0.0; 2];
-    for _ in 0..2000 {
+    for _ in 0..1000 {
         let mut lot = || -> Vec<f64> { (0..15).map(|_| random.uniform()).collect() };
         let p = rank::mann_whitney(&lot(), &lot()).p;
-        below[0] += f64::from(u8::from(p <= 0.05)) / 2000.0;
-        below[1] += f64::from(u8::from(p <= 0.5)) / 2000.0;
+        below[0] += f64::from(u8::from(p <= 0.05)) / 1000.0;
+        below[1] += f64::from(u8::from(p <= 0.5)) / 1000.0;
     }
     assert!((0.035..0.06).contains(&below[0]) && (0.46..0.53).contains(&below[1]), "{below:?}");
 }
@@ -109,9 +110,9 @@ fn p_values_of_equal_distributions_are_spread_evenly() {
 fn ten_percent_are_found_among_five_percent_of_noise_and_nothing_else_is() {
     let mut random = Random(13);
     let mut found = 0;
-    for _ in 0..50 {
-        let then = run(&mut random, 20, 0.05, unchanged);
-        let now = run(&mut random, 20, 0.05, |path, placement| match (path, placement) {
+    for _ in 0..25 {
+        let then = run(&mut random, 20, NOISE, unchanged);
+        let now = run(&mut random, 20, NOISE, |path, placement| match (path, placement) {
             ("mq -> mq", Placement::Same) => 1.10,
             ("lane routed", Placement::Other) => 0.90,
             _ => 1.0,
@@ -128,7 +129,7 @@ fn ten_percent_are_found_among_five_percent_of_noise_and_nothing_else_is() {
         let others = verdict.figures().filter(|figure| figure.judgement != Judgement::Same).count();
         assert!(others <= hits + 1, "{}", verdict.text());
     }
-    assert!(found >= 180, "{found} of 200");
+    assert!(found >= 95, "{found} of 100");
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn rows_of_one_run_only_are_named() {
     then.rows.retain(|row| row.path != "pipe");
     now.rows.retain(|row| row.path != "futex" || row.placement == Placement::Same);
     let verdict = verdict(&then, &now);
-    assert_eq!(verdict.rows.len(), 11);
+    assert_eq!(verdict.rows.len(), 7);
     let text = verdict.text();
     assert!(text.contains("Only in the baseline: futex, other CPU."), "{text}");
     assert!(text.contains("Not in the baseline: pipe, same CPU."), "{text}");

@@ -12,7 +12,7 @@ use plotters::style::text_anchor::HPos;
 /// Left and right end of the scale.
 const SCALE_PX: (i32, i32) = (210, 640);
 /// Right ends of the columns beside it.
-const COLUMNS: [(&str, i32); 4] = [("p50", 710), ("p99", 775), ("max", 855), ("x mq", 930)];
+const COLUMNS: [(&str, i32); 4] = [("p50 us", 710), ("p99 us", 775), ("max us", 855), ("x mq", 930)];
 /// Where the rows begin.
 const TOP_PX: i32 = 118;
 /// One placement of one path.
