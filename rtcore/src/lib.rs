@@ -301,7 +301,7 @@ pub mod seal;
 pub mod skin;
 #[cfg(not(loom))]
 pub mod stats;
-mod sync;
+pub mod sync;
 pub mod sys;
 #[cfg(not(loom))]
 pub mod wire;

@@ -10,8 +10,13 @@ pub fn monotonic_ns() -> u64 {
 
 /// Sleeps until `deadline_ns` of CLOCK_MONOTONIC (clock_nanosleep(2), absolute; interruptions resume).
 pub fn sleep_until(deadline_ns: u64) {
+    while !sleep_until_or_signal(deadline_ns) {}
+}
+
+/// As [`sleep_until`], but false as soon as a signal handler ran: the caller looks why.
+pub fn sleep_until_or_signal(deadline_ns: u64) -> bool {
     let nanos = i64::try_from(deadline_ns % 1_000_000_000).unwrap_or(0);
     let seconds = i64::try_from(deadline_ns / 1_000_000_000).unwrap_or(i64::MAX);
     let at = rustix::time::Timespec { tv_sec: seconds, tv_nsec: nanos };
-    while rustix::thread::clock_nanosleep_absolute(rustix::thread::ClockId::Monotonic, &at).is_err() {}
+    rustix::thread::clock_nanosleep_absolute(rustix::thread::ClockId::Monotonic, &at).is_ok()
 }

@@ -21,6 +21,20 @@ impl EventFd {
         Ok(EventFd(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
+    /// At zero, for threads and children of this process that wait in [`EventFd::wait`].
+    pub fn blocking() -> io::Result<EventFd> {
+        Ok(EventFd(eventfd(0, EventfdFlags::CLOEXEC)?))
+    }
+
+    /// Waits until it is rung: how often it was, since the last wait. EINTR after a signal handler; EAGAIN at once for
+    /// one that is not [`EventFd::blocking`].
+    #[inline]
+    pub fn wait(&self) -> Result<u64, Errno> {
+        let mut count = [0; 8];
+        rustix::io::read(&self.0, &mut count)?;
+        Ok(u64::from_ne_bytes(count))
+    }
+
     /// Takes one that came from somebody else. It may be anything; writing it never blocks only if it is what it says
     /// and nobody else has it, so take them from the daemon alone.
     pub fn from_fd(fd: OwnedFd) -> EventFd {
@@ -123,6 +137,20 @@ mod tests {
             assert!(listener.take());
             assert!(!is_readable(&listener) && !listener.take());
         }
+    }
+
+    #[test]
+    fn a_wait_tells_how_often_it_was_rung() {
+        let event = EventFd::blocking().unwrap();
+        event.ring().unwrap();
+        event.ring().unwrap();
+        assert_eq!(event.wait(), Ok(2));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| event.wait());
+            event.ring().unwrap();
+            assert_eq!(waiter.join().unwrap(), Ok(1));
+        });
+        assert_eq!(EventFd::new().unwrap().wait(), Err(Errno::AGAIN));
     }
 
     #[test]

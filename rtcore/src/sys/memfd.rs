@@ -64,6 +64,11 @@ impl Memory {
     }
 }
 
+/// A file without a name that grows as it is written, for what a child says.
+pub fn scratch(name: &str) -> io::Result<File> {
+    Ok(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?.into())
+}
+
 impl AsFd for Memory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

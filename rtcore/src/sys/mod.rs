@@ -12,25 +12,32 @@ pub mod clock;
 pub mod cpus;
 pub mod epoll;
 pub mod eventfd;
+pub mod fork;
 pub mod futex;
 pub mod grants;
 pub mod idle;
+pub mod inherited;
 pub mod inotify;
 pub mod limits;
 pub mod memfd;
 pub mod memory;
 pub mod mqueue;
+pub mod mutex;
 pub mod pidfd;
+pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod procfs;
 pub mod rtsignal;
 pub mod sched;
+pub mod sem;
 pub mod seqpacket;
 pub mod shm;
 pub mod sigaction;
 pub mod signame;
 pub mod sigqueue;
+pub mod socketpair;
+pub mod sysv;
 pub mod timerfd;
 pub mod tracefs;
 
@@ -54,6 +61,16 @@ impl Errno {
     pub const MSGSIZE: Errno = Errno(libc::EMSGSIZE);
     /// Not permitted.
     pub const PERM: Errno = Errno(libc::EPERM);
+    /// Its time was up.
+    pub const TIMEDOUT: Errno = Errno(libc::ETIMEDOUT);
+    /// The other end is gone.
+    pub const PIPE: Errno = Errno(libc::EPIPE);
+    /// What it refers to has been replaced by something newer.
+    pub const STALE: Errno = Errno(libc::ESTALE);
+    /// Not a message of the kind that is expected.
+    pub const BADMSG: Errno = Errno(libc::EBADMSG);
+    /// The holder of the lock died.
+    pub const OWNERDEAD: Errno = Errno(libc::EOWNERDEAD);
 
     /// The calling thread's errno.
     #[inline]

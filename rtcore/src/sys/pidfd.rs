@@ -147,7 +147,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    fn from_wait_status(wait_status: i32) -> Ending {
+    pub(super) fn from_wait_status(wait_status: i32) -> Ending {
         if libc::WIFSIGNALED(wait_status) {
             return Ending::Signal(libc::WTERMSIG(wait_status));
         }

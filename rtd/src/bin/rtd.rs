@@ -27,7 +27,7 @@ enum Command {
     /// A machine of five processes, with and without a telemetry flood: needs no configuration and no root
     Demo(demo::DemoArgs),
     #[command(hide = true)]
-    DemoDaemon(demo::DaemonPart),
+    OwnDaemon(daemon::own::OwnArgs),
     #[command(hide = true)]
     DemoPart(demo::Part),
 }
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Command::Run(args) => daemon::run(args),
         Command::Check(args) => return ExitCode::from(check(args)),
         Command::Demo(args) => demo::run(args),
-        Command::DemoDaemon(part) => demo::run_daemon(part),
+        Command::OwnDaemon(args) => daemon::own::run_own(args),
         Command::DemoPart(part) => demo::run_part(part),
     };
     match done {

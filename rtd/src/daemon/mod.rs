@@ -9,6 +9,7 @@ mod command;
 mod grants;
 mod log_events;
 mod names;
+pub mod own;
 pub mod rings;
 
 pub use command::{RunArgs, run};

@@ -8,12 +8,12 @@ use super::config::Setup;
 use super::report::{Packed, Report};
 use super::roles::{self, Role, Schedule};
 use super::stop::Stop;
+use crate::daemon::own::{own_binary, wait};
 use anyhow::{Context as _, bail};
 use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
-use rtcore::sys::{clock, poll, process};
+use rtcore::sys::process;
 use serde::{Deserialize, Serialize};
-use std::os::fd::AsRawFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -233,29 +233,4 @@ pub fn run_part(part: &Part) -> anyhow::Result<()> {
     let reports = ready.play(schedule)?;
     tell.send(Progress::Done(reports.iter().map(Report::pack).collect()))?;
     Ok(())
-}
-
-/// This program once more, as a child that ends with us and that no terminal reaches.
-pub(super) fn own_binary() -> anyhow::Result<Command> {
-    use std::os::unix::process::CommandExt;
-    let mut command = Command::new(std::env::current_exe().context("cannot find this binary")?);
-    process::die_with_parent_at_exec(&mut command);
-    command.process_group(0);
-    Ok(command)
-}
-
-/// Waits for the end of a child, with a bound.
-pub(super) fn wait(child: &mut Child) -> anyhow::Result<std::process::ExitStatus> {
-    let give_up_ns = clock::monotonic_ns() + u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        let left_ns = give_up_ns.saturating_sub(clock::monotonic_ns());
-        if left_ns == 0 {
-            bail!("pid {} does not end", child.id());
-        }
-        let pidfd = process::pidfd(child.id())?;
-        let _ = poll::wait(&mut [poll::Interest::readable(pidfd.as_raw_fd())], left_ns);
-    }
 }

@@ -10,19 +10,17 @@
 
 mod child;
 mod config;
-mod daemon;
 mod report;
 mod roles;
 mod stop;
 
 pub use child::{Part, run_part};
-pub use daemon::{DaemonPart, run_daemon};
 
 use crate::ctl::page::{self, Printed};
+use crate::daemon::own::{self, OwnDaemon};
 use anyhow::Context as _;
 use child::Children;
 use config::Setup;
-use daemon::DaemonChild;
 use report::Measured;
 use roles::Schedule;
 use rtcore::stats::reader::{Reader, Snapshot};
@@ -54,7 +52,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let setup = setup(args)?;
     let awake = rtcore::sys::idle::hold();
-    let mut daemon = DaemonChild::start(&setup)?;
+    let mut daemon = OwnDaemon::start(&setup.toml(), &setup.instance, setup.socket.clone().into())?;
     let page = Reader::open(&setup.instance)?;
     if say(&report::head(&setup, args.seconds, &awake.said, &page.snapshot()?))? == Printed::NobodyReads {
         return daemon.stop();
@@ -75,9 +73,8 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
 fn setup(args: &DemoArgs) -> anyhow::Result<Setup> {
     let allowed = rtcore::sys::cpus::allowed()?;
     let last = allowed.iter().max().copied().context("no CPU is allowed")?;
-    let instance = format!("demo-{}", std::process::id());
-    let directory = std::env::temp_dir().join(format!("rtd-{}", rtcore::sys::accounts::own_uid()));
-    let socket = directory.join(format!("{instance}.sock")).display().to_string();
+    let (instance, socket) = own::names("demo");
+    let socket = socket.display().to_string();
     Ok(Setup { instance, socket, cpu: args.cpu.unwrap_or(last) })
 }
 
@@ -89,7 +86,7 @@ fn say(text: &str) -> anyhow::Result<Printed> {
 /// Shows the progress until the end of the schedule; what the page said when the flood began.
 fn progress(
     schedule: Schedule,
-    daemon: &mut DaemonChild,
+    daemon: &mut OwnDaemon,
     children: &mut Children,
     stop: &Stop,
     page: &Reader,

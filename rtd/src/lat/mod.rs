@@ -6,7 +6,16 @@
 //!
 //! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
 
+pub mod args;
+pub mod baseline;
+pub mod board;
 pub mod breaker;
 pub mod load;
 pub mod mech;
+pub mod out;
+pub mod pair;
+pub mod party;
+pub mod recorder;
+pub mod report;
+pub mod route;
 pub mod series;

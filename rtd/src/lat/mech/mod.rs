@@ -7,6 +7,20 @@
 //! A mechanism with a payload carries the [`Stamp`] in its first [`STAMP_BYTES`]; one without carries it in shared
 //! memory beside ([`Slots`]).
 
+pub mod eventfd;
+pub mod futex;
+pub mod mq;
+pub mod mutex;
+pub mod payload;
+pub mod pipe;
+pub mod sem;
+pub mod signal;
+pub mod slots;
+pub mod sysv;
+pub mod unix;
+
+pub use slots::Slots;
+
 use rtcore::sys::Errno;
 
 /// Bytes a stamp takes in a payload: sequence, intended, sent, native byte order.
@@ -49,4 +63,76 @@ pub trait Mechanism: Send + Sync {
 
     /// Makes the receiving end, on the thread that receives.
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>>;
+}
+
+/// The raw mechanisms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// POSIX message queue.
+    Mq,
+    /// Real-time signal.
+    Signal,
+    /// Semaphore in shared memory.
+    Sem,
+    /// Priority-inheriting mutex in shared memory.
+    Mutex,
+    /// Word in shared memory.
+    Futex,
+    /// Event counter.
+    Eventfd,
+    /// Pipe.
+    Pipe,
+    /// Unix socket that keeps messages apart.
+    Unix,
+    /// System V message queue.
+    Sysv,
+}
+
+impl Kind {
+    /// Each of them once.
+    pub fn all() -> [Kind; 9] {
+        use Kind::{Eventfd, Futex, Mq, Mutex, Pipe, Sem, Signal, Sysv, Unix};
+        [Mq, Signal, Sem, Mutex, Futex, Eventfd, Pipe, Unix, Sysv]
+    }
+
+    /// As it stands in commands and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Mq => "mq",
+            Kind::Signal => "signal",
+            Kind::Sem => "sem",
+            Kind::Mutex => "mutex",
+            Kind::Futex => "futex",
+            Kind::Eventfd => "eventfd",
+            Kind::Pipe => "pipe",
+            Kind::Unix => "unix",
+            Kind::Sysv => "sysv",
+        }
+    }
+
+    /// Whether its messages have a payload; without one the size asked for means nothing.
+    pub fn has_payload(self) -> bool {
+        matches!(self, Kind::Mq | Kind::Pipe | Kind::Unix | Kind::Sysv)
+    }
+}
+
+/// Makes a mechanism, with payloads of `payload_bytes` where it has such, for the pair of this number.
+///
+/// It has one sender and one receiver in its life: what is left of one run would count in the next. One of signals is
+/// made before there are threads that would let them through ([`signal::block`]).
+///
+/// Errors: a payload shorter than [`STAMP_BYTES`] or longer than the mechanism takes, with the limit and what lifts it;
+/// kernel objects that are not to be had.
+pub fn of(kind: Kind, payload_bytes: usize, pair: usize) -> anyhow::Result<Box<dyn Mechanism>> {
+    Ok(match kind {
+        Kind::Mq => Box::new(mq::Mq::new(payload_bytes, pair)?),
+        Kind::Signal => Box::new(signal::Signal::new(pair)?),
+        Kind::Sem => Box::new(sem::Sem::new()?),
+        Kind::Mutex => Box::new(mutex::HandOver::new()?),
+        Kind::Futex => Box::new(futex::Futex::new()?),
+        Kind::Eventfd => Box::new(eventfd::Eventfd::new()?),
+        Kind::Pipe => Box::new(pipe::Pipe::new(payload_bytes)?),
+        Kind::Unix => Box::new(unix::Unix::new(payload_bytes)?),
+        Kind::Sysv => Box::new(sysv::Sysv::new(payload_bytes)?),
+    })
 }

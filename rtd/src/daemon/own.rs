@@ -1,0 +1,158 @@
+//! A daemon of a tool's own: `rtd run` on a configuration made up for it, as a child that ends with its parent.
+//!
+//! Constraint: starting one starts no thread, so that whoever did may still fork.
+
+use super::RunArgs;
+use anyhow::{Context as _, bail};
+use rtcore::sys::{clock, memfd, poll, process};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read as _, Seek as _, Write as _};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// How long it may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Arguments of the hidden `own-daemon`: `rtd run`, and who its parent is.
+#[derive(clap::Args, Clone, Debug)]
+pub struct OwnArgs {
+    #[arg(long)]
+    parent: u32,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// The body of `own-daemon`.
+pub fn run_own(args: &OwnArgs) -> anyhow::Result<()> {
+    // Again, although the parent asked for it before exec: a binary with file capabilities has lost it.
+    process::die_with_parent(args.parent).context("its parent is gone")?;
+    super::run(&args.run)
+}
+
+/// The running daemon. Dropping it ends it and removes what it could not remove itself.
+#[derive(Debug)]
+pub struct OwnDaemon {
+    child: Child,
+    log: File,
+    instance: String,
+    socket: PathBuf,
+}
+
+/// Names for a daemon of this process' own: its instance, which carries `tool` and our pid so that two users do not
+/// meet, and its control socket.
+pub fn names(tool: &str) -> (String, PathBuf) {
+    let instance = format!("{tool}-{}", std::process::id());
+    let directory = std::env::temp_dir().join(format!("rtd-{}", rtcore::sys::accounts::own_uid()));
+    let socket = directory.join(format!("{instance}.sock"));
+    (instance, socket)
+}
+
+/// This program once more, as a child that ends with us and that no terminal reaches.
+pub fn own_binary() -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("cannot find this binary")?);
+    process::die_with_parent_at_exec(&mut command);
+    command.process_group(0);
+    Ok(command)
+}
+
+impl OwnDaemon {
+    /// Starts it on this configuration, which says this instance and socket, and waits until it is ready. It runs also
+    /// where real-time scheduling is not granted; its page says so.
+    pub fn start(config: &str, instance: &str, socket: PathBuf) -> anyhow::Result<OwnDaemon> {
+        let log = memfd::scratch("rtd-log").context("cannot make a place for the daemon's log")?;
+        let mut command = own_binary()?;
+        let parent = std::process::id().to_string();
+        command.args(["own-daemon", "--parent", &parent, "--allow-degraded", "-"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone()?);
+        let mut child = command.spawn().context("cannot start rtd run")?;
+        let pipes = (child.stdin.take(), child.stdout.take());
+        let mut daemon = OwnDaemon { child, log, instance: instance.to_owned(), socket };
+        let (Some(mut stdin), Some(stdout)) = pipes else { bail!("rtd run has no pipes") };
+        // A daemon that ended at once says why below.
+        let _ = stdin.write_all(config.as_bytes());
+        drop(stdin);
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        if line.trim_end() != "READY" {
+            // It is on its way out; what it says is complete when it has ended.
+            let _ = wait(&mut daemon.child);
+            bail!("rtd run did not start:\n{}", daemon.said());
+        }
+        Ok(daemon)
+    }
+
+    /// Its pid: whom a signal goes to that a route reads.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Instance name: of its page.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Control socket.
+    pub fn socket(&self) -> &PathBuf {
+        &self.socket
+    }
+
+    /// An error when it ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("rtd run ended with {status}:\n{}", self.said());
+        }
+        Ok(())
+    }
+
+    /// Ends it cleanly.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        process::terminate(self.child.id());
+        let status = wait(&mut self.child)?;
+        if !status.success() {
+            bail!("rtd run ended with {status}:\n{}", self.said());
+        }
+        Ok(())
+    }
+
+    /// Its log. Only after its end: it writes where this reads.
+    fn said(&mut self) -> String {
+        let mut text = Vec::new();
+        // What cannot be read of a log is missing in an error message.
+        let _ = self.log.rewind().and_then(|()| self.log.read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Drop for OwnDaemon {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            process::terminate(self.child.id());
+            if wait(&mut self.child).is_err() {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            }
+        }
+        // It removed all that itself, unless it was killed. The names carry our pid: they are nobody else's.
+        let _ = std::fs::remove_file(rtcore::stats::layout::page_path(&self.instance));
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// Waits for the end of a child, with a bound.
+pub fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
+    let give_up_ns = clock::monotonic_ns() + u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        let left_ns = give_up_ns.saturating_sub(clock::monotonic_ns());
+        if left_ns == 0 {
+            bail!("pid {} does not end", child.id());
+        }
+        let pidfd = process::pidfd(child.id())?;
+        let _ = poll::wait(&mut [poll::Interest::readable(pidfd.as_raw_fd())], left_ns);
+    }
+}

@@ -1,0 +1,276 @@
+//! The letters of rt-tests, as parsed, and what they come to on this machine.
+
+#![forbid(unsafe_code)]
+
+use super::party::Seat;
+use anyhow::{Context as _, bail};
+use rtcore::sys::cpus;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Most pairs of one run.
+const PAIRS_MAX: usize = 256;
+/// Longest histogram, in bins of 1 us: ten seconds.
+const BINS_MAX: u64 = 10_000_000;
+
+/// What every measurement understands. The letters are cyclictest's and pmqtest's where they have one.
+#[derive(clap::Args, Clone, Debug)]
+pub struct MeasureArgs {
+    /// CPUs, given out in turn: to the sender and the receiver of each pair, or to the threads of a timer; one CPU:
+    /// everything runs there; without a list pair N runs on CPU N. Default: not pinned
+    #[arg(short = 'a', long, value_name = "CPUS", num_args = 0..=1, default_missing_value = "all")]
+    pub affinity: Option<String>,
+    /// Stop at a latency above this many microseconds: show it with its neighbours, mark and freeze the kernel's
+    /// trace, exit with 3
+    #[arg(short = 'b', long, value_name = "US")]
+    pub breaktrace: Option<u64>,
+    /// Each pair's interval is this much longer than that of the pair before, in microseconds
+    #[arg(short = 'd', long, value_name = "US", default_value_t = 500)]
+    pub distance: u64,
+    /// How long: seconds, or with m, h or d behind
+    #[arg(short = 'D', long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// The party that does not record is a process instead of a thread
+    #[arg(short = 'f', long)]
+    pub fork: bool,
+    /// Schedule of the first pair in microseconds; 0: each message follows the arrival of the one before
+    #[arg(short = 'i', long, value_name = "US", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
+    pub interval: u64,
+    /// How many points of the schedule; 0: endless, until ^C
+    #[arg(short = 'l', long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 39))]
+    pub loops: u64,
+    /// Lock all memory
+    #[arg(short = 'm', long)]
+    pub mlockall: bool,
+    /// Show nanoseconds
+    #[arg(short = 'N', long)]
+    pub nsecs: bool,
+    /// SCHED_FIFO priority of the first pair, each further one is one lower; 0: SCHED_OTHER. Default: 0; for `route` and
+    /// `compare` 70
+    #[arg(short = 'p', long = "priority", value_name = "PRIO", value_parser = clap::value_parser!(u8).range(..=99))]
+    pub priority: Option<u8>,
+    /// Nothing before the end
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// A pair (a timer: a thread) per CPU, all at one priority
+    #[arg(short = 'S', long)]
+    pub smp: bool,
+    /// How many pairs (of a timer: threads); without a number one per CPU
+    #[arg(short = 't', long, value_name = "N", num_args = 0..=1, default_missing_value = "0", default_value = "1")]
+    pub threads: usize,
+    /// Every sample as a line: number of the pair, of the sample, latency
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+    /// There and back: the sender waits for the answer and records
+    #[arg(long)]
+    pub round_trip: bool,
+    /// Payload in bytes, where there is one
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=16 << 20))]
+    pub size: u32,
+    /// A histogram with so many bins of 1 us
+    #[arg(long, value_name = "US", value_parser = clap::value_parser!(u64).range(1..=BINS_MAX))]
+    pub histogram: Option<u64>,
+    /// The same, with a column that adds up all pairs
+    #[arg(short = 'H', long, value_name = "US", value_parser = clap::value_parser!(u64).range(1..=BINS_MAX))]
+    pub histofall: Option<u64>,
+    /// Where the histogram goes instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub histfile: Option<PathBuf>,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// Where results go.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ReportArgs {
+    /// Results as JSON, nested as rt-tests do
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// What is printed at the end
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Pictures as SVG files in this directory
+    #[arg(long, value_name = "DIR")]
+    pub svg: Option<PathBuf>,
+    /// A report with pictures, tables and the machine's facts in one file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Work beside the measurement: cpu, memory, syscall, ipc, each with :N workers (default: one per CPU); stress-ng
+    /// does it where it is installed, unless own: stands in front
+    #[arg(long, value_name = "KIND[:N]", value_delimiter = ',')]
+    pub load: Vec<String>,
+}
+
+/// `--format`.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Lines as cyclictest and pmqtest print them, and more behind #
+    #[default]
+    Text,
+    /// HdrHistogram's percentile table
+    Hgrm,
+    /// HdrHistogram's interval log, a line per second
+    Hlog,
+    /// A line per pair
+    Csv,
+    /// As Xenomai's latency tool
+    Xenomai,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.chars().last().unwrap_or(' ');
+    let (number, seconds) = match unit {
+        's' => (&text[..text.len() - 1], 1),
+        'm' => (&text[..text.len() - 1], 60),
+        'h' => (&text[..text.len() - 1], 3600),
+        'd' => (&text[..text.len() - 1], 86_400),
+        _ => (text, 1),
+    };
+    let wrong = || format!("{text:?} is no time: 10, 10s, 5m, 2h or 1d");
+    let number = number.parse::<u64>().map_err(|_| wrong())?;
+    // A year: what is longer is a slip.
+    let seconds = number.checked_mul(seconds).filter(|s| (1..=366 * 86_400).contains(s)).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// A pair's part of the arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Who sends.
+    pub sender: Seat,
+    /// Who receives.
+    pub receiver: Seat,
+    /// Schedule.
+    pub interval_ns: u64,
+}
+
+/// How many threads of its own each pair has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parties {
+    /// A timer.
+    One,
+    /// Sender and receiver.
+    Two,
+}
+
+impl MeasureArgs {
+    /// Bins of the histogram that was asked for; 0: none.
+    pub fn bins(&self) -> usize {
+        self.histogram.or(self.histofall).map_or(0, |us| usize::try_from(us).unwrap_or(usize::MAX))
+    }
+
+    /// The pairs: where each runs, and when.
+    pub fn places(&self, parties: Parties, default_priority: u8) -> anyhow::Result<Vec<Place>> {
+        let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
+        let count = if self.smp || self.threads == 0 { allowed.len() } else { self.threads };
+        if count > PAIRS_MAX {
+            bail!("-t {count}: at most {PAIRS_MAX}");
+        }
+        if self.interval == 0 && parties == Parties::One {
+            bail!("-i 0: a timer needs an interval");
+        }
+        let affinity = if self.smp { Some("all") } else { self.affinity.as_deref() };
+        let list = affinity.map(|text| cpu_list(text, &allowed)).transpose()?;
+        let same_priority = self.smp || self.bins() > 0;
+        let first = self.priority.unwrap_or(default_priority);
+        let place = |n: usize| {
+            let lower = if same_priority { 0 } else { u8::try_from(n).unwrap_or(u8::MAX) };
+            let priority = if first == 0 { 0 } else { first.saturating_sub(lower).max(1) };
+            // `all`: pair N as a whole on CPU N, as rt-tests have it.
+            let step = if parties == Parties::Two && affinity != Some("all") { 2 } else { 1 };
+            let cpu = |n: usize| list.as_ref().map(|list| list[n % list.len()]);
+            let seat = |n| Seat { cpu: cpu(n), priority };
+            let interval_us = self.interval + if self.interval == 0 { 0 } else { self.distance * n as u64 };
+            Place {
+                sender: seat(n * step),
+                receiver: seat(n * step + usize::from(step == 2)),
+                interval_ns: interval_us * 1000,
+            }
+        };
+        Ok((0..count).map(place).collect())
+    }
+}
+
+fn cpu_list(text: &str, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
+    let list = match text {
+        "all" => allowed.to_vec(),
+        text => {
+            cpus::parse_list(text).with_context(|| format!("-a {text}: CPUs are numbers: 1, 0,2 or 4-7"))?
+        }
+    };
+    if list.is_empty() {
+        bail!("-a {text}: no CPU");
+    }
+    if let Some(cpu) = list.iter().find(|cpu| !allowed.contains(cpu)) {
+        bail!("-a {text}: this process may not run on CPU {cpu}, only on {}", cpus::show_list(allowed));
+    }
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        measure: MeasureArgs,
+    }
+
+    fn parse(text: &str) -> MeasureArgs {
+        Cli::try_parse_from(format!("x {text}").split_whitespace()).unwrap().measure
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("7", 7), ("7s", 7), ("5m", 300), ("2h", 7200), ("1d", 86_400)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "m", "0", "-1", "1.5", "1w", "99999999d", "18446744073709551615d", "7µ"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn further_pairs_are_later_and_lower_unless_they_are_all_alike() {
+        let of = |text: &str| parse(text).places(Parties::Two, 0).unwrap();
+        let seen: Vec<(u8, u64)> =
+            of("-t 3 -p 80").iter().map(|p| (p.sender.priority, p.interval_ns)).collect();
+        assert_eq!(seen, [(80, 1_000_000), (79, 1_500_000), (78, 2_000_000)]);
+        assert!(of("-t 3 -p 80 --histogram 100").iter().all(|p| p.receiver.priority == 80));
+        assert!(of("-t 3 -p 2").iter().all(|p| p.receiver.priority >= 1));
+        assert!(of("-t 3").iter().all(|p| p.receiver.priority == 0 && p.sender.cpu.is_none()));
+    }
+
+    #[test]
+    fn cpus_are_given_out_in_turn() {
+        let allowed = cpus::allowed().unwrap();
+        let (a, b) = (allowed[0], allowed[allowed.len() - 1]);
+        let of = |text: &str, parties| {
+            let places = parse(text).places(parties, 0).unwrap();
+            places.iter().map(|p| (p.sender.cpu.unwrap(), p.receiver.cpu.unwrap())).collect::<Vec<_>>()
+        };
+        let list = format!("-a {a},{b} -t 2");
+        if a != b {
+            assert_eq!(of(&list, Parties::Two), [(a, b), (a, b)]);
+            assert_eq!(of(&list, Parties::One), [(a, a), (b, b)]);
+        }
+        assert_eq!(of(&format!("-a {a} -t 2"), Parties::Two), [(a, a), (a, a)]);
+        let whole: Vec<(usize, usize)> = allowed.iter().map(|cpu| (*cpu, *cpu)).collect();
+        assert_eq!(of("-S", Parties::Two), whole);
+        assert_eq!(of("-a -t", Parties::Two), whole);
+        let text = parse("-a 1023").places(Parties::One, 0).unwrap_err().to_string();
+        assert!(text.contains("may not run on CPU 1023"), "{text}");
+        assert!(parse("-a x").places(Parties::One, 0).is_err());
+    }
+
+    #[test]
+    fn slips_are_refused() {
+        for text in ["-p 100", "-i x", "--size 8", "--format xml", "--histogram 0", "-D 0", "-l -1", "-w"] {
+            assert!(Cli::try_parse_from(format!("x {text}").split_whitespace()).is_err(), "{text}");
+        }
+        assert!(parse("-i 0").places(Parties::One, 0).is_err());
+        assert!(parse("-t 1000").places(Parties::Two, 0).is_err());
+    }
+}

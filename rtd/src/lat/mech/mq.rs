@@ -1,0 +1,213 @@
+//! POSIX message queues, and their two ends for whoever brings a queue of another's.
+//!
+//! A full queue is EAGAIN for the sender; the receiver blocks.
+
+use super::payload;
+use super::{Mechanism, Rx, Stamp, Tx};
+use anyhow::Context;
+use rtcore::sys::limits::{MqSysctl, mq_sysctl};
+use rtcore::sys::mqueue::{self, Access, Queue};
+use rtcore::sys::{Errno, sched};
+use std::ffi::{CStr, CString};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Messages a queue holds, where the machine allows so many.
+const DEPTH_MAX: u64 = 10;
+/// Names that are tried: each that is taken was left by a process of our number that was killed.
+const NAMES_MAX: usize = 16;
+
+/// A queue of its own, removed when this is dropped by the process that made it.
+#[derive(Debug)]
+pub struct Mq {
+    queue: Queue,
+    maker: i32,
+    payload_bytes: usize,
+}
+
+impl Mq {
+    /// Makes the queue, `/rtlat-PID-PAIR-N`.
+    pub fn new(payload_bytes: usize, pair: usize) -> anyhow::Result<Mq> {
+        let depth = mq_sysctl(MqSysctl::MsgMax).map_or(DEPTH_MAX, |most| most.clamp(1, DEPTH_MAX));
+        let bytes_max = usize::try_from(rtcore::sys::limits::MQ_MSGSIZE_HARD).unwrap_or(usize::MAX);
+        payload::check("message queue", payload_bytes, bytes_max, "nothing lifts that, take less")?;
+        let maker = sched::getpid();
+        let queue = create(maker, pair, usize::try_from(depth)?, payload_bytes)?;
+        Ok(Mq { queue, maker, payload_bytes })
+    }
+
+    /// `/name`.
+    pub fn queue_name(&self) -> &CStr {
+        self.queue.name()
+    }
+}
+
+fn create(maker: i32, pair: usize, depth: usize, payload_bytes: usize) -> anyhow::Result<Queue> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..NAMES_MAX {
+        let name = CString::new(format!("/rtlat-{maker}-{pair}-{}", NEXT.fetch_add(1, Ordering::Relaxed)))?;
+        let made = Queue::create(&name, depth, payload_bytes, 0o600);
+        match made.with_context(|| refused(depth, payload_bytes)) {
+            Ok((queue, None)) => return Ok(queue),
+            // There already: not ours, whatever it is.
+            Ok((_, Some(_))) => {}
+            Err(_) if exists(&name) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    anyhow::bail!(
+        "{NAMES_MAX} message queues of the name /rtlat-{maker}-{pair}-* are there already: remove them \
+         (rm /dev/mqueue/rtlat-*)"
+    )
+}
+
+fn exists(name: &CStr) -> bool {
+    Queue::open(name, Access::Receive, true).is_ok()
+}
+
+/// The limits that a queue of this size may have met, with what lifts them.
+fn refused(depth: usize, payload_bytes: usize) -> String {
+    let asked = format!("a message queue of {depth} messages of {payload_bytes} bytes");
+    match mq_sysctl(MqSysctl::MsgsizeMax) {
+        Ok(most) if payload_bytes as u64 > most => format!(
+            "{asked}: fs.mqueue.msgsize_max is {most}; sysctl -w fs.mqueue.msgsize_max={payload_bytes}, or take \
+             a payload of {most} bytes"
+        ),
+        _ => asked,
+    }
+}
+
+impl Drop for Mq {
+    fn drop(&mut self) {
+        // A child that was forked has a copy of this, and the queue is its parent's.
+        if sched::getpid() == self.maker {
+            // Removed by somebody else: that is what is wanted.
+            let _ = Queue::unlink(self.queue.name());
+        }
+    }
+}
+
+impl Mechanism for Mq {
+    fn name(&self) -> &str {
+        super::Kind::Mq.name()
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
+        Ok(Box::new(QueueTx::open(self.queue.name(), self.payload_bytes)?))
+    }
+
+    fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
+        Ok(Box::new(QueueRx::open(self.queue.name())?))
+    }
+}
+
+/// Sends into a queue by name; a full one is EAGAIN.
+#[derive(Debug)]
+pub struct QueueTx {
+    queue: Queue,
+    message: Vec<u8>,
+}
+
+impl QueueTx {
+    /// Opens an existing queue, for messages of `payload_bytes`.
+    ///
+    /// Errors: no such queue, no permission; a payload out of bounds for this queue.
+    pub fn open(name: &CStr, payload_bytes: usize) -> anyhow::Result<QueueTx> {
+        let queue = Queue::open(name, Access::Send, true)?;
+        let msgsize = queue.attributes()?.msgsize;
+        let what = format!("message of queue {}", name.to_string_lossy());
+        payload::check(&what, payload_bytes, msgsize, "take less, or make the queue with a larger msgsize")?;
+        Ok(QueueTx { queue, message: payload::buffer(payload_bytes) })
+    }
+}
+
+impl Tx for QueueTx {
+    #[inline]
+    fn send(&mut self, stamp: &Stamp) -> Result<(), Errno> {
+        stamp.put_into(&mut self.message)?;
+        mqueue::send(self.queue.as_raw_fd(), &self.message, 0)
+    }
+}
+
+/// Receives from a queue by name.
+#[derive(Debug)]
+pub struct QueueRx {
+    queue: Queue,
+    message: Vec<u8>,
+}
+
+impl QueueRx {
+    /// Opens an existing queue.
+    ///
+    /// Errors: no such queue, no permission.
+    pub fn open(name: &CStr) -> anyhow::Result<QueueRx> {
+        let queue = Queue::open(name, Access::Receive, false)?;
+        let message = payload::buffer(queue.attributes()?.msgsize);
+        Ok(QueueRx { queue, message })
+    }
+
+    /// The next message as it is: what is not a stamp's payload, say the record of a signal.
+    #[inline]
+    pub fn receive_bytes(&mut self) -> Result<&[u8], Errno> {
+        let (length, _) = mqueue::receive(self.queue.as_raw_fd(), &mut self.message)?;
+        self.message.get(..length).ok_or(Errno::BADMSG)
+    }
+}
+
+impl Rx for QueueRx {
+    #[inline]
+    fn receive(&mut self) -> Result<Stamp, Errno> {
+        Stamp::decode(self.receive_bytes()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_goes_with_the_mechanism() {
+        let mq = Mq::new(64, 3).unwrap();
+        let name = mq.queue_name().to_owned();
+        assert!(exists(&name));
+        drop(mq);
+        assert!(!exists(&name));
+    }
+
+    #[test]
+    fn what_is_there_already_is_left_alone() {
+        let first = Mq::new(64, 4).unwrap();
+        let text = first.queue_name().to_str().unwrap();
+        let (base, number) = text.rsplit_once('-').unwrap();
+        let in_the_way = CString::new(format!("{base}-{}", number.parse::<u32>().unwrap() + 1)).unwrap();
+        let (_queue, found) = Queue::create(&in_the_way, 1, 8, 0o600).unwrap();
+        assert_eq!(found, None);
+        let second = Mq::new(64, 4);
+        let left = exists(&in_the_way);
+        Queue::unlink(&in_the_way).unwrap();
+        assert!(left && second.unwrap().queue_name() != in_the_way.as_c_str());
+    }
+
+    #[test]
+    fn a_payload_past_the_limits_is_refused_with_the_limit() {
+        let text = refused(10, 1 << 23);
+        assert!(text.contains("fs.mqueue.msgsize_max=8388608"), "{text}");
+        let text = Mq::new(1 << 25, 0).unwrap_err().to_string();
+        assert!(text.contains("16777216"), "{text}");
+        let mq = Mq::new(32, 5).unwrap();
+        let text = QueueTx::open(mq.queue_name(), 33).unwrap_err().to_string();
+        assert!(text.contains("msgsize") && text.contains("33"), "{text}");
+    }
+
+    #[test]
+    fn a_full_queue_is_an_error_for_the_sender() {
+        let mq = Mq::new(32, 6).unwrap();
+        let mut tx = mq.sender().unwrap();
+        let full = (0..=DEPTH_MAX).find_map(|_| tx.send(&Stamp::default()).err());
+        assert_eq!(full, Some(Errno::AGAIN));
+    }
+}

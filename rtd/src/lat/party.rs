@@ -1,0 +1,374 @@
+//! The two parties of a pair at work: who follows the schedule, who receives, and who does both.
+//!
+//! Constraint: between a block's begin and its end they allocate nothing, lock nothing, and sleep only where the
+//! mechanism or the schedule does (the guard allocator of the binary watches).
+
+use super::board::{Block, Board, Role};
+use super::breaker::Breaker;
+use super::mech::{Rx, Stamp, Tx};
+use super::recorder::{Recorder, Tally};
+use super::series::Sample;
+use rtcore::sys::clock::{monotonic_ns, sleep_until, sleep_until_or_signal};
+use rtcore::sys::grants::Grant;
+use rtcore::sys::{Errno, memory, sched};
+use std::sync::{Arc, OnceLock};
+
+/// Ends a block.
+const END: u64 = 1 << 63;
+/// Bits below: number within the block. Between: number of the block.
+const ORDER_SHIFT: u32 = 40;
+const NUMBER: u64 = (1 << ORDER_SHIFT) - 1;
+const ORDER: u64 = !(END | NUMBER);
+
+fn tag(order: u32) -> u64 {
+    (u64::from(order) << ORDER_SHIFT) & ORDER
+}
+
+/// Where a party runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seat {
+    /// CPU to be pinned to.
+    pub cpu: Option<usize>,
+    /// SCHED_FIFO priority, 0: SCHED_OTHER.
+    pub priority: u8,
+}
+
+impl Seat {
+    /// Takes the calling thread there. An error says what grants it.
+    pub fn take(&self, name: &str) -> anyhow::Result<()> {
+        sched::set_name(name);
+        if let Some(cpu) = self.cpu {
+            sched::pin(cpu).map_err(|e| anyhow::anyhow!("cannot run on CPU {cpu}: {e}"))?;
+        }
+        memory::prefault_stack();
+        if self.priority > 0 {
+            sched::set_fifo(self.priority).map_err(|e| {
+                let program = std::env::current_exe().unwrap_or_default();
+                let mend = Grant::Fifo.mend(&program.to_string_lossy());
+                anyhow::anyhow!(
+                    "SCHED_FIFO {} was not granted: {e}\n{mend}or measure without: -p 0",
+                    self.priority
+                )
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The recording side: of a message pair its receiver, of a round trip or a timer who follows the schedule.
+///
+/// Recorders go round: the main thread puts empty ones in, this side hands them over full.
+#[derive(Debug)]
+pub struct Log {
+    /// The pair's.
+    pub board: Arc<Board>,
+    /// Empty recorders.
+    pub fresh: rtrb::Consumer<Box<Recorder>>,
+    /// Full ones. It has room for all there are.
+    pub done: rtrb::Producer<Box<Recorder>>,
+    /// The kernel's trace, for a culprit.
+    pub breaker: Option<Breaker>,
+    /// What was done with it.
+    pub trace: Arc<OnceLock<String>>,
+    at: At,
+}
+
+/// Where a [`Log`] is.
+#[derive(Debug, Default)]
+struct At {
+    open: u32,
+    closed: u32,
+    block: Block,
+    current: Option<Box<Recorder>>,
+    tally: Tally,
+    slice_end_ns: u64,
+    hit: bool,
+}
+
+impl Log {
+    /// Before the first block.
+    pub fn new(
+        board: Arc<Board>,
+        fresh: rtrb::Consumer<Box<Recorder>>,
+        done: rtrb::Producer<Box<Recorder>>,
+        breaker: Option<Breaker>,
+        trace: Arc<OnceLock<String>>,
+    ) -> Log {
+        Log { board, fresh, done, breaker, trace, at: At::default() }
+    }
+
+    /// Opens a block, unless it is open.
+    fn open(&mut self, order: u32) {
+        if self.at.open == order {
+            return;
+        }
+        let block = self.board.block();
+        let slice_end_ns = if block.slice_ns > 0 { block.start_ns + block.slice_ns } else { u64::MAX };
+        let (closed, current) = (self.at.closed, self.fresh.pop().ok());
+        self.at = At { open: order, closed, block, current, slice_end_ns, ..At::default() };
+    }
+
+    /// A message came. One of an earlier block is late and counts as lost there.
+    fn take(&mut self, stamp: &Stamp, now_ns: u64) {
+        let order = self.board.order();
+        if stamp.sequence & ORDER != tag(order) || order == self.at.closed {
+            return;
+        }
+        self.open(order);
+        if stamp.sequence & END != 0 {
+            self.close(Role::Receiver);
+        } else {
+            let late_ns = stamp.sent_ns.saturating_sub(stamp.intended_ns);
+            self.note(stamp, now_ns, late_ns);
+        }
+    }
+
+    /// Nothing came for a while: the block may be over without its END.
+    fn look(&mut self) {
+        let order = self.board.order();
+        if order != self.at.closed && self.board.is_given_up(order) {
+            self.open(order);
+            self.close(Role::Receiver);
+        }
+    }
+
+    fn note(&mut self, stamp: &Stamp, received_ns: u64, late_ns: u64) {
+        let number = stamp.sequence & NUMBER;
+        let at = &mut self.at;
+        if let (Some(sequence), Some(recorder)) = (number.checked_sub(at.block.warm), at.current.as_mut()) {
+            let sample =
+                Sample { sequence, intended_ns: stamp.intended_ns, sent_ns: stamp.sent_ns, received_ns };
+            let is_culprit = recorder.record(sample, at.block.interval_ns, late_ns);
+            at.tally.add(sample.raw_ns());
+            self.board.publish(&at.tally);
+            if is_culprit {
+                self.culprit(sample.raw_ns());
+            }
+            if received_ns >= self.at.slice_end_ns {
+                self.next_slice(received_ns);
+            }
+        }
+        self.board.arrive(number);
+    }
+
+    #[cold]
+    fn culprit(&mut self, latency_ns: u64) {
+        if let Some(breaker) = &mut self.breaker {
+            breaker.hit(latency_ns);
+        }
+        self.at.hit = true;
+        self.board.stop();
+    }
+
+    /// With no empty recorder at hand the slice goes on: nothing is lost but the cut.
+    fn next_slice(&mut self, now_ns: u64) {
+        while self.at.slice_end_ns <= now_ns {
+            self.at.slice_end_ns += self.at.block.slice_ns;
+        }
+        if let Ok(fresh) = self.fresh.pop()
+            && let Some(full) = self.at.current.replace(fresh)
+        {
+            let _ = self.done.push(full);
+        }
+    }
+
+    fn close(&mut self, role: Role) {
+        if let Some(full) = self.at.current.take() {
+            let _ = self.done.push(full);
+        }
+        if self.at.hit
+            && let Some(breaker) = &self.breaker
+        {
+            // The run is over: the heap may be used.
+            rtcore::seal::unseal();
+            let _ = self.trace.set(breaker.said());
+            rtcore::seal::seal();
+        }
+        self.at.closed = self.at.open;
+        self.board.note_cpu(role);
+        self.board.close(self.at.open);
+    }
+}
+
+/// Follows the schedule of a block: `act` sends each message.
+fn pace(board: &Board, order: u32, mut act: impl FnMut(&Stamp) -> Result<(), Errno>) {
+    let block = board.block();
+    let mut number = 0;
+    let mut put = |intended_ns: u64, sent_ns: u64| {
+        let sequence = tag(order) | number;
+        let sent = act(&Stamp { sequence, intended_ns, sent_ns });
+        // No room: the message is lost, and counted as such.
+        if let Err(e) = sent
+            && e != Errno::AGAIN
+        {
+            fail(board, "cannot send", e);
+        } else if block.interval_ns == 0 || number < block.warm {
+            board.await_arrival(number, block.spin);
+        }
+        number += 1;
+    };
+    for _ in 0..block.warm {
+        let now_ns = monotonic_ns();
+        put(now_ns, now_ns);
+    }
+    let (mut point, mut sent, mut missed) = (0, 0, 0);
+    let start_ns = block.start_ns.max(monotonic_ns() + block.interval_ns);
+    while (block.count == 0 || point < block.count) && !board.is_stopped() {
+        let intended_ns = start_ns + point * block.interval_ns;
+        if block.interval_ns > 0 && !sleep_until_or_signal(intended_ns) {
+            continue;
+        }
+        let now_ns = monotonic_ns();
+        let late_ns = now_ns.saturating_sub(intended_ns);
+        let left = if block.count == 0 { u64::MAX } else { block.count - point - 1 };
+        let over = late_ns.checked_div(block.interval_ns).unwrap_or(0).min(left);
+        put(if block.interval_ns > 0 { intended_ns } else { now_ns }, now_ns);
+        point += 1 + over;
+        missed += over;
+        sent += 1;
+        board.note_sent(point, sent, missed);
+    }
+    if sent == 0 {
+        board.note_sent(0, 0, 0);
+    }
+    // First: whoever closes at the END message finds the counts.
+    board.note_cpu(Role::Sender);
+    board.sent_all(order);
+}
+
+/// A party cannot go on. The run is over: the heap may be used.
+fn fail(board: &Board, what: &str, e: Errno) {
+    rtcore::seal::unseal();
+    board.fail(&format!("{what}: {}", std::io::Error::from(e)));
+    rtcore::seal::seal();
+}
+
+/// Repeats what a signal interrupted, until the run is over.
+fn persist<T>(board: &Board, mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) if !board.is_stopped() => {}
+            // Like one for which there was no room.
+            Err(Errno::INTR) => return Err(Errno::AGAIN),
+            other => return other,
+        }
+    }
+}
+
+/// Tells the receiver that a block is over, however full its queue is. It gives up when the receiver has.
+fn send_end(board: &Board, order: u32, tx: &mut dyn Tx) {
+    let end = Stamp { sequence: END | tag(order), intended_ns: 0, sent_ns: 0 };
+    while matches!(tx.send(&end), Err(Errno::AGAIN | Errno::INTR))
+        && !board.is_given_up(order)
+        && !board.is_quit()
+    {
+        sleep_until(monotonic_ns() + 1_000_000);
+    }
+}
+
+/// Sends on schedule, block after block, until the pair ends.
+pub fn send_blocks(board: &Board, tx: &mut dyn Tx) {
+    rtcore::seal::seal();
+    let mut done = 0;
+    while let Some(order) = board.wait_order(done) {
+        pace(board, order, |stamp| persist(board, || tx.send(stamp)));
+        send_end(board, order, tx);
+        done = order;
+    }
+    rtcore::seal::unseal();
+}
+
+/// Receives and records, block after block, until the pair ends.
+pub fn record_blocks(log: &mut Log, rx: &mut dyn Rx) {
+    rtcore::seal::seal();
+    while !log.board.is_quit() {
+        let got = rx.receive();
+        let now_ns = monotonic_ns();
+        match got {
+            Ok(stamp) => log.take(&stamp, now_ns),
+            Err(Errno::INTR | Errno::AGAIN) => log.look(),
+            Err(e) => {
+                fail(&log.board, "cannot receive", e);
+                break;
+            }
+        }
+    }
+    rtcore::seal::unseal();
+}
+
+/// Sends on schedule, waits for each answer and records, block after block, until the pair ends.
+pub fn ask_blocks(log: &mut Log, tx: &mut dyn Tx, back: &mut dyn Rx) {
+    rtcore::seal::seal();
+    let board = Arc::clone(&log.board);
+    let mut done = 0;
+    while let Some(order) = board.wait_order(done) {
+        log.open(order);
+        pace(&board, order, |stamp| {
+            persist(&board, || tx.send(stamp))?;
+            if let Some(now_ns) = answer(&board, stamp, back)? {
+                log.note(stamp, now_ns, stamp.sent_ns.saturating_sub(stamp.intended_ns));
+            }
+            Ok(())
+        });
+        log.close(Role::Sender);
+        done = order;
+    }
+    rtcore::seal::unseal();
+}
+
+/// When the answer to this came; none: not within a second, or the run is over.
+fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<u64>, Errno> {
+    const PATIENCE_NS: u64 = 1_000_000_000;
+    loop {
+        let got = back.receive();
+        let now_ns = monotonic_ns();
+        match got {
+            Ok(answer) if answer.sequence == stamp.sequence => return Ok(Some(now_ns)),
+            Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(e) => return Err(e),
+        }
+        if board.is_stopped() || now_ns > stamp.sent_ns + PATIENCE_NS {
+            return Ok(None);
+        }
+    }
+}
+
+/// Sends back what comes, until the pair ends.
+pub fn echo_blocks(board: &Board, rx: &mut dyn Rx, back: &mut dyn Tx) {
+    rtcore::seal::seal();
+    while !board.is_quit() {
+        match rx.receive() {
+            Ok(stamp) => {
+                board.note_cpu(Role::Receiver);
+                match persist(board, || back.send(&stamp)) {
+                    Ok(()) | Err(Errno::AGAIN) => {}
+                    Err(e) => fail(board, "cannot answer", e),
+                }
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(e) => {
+                fail(board, "cannot receive", e);
+                break;
+            }
+        }
+    }
+    rtcore::seal::unseal();
+}
+
+/// Waits for the points of the schedule and records how late it was, block after block, until the pair ends.
+pub fn timer_blocks(log: &mut Log) {
+    rtcore::seal::seal();
+    let board = Arc::clone(&log.board);
+    let mut done = 0;
+    while let Some(order) = board.wait_order(done) {
+        log.open(order);
+        pace(&board, order, |woken| {
+            let stamp = Stamp { sent_ns: woken.intended_ns, ..*woken };
+            log.note(&stamp, woken.sent_ns, woken.sent_ns - woken.intended_ns);
+            Ok(())
+        });
+        log.close(Role::Sender);
+        done = order;
+    }
+    rtcore::seal::unseal();
+}

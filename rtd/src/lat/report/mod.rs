@@ -1,0 +1,161 @@
+//! What is shown of a measurement besides lines of text: tables, pictures, the machine, a page of HTML.
+//!
+//! Constraint: names of processes, paths and command lines come from elsewhere and may hold anything; whatever is shown
+//! of them went through [`clean`], and the SVG and HTML writers escape it.
+//! Invariant: everything here is computed from a finished [`Series`] or [`Comparison`]; nothing measures.
+
+pub mod html;
+pub mod machine;
+pub mod plot;
+pub mod table;
+
+use super::series::{Comparison, Placement, Row, Series};
+
+/// Both placements, in the order of every table and picture.
+pub const PLACEMENTS: [Placement; 2] = [Placement::Same, Placement::Other];
+
+/// Nanoseconds as microseconds with two decimals, for columns.
+pub fn us(ns: u64) -> String {
+    let hundredths = ns.saturating_add(5) / 10;
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
+/// `us`, or `-` where there was no sample.
+pub fn us_of(series: &Series, ns: u64) -> String {
+    if series.counts.received == 0 { "-".to_owned() } else { us(ns) }
+}
+
+/// A ratio as it stands in a column; `-` for none.
+pub fn ratio(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+}
+
+/// Text that does nothing to a terminal or a document: control and direction characters replaced, at most `chars_max`
+/// characters.
+pub fn clean(text: &str, chars_max: usize) -> String {
+    let harmless = |c: char| match c {
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    let mut out: String = text.chars().take(chars_max).map(harmless).collect();
+    if text.chars().nth(chars_max).is_some() {
+        out.pop();
+        out.push('…');
+    }
+    out
+}
+
+/// What a series is called among `all`: its name, with its number where another has the same name.
+pub fn label(series: &Series, all: &[&Series], chars_max: usize) -> String {
+    if all.iter().filter(|other| other.name == series.name).count() < 2 {
+        return clean(&series.name, chars_max);
+    }
+    let number = format!(" {}", series.pair);
+    clean(&series.name, chars_max.saturating_sub(number.len())) + &number
+}
+
+/// Whether a path of a comparison goes through rtd or was set up by it, as its name says.
+pub fn is_routed(path: &str) -> bool {
+    path.contains("->") || path.starts_with("lane") || path.starts_with("route")
+}
+
+/// The paths of a comparison, each once: raw mechanisms first, inside a group by the median of the first placement
+/// that has it.
+pub fn paths(comparison: &Comparison) -> Vec<&str> {
+    let mut paths: Vec<(&str, u64)> = Vec::new();
+    for row in PLACEMENTS.iter().flat_map(|&placement| rows_of(comparison, placement)) {
+        if !paths.iter().any(|(path, _)| *path == row.path) {
+            let median =
+                if row.paced.raw.is_empty() { u64::MAX } else { row.paced.raw.value_at_quantile(0.5) };
+            paths.push((&row.path, median));
+        }
+    }
+    paths.sort_by_key(|(path, median)| (is_routed(path), *median));
+    paths.into_iter().map(|(path, _)| path).collect()
+}
+
+/// The row of a path in a placement.
+pub fn row<'a>(comparison: &'a Comparison, path: &str, placement: Placement) -> Option<&'a Row> {
+    rows_of(comparison, placement).find(|row| row.path == path)
+}
+
+fn rows_of(comparison: &Comparison, placement: Placement) -> impl Iterator<Item = &Row> {
+    comparison.rows.iter().filter(move |row| row.placement == placement)
+}
+
+/// What was compared, in one line.
+pub fn conditions(comparison: &Comparison) -> String {
+    format!(
+        "interval {} us, payload {} B, FIFO {} (lanes {}), load {}",
+        comparison.interval_ns / 1000,
+        comparison.payload_bytes,
+        comparison.priority,
+        comparison.lane_priority,
+        clean(&comparison.load, 80)
+    )
+}
+
+/// Nanoseconds since 1970 as `2026-11-22 19:05:00 UTC`.
+pub fn utc(unix_ns: u64) -> String {
+    let seconds = unix_ns / 1_000_000_000;
+    let (mut days, in_day) = (seconds / 86_400, seconds % 86_400);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let mut year = 1970;
+    // 2^64 ns end in 2554: at most 584 turns.
+    while days >= if leap(year) { 366 } else { 365 } {
+        days -= if leap(year) { 366 } else { 365 };
+        year += 1;
+    }
+    let february = if leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (in_day / 3600, in_day / 60 % 60, in_day % 60);
+    format!("{year}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02} UTC", days + 1)
+}
+
+#[cfg(test)]
+pub(super) mod samples;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_399 * 1_000_000_000), "2000-02-28 23:59:59 UTC");
+        assert_eq!(utc(951_782_400 * 1_000_000_000), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_795_374_448 * 1_000_000_000), "2026-11-22 19:07:28 UTC");
+        assert_eq!(utc(u64::MAX), "2554-07-21 23:34:33 UTC");
+    }
+
+    #[test]
+    fn hostile_text_is_harmless_and_bounded() {
+        assert_eq!(clean("a\x1b[31m\n\u{202e}b", 20), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
+        assert_eq!(clean("abcdef", 6), "abcdef");
+        assert_eq!(clean("abcdefg", 6), "abcde…");
+        assert_eq!(clean("abc", 0), "…");
+    }
+
+    #[test]
+    fn numbers_are_rounded_to_the_last_decimal() {
+        assert_eq!([us(0), us(4), us(5), us(2_654), us(u64::MAX)].map(|text| text.len()), [4, 4, 4, 4, 20]);
+        assert_eq!([us(4), us(5), us(2_654)], ["0.00", "0.01", "2.65"]);
+    }
+
+    #[test]
+    fn series_of_one_name_are_told_apart_by_their_number() {
+        let (mut a, mut b) = (samples::series("timer", &[1000]), samples::series("timer", &[1000]));
+        (a.pair, b.pair) = (0, 1);
+        assert_eq!(label(&b, &[&a, &b], 20), "timer 1");
+        assert_eq!(label(&b, &[&b], 20), "timer");
+    }
+}

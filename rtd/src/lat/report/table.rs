@@ -1,0 +1,81 @@
+//! A comparison as a table of plain text.
+
+use super::{PLACEMENTS, clean, paths, ratio, row, us, us_of};
+use crate::ctl::table::{Table, left, right};
+use crate::lat::series::{Comparison, Row, Turn};
+
+/// Longest path that a table shows whole.
+const PATH_CHARS_MAX: usize = 40;
+
+/// The columns of [`cells`].
+pub(super) const TITLES: [&str; 11] =
+    ["PATH", "PLACEMENT", "P50", "P99", "P99.9", "MAX", "X MQ", "BUSY P50", "X MQ", "LOST", "MISSED"];
+
+/// The table: raw latencies in us on the schedule, `BUSY` back to back, each with its ratio to `mq` in the same
+/// placement (median over the turns). Lines, each ended.
+pub fn text(comparison: &Comparison) -> String {
+    let columns = TITLES.iter().enumerate();
+    let mut table =
+        Table::new(columns.map(|(at, title)| if at < 2 { left(title) } else { right(title) }).collect());
+    for path in paths(comparison) {
+        for row in PLACEMENTS.iter().filter_map(|&placement| row(comparison, path, placement)) {
+            table.row(cells(comparison, row));
+        }
+    }
+    let mut out = String::new();
+    table.render(&mut out);
+    out
+}
+
+/// One row, as texts.
+pub(super) fn cells(comparison: &Comparison, row: &Row) -> Vec<String> {
+    let reference = comparison.reference(row.placement);
+    let times =
+        |figure: fn(&Turn) -> u64| ratio(reference.and_then(|reference| row.ratio(reference, figure)));
+    let paced = &row.paced;
+    let at = |quantile| us_of(paced, paced.raw.value_at_quantile(quantile));
+    vec![
+        clean(&row.path, PATH_CHARS_MAX),
+        row.placement.text().to_owned(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        us_of(paced, paced.max_ns),
+        times(|turn| turn.paced_p50_ns),
+        if row.busy.counts.received == 0 { "-".to_owned() } else { us(row.busy.raw.value_at_quantile(0.5)) },
+        times(|turn| turn.busy_p50_ns),
+        (paced.counts.lost + row.busy.counts.lost).to_string(),
+        paced.counts.missed.to_string(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn every_row_stands_in_aligned_columns_raw_mechanisms_first() {
+        let mut comparison = samples::comparison(1, 20);
+        comparison.rows[0].path = "mq".to_owned();
+        let text = text(&comparison);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 17);
+        let width = lines[0].chars().count();
+        assert!(lines.iter().all(|line| line.chars().count() == width), "{text}");
+        let at = |path: &str| lines.iter().position(|line| line.starts_with(path)).unwrap();
+        assert!(at("signal") < at("mq -> mq"), "{text}");
+        assert!(lines[at("mq ")].contains(" 1.00 "), "{text}");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_a_dash() {
+        let mut comparison = samples::comparison(1, 0);
+        comparison.rows.truncate(2);
+        comparison.rows[0].paced = samples::series("mq", &[]);
+        comparison.rows[0].busy = samples::series("mq", &[]);
+        let text = text(&comparison);
+        let dashed: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(dashed, ["mq", "same", "CPU", "-", "-", "-", "-", "-", "-", "-", "0", "0"]);
+    }
+}

@@ -1,0 +1,54 @@
+//! A route of a daemon that runs already, by the names of its ends.
+
+use super::{In, Out, Route};
+use crate::ctl::page;
+use anyhow::{Context as _, bail};
+use rtcore::stats::reader::{Endpoint, EndpointKind, Snapshot};
+
+/// The way from one endpoint of the running instance to another. Its ends are taken over: whoever measures is their
+/// owner, and nobody else may be registered as that.
+pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyhow::Result<Route> {
+    let snapshot = page::trusted(instance)?;
+    let index = |name: &str| {
+        let names: Vec<&str> = snapshot.endpoints.iter().map(|e| e.name.as_str()).collect();
+        let place = names.iter().position(|n| *n == name);
+        place.with_context(|| format!("instance {instance} has no endpoint {name}; it has: {}", names.join(", ")))
+    };
+    let (source, sink) = (index(from)?, index(to)?);
+    let leads = |r: &rtcore::stats::reader::Route| {
+        r.from == Some(source) && r.targets.iter().any(|t| t.endpoint == Some(sink))
+    };
+    if !snapshot.routes.iter().any(leads) {
+        let routes: Vec<&str> = snapshot.routes.iter().map(|r| r.name.as_str()).collect();
+        bail!("no route of instance {instance} leads from {from} to {to}; its routes: {}", routes.join(", "));
+    }
+    let (source, sink) = (&snapshot.endpoints[source], &snapshot.endpoints[sink]);
+    let input = match &source.kind {
+        EndpointKind::Mqueue { queue, .. } => In::Queue(queue.clone()),
+        EndpointKind::Signal { signo, .. } => {
+            In::Signal { pid: i32::try_from(snapshot.pid)?, signo: page::signal_of(source, *signo)? }
+        }
+        EndpointKind::Lane { .. } => In::Lane { process: owner(&snapshot, source)?, endpoint: from.to_owned() },
+        EndpointKind::Unknown(_) => bail!("{from} is of a kind this rtlat does not know"),
+    };
+    let output = match &sink.kind {
+        EndpointKind::Mqueue { queue, .. } => {
+            if sink.owner.and_then(|o| snapshot.processes.get(o)).is_some_and(|o| o.pid > 0) {
+                bail!("{to} is read by a registered process: end that first, or its messages would be taken from it");
+            }
+            Out::Queue(queue.clone())
+        }
+        EndpointKind::Signal { signo, .. } => {
+            Out::Signal { process: owner(&snapshot, sink)?, signo: page::signal_of(sink, *signo)? }
+        }
+        EndpointKind::Lane { .. } => Out::Lane { process: owner(&snapshot, sink)?, endpoint: to.to_owned() },
+        EndpointKind::Unknown(_) => bail!("{to} is of a kind this rtlat does not know"),
+    };
+    let socket = rtcore::client::locate::socket_of(instance);
+    Route::new(format!("route {from} -> {to}"), payload_bytes, input, output, socket)
+}
+
+fn owner(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<String> {
+    let owner = endpoint.owner.and_then(|o| snapshot.processes.get(o));
+    Ok(owner.with_context(|| format!("{} has no owner to register as", endpoint.name))?.name.clone())
+}

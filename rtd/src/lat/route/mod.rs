@@ -1,0 +1,136 @@
+//! A way through rtd: into one endpoint, out of another.
+//!
+//! Where both ends take bytes, the stamp travels in the payload. Where one is a signal, its value travels: a key to the
+//! stamp in memory beside ([`Slots`]).
+
+mod ends;
+mod find;
+mod own;
+
+pub use find::find;
+pub use own::{OwnRoute, Way, config};
+
+use super::mech::slots::Slots;
+use super::mech::{Mechanism, Rx, Tx};
+use ends::{KeyLaneRx, KeyLaneTx, KeyQueueRx, KeyQueueTx, LaneRx, LaneTx, RegisteredSignalRx};
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// Where a message goes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum In {
+    /// This queue.
+    Queue(String),
+    /// A signal to this process, the daemon.
+    Signal {
+        /// Its pid.
+        pid: i32,
+        /// Signal number.
+        signo: i32,
+    },
+    /// Shared memory of a session.
+    Lane {
+        /// Name of the session.
+        process: String,
+        /// Its endpoint.
+        endpoint: String,
+    },
+}
+
+/// Where it comes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// This queue.
+    Queue(String),
+    /// A signal to a process that is registered as this.
+    Signal {
+        /// Name of the session.
+        process: String,
+        /// Signal number.
+        signo: i32,
+    },
+    /// Shared memory of a session.
+    Lane {
+        /// Name of the session.
+        process: String,
+        /// Its endpoint.
+        endpoint: String,
+    },
+}
+
+/// A route of a running daemon.
+#[derive(Debug)]
+pub struct Route {
+    name: String,
+    payload_bytes: usize,
+    input: In,
+    output: Out,
+    socket: PathBuf,
+    /// Where a signal is at one of the ends.
+    slots: Option<Slots>,
+}
+
+impl Route {
+    /// Opens nothing yet.
+    pub fn new(
+        name: String,
+        payload_bytes: usize,
+        input: In,
+        output: Out,
+        socket: PathBuf,
+    ) -> anyhow::Result<Route> {
+        let is_keyed = matches!(input, In::Signal { .. }) || matches!(output, Out::Signal { .. });
+        let slots = is_keyed.then(Slots::new).transpose()?;
+        let payload_bytes = if is_keyed { 0 } else { payload_bytes };
+        Ok(Route { name, payload_bytes, input, output, socket, slots })
+    }
+}
+
+impl Mechanism for Route {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
+        let bytes = self.payload_bytes;
+        Ok(match (&self.input, &self.slots) {
+            (In::Queue(name), None) => {
+                Box::new(super::mech::mq::QueueTx::open(&CString::new(name.as_str())?, bytes)?)
+            }
+            (In::Queue(name), Some(slots)) => Box::new(KeyQueueTx::open(name, slots)?),
+            (In::Signal { pid, signo }, Some(slots)) => {
+                Box::new(super::mech::signal::SignalTx::new(*pid, *signo, slots))
+            }
+            (In::Signal { .. }, None) => anyhow::bail!("a signal without a place for stamps"),
+            (In::Lane { process, endpoint }, None) => {
+                Box::new(LaneTx::open(&self.socket, process, endpoint, bytes)?)
+            }
+            (In::Lane { process, endpoint }, Some(slots)) => {
+                Box::new(KeyLaneTx::open(&self.socket, process, endpoint, slots)?)
+            }
+        })
+    }
+
+    fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
+        Ok(match (&self.output, &self.slots) {
+            (Out::Queue(name), None) => {
+                Box::new(super::mech::mq::QueueRx::open(&CString::new(name.as_str())?)?)
+            }
+            (Out::Queue(name), Some(slots)) => Box::new(KeyQueueRx::open(name, slots)?),
+            (Out::Signal { process, signo }, Some(slots)) => {
+                Box::new(RegisteredSignalRx::open(&self.socket, process, *signo, slots)?)
+            }
+            (Out::Signal { .. }, None) => anyhow::bail!("a signal without a place for stamps"),
+            (Out::Lane { process, endpoint }, None) => {
+                Box::new(LaneRx::open(&self.socket, process, endpoint)?)
+            }
+            (Out::Lane { process, endpoint }, Some(slots)) => {
+                Box::new(KeyLaneRx::open(&self.socket, process, endpoint, slots)?)
+            }
+        })
+    }
+}
