@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::out::Format;
 use super::party::Seat;
 use anyhow::{Context as _, bail};
 use rtcore::sys::cpus;
@@ -76,6 +77,7 @@ pub struct MeasureArgs {
     /// Where the histogram goes instead of standard output
     #[arg(long, value_name = "FILE")]
     pub histfile: Option<PathBuf>,
+    /// Where results go.
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -86,9 +88,9 @@ pub struct ReportArgs {
     /// Results as JSON, nested as rt-tests do
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// What is printed at the end
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    /// What is printed at the end instead of lines as cyclictest and pmqtest print them
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub format: Option<Format>,
     /// Pictures as SVG files in this directory
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
@@ -99,22 +101,6 @@ pub struct ReportArgs {
     /// does it where it is installed, unless own: stands in front
     #[arg(long, value_name = "KIND[:N]", value_delimiter = ',')]
     pub load: Vec<String>,
-}
-
-/// `--format`.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// Lines as cyclictest and pmqtest print them, and more behind #
-    #[default]
-    Text,
-    /// HdrHistogram's percentile table
-    Hgrm,
-    /// HdrHistogram's interval log, a line per second
-    Hlog,
-    /// A line per pair
-    Csv,
-    /// As Xenomai's latency tool
-    Xenomai,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -20,6 +20,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const RECORDERS: usize = 4;
 /// A party that does not stand after this long never will.
 const STAND: Duration = Duration::from_secs(10);
+/// How often a look is taken at a block that nobody watches.
+const LOOK_NS: u64 = 10_000_000;
 /// After the last message was sent, its receiver has this long to get it.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
@@ -47,7 +49,12 @@ pub struct PairSpec {
     pub recording: Recording,
     /// The kernel's trace, for a culprit.
     pub breaker: Option<Breaker>,
+    /// Every sample is shown.
+    pub is_verbose: bool,
 }
+
+/// Samples between the thread that records and the main thread.
+const SAMPLES: usize = 1 << 16;
 
 /// The party that does not record.
 enum Partner {
@@ -66,6 +73,12 @@ pub struct Pair {
     partner: Partner,
     breaker: Option<Breaker>,
     fork: bool,
+    is_verbose: bool,
+    samples: Option<rtrb::Consumer<(u64, u64)>>,
+    /// News that were looked at.
+    seen: u32,
+    /// When the block was found sent.
+    sent_ns: Option<u64>,
     recorder: Option<JoinHandle<()>>,
     trace: Arc<OnceLock<String>>,
     fresh: Option<rtrb::Producer<Box<Recorder>>>,
@@ -91,7 +104,7 @@ pub struct Slice {
 impl Pair {
     /// Makes the shared memory, and the child process where one is wanted.
     pub fn prepare(number: usize, spec: PairSpec) -> anyhow::Result<Pair> {
-        let PairSpec { work, sender, receiver, fork, recording, breaker } = spec;
+        let PairSpec { work, sender, receiver, fork, recording, breaker, is_verbose } = spec;
         let board = Arc::new(Board::new().context("cannot map shared memory")?);
         let (work, seats) = (Arc::new(work), [sender, receiver]);
         let partner = match &*work {
@@ -115,6 +128,10 @@ impl Pair {
             partner,
             breaker,
             fork,
+            is_verbose,
+            samples: None,
+            seen: 0,
+            sent_ns: None,
             recorder: None,
             trace: Arc::default(),
             fresh: None,
@@ -133,12 +150,15 @@ impl Pair {
         (self.fresh, self.done) = (Some(fresh), Some(done));
         let (board, work, seats) = (Arc::clone(&self.board), Arc::clone(&self.work), self.seats);
         let (breaker, trace) = (self.breaker.take(), Arc::clone(&self.trace));
-        let log = Log::new(Arc::clone(&board), take_fresh, give_done, breaker, trace);
+        let (show, samples) = rtrb::RingBuffer::new(if self.is_verbose { SAMPLES } else { 0 });
+        self.samples = self.is_verbose.then_some(samples);
+        let show = self.is_verbose.then_some(show);
+        let log = Log::new(Arc::clone(&board), take_fresh, give_done, show, breaker, trace);
         let name = format!("rtlat-{}", self.number);
         let thread = std::thread::Builder::new().name(name);
         self.recorder =
             Some(thread.spawn(move || recorder(log, &work, seats)).context("cannot start a thread")?);
-        let parties = if matches!(*self.work, Work::Timer) { 1 } else { 2 };
+        let parties = if self.is_timer() { 1 } else { 2 };
         if parties == 2 && !self.fork {
             let (board, work) = (Arc::clone(&self.board), Arc::clone(&self.work));
             let thread = std::thread::Builder::new().name(format!("rtlat-{}p", self.number));
@@ -193,6 +213,7 @@ impl Pair {
     pub fn begin(&mut self, block: &Block) {
         self.whole = Recorder::new(self.recording);
         self.slices.clear();
+        self.sent_ns = None;
         self.interval_ns = block.interval_ns;
         if let Some(fresh) = &mut self.fresh {
             while fresh.push(Box::new(Recorder::new(self.recording))).is_ok() {}
@@ -200,8 +221,8 @@ impl Pair {
         self.order = self.board.begin(block);
     }
 
-    /// Collects slices; true when the block has ended. `last_chance`: the sender has been done for long.
-    pub fn collect(&mut self) -> bool {
+    /// Collects slices; true when the block has ended.
+    fn collect(&mut self) -> bool {
         let is_closed = self.board.is_closed(self.order);
         while let Some(full) = self.done.as_mut().and_then(|done| done.pop().ok()) {
             self.whole.append(&full);
@@ -233,7 +254,7 @@ impl Pair {
     }
 
     /// The end of the block is not waited for any more.
-    pub fn give_up(&self) {
+    fn give_up(&self) {
         self.board.give_up(self.order);
         self.wake();
     }
@@ -251,33 +272,53 @@ impl Pair {
         }
     }
 
-    /// Waits for the end of the block, for one that nobody watches.
+    /// Runs a block that nobody watches, at most so long.
     pub fn run(&mut self, block: &Block, limit: Duration) -> anyhow::Result<Series> {
         self.begin(block);
         let until_ns = monotonic_ns() + nanos(limit);
-        self.finish(until_ns)
+        while !self.look(until_ns)? {
+            self.wait_news(LOOK_NS);
+        }
+        Ok(self.series())
     }
 
-    /// Waits until the block has ended: sent by `until_ns`, else it is stopped, and then received within a second, else
-    /// what has not come is lost.
-    pub fn finish(&mut self, until_ns: u64) -> anyhow::Result<Series> {
-        let mut seen = self.board.news();
-        let mut sent_ns = None;
-        while !self.collect() {
-            self.check()?;
-            let now_ns = monotonic_ns();
-            if self.is_sent() {
-                let since_ns = *sent_ns.get_or_insert(now_ns);
-                if now_ns > since_ns + nanos(ARRIVAL) {
-                    self.give_up();
-                }
-            } else if now_ns >= until_ns {
-                self.stop();
-            }
-            seen = self.board.wait_news(seen, 10_000_000);
+    /// Whether the block has ended. It is stopped if it is not sent by `until_ns`; and what has not come a second after
+    /// it was sent is lost.
+    pub fn look(&mut self, until_ns: u64) -> anyhow::Result<bool> {
+        if self.collect() {
+            return self.check().map(|()| true);
         }
         self.check()?;
-        Ok(self.series())
+        let now_ns = monotonic_ns();
+        if self.is_sent() {
+            let since_ns = *self.sent_ns.get_or_insert(now_ns);
+            if now_ns > since_ns + nanos(ARRIVAL) {
+                self.give_up();
+            }
+        } else if now_ns >= until_ns {
+            self.stop();
+        }
+        Ok(false)
+    }
+
+    /// Waits for news of a party, at most so long.
+    pub fn wait_news(&mut self, timeout_ns: u64) {
+        self.seen = self.board.wait_news(self.seen, timeout_ns);
+    }
+
+    /// The next sample to show: its number and its raw latency.
+    pub fn next_sample(&mut self) -> Option<(u64, u64)> {
+        self.samples.as_mut()?.pop().ok()
+    }
+
+    /// Thread and CPU of sender and receiver.
+    pub fn whereabouts(&self) -> [(i32, usize); 2] {
+        [Role::Sender, Role::Receiver].map(|role| self.board.whereabouts(role))
+    }
+
+    /// Whether it has no receiver.
+    pub fn is_timer(&self) -> bool {
+        matches!(*self.work, Work::Timer)
     }
 
     /// What the block measured that has ended.

@@ -66,6 +66,8 @@ pub struct Log {
     pub fresh: rtrb::Consumer<Box<Recorder>>,
     /// Full ones. It has room for all there are.
     pub done: rtrb::Producer<Box<Recorder>>,
+    /// Every sample, for whoever wants to see them all; what finds no room is not shown.
+    pub samples: Option<rtrb::Producer<(u64, u64)>>,
     /// The kernel's trace, for a culprit.
     pub breaker: Option<Breaker>,
     /// What was done with it.
@@ -91,10 +93,11 @@ impl Log {
         board: Arc<Board>,
         fresh: rtrb::Consumer<Box<Recorder>>,
         done: rtrb::Producer<Box<Recorder>>,
+        samples: Option<rtrb::Producer<(u64, u64)>>,
         breaker: Option<Breaker>,
         trace: Arc<OnceLock<String>>,
     ) -> Log {
-        Log { board, fresh, done, breaker, trace, at: At::default() }
+        Log { board, fresh, done, samples, breaker, trace, at: At::default() }
     }
 
     /// Opens a block, unless it is open.
@@ -140,6 +143,9 @@ impl Log {
                 Sample { sequence, intended_ns: stamp.intended_ns, sent_ns: stamp.sent_ns, received_ns };
             let is_culprit = recorder.record(sample, at.block.interval_ns, late_ns);
             at.tally.add(sample.raw_ns());
+            if let Some(samples) = &mut self.samples {
+                let _ = samples.push((sequence, sample.raw_ns()));
+            }
             self.board.publish(&at.tally);
             if is_culprit {
                 self.culprit(sample.raw_ns());

@@ -4,6 +4,7 @@
 //! of them went through [`clean`], and the SVG and HTML writers escape it.
 //! Invariant: everything here is computed from a finished [`Series`] or [`Comparison`]; nothing measures.
 
+pub mod files;
 pub mod html;
 pub mod machine;
 pub mod plot;

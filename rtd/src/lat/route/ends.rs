@@ -78,7 +78,10 @@ impl KeyLaneTx {
     /// As [`LaneTx::open`].
     pub fn open(socket: &Path, process: &str, endpoint: &str, slots: &Slots) -> anyhow::Result<KeyLaneTx> {
         slots.fault_in();
-        Ok(KeyLaneTx { lane: LaneTx::open(socket, process, endpoint, size_of::<u64>())?, slots: slots.clone() })
+        Ok(KeyLaneTx {
+            lane: LaneTx::open(socket, process, endpoint, size_of::<u64>())?,
+            slots: slots.clone(),
+        })
     }
 }
 

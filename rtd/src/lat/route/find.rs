@@ -12,7 +12,9 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyho
     let index = |name: &str| {
         let names: Vec<&str> = snapshot.endpoints.iter().map(|e| e.name.as_str()).collect();
         let place = names.iter().position(|n| *n == name);
-        place.with_context(|| format!("instance {instance} has no endpoint {name}; it has: {}", names.join(", ")))
+        place.with_context(|| {
+            format!("instance {instance} has no endpoint {name}; it has: {}", names.join(", "))
+        })
     };
     let (source, sink) = (index(from)?, index(to)?);
     let leads = |r: &rtcore::stats::reader::Route| {
@@ -28,13 +30,17 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyho
         EndpointKind::Signal { signo, .. } => {
             In::Signal { pid: i32::try_from(snapshot.pid)?, signo: page::signal_of(source, *signo)? }
         }
-        EndpointKind::Lane { .. } => In::Lane { process: owner(&snapshot, source)?, endpoint: from.to_owned() },
+        EndpointKind::Lane { .. } => {
+            In::Lane { process: owner(&snapshot, source)?, endpoint: from.to_owned() }
+        }
         EndpointKind::Unknown(_) => bail!("{from} is of a kind this rtlat does not know"),
     };
     let output = match &sink.kind {
         EndpointKind::Mqueue { queue, .. } => {
             if sink.owner.and_then(|o| snapshot.processes.get(o)).is_some_and(|o| o.pid > 0) {
-                bail!("{to} is read by a registered process: end that first, or its messages would be taken from it");
+                bail!(
+                    "{to} is read by a registered process: end that first, or its messages would be taken from it"
+                );
             }
             Out::Queue(queue.clone())
         }

@@ -149,7 +149,8 @@ pub fn config(
     cpu: usize,
     routes: &[OwnRoute],
 ) -> String {
-    let depth = rtcore::sys::limits::mq_sysctl(rtcore::sys::limits::MqSysctl::MsgMax).unwrap_or(10).clamp(1, 10);
+    let depth =
+        rtcore::sys::limits::mq_sysctl(rtcore::sys::limits::MqSysctl::MsgMax).unwrap_or(10).clamp(1, 10);
     let LaneArgs { lane_priority, lane_wait, .. } = lane;
     let unisolated = if lane_wait == "block" { "" } else { "unisolated = true\n" };
     let mut text = format!(

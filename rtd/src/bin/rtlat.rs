@@ -1,0 +1,82 @@
+//! The latency laboratory.
+
+use clap::{Parser, Subcommand};
+use rtd::daemon::own::{OwnArgs, run_own};
+use rtd::lat::args::MeasureArgs;
+use rtd::lat::command::{self, CompareArgs, RouteArgs};
+use rtd::lat::load::{WorkerArgs, work};
+use rtd::lat::mech::Kind;
+use std::process::ExitCode;
+
+// The measuring threads are sealed like the daemon's; with RTD_GUARD=abort a heap call of theirs ends the process.
+#[global_allocator]
+static ALLOCATOR: rtcore::seal::GuardAlloc = rtcore::seal::GuardAlloc;
+
+/// Measure latency as cyclictest and its family do: timers, every mechanism, and routes through rtd
+///
+/// Exit codes: 0; 1 it could not be measured; 2 bad options; 3 a latency broke the -b bound; 4 worse than the baseline.
+#[derive(Parser)]
+#[command(name = "rtlat", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// How late a timer wakes a thread (cyclictest)
+    Timer(MeasureArgs),
+    /// POSIX message queue (pmqtest)
+    Mq(MeasureArgs),
+    /// Real-time signal, queued (sigwaittest)
+    Signal(MeasureArgs),
+    /// Semaphore in shared memory
+    Sem(MeasureArgs),
+    /// Priority-inheriting mutex, handed over (ptsematest)
+    Mutex(MeasureArgs),
+    /// Futex
+    Futex(MeasureArgs),
+    /// Event counter
+    Eventfd(MeasureArgs),
+    /// Pipe
+    Pipe(MeasureArgs),
+    /// Unix socket
+    Unix(MeasureArgs),
+    /// System V message queue
+    Sysv(MeasureArgs),
+    /// A route of rtd: of a daemon started for it, or between two endpoints of a running one
+    Route(RouteArgs),
+    /// All mechanisms and routes in one run, on one CPU and on two, with their ratios to a raw message queue
+    Compare(CompareArgs),
+    #[command(hide = true)]
+    OwnDaemon(OwnArgs),
+    #[command(hide = true)]
+    LoadWorker(WorkerArgs),
+}
+
+fn main() -> ExitCode {
+    let raw = |kind, args: &MeasureArgs| command::raw(kind, args);
+    let done = match &Cli::parse().command {
+        Command::Timer(args) => command::timer(args),
+        Command::Mq(args) => raw(Kind::Mq, args),
+        Command::Signal(args) => raw(Kind::Signal, args),
+        Command::Sem(args) => raw(Kind::Sem, args),
+        Command::Mutex(args) => raw(Kind::Mutex, args),
+        Command::Futex(args) => raw(Kind::Futex, args),
+        Command::Eventfd(args) => raw(Kind::Eventfd, args),
+        Command::Pipe(args) => raw(Kind::Pipe, args),
+        Command::Unix(args) => raw(Kind::Unix, args),
+        Command::Sysv(args) => raw(Kind::Sysv, args),
+        Command::Route(args) => command::route(args),
+        Command::Compare(args) => command::compare(args),
+        Command::OwnDaemon(args) => run_own(args).map(|()| 0),
+        Command::LoadWorker(args) => work(args).map(|()| 0),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            eprintln!("rtlat: error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The commands of `rtlat`.
+
+#![forbid(unsafe_code)]
+
+pub use super::compare::{CompareArgs, compare};
+
+use super::args::{MeasureArgs, Parties, Place};
+use super::mech::{self, Kind, Mechanism};
+use super::pair::Work;
+use super::route::{LaneArgs, OwnRoute, Way, config, find};
+use super::run::{Conditions, single};
+use crate::daemon::own::{self, OwnDaemon};
+use anyhow::{Context as _, bail};
+
+/// Senders and receivers of routes, below the lane's 80.
+pub const ROUTE_PRIORITY: u8 = 70;
+
+/// `rtlat timer`.
+pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
+    if args.round_trip {
+        bail!("--round-trip: a timer has nobody to answer");
+    }
+    let conditions = Conditions::set(&args.report)?;
+    single(args, Parties::One, 0, conditions, &mut |_, _| Ok(Work::Timer))
+}
+
+/// `rtlat mq` and the other mechanisms.
+pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
+    let conditions = Conditions::set(&args.report)?;
+    let bytes = usize::try_from(args.size)?;
+    // Two mechanisms for each pair: there, and perhaps back.
+    single(args, Parties::Two, 0, conditions, &mut |number, _| {
+        let mut make =
+            |way: usize| mech::of(kind, bytes, if args.round_trip { 2 * number + way } else { number });
+        Ok(if args.round_trip { Work::RoundTrip(make(0)?, make(1)?) } else { Work::OneWay(make(0)?) })
+    })
+}
+
+/// `rtlat route`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct RouteArgs {
+    /// What the route joins, in a daemon that is started for it
+    #[arg(value_enum, required_unless_present = "from", conflicts_with = "from")]
+    way: Option<Way>,
+    /// Endpoint of a running daemon that its messages go into; rtlat becomes its owner
+    #[arg(long, value_name = "ENDPOINT", requires = "to")]
+    from: Option<String>,
+    /// Endpoint of the same daemon that they come out of; rtlat becomes its owner
+    #[arg(long, value_name = "ENDPOINT", requires = "from")]
+    to: Option<String>,
+    /// Which running daemon, as in its configuration's [daemon] name
+    #[arg(long, default_value = "rtd", env = "RTD_INSTANCE")]
+    instance: String,
+    #[command(flatten)]
+    lane: LaneArgs,
+    #[command(flatten)]
+    measure: MeasureArgs,
+}
+
+/// Measures one.
+pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
+    let conditions = Conditions::set(&args.measure.report)?;
+    let bytes = usize::try_from(args.measure.size)?;
+    if let (Some(from), Some(to)) = (&args.from, &args.to) {
+        if args.measure.round_trip || args.measure.smp || args.measure.threads != 1 {
+            bail!("--round-trip, -S and -t: through a running daemon one pair is measured, one way");
+        }
+        return single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |_, _| {
+            Ok(Work::OneWay(Box::new(find(&args.instance, from, to, bytes)?)))
+        });
+    }
+    let way = args.way.context("which route: mq-mq, mq-signal, signal-signal, lane or direct")?;
+    let places = args.measure.places(Parties::Two, ROUTE_PRIORITY)?;
+    let ways = if args.measure.round_trip { 2 } else { 1 };
+    let routes = (0..places.len() * ways)
+        .map(|number| OwnRoute::new(way, number, bytes))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let daemon = start(&args.lane, &places, &routes)?;
+    let code = single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |number, _| {
+        let make = |way: usize| -> anyhow::Result<Box<dyn Mechanism>> {
+            Ok(Box::new(routes[ways * number + way].mechanism(&daemon)?))
+        };
+        Ok(if ways == 2 { Work::RoundTrip(make(0)?, make(1)?) } else { Work::OneWay(make(0)?) })
+    })?;
+    daemon.stop()?;
+    Ok(code)
+}
+
+/// A daemon with these routes, its lane where the first sender runs.
+pub fn start(lane: &LaneArgs, places: &[Place], routes: &[OwnRoute]) -> anyhow::Result<OwnDaemon> {
+    let allowed = rtcore::sys::cpus::allowed().context("cannot read which CPUs this process may use")?;
+    let cpu = lane.lane_cpu.or_else(|| places.first()?.sender.cpu).or_else(|| allowed.last().copied());
+    let (instance, socket) = own::names("rtlat");
+    let text = config(&instance, &socket, lane, cpu.context("no CPU is allowed")?, routes);
+    OwnDaemon::start(&text, &instance, socket)
+}

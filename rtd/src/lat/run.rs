@@ -1,0 +1,291 @@
+//! One measurement, from the arguments to the exit code: pairs, live view, results.
+
+#![forbid(unsafe_code)]
+
+use super::args::{MeasureArgs, Parties, Place, ReportArgs};
+use super::board::Block;
+use super::breaker::Breaker;
+use super::load::{Load, RunningLoad};
+use super::mech::signal;
+use super::out::live::{Goal, Live, Progress, is_wanted};
+use super::out::{self, Figure, Interval, Run, Unit, host::Host, text};
+use super::pair::{Pair, PairSpec, Work};
+use super::recorder::Recording;
+use super::report;
+use super::series::{Party, Series};
+use anyhow::Context as _;
+use rtcore::sys::clock::monotonic_ns;
+use rtcore::sys::epoll::StopSignals;
+use rtcore::sys::grants::Grant;
+use rtcore::sys::{idle, memory, rtsignal};
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A latency broke the `-b` bound.
+pub const BROKEN: u8 = 3;
+/// A comparison is worse than its baseline.
+pub const WORSE: u8 = 4;
+
+/// From the start of the parties to the first point of the schedule.
+const LEAD_NS: u64 = 20_000_000;
+/// Messages that are not recorded, before the schedule.
+const WARM: u64 = 10;
+/// How often the main thread looks.
+const LOOK_NS: u64 = 50_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What a run holds while it measures.
+pub struct Conditions {
+    /// SIGINT, SIGTERM and SIGHUP, taken.
+    pub stop: StopSignals,
+    /// The CPUs kept awake.
+    pub awake: idle::Awake,
+    /// Work beside.
+    pub load: RunningLoad,
+}
+
+impl Conditions {
+    /// Signals blocked, CPUs awake, load at work. Before any thread: they inherit the mask, and forks come after this.
+    pub fn set(report: &ReportArgs) -> anyhow::Result<Conditions> {
+        if std::env::var_os("RTD_GUARD").is_some_and(|v| v == "abort") {
+            rtcore::seal::abort_on_breach();
+        }
+        let stop = StopSignals::block().context("cannot take SIGINT and SIGTERM")?;
+        signal::block(signal::every())?;
+        rtsignal::install_wake().context("cannot install the handler of SIGURG")?;
+        let specs = report.load.iter().map(|text| Load::parse(text)).collect::<Result<Vec<_>, _>>();
+        let specs = specs.map_err(|e| anyhow::anyhow!("--{e}"))?.concat();
+        Ok(Conditions { stop, awake: idle::hold(), load: Load::start(&specs)? })
+    }
+
+    /// What is to be said of them, in lines behind `#`.
+    pub fn lines(&self) -> String {
+        let load = self.load.describe();
+        let load = if load == "none" { String::new() } else { format!("# load: {load}\n") };
+        format!("# {}\n{load}", self.awake.said)
+    }
+}
+
+/// Locks all memory, or says what grants that.
+pub fn lock_memory() -> anyhow::Result<()> {
+    memory::lock_all().map_err(|e| {
+        let program = std::env::current_exe().unwrap_or_default();
+        anyhow::anyhow!("memory was not locked: {e}\n{}", Grant::Memory.mend(&program.to_string_lossy()))
+    })
+}
+
+/// Measures pairs that `work` makes, and writes what was asked for; the exit code.
+pub fn single(
+    args: &MeasureArgs,
+    parties: Parties,
+    default_priority: u8,
+    conditions: Conditions,
+    work: &mut dyn FnMut(usize, &Place) -> anyhow::Result<Work>,
+) -> anyhow::Result<u8> {
+    let places = args.places(parties, default_priority)?;
+    let unit = if args.nsecs { Unit::Ns } else { Unit::Us };
+    let mut pairs = Vec::new();
+    for (number, place) in places.iter().enumerate() {
+        let bound_ns = args.breaktrace.map(|us| us.saturating_mul(1000));
+        let spec = PairSpec {
+            work: work(number, place)?,
+            sender: place.sender,
+            receiver: place.receiver,
+            fork: args.fork,
+            recording: Recording { bins: args.bins(), bound_ns },
+            breaker: bound_ns.map(Breaker::open),
+            is_verbose: args.verbose,
+        };
+        pairs.push(Pair::prepare(number, spec)?);
+    }
+    pairs.iter_mut().try_for_each(Pair::launch)?;
+    if args.mlockall {
+        lock_memory()?;
+    }
+    let started = wall_ns();
+    let mut measuring = Measuring { args, conditions, unit, pairs, places };
+    measuring.measure()?;
+    let Measuring { conditions, mut pairs, .. } = measuring;
+    let series: Vec<Series> = pairs.iter_mut().map(Pair::series).collect();
+    let intervals = intervals(&pairs, &series);
+    let code = if series.iter().any(|s| s.culprit.is_some()) { BROKEN } else { 0 };
+    let run = Run {
+        command: command_line(),
+        start_time_ns: started,
+        end_time_ns: wall_ns(),
+        return_code: code,
+        unit,
+    };
+    write(args, &run, &conditions, &series, &intervals)?;
+    // Threads and processes end while the daemon that some talk to still runs.
+    drop(pairs);
+    Ok(code)
+}
+
+struct Measuring<'a> {
+    args: &'a MeasureArgs,
+    conditions: Conditions,
+    unit: Unit,
+    pairs: Vec<Pair>,
+    places: Vec<Place>,
+}
+
+impl Measuring<'_> {
+    fn measure(&mut self) -> anyhow::Result<()> {
+        let args = self.args;
+        let start_ns = monotonic_ns() + LEAD_NS;
+        let is_sliced = matches!(args.report.format, Some(out::Format::Hlog | out::Format::Xenomai));
+        for (pair, place) in self.pairs.iter_mut().zip(&self.places) {
+            let block = Block {
+                start_ns,
+                interval_ns: place.interval_ns,
+                count: args.loops,
+                warm: if pair.is_timer() { 0 } else { WARM },
+                spin: pair.may_spin(),
+                slice_ns: if is_sliced { SECOND_NS } else { 0 },
+            };
+            pair.begin(&block);
+        }
+        let until_ns = args.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));
+        let names: Vec<String> = self.pairs.iter().map(|p| p.name().to_owned()).collect();
+        let goal = Goal { loops: args.loops, duration: args.duration };
+        let out = std::io::stdout();
+        let is_live =
+            is_wanted(args.quiet || args.verbose || args.report.format.is_some(), out.is_terminal());
+        let mut live = is_live.then(|| Live::new(out, names, goal, self.unit));
+        let begun = Instant::now();
+        loop {
+            let mut all_closed = true;
+            for pair in &mut self.pairs {
+                all_closed &= pair.look(until_ns)?;
+            }
+            if args.verbose {
+                self.show_samples()?;
+            }
+            if all_closed {
+                break;
+            }
+            // rt-tests end as soon as one is through; and a culprit ends them all.
+            let is_asked = self.conditions.stop.take().is_some();
+            if is_asked || self.pairs.iter().any(|p| p.board().is_stopped() || p.is_sent()) {
+                self.pairs.iter().filter(|p| !p.is_sent()).for_each(Pair::stop);
+            }
+            self.conditions.load.check()?;
+            if let Some(live) = &mut live {
+                live.draw(&self.progress(), begun.elapsed())?;
+            }
+            self.pairs[0].wait_news(LOOK_NS);
+        }
+        live.map_or(Ok(()), Live::finish)?;
+        self.conditions.load.check()
+    }
+
+    fn show_samples(&mut self) -> anyhow::Result<()> {
+        let mut lines = String::new();
+        for (number, pair) in self.pairs.iter_mut().enumerate() {
+            while let Some((sequence, ns)) = pair.next_sample() {
+                lines += &text::verbose_line(number, sequence, ns, self.unit);
+            }
+        }
+        crate::ctl::page::print(&lines).map(drop)
+    }
+
+    fn progress(&self) -> Vec<Progress> {
+        let party = |seat: super::party::Seat, (tid, last_cpu): (i32, usize)| Party {
+            tid,
+            cpu: seat.cpu,
+            last_cpu,
+            priority: seat.priority,
+        };
+        let of = |(number, (pair, place)): (usize, (&Pair, &Place))| {
+            let (tally, [sender, receiver]) = (pair.tally(), pair.whereabouts());
+            Progress {
+                pair: number,
+                name: number,
+                sender: party(place.sender, sender),
+                receiver: party(place.receiver, receiver),
+                interval_ns: place.interval_ns,
+                scheduled: pair.board().counts(0).scheduled,
+                count: tally.received,
+                lost: 0,
+                min_ns: tally.min_ns,
+                act_ns: tally.last_ns,
+                avg_ns: u64::try_from(tally.sum_ns / u128::from(tally.received.max(1))).unwrap_or(u64::MAX),
+                max_ns: tally.max_ns,
+            }
+        };
+        self.pairs.iter().zip(&self.places).enumerate().map(of).collect()
+    }
+}
+
+fn intervals(pairs: &[Pair], series: &[Series]) -> Vec<Interval> {
+    let mut all = Vec::new();
+    for (number, (pair, series)) in pairs.iter().zip(series).enumerate() {
+        let begun_ns = pair.slices().first().map_or(0, |slice| slice.from_ns);
+        all.extend(pair.slices().iter().map(|slice| Interval {
+            series: number,
+            start_time_ns: series.start_time_ns + (slice.from_ns - begun_ns.min(slice.from_ns)),
+            length_ns: slice.until_ns.saturating_sub(slice.from_ns),
+            raw: slice.raw.clone(),
+        }));
+    }
+    all.sort_by_key(|interval| (interval.start_time_ns, interval.series));
+    all
+}
+
+fn write(
+    args: &MeasureArgs,
+    run: &Run,
+    conditions: &Conditions,
+    series: &[Series],
+    intervals: &[Interval],
+) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    if let Some(format) = args.report.format {
+        format.write(&mut text, run, series, intervals, Figure::Raw)?;
+    } else {
+        text::summary(&mut text, series, run.unit)?;
+        text.extend(conditions.lines().bytes());
+        text::details(&mut text, series, run.unit)?;
+    }
+    if args.bins() > 0 {
+        match &args.histfile {
+            Some(path) => to_file(path, |out| Ok(out::hist::write(out, series, args.histofall.is_some())?))?,
+            None => out::hist::write(&mut text, series, args.histofall.is_some())?,
+        }
+    }
+    if let Some(path) = &args.report.json {
+        to_file(path, |out| Ok(out::json::write(out, run, &Host::read(), series)?))?;
+    }
+    crate::ctl::page::print(&String::from_utf8_lossy(&text))?;
+    report::files::of_series(&args.report, run, &conditions.load.describe(), &conditions.awake.said, series)
+}
+
+/// Writes a file with an error that names it.
+pub fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let name = || format!("cannot write {}", path.display());
+    let mut out = BufWriter::new(File::create(path).with_context(name)?);
+    write(&mut out).with_context(name)?;
+    out.flush().with_context(name)
+}
+
+/// As it was given.
+pub fn command_line() -> String {
+    let quoted = |word: String| {
+        let is_plain =
+            !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_=./,:+%@".contains(c));
+        if is_plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    std::env::args_os().map(|word| quoted(word.to_string_lossy().into_owned())).collect::<Vec<_>>().join(" ")
+}
+
+/// ns since 1970.
+pub fn wall_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
