@@ -23,6 +23,7 @@ mod lane_routes;
 mod lane_waits;
 mod lanes;
 mod lat_breaker;
+mod lat_load;
 mod liars;
 mod listen;
 mod overflow;
@@ -109,6 +110,10 @@ fn main() -> std::process::ExitCode {
         lanes::a_spinning_lane_spins_and_then_sleeps,
         lanes::a_polling_lane_scans_its_sources,
         lat_breaker::a_break_touches_no_heap,
+        lat_load::what_runs_beside_is_told,
+        lat_load::workers_end_with_the_measurement_whatever_ends_it,
+        lat_load::a_worker_that_dies_makes_the_run_fail,
+        lat_load::a_load_that_cannot_be_is_refused,
         overflow::reject_keeps_what_came_first,
         overflow::displace_oldest_keeps_the_latest,
         overflow::displace_newest_keeps_the_first_and_the_last,

@@ -16,12 +16,22 @@ use std::thread::JoinHandle;
 pub const RTD: &str = env!("CARGO_BIN_EXE_rtd");
 /// The hand tool.
 pub const RTCTL: &str = env!("CARGO_BIN_EXE_rtctl");
+/// The latency laboratory.
+pub const RTLAT: &str = env!("CARGO_BIN_EXE_rtlat");
 /// An ordinary user that every machine has.
 pub const NOBODY: u32 = 65534;
 
 /// `rtd` with these arguments.
 pub fn rtd(args: &[&str]) -> Command {
     let mut command = Command::new(RTD);
+    command.args(args);
+    process::die_with_parent_at_exec(&mut command);
+    command
+}
+
+/// `rtlat` with these arguments.
+pub fn rtlat(args: &[&str]) -> Command {
+    let mut command = Command::new(RTLAT);
     command.args(args);
     process::die_with_parent_at_exec(&mut command);
     command

@@ -3,7 +3,6 @@
 //! Only stressors that leave the machine as it is: rtlat often runs as root.
 
 use super::Kind;
-use super::worker::BUFFER_MAX_BYTES;
 use anyhow::Context;
 use std::io::ErrorKind;
 use std::process::Command;
@@ -32,7 +31,7 @@ pub(super) fn arguments(kind: Kind, count: usize) -> Option<Vec<String>> {
         Kind::Cpu => words(format!("--cpu {count}")),
         // It takes twelve times what it is told the cache has.
         Kind::Memory => {
-            let cache_bytes = super::worker::buffer_bytes().min(BUFFER_MAX_BYTES) / 12;
+            let cache_bytes = super::worker::buffer_bytes() / 12;
             words(format!("--stream {count} --stream-l3-size {}k", cache_bytes / 1024))
         }
         Kind::Syscall => None,

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Least memory one `memory` worker goes through.
 const BUFFER_MIN_BYTES: usize = 64 << 20;
 /// Most of it.
-pub(super) const BUFFER_MAX_BYTES: usize = 256 << 20;
+const BUFFER_MAX_BYTES: usize = 256 << 20;
 /// Caches of the first CPU, one directory per level.
 const CACHES: &str = "/sys/devices/system/cpu/cpu0/cache";
 const MESSAGE_BYTES: usize = 64;
