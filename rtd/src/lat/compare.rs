@@ -237,7 +237,7 @@ fn cpus_of(args: &CompareArgs) -> anyhow::Result<(usize, Option<usize>)> {
     let others = allowed.iter().copied().filter(|cpu| *cpu != first);
     let siblings = cpus::siblings(first).unwrap_or_default();
     let far = others.clone().find(|cpu| !siblings.contains(cpu));
-    Ok((first, far.or_else(|| others.last())))
+    Ok((first, far.or_else(|| others.max())))
 }
 
 fn paths_of(only: &[String]) -> anyhow::Result<Vec<Path>> {
@@ -346,10 +346,9 @@ fn stride(count: usize) -> usize {
 
 impl Lane {
     fn turn(&mut self, args: &CompareArgs) -> anyhow::Result<(Series, Series)> {
-        let spin = self.pair.may_spin();
         let interval_ns = args.interval * 1000;
         let start_ns = monotonic_ns() + LEAD_NS;
-        let paced = Block { start_ns, interval_ns, count: args.loops, warm: WARM, spin, slice_ns: 0 };
+        let paced = Block { start_ns, interval_ns, count: args.loops, warm: WARM, slice_ns: 0 };
         let busy = Block { interval_ns: 0, count: args.busy, ..paced };
         Ok((self.pair.run(&paced, BLOCK_MAX)?, self.pair.run(&busy, BLOCK_MAX)?))
     }

@@ -209,7 +209,7 @@ fn pace(board: &Board, order: u32, mut act: impl FnMut(&Stamp) -> Result<(), Err
         {
             fail(board, "cannot send", e);
         } else if block.interval_ns == 0 || number < block.warm {
-            board.await_arrival(number, block.spin);
+            board.await_arrival(number);
         }
         number += 1;
     };

@@ -157,7 +157,6 @@ impl Measuring<'_> {
                 interval_ns: place.interval_ns,
                 count: args.loops,
                 warm: if pair.is_timer() { 0 } else { WARM },
-                spin: pair.may_spin(),
                 slice_ns: if is_sliced { SECOND_NS } else { 0 },
             };
             pair.begin(&block);
