@@ -204,6 +204,9 @@ fn finish(
     }
     if let Some(verdict) = &verdict {
         crate::ctl::page::print(&verdict.text())?;
+        if verdict.is_empty() {
+            bail!("nothing could be judged: see above, and take more --turns");
+        }
     }
     Ok(code)
 }
