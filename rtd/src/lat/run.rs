@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::args::{MeasureArgs, Parties, Place, ReportArgs};
+use super::args::{BadOption, MeasureArgs, Parties, Place, ReportArgs};
 use super::board::Block;
 use super::breaker::Breaker;
 use super::load::{Load, RunningLoad};
@@ -56,7 +56,7 @@ impl Conditions {
         signal::block(signal::every())?;
         rtsignal::install_wake().context("cannot install the handler of SIGURG")?;
         let specs = report.load.iter().map(|text| Load::parse(text)).collect::<Result<Vec<_>, _>>();
-        let specs = specs.map_err(|e| anyhow::anyhow!("--{e}"))?.concat();
+        let specs = specs.map_err(|e| BadOption(format!("--{e}")))?.concat();
         Ok(Conditions { stop, awake: idle::hold(), load: Load::start(&specs)? })
     }
 
