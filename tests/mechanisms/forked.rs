@@ -4,8 +4,10 @@ use super::{MESSAGES, PAYLOAD_BYTES, SCENARIO, stamp, threads};
 use rtcore::sys::Errno;
 use rtcore::sys::fork::{PANICKED, fork_child};
 use rtcore::sys::inherited::Inherited;
+use rtcore::sys::mqueue::{Access, Queue};
 use rtcore::sys::pidfd::{Ending, PidFd};
 use rtd::lat::mech::{self, Kind};
+use std::ffi::CString;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -34,11 +36,10 @@ pub fn start(scenario: &str) {
 }
 
 fn nothing_is_left(pid: u32) {
-    if let Ok(queues) = std::fs::read_dir("/dev/mqueue") {
-        let ours = format!("rtlat-{pid}-");
-        let left = |name: std::ffi::OsString| name.to_string_lossy().starts_with(&ours);
-        assert!(!queues.flatten().any(|queue| left(queue.file_name())), "a queue {ours}* is left");
-    }
+    // /dev/mqueue need not be mounted: by name, that of its only pair.
+    let queue = CString::new(format!("/rtlat-{pid}-0-0")).expect("no zero byte");
+    let gone = Queue::open(&queue, Access::Receive, true).expect_err("a queue is left");
+    assert_eq!(gone.kind(), std::io::ErrorKind::NotFound, "{gone}");
     let table = std::fs::read_to_string("/proc/sysvipc/msg").unwrap_or_default();
     // key msqid perms cbytes qnum lspid lrpid ...: who received last
     let receiver = |row: &str| row.split_whitespace().nth(6).and_then(|pid| pid.parse().ok());
@@ -66,6 +67,12 @@ pub fn play(scenario: &str) -> ExitCode {
 fn deliver(name: &str) {
     let kind = Kind::all().into_iter().find(|kind| kind.name() == name).expect("a kind");
     let mechanism = mech::of(kind, PAYLOAD_BYTES, 0).expect("the mechanism");
+    let queue = CString::new(format!("/rtlat-{}-0-0", std::process::id())).expect("no zero byte");
+    assert_eq!(
+        Queue::open(&queue, Access::Receive, true).is_ok(),
+        kind == Kind::Mq,
+        "what `start` looks for"
+    );
     let mut child = fork_child(|| u8::from(threads::send_all(&*mechanism) != 0)).expect("the child");
     assert_eq!(threads::receive_all(&*mechanism), 0, "calls of the heap");
     assert_eq!(child.wait().unwrap(), Ending::Exit(0));

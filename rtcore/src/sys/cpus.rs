@@ -60,6 +60,11 @@ pub fn allowed() -> io::Result<Vec<usize>> {
     join.join().unwrap_or_else(|_| Err(io::Error::other("the thread that asks for the CPUs panicked")))
 }
 
+/// CPUs that share a core with this one, itself among them (Documentation/admin-guide/cputopology.rst).
+pub fn siblings(cpu: usize) -> io::Result<Vec<usize>> {
+    read_list(&format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
+}
+
 fn read_list(path: &str) -> io::Result<Vec<usize>> {
     let text = std::fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
     parse_list(&text).ok_or_else(|| {

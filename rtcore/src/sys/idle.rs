@@ -9,9 +9,16 @@ const DEVICE: &str = "/dev/cpu_dma_latency";
 /// The wish is granted while this lives.
 #[derive(Debug)]
 pub struct Awake {
-    _held: Option<File>,
+    held: Option<File>,
     /// One line on whether it was granted.
     pub said: String,
+}
+
+impl Awake {
+    /// Whether it was granted.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
 }
 
 /// Asks for a wake-up latency of 0 us.
@@ -31,5 +38,5 @@ pub fn hold() -> Awake {
             format!("{DEVICE} is not held at 0 ({why}): waking an idle CPU adds to all figures")
         }
     };
-    Awake { _held: asked.ok(), said }
+    Awake { held: asked.ok(), said }
 }

@@ -73,8 +73,8 @@ impl Mutex {
 
     /// Locks it, waits at most `timeout_ns` for whoever holds it.
     ///
-    /// Errors: ETIMEDOUT; EOWNERDEAD: the holder ended without unlocking, and from now on ENOTRECOVERABLE for
-    /// everybody, as what it was about to say is lost; EDEADLK: the calling thread has it.
+    /// Errors: ETIMEDOUT, also where the calling thread has it already; EOWNERDEAD: the holder ended without unlocking,
+    /// and from now on ENOTRECOVERABLE for everybody, as what it was about to say is lost.
     #[inline]
     pub fn lock_within(&self, timeout_ns: u64) -> Call<()> {
         let until = timespec(super::clock::monotonic_ns().saturating_add(timeout_ns));
@@ -171,7 +171,7 @@ mod tests {
             let refused = (Err(Errno(libc::ETIMEDOUT)), Err(Errno(libc::EPERM)));
             assert_eq!(other.join().unwrap(), refused);
         });
-        assert_eq!(mutex.lock_by_wall_clock(MOMENT_NS), libc::EDEADLK);
+        assert_eq!(mutex.lock_by_wall_clock(MOMENT_NS), libc::ETIMEDOUT);
         mutex.unlock().unwrap();
     }
 

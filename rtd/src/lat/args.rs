@@ -177,7 +177,8 @@ impl MeasureArgs {
     }
 }
 
-fn cpu_list(text: &str, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
+/// The CPUs of `-a`; an error for one that is not to be had.
+pub fn cpu_list(text: &str, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
     let list = match text {
         "all" => allowed.to_vec(),
         text => {

@@ -23,8 +23,6 @@ pub struct Block {
     pub count: u64,
     /// Messages before the schedule that are not recorded.
     pub warm: u64,
-    /// Whoever waits for the arrival of a message does so without sleeping: it has a CPU of its own.
-    pub spin: bool,
     /// The receiver hands over what it has every so often; 0: at the end.
     pub slice_ns: u64,
 }
@@ -53,8 +51,7 @@ pub struct Words {
     waiting: AtomicU32,
     /// Main: number of the block whose end is not waited for any more.
     given_up: AtomicU32,
-    /// Main.
-    spin: AtomicU32,
+    /// Main: the block.
     start_ns: AtomicU64,
     interval_ns: AtomicU64,
     count: AtomicU64,
@@ -162,7 +159,6 @@ impl Board {
         w.interval_ns.store(block.interval_ns, Ordering::Relaxed);
         w.count.store(block.count, Ordering::Relaxed);
         w.warm.store(block.warm, Ordering::Relaxed);
-        w.spin.store(block.spin.into(), Ordering::Relaxed);
         w.slice_ns.store(block.slice_ns, Ordering::Relaxed);
         for word in [&w.scheduled, &w.sent, &w.missed, &w.arrived, &w.received] {
             word.store(0, Ordering::Relaxed);
@@ -188,7 +184,6 @@ impl Board {
             interval_ns: w.interval_ns.load(Ordering::Relaxed),
             count: w.count.load(Ordering::Relaxed),
             warm: w.warm.load(Ordering::Relaxed),
-            spin: w.spin.load(Ordering::Relaxed) != 0,
             slice_ns: w.slice_ns.load(Ordering::Relaxed),
         }
     }
@@ -295,19 +290,15 @@ impl Board {
         }
     }
 
-    /// Sender: waits until the message of this sequence has arrived. False: it has not within a second, or the run is
+    /// Sender: sleeps until the message of this sequence has arrived, so that its receiver is asleep again by the next. False: it has not within a second, or the run is
     /// over.
-    pub fn await_arrival(&self, sequence: u64, spin: bool) -> bool {
+    pub fn await_arrival(&self, sequence: u64) -> bool {
         const PATIENCE_NS: u64 = 1_000_000_000;
         let until_ns = rtcore::sys::clock::monotonic_ns() + PATIENCE_NS;
         let has_come = || self.words().arrived.load(Ordering::Acquire) > sequence;
         while !has_come() {
             if self.is_stopped() || rtcore::sys::clock::monotonic_ns() >= until_ns {
                 return has_come();
-            }
-            if spin {
-                std::hint::spin_loop();
-                continue;
             }
             self.words().waiting.store(1, Ordering::Relaxed);
             let seen = self.words().arrival.load(Ordering::Acquire);
@@ -387,16 +378,14 @@ mod tests {
     #[test]
     fn an_arrival_wakes_who_waits_for_it() {
         let board = Board::new().unwrap();
-        for spin in [true, false] {
-            board.begin(&Block::default());
-            std::thread::scope(|scope| {
-                let waits = scope.spawn(|| board.await_arrival(1, spin));
-                board.arrive(0);
-                board.arrive(1);
-                assert!(waits.join().unwrap());
-            });
-        }
+        board.begin(&Block::default());
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| board.await_arrival(1));
+            board.arrive(0);
+            board.arrive(1);
+            assert!(waits.join().unwrap());
+        });
         board.stop();
-        assert!(!board.await_arrival(9, false));
+        assert!(!board.await_arrival(9));
     }
 }

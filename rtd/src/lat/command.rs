@@ -30,7 +30,7 @@ pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
     let bytes = usize::try_from(args.size)?;
     // Two mechanisms for each pair: there, and perhaps back.
     single(args, Parties::Two, 0, conditions, &mut |number, _| {
-        let mut make =
+        let make =
             |way: usize| mech::of(kind, bytes, if args.round_trip { 2 * number + way } else { number });
         Ok(if args.round_trip { Work::RoundTrip(make(0)?, make(1)?) } else { Work::OneWay(make(0)?) })
     })

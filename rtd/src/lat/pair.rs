@@ -363,11 +363,6 @@ impl Pair {
     pub fn slices(&self) -> &[Slice] {
         &self.slices
     }
-
-    /// Whether sender and receiver are pinned to different CPUs, so that one may wait for the other without sleeping.
-    pub fn may_spin(&self) -> bool {
-        matches!((self.seats[0].cpu, self.seats[1].cpu), (Some(a), Some(b)) if a != b)
-    }
 }
 
 impl Drop for Pair {

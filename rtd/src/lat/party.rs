@@ -209,7 +209,7 @@ fn pace(board: &Board, order: u32, mut act: impl FnMut(&Stamp) -> Result<(), Err
         {
             fail(board, "cannot send", e);
         } else if block.interval_ns == 0 || number < block.warm {
-            board.await_arrival(number, block.spin);
+            board.await_arrival(number);
         }
         number += 1;
     };
@@ -292,7 +292,10 @@ pub fn record_blocks(log: &mut Log, rx: &mut dyn Rx) {
         let now_ns = monotonic_ns();
         match got {
             Ok(stamp) => log.take(&stamp, now_ns),
-            Err(Errno::INTR | Errno::AGAIN) => log.look(),
+            // A message whose stamp is gone counts as lost.
+            Err(Errno::INTR | Errno::AGAIN | Errno::STALE | Errno::BADMSG) => log.look(),
+            // A mechanism whose sender has gone may say so at the end.
+            Err(_) if log.board.is_quit() => break,
             Err(e) => {
                 fail(&log.board, "cannot receive", e);
                 break;
@@ -352,6 +355,7 @@ pub fn echo_blocks(board: &Board, rx: &mut dyn Rx, back: &mut dyn Tx) {
                 }
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(_) if board.is_quit() => break,
             Err(e) => {
                 fail(board, "cannot receive", e);
                 break;

@@ -11,7 +11,7 @@ use super::out::live::{Goal, Live, Progress, is_wanted};
 use super::out::{self, Figure, Interval, Run, Unit, host::Host, text};
 use super::pair::{Pair, PairSpec, Work};
 use super::recorder::Recording;
-use super::report;
+use super::report::{self, machine::Machine};
 use super::series::{Party, Series};
 use anyhow::Context as _;
 use rtcore::sys::clock::monotonic_ns;
@@ -65,6 +65,20 @@ impl Conditions {
         let load = self.load.describe();
         let load = if load == "none" { String::new() } else { format!("# load: {load}\n") };
         format!("# {}\n{load}", self.awake.said)
+    }
+}
+
+impl Conditions {
+    /// What is less than a measurement wants, a sentence each.
+    pub fn refusals(&self, priority: Option<u8>) -> Vec<String> {
+        let mut all = Vec::new();
+        if priority == Some(0) {
+            all.push("SCHED_OTHER was asked for (-p 0): latency has no bound".to_owned());
+        }
+        if !self.awake.is_held() {
+            all.push(self.awake.said.clone());
+        }
+        all
     }
 }
 
@@ -143,7 +157,6 @@ impl Measuring<'_> {
                 interval_ns: place.interval_ns,
                 count: args.loops,
                 warm: if pair.is_timer() { 0 } else { WARM },
-                spin: pair.may_spin(),
                 slice_ns: if is_sliced { SECOND_NS } else { 0 },
             };
             pair.begin(&block);
@@ -260,7 +273,11 @@ fn write(
         to_file(path, |out| Ok(out::json::write(out, run, &Host::read(), series)?))?;
     }
     crate::ctl::page::print(&String::from_utf8_lossy(&text))?;
-    report::files::of_series(&args.report, run, &conditions.load.describe(), &conditions.awake.said, series)
+    let machine = || {
+        let used = series.iter().flat_map(|s| [s.sender.last_cpu, s.receiver.last_cpu]).collect::<Vec<_>>();
+        Machine::read(&used, conditions.refusals(args.priority))
+    };
+    report::files::of_series(&args.report, run, machine, series)
 }
 
 /// Writes a file with an error that names it.
@@ -273,12 +290,8 @@ pub fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result
 
 /// As it was given.
 pub fn command_line() -> String {
-    let quoted = |word: String| {
-        let is_plain =
-            !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_=./,:+%@".contains(c));
-        if is_plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
-    };
-    std::env::args_os().map(|word| quoted(word.to_string_lossy().into_owned())).collect::<Vec<_>>().join(" ")
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    report::html::command_line(&words)
 }
 
 /// ns since 1970.

@@ -126,6 +126,29 @@ pub struct Series {
 }
 
 impl Series {
+    /// Adds what the same pair measured later. Bins have to be as many.
+    pub fn append(&mut self, later: &Series) {
+        // The same shape (`histogram`), so neither can fail.
+        let added = self.raw.add(&later.raw).and(self.corrected.add(&later.corrected));
+        debug_assert!(added.is_ok(), "histograms of one shape");
+        self.bins.iter_mut().zip(&later.bins).for_each(|(bin, more)| *bin += more);
+        self.overflows += later.overflows;
+        if later.counts.received > 0 {
+            let is_first = self.counts.received == 0;
+            self.min_ns = if is_first { later.min_ns } else { self.min_ns.min(later.min_ns) };
+            self.start_time_ns = if is_first { later.start_time_ns } else { self.start_time_ns };
+            (self.last_ns, self.end_time_ns) = (later.last_ns, later.end_time_ns);
+        }
+        self.max_ns = self.max_ns.max(later.max_ns);
+        self.sum_ns += later.sum_ns;
+        let (all, more) = (&mut self.counts, later.counts);
+        all.scheduled += more.scheduled;
+        all.sent += more.sent;
+        all.received += more.received;
+        all.missed += more.missed;
+        all.lost += more.lost;
+    }
+
     /// Whether it is a timer's: one party, no message.
     pub fn is_timer(&self) -> bool {
         self.name == "timer"

@@ -3,10 +3,10 @@
 
 use super::slots::{Incoming, Outgoing, Slots};
 use super::{Mechanism, Rx, Stamp, Tx};
-use rtcore::sync::{AtomicU32, Ordering, full_fence};
 use rtcore::sys::inherited::Inherited;
 use rtcore::sys::{Errno, futex};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// Longest sleep without a look at the end of the run.
 const PATIENCE_NS: u64 = 100_000_000;
@@ -66,7 +66,7 @@ impl Tx for FutexTx {
             // Release: with the loads in `receive`.
             tail.store(sent, Ordering::Release);
             // Either this sees that somebody waits, or who waits sees the new tail: pairs with the fence in `receive`.
-            full_fence();
+            fence(Ordering::SeqCst);
             if waiting.load(Ordering::Relaxed) != 0 {
                 futex::wake(tail);
             }
@@ -89,7 +89,7 @@ impl Rx for FutexRx {
         // Acquire, here and below: with the store in `send`.
         while tail.load(Ordering::Acquire) == had {
             waiting.store(1, Ordering::Relaxed);
-            full_fence();
+            fence(Ordering::SeqCst);
             let woken = if tail.load(Ordering::Acquire) == had {
                 futex::wait(tail, had, PATIENCE_NS)
             } else {

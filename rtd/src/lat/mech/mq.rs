@@ -5,7 +5,7 @@
 use super::payload;
 use super::{Mechanism, Rx, Stamp, Tx};
 use anyhow::Context;
-use rtcore::sys::limits::{MqSysctl, mq_sysctl};
+use rtcore::sys::limits::{self, Limit, MqSysctl, mq_sysctl};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::{Errno, sched};
 use std::ffi::{CStr, CString};
@@ -29,7 +29,7 @@ impl Mq {
     /// Makes the queue, `/rtlat-PID-PAIR-N`.
     pub fn new(payload_bytes: usize, pair: usize) -> anyhow::Result<Mq> {
         let depth = mq_sysctl(MqSysctl::MsgMax).map_or(DEPTH_MAX, |most| most.clamp(1, DEPTH_MAX));
-        let bytes_max = usize::try_from(rtcore::sys::limits::MQ_MSGSIZE_HARD).unwrap_or(usize::MAX);
+        let bytes_max = usize::try_from(limits::MQ_MSGSIZE_HARD).unwrap_or(usize::MAX);
         payload::check("message queue", payload_bytes, bytes_max, "nothing lifts that, take less")?;
         let maker = sched::getpid();
         let queue = create(maker, pair, usize::try_from(depth)?, payload_bytes)?;
@@ -67,14 +67,23 @@ fn exists(name: &CStr) -> bool {
 
 /// The limits that a queue of this size may have met, with what lifts them.
 fn refused(depth: usize, payload_bytes: usize) -> String {
-    let asked = format!("a message queue of {depth} messages of {payload_bytes} bytes");
-    match mq_sysctl(MqSysctl::MsgsizeMax) {
-        Ok(most) if payload_bytes as u64 > most => format!(
-            "{asked}: fs.mqueue.msgsize_max is {most}; sysctl -w fs.mqueue.msgsize_max={payload_bytes}, or take \
-             a payload of {most} bytes"
-        ),
-        _ => asked,
+    let mut text = format!("a message queue of {depth} messages of {payload_bytes} bytes");
+    if let Ok(most) = mq_sysctl(MqSysctl::MsgsizeMax)
+        && payload_bytes as u64 > most
+    {
+        text += &format!(
+            "; fs.mqueue.msgsize_max is {most}: sysctl -w fs.mqueue.msgsize_max={payload_bytes}, or take less"
+        );
     }
+    let takes = limits::mq_bytes(depth as u64, payload_bytes as u64);
+    if let Ok(Limit { soft: Some(most), .. }) = limits::get(limits::Kind::MsgQueue)
+        && takes > most
+    {
+        text += &format!(
+            "; RLIMIT_MSGQUEUE is {most} bytes and this takes {takes}: ulimit -q {takes}, or take less"
+        );
+    }
+    text
 }
 
 impl Drop for Mq {

@@ -12,11 +12,11 @@
 use super::slots::{Incoming, Outgoing, Slots};
 use super::{Mechanism, Rx, Stamp, Tx};
 use anyhow::Context;
-use rtcore::sync::{AtomicU32, Ordering};
 use rtcore::sys::inherited::Inherited;
 use rtcore::sys::mutex::Mutex;
 use rtcore::sys::{Errno, futex};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A lock that is not had in this time is looked after by the engine.
 const PATIENCE_NS: u64 = 100_000_000;

@@ -188,8 +188,10 @@ mod tests {
 
     #[test]
     fn a_thread_that_would_let_it_through_is_named() {
-        // Threads of the test harness have nothing blocked.
+        let open = std::thread::spawn(std::thread::park);
         let refused = SignalRx::new(signo(20).unwrap(), &Slots::new().unwrap()).unwrap_err().to_string();
+        open.thread().unpark();
+        open.join().unwrap();
         assert!(refused.contains("lets signal") && refused.contains("thread "), "{refused}");
     }
 }

@@ -4,10 +4,10 @@
 //! was read is not there, rather than another's. Constraint: one writer, one reader.
 
 use super::Stamp;
-use rtcore::sync::{AtomicU64, Ordering, fence};
 use rtcore::sys::Errno;
 use rtcore::sys::inherited::Inherited;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Slots of the ring, a power of two: so many messages may be under way.
 pub const SLOTS: u64 = 4096;
@@ -249,7 +249,7 @@ mod tests {
                 let seen =
                     |round| slots.get(round * SLOTS).inspect(|got| assert_eq!(*got, stamp(round * SLOTS)));
                 while seen(ROUNDS).is_none() {
-                    (0..ROUNDS).step_by(997).for_each(|round| drop(seen(round)));
+                    (0..ROUNDS).step_by(997).for_each(|round| _ = seen(round));
                 }
             });
             (0..=ROUNDS).for_each(|round| slots.put(&stamp(round * SLOTS)));

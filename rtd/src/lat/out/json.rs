@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::host::{Host, node};
 use super::{Figure, PERCENTILES, Run, Unit, date};
-use crate::lat::series::{Counts, Culprit, Party, Sample, Series};
+use crate::lat::series::{Comparison, Counts, Culprit, Party, Placement, Row, Sample, Series, Turn};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -150,6 +150,73 @@ pub fn write(out: &mut dyn Write, run: &Run, host: &Host, series: &[Series]) -> 
         num_threads: series.len(),
         resolution_in_ns: u8::from(run.unit == Unit::Ns),
         thread: series.iter().map(|s| thread(s, run.unit)).collect(),
+    };
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+struct ComparisonJson<'a> {
+    file_version: u8,
+    cmdline: &'a str,
+    rtlat_version: &'static str,
+    start_time: String,
+    end_time: String,
+    return_code: u8,
+    sysinfo: &'a Host,
+    interval_ns: u64,
+    payload_bytes: usize,
+    priority: u8,
+    lane_priority: u8,
+    load: &'a str,
+    rows: Vec<RowJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct RowJson<'a> {
+    path: &'a str,
+    placement: Placement,
+    /// To `mq` in the same placement, median over the turns.
+    paced_p50_ratio: Option<f64>,
+    busy_p50_ratio: Option<f64>,
+    paced: Thread<'a>,
+    busy: Thread<'a>,
+    turns: &'a [Turn],
+}
+
+/// Writes a comparison, with a line feed at its end.
+pub fn write_comparison(out: &mut dyn Write, run: &Run, host: &Host, all: &Comparison) -> io::Result<()> {
+    let row = |row: &'_ Row| {
+        let reference = all.reference(row.placement);
+        let ratio = |figure: fn(&Turn) -> u64| reference.and_then(|reference| row.ratio(reference, figure));
+        (ratio(|turn| turn.paced_p50_ns), ratio(|turn| turn.busy_p50_ns))
+    };
+    let rows = all.rows.iter().map(|r| {
+        let (paced_p50_ratio, busy_p50_ratio) = row(r);
+        RowJson {
+            path: &r.path,
+            placement: r.placement,
+            paced_p50_ratio,
+            busy_p50_ratio,
+            paced: thread(&r.paced, run.unit),
+            busy: thread(&r.busy, run.unit),
+            turns: &r.turns,
+        }
+    });
+    let document = ComparisonJson {
+        file_version: 1,
+        cmdline: &run.command,
+        rtlat_version: env!("CARGO_PKG_VERSION"),
+        start_time: date::rfc2822(run.start_time_ns),
+        end_time: date::rfc2822(run.end_time_ns),
+        return_code: run.return_code,
+        sysinfo: host,
+        interval_ns: all.interval_ns,
+        payload_bytes: all.payload_bytes,
+        priority: all.priority,
+        lane_priority: all.lane_priority,
+        load: &all.load,
+        rows: rows.collect(),
     };
     serde_json::to_writer_pretty(&mut *out, &document)?;
     writeln!(out)

@@ -73,8 +73,12 @@ pub fn verbose_line(pair: usize, cycle: u64, latency_ns: u64, unit: Unit) -> Str
 pub fn details(out: &mut dyn Write, series: &[Series], unit: Unit) -> io::Result<()> {
     for (i, s) in series.iter().enumerate() {
         let c = s.counts;
-        write!(out, "# {i} {}: scheduled {}, sent {}, ", s.name, c.scheduled, c.sent)?;
-        write!(out, "received {}, missed {}, lost {}", c.received, c.missed, c.lost)?;
+        write!(
+            out,
+            "# {i} {}: scheduled {}, achieved {}, missed {}, ",
+            s.name, c.scheduled, c.sent, c.missed
+        )?;
+        write!(out, "received {}, lost {}", c.received, c.lost)?;
         if s.payload_bytes > 0 {
             write!(out, ", {} B", s.payload_bytes)?;
         }

@@ -1,14 +1,72 @@
-//! The files of a run: pictures and the report.
-use super::super::args::ReportArgs;
-use super::super::out::Run;
-use super::super::series::Series;
-/// x
+//! The files of a run: pictures in a directory, and the page.
+
+use super::html::{self, Report};
+use super::machine::Machine;
+use super::plot;
+use crate::lat::args::ReportArgs;
+use crate::lat::out::Run;
+use crate::lat::run::to_file;
+use crate::lat::series::{Comparison, Series};
+use anyhow::Context as _;
+use std::path::Path;
+
+/// What a run of pairs leaves. `machine` is asked only if somebody wants to know.
 pub fn of_series(
-    _args: &ReportArgs,
-    _run: &Run,
-    _load: &str,
-    _awake: &str,
-    _series: &[Series],
+    args: &ReportArgs,
+    run: &Run,
+    machine: impl FnOnce() -> Machine,
+    series: &[Series],
 ) -> anyhow::Result<()> {
-    Ok(())
+    if let Some(directory) = &args.svg {
+        let all: Vec<&Series> = series.iter().collect();
+        picture(directory, "histogram.svg", || plot::histogram::histogram("Latency histogram", &all))?;
+        picture(directory, "percentiles.svg", || {
+            plot::percentiles::percentiles("Latency percentiles", &all)
+        })?;
+    }
+    let title = series.first().map_or_else(String::new, |s| format!("Latency: {}", s.name));
+    match &args.html {
+        Some(path) => page(path, &title, run, &machine(), series, None),
+        None => Ok(()),
+    }
+}
+
+/// What a comparison leaves.
+pub fn of_comparison(
+    args: &ReportArgs,
+    run: &Run,
+    machine: &Machine,
+    comparison: &Comparison,
+) -> anyhow::Result<()> {
+    if let Some(directory) = &args.svg {
+        let title = "Latency of mechanisms and routes";
+        picture(directory, "comparison.svg", || plot::comparison::comparison(title, comparison))?;
+    }
+    match &args.html {
+        Some(path) => page(path, "Latency of mechanisms and routes", run, machine, &[], Some(comparison)),
+        None => Ok(()),
+    }
+}
+
+fn picture(
+    directory: &Path,
+    name: &str,
+    draw: impl FnOnce() -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    to_file(&directory.join(name), |out| Ok(out.write_all(draw()?.as_bytes())?))
+}
+
+fn page(
+    path: &Path,
+    title: &str,
+    run: &Run,
+    machine: &Machine,
+    series: &[Series],
+    comparison: Option<&Comparison>,
+) -> anyhow::Result<()> {
+    let command: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let unix_ns = run.end_time_ns;
+    let text = html::page(&Report { title, command: &command, unix_ns, machine, series, comparison })?;
+    to_file(path, |out| Ok(out.write_all(text.as_bytes())?))
 }

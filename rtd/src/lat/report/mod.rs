@@ -26,6 +26,21 @@ pub fn us_of(series: &Series, ns: u64) -> String {
     if series.counts.received == 0 { "-".to_owned() } else { us(ns) }
 }
 
+/// Largest corrected latency. The histogram rounds its largest up to the end of a bucket; the raw one is known exactly.
+pub fn corrected_max_ns(series: &Series) -> u64 {
+    if series.corrected.max() == series.raw.max() { series.max_ns } else { series.corrected.max() }
+}
+
+/// A quantile of the raw latencies; see [`corrected_max_ns`] for why it is held below the largest.
+pub fn raw_at(series: &Series, quantile: f64) -> u64 {
+    series.raw.value_at_quantile(quantile).min(series.max_ns)
+}
+
+/// A quantile of the corrected latencies.
+pub fn corrected_at(series: &Series, quantile: f64) -> u64 {
+    series.corrected.value_at_quantile(quantile).min(corrected_max_ns(series))
+}
+
 /// A ratio as it stands in a column; `-` for none.
 pub fn ratio(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))

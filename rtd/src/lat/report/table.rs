@@ -1,8 +1,8 @@
 //! A comparison as a table of plain text.
 
-use super::{PLACEMENTS, clean, paths, ratio, row, us, us_of};
+use super::{PLACEMENTS, clean, paths, ratio, raw_at, row, us_of};
 use crate::ctl::table::{Table, left, right};
-use crate::lat::series::{Comparison, Row, Turn};
+use crate::lat::series::{Comparison, Row, Series, Turn};
 
 /// Longest path that a table shows whole.
 const PATH_CHARS_MAX: usize = 40;
@@ -30,10 +30,13 @@ pub fn text(comparison: &Comparison) -> String {
 /// One row, as texts.
 pub(super) fn cells(comparison: &Comparison, row: &Row) -> Vec<String> {
     let reference = comparison.reference(row.placement);
-    let times =
-        |figure: fn(&Turn) -> u64| ratio(reference.and_then(|reference| row.ratio(reference, figure)));
+    // A turn in which nothing came has a median of 0, which would be the best of ratios.
+    let times = |series: &Series, figure: fn(&Turn) -> u64| {
+        let reference = reference.filter(|_| series.counts.received > 0);
+        ratio(reference.and_then(|reference| row.ratio(reference, figure)))
+    };
     let paced = &row.paced;
-    let at = |quantile| us_of(paced, paced.raw.value_at_quantile(quantile));
+    let at = |quantile| us_of(paced, raw_at(paced, quantile));
     vec![
         clean(&row.path, PATH_CHARS_MAX),
         row.placement.text().to_owned(),
@@ -41,9 +44,9 @@ pub(super) fn cells(comparison: &Comparison, row: &Row) -> Vec<String> {
         at(0.99),
         at(0.999),
         us_of(paced, paced.max_ns),
-        times(|turn| turn.paced_p50_ns),
-        if row.busy.counts.received == 0 { "-".to_owned() } else { us(row.busy.raw.value_at_quantile(0.5)) },
-        times(|turn| turn.busy_p50_ns),
+        times(paced, |turn| turn.paced_p50_ns),
+        us_of(&row.busy, raw_at(&row.busy, 0.5)),
+        times(&row.busy, |turn| turn.busy_p50_ns),
         (paced.counts.lost + row.busy.counts.lost).to_string(),
         paced.counts.missed.to_string(),
     ]
@@ -70,7 +73,7 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_a_dash() {
-        let mut comparison = samples::comparison(1, 0);
+        let mut comparison = samples::comparison(1, 3);
         comparison.rows.truncate(2);
         comparison.rows[0].paced = samples::series("mq", &[]);
         comparison.rows[0].busy = samples::series("mq", &[]);

@@ -2,7 +2,7 @@
 
 use crate::lat::mech::mq::QueueRx;
 use crate::lat::mech::payload;
-use crate::lat::mech::signal::SignalRx;
+use crate::lat::mech::signal::{SignalRx, SignalTx};
 use crate::lat::mech::slots::Slots;
 use crate::lat::mech::{Rx, Stamp, Tx};
 use anyhow::Context as _;
@@ -191,6 +191,34 @@ impl Rx for KeyQueueRx {
     fn receive(&mut self) -> Result<Stamp, Errno> {
         let record = SignalRecord::read_from_bytes(self.queue.receive_bytes()?).map_err(|_| Errno::BADMSG)?;
         self.slots.take(record.value).ok_or(Errno::STALE)
+    }
+}
+
+/// Signals the daemon as the owner of that signal.
+pub struct RegisteredSignalTx {
+    signals: SignalTx,
+    _session: Session,
+}
+
+impl RegisteredSignalTx {
+    /// Connects.
+    pub fn open(
+        socket: &Path,
+        process: &str,
+        [pid, signo]: [i32; 2],
+        slots: &Slots,
+    ) -> anyhow::Result<RegisteredSignalTx> {
+        Ok(RegisteredSignalTx {
+            signals: SignalTx::new(pid, signo, slots),
+            _session: session(socket, process)?,
+        })
+    }
+}
+
+impl Tx for RegisteredSignalTx {
+    #[inline]
+    fn send(&mut self, stamp: &Stamp) -> Result<(), Errno> {
+        self.signals.send(stamp)
     }
 }
 

@@ -28,7 +28,8 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyho
     let input = match &source.kind {
         EndpointKind::Mqueue { queue, .. } => In::Queue(queue.clone()),
         EndpointKind::Signal { signo, .. } => {
-            In::Signal { pid: i32::try_from(snapshot.pid)?, signo: page::signal_of(source, *signo)? }
+            let pid = i32::try_from(snapshot.pid)?;
+            In::Signal { process: owner(&snapshot, source)?, pid, signo: page::signal_of(source, *signo)? }
         }
         EndpointKind::Lane { .. } => {
             In::Lane { process: owner(&snapshot, source)?, endpoint: from.to_owned() }

@@ -12,7 +12,9 @@ pub use own::{LaneArgs, OwnRoute, Way, config};
 
 use super::mech::slots::Slots;
 use super::mech::{Mechanism, Rx, Tx};
-use ends::{KeyLaneRx, KeyLaneTx, KeyQueueRx, KeyQueueTx, LaneRx, LaneTx, RegisteredSignalRx};
+use ends::{
+    KeyLaneRx, KeyLaneTx, KeyQueueRx, KeyQueueTx, LaneRx, LaneTx, RegisteredSignalRx, RegisteredSignalTx,
+};
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -21,9 +23,11 @@ use std::path::PathBuf;
 pub enum In {
     /// This queue.
     Queue(String),
-    /// A signal to this process, the daemon.
+    /// A signal to the daemon.
     Signal {
-        /// Its pid.
+        /// Name of the session that may send it.
+        process: String,
+        /// The daemon's pid.
         pid: i32,
         /// Signal number.
         signo: i32,
@@ -102,8 +106,8 @@ impl Mechanism for Route {
                 Box::new(super::mech::mq::QueueTx::open(&CString::new(name.as_str())?, bytes)?)
             }
             (In::Queue(name), Some(slots)) => Box::new(KeyQueueTx::open(name, slots)?),
-            (In::Signal { pid, signo }, Some(slots)) => {
-                Box::new(super::mech::signal::SignalTx::new(*pid, *signo, slots))
+            (In::Signal { process, pid, signo }, Some(slots)) => {
+                Box::new(RegisteredSignalTx::open(&self.socket, process, [*pid, *signo], slots)?)
             }
             (In::Signal { .. }, None) => anyhow::bail!("a signal without a place for stamps"),
             (In::Lane { process, endpoint }, None) => {

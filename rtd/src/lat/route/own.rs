@@ -40,7 +40,8 @@ impl Way {
         self == Way::SignalSignal
     }
 
-    fn leaves_by_signal(self) -> bool {
+    /// Whether its receiver gets a signal.
+    pub fn leaves_by_signal(self) -> bool {
         matches!(self, Way::MqSignal | Way::SignalSignal)
     }
 }
@@ -101,8 +102,8 @@ impl OwnRoute {
             Way::Direct => "path = \"direct\"",
             _ => "",
         };
-        let lane = if *way == Way::Direct { "" } else { "lane = \"lane\"\n" };
-        let _ = writeln!(text, "[[route]]\nfrom = \"{tx}.msg\"\nto = [\"{rx}.msg\"]\n{lane}{more}");
+        let _ =
+            writeln!(text, "[[route]]\nfrom = \"{tx}.msg\"\nto = [\"{rx}.msg\"]\nlane = \"lane\"\n{more}");
         text
     }
 
@@ -114,7 +115,7 @@ impl OwnRoute {
         let pid = i32::try_from(daemon.pid())?;
         let input = match self.way {
             Way::MqMq | Way::MqSignal => In::Queue(queue("tx")),
-            Way::SignalSignal => In::Signal { pid, signo: self.signals[0] },
+            Way::SignalSignal => In::Signal { process: tx, pid, signo: self.signals[0] },
             Way::Lane | Way::Direct => In::Lane { process: tx, endpoint: sent },
         };
         let output = match self.way {

@@ -38,7 +38,7 @@ fn what_rt_tests_do_not_know_is_behind_a_hash_and_a_blank() {
     let lines = written(|out| text::details(out, &[mq, series("timer", &[])], Unit::Us));
     assert!(lines.lines().all(|line| line.starts_with("# ")), "{lines}");
     let wanted = [
-        "# 0 mq: scheduled 3, sent 3, received 3, missed 0, lost 0, 64 B",
+        "# 0 mq: scheduled 3, achieved 3, missed 0, received 3, lost 0, 64 B",
         "#   us               p50        p90        p99      p99.9     p99.99        max",
         "#   raw             2.00     153.20     153.20     153.20     153.20     153.20",
         "# Break thread: 100",

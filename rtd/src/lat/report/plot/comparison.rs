@@ -4,7 +4,7 @@ use super::{
     Area, FAINT, INK, NAME_CHARS_MAX, PALETTE, Scale, TEXT_PX, font, head, log_us, nothing, svg, to_us,
     us_text,
 };
-use crate::lat::report::{PLACEMENTS, clean, conditions, is_routed, paths, row};
+use crate::lat::report::{PLACEMENTS, clean, conditions, is_routed, paths, raw_at, row};
 use crate::lat::series::{Comparison, Placement, Row};
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -12,7 +12,7 @@ use plotters::style::text_anchor::HPos;
 /// Left and right end of the scale.
 const SCALE_PX: (i32, i32) = (210, 640);
 /// Right ends of the columns beside it.
-const COLUMNS: [(&str, i32); 4] = [("p50", 710), ("p99", 775), ("max", 855), ("x mq", 930)];
+const COLUMNS: [(&str, i32); 4] = [("p50 us", 710), ("p99 us", 775), ("max us", 855), ("x mq", 930)];
 /// Where the rows begin.
 const TOP_PX: i32 = 118;
 /// One placement of one path.
@@ -134,7 +134,7 @@ fn bar(area: &Area, all: &Comparison, row: Option<&Row>, y: i32, scale: &Scale) 
         area.draw(&Text::new(text, (SCALE_PX.0 + 8, y), font(TEXT_PX, HPos::Left)))?;
         return Ok(());
     }
-    let [p50, p99] = [0.5, 0.99].map(|quantile| row.paced.raw.value_at_quantile(quantile));
+    let [p50, p99] = [0.5, 0.99].map(|quantile| raw_at(&row.paced, quantile));
     let [from, to, end] = [p50, p99, row.paced.max_ns].map(|ns| place(scale, ns));
     let colour = colour(row.placement);
     area.draw(&PathElement::new([(to, y), (end, y)], colour))?;
@@ -148,7 +148,7 @@ fn bar(area: &Area, all: &Comparison, row: Option<&Row>, y: i32, scale: &Scale) 
     let reference = all.reference(row.placement);
     let ratio = reference.and_then(|reference| row.ratio(reference, |turn| turn.paced_p50_ns));
     let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("x {ratio:.2}"));
-    let numbers = [us_text(p50), us_text(p99), us_text(row.paced.max_ns), ratio];
+    let numbers = [us_text(to_us(p50)), us_text(to_us(p99)), us_text(to_us(row.paced.max_ns)), ratio];
     for (number, (_, end)) in numbers.into_iter().zip(COLUMNS) {
         area.draw(&Text::new(number, (end, y), right.clone()))?;
     }

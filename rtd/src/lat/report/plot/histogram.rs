@@ -5,9 +5,9 @@
 
 use super::{
     CHART_PX, Chart, Legend, NAME_CHARS_MAX, Scale, chart, colour, head, linear_us, nothing, number, svg,
-    to_f64, us_text,
+    to_f64, to_us, us_text,
 };
-use crate::lat::report::label;
+use crate::lat::report::{label, raw_at};
 use crate::lat::series::Series;
 use plotters::prelude::*;
 use std::collections::BTreeMap;
@@ -68,7 +68,13 @@ pub(super) fn extent(series: &[&Series]) -> Extent {
     });
     let (max_us, body_us) = ends.fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)));
     let end_us = if max_us <= WHOLE_US { max_us.max(10) } else { max_us.min(body_us.max(100)) };
-    Extent { end_us, bin_us: end_us.div_ceil(BINS_MAX) }
+    Extent { end_us, bin_us: bin_us(end_us) }
+}
+
+/// The smallest of 1, 2, 5, 10 ... that makes few enough bins.
+fn bin_us(end_us: u64) -> u64 {
+    let widths = (0..18).flat_map(|decade| [1, 2, 5].map(|step| step * 10u64.pow(decade)));
+    widths.into_iter().find(|width| end_us.div_ceil(*width) <= BINS_MAX).unwrap_or(end_us)
 }
 
 /// Samples per bin, empty bins left out, and how many are beyond the end.
@@ -98,7 +104,7 @@ fn note(series: &[&Series], lines: &[(BTreeMap<u64, u64>, u64)], extent: Extent)
     format!(
         "Raw latency, {width}; {} {many} beyond the right edge, the farthest at {} us",
         number(to_f64(beyond)),
-        us_text(farthest)
+        us_text(to_us(farthest))
     )
 }
 
@@ -108,14 +114,13 @@ fn numbers(series: &Series, beyond: u64) -> Vec<String> {
     if series.counts.received == 0 {
         return vec![cpu, samples];
     }
-    let mean = series.mean_ns() / 1000.0;
     vec![
         cpu,
         samples,
-        us_text(series.min_ns),
-        if (10.0..100.0).contains(&mean) { format!("{mean:.1}") } else { number(mean) },
-        us_text(series.raw.value_at_quantile(0.99)),
-        us_text(series.max_ns),
+        us_text(to_us(series.min_ns)),
+        us_text(series.mean_ns() / 1000.0),
+        us_text(to_us(raw_at(series, 0.99))),
+        us_text(to_us(series.max_ns)),
         number(to_f64(beyond)),
     ]
 }

@@ -99,8 +99,11 @@ fn linear_us(high: f64, title: &'static str) -> Scale {
 /// Microseconds, logarithmic, from `low` to `high` widened to the next ticks; both in us and above 0.
 fn log_us(low: f64, high: f64, title: &'static str) -> Scale {
     let (low, high) = (low.max(0.001), high.max(low * 1.01).max(0.002));
-    let is_short = high / low < 1000.0;
-    let steps: &[f64] = if is_short { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let steps: &[f64] = match high / low {
+        span if span < 100.0 => &[1.0, 2.0, 5.0],
+        span if span < 3000.0 => &[1.0, 3.0],
+        _ => &[1.0],
+    };
     let candidates: Vec<f64> =
         (-4..=9).flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade))).collect();
     let first = candidates.iter().rev().copied().find(|at| *at <= low * 1.0001).unwrap_or(low);
@@ -134,10 +137,14 @@ fn to_us(ns: u64) -> f64 {
     ns as f64 / 1000.0
 }
 
-/// Nanoseconds as us, in words.
-fn us_text(ns: u64) -> String {
-    let us = to_us(ns);
-    if (10.0..100.0).contains(&us) { format!("{us:.1}") } else { number(us) }
+/// Microseconds as they stand in a column; seconds where they are as many.
+fn us_text(us: f64) -> String {
+    match us {
+        _ if us < 10.0 => format!("{us:.2}"),
+        _ if us < 100.0 => format!("{us:.1}"),
+        _ if us < 1e6 => number(us),
+        _ => format!("{:.2} s", us / 1e6),
+    }
 }
 
 /// A distance in pixels.
@@ -226,13 +233,13 @@ struct Legend<'a> {
 impl Legend<'_> {
     fn height_px(rows: usize) -> u32 {
         let rows = rows.min(LEGEND_ROWS_MAX + 1) + 1;
-        u32::try_from(rows).unwrap_or(0) * LINE_PX.unsigned_abs() + 14
+        u32::try_from(rows).unwrap_or(0) * LINE_PX.unsigned_abs() + 26
     }
 
     fn draw(&self, area: &Area, top_px: i32) -> anyhow::Result<()> {
         let left = font(TEXT_PX, HPos::Left);
         let right = font(TEXT_PX, HPos::Right);
-        let mut y = top_px + LINE_PX / 2;
+        let mut y = top_px + LINE_PX;
         area.draw(&Text::new("series", (72, y), left.clone()))?;
         for (title, end) in self.columns {
             area.draw(&Text::new(*title, (*end, y), right.clone()))?;

@@ -8,7 +8,7 @@ use super::{
     CHART_PX, Chart, Legend, NAME_CHARS_MAX, Scale, chart, colour, head, linear_us, log_us, nothing, number,
     svg, to_f64, to_us, us_text,
 };
-use crate::lat::report::label;
+use crate::lat::report::{corrected_at, corrected_max_ns, label, raw_at};
 use crate::lat::series::Series;
 use hdrhistogram::Histogram;
 use plotters::prelude::*;
@@ -36,8 +36,8 @@ pub fn percentiles(title: &str, series: &[&Series]) -> anyhow::Result<String> {
         }
         for (at, series) in series.iter().enumerate() {
             let raw = points(&series.raw, width, is_log);
-            let style = colour(at).stroke_width(1);
-            chart.draw_series(DashedLineSeries::new(raw, 5, 4, style))?;
+            let style = colour(at).stroke_width(2);
+            chart.draw_series(DashedLineSeries::new(raw, 4, 4, style))?;
             solid(&mut chart, points(&series.corrected, width, is_log), colour(at))?;
         }
         let columns = [
@@ -119,12 +119,13 @@ fn points(histogram: &Histogram<u64>, width: f64, is_log: bool) -> Vec<(f64, f64
 
 fn numbers(series: &Series) -> Vec<String> {
     let samples = number(to_f64(series.counts.received));
-    let three = |histogram: &Histogram<u64>, max_ns: u64| {
-        let at = |quantile| us_text(histogram.value_at_quantile(quantile));
-        if histogram.is_empty() { vec!["-".to_owned(); 3] } else { vec![at(0.5), at(0.99), us_text(max_ns)] }
-    };
+    let three = |ns: [u64; 3]| ns.map(|ns| us_text(to_us(ns)));
     let mut numbers = vec![samples];
-    numbers.extend(three(&series.raw, series.max_ns));
-    numbers.extend(three(&series.corrected, series.corrected.max()));
+    if series.raw.is_empty() {
+        return numbers;
+    }
+    numbers.extend(three([raw_at(series, 0.5), raw_at(series, 0.99), series.max_ns]));
+    let corrected = [corrected_at(series, 0.5), corrected_at(series, 0.99), corrected_max_ns(series)];
+    numbers.extend(three(corrected));
     numbers
 }
