@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+use super::mech::Mechanism;
 use super::out::Format;
+use super::pair::Work;
 use super::party::Seat;
 use anyhow::{Context as _, bail};
 use rtcore::sys::cpus;
@@ -51,8 +53,8 @@ pub struct MeasureArgs {
     /// Show nanoseconds
     #[arg(short = 'N', long)]
     pub nsecs: bool,
-    /// SCHED_FIFO priority of the first pair, each further one is one lower; 0: SCHED_OTHER. Default: 0; for `route` and
-    /// `compare` 70
+    /// SCHED_FIFO priority of the first pair, each further one is one lower; 0: SCHED_OTHER. A sender that follows the
+    /// schedule is one below its receiver, so that setting its next timer is not measured. Default: 0; for `route` 70
     #[arg(short = 'p', long = "priority", value_name = "PRIO", value_parser = clap::value_parser!(u8).range(..=99))]
     pub priority: Option<u8>,
     /// Nothing before the end
@@ -70,6 +72,10 @@ pub struct MeasureArgs {
     /// There and back: the sender waits for the answer and records
     #[arg(long)]
     pub round_trip: bool,
+    /// The receiver follows the schedule and asks for each message by one of the same kind, as pmqtest and sigwaittest do:
+    /// the way is warm. Without it the sender follows the schedule, and its message is the first thing after an idle gap
+    #[arg(long, conflicts_with = "round_trip")]
+    pub sync: bool,
     /// Payload in bytes, where there is one
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=16 << 20))]
     pub size: u32,
@@ -135,6 +141,26 @@ pub struct Place {
     pub interval_ns: u64,
 }
 
+impl MeasureArgs {
+    /// Ways that each pair needs: there, and perhaps back.
+    pub fn ways(&self) -> usize {
+        if self.round_trip || self.sync { 2 } else { 1 }
+    }
+
+    /// What a pair does with them.
+    pub fn work(
+        &self,
+        mut make: impl FnMut(usize) -> anyhow::Result<Box<dyn Mechanism>>,
+    ) -> anyhow::Result<Work> {
+        let there = make(0)?;
+        Ok(match (self.round_trip, self.sync) {
+            (true, _) => Work::RoundTrip(there, make(1)?),
+            (_, true) => Work::Synced(there, make(1)?),
+            _ => Work::OneWay(there),
+        })
+    }
+}
+
 /// How many threads of its own each pair has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parties {
@@ -164,22 +190,29 @@ impl MeasureArgs {
         let list = affinity.map(|text| cpu_list(text, &allowed)).transpose()?;
         let same_priority = self.smp || self.bins() > 0;
         let first = self.priority.unwrap_or(default_priority);
+        let is_alone = parties == Parties::Two && self.ways() == 1;
         let place = |n: usize| {
             let lower = if same_priority { 0 } else { u8::try_from(n).unwrap_or(u8::MAX) };
             let priority = if first == 0 { 0 } else { first.saturating_sub(lower).max(1) };
             // `all`: pair N as a whole on CPU N, as rt-tests have it.
             let step = if parties == Parties::Two && affinity != Some("all") { 2 } else { 1 };
             let cpu = |n: usize| list.as_ref().map(|list| list[n % list.len()]);
-            let seat = |n| Seat { cpu: cpu(n), priority };
+            let seat = |n, priority| Seat { cpu: cpu(n), priority };
             let interval_us = self.interval + if self.interval == 0 { 0 } else { self.distance * n as u64 };
             Place {
-                sender: seat(n * step),
-                receiver: seat(n * step + usize::from(step == 2)),
+                sender: seat(n * step, if is_alone { below(priority) } else { priority }),
+                receiver: seat(n * step + usize::from(step == 2), priority),
                 interval_ns: interval_us * 1000,
             }
         };
         Ok((0..count).map(place).collect())
     }
+}
+
+/// The priority of a sender that follows the schedule, with a receiver of this one: lower, so that on one CPU the receiver
+/// does not wait for what the sender does after its message, which is to set its next timer.
+pub fn below(priority: u8) -> u8 {
+    if priority == 0 { 0 } else { (priority - 1).max(1) }
 }
 
 /// The CPUs of `-a`; an error for one that is not to be had.
@@ -230,8 +263,10 @@ mod tests {
         let of = |text: &str| parse(text).places(Parties::Two, 0).unwrap();
         let seen: Vec<(u8, u64)> =
             of("-t 3 -p 80").iter().map(|p| (p.sender.priority, p.interval_ns)).collect();
-        assert_eq!(seen, [(80, 1_000_000), (79, 1_500_000), (78, 2_000_000)]);
+        assert_eq!(seen, [(79, 1_000_000), (78, 1_500_000), (77, 2_000_000)]);
         assert!(of("-t 3 -p 80 --histogram 100").iter().all(|p| p.receiver.priority == 80));
+        assert!(of("-p 80 --sync").iter().all(|p| p.sender.priority == 80));
+        assert!(parse("-p 80").places(Parties::One, 0).unwrap().iter().all(|p| p.sender.priority == 80));
         assert!(of("-t 3 -p 2").iter().all(|p| p.receiver.priority >= 1));
         assert!(of("-t 3").iter().all(|p| p.receiver.priority == 0 && p.sender.cpu.is_none()));
     }

@@ -17,8 +17,8 @@ pub const ROUTE_PRIORITY: u8 = 70;
 
 /// `rtlat timer`.
 pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
-    if args.round_trip {
-        bail!(BadOption("--round-trip: a timer has nobody to answer".to_owned()));
+    if args.ways() > 1 {
+        bail!(BadOption("--round-trip, --sync: a timer has nobody to answer".to_owned()));
     }
     if args.fork {
         bail!(BadOption("-f: a timer has no second process".to_owned()));
@@ -31,11 +31,8 @@ pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
 pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
     let conditions = Conditions::set(&args.report)?;
     let bytes = usize::try_from(args.size)?;
-    // Two mechanisms for each pair: there, and perhaps back.
     single(args, Parties::Two, 0, conditions, &mut |number, _| {
-        let make =
-            |way: usize| mech::of(kind, bytes, if args.round_trip { 2 * number + way } else { number });
-        Ok(if args.round_trip { Work::RoundTrip(make(0)?, make(1)?) } else { Work::OneWay(make(0)?) })
+        args.work(|way| mech::of(kind, bytes, args.ways() * number + way))
     })
 }
 
@@ -65,8 +62,9 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     let conditions = Conditions::set(&args.measure.report)?;
     let bytes = usize::try_from(args.measure.size)?;
     if let (Some(from), Some(to)) = (&args.from, &args.to) {
-        if args.measure.round_trip || args.measure.smp || args.measure.threads != 1 {
-            let slip = "--round-trip, -S and -t: through a running daemon one pair is measured, one way";
+        if args.measure.ways() > 1 || args.measure.smp || args.measure.threads != 1 {
+            let slip =
+                "--round-trip, --sync, -S and -t: through a running daemon one pair is measured, one way";
             bail!(BadOption(slip.to_owned()));
         }
         return single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |_, _| {
@@ -75,16 +73,14 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     }
     let way = args.way.context("which route: mq-mq, mq-signal, signal-signal, lane or direct")?;
     let places = args.measure.places(Parties::Two, ROUTE_PRIORITY)?;
-    let ways = if args.measure.round_trip { 2 } else { 1 };
+    let ways = args.measure.ways();
     let routes = (0..places.len() * ways)
         .map(|number| OwnRoute::new(way, number, bytes))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let daemon = start(&args.lane, &places, &routes)?;
     let code = single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |number, _| {
-        let make = |way: usize| -> anyhow::Result<Box<dyn Mechanism>> {
-            Ok(Box::new(routes[ways * number + way].mechanism(&daemon)?))
-        };
-        Ok(if ways == 2 { Work::RoundTrip(make(0)?, make(1)?) } else { Work::OneWay(make(0)?) })
+        args.measure
+            .work(|way| Ok(Box::new(routes[ways * number + way].mechanism(&daemon)?) as Box<dyn Mechanism>))
     })?;
     daemon.stop()?;
     Ok(code)

@@ -58,7 +58,7 @@ pub struct CompareArgs {
     /// Turns
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     turns: u64,
-    /// SCHED_FIFO priority of senders and receivers; 0: SCHED_OTHER
+    /// SCHED_FIFO priority of receivers, senders are one below; 0: SCHED_OTHER
     #[arg(short = 'p', long, value_name = "PRIO", default_value_t = super::command::ROUTE_PRIORITY, value_parser = clap::value_parser!(u8).range(..=98))]
     priority: u8,
     /// Senders are processes instead of threads
@@ -301,7 +301,7 @@ fn prepare(
             };
             let spec = PairSpec {
                 work: Work::OneWay(mechanism),
-                sender: Seat { cpu: Some(first), priority: args.priority },
+                sender: Seat { cpu: Some(first), priority: super::args::below(args.priority) },
                 receiver: Seat { cpu: Some(receiver), priority: args.priority },
                 fork: args.fork,
                 recording: Recording::default(),

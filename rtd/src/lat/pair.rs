@@ -5,7 +5,7 @@
 use super::board::{Block, Board, Role};
 use super::breaker::Breaker;
 use super::mech::Mechanism;
-use super::party::{Log, Seat, ask_blocks, echo_blocks, record_blocks, send_blocks, timer_blocks};
+use super::party::{Log, Measured, Seat, ask_blocks, echo_blocks, record_blocks, send_blocks, timer_blocks};
 use super::recorder::{Recorder, Recording, Tally};
 use super::series::{Party, Series};
 use anyhow::{Context as _, bail};
@@ -33,6 +33,8 @@ pub enum Work {
     OneWay(Box<dyn Mechanism>),
     /// There and back.
     RoundTrip(Box<dyn Mechanism>, Box<dyn Mechanism>),
+    /// Messages from the sender to the receiver by the first, for each of which the receiver asks by the second.
+    Synced(Box<dyn Mechanism>, Box<dyn Mechanism>),
 }
 
 /// How to make one.
@@ -109,7 +111,7 @@ impl Pair {
         let (work, seats) = (Arc::new(work), [sender, receiver]);
         let partner = match &*work {
             Work::Timer if fork => bail!("-f: a timer has no second process"),
-            Work::OneWay(_) | Work::RoundTrip(..) if fork => {
+            _ if fork => {
                 let (board, work) = (Arc::clone(&board), Arc::clone(&work));
                 let child = fork_child(move || {
                     partner(&board, &work, seats);
@@ -200,7 +202,9 @@ impl Pair {
     pub fn name(&self) -> &str {
         match &*self.work {
             Work::Timer => "timer",
-            Work::OneWay(mechanism) | Work::RoundTrip(mechanism, _) => mechanism.name(),
+            Work::OneWay(mechanism) | Work::RoundTrip(mechanism, _) | Work::Synced(mechanism, _) => {
+                mechanism.name()
+            }
         }
     }
 
@@ -331,7 +335,7 @@ impl Pair {
         };
         let (payload_bytes, is_round_trip) = match &*self.work {
             Work::Timer => (0, false),
-            Work::OneWay(mechanism) => (mechanism.payload_bytes(), false),
+            Work::OneWay(mechanism) | Work::Synced(mechanism, _) => (mechanism.payload_bytes(), false),
             Work::RoundTrip(mechanism, _) => (mechanism.payload_bytes(), true),
         };
         let sender = party(Role::Sender);
@@ -409,7 +413,13 @@ fn recorder(mut log: Log, work: &Work, [sender, receiver]: [Seat; 2]) {
                 let (mut tx, mut rx) = (there.sender()?, back.receiver()?);
                 sender.take("rtlat-tx")?;
                 board.stand(Role::Sender);
-                ask_blocks(&mut log, &mut *tx, &mut *rx);
+                ask_blocks(&mut log, Role::Sender, &mut *tx, &mut *rx);
+            }
+            Work::Synced(there, back) => {
+                let (mut ask, mut rx) = (back.sender()?, there.receiver()?);
+                receiver.take("rtlat-rx")?;
+                board.stand(Role::Receiver);
+                ask_blocks(&mut log, Role::Receiver, &mut *ask, &mut *rx);
             }
         }
         Ok(())
@@ -436,7 +446,13 @@ fn partner(board: &Board, work: &Work, [sender, receiver]: [Seat; 2]) {
                 let (mut rx, mut tx) = (there.receiver()?, back.sender()?);
                 receiver.take("rtlat-rx")?;
                 board.stand(Role::Receiver);
-                echo_blocks(board, &mut *rx, &mut *tx);
+                echo_blocks(board, Role::Receiver, Measured::ThereAndBack, &mut *rx, &mut *tx);
+            }
+            Work::Synced(there, back) => {
+                let (mut asked, mut tx) = (back.receiver()?, there.sender()?);
+                sender.take("rtlat-tx")?;
+                board.stand(Role::Sender);
+                echo_blocks(board, Role::Sender, Measured::TheAnswer, &mut *asked, &mut *tx);
             }
         }
         Ok(())

@@ -305,8 +305,17 @@ pub fn record_blocks(log: &mut Log, rx: &mut dyn Rx) {
     rtcore::seal::unseal();
 }
 
+/// What is measured of a message that another one asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// From the question.
+    ThereAndBack,
+    /// From the answer's own send: the question only says when, as rt-tests do it.
+    TheAnswer,
+}
+
 /// Sends on schedule, waits for each answer and records, block after block, until the pair ends.
-pub fn ask_blocks(log: &mut Log, tx: &mut dyn Tx, back: &mut dyn Rx) {
+pub fn ask_blocks(log: &mut Log, role: Role, tx: &mut dyn Tx, back: &mut dyn Rx) {
     rtcore::seal::seal();
     let board = Arc::clone(&log.board);
     let mut done = 0;
@@ -314,26 +323,26 @@ pub fn ask_blocks(log: &mut Log, tx: &mut dyn Tx, back: &mut dyn Rx) {
         log.open(order);
         pace(&board, order, |stamp| {
             persist(&board, || tx.send(stamp))?;
-            if let Some(now_ns) = answer(&board, stamp, back)? {
-                log.note(stamp, now_ns, stamp.sent_ns.saturating_sub(stamp.intended_ns));
+            if let Some((answer, now_ns)) = answer(&board, stamp, back)? {
+                log.note(&answer, now_ns, stamp.sent_ns.saturating_sub(stamp.intended_ns));
             }
             Ok(())
         });
-        log.close(Role::Sender);
+        log.close(role);
         done = order;
     }
     rtcore::seal::unseal();
 }
 
-/// When the answer to this came; none: not within a second. A run that is stopped waits for it too, or it would count
-/// as lost.
-fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<u64>, Errno> {
+/// The answer to this, and when it came; none: not within a second. A run that is stopped waits for it too, or it would
+/// count as lost.
+fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<(Stamp, u64)>, Errno> {
     const PATIENCE_NS: u64 = 1_000_000_000;
     loop {
         let got = back.receive();
         let now_ns = monotonic_ns();
         match got {
-            Ok(answer) if answer.sequence == stamp.sequence => return Ok(Some(now_ns)),
+            Ok(answer) if answer.sequence == stamp.sequence => return Ok(Some((answer, now_ns))),
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
             Err(e) => return Err(e),
         }
@@ -344,12 +353,16 @@ fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<u64>
 }
 
 /// Sends back what comes, until the pair ends.
-pub fn echo_blocks(board: &Board, rx: &mut dyn Rx, back: &mut dyn Tx) {
+pub fn echo_blocks(board: &Board, role: Role, measured: Measured, rx: &mut dyn Rx, back: &mut dyn Tx) {
     rtcore::seal::seal();
     while !board.is_quit() {
         match rx.receive() {
-            Ok(stamp) => {
-                board.note_cpu(Role::Receiver);
+            Ok(mut stamp) => {
+                if measured == Measured::TheAnswer {
+                    stamp.sent_ns = monotonic_ns();
+                } else {
+                    board.note_cpu(role);
+                }
                 match persist(board, || back.send(&stamp)) {
                     Ok(()) | Err(Errno::AGAIN) => {}
                     Err(e) => fail(board, "cannot answer", e),

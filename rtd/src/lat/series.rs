@@ -232,7 +232,7 @@ pub struct Comparison {
     pub interval_ns: u64,
     /// Payload.
     pub payload_bytes: usize,
-    /// FIFO priority of senders and receivers.
+    /// FIFO priority of receivers; senders are one below.
     pub priority: u8,
     /// FIFO priority of the lanes.
     pub lane_priority: u8,
