@@ -29,10 +29,10 @@ pub fn rtd(args: &[&str]) -> Command {
     command
 }
 
-/// `rtlat` with these arguments.
+/// `rtlat` with these arguments, which ends when a measuring thread of it touches the heap.
 pub fn rtlat(args: &[&str]) -> Command {
     let mut command = Command::new(RTLAT);
-    command.args(args);
+    command.args(args).env("RTD_GUARD", "abort");
     process::die_with_parent_at_exec(&mut command);
     command
 }

@@ -259,7 +259,10 @@ fn write(
     if let Some(format) = args.report.format {
         format.write(&mut text, run, series, intervals, Figure::Raw)?;
     } else {
-        text::summary(&mut text, series, run.unit)?;
+        // cyclictest -q -h: nothing but the histogram. Its lines would be rows of it to those who cut off comments only.
+        if !(args.quiet && args.bins() > 0 && series.iter().all(Series::is_timer)) {
+            text::summary(&mut text, series, run.unit)?;
+        }
         text.extend(conditions.lines().bytes());
         text::details(&mut text, series, run.unit)?;
     }
