@@ -3,7 +3,7 @@
 //! the guard allocator end a process in which one does.
 
 use crate::util::lat::{Counts, measure, start};
-use crate::util::{Instance, privileged, skip};
+use crate::util::{Instance, first_cpu, privileged, skip};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::sys::cpus;
@@ -13,11 +13,21 @@ const LOOPS: u64 = 40;
 /// Every half millisecond.
 const SCHEDULE: [&str; 7] = ["-q", "-i", "500", "-d", "0", "-l", "40"];
 
+/// Where no message can be lost, however busy the machine is: all on one CPU, and a receiver before its sender. (A mutex
+/// holds one message, a queue ten.)
+fn lossless() -> Vec<String> {
+    let mut args = vec!["-a".to_owned(), first_cpu().to_string()];
+    args.extend(privileged().then(|| ["-p".to_owned(), "30".to_owned()]).into_iter().flatten());
+    args
+}
+
 /// Every mechanism with these further arguments.
 fn every(pairs: usize, more: &[&str]) -> anyhow::Result<()> {
     let instance = Instance::new()?;
+    let lossless = lossless();
+    let lossless: Vec<&str> = lossless.iter().map(String::as_str).collect();
     for kind in Kind::all() {
-        let args = [&[kind.name()], &SCHEDULE[..], more].concat();
+        let args = [&[kind.name()], &SCHEDULE[..], &lossless, more].concat();
         let measured = measure(&instance, &args)?;
         measured.ensure_whole(pairs, LOOPS).with_context(|| format!("{args:?}"))?;
         for pair in measured.pairs() {
@@ -66,6 +76,23 @@ pub fn a_pair_on_every_cpu() -> anyhow::Result<()> {
 
 pub fn a_pair_of_processes_on_every_cpu() -> anyhow::Result<()> {
     every(cpus::allowed()?.len(), &["-S", "-f"])
+}
+
+/// A receiver that another program keeps from its CPU may lose some there.
+pub fn on_any_cpu_the_counts_add_up() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    for kind in Kind::all() {
+        for more in [&[][..], &["-f"]] {
+            let args = [&[kind.name(), "-q", "-i", "100", "-l", "200"], more].concat();
+            let measured = measure(&instance, &args)?;
+            let counts = Counts::of(measured.pairs()[0])?;
+            ensure!(
+                counts.balances() && counts.scheduled == 200 && counts.received > 0,
+                "{args:?}: {counts:?}"
+            );
+        }
+    }
+    Ok(())
 }
 
 pub fn back_to_back() -> anyhow::Result<()> {
@@ -120,12 +147,14 @@ pub fn timers_of_every_number() -> anyhow::Result<()> {
 /// What was measured until then is shown, and nothing is left.
 pub fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
     let instance = Instance::new()?;
+    let lossless = lossless();
+    let lossless: Vec<&str> = lossless.iter().map(String::as_str).collect();
     for name in Kind::all().into_iter().map(Kind::name).chain(["timer"]) {
         for more in [&[][..], &["-f", "--round-trip"]] {
             if name == "timer" && !more.is_empty() {
                 continue;
             }
-            let args = [&[name, "-v", "-i", "1000"], more].concat();
+            let args = [&[name, "-v", "-i", "1000"], &lossless[..], more].concat();
             let (tool, traces) = start(&instance, &args)?;
             tool.signal(Signal::SIGINT)?;
             let out = tool.end()?.well().with_context(|| format!("{args:?}"))?;

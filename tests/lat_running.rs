@@ -6,8 +6,10 @@ use crate::util::tool::{Said, run};
 use crate::util::{Daemon, Instance, Peer, process, route, signal};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
+use rtcore::lane::peer::PeerState;
 
-const KINDS: [&str; 3] = ["mq", "signal", "lane"];
+/// Short: a route's name has 31 bytes.
+const KINDS: [&str; 3] = ["mq", "sig", "lane"];
 const LOOPS: u64 = 30;
 
 /// An end of a route, of its own process.
@@ -15,7 +17,7 @@ fn end(instance: &Instance, name: &str, kind: &str, number: usize, msgsize: usiz
     let owner = format!("{name}.owner");
     let of_kind = match kind {
         "mq" => instance.mqueue(name, &format!("owner = \"{owner}\"\nmsgsize = {msgsize}")),
-        "signal" => signal(name, &owner, &format!("SIGRTMIN+{}", 1 + number), ""),
+        "sig" => signal(name, &owner, &format!("SIGRTMIN+{}", 1 + number), ""),
         _ => lane_end(name, &owner, &format!("maxmsg = 16\nmsgsize = {msgsize}")),
     };
     process(&owner) + &of_kind
@@ -26,10 +28,10 @@ fn config(instance: &Instance) -> String {
     let mut config = instance.head();
     for (number, (from, to)) in pairs().enumerate() {
         let [source, sink] = ["in", "out"].map(|end| format!("{from}-{to}.{end}"));
-        let msgsize = if to == "signal" { 8 } else { 64 };
+        let msgsize = if to == "sig" { 8 } else { 64 };
         config += &end(instance, &source, from, 2 * number, msgsize);
         config += &end(instance, &sink, to, 2 * number + 1, 64);
-        let claimed = if from == "signal" { "accept_claimed = true" } else { "" };
+        let claimed = if from == "sig" { "accept_claimed = true" } else { "" };
         config += &route(&source, &[&sink], claimed);
     }
     config + &end(instance, "alone", "mq", 0, 64)
@@ -79,7 +81,7 @@ pub fn every_kind_to_every_kind() -> anyhow::Result<()> {
         }
     }
     // Its owners are gone: all names are free.
-    let free = |s: &rtcore::stats::reader::Snapshot| s.processes.iter().all(|p| p.pid == 0);
+    let free = |s: &rtcore::stats::reader::Snapshot| s.processes.iter().all(|p| p.state != PeerState::Alive);
     instance.until("all names are free", free)?;
     daemon.stop()?;
     Ok(())
@@ -88,7 +90,7 @@ pub fn every_kind_to_every_kind() -> anyhow::Result<()> {
 pub fn what_cannot_be_measured_is_refused_with_what_there_is() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance))?;
-    let lists = ["has no endpoint nowhere", "mq-mq.in", "lane-signal.out", "alone"];
+    let lists = ["has no endpoint nowhere", "mq-mq.in", "lane-sig.out", "alone"];
     tries(&instance, "nowhere", "mq-mq.out", &["-l", "9"])?.refused(&lists)?;
     tries(&instance, "mq-mq.in", "nowhere", &["-l", "9"])?.refused(&lists)?;
     let routes = ["leads from mq-mq.in to alone", "mq-mq.in->mq-mq.out", "lane-lane.in->lane-lane.out"];
@@ -138,7 +140,8 @@ pub fn killed_it_gives_back_what_it_took() -> anyhow::Result<()> {
         tool.signal(Signal::SIGKILL)?;
         ensure!(tool.end()?.signal() == Some(9));
         traces.ensure_gone().with_context(|| source.clone())?;
-        let free = |s: &rtcore::stats::reader::Snapshot| s.processes.iter().all(|p| p.pid == 0);
+        let free =
+            |s: &rtcore::stats::reader::Snapshot| s.processes.iter().all(|p| p.state != PeerState::Alive);
         instance.until("all names are free", free)?;
         // What was under way may be counted there, and no more than that.
         let again = tries(&instance, &source, &sink, &["-q", "-l", "30"])?;

@@ -146,6 +146,7 @@ fn main() -> std::process::ExitCode {
         lat_mechanisms::two_pairs_of_processes_there_and_back,
         lat_mechanisms::a_pair_on_every_cpu,
         lat_mechanisms::a_pair_of_processes_on_every_cpu,
+        lat_mechanisms::on_any_cpu_the_counts_add_up,
         lat_mechanisms::back_to_back,
         lat_mechanisms::real_time_threads_run_where_and_as_they_are_told,
         lat_mechanisms::timers_of_every_number,
