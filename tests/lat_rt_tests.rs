@@ -15,6 +15,14 @@ fn lacks(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
 }
 
+/// Why a program of rt-tests cannot run here, if so: the real ones insist on a real-time priority.
+fn lacks_rt_tests(program: &str) -> Option<String> {
+    if !privileged() {
+        return Some("SCHED_FIFO".to_owned());
+    }
+    lacks(program).then(|| format!("{program} (apt install rt-tests)"))
+}
+
 /// One of the real ones.
 fn real(program: &str, args: &[&str]) -> anyhow::Result<String> {
     let mut command = Command::new(program);
@@ -84,28 +92,20 @@ fn printed(text: &str) -> Vec<String> {
     printed.map(shape_of_line).collect()
 }
 
-fn priority() -> &'static str {
-    if privileged() { "70" } else { "0" }
-}
-
 pub fn cyclictest_and_timer_bring_the_same() -> anyhow::Result<()> {
-    if lacks("cyclictest") {
-        return skip("cyclictest (apt install rt-tests)");
+    if let Some(what) = lacks_rt_tests("cyclictest") {
+        return skip(&what);
     }
     for (letters, histogram) in [
-        (&["-q", "-l", "200", "-i", "1000"][..], Some("-h100")),
-        (&["-q", "-l", "100", "-i", "1000", "-t", "2"], Some("-H100")),
+        (&["-q", "-l", "200", "-i", "1000", "-p", "70"][..], Some("-h100")),
+        (&["-q", "-l", "100", "-i", "1000", "-t", "2", "-p", "70"], Some("-H100")),
         (&["-q", "-l", "100", "-i", "1000", "-t", "2", "-d", "0", "-N"], None),
-        (&["-l", "100", "-S"], Some("-h50")),
+        (&["-l", "100", "-S", "-p", "70"], Some("-h50")),
     ] {
         let instance = Instance::new()?;
         let [f1, j1, f2, j2] = ["f1", "j1", "f2", "j2"].map(|name| instance.file(name));
         let [f1s, j1s, f2s, j2s] = [&f1, &j1, &f2, &j2].map(|file| file.display().to_string());
         let (mut theirs, mut ours) = (letters.to_vec(), [&["timer"], letters].concat());
-        if priority() != "0" {
-            theirs.extend(["-p", priority()]);
-            ours.extend(["-p", priority()]);
-        }
         // -h is help here.
         let long = histogram.map(|h| h.replace("-h", "--histogram="));
         if let (Some(histogram), Some(long)) = (histogram, &long) {
@@ -130,8 +130,8 @@ pub fn cyclictest_and_timer_bring_the_same() -> anyhow::Result<()> {
 
 /// The histogram on standard output, as OSADL's recipe takes it.
 pub fn a_histogram_on_standard_output_is_cyclictests() -> anyhow::Result<()> {
-    if lacks("cyclictest") {
-        return skip("cyclictest (apt install rt-tests)");
+    if let Some(what) = lacks_rt_tests("cyclictest") {
+        return skip(&what);
     }
     let instance = Instance::new()?;
     let theirs = real("cyclictest", &["-q", "-l", "100", "-t", "2", "-h", "60"])?;
@@ -141,8 +141,8 @@ pub fn a_histogram_on_standard_output_is_cyclictests() -> anyhow::Result<()> {
 }
 
 fn pairs_bring_the_same(program: &str, name: &str) -> anyhow::Result<()> {
-    if lacks(program) {
-        return skip(&format!("{program} (apt install rt-tests)"));
+    if let Some(what) = lacks_rt_tests(program) {
+        return skip(&what);
     }
     let cpu = first_cpu().to_string();
     for letters in [
@@ -158,10 +158,7 @@ fn pairs_bring_the_same(program: &str, name: &str) -> anyhow::Result<()> {
         let instance = Instance::new()?;
         let [j1, j2] = ["j1", "j2"].map(|name| instance.file(name));
         let [j1s, j2s] = [&j1, &j2].map(|file| file.display().to_string());
-        let mut letters = letters.to_vec();
-        if priority() != "0" {
-            letters.extend(["-p", priority()]);
-        }
+        let letters = [letters, &["-p", "70"]].concat();
         let theirs = real(program, &[&letters[..], &["--json", &j1s]].concat())?;
         for more in [&[][..], &["--sync"]] {
             let ours =

@@ -16,7 +16,7 @@ pub fn a_duration_ends_it() -> anyhow::Result<()> {
         let out = run(lat(&instance, &[args, &["-q", "-D", "1"]].concat())?)?.well()?;
         ensure!(begun.elapsed() >= Duration::from_secs(1), "{args:?} ended after {:?}", begun.elapsed());
         let counts = Counts::read(&out)?;
-        ensure!(counts.iter().all(|c| c.balances() && c.lost == 0 && c.received > 0), "{args:?}: {out}");
+        ensure!(counts.iter().all(|c| c.balances() && c.received > 0), "{args:?}: {out}");
         // A millisecond each, and it does not go on for long.
         ensure!(counts.iter().all(|c| c.scheduled < 5000), "{args:?}: {counts:?}");
     }
@@ -110,7 +110,7 @@ pub fn what_a_stopped_sender_misses_is_in_the_corrected_figures() -> anyhow::Res
         Traces::of(pid, &instance).ensure_gone()?;
         let pair = &json["thread"]["0"];
         let counts = Counts::of(pair)?;
-        ensure!(counts.balances() && counts.lost == 0, "{name}: {counts:?}");
+        ensure!(counts.balances(), "{name}: {counts:?}");
         ensure!(counts.missed >= 250, "300 points were missed at least: {name}: {counts:?}");
         let at = |figure: &str| pair["percentiles_ns"][figure]["p99.9"].as_u64().unwrap_or(0);
         let (raw, corrected) = (at("raw"), at("corrected"));
