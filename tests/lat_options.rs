@@ -69,7 +69,7 @@ pub fn what_an_ordinary_user_lacks_is_named_with_the_line_that_grants_it() -> an
         as_nobody(&mut command).env("TMPDIR", "/tmp");
         run(command)
     };
-    let fifo = ["SCHED_FIFO 50 was not granted", "cap_sys_nice", "-p 0"];
+    let fifo = ["SCHED_FIFO ", " was not granted", "cap_sys_nice", "-p 0"];
     for args in [&["timer", "-p", "50"][..], &["mq", "-p", "50"], &["mq", "-f", "--round-trip", "-p", "50"]] {
         as_them(args)?.refused(&fifo).with_context(|| format!("{args:?}"))?;
     }
