@@ -4,7 +4,9 @@
 
 use super::RunArgs;
 use anyhow::{Context as _, bail};
+use rtcore::sys::mqueue::Queue;
 use rtcore::sys::{clock, memfd, poll, process};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _, Seek as _, Write as _};
 use std::os::fd::AsRawFd;
@@ -39,6 +41,7 @@ pub struct OwnDaemon {
     log: File,
     instance: String,
     socket: PathBuf,
+    queues: Vec<CString>,
 }
 
 /// Names for a daemon of this process' own: its instance, which carries `tool` and our pid so that two users do not
@@ -69,7 +72,7 @@ impl OwnDaemon {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child = command.spawn().context("cannot start rtd run")?;
         let pipes = (child.stdin.take(), child.stdout.take());
-        let mut daemon = OwnDaemon { child, log, instance: instance.to_owned(), socket };
+        let mut daemon = OwnDaemon { child, log, instance: instance.to_owned(), socket, queues: Vec::new() };
         let (Some(mut stdin), Some(stdout)) = pipes else { bail!("rtd run has no pipes") };
         // A daemon that ended at once says why below.
         let _ = stdin.write_all(config.as_bytes());
@@ -82,6 +85,11 @@ impl OwnDaemon {
             bail!("rtd run did not start:\n{}", daemon.said());
         }
         Ok(daemon)
+    }
+
+    /// Message queues that it makes, and whose names carry our pid.
+    pub fn has_queues(&mut self, names: impl IntoIterator<Item = CString>) {
+        self.queues.extend(names);
     }
 
     /// Its pid: whom a signal goes to that a route reads.
@@ -138,6 +146,7 @@ impl Drop for OwnDaemon {
         // It removed all that itself, unless it was killed. The names carry our pid: they are nobody else's.
         let _ = std::fs::remove_file(rtcore::stats::layout::page_path(&self.instance));
         let _ = std::fs::remove_file(&self.socket);
+        self.queues.iter().for_each(|name| _ = Queue::unlink(name));
     }
 }
 
