@@ -64,7 +64,14 @@ pub fn own_binary() -> anyhow::Result<Command> {
 impl OwnDaemon {
     /// Starts it on this configuration, which says this instance and socket, and waits until it is ready. It runs also
     /// where real-time scheduling is not granted; its page says so.
-    pub fn start(config: &str, instance: &str, socket: PathBuf) -> anyhow::Result<OwnDaemon> {
+    ///
+    /// `queues`: those it makes, which are gone when this is; their names carry our pid.
+    pub fn start(
+        config: &str,
+        instance: &str,
+        socket: PathBuf,
+        queues: Vec<CString>,
+    ) -> anyhow::Result<OwnDaemon> {
         let log = memfd::scratch("rtd-log").context("cannot make a place for the daemon's log")?;
         let mut command = own_binary()?;
         let parent = std::process::id().to_string();
@@ -72,7 +79,7 @@ impl OwnDaemon {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child = command.spawn().context("cannot start rtd run")?;
         let pipes = (child.stdin.take(), child.stdout.take());
-        let mut daemon = OwnDaemon { child, log, instance: instance.to_owned(), socket, queues: Vec::new() };
+        let mut daemon = OwnDaemon { child, log, instance: instance.to_owned(), socket, queues };
         let (Some(mut stdin), Some(stdout)) = pipes else { bail!("rtd run has no pipes") };
         // A daemon that ended at once says why below.
         let _ = stdin.write_all(config.as_bytes());
@@ -85,11 +92,6 @@ impl OwnDaemon {
             bail!("rtd run did not start:\n{}", daemon.said());
         }
         Ok(daemon)
-    }
-
-    /// Message queues that it makes, and whose names carry our pid.
-    pub fn has_queues(&mut self, names: impl IntoIterator<Item = CString>) {
-        self.queues.extend(names);
     }
 
     /// Its pid: whom a signal goes to that a route reads.

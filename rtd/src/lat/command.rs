@@ -82,13 +82,10 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
 
 /// A daemon with these routes, its lane where the first sender runs.
 pub fn start(lane: &LaneArgs, places: &[Place], routes: &[OwnRoute]) -> anyhow::Result<OwnDaemon> {
-    let allowed = rtcore::sys::cpus::allowed().context("cannot read which CPUs this process may use")?;
-    let cpu = lane.lane_cpu.or_else(|| places.first()?.sender.cpu).or_else(|| allowed.last().copied());
+    let given = rtcore::sys::cpus::given().context("cannot read which CPUs this process was given")?;
+    let cpu = lane.lane_cpu.or_else(|| places.first()?.sender.cpu).or_else(|| given.last().copied());
     let (instance, socket) = own::names("rtlat");
     let text = config(&instance, &socket, lane, cpu.context("no CPU is allowed")?, routes);
-    let mut daemon = OwnDaemon::start(&text, &instance, socket)?;
-    for route in routes {
-        daemon.has_queues(route.queues(&instance)?);
-    }
-    Ok(daemon)
+    let queues = routes.iter().map(|route| route.queues(&instance)).collect::<anyhow::Result<Vec<_>>>()?;
+    OwnDaemon::start(&text, &instance, socket, queues.concat())
 }
