@@ -7,7 +7,7 @@ use super::breaker::Breaker;
 use super::mech::Mechanism;
 use super::party::{Log, Measured, Seat, ask_blocks, echo_blocks, record_blocks, send_blocks, timer_blocks};
 use super::recorder::{Recorder, Recording, Tally};
-use super::series::{Party, Series};
+use super::series::{Packed, Party, Series};
 use anyhow::{Context as _, bail};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::fork::{ForkedChild, fork_child};
@@ -100,7 +100,7 @@ pub struct Slice {
     /// See `from_ns`.
     pub until_ns: u64,
     /// Raw latencies.
-    pub raw: hdrhistogram::Histogram<u64>,
+    pub raw: Packed,
 }
 
 impl Pair {
@@ -220,7 +220,11 @@ impl Pair {
         self.sent_ns = None;
         self.interval_ns = block.interval_ns;
         if let Some(fresh) = &mut self.fresh {
-            while fresh.push(Box::new(Recorder::new(self.recording))).is_ok() {}
+            let wanted = if block.slice_ns > 0 { RECORDERS } else { 1 };
+            while fresh.slots() + wanted > RECORDERS {
+                // It has room: its slots were counted.
+                let _ = fresh.push(Box::new(Recorder::new(self.recording)));
+            }
         }
         self.order = self.board.begin(block);
     }
@@ -230,7 +234,11 @@ impl Pair {
         let is_closed = self.board.is_closed(self.order);
         while let Some(full) = self.done.as_mut().and_then(|done| done.pop().ok()) {
             self.whole.append(&full);
-            self.slices.push(Slice { from_ns: full.first_ns, until_ns: full.last_ns, raw: full.raw.clone() });
+            self.slices.push(Slice {
+                from_ns: full.first_ns,
+                until_ns: full.last_ns,
+                raw: Packed::of(&full.raw),
+            });
             if let Some(fresh) = &mut self.fresh
                 && !is_closed
             {
