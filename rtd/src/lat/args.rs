@@ -174,7 +174,8 @@ impl MeasureArgs {
     /// The pairs: where each runs, and when.
     pub fn places(&self, parties: Parties, default_priority: u8) -> anyhow::Result<Vec<Place>> {
         let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
-        let count = if self.smp || self.threads == 0 { allowed.len() } else { self.threads };
+        let given = cpus::given().context("cannot read which CPUs this process was given")?;
+        let count = if self.smp || self.threads == 0 { given.len() } else { self.threads };
         if count > PAIRS_MAX {
             bail!("-t {count}: at most {PAIRS_MAX}");
         }
@@ -182,7 +183,8 @@ impl MeasureArgs {
             bail!("-i 0: a timer needs an interval");
         }
         let affinity = if self.smp { Some("all") } else { self.affinity.as_deref() };
-        let list = affinity.map(|text| cpu_list(text, &allowed)).transpose()?;
+        let list = affinity.map(|text| if text == "all" { Ok(given) } else { cpu_list(text, &allowed) });
+        let list = list.transpose()?;
         let same_priority = self.smp || self.bins() > 0;
         let first = self.priority.unwrap_or(default_priority);
         let is_alone = parties == Parties::Two && self.ways() == 1;
@@ -212,12 +214,8 @@ pub fn below(priority: u8) -> u8 {
 
 /// The CPUs of `-a`; an error for one that is not to be had.
 pub fn cpu_list(text: &str, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
-    let list = match text {
-        "all" => allowed.to_vec(),
-        text => {
-            cpus::parse_list(text).with_context(|| format!("-a {text}: CPUs are numbers: 1, 0,2 or 4-7"))?
-        }
-    };
+    let list =
+        cpus::parse_list(text).with_context(|| format!("-a {text}: CPUs are numbers: 1, 0,2 or 4-7"))?;
     if list.is_empty() {
         bail!("-a {text}: no CPU");
     }

@@ -189,7 +189,9 @@ fn finish(
             args.busy
         );
         text.extend(head.bytes());
-        machine.degraded.iter().for_each(|refusal| text.extend(format!("# {refusal}\n").bytes()));
+        // What is to be said of the CPUs' sleep stands among the conditions.
+        let others = machine.degraded.iter().filter(|refusal| **refusal != conditions.awake.said);
+        others.for_each(|refusal| text.extend(format!("# {refusal}\n").bytes()));
         text.extend(table::text(comparison).bytes());
     }
     crate::ctl::page::print(&String::from_utf8_lossy(&text))?;
@@ -228,14 +230,15 @@ fn refusals(args: &CompareArgs, conditions: &Conditions, locked: Option<&anyhow:
 
 /// The sender's CPU, and the receiver's where there are two.
 fn cpus_of(args: &CompareArgs) -> anyhow::Result<(usize, Option<usize>)> {
-    let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
     if let Some(text) = &args.affinity {
+        let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
         let list = super::args::cpu_list(text, &allowed)?;
         let second = list.get(1).copied().filter(|second| *second != list[0]);
         return Ok((list[0], second));
     }
-    let first = allowed.last().copied().context("no CPU is allowed")?;
-    let others = allowed.iter().copied().filter(|cpu| *cpu != first);
+    let given = cpus::given().context("cannot read which CPUs this process was given")?;
+    let first = given.last().copied().context("no CPU is allowed")?;
+    let others = given.iter().copied().filter(|cpu| *cpu != first);
     let siblings = cpus::siblings(first).unwrap_or_default();
     let far = others.clone().find(|cpu| !siblings.contains(cpu));
     Ok((first, far.or_else(|| others.max())))
