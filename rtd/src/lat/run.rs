@@ -15,7 +15,7 @@ use super::report::{self, machine::Machine};
 use super::series::{Party, Series};
 use crate::ctl::page::{self, Printed};
 use crate::daemon::own::OwnDaemon;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::epoll::StopSignals;
 use rtcore::sys::grants::Grant;
@@ -145,7 +145,9 @@ pub fn single(
     let Measuring { mut conditions, mut pairs, .. } = measuring;
     let series: Vec<Series> = pairs.iter_mut().map(Pair::series).collect();
     let intervals = intervals(&pairs, &series);
-    let code = if series.iter().any(|s| s.culprit.is_some()) { BROKEN } else { 0 };
+    let mute = series.iter().find(|s| s.counts.sent > 0 && s.counts.received == 0);
+    let is_broken = series.iter().any(|s| s.culprit.is_some());
+    let code = if is_broken { BROKEN } else { u8::from(mute.is_some()) };
     let run = Run {
         command: command_line(),
         start_time_ns: started,
@@ -154,9 +156,16 @@ pub fn single(
         unit,
     };
     write(args, &run, &conditions, &series, &intervals)?;
+    let hidden: u64 = pairs.iter().map(|pair| pair.board().hidden()).sum();
+    if hidden > 0 {
+        page::print(&format!("# {hidden} samples are not shown: who reads the lines of -v is too slow\n"))?;
+    }
     // Threads and processes end while the daemon that some talk to still runs.
     drop(pairs);
     conditions.end_daemon()?;
+    if let Some(Series { name, counts, .. }) = mute {
+        bail!("{name}: all {} messages were lost, so there is nothing to show", counts.sent);
+    }
     Ok(code)
 }
 
