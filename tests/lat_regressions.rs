@@ -72,6 +72,16 @@ pub fn a_daemon_that_dies_ends_the_run_and_leaves_no_queue() -> anyhow::Result<(
     Ok(())
 }
 
+pub fn a_sender_that_is_stopped_for_good_ends_the_run() -> anyhow::Result<()> {
+    let tool = Tool::start(rtlat(&["mq", "-f", "-q", "-D", "1"]))?;
+    let children = format!("/proc/{0}/task/{0}/children", tool.pid());
+    let child =
+        eventually(|| std::fs::read_to_string(&children).ok()?.split_whitespace().next()?.parse().ok());
+    kill(Pid::from_raw(child.context("no child")?), Signal::SIGSTOP)?;
+    tool.end()?.refused(&["does not end", "SIGSTOP"])?;
+    Ok(())
+}
+
 /// `rtlat` with a mask that has the first CPU only.
 fn on_the_first_cpu(args: &[&str]) -> anyhow::Result<Option<Command>> {
     let all = rtcore::sys::cpus::allowed()?;

@@ -28,7 +28,7 @@ pub struct MeasureArgs {
     #[arg(short = 'b', long, value_name = "US")]
     pub breaktrace: Option<u64>,
     /// Each pair's interval is this much longer than that of the pair before, in microseconds
-    #[arg(short = 'd', long, value_name = "US", default_value_t = 500)]
+    #[arg(short = 'd', long, value_name = "US", default_value_t = 500, value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
     pub distance: u64,
     /// How long: seconds, or with m, h or d behind
     #[arg(short = 'D', long, value_name = "TIME", value_parser = duration)]
@@ -287,7 +287,17 @@ mod tests {
 
     #[test]
     fn slips_are_refused() {
-        for text in ["-p 100", "-i x", "--size 8", "--format xml", "--histogram 0", "-D 0", "-l -1", "-w"] {
+        for text in [
+            "-p 100",
+            "-i x",
+            "--size 8",
+            "--format xml",
+            "--histogram 0",
+            "-D 0",
+            "-l -1",
+            "-w",
+            "-d 18446744073709551615",
+        ] {
             assert!(Cli::try_parse_from(format!("x {text}").split_whitespace()).is_err(), "{text}");
         }
         assert!(parse("-i 0").places(Parties::One, 0).is_err());

@@ -22,6 +22,8 @@ const RECORDERS: usize = 4;
 const STAND: Duration = Duration::from_secs(10);
 /// How often a look is taken at a block that nobody watches.
 const LOOK_NS: u64 = 10_000_000;
+/// A party that was told to end and has not after this long never will.
+const END: Duration = Duration::from_secs(5);
 /// After the last message was sent, its receiver has this long to get it.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
@@ -81,6 +83,8 @@ pub struct Pair {
     seen: u32,
     /// When the block was found sent.
     sent_ns: Option<u64>,
+    /// When it was found stopped before that.
+    stopped_ns: Option<u64>,
     recorder: Option<JoinHandle<()>>,
     trace: Arc<OnceLock<String>>,
     fresh: Option<rtrb::Producer<Box<Recorder>>>,
@@ -134,6 +138,7 @@ impl Pair {
             samples: None,
             seen: 0,
             sent_ns: None,
+            stopped_ns: None,
             recorder: None,
             trace: Arc::default(),
             fresh: None,
@@ -217,7 +222,7 @@ impl Pair {
     pub fn begin(&mut self, block: &Block) {
         self.whole = Recorder::new(self.recording);
         self.slices.clear();
-        self.sent_ns = None;
+        (self.sent_ns, self.stopped_ns) = (None, None);
         self.interval_ns = block.interval_ns;
         if let Some(fresh) = &mut self.fresh {
             let wanted = if block.slice_ns > 0 { RECORDERS } else { 1 };
@@ -310,6 +315,15 @@ impl Pair {
         } else if now_ns >= until_ns {
             self.stop();
         }
+        if !self.is_sent() && self.board.is_stopped() {
+            let since_ns = *self.stopped_ns.get_or_insert(now_ns);
+            if now_ns > since_ns + nanos(END) {
+                bail!(
+                    "{}: its sender does not end: it was stopped (SIGSTOP), or something of a higher priority has its CPU",
+                    self.name()
+                );
+            }
+        }
         Ok(false)
     }
 
@@ -386,7 +400,12 @@ impl Drop for Pair {
         };
         // A receiver sleeps in its mechanism until somebody wakes it; it may have been just about to.
         let mut seen = self.board.news();
+        let until_ns = monotonic_ns() + nanos(END);
         while !is_over(self) {
+            if monotonic_ns() > until_ns {
+                // They end with the process.
+                return;
+            }
             self.wake();
             seen = self.board.wait_news(seen, 1_000_000);
         }
