@@ -1,12 +1,14 @@
 //! What `rtlat` once got wrong.
 
-use crate::util::eventually;
+use crate::util::session::lane_end;
 use crate::util::tool::{Tool, rtlat, run};
+use crate::util::{Daemon, Instance, eventually, process, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rtcore::lane::peer::PeerState;
 use rtcore::sys::mqueue::{Access, Queue};
-use rtcore::sys::process;
+use rtcore::sys::process as child;
 use std::ffi::CString;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -36,7 +38,7 @@ pub fn a_file_that_turns_out_full_takes_no_text_with_it() -> anyhow::Result<()> 
 pub fn samples_that_nobody_reads_end_the_run() -> anyhow::Result<()> {
     let mut shell = Command::new("sh");
     let line = format!("'{}' timer -v -i 10000 | head -n 1", crate::util::tool::RTLAT);
-    process::die_with_parent_at_exec(shell.args(["-c", &line]));
+    child::die_with_parent_at_exec(shell.args(["-c", &line]));
     let out = run(shell)?.well()?;
     ensure!(out.lines().count() == 1, "{out}");
     Ok(())
@@ -73,12 +75,38 @@ pub fn a_daemon_that_dies_ends_the_run_and_leaves_no_queue() -> anyhow::Result<(
 }
 
 pub fn a_sender_that_is_stopped_for_good_ends_the_run() -> anyhow::Result<()> {
-    let tool = Tool::start(rtlat(&["mq", "-f", "-q", "-D", "1"]))?;
+    let tool = Tool::start(rtlat(&["mq", "-f", "-v", "-D", "1"]))?;
+    tool.line().context("it does not measure")?;
     let children = format!("/proc/{0}/task/{0}/children", tool.pid());
     let child =
         eventually(|| std::fs::read_to_string(&children).ok()?.split_whitespace().next()?.parse().ok());
     kill(Pid::from_raw(child.context("no child")?), Signal::SIGSTOP)?;
     tool.end()?.refused(&["does not end", "SIGSTOP"])?;
+    Ok(())
+}
+
+/// The page keeps the pid of a process that has left; its queue is free to be read all the same.
+pub fn a_reader_that_has_left_is_in_nobodys_way() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let config = i.head()
+        + &process("planner")
+        + &process("arm")
+        + &lane_end("cmd", "planner", "")
+        + &lane_end("arm.cmd", "arm", "")
+        + &i.mqueue("mail", "owner = \"planner\"")
+        + &i.mqueue("log", "owner = \"arm\"")
+        + &route("cmd", &["arm.cmd"], "")
+        + &route("mail", &["log"], "");
+    let _daemon = Daemon::start(&config)?;
+    let measure = |from: &str, to: &str| {
+        let mut command =
+            rtlat(&["route", "-p0", "-q", "-l", "20", "--size", "32", "--from", from, "--to", to]);
+        command.env("RTD_INSTANCE", &i.name);
+        run(command)?.well()
+    };
+    measure("cmd", "arm.cmd")?;
+    i.until("arm has left", |page| page.processes.iter().all(|p| p.state != PeerState::Alive))?;
+    measure("mail", "log")?;
     Ok(())
 }
 
@@ -91,7 +119,7 @@ fn on_the_first_cpu(args: &[&str]) -> anyhow::Result<Option<Command>> {
     }
     let mut command = Command::new("taskset");
     command.args(["-c", &all[0].to_string(), crate::util::tool::RTLAT]).args(args);
-    process::die_with_parent_at_exec(&mut command);
+    child::die_with_parent_at_exec(&mut command);
     Ok(Some(command))
 }
 
@@ -118,7 +146,7 @@ pub fn a_cpu_outside_the_mask_may_be_asked_for() -> anyhow::Result<()> {
 pub fn what_cannot_be_sent_is_told_soon() -> anyhow::Result<()> {
     let mut command = Command::new("prlimit");
     command.args(["--sigpending=0", crate::util::tool::RTLAT, "signal", "-q", "-l", "20"]);
-    process::die_with_parent_at_exec(&mut command);
+    child::die_with_parent_at_exec(&mut command);
     let begun = Instant::now();
     let said = run(command)?;
     if said.code() == Some(0) {

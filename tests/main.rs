@@ -118,6 +118,7 @@ fn main() -> std::process::ExitCode {
         lat_regressions::a_mask_is_heeded,
         lat_regressions::a_cpu_outside_the_mask_may_be_asked_for,
         lat_regressions::a_sender_that_is_stopped_for_good_ends_the_run,
+        lat_regressions::a_reader_that_has_left_is_in_nobodys_way,
         lat_regressions::what_cannot_be_sent_is_told_soon,
         lat_regressions::too_many_routes_of_signals_are_told_in_numbers,
         lat_load::what_runs_beside_is_told,
