@@ -1,6 +1,6 @@
-//! The help of both programs.
+//! The help of all programs.
 
-use crate::util::tool::{RTCTL, RTD, run};
+use crate::util::tool::{RTCTL, RTD, RTLAT, run};
 use anyhow::ensure;
 use std::process::Command;
 
@@ -18,6 +18,7 @@ pub fn every_command_has_help() -> anyhow::Result<()> {
     let expected = [
         (RTD, &["run", "check", "demo"][..]),
         (RTCTL, &["ls", "stats", "run", "register", "unregister", "send", "listen"][..]),
+        (RTLAT, &["timer", "mq", "signal", "futex", "route", "compare"]),
     ];
     for (program, expected) in expected {
         let tool = |arguments: &[&str]| {

@@ -23,8 +23,16 @@ mod lane_routes;
 mod lane_waits;
 mod lanes;
 mod lat_breaker;
+mod lat_compare;
+mod lat_files;
 mod lat_load;
+mod lat_mechanisms;
+mod lat_options;
 mod lat_regressions;
+mod lat_routes;
+mod lat_rt_tests;
+mod lat_running;
+mod lat_view;
 mod liars;
 mod listen;
 mod overflow;
@@ -125,6 +133,67 @@ fn main() -> std::process::ExitCode {
         lat_load::workers_end_with_the_measurement_whatever_ends_it,
         lat_load::a_worker_that_dies_makes_the_run_fail,
         lat_load::a_load_that_cannot_be_is_refused,
+        lat_compare::a_table_has_every_path_with_its_ratio_to_mq,
+        lat_compare::every_path_can_be_compared_between_processes,
+        lat_compare::its_files_say_the_same,
+        lat_compare::a_baseline_is_saved_and_judged_by,
+        lat_compare::enough_turns_are_judged,
+        lat_compare::ended_by_sigint_it_shows_the_turns_it_has,
+        lat_files::json_has_figures_that_fit_together,
+        lat_files::hgrm_is_a_percentile_table,
+        lat_files::hlog_is_an_interval_log,
+        lat_files::csv_has_equal_rows,
+        lat_files::xenomai_has_its_columns,
+        lat_files::pictures_are_well_formed,
+        lat_files::the_page_has_all_in_it,
+        lat_files::a_file_that_cannot_be_written_is_an_error_that_names_it,
+        lat_mechanisms::between_threads,
+        lat_mechanisms::between_processes,
+        lat_mechanisms::there_and_back_between_threads,
+        lat_mechanisms::there_and_back_between_processes,
+        lat_mechanisms::asked_for_between_threads,
+        lat_mechanisms::asked_for_between_processes,
+        lat_mechanisms::two_pairs_of_threads,
+        lat_mechanisms::two_pairs_of_processes_there_and_back,
+        lat_mechanisms::a_pair_on_every_cpu,
+        lat_mechanisms::a_pair_of_processes_on_every_cpu,
+        lat_mechanisms::on_any_cpu_the_counts_add_up,
+        lat_mechanisms::back_to_back,
+        lat_mechanisms::real_time_threads_run_where_and_as_they_are_told,
+        lat_mechanisms::timers_of_every_number,
+        lat_mechanisms::ended_by_sigint_they_show_what_they_have,
+        lat_mechanisms::killed_they_leave_nothing,
+        lat_mechanisms::a_sender_that_is_killed_is_told,
+        lat_options::slips_exit_with_2_and_name_the_option,
+        lat_options::what_cannot_be_done_exits_with_1_and_says_what_would_help,
+        lat_options::what_an_ordinary_user_lacks_is_named_with_the_line_that_grants_it,
+        lat_options::a_broken_bound_exits_with_3_and_shows_the_culprit,
+        lat_routes::between_threads,
+        lat_routes::between_processes,
+        lat_routes::there_and_back_between_threads,
+        lat_routes::there_and_back_between_processes,
+        lat_routes::asked_for_between_processes,
+        lat_routes::two_pairs_through_one_daemon,
+        lat_routes::a_lane_that_spins,
+        lat_routes::ended_by_sigint_they_show_what_they_have,
+        lat_routes::killed_they_leave_nothing,
+        lat_rt_tests::cyclictest_and_timer_bring_the_same,
+        lat_rt_tests::a_histogram_on_standard_output_is_cyclictests,
+        lat_rt_tests::pmqtest_and_mq_bring_the_same,
+        lat_rt_tests::sigwaittest_and_signal_bring_the_same,
+        lat_rt_tests::gnuplot_draws_the_osadl_picture,
+        lat_running::every_kind_to_every_kind,
+        lat_running::what_cannot_be_measured_is_refused_with_what_there_is,
+        lat_running::an_end_that_somebody_has_is_left_to_them,
+        lat_running::without_a_daemon_it_says_how_to_start_one,
+        lat_running::killed_it_gives_back_what_it_took,
+        lat_view::a_duration_ends_it,
+        lat_view::whichever_comes_first_ends_it,
+        lat_view::a_pipe_gets_no_escape_codes,
+        lat_view::verbose_shows_every_sample,
+        lat_view::a_terminal_is_redrawn_and_ends_with_the_result,
+        lat_view::quiet_on_a_terminal_shows_the_result_alone,
+        lat_view::what_a_stopped_sender_misses_is_in_the_corrected_figures,
         overflow::reject_keeps_what_came_first,
         overflow::displace_oldest_keeps_the_latest,
         overflow::displace_newest_keeps_the_first_and_the_last,

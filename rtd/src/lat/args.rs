@@ -16,6 +16,11 @@ const PAIRS_MAX: usize = 256;
 /// Longest histogram, in bins of 1 us: ten seconds.
 const BINS_MAX: u64 = 10_000_000;
 
+/// A slip on the command line that clap cannot see; like those it does, it exits with 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadOption(pub String);
+
 /// What every measurement understands. The letters are cyclictest's and pmqtest's where they have one.
 #[derive(clap::Args, Clone, Debug)]
 pub struct MeasureArgs {
@@ -177,10 +182,10 @@ impl MeasureArgs {
         let given = cpus::given().context("cannot read which CPUs this process was given")?;
         let count = if self.smp || self.threads == 0 { given.len() } else { self.threads };
         if count > PAIRS_MAX {
-            bail!("-t {count}: at most {PAIRS_MAX}");
+            bail!(BadOption(format!("-t {count}: at most {PAIRS_MAX}")));
         }
         if self.interval == 0 && parties == Parties::One {
-            bail!("-i 0: a timer needs an interval");
+            bail!(BadOption("-i 0: a timer needs an interval".to_owned()));
         }
         let affinity = if self.smp { Some("all") } else { self.affinity.as_deref() };
         let list = affinity.map(|text| if text == "all" { Ok(given) } else { cpu_list(text, &allowed) });
@@ -214,10 +219,10 @@ pub fn below(priority: u8) -> u8 {
 
 /// The CPUs of `-a`; an error for one that is not to be had.
 pub fn cpu_list(text: &str, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
-    let list =
-        cpus::parse_list(text).with_context(|| format!("-a {text}: CPUs are numbers: 1, 0,2 or 4-7"))?;
+    let wrong = || BadOption(format!("-a {text}: CPUs are numbers: 1, 0,2 or 4-7"));
+    let list = cpus::parse_list(text).ok_or_else(wrong)?;
     if list.is_empty() {
-        bail!("-a {text}: no CPU");
+        bail!(BadOption(format!("-a {text}: no CPU")));
     }
     if let Some(cpu) = list.iter().find(|cpu| !allowed.contains(cpu)) {
         bail!("-a {text}: this process may not run on CPU {cpu}, only on {}", cpus::show_list(allowed));

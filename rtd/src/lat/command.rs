@@ -4,7 +4,7 @@
 
 pub use super::compare::{CompareArgs, compare};
 
-use super::args::{MeasureArgs, Parties, Place};
+use super::args::{BadOption, MeasureArgs, Parties, Place};
 use super::mech::{self, Kind, Mechanism};
 use super::pair::Work;
 use super::route::{LaneArgs, OwnRoute, Way, config, find};
@@ -18,7 +18,10 @@ pub const ROUTE_PRIORITY: u8 = 70;
 /// `rtlat timer`.
 pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
     if args.ways() > 1 {
-        bail!("--round-trip, --sync: a timer has nobody to answer");
+        bail!(BadOption("--round-trip, --sync: a timer has nobody to answer".to_owned()));
+    }
+    if args.fork {
+        bail!(BadOption("-f: a timer has no second process".to_owned()));
     }
     let conditions = Conditions::set(&args.report)?;
     single(args, Parties::One, 0, conditions, &mut |_, _| Ok(Work::Timer))
@@ -60,7 +63,9 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     let bytes = usize::try_from(args.measure.size)?;
     if let (Some(from), Some(to)) = (&args.from, &args.to) {
         if args.measure.ways() > 1 || args.measure.smp || args.measure.threads != 1 {
-            bail!("--round-trip, --sync, -S and -t: through a running daemon one pair is measured, one way");
+            let slip =
+                "--round-trip, --sync, -S and -t: through a running daemon one pair is measured, one way";
+            bail!(BadOption(slip.to_owned()));
         }
         return single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |_, _| {
             Ok(Work::OneWay(Box::new(find(&args.instance, from, to, bytes)?)))

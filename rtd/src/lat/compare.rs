@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::args::ReportArgs;
+use super::args::{BadOption, ReportArgs};
 use super::baseline;
 use super::board::Block;
 use super::mech::{self, Kind};
@@ -247,7 +247,7 @@ fn cpus_of(args: &CompareArgs) -> anyhow::Result<(usize, Option<usize>)> {
 fn paths_of(only: &[String]) -> anyhow::Result<Vec<Path>> {
     if let Some(unknown) = only.iter().find(|name| !Path::all().any(|path| path.key() == **name)) {
         let known: Vec<String> = Path::all().map(Path::key).collect();
-        bail!("--only {unknown}: there are {}", known.join(", "));
+        bail!(BadOption(format!("--only {unknown}: there are {}", known.join(", "))));
     }
     let is_wanted = |path: &Path| {
         *path == Path::Raw(Kind::Mq) || only.is_empty() || only.iter().any(|name| *name == path.key())

@@ -333,7 +333,8 @@ pub fn ask_blocks(log: &mut Log, role: Role, tx: &mut dyn Tx, back: &mut dyn Rx)
     rtcore::seal::unseal();
 }
 
-/// The answer to this, and when it came; none: not within a second, or the run is over.
+/// The answer to this, and when it came; none: not within a second. A run that is stopped waits for it too, or it would
+/// count as lost.
 fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<(Stamp, u64)>, Errno> {
     const PATIENCE_NS: u64 = 1_000_000_000;
     loop {
@@ -344,7 +345,7 @@ fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<(Sta
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
             Err(e) => return Err(e),
         }
-        if board.is_stopped() || now_ns > stamp.sent_ns + PATIENCE_NS {
+        if board.is_quit() || now_ns > stamp.sent_ns + PATIENCE_NS {
             return Ok(None);
         }
     }

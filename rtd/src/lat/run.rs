@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::args::{MeasureArgs, Parties, Place, ReportArgs};
+use super::args::{BadOption, MeasureArgs, Parties, Place, ReportArgs};
 use super::board::Block;
 use super::breaker::Breaker;
 use super::load::{Load, RunningLoad};
@@ -64,7 +64,7 @@ impl Conditions {
         signal::block(signal::every())?;
         rtsignal::install_wake().context("cannot install the handler of SIGURG")?;
         let specs = report.load.iter().map(|text| Load::parse(text)).collect::<Result<Vec<_>, _>>();
-        let specs = specs.map_err(|e| anyhow::anyhow!("--{e}"))?.concat();
+        let specs = specs.map_err(|e| BadOption(format!("--{e}")))?.concat();
         Ok(Conditions { stop, awake: idle::hold(), load: Load::start(&specs)?, daemon: None })
     }
 
@@ -290,7 +290,10 @@ fn write(
     if let Some(format) = args.report.format {
         format.write(&mut text, run, series, intervals, Figure::Raw)?;
     } else {
-        text::summary(&mut text, series, run.unit)?;
+        // cyclictest -q -h: nothing but the histogram. Its lines would be rows of it to those who cut off comments only.
+        if !(args.quiet && args.bins() > 0 && series.iter().all(Series::is_timer)) {
+            text::summary(&mut text, series, run.unit)?;
+        }
         text.extend(conditions.lines().bytes());
         text::details(&mut text, series, run.unit)?;
     }
