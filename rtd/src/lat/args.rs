@@ -47,7 +47,7 @@ pub struct MeasureArgs {
     /// How many points of the schedule; 0: endless, until ^C
     #[arg(short = 'l', long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 39))]
     pub loops: u64,
-    /// Lock all memory
+    /// Lock all memory of this process; a process of -f locks what it shares with this one
     #[arg(short = 'm', long)]
     pub mlockall: bool,
     /// Show nanoseconds
