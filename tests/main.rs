@@ -28,6 +28,7 @@ mod lat_files;
 mod lat_load;
 mod lat_mechanisms;
 mod lat_options;
+mod lat_regressions;
 mod lat_routes;
 mod lat_rt_tests;
 mod lat_running;
@@ -118,6 +119,16 @@ fn main() -> std::process::ExitCode {
         lanes::a_spinning_lane_spins_and_then_sleeps,
         lanes::a_polling_lane_scans_its_sources,
         lat_breaker::a_break_touches_no_heap,
+        lat_regressions::results_that_cannot_be_kept_are_refused_before_the_run,
+        lat_regressions::a_file_that_turns_out_full_takes_no_text_with_it,
+        lat_regressions::samples_that_nobody_reads_end_the_run,
+        lat_regressions::a_daemon_that_dies_ends_the_run_and_leaves_no_queue,
+        lat_regressions::a_mask_is_heeded,
+        lat_regressions::a_cpu_outside_the_mask_may_be_asked_for,
+        lat_regressions::a_sender_that_is_stopped_for_good_ends_the_run,
+        lat_regressions::a_reader_that_has_left_is_in_nobodys_way,
+        lat_regressions::what_cannot_be_sent_is_told_soon,
+        lat_regressions::too_many_routes_of_signals_are_told_in_numbers,
         lat_load::what_runs_beside_is_told,
         lat_load::workers_end_with_the_measurement_whatever_ends_it,
         lat_load::a_worker_that_dies_makes_the_run_fail,

@@ -33,7 +33,7 @@ pub struct MeasureArgs {
     #[arg(short = 'b', long, value_name = "US")]
     pub breaktrace: Option<u64>,
     /// Each pair's interval is this much longer than that of the pair before, in microseconds
-    #[arg(short = 'd', long, value_name = "US", default_value_t = 500)]
+    #[arg(short = 'd', long, value_name = "US", default_value_t = 500, value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
     pub distance: u64,
     /// How long: seconds, or with m, h or d behind
     #[arg(short = 'D', long, value_name = "TIME", value_parser = duration)]
@@ -47,7 +47,7 @@ pub struct MeasureArgs {
     /// How many points of the schedule; 0: endless, until ^C
     #[arg(short = 'l', long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 39))]
     pub loops: u64,
-    /// Lock all memory
+    /// Lock all memory of this process; a process of -f locks what it shares with this one
     #[arg(short = 'm', long)]
     pub mlockall: bool,
     /// Show nanoseconds
@@ -179,7 +179,8 @@ impl MeasureArgs {
     /// The pairs: where each runs, and when.
     pub fn places(&self, parties: Parties, default_priority: u8) -> anyhow::Result<Vec<Place>> {
         let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
-        let count = if self.smp || self.threads == 0 { allowed.len() } else { self.threads };
+        let given = cpus::given().context("cannot read which CPUs this process was given")?;
+        let count = if self.smp || self.threads == 0 { given.len() } else { self.threads };
         if count > PAIRS_MAX {
             bail!(BadOption(format!("-t {count}: at most {PAIRS_MAX}")));
         }
@@ -187,7 +188,8 @@ impl MeasureArgs {
             bail!(BadOption("-i 0: a timer needs an interval".to_owned()));
         }
         let affinity = if self.smp { Some("all") } else { self.affinity.as_deref() };
-        let list = affinity.map(|text| cpu_list(text, &allowed)).transpose()?;
+        let list = affinity.map(|text| if text == "all" { Ok(given) } else { cpu_list(text, &allowed) });
+        let list = list.transpose()?;
         let same_priority = self.smp || self.bins() > 0;
         let first = self.priority.unwrap_or(default_priority);
         let is_alone = parties == Parties::Two && self.ways() == 1;
@@ -217,13 +219,8 @@ pub fn below(priority: u8) -> u8 {
 
 /// The CPUs of `-a`; an error for one that is not to be had.
 pub fn cpu_list(text: &str, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
-    let list = match text {
-        "all" => allowed.to_vec(),
-        text => {
-            let wrong = || BadOption(format!("-a {text}: CPUs are numbers: 1, 0,2 or 4-7"));
-            cpus::parse_list(text).ok_or_else(wrong)?
-        }
-    };
+    let wrong = || BadOption(format!("-a {text}: CPUs are numbers: 1, 0,2 or 4-7"));
+    let list = cpus::parse_list(text).ok_or_else(wrong)?;
     if list.is_empty() {
         bail!(BadOption(format!("-a {text}: no CPU")));
     }
@@ -295,7 +292,17 @@ mod tests {
 
     #[test]
     fn slips_are_refused() {
-        for text in ["-p 100", "-i x", "--size 8", "--format xml", "--histogram 0", "-D 0", "-l -1", "-w"] {
+        for text in [
+            "-p 100",
+            "-i x",
+            "--size 8",
+            "--format xml",
+            "--histogram 0",
+            "-D 0",
+            "-l -1",
+            "-w",
+            "-d 18446744073709551615",
+        ] {
             assert!(Cli::try_parse_from(format!("x {text}").split_whitespace()).is_err(), "{text}");
         }
         assert!(parse("-i 0").places(Parties::One, 0).is_err());

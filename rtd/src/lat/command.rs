@@ -59,7 +59,7 @@ pub struct RouteArgs {
 
 /// Measures one.
 pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
-    let conditions = Conditions::set(&args.measure.report)?;
+    let mut conditions = Conditions::set(&args.measure.report)?;
     let bytes = usize::try_from(args.measure.size)?;
     if let (Some(from), Some(to)) = (&args.from, &args.to) {
         if args.measure.ways() > 1 || args.measure.smp || args.measure.threads != 1 {
@@ -77,20 +77,20 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     let routes = (0..places.len() * ways)
         .map(|number| OwnRoute::new(way, number, bytes))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let daemon = start(&args.lane, &places, &routes)?;
-    let code = single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |number, _| {
+    conditions.daemon = Some(start(&args.lane, &places, &routes)?);
+    single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |number, daemon| {
+        let daemon = daemon.context("a route without a daemon")?;
         args.measure
-            .work(|way| Ok(Box::new(routes[ways * number + way].mechanism(&daemon)?) as Box<dyn Mechanism>))
-    })?;
-    daemon.stop()?;
-    Ok(code)
+            .work(|way| Ok(Box::new(routes[ways * number + way].mechanism(daemon)?) as Box<dyn Mechanism>))
+    })
 }
 
 /// A daemon with these routes, its lane where the first sender runs.
 pub fn start(lane: &LaneArgs, places: &[Place], routes: &[OwnRoute]) -> anyhow::Result<OwnDaemon> {
-    let allowed = rtcore::sys::cpus::allowed().context("cannot read which CPUs this process may use")?;
-    let cpu = lane.lane_cpu.or_else(|| places.first()?.sender.cpu).or_else(|| allowed.last().copied());
+    let given = rtcore::sys::cpus::given().context("cannot read which CPUs this process was given")?;
+    let cpu = lane.lane_cpu.or_else(|| places.first()?.sender.cpu).or_else(|| given.last().copied());
     let (instance, socket) = own::names("rtlat");
     let text = config(&instance, &socket, lane, cpu.context("no CPU is allowed")?, routes);
-    OwnDaemon::start(&text, &instance, socket)
+    let queues = routes.iter().map(|route| route.queues(&instance)).collect::<anyhow::Result<Vec<_>>>()?;
+    OwnDaemon::start(&text, &instance, socket, queues.concat())
 }

@@ -66,7 +66,7 @@ pub struct Log {
     pub fresh: rtrb::Consumer<Box<Recorder>>,
     /// Full ones. It has room for all there are.
     pub done: rtrb::Producer<Box<Recorder>>,
-    /// Every sample, for whoever wants to see them all; what finds no room is not shown.
+    /// Every sample, for whoever wants to see them all; what finds no room is counted.
     pub samples: Option<rtrb::Producer<(u64, u64)>>,
     /// The kernel's trace, for a culprit.
     pub breaker: Option<Breaker>,
@@ -144,7 +144,8 @@ impl Log {
             let is_culprit = recorder.record(sample, at.block.interval_ns, late_ns);
             at.tally.add(sample.raw_ns());
             if let Some(samples) = &mut self.samples {
-                let _ = samples.push((sequence, sample.raw_ns()));
+                let shown = samples.push((sequence, sample.raw_ns()));
+                self.board.note_hidden(u64::from(shown.is_err()));
             }
             self.board.publish(&at.tally);
             if is_culprit {
@@ -196,20 +197,18 @@ impl Log {
     }
 }
 
-/// Follows the schedule of a block: `act` sends each message.
-fn pace(board: &Board, order: u32, mut act: impl FnMut(&Stamp) -> Result<(), Errno>) {
+/// Follows the schedule of a block, as the party of this role: `act` sends each message.
+fn pace(board: &Board, order: u32, role: Role, mut act: impl FnMut(&Stamp) -> Result<(), Errno>) {
     let block = board.block();
     let mut number = 0;
     let mut put = |intended_ns: u64, sent_ns: u64| {
         let sequence = tag(order) | number;
         let sent = act(&Stamp { sequence, intended_ns, sent_ns });
-        // No room: the message is lost, and counted as such.
-        if let Err(e) = sent
-            && e != Errno::AGAIN
-        {
-            fail(board, "cannot send", e);
-        } else if block.interval_ns == 0 || number < block.warm {
-            board.await_arrival(number);
+        match sent {
+            Ok(()) if block.interval_ns == 0 || number < block.warm => _ = board.await_arrival(number),
+            // No room: the message is lost, and counted as such.
+            Ok(()) | Err(Errno::AGAIN) => {}
+            Err(e) => fail(board, "cannot send", e),
         }
         number += 1;
     };
@@ -238,7 +237,7 @@ fn pace(board: &Board, order: u32, mut act: impl FnMut(&Stamp) -> Result<(), Err
         board.note_sent(0, 0, 0);
     }
     // First: whoever closes at the END message finds the counts.
-    board.note_cpu(Role::Sender);
+    board.note_cpu(role);
     board.sent_all(order);
 }
 
@@ -277,7 +276,7 @@ pub fn send_blocks(board: &Board, tx: &mut dyn Tx) {
     rtcore::seal::seal();
     let mut done = 0;
     while let Some(order) = board.wait_order(done) {
-        pace(board, order, |stamp| persist(board, || tx.send(stamp)));
+        pace(board, order, Role::Sender, |stamp| persist(board, || tx.send(stamp)));
         send_end(board, order, tx);
         done = order;
     }
@@ -321,7 +320,7 @@ pub fn ask_blocks(log: &mut Log, role: Role, tx: &mut dyn Tx, back: &mut dyn Rx)
     let mut done = 0;
     while let Some(order) = board.wait_order(done) {
         log.open(order);
-        pace(&board, order, |stamp| {
+        pace(&board, order, role, |stamp| {
             persist(&board, || tx.send(stamp))?;
             if let Some((answer, now_ns)) = answer(&board, stamp, back)? {
                 log.note(&answer, now_ns, stamp.sent_ns.saturating_sub(stamp.intended_ns));
@@ -358,10 +357,9 @@ pub fn echo_blocks(board: &Board, role: Role, measured: Measured, rx: &mut dyn R
     while !board.is_quit() {
         match rx.receive() {
             Ok(mut stamp) => {
+                board.note_cpu(role);
                 if measured == Measured::TheAnswer {
                     stamp.sent_ns = monotonic_ns();
-                } else {
-                    board.note_cpu(role);
                 }
                 match persist(board, || back.send(&stamp)) {
                     Ok(()) | Err(Errno::AGAIN) => {}
@@ -386,7 +384,7 @@ pub fn timer_blocks(log: &mut Log) {
     let mut done = 0;
     while let Some(order) = board.wait_order(done) {
         log.open(order);
-        pace(&board, order, |woken| {
+        pace(&board, order, Role::Sender, |woken| {
             let stamp = Stamp { sent_ns: woken.intended_ns, ..*woken };
             log.note(&stamp, woken.sent_ns, woken.sent_ns - woken.intended_ns);
             Ok(())

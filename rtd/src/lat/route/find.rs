@@ -39,8 +39,9 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyho
     };
     let output = match &sink.kind {
         EndpointKind::Mqueue { queue, .. } => {
-            let owner = sink.owner.and_then(|o| snapshot.processes.get(o));
-            if owner.is_some_and(|o| o.state == PeerState::Alive) {
+            // The page keeps the pid of one that has left.
+            let reader = sink.owner.and_then(|owner| snapshot.processes.get(owner));
+            if reader.is_some_and(|reader| reader.state == PeerState::Alive) {
                 bail!(
                     "{to} is read by a registered process: end that first, or its messages would be taken from it"
                 );
