@@ -2,7 +2,7 @@
 //!
 //! Workers are processes, not threads: they share no heap, no address space (whose lock and TLB shootdowns would reach the
 //! measured threads) and no locked memory, which mlockall(2) would make of every page a thread of ours maps, and which
-//! ends at fork and exec. They run at SCHED_OTHER on every allowed CPU. The same program does the work ([`worker`]), or
+//! ends at fork and exec. They run at SCHED_OTHER on every allowed CPU. The same program does the work (`worker`), or
 //! stress-ng where it is installed and has what is asked for; `own:` and `stress-ng:` say which, for figures that are to
 //! be comparable.
 //!

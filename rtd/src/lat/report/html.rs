@@ -1,7 +1,7 @@
 //! A report as one file of HTML: tables, pictures, the machine, the command line.
 //!
 //! Constraint: nothing is loaded from anywhere; no script. Readable on a light and on a dark screen and on paper.
-//! Invariant: whatever comes from outside passes [`escape`], which leaves neither markup nor control characters.
+//! Invariant: whatever comes from outside passes `escape`, which leaves neither markup nor control characters.
 
 use super::machine::Machine;
 use super::{
