@@ -1,0 +1,1 @@
+//! A stand-in for `libcobalt.so.2`.
