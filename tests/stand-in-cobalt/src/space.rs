@@ -89,7 +89,7 @@ fn map(space: &str, create: bool) -> io::Result<&'static Shared> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
     let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path);
     let file = file.map_err(named)?;
-    // One process makes it, the others wait; the lock goes with the descriptor.
+    // One process makes it, the others wait.
     file.lock().map_err(named)?;
     let fresh = file.metadata()?.len() == 0;
     if fresh {
@@ -99,6 +99,8 @@ fn map(space: &str, create: bool) -> io::Result<&'static Shared> {
     if fresh {
         shared.initialise();
     }
+    // The mapping keeps the open file, and its lock with it.
+    file.unlock().map_err(named)?;
     Ok(shared)
 }
 
