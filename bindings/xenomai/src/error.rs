@@ -40,15 +40,13 @@ pub enum LoadError {
     },
 }
 
-/// The dynamic linker's words (glibc and musl) for a library that is not there.
-const ABSENT: [&str; 2] = ["No such file or directory", "Error loading shared library"];
-
-/// ... and for one that was built to be linked only: DF_1_NOOPEN, or thread-local storage that is fixed at start.
-const LINK_ONLY: [&str; 2] = ["cannot be dlopen()ed", "static TLS block"];
-
+#[cfg(not(feature = "link-cobalt"))]
 impl LoadError {
-    /// Tells apart what the dynamic linker said about a library.
+    /// Tells apart what the dynamic linker said about a library, in the words of glibc and musl.
     pub(crate) fn of_dlopen(library: String, detail: String) -> LoadError {
+        const ABSENT: [&str; 2] = ["No such file or directory", "Error loading shared library"];
+        // Built to be linked only: DF_1_NOOPEN, or thread-local storage that is fixed at the program's start.
+        const LINK_ONLY: [&str; 2] = ["cannot be dlopen()ed", "static TLS block"];
         // A missing dependency is reported in the same words, under its own name.
         let about_itself = detail.contains(&library);
         if LINK_ONLY.iter().any(|words| detail.contains(words)) {
@@ -97,7 +95,7 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "link-cobalt")))]
 mod tests {
     use super::*;
 

@@ -2,7 +2,7 @@
 //!
 //! No policy: which skin is used, what is counted and what is retried is for `rtcore` to say. The calls are C's, with
 //! C's conventions, which differ from call to call (`-1` and `errno`, or a positive error number): each field of
-//! [`Api`] says which. `README.md` beside this crate has what is exported where, how libcobalt has to be built, the
+//! [`Api`] says which. The README beside this crate has what is exported where, how libcobalt has to be built, the
 //! privileges and the limits.
 //!
 //! Constraint: opening runs the library's constructors; nothing else in it runs before [`Api::xenomai_init`], which has

@@ -85,7 +85,9 @@ fn hide(bytes: &mut [u8], symbol: &str) -> io::Result<()> {
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
+    // SAFETY: both lengths are those of the slices.
+    let at = unsafe { libc::memmem(bytes.as_ptr().cast(), bytes.len(), what.as_ptr().cast(), what.len()) };
+    (!at.is_null()).then(|| at.addr() - bytes.as_ptr().addr())
 }
 
 /// Sets DF_1_NOOPEN in the dynamic section (elf(5)), which is what `-z nodlopen` does.

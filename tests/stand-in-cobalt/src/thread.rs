@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 const RELAXED: c_int = 0x80;
 /// Cobalt's own range is wider than Linux's 99.
-const PRIORITY_MAX: c_int = 257;
+const PRIORITY_MAX: c_int = 256;
 
 /// What a thread knows of itself; gone from the tables when the thread ends.
 struct Me {
