@@ -41,7 +41,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     // Last of all dropped: then the last lines go out, if anybody reads them.
     let _log = log::start().context("cannot start the log thread")?;
     let options = Options { allow_degraded: args.allow_degraded };
-    let (mut daemon, rings) = Daemon::start(plan, options)?;
+    let (mut daemon, rings) = Daemon::start(plan, rtcore::skin::posix(), options)?;
     let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), rings, signals)?;
     daemon.go();
     announce(daemon.plan())?;
