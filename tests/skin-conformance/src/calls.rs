@@ -48,16 +48,6 @@ impl Calls {
         let said = library.stand_in().map(|said| format!(" ({said})")).unwrap_or_default();
         Calls { api: *library.api(), name: format!("cobalt, {}{said}", library.name()), facts }
     }
-
-    /// Binds the process: on the main thread, before any other exists. Does not return on failure.
-    pub fn bind(&self) {
-        // Of the library's for as long as the process lasts.
-        let name = c"skin-conformance".to_owned().into_raw();
-        let vector: &mut [*mut libc::c_char; 2] = Box::leak(Box::new([name, null_mut()]));
-        let (mut count, mut start) = (1, vector.as_ptr());
-        // SAFETY: a made-up vector that lasts; the caller's statement for the rest.
-        unsafe { (self.api.xenomai_init)(&raw mut count, &raw mut start) };
-    }
 }
 
 fn errno() -> Errno {

@@ -3,13 +3,12 @@
 //! Exit status: 0 all rules kept (or skipped), 1 some broken, 2 bad usage, 3 there is nothing to check.
 
 use skin_conformance::calls::Calls;
-use skin_conformance::rules::{before_binding, peer, rules};
+use skin_conformance::rules::{before_binding, peer, rules, table_rules};
 use skin_conformance::run::{Verdict, run, run_here};
 use skin_conformance::{Line, Skin};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 const USAGE: &str = "\
 Usage: skin-conformance --skin posix|cobalt [--library PATH] [--rule TEXT]
@@ -74,7 +73,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options
 
 fn check(options: &Options) -> ExitCode {
     let calls = match calls(options) {
-        Ok(calls) => calls,
+        Ok(calls) => &*Box::leak(Box::new(calls)),
         Err(why) => {
             eprintln!("skin-conformance: {why}");
             return ExitCode::from(3);
@@ -84,11 +83,17 @@ fn check(options: &Options) -> ExitCode {
     let mut lines = Vec::new();
     println!("# {}", calls.name());
     for rule in before_binding().iter().filter(|rule| wanted(rule.name)) {
-        show(&mut lines, run_here(rule, &calls));
+        show(&mut lines, run_here(rule, calls));
     }
-    // On failure the library ends the process, with a line of its own and without coming back.
-    calls.bind();
-    if let Some(result) = peer(&calls) {
+    // Where the core refuses, the library ends the process with a line of its own.
+    let table = match bind(options) {
+        Ok(table) => table,
+        Err(why) => {
+            eprintln!("skin-conformance: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(result) = peer(calls) {
         return match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(errno) => {
@@ -97,11 +102,23 @@ fn check(options: &Options) -> ExitCode {
             }
         };
     }
-    let skin: Arc<dyn Skin + Send> = Arc::new(calls);
     for rule in rules().iter().filter(|rule| wanted(rule.name)) {
-        show(&mut lines, run(rule, &skin));
+        show(&mut lines, run::<dyn Skin>(rule, calls));
+    }
+    for rule in table_rules().iter().filter(|rule| wanted(rule.name)) {
+        show(&mut lines, run(rule, table));
     }
     summary(&lines)
+}
+
+/// Binds the process as rtd does, on the main thread, before any other exists.
+fn bind(options: &Options) -> Result<&'static rtcore::skin::Skin, String> {
+    if !options.cobalt {
+        return Ok(rtcore::skin::posix());
+    }
+    rtcore::skin::cobalt::load(options.library.as_deref())
+        .and_then(|loaded| loaded.bind())
+        .map_err(|e| e.to_string())
 }
 
 fn calls(options: &Options) -> Result<Calls, String> {

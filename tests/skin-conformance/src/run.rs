@@ -5,7 +5,6 @@ use crate::skin::{Skin, Stop};
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -49,17 +48,36 @@ impl fmt::Display for Line {
     }
 }
 
+/// Something that rules run against: how a thread becomes real-time on it.
+pub trait Subject: Sync {
+    /// Makes the calling thread real-time; else why not.
+    fn promote_to(&self, priority: i32) -> Result<(), String>;
+}
+
+impl Subject for dyn Skin {
+    fn promote_to(&self, priority: i32) -> Result<(), String> {
+        self.promote(priority).map_err(|errno| errno.to_string())
+    }
+}
+
+impl Subject for rtcore::skin::Skin {
+    fn promote_to(&self, priority: i32) -> Result<(), String> {
+        let priority = u8::try_from(priority).map_err(|e| e.to_string())?;
+        (self.setup.promote)(priority).map_err(|e| e.to_string())
+    }
+}
+
 /// Runs a rule on a promoted thread of its own. A rule that hangs is given up with its thread.
-pub fn run(rule: &Rule, skin: &Arc<dyn Skin + Send>) -> Line {
+pub fn run<S: Subject + ?Sized>(rule: &Rule<S>, subject: &'static S) -> Line {
     let (done, ended) = mpsc::channel();
-    let (check, skin) = (rule.check, Arc::clone(skin));
+    let check = rule.check;
     // Without a join: a thread that hangs does so until the process ends.
     std::thread::spawn(move || {
         block_all_signals();
-        let verdict = match skin.promote(PRIORITY) {
-            Ok(()) => guarded(|| check(&*skin)),
-            Err(errno) => {
-                Err(Stop::Broken(format!("its thread was not promoted to SCHED_FIFO {PRIORITY}: {errno}")))
+        let verdict = match subject.promote_to(PRIORITY) {
+            Ok(()) => guarded(|| check(subject)),
+            Err(why) => {
+                Err(Stop::Broken(format!("its thread was not promoted to SCHED_FIFO {PRIORITY}: {why}")))
             }
         };
         let _ = done.send(verdict);
@@ -73,7 +91,7 @@ pub fn run(rule: &Rule, skin: &Arc<dyn Skin + Send>) -> Line {
 }
 
 /// Runs a rule on the calling thread: for those that come before the process is bound.
-pub fn run_here(rule: &Rule, skin: &dyn Skin) -> Line {
+pub fn run_here(rule: &Rule, skin: &'static dyn Skin) -> Line {
     line(rule.name, guarded(|| (rule.check)(skin)))
 }
 

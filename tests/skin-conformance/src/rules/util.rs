@@ -174,3 +174,26 @@ pub(super) fn linux_has_queue(name: &CStr) -> bool {
         mqd >= 0
     }
 }
+
+/// RLIMIT_SIGPENDING, put back at the end.
+pub(super) struct PendingLimit(libc::rlimit);
+
+impl PendingLimit {
+    pub(super) fn set(soft: libc::rlim_t) -> Result<PendingLimit, Stop> {
+        let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: ours to write and to read.
+        let rc = unsafe {
+            libc::getrlimit(libc::RLIMIT_SIGPENDING, &raw mut old);
+            let new = libc::rlimit { rlim_cur: soft.min(old.rlim_max), ..old };
+            libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const new)
+        };
+        if rc < 0 { Err(skipped("RLIMIT_SIGPENDING cannot be lowered")) } else { Ok(PendingLimit(old)) }
+    }
+}
+
+impl Drop for PendingLimit {
+    fn drop(&mut self) {
+        // SAFETY: what it was.
+        unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const self.0) };
+    }
+}
