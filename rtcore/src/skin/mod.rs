@@ -7,6 +7,7 @@
 //!
 //! Invariant: every time a lane compares is of its skin's clock, [`Skin::now_ns`], also where the control thread wrote it.
 
+pub mod cobalt;
 mod posix;
 
 use crate::sys::Call;

@@ -104,7 +104,13 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
         accept_claimed: false,
     };
     Plan {
-        daemon: DaemonPlan { name: "t".into(), socket, keep_queues: false, drain_ns: 0 },
+        daemon: DaemonPlan {
+            name: "t".into(),
+            socket,
+            keep_queues: false,
+            drain_ns: 0,
+            skin: SkinPlan::posix("test"),
+        },
         lanes: vec![LanePlan {
             name: "l".into(),
             priority: 50,

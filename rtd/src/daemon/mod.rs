@@ -10,6 +10,7 @@ mod grants;
 mod log_events;
 mod names;
 pub mod own;
+pub mod probe;
 pub mod rings;
 
 pub use command::{RunArgs, run};
@@ -163,7 +164,10 @@ impl Daemon {
     pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
         let peer = &self.peers.slots[process];
         self.page.set_process(process, state, peer.pid(), peer.uid());
-        self.wake();
+        // Where a wake-up, which is a Linux signal, costs a thread its mode, the bounds of its waits have to do.
+        if self.skin.is_relaxed.is_none() {
+            self.wake();
+        }
     }
 
     /// About ten times a second: sign of life, log, and a look whether every lane thread still stands.
