@@ -9,6 +9,7 @@
 //! | `RTD_STAND_IN_POOL=N` | records for pending signals, at most and by default 128 |
 //! | `RTD_STAND_IN_ESRCH=1` | no signal finds its thread |
 //! | `RTD_STAND_IN_PROMOTE=ERRNO` | promoting a thread fails with this number |
+//! | `RTD_STAND_IN_PROMOTE_OTHERS=ERRNO` | promoting any but the main thread fails with this number |
 //! | `RTD_STAND_IN_RELAX_EVERY=N` | each Nth primary call of a thread leaves it relaxed until its next one |
 
 use std::sync::OnceLock;
@@ -39,6 +40,8 @@ pub struct Switches {
     pub no_thread: bool,
     /// Error number of a promotion, 0 for none.
     pub promote: i32,
+    /// The same for all but the main thread.
+    pub promote_others: i32,
     /// Which primary call leaves a thread relaxed; 0 for none.
     pub relax_every: u32,
 }
@@ -61,6 +64,7 @@ pub fn get() -> &'static Switches {
         pool: number("RTD_STAND_IN_POOL").unwrap_or(crate::shared::POOL).min(crate::shared::POOL),
         no_thread: text("RTD_STAND_IN_ESRCH").is_some(),
         promote: number("RTD_STAND_IN_PROMOTE").unwrap_or(0),
+        promote_others: number("RTD_STAND_IN_PROMOTE_OTHERS").unwrap_or(0),
         relax_every: number("RTD_STAND_IN_RELAX_EVERY").unwrap_or(0),
     })
 }

@@ -70,7 +70,9 @@ pub(crate) fn secondary() -> Core<&'static Shared> {
 /// Makes the calling thread a Cobalt thread.
 pub(crate) fn promote() -> Core<()> {
     let shared = init::bound()?;
-    let failing = switch::get().promote;
+    let switches = switch::get();
+    let is_main = tid() == pid();
+    let failing = if is_main { switches.promote } else { switches.promote.max(switches.promote_others) };
     if failing != 0 {
         return Err(failing);
     }
