@@ -46,8 +46,8 @@ struct CheckCommand {
     /// What `rtd run --allow-degraded` would say
     #[arg(long)]
     allow_degraded: bool,
-    /// What `rtd run --skin` would say
-    #[arg(long, value_enum)]
+    /// What `rtd run --skin` would say: auto, posix or cobalt
+    #[arg(long, value_enum, hide_possible_values = true)]
     skin: Option<SkinChoice>,
     /// Print the JSON schema of the configuration
     #[arg(long)]

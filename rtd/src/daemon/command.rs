@@ -24,8 +24,8 @@ pub struct RunArgs {
     /// Run without SCHED_FIFO, pinning or locked memory where they are not granted; every tool says so
     #[arg(long)]
     allow_degraded: bool,
-    /// The lanes' real-time calls, whatever the configuration says
-    #[arg(long, value_enum)]
+    /// The lanes' real-time calls, whatever the configuration says: auto, posix or cobalt
+    #[arg(long, value_enum, hide_possible_values = true)]
     skin: Option<SkinChoice>,
 }
 
