@@ -136,7 +136,12 @@ fn bounded_receive(skin: Table) -> Ending {
 fn me() -> Result<(SignalAddress, PidFd), Stop> {
     let pid = sched::getpid();
     let process = PidFd::open(pid).map_err(broken)?;
-    let to = SignalAddress { pidfd: process.as_fd().as_raw_fd(), pid, tid: sched::gettid(), pidfd_is_thread: false };
+    let to = SignalAddress {
+        pidfd: process.as_fd().as_raw_fd(),
+        pid,
+        tid: sched::gettid(),
+        pidfd_is_thread: false,
+    };
     Ok((to, process))
 }
 
