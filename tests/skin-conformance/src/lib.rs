@@ -1,4 +1,5 @@
-//! The rules that a skin has to keep, each one a small program against [`Skin`].
+//! The rules that a skin has to keep, each one a small program: against the calls of a library ([`Skin`]), and against the
+//! table that lanes use (`rtcore::skin::Skin`).
 //!
 //! The same rules run on POSIX, on the stand-in for libcobalt (`cargo test`) and, by hand, on a Cobalt kernel
 //! (`skin-conformance --skin cobalt`). Where the skins differ a rule asks the skin's [`Facts`]; what it finds is held

@@ -113,12 +113,15 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").to_owned()
 }
 
-/// Linux's signals; where the skin's are Linux's they can be waited for only when blocked.
+/// Linux's signals; where the skin's are Linux's they can be waited for only when blocked. Two are libcobalt's own, with
+/// handlers: SIGWINCH takes a thread back to real time, SIGXCPU says why it left.
 fn block_all_signals() {
     // SAFETY: sigfillset initialises the set, a null old set is allowed.
     unsafe {
         let mut all = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
+        libc::sigdelset(&raw mut all, libc::SIGWINCH);
+        libc::sigdelset(&raw mut all, libc::SIGXCPU);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
     }
 }

@@ -72,6 +72,15 @@ fn a_smaller_pool_still_drops_in_silence() {
 }
 
 #[test]
+fn the_table_makes_an_error_of_that_silence() {
+    for (kind, name) in [(Kind::Stock, "flood"), (Kind::WithSigqueueNp, "flood-np")] {
+        let output = on_stand_in(name, kind, &["--rule", "of a flood"], &[("RTD_STAND_IN_POOL", "20")]);
+        assert_kept(&output);
+        assert!(text(&output).contains("after 20)"), "{}", text(&output));
+    }
+}
+
+#[test]
 fn a_library_that_finds_no_thread_is_found_out() {
     let switches = [("RTD_STAND_IN_ESRCH", "1")];
     let output = on_stand_in("esrch", Kind::Stock, &["--rule", "arrive in order"], &switches);
@@ -83,6 +92,8 @@ fn a_thread_that_stays_relaxed_is_found_out() {
     let switches = [("RTD_STAND_IN_RELAX_EVERY", "1")];
     let output = on_stand_in("relax", Kind::Stock, &["--rule", "is not relaxed"], &switches);
     assert_only_broken(&output, "relaxed (mode 0x80)");
+    let output = on_stand_in("relax-table", Kind::Stock, &["--rule", "in real-time mode"], &switches);
+    assert_only_broken(&output, "relaxed: true");
 }
 
 #[test]
@@ -94,10 +105,10 @@ fn without_the_right_to_promote_every_rule_says_so() {
 }
 
 #[test]
-fn a_process_that_stays_unbound_breaks_the_rules() {
-    let output = on_stand_in("unbound", Kind::Stock, &["--rule", "clock"], &[("RTD_STAND_IN_INIT", "eperm")]);
+fn a_library_that_comes_back_without_having_bound_is_found_out() {
+    let output = on_stand_in("unbound", Kind::Stock, &[], &[("RTD_STAND_IN_INIT", "eperm")]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("errno 1, Operation not permitted"), "{}", text(&output));
+    assert!(text(&output).contains("without having bound the process"), "{}", text(&output));
 }
 
 #[test]

@@ -229,3 +229,71 @@ fn alive(thread: &Thread) -> bool {
     let rc = unsafe { libc::syscall(libc::SYS_tgkill, thread.pid, thread.tid, 0) };
     rc == 0 || crate::last_errno() != libc::ESRCH
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> Box<Shared> {
+        // SAFETY: zero is a value of every field, as in a new mapping.
+        let shared: Box<Shared> = unsafe { Box::new_zeroed().assume_init() };
+        shared.initialise();
+        shared
+    }
+
+    fn signal(to: i32, signo: i32, value: u64) -> Pending {
+        Pending { order: 0, to, signo, code: libc::SI_QUEUE, pid: 0, uid: 0, value }
+    }
+
+    #[test]
+    fn signals_come_lowest_first_and_in_order() {
+        let shared = fresh();
+        let mut tables = shared.lock();
+        for (signo, value) in [(41, 1), (40, 2), (40, 3)] {
+            tables.queue(signal(7, signo, value), POOL);
+        }
+        let all = bit(40) | bit(41);
+        assert_eq!(tables.take(8, all).map(|p| p.value), None);
+        let taken = std::iter::from_fn(|| tables.take(7, all)).map(|p| p.value);
+        assert_eq!(taken.collect::<Vec<_>>(), [2, 3, 1]);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_gone() {
+        let shared = fresh();
+        let mut tables = shared.lock();
+        (0..5).for_each(|value| tables.queue(signal(7, 40, value), 3));
+        assert_eq!(tables.used(), 3);
+        tables.remove(7);
+        assert_eq!(tables.used(), 0);
+    }
+
+    #[test]
+    fn a_thread_that_ended_is_found_no_more_and_gives_its_signals_back() {
+        let shared = fresh();
+        let me = crate::thread::tid();
+        // SAFETY: takes nothing.
+        let pthread = unsafe { libc::pthread_self() };
+        shared.lock().add(me, pthread).unwrap();
+        assert!(shared.lock().find(me).is_ok());
+        assert_eq!(shared.lock().find_pthread(pthread), Ok(me));
+        // No process has a number that high.
+        let gone = i32::MAX;
+        shared.lock().add(gone, pthread).unwrap();
+        shared.lock().queue(signal(gone, 40, 0), POOL);
+        assert_eq!(shared.lock().find(gone), Err(libc::ESRCH));
+        assert_eq!(shared.lock().used(), 0);
+    }
+
+    #[test]
+    fn a_holder_that_dies_leaves_the_lock_to_the_next_one() {
+        let shared = fresh();
+        let holder = std::thread::scope(|scope| {
+            // The kernel gives a robust lock back at the end of its holder, be it a process or a thread.
+            scope.spawn(|| std::mem::forget(shared.lock())).join()
+        });
+        assert!(holder.is_ok());
+        assert_eq!(shared.lock().used(), 0);
+        assert_eq!(shared.lock().used(), 0);
+    }
+}
