@@ -67,12 +67,6 @@ pub fn play(scenario: &str) -> ExitCode {
 fn deliver(name: &str) {
     let kind = Kind::all().into_iter().find(|kind| kind.name() == name).expect("a kind");
     let mechanism = mech::of(kind, PAYLOAD_BYTES, 0).expect("the mechanism");
-    let queue = CString::new(format!("/rtlat-{}-0-0", std::process::id())).expect("no zero byte");
-    assert_eq!(
-        Queue::open(&queue, Access::Receive, true).is_ok(),
-        kind == Kind::Mq,
-        "what `start` looks for"
-    );
     let mut child = fork_child(|| u8::from(threads::send_all(&*mechanism) != 0)).expect("the child");
     assert_eq!(threads::receive_all(&*mechanism), 0, "calls of the heap");
     assert_eq!(child.wait().unwrap(), Ending::Exit(0));

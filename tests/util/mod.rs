@@ -7,6 +7,7 @@ pub mod cobalt_peer;
 pub mod kernel;
 pub mod lane_peer;
 pub mod lane_talk;
+pub mod lat;
 pub mod liar_peer;
 pub mod peer;
 pub mod session;

@@ -4,8 +4,9 @@ use super::{PATIENCE, eventually};
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rtcore::sys::process;
+use rtcore::sys::{poll, process};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -29,10 +30,10 @@ pub fn rtd(args: &[&str]) -> Command {
     command
 }
 
-/// `rtlat` with these arguments.
+/// `rtlat` with these arguments, which ends when a measuring thread of it touches the heap.
 pub fn rtlat(args: &[&str]) -> Command {
     let mut command = Command::new(RTLAT);
-    command.args(args);
+    command.args(args).env("RTD_GUARD", "abort");
     process::die_with_parent_at_exec(&mut command);
     command
 }
@@ -176,6 +177,13 @@ impl Tool {
         }
         let err = self.err.take().context("ended twice")?.join().unwrap_or_default();
         Ok(Said { status, out, err })
+    }
+
+    /// The same of one that has a minute's work to do where the machine is busy.
+    pub fn end_of_work(self) -> anyhow::Result<Said> {
+        let pidfd = process::pidfd(self.child.id())?;
+        let _ = poll::wait(&mut [poll::Interest::readable(pidfd.as_raw_fd())], 60_000_000_000);
+        self.end()
     }
 }
 

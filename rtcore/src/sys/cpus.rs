@@ -60,6 +60,16 @@ pub fn allowed() -> io::Result<Vec<usize>> {
     join.join().unwrap_or_else(|_| Err(io::Error::other("the thread that asks for the CPUs panicked")))
 }
 
+/// CPUs to choose from for who names none: the mask the caller was given (taskset(1), a service manager). One that nobody
+/// narrowed lacks the isolated CPUs; then it is all that are [`allowed`].
+pub fn given() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    let mask: Vec<usize> = (0..CPUS_MAX).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect();
+    let (allowed, isolated) = (allowed()?, isolated().unwrap_or_default());
+    let is_whole = allowed.iter().all(|cpu| mask.contains(cpu) || isolated.contains(cpu));
+    Ok(if is_whole { allowed } else { mask })
+}
+
 /// CPUs that share a core with this one, itself among them (Documentation/admin-guide/cputopology.rst).
 pub fn siblings(cpu: usize) -> io::Result<Vec<usize>> {
     read_list(&format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))

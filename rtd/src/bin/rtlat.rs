@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use rtd::daemon::own::{OwnArgs, run_own};
-use rtd::lat::args::MeasureArgs;
+use rtd::lat::args::{BadOption, MeasureArgs};
 use rtd::lat::command::{self, CompareArgs, RouteArgs};
 use rtd::lat::load::{WorkerArgs, work};
 use rtd::lat::mech::Kind;
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
             eprintln!("rtlat: error: {e:#}");
-            ExitCode::FAILURE
+            ExitCode::from(if e.is::<BadOption>() { 2 } else { 1 })
         }
     }
 }

@@ -43,7 +43,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     // Before there is another thread, and before signals are blocked.
     let skin = bind(&plan)?;
     let signals = StopSignals::block().context("cannot take SIGTERM, SIGINT and SIGHUP")?;
-    prepare_signals(&plan)?;
+    prepare_signals(&plan, skin)?;
     // Last of all dropped: then the last lines go out, if anybody reads them.
     let _log = log::start().context("cannot start the log thread")?;
     let options = Options { allow_degraded: args.allow_degraded };

@@ -84,8 +84,9 @@ pub const CONTROL_SIGNALS: [i32; 3] = rtsignal::TERMINATION;
 /// Sources' signals and the control signals are blocked everywhere: lane threads and the signalfd take
 /// them. Every other signal that a stranger may send is ignored: a blocked one that nobody takes would stay
 /// pending and eat the user's RLIMIT_SIGPENDING.
-pub fn prepare_signals(plan: &Plan) -> anyhow::Result<()> {
-    let sources = build::source_signals(plan);
+pub fn prepare_signals(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
+    // A skin's own signals are no Linux signals of these numbers.
+    let sources = if skin.caps.shared_namespace { build::source_signals(plan) } else { Vec::new() };
     let taken: Vec<i32> = sources.iter().chain(&CONTROL_SIGNALS).copied().collect();
     let strangers = rtsignal::ignorable().filter(|s| !taken.contains(s));
     rtsignal::ignore(strangers);

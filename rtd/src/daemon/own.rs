@@ -4,7 +4,9 @@
 
 use super::RunArgs;
 use anyhow::{Context as _, bail};
+use rtcore::sys::mqueue::Queue;
 use rtcore::sys::{clock, memfd, poll, process};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _, Seek as _, Write as _};
 use std::os::fd::AsRawFd;
@@ -39,6 +41,7 @@ pub struct OwnDaemon {
     log: File,
     instance: String,
     socket: PathBuf,
+    queues: Vec<CString>,
 }
 
 /// Names for a daemon of this process' own: its instance, which carries `tool` and our pid so that two users do not
@@ -61,7 +64,14 @@ pub fn own_binary() -> anyhow::Result<Command> {
 impl OwnDaemon {
     /// Starts it on this configuration, which says this instance and socket, and waits until it is ready. It runs also
     /// where real-time scheduling is not granted; its page says so.
-    pub fn start(config: &str, instance: &str, socket: PathBuf) -> anyhow::Result<OwnDaemon> {
+    ///
+    /// `queues`: those it makes, which are gone when this is; their names carry our pid.
+    pub fn start(
+        config: &str,
+        instance: &str,
+        socket: PathBuf,
+        queues: Vec<CString>,
+    ) -> anyhow::Result<OwnDaemon> {
         let log = memfd::scratch("rtd-log").context("cannot make a place for the daemon's log")?;
         let mut command = own_binary()?;
         let parent = std::process::id().to_string();
@@ -69,7 +79,7 @@ impl OwnDaemon {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child = command.spawn().context("cannot start rtd run")?;
         let pipes = (child.stdin.take(), child.stdout.take());
-        let mut daemon = OwnDaemon { child, log, instance: instance.to_owned(), socket };
+        let mut daemon = OwnDaemon { child, log, instance: instance.to_owned(), socket, queues };
         let (Some(mut stdin), Some(stdout)) = pipes else { bail!("rtd run has no pipes") };
         // A daemon that ended at once says why below.
         let _ = stdin.write_all(config.as_bytes());
@@ -138,6 +148,7 @@ impl Drop for OwnDaemon {
         // It removed all that itself, unless it was killed. The names carry our pid: they are nobody else's.
         let _ = std::fs::remove_file(rtcore::stats::layout::page_path(&self.instance));
         let _ = std::fs::remove_file(&self.socket);
+        self.queues.iter().for_each(|name| _ = Queue::unlink(name));
     }
 }
 

@@ -52,7 +52,8 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let setup = setup(args)?;
     let awake = rtcore::sys::idle::hold();
-    let mut daemon = OwnDaemon::start(&setup.toml(), &setup.instance, setup.socket.clone().into())?;
+    let mut daemon =
+        OwnDaemon::start(&setup.toml(), &setup.instance, setup.socket.clone().into(), Vec::new())?;
     let page = Reader::open(&setup.instance)?;
     if say(&report::head(&setup, args.seconds, &awake.said, &page.snapshot()?))? == Printed::NobodyReads {
         return daemon.stop();

@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+use super::mech::Mechanism;
 use super::out::Format;
+use super::pair::Work;
 use super::party::Seat;
 use anyhow::{Context as _, bail};
 use rtcore::sys::cpus;
@@ -13,6 +15,11 @@ use std::time::Duration;
 const PAIRS_MAX: usize = 256;
 /// Longest histogram, in bins of 1 us: ten seconds.
 const BINS_MAX: u64 = 10_000_000;
+
+/// A slip on the command line that clap cannot see; like those it does, it exits with 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadOption(pub String);
 
 /// What every measurement understands. The letters are cyclictest's and pmqtest's where they have one.
 #[derive(clap::Args, Clone, Debug)]
@@ -26,7 +33,7 @@ pub struct MeasureArgs {
     #[arg(short = 'b', long, value_name = "US")]
     pub breaktrace: Option<u64>,
     /// Each pair's interval is this much longer than that of the pair before, in microseconds
-    #[arg(short = 'd', long, value_name = "US", default_value_t = 500)]
+    #[arg(short = 'd', long, value_name = "US", default_value_t = 500, value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
     pub distance: u64,
     /// How long: seconds, or with m, h or d behind
     #[arg(short = 'D', long, value_name = "TIME", value_parser = duration)]
@@ -40,14 +47,14 @@ pub struct MeasureArgs {
     /// How many points of the schedule; 0: endless, until ^C
     #[arg(short = 'l', long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 39))]
     pub loops: u64,
-    /// Lock all memory
+    /// Lock all memory of this process; a process of -f locks what it shares with this one
     #[arg(short = 'm', long)]
     pub mlockall: bool,
     /// Show nanoseconds
     #[arg(short = 'N', long)]
     pub nsecs: bool,
-    /// SCHED_FIFO priority of the first pair, each further one is one lower; 0: SCHED_OTHER. Default: 0; for `route` and
-    /// `compare` 70
+    /// SCHED_FIFO priority of the first pair, each further one is one lower; 0: SCHED_OTHER. A sender that follows the
+    /// schedule is one below its receiver, so that setting its next timer is not measured. Default: 0; for `route` 70
     #[arg(short = 'p', long = "priority", value_name = "PRIO", value_parser = clap::value_parser!(u8).range(..=99))]
     pub priority: Option<u8>,
     /// Nothing before the end
@@ -65,6 +72,10 @@ pub struct MeasureArgs {
     /// There and back: the sender waits for the answer and records
     #[arg(long)]
     pub round_trip: bool,
+    /// The receiver follows the schedule and asks for each message by one of the same kind, as pmqtest and sigwaittest do:
+    /// the way is warm. Without it the sender follows the schedule, and its message is the first thing after an idle gap
+    #[arg(long, conflicts_with = "round_trip")]
+    pub sync: bool,
     /// Payload in bytes, where there is one
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=16 << 20))]
     pub size: u32,
@@ -130,6 +141,26 @@ pub struct Place {
     pub interval_ns: u64,
 }
 
+impl MeasureArgs {
+    /// Ways that each pair needs: there, and perhaps back.
+    pub fn ways(&self) -> usize {
+        if self.round_trip || self.sync { 2 } else { 1 }
+    }
+
+    /// What a pair does with them.
+    pub fn work(
+        &self,
+        mut make: impl FnMut(usize) -> anyhow::Result<Box<dyn Mechanism>>,
+    ) -> anyhow::Result<Work> {
+        let there = make(0)?;
+        Ok(match (self.round_trip, self.sync) {
+            (true, _) => Work::RoundTrip(there, make(1)?),
+            (_, true) => Work::Synced(there, make(1)?),
+            _ => Work::OneWay(there),
+        })
+    }
+}
+
 /// How many threads of its own each pair has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parties {
@@ -148,28 +179,31 @@ impl MeasureArgs {
     /// The pairs: where each runs, and when.
     pub fn places(&self, parties: Parties, default_priority: u8) -> anyhow::Result<Vec<Place>> {
         let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
-        let count = if self.smp || self.threads == 0 { allowed.len() } else { self.threads };
+        let given = cpus::given().context("cannot read which CPUs this process was given")?;
+        let count = if self.smp || self.threads == 0 { given.len() } else { self.threads };
         if count > PAIRS_MAX {
-            bail!("-t {count}: at most {PAIRS_MAX}");
+            bail!(BadOption(format!("-t {count}: at most {PAIRS_MAX}")));
         }
         if self.interval == 0 && parties == Parties::One {
-            bail!("-i 0: a timer needs an interval");
+            bail!(BadOption("-i 0: a timer needs an interval".to_owned()));
         }
         let affinity = if self.smp { Some("all") } else { self.affinity.as_deref() };
-        let list = affinity.map(|text| cpu_list(text, &allowed)).transpose()?;
+        let list = affinity.map(|text| if text == "all" { Ok(given) } else { cpu_list(text, &allowed) });
+        let list = list.transpose()?;
         let same_priority = self.smp || self.bins() > 0;
         let first = self.priority.unwrap_or(default_priority);
+        let is_alone = parties == Parties::Two && self.ways() == 1;
         let place = |n: usize| {
             let lower = if same_priority { 0 } else { u8::try_from(n).unwrap_or(u8::MAX) };
             let priority = if first == 0 { 0 } else { first.saturating_sub(lower).max(1) };
             // `all`: pair N as a whole on CPU N, as rt-tests have it.
             let step = if parties == Parties::Two && affinity != Some("all") { 2 } else { 1 };
             let cpu = |n: usize| list.as_ref().map(|list| list[n % list.len()]);
-            let seat = |n| Seat { cpu: cpu(n), priority };
+            let seat = |n, priority| Seat { cpu: cpu(n), priority };
             let interval_us = self.interval + if self.interval == 0 { 0 } else { self.distance * n as u64 };
             Place {
-                sender: seat(n * step),
-                receiver: seat(n * step + usize::from(step == 2)),
+                sender: seat(n * step, if is_alone { below(priority) } else { priority }),
+                receiver: seat(n * step + usize::from(step == 2), priority),
                 interval_ns: interval_us * 1000,
             }
         };
@@ -177,16 +211,18 @@ impl MeasureArgs {
     }
 }
 
+/// The priority of a sender that follows the schedule, with a receiver of this one: lower, so that on one CPU the receiver
+/// does not wait for what the sender does after its message, which is to set its next timer.
+pub fn below(priority: u8) -> u8 {
+    if priority == 0 { 0 } else { (priority - 1).max(1) }
+}
+
 /// The CPUs of `-a`; an error for one that is not to be had.
 pub fn cpu_list(text: &str, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
-    let list = match text {
-        "all" => allowed.to_vec(),
-        text => {
-            cpus::parse_list(text).with_context(|| format!("-a {text}: CPUs are numbers: 1, 0,2 or 4-7"))?
-        }
-    };
+    let wrong = || BadOption(format!("-a {text}: CPUs are numbers: 1, 0,2 or 4-7"));
+    let list = cpus::parse_list(text).ok_or_else(wrong)?;
     if list.is_empty() {
-        bail!("-a {text}: no CPU");
+        bail!(BadOption(format!("-a {text}: no CPU")));
     }
     if let Some(cpu) = list.iter().find(|cpu| !allowed.contains(cpu)) {
         bail!("-a {text}: this process may not run on CPU {cpu}, only on {}", cpus::show_list(allowed));
@@ -224,8 +260,10 @@ mod tests {
         let of = |text: &str| parse(text).places(Parties::Two, 0).unwrap();
         let seen: Vec<(u8, u64)> =
             of("-t 3 -p 80").iter().map(|p| (p.sender.priority, p.interval_ns)).collect();
-        assert_eq!(seen, [(80, 1_000_000), (79, 1_500_000), (78, 2_000_000)]);
+        assert_eq!(seen, [(79, 1_000_000), (78, 1_500_000), (77, 2_000_000)]);
         assert!(of("-t 3 -p 80 --histogram 100").iter().all(|p| p.receiver.priority == 80));
+        assert!(of("-p 80 --sync").iter().all(|p| p.sender.priority == 80));
+        assert!(parse("-p 80").places(Parties::One, 0).unwrap().iter().all(|p| p.sender.priority == 80));
         assert!(of("-t 3 -p 2").iter().all(|p| p.receiver.priority >= 1));
         assert!(of("-t 3").iter().all(|p| p.receiver.priority == 0 && p.sender.cpu.is_none()));
     }
@@ -254,7 +292,17 @@ mod tests {
 
     #[test]
     fn slips_are_refused() {
-        for text in ["-p 100", "-i x", "--size 8", "--format xml", "--histogram 0", "-D 0", "-l -1", "-w"] {
+        for text in [
+            "-p 100",
+            "-i x",
+            "--size 8",
+            "--format xml",
+            "--histogram 0",
+            "-D 0",
+            "-l -1",
+            "-w",
+            "-d 18446744073709551615",
+        ] {
             assert!(Cli::try_parse_from(format!("x {text}").split_whitespace()).is_err(), "{text}");
         }
         assert!(parse("-i 0").places(Parties::One, 0).is_err());

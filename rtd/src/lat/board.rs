@@ -69,6 +69,8 @@ pub struct Words {
     last_ns: AtomicU64,
     max_ns: AtomicU64,
     sum_ns: AtomicU64,
+    /// Recording party: samples that found no room on their way to be shown.
+    hidden: AtomicU64,
     /// Of sender and receiver.
     tid: [AtomicU32; 2],
     cpu: [AtomicU32; 2],
@@ -290,8 +292,8 @@ impl Board {
         }
     }
 
-    /// Sender: sleeps until the message of this sequence has arrived, so that its receiver is asleep again by the next. False: it has not within a second, or the run is
-    /// over.
+    /// Sender: sleeps until the message of this sequence has arrived, so that its receiver is asleep again by the
+    /// next. False: it has not within a second, or the run is over.
     pub fn await_arrival(&self, sequence: u64) -> bool {
         const PATIENCE_NS: u64 = 1_000_000_000;
         let until_ns = rtcore::sys::clock::monotonic_ns() + PATIENCE_NS;
@@ -309,6 +311,17 @@ impl Board {
             self.words().waiting.store(0, Ordering::Relaxed);
         }
         true
+    }
+
+    /// Recording party: so many samples more are not shown.
+    pub fn note_hidden(&self, count: u64) {
+        let so_far = self.words().hidden.load(Ordering::Relaxed);
+        self.words().hidden.store(so_far + count, Ordering::Relaxed);
+    }
+
+    /// Samples that are not shown.
+    pub fn hidden(&self) -> u64 {
+        self.words().hidden.load(Ordering::Relaxed)
     }
 
     /// Receiver: for the live view.

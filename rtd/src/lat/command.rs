@@ -4,7 +4,7 @@
 
 pub use super::compare::{CompareArgs, compare};
 
-use super::args::{MeasureArgs, Parties, Place};
+use super::args::{BadOption, MeasureArgs, Parties, Place};
 use super::mech::{self, Kind, Mechanism};
 use super::pair::Work;
 use super::route::{LaneArgs, OwnRoute, Way, config, find};
@@ -17,8 +17,11 @@ pub const ROUTE_PRIORITY: u8 = 70;
 
 /// `rtlat timer`.
 pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
-    if args.round_trip {
-        bail!("--round-trip: a timer has nobody to answer");
+    if args.ways() > 1 {
+        bail!(BadOption("--round-trip, --sync: a timer has nobody to answer".to_owned()));
+    }
+    if args.fork {
+        bail!(BadOption("-f: a timer has no second process".to_owned()));
     }
     let conditions = Conditions::set(&args.report)?;
     single(args, Parties::One, 0, conditions, &mut |_, _| Ok(Work::Timer))
@@ -28,11 +31,8 @@ pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
 pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
     let conditions = Conditions::set(&args.report)?;
     let bytes = usize::try_from(args.size)?;
-    // Two mechanisms for each pair: there, and perhaps back.
     single(args, Parties::Two, 0, conditions, &mut |number, _| {
-        let make =
-            |way: usize| mech::of(kind, bytes, if args.round_trip { 2 * number + way } else { number });
-        Ok(if args.round_trip { Work::RoundTrip(make(0)?, make(1)?) } else { Work::OneWay(make(0)?) })
+        args.work(|way| mech::of(kind, bytes, args.ways() * number + way))
     })
 }
 
@@ -59,11 +59,13 @@ pub struct RouteArgs {
 
 /// Measures one.
 pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
-    let conditions = Conditions::set(&args.measure.report)?;
+    let mut conditions = Conditions::set(&args.measure.report)?;
     let bytes = usize::try_from(args.measure.size)?;
     if let (Some(from), Some(to)) = (&args.from, &args.to) {
-        if args.measure.round_trip || args.measure.smp || args.measure.threads != 1 {
-            bail!("--round-trip, -S and -t: through a running daemon one pair is measured, one way");
+        if args.measure.ways() > 1 || args.measure.smp || args.measure.threads != 1 {
+            let slip =
+                "--round-trip, --sync, -S and -t: through a running daemon one pair is measured, one way";
+            bail!(BadOption(slip.to_owned()));
         }
         return single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |_, _| {
             Ok(Work::OneWay(Box::new(find(&args.instance, from, to, bytes)?)))
@@ -71,26 +73,24 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     }
     let way = args.way.context("which route: mq-mq, mq-signal, signal-signal, lane or direct")?;
     let places = args.measure.places(Parties::Two, ROUTE_PRIORITY)?;
-    let ways = if args.measure.round_trip { 2 } else { 1 };
+    let ways = args.measure.ways();
     let routes = (0..places.len() * ways)
         .map(|number| OwnRoute::new(way, number, bytes))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let daemon = start(&args.lane, &places, &routes)?;
-    let code = single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |number, _| {
-        let make = |way: usize| -> anyhow::Result<Box<dyn Mechanism>> {
-            Ok(Box::new(routes[ways * number + way].mechanism(&daemon)?))
-        };
-        Ok(if ways == 2 { Work::RoundTrip(make(0)?, make(1)?) } else { Work::OneWay(make(0)?) })
-    })?;
-    daemon.stop()?;
-    Ok(code)
+    conditions.daemon = Some(start(&args.lane, &places, &routes)?);
+    single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |number, daemon| {
+        let daemon = daemon.context("a route without a daemon")?;
+        args.measure
+            .work(|way| Ok(Box::new(routes[ways * number + way].mechanism(daemon)?) as Box<dyn Mechanism>))
+    })
 }
 
 /// A daemon with these routes, its lane where the first sender runs.
 pub fn start(lane: &LaneArgs, places: &[Place], routes: &[OwnRoute]) -> anyhow::Result<OwnDaemon> {
-    let allowed = rtcore::sys::cpus::allowed().context("cannot read which CPUs this process may use")?;
-    let cpu = lane.lane_cpu.or_else(|| places.first()?.sender.cpu).or_else(|| allowed.last().copied());
+    let given = rtcore::sys::cpus::given().context("cannot read which CPUs this process was given")?;
+    let cpu = lane.lane_cpu.or_else(|| places.first()?.sender.cpu).or_else(|| given.last().copied());
     let (instance, socket) = own::names("rtlat");
     let text = config(&instance, &socket, lane, cpu.context("no CPU is allowed")?, routes);
-    OwnDaemon::start(&text, &instance, socket)
+    let queues = routes.iter().map(|route| route.queues(&instance)).collect::<anyhow::Result<Vec<_>>>()?;
+    OwnDaemon::start(&text, &instance, socket, queues.concat())
 }

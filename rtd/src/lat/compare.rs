@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::args::ReportArgs;
+use super::args::{BadOption, ReportArgs};
 use super::baseline;
 use super::board::Block;
 use super::mech::{self, Kind};
@@ -15,9 +15,8 @@ use super::party::Seat;
 use super::recorder::Recording;
 use super::report::{self, machine::Machine, table};
 use super::route::{LaneArgs, OwnRoute, Way};
-use super::run::{Conditions, WORSE, command_line, lock_memory, to_file, wall_ns};
+use super::run::{Conditions, WORSE, command_line, lock_memory, must_be_writable, to_file, wall_ns};
 use super::series::{Comparison, Placement, Row, Series, Turn};
-use crate::daemon::own::OwnDaemon;
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use rtcore::sys::clock::monotonic_ns;
@@ -58,7 +57,7 @@ pub struct CompareArgs {
     /// Turns
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     turns: u64,
-    /// SCHED_FIFO priority of senders and receivers; 0: SCHED_OTHER
+    /// SCHED_FIFO priority of receivers, senders are one below; 0: SCHED_OTHER
     #[arg(short = 'p', long, value_name = "PRIO", default_value_t = super::command::ROUTE_PRIORITY, value_parser = clap::value_parser!(u8).range(..=98))]
     priority: u8,
     /// Senders are processes instead of threads
@@ -134,11 +133,12 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
         // Before the run, which takes a minute.
         baseline::load(path)?;
     }
+    must_be_writable([&args.save])?;
     let mut conditions = Conditions::set(&args.report)?;
     let cpus = cpus_of(args)?;
     let paths = paths_of(&args.only)?;
     let started = wall_ns();
-    let (daemon, mut lanes) = prepare(args, &paths, cpus)?;
+    let mut lanes = prepare(args, &mut conditions, &paths, cpus)?;
     lanes.iter_mut().try_for_each(|lane| lane.pair.launch())?;
     let locked = lock_memory();
     let turns = measure(args, &mut conditions, &mut lanes)?;
@@ -156,9 +156,7 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
         load: conditions.load.describe(),
     };
     drop(lanes);
-    if let Some(daemon) = daemon {
-        daemon.stop()?;
-    }
+    conditions.end_daemon()?;
     finish(args, &conditions, &comparison, &machine, (started, turns))
 }
 
@@ -191,7 +189,9 @@ fn finish(
             args.busy
         );
         text.extend(head.bytes());
-        machine.degraded.iter().for_each(|refusal| text.extend(format!("# {refusal}\n").bytes()));
+        // What is to be said of the CPUs' sleep stands among the conditions.
+        let others = machine.degraded.iter().filter(|refusal| **refusal != conditions.awake.said);
+        others.for_each(|refusal| text.extend(format!("# {refusal}\n").bytes()));
         text.extend(table::text(comparison).bytes());
     }
     crate::ctl::page::print(&String::from_utf8_lossy(&text))?;
@@ -204,6 +204,9 @@ fn finish(
     }
     if let Some(verdict) = &verdict {
         crate::ctl::page::print(&verdict.text())?;
+        if verdict.is_empty() {
+            bail!("nothing could be judged: see above, and take more --turns");
+        }
     }
     Ok(code)
 }
@@ -227,14 +230,15 @@ fn refusals(args: &CompareArgs, conditions: &Conditions, locked: Option<&anyhow:
 
 /// The sender's CPU, and the receiver's where there are two.
 fn cpus_of(args: &CompareArgs) -> anyhow::Result<(usize, Option<usize>)> {
-    let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
     if let Some(text) = &args.affinity {
+        let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
         let list = super::args::cpu_list(text, &allowed)?;
         let second = list.get(1).copied().filter(|second| *second != list[0]);
         return Ok((list[0], second));
     }
-    let first = allowed.last().copied().context("no CPU is allowed")?;
-    let others = allowed.iter().copied().filter(|cpu| *cpu != first);
+    let given = cpus::given().context("cannot read which CPUs this process was given")?;
+    let first = given.last().copied().context("no CPU is allowed")?;
+    let others = given.iter().copied().filter(|cpu| *cpu != first);
     let siblings = cpus::siblings(first).unwrap_or_default();
     let far = others.clone().find(|cpu| !siblings.contains(cpu));
     Ok((first, far.or_else(|| others.max())))
@@ -243,7 +247,7 @@ fn cpus_of(args: &CompareArgs) -> anyhow::Result<(usize, Option<usize>)> {
 fn paths_of(only: &[String]) -> anyhow::Result<Vec<Path>> {
     if let Some(unknown) = only.iter().find(|name| !Path::all().any(|path| path.key() == **name)) {
         let known: Vec<String> = Path::all().map(Path::key).collect();
-        bail!("--only {unknown}: there are {}", known.join(", "));
+        bail!(BadOption(format!("--only {unknown}: there are {}", known.join(", "))));
     }
     let is_wanted = |path: &Path| {
         *path == Path::Raw(Kind::Mq) || only.is_empty() || only.iter().any(|name| *name == path.key())
@@ -254,9 +258,10 @@ fn paths_of(only: &[String]) -> anyhow::Result<Vec<Path>> {
 /// The daemon, and a pair for every row; no thread is started yet.
 fn prepare(
     args: &CompareArgs,
+    conditions: &mut Conditions,
     paths: &[Path],
     (first, second): (usize, Option<usize>),
-) -> anyhow::Result<(Option<OwnDaemon>, Vec<Lane>)> {
+) -> anyhow::Result<Vec<Lane>> {
     let bytes = usize::try_from(args.size)?;
     let mut placements = vec![];
     if args.placement != Some(WhereArg::Other) {
@@ -281,13 +286,14 @@ fn prepare(
         receiver: Seat::default(),
         interval_ns: 0,
     };
-    let daemon =
-        (!routes.is_empty()).then(|| super::command::start(&args.lane, &[place], &routes)).transpose()?;
+    if !routes.is_empty() {
+        conditions.daemon = Some(super::command::start(&args.lane, &[place], &routes)?);
+    }
     let mut lanes = Vec::new();
     for &(placement, receiver) in &placements {
         for &path in paths {
             let number = lanes.len();
-            let mechanism = match (path, &daemon) {
+            let mechanism = match (path, &conditions.daemon) {
                 (Path::Raw(kind), _) => mech::of(kind, bytes, usize::from(placement == Placement::Other))?,
                 (Path::Route(way), Some(daemon)) => {
                     let at = ways.iter().position(|known| *known == (way, placement));
@@ -298,7 +304,7 @@ fn prepare(
             };
             let spec = PairSpec {
                 work: Work::OneWay(mechanism),
-                sender: Seat { cpu: Some(first), priority: args.priority },
+                sender: Seat { cpu: Some(first), priority: super::args::below(args.priority) },
                 receiver: Seat { cpu: Some(receiver), priority: args.priority },
                 fork: args.fork,
                 recording: Recording::default(),
@@ -308,7 +314,7 @@ fn prepare(
             lanes.push(Lane { path, placement, pair: Pair::prepare(number, spec)?, row: None });
         }
     }
-    Ok((daemon, lanes))
+    Ok(lanes)
 }
 
 /// Turn after turn; how many were whole.
@@ -329,7 +335,7 @@ fn measure(args: &CompareArgs, conditions: &mut Conditions, lanes: &mut [Lane]) 
                 bar.finish_and_clear();
                 return Ok(turn);
             }
-            conditions.load.check()?;
+            conditions.check()?;
             results.push((at, lane.turn(args)?));
         }
         results.into_iter().for_each(|(at, (paced, busy))| lanes[at].add(paced, busy));

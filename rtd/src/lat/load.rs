@@ -138,6 +138,10 @@ impl Load {
 
     /// With another way to this program's `load-worker`.
     fn start_by(specs: &[LoadSpec], own: impl Fn() -> Command) -> anyhow::Result<RunningLoad> {
+        let mut load = RunningLoad { workers: Vec::new(), lines: Vec::new(), owner: std::process::id() };
+        if specs.is_empty() {
+            return Ok(load);
+        }
         let cpus = cpus::allowed().context("cannot count the CPUs for --load")?.len().clamp(1, WORKERS_MAX);
         let counted = || specs.iter().map(|spec| (spec, spec.count.unwrap_or(cpus)));
         let total: usize = counted().map(|(_, count)| count).sum();
@@ -154,7 +158,6 @@ impl Load {
             false => None,
         };
 
-        let mut load = RunningLoad { workers: Vec::new(), lines: Vec::new(), owner: std::process::id() };
         for (spec, count) in counted() {
             match (&stress_ng, spec.by, stress_ng::arguments(spec.kind, count)) {
                 (Some(version), By::Either | By::StressNg, Some(arguments)) => {

@@ -5,9 +5,9 @@
 use super::board::{Block, Board, Role};
 use super::breaker::Breaker;
 use super::mech::Mechanism;
-use super::party::{Log, Seat, ask_blocks, echo_blocks, record_blocks, send_blocks, timer_blocks};
+use super::party::{Log, Measured, Seat, ask_blocks, echo_blocks, record_blocks, send_blocks, timer_blocks};
 use super::recorder::{Recorder, Recording, Tally};
-use super::series::{Party, Series};
+use super::series::{Packed, Party, Series};
 use anyhow::{Context as _, bail};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::fork::{ForkedChild, fork_child};
@@ -22,6 +22,8 @@ const RECORDERS: usize = 4;
 const STAND: Duration = Duration::from_secs(10);
 /// How often a look is taken at a block that nobody watches.
 const LOOK_NS: u64 = 10_000_000;
+/// A party that was told to end and has not after this long never will.
+const END: Duration = Duration::from_secs(5);
 /// After the last message was sent, its receiver has this long to get it.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
@@ -33,6 +35,8 @@ pub enum Work {
     OneWay(Box<dyn Mechanism>),
     /// There and back.
     RoundTrip(Box<dyn Mechanism>, Box<dyn Mechanism>),
+    /// Messages from the sender to the receiver by the first, for each of which the receiver asks by the second.
+    Synced(Box<dyn Mechanism>, Box<dyn Mechanism>),
 }
 
 /// How to make one.
@@ -79,6 +83,8 @@ pub struct Pair {
     seen: u32,
     /// When the block was found sent.
     sent_ns: Option<u64>,
+    /// When it was found stopped before that.
+    stopped_ns: Option<u64>,
     recorder: Option<JoinHandle<()>>,
     trace: Arc<OnceLock<String>>,
     fresh: Option<rtrb::Producer<Box<Recorder>>>,
@@ -98,7 +104,7 @@ pub struct Slice {
     /// See `from_ns`.
     pub until_ns: u64,
     /// Raw latencies.
-    pub raw: hdrhistogram::Histogram<u64>,
+    pub raw: Packed,
 }
 
 impl Pair {
@@ -109,7 +115,7 @@ impl Pair {
         let (work, seats) = (Arc::new(work), [sender, receiver]);
         let partner = match &*work {
             Work::Timer if fork => bail!("-f: a timer has no second process"),
-            Work::OneWay(_) | Work::RoundTrip(..) if fork => {
+            _ if fork => {
                 let (board, work) = (Arc::clone(&board), Arc::clone(&work));
                 let child = fork_child(move || {
                     partner(&board, &work, seats);
@@ -132,6 +138,7 @@ impl Pair {
             samples: None,
             seen: 0,
             sent_ns: None,
+            stopped_ns: None,
             recorder: None,
             trace: Arc::default(),
             fresh: None,
@@ -200,7 +207,9 @@ impl Pair {
     pub fn name(&self) -> &str {
         match &*self.work {
             Work::Timer => "timer",
-            Work::OneWay(mechanism) | Work::RoundTrip(mechanism, _) => mechanism.name(),
+            Work::OneWay(mechanism) | Work::RoundTrip(mechanism, _) | Work::Synced(mechanism, _) => {
+                mechanism.name()
+            }
         }
     }
 
@@ -213,10 +222,14 @@ impl Pair {
     pub fn begin(&mut self, block: &Block) {
         self.whole = Recorder::new(self.recording);
         self.slices.clear();
-        self.sent_ns = None;
+        (self.sent_ns, self.stopped_ns) = (None, None);
         self.interval_ns = block.interval_ns;
         if let Some(fresh) = &mut self.fresh {
-            while fresh.push(Box::new(Recorder::new(self.recording))).is_ok() {}
+            let wanted = if block.slice_ns > 0 { RECORDERS } else { 1 };
+            while fresh.slots() + wanted > RECORDERS {
+                // It has room: its slots were counted.
+                let _ = fresh.push(Box::new(Recorder::new(self.recording)));
+            }
         }
         self.order = self.board.begin(block);
     }
@@ -226,7 +239,11 @@ impl Pair {
         let is_closed = self.board.is_closed(self.order);
         while let Some(full) = self.done.as_mut().and_then(|done| done.pop().ok()) {
             self.whole.append(&full);
-            self.slices.push(Slice { from_ns: full.first_ns, until_ns: full.last_ns, raw: full.raw.clone() });
+            self.slices.push(Slice {
+                from_ns: full.first_ns,
+                until_ns: full.last_ns,
+                raw: Packed::of(&full.raw),
+            });
             if let Some(fresh) = &mut self.fresh
                 && !is_closed
             {
@@ -298,6 +315,15 @@ impl Pair {
         } else if now_ns >= until_ns {
             self.stop();
         }
+        if !self.is_sent() && self.board.is_stopped() {
+            let since_ns = *self.stopped_ns.get_or_insert(now_ns);
+            if now_ns > since_ns + nanos(END) {
+                bail!(
+                    "{}: its sender does not end: it was stopped (SIGSTOP), or something of a higher priority has its CPU",
+                    self.name()
+                );
+            }
+        }
         Ok(false)
     }
 
@@ -331,7 +357,7 @@ impl Pair {
         };
         let (payload_bytes, is_round_trip) = match &*self.work {
             Work::Timer => (0, false),
-            Work::OneWay(mechanism) => (mechanism.payload_bytes(), false),
+            Work::OneWay(mechanism) | Work::Synced(mechanism, _) => (mechanism.payload_bytes(), false),
             Work::RoundTrip(mechanism, _) => (mechanism.payload_bytes(), true),
         };
         let sender = party(Role::Sender);
@@ -374,7 +400,12 @@ impl Drop for Pair {
         };
         // A receiver sleeps in its mechanism until somebody wakes it; it may have been just about to.
         let mut seen = self.board.news();
+        let until_ns = monotonic_ns() + nanos(END);
         while !is_over(self) {
+            if monotonic_ns() > until_ns {
+                // They end with the process.
+                return;
+            }
             self.wake();
             seen = self.board.wait_news(seen, 1_000_000);
         }
@@ -409,7 +440,13 @@ fn recorder(mut log: Log, work: &Work, [sender, receiver]: [Seat; 2]) {
                 let (mut tx, mut rx) = (there.sender()?, back.receiver()?);
                 sender.take("rtlat-tx")?;
                 board.stand(Role::Sender);
-                ask_blocks(&mut log, &mut *tx, &mut *rx);
+                ask_blocks(&mut log, Role::Sender, &mut *tx, &mut *rx);
+            }
+            Work::Synced(there, back) => {
+                let (mut ask, mut rx) = (back.sender()?, there.receiver()?);
+                receiver.take("rtlat-rx")?;
+                board.stand(Role::Receiver);
+                ask_blocks(&mut log, Role::Receiver, &mut *ask, &mut *rx);
             }
         }
         Ok(())
@@ -436,7 +473,13 @@ fn partner(board: &Board, work: &Work, [sender, receiver]: [Seat; 2]) {
                 let (mut rx, mut tx) = (there.receiver()?, back.sender()?);
                 receiver.take("rtlat-rx")?;
                 board.stand(Role::Receiver);
-                echo_blocks(board, &mut *rx, &mut *tx);
+                echo_blocks(board, Role::Receiver, Measured::ThereAndBack, &mut *rx, &mut *tx);
+            }
+            Work::Synced(there, back) => {
+                let (mut asked, mut tx) = (back.receiver()?, there.sender()?);
+                sender.take("rtlat-tx")?;
+                board.stand(Role::Sender);
+                echo_blocks(board, Role::Sender, Measured::TheAnswer, &mut *asked, &mut *tx);
             }
         }
         Ok(())

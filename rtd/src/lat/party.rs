@@ -66,7 +66,7 @@ pub struct Log {
     pub fresh: rtrb::Consumer<Box<Recorder>>,
     /// Full ones. It has room for all there are.
     pub done: rtrb::Producer<Box<Recorder>>,
-    /// Every sample, for whoever wants to see them all; what finds no room is not shown.
+    /// Every sample, for whoever wants to see them all; what finds no room is counted.
     pub samples: Option<rtrb::Producer<(u64, u64)>>,
     /// The kernel's trace, for a culprit.
     pub breaker: Option<Breaker>,
@@ -144,7 +144,8 @@ impl Log {
             let is_culprit = recorder.record(sample, at.block.interval_ns, late_ns);
             at.tally.add(sample.raw_ns());
             if let Some(samples) = &mut self.samples {
-                let _ = samples.push((sequence, sample.raw_ns()));
+                let shown = samples.push((sequence, sample.raw_ns()));
+                self.board.note_hidden(u64::from(shown.is_err()));
             }
             self.board.publish(&at.tally);
             if is_culprit {
@@ -196,20 +197,18 @@ impl Log {
     }
 }
 
-/// Follows the schedule of a block: `act` sends each message.
-fn pace(board: &Board, order: u32, mut act: impl FnMut(&Stamp) -> Result<(), Errno>) {
+/// Follows the schedule of a block, as the party of this role: `act` sends each message.
+fn pace(board: &Board, order: u32, role: Role, mut act: impl FnMut(&Stamp) -> Result<(), Errno>) {
     let block = board.block();
     let mut number = 0;
     let mut put = |intended_ns: u64, sent_ns: u64| {
         let sequence = tag(order) | number;
         let sent = act(&Stamp { sequence, intended_ns, sent_ns });
-        // No room: the message is lost, and counted as such.
-        if let Err(e) = sent
-            && e != Errno::AGAIN
-        {
-            fail(board, "cannot send", e);
-        } else if block.interval_ns == 0 || number < block.warm {
-            board.await_arrival(number);
+        match sent {
+            Ok(()) if block.interval_ns == 0 || number < block.warm => _ = board.await_arrival(number),
+            // No room: the message is lost, and counted as such.
+            Ok(()) | Err(Errno::AGAIN) => {}
+            Err(e) => fail(board, "cannot send", e),
         }
         number += 1;
     };
@@ -238,7 +237,7 @@ fn pace(board: &Board, order: u32, mut act: impl FnMut(&Stamp) -> Result<(), Err
         board.note_sent(0, 0, 0);
     }
     // First: whoever closes at the END message finds the counts.
-    board.note_cpu(Role::Sender);
+    board.note_cpu(role);
     board.sent_all(order);
 }
 
@@ -277,7 +276,7 @@ pub fn send_blocks(board: &Board, tx: &mut dyn Tx) {
     rtcore::seal::seal();
     let mut done = 0;
     while let Some(order) = board.wait_order(done) {
-        pace(board, order, |stamp| persist(board, || tx.send(stamp)));
+        pace(board, order, Role::Sender, |stamp| persist(board, || tx.send(stamp)));
         send_end(board, order, tx);
         done = order;
     }
@@ -305,50 +304,63 @@ pub fn record_blocks(log: &mut Log, rx: &mut dyn Rx) {
     rtcore::seal::unseal();
 }
 
+/// What is measured of a message that another one asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// From the question.
+    ThereAndBack,
+    /// From the answer's own send: the question only says when, as rt-tests do it.
+    TheAnswer,
+}
+
 /// Sends on schedule, waits for each answer and records, block after block, until the pair ends.
-pub fn ask_blocks(log: &mut Log, tx: &mut dyn Tx, back: &mut dyn Rx) {
+pub fn ask_blocks(log: &mut Log, role: Role, tx: &mut dyn Tx, back: &mut dyn Rx) {
     rtcore::seal::seal();
     let board = Arc::clone(&log.board);
     let mut done = 0;
     while let Some(order) = board.wait_order(done) {
         log.open(order);
-        pace(&board, order, |stamp| {
+        pace(&board, order, role, |stamp| {
             persist(&board, || tx.send(stamp))?;
-            if let Some(now_ns) = answer(&board, stamp, back)? {
-                log.note(stamp, now_ns, stamp.sent_ns.saturating_sub(stamp.intended_ns));
+            if let Some((answer, now_ns)) = answer(&board, stamp, back)? {
+                log.note(&answer, now_ns, stamp.sent_ns.saturating_sub(stamp.intended_ns));
             }
             Ok(())
         });
-        log.close(Role::Sender);
+        log.close(role);
         done = order;
     }
     rtcore::seal::unseal();
 }
 
-/// When the answer to this came; none: not within a second, or the run is over.
-fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<u64>, Errno> {
+/// The answer to this, and when it came; none: not within a second. A run that is stopped waits for it too, or it would
+/// count as lost.
+fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<(Stamp, u64)>, Errno> {
     const PATIENCE_NS: u64 = 1_000_000_000;
     loop {
         let got = back.receive();
         let now_ns = monotonic_ns();
         match got {
-            Ok(answer) if answer.sequence == stamp.sequence => return Ok(Some(now_ns)),
+            Ok(answer) if answer.sequence == stamp.sequence => return Ok(Some((answer, now_ns))),
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
             Err(e) => return Err(e),
         }
-        if board.is_stopped() || now_ns > stamp.sent_ns + PATIENCE_NS {
+        if board.is_quit() || now_ns > stamp.sent_ns + PATIENCE_NS {
             return Ok(None);
         }
     }
 }
 
 /// Sends back what comes, until the pair ends.
-pub fn echo_blocks(board: &Board, rx: &mut dyn Rx, back: &mut dyn Tx) {
+pub fn echo_blocks(board: &Board, role: Role, measured: Measured, rx: &mut dyn Rx, back: &mut dyn Tx) {
     rtcore::seal::seal();
     while !board.is_quit() {
         match rx.receive() {
-            Ok(stamp) => {
-                board.note_cpu(Role::Receiver);
+            Ok(mut stamp) => {
+                board.note_cpu(role);
+                if measured == Measured::TheAnswer {
+                    stamp.sent_ns = monotonic_ns();
+                }
                 match persist(board, || back.send(&stamp)) {
                     Ok(()) | Err(Errno::AGAIN) => {}
                     Err(e) => fail(board, "cannot answer", e),
@@ -372,7 +384,7 @@ pub fn timer_blocks(log: &mut Log) {
     let mut done = 0;
     while let Some(order) = board.wait_order(done) {
         log.open(order);
-        pace(&board, order, |woken| {
+        pace(&board, order, Role::Sender, |woken| {
             let stamp = Stamp { sent_ns: woken.intended_ns, ..*woken };
             log.note(&stamp, woken.sent_ns, woken.sent_ns - woken.intended_ns);
             Ok(())

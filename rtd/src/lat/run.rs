@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::args::{MeasureArgs, Parties, Place, ReportArgs};
+use super::args::{BadOption, MeasureArgs, Parties, Place, ReportArgs};
 use super::board::Block;
 use super::breaker::Breaker;
 use super::load::{Load, RunningLoad};
@@ -13,14 +13,16 @@ use super::pair::{Pair, PairSpec, Work};
 use super::recorder::Recording;
 use super::report::{self, machine::Machine};
 use super::series::{Party, Series};
-use anyhow::Context as _;
+use crate::ctl::page::{self, Printed};
+use crate::daemon::own::OwnDaemon;
+use anyhow::{Context as _, bail};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::epoll::StopSignals;
 use rtcore::sys::grants::Grant;
 use rtcore::sys::{idle, memory, rtsignal};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A latency broke the `-b` bound.
@@ -44,11 +46,17 @@ pub struct Conditions {
     pub awake: idle::Awake,
     /// Work beside.
     pub load: RunningLoad,
+    /// The daemon that was started for the run.
+    pub daemon: Option<OwnDaemon>,
 }
 
 impl Conditions {
     /// Signals blocked, CPUs awake, load at work. Before any thread: they inherit the mask, and forks come after this.
     pub fn set(report: &ReportArgs) -> anyhow::Result<Conditions> {
+        must_be_writable([&report.json, &report.html])?;
+        if let Some(directory) = &report.svg {
+            report::files::make(directory)?;
+        }
         if std::env::var_os("RTD_GUARD").is_some_and(|v| v == "abort") {
             rtcore::seal::abort_on_breach();
         }
@@ -56,8 +64,19 @@ impl Conditions {
         signal::block(signal::every())?;
         rtsignal::install_wake().context("cannot install the handler of SIGURG")?;
         let specs = report.load.iter().map(|text| Load::parse(text)).collect::<Result<Vec<_>, _>>();
-        let specs = specs.map_err(|e| anyhow::anyhow!("--{e}"))?.concat();
-        Ok(Conditions { stop, awake: idle::hold(), load: Load::start(&specs)? })
+        let specs = specs.map_err(|e| BadOption(format!("--{e}")))?.concat();
+        Ok(Conditions { stop, awake: idle::hold(), load: Load::start(&specs)?, daemon: None })
+    }
+
+    /// An error when what the run stands on is gone.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        self.load.check()?;
+        self.daemon.as_mut().map_or(Ok(()), OwnDaemon::check)
+    }
+
+    /// Ends the daemon, which nobody talks to any more.
+    pub fn end_daemon(&mut self) -> anyhow::Result<()> {
+        self.daemon.take().map_or(Ok(()), OwnDaemon::stop)
     }
 
     /// What is to be said of them, in lines behind `#`.
@@ -90,21 +109,23 @@ pub fn lock_memory() -> anyhow::Result<()> {
     })
 }
 
-/// Measures pairs that `work` makes, and writes what was asked for; the exit code.
+/// Measures pairs that `work` makes, given their number and the daemon of the run; writes what was asked for; the exit
+/// code.
 pub fn single(
     args: &MeasureArgs,
     parties: Parties,
     default_priority: u8,
     conditions: Conditions,
-    work: &mut dyn FnMut(usize, &Place) -> anyhow::Result<Work>,
+    work: &mut dyn FnMut(usize, Option<&OwnDaemon>) -> anyhow::Result<Work>,
 ) -> anyhow::Result<u8> {
+    must_be_writable([&args.histfile])?;
     let places = args.places(parties, default_priority)?;
     let unit = if args.nsecs { Unit::Ns } else { Unit::Us };
     let mut pairs = Vec::new();
     for (number, place) in places.iter().enumerate() {
         let bound_ns = args.breaktrace.map(|us| us.saturating_mul(1000));
         let spec = PairSpec {
-            work: work(number, place)?,
+            work: work(number, conditions.daemon.as_ref())?,
             sender: place.sender,
             receiver: place.receiver,
             fork: args.fork,
@@ -121,10 +142,12 @@ pub fn single(
     let started = wall_ns();
     let mut measuring = Measuring { args, conditions, unit, pairs, places };
     measuring.measure()?;
-    let Measuring { conditions, mut pairs, .. } = measuring;
+    let Measuring { mut conditions, mut pairs, .. } = measuring;
     let series: Vec<Series> = pairs.iter_mut().map(Pair::series).collect();
     let intervals = intervals(&pairs, &series);
-    let code = if series.iter().any(|s| s.culprit.is_some()) { BROKEN } else { 0 };
+    let mute = series.iter().find(|s| s.counts.sent > 0 && s.counts.received == 0);
+    let is_broken = series.iter().any(|s| s.culprit.is_some());
+    let code = if is_broken { BROKEN } else { u8::from(mute.is_some()) };
     let run = Run {
         command: command_line(),
         start_time_ns: started,
@@ -133,17 +156,26 @@ pub fn single(
         unit,
     };
     write(args, &run, &conditions, &series, &intervals)?;
+    let hidden: u64 = pairs.iter().map(|pair| pair.board().hidden()).sum();
+    if hidden > 0 {
+        page::print(&format!("# {hidden} samples are not shown: who reads the lines of -v is too slow\n"))?;
+    }
     // Threads and processes end while the daemon that some talk to still runs.
     drop(pairs);
+    conditions.end_daemon()?;
+    if let Some(Series { name, counts, .. }) = mute {
+        bail!("{name}: all {} messages were lost, so there is nothing to show", counts.sent);
+    }
     Ok(code)
 }
 
 struct Measuring<'a> {
     args: &'a MeasureArgs,
-    conditions: Conditions,
     unit: Unit,
     pairs: Vec<Pair>,
     places: Vec<Place>,
+    // Behind the pairs, some of which talk to its daemon until they are dropped.
+    conditions: Conditions,
 }
 
 impl Measuring<'_> {
@@ -174,35 +206,34 @@ impl Measuring<'_> {
             for pair in &mut self.pairs {
                 all_closed &= pair.look(until_ns)?;
             }
-            if args.verbose {
-                self.show_samples()?;
-            }
+            let is_read = !args.verbose || self.show_samples()?;
             if all_closed {
                 break;
             }
-            // rt-tests end as soon as one is through; and a culprit ends them all.
-            let is_asked = self.conditions.stop.take().is_some();
+            // rt-tests end as soon as one is through; and a culprit ends them all, or that nobody reads the samples.
+            let is_asked = self.conditions.stop.take().is_some() || !is_read;
             if is_asked || self.pairs.iter().any(|p| p.board().is_stopped() || p.is_sent()) {
                 self.pairs.iter().filter(|p| !p.is_sent()).for_each(Pair::stop);
             }
-            self.conditions.load.check()?;
+            self.conditions.check()?;
             if let Some(live) = &mut live {
                 live.draw(&self.progress(), begun.elapsed())?;
             }
             self.pairs[0].wait_news(LOOK_NS);
         }
         live.map_or(Ok(()), Live::finish)?;
-        self.conditions.load.check()
+        self.conditions.check()
     }
 
-    fn show_samples(&mut self) -> anyhow::Result<()> {
+    /// False: nobody reads them.
+    fn show_samples(&mut self) -> anyhow::Result<bool> {
         let mut lines = String::new();
         for (number, pair) in self.pairs.iter_mut().enumerate() {
             while let Some((sequence, ns)) = pair.next_sample() {
                 lines += &text::verbose_line(number, sequence, ns, self.unit);
             }
         }
-        crate::ctl::page::print(&lines).map(drop)
+        Ok(page::print(&lines)? == Printed::Yes)
     }
 
     fn progress(&self) -> Vec<Progress> {
@@ -259,25 +290,40 @@ fn write(
     if let Some(format) = args.report.format {
         format.write(&mut text, run, series, intervals, Figure::Raw)?;
     } else {
-        text::summary(&mut text, series, run.unit)?;
+        // cyclictest -q -h: nothing but the histogram. Its lines would be rows of it to those who cut off comments only.
+        if !(args.quiet && args.bins() > 0 && series.iter().all(Series::is_timer)) {
+            text::summary(&mut text, series, run.unit)?;
+        }
         text.extend(conditions.lines().bytes());
         text::details(&mut text, series, run.unit)?;
     }
-    if args.bins() > 0 {
-        match &args.histfile {
-            Some(path) => to_file(path, |out| Ok(out::hist::write(out, series, args.histofall.is_some())?))?,
-            None => out::hist::write(&mut text, series, args.histofall.is_some())?,
-        }
+    let is_summed = args.histofall.is_some();
+    if args.bins() > 0 && args.histfile.is_none() {
+        out::hist::write(&mut text, series, is_summed)?;
+    }
+    // First: a file that cannot be written takes nothing else with it.
+    page::print(&String::from_utf8_lossy(&text))?;
+    if args.bins() > 0
+        && let Some(path) = &args.histfile
+    {
+        to_file(path, |out| Ok(out::hist::write(out, series, is_summed)?))?;
     }
     if let Some(path) = &args.report.json {
         to_file(path, |out| Ok(out::json::write(out, run, &Host::read(), series)?))?;
     }
-    crate::ctl::page::print(&String::from_utf8_lossy(&text))?;
     let machine = || {
         let used = series.iter().flat_map(|s| [s.sender.last_cpu, s.receiver.last_cpu]).collect::<Vec<_>>();
         Machine::read(&used, conditions.refusals(args.priority))
     };
     report::files::of_series(&args.report, run, machine, series)
+}
+
+/// Refuses a file for results that cannot be written, before the run rather than after it. What is in it stays.
+pub fn must_be_writable<'a>(files: impl IntoIterator<Item = &'a Option<PathBuf>>) -> anyhow::Result<()> {
+    files.into_iter().flatten().try_for_each(|path| {
+        let opened = File::options().append(true).create(true).open(path);
+        opened.map(drop).with_context(|| format!("cannot write {}", path.display()))
+    })
 }
 
 /// Writes a file with an error that names it.

@@ -13,6 +13,24 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_NS, DIGITS).unwrap_or_else(|_| unreachable!())
 }
 
+/// A histogram that is put away: what was recorded, and not the 200 KB that it takes however little that is.
+#[derive(Clone, Debug)]
+pub struct Packed(Box<[(u64, u64)]>);
+
+impl Packed {
+    /// Puts one away of the shape of [`histogram`].
+    pub fn of(histogram: &Histogram<u64>) -> Packed {
+        Packed(histogram.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect())
+    }
+
+    /// The same histogram again.
+    pub fn unpack(&self) -> Histogram<u64> {
+        let mut histogram = histogram();
+        self.0.iter().for_each(|(value, count)| histogram.saturating_record_n(*value, *count));
+        histogram
+    }
+}
+
 /// One message (or one wake-up of a timer: `sent_ns` is `intended_ns` then).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
@@ -232,7 +250,7 @@ pub struct Comparison {
     pub interval_ns: u64,
     /// Payload.
     pub payload_bytes: usize,
-    /// FIFO priority of senders and receivers.
+    /// FIFO priority of receivers; senders are one below.
     pub priority: u8,
     /// FIFO priority of the lanes.
     pub lane_priority: u8,
@@ -244,5 +262,23 @@ impl Comparison {
     /// The row that the others of this placement are compared to.
     pub fn reference(&self, placement: Placement) -> Option<&Row> {
         self.rows.iter().find(|row| row.placement == placement && row.path == "mq")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_away_comes_back_as_it_was() {
+        let mut whole = histogram();
+        for ns in [1, 5, 2_047, 2_049, 1_234_567, 1_234_567, LATENCY_MAX_NS, u64::MAX] {
+            whole.saturating_record(ns);
+        }
+        let packed = Packed::of(&whole);
+        assert_eq!(packed.0.len(), 6);
+        let again = packed.unpack();
+        assert_eq!((&again, again.min(), again.max()), (&whole, whole.min(), whole.max()));
+        assert!(Packed::of(&histogram()).unpack().is_empty());
     }
 }

@@ -10,6 +10,7 @@ use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::{Errno, sched};
 use std::ffi::{CStr, CString};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Messages a queue holds, where the machine allows so many.
@@ -17,28 +18,32 @@ const DEPTH_MAX: u64 = 10;
 /// Names that are tried: each that is taken was left by a process of our number that was killed.
 const NAMES_MAX: usize = 16;
 
-/// A queue of its own, removed when this is dropped by the process that made it.
+/// A queue of its own. It has a name for a moment only: whatever ends its processes, the queue ends with them.
 #[derive(Debug)]
 pub struct Mq {
-    queue: Queue,
-    maker: i32,
+    tx: Arc<Queue>,
+    rx: Arc<Queue>,
     payload_bytes: usize,
 }
 
 impl Mq {
-    /// Makes the queue, `/rtlat-PID-PAIR-N`.
+    /// Makes the queue, `/rtlat-PID-PAIR-N`, opens both ends of it and removes the name.
     pub fn new(payload_bytes: usize, pair: usize) -> anyhow::Result<Mq> {
         let depth = mq_sysctl(MqSysctl::MsgMax).map_or(DEPTH_MAX, |most| most.clamp(1, DEPTH_MAX));
         let bytes_max = usize::try_from(limits::MQ_MSGSIZE_HARD).unwrap_or(usize::MAX);
         payload::check("message queue", payload_bytes, bytes_max, "nothing lifts that, take less")?;
         let maker = sched::getpid();
         let queue = create(maker, pair, usize::try_from(depth)?, payload_bytes)?;
-        Ok(Mq { queue, maker, payload_bytes })
+        let ends = Queue::open(queue.name(), Access::Send, true)
+            .and_then(|tx| Ok((tx, Queue::open(queue.name(), Access::Receive, false)?)));
+        Queue::unlink(queue.name())?;
+        let (tx, rx) = ends?;
+        Ok(Mq { tx: Arc::new(tx), rx: Arc::new(rx), payload_bytes })
     }
 
-    /// `/name`.
+    /// `/name`, as it was.
     pub fn queue_name(&self) -> &CStr {
-        self.queue.name()
+        self.tx.name()
     }
 }
 
@@ -86,16 +91,6 @@ fn refused(depth: usize, payload_bytes: usize) -> String {
     text
 }
 
-impl Drop for Mq {
-    fn drop(&mut self) {
-        // A child that was forked has a copy of this, and the queue is its parent's.
-        if sched::getpid() == self.maker {
-            // Removed by somebody else: that is what is wanted.
-            let _ = Queue::unlink(self.queue.name());
-        }
-    }
-}
-
 impl Mechanism for Mq {
     fn name(&self) -> &str {
         super::Kind::Mq.name()
@@ -106,18 +101,18 @@ impl Mechanism for Mq {
     }
 
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
-        Ok(Box::new(QueueTx::open(self.queue.name(), self.payload_bytes)?))
+        Ok(Box::new(QueueTx::of(self.tx.clone(), self.payload_bytes)?))
     }
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
-        Ok(Box::new(QueueRx::open(self.queue.name())?))
+        Ok(Box::new(QueueRx::of(self.rx.clone())?))
     }
 }
 
 /// Sends into a queue by name; a full one is EAGAIN.
 #[derive(Debug)]
 pub struct QueueTx {
-    queue: Queue,
+    queue: Arc<Queue>,
     message: Vec<u8>,
 }
 
@@ -126,9 +121,12 @@ impl QueueTx {
     ///
     /// Errors: no such queue, no permission; a payload out of bounds for this queue.
     pub fn open(name: &CStr, payload_bytes: usize) -> anyhow::Result<QueueTx> {
-        let queue = Queue::open(name, Access::Send, true)?;
+        QueueTx::of(Arc::new(Queue::open(name, Access::Send, true)?), payload_bytes)
+    }
+
+    fn of(queue: Arc<Queue>, payload_bytes: usize) -> anyhow::Result<QueueTx> {
         let msgsize = queue.attributes()?.msgsize;
-        let what = format!("message of queue {}", name.to_string_lossy());
+        let what = format!("message of queue {}", queue.name().to_string_lossy());
         payload::check(&what, payload_bytes, msgsize, "take less, or make the queue with a larger msgsize")?;
         Ok(QueueTx { queue, message: payload::buffer(payload_bytes) })
     }
@@ -145,7 +143,7 @@ impl Tx for QueueTx {
 /// Receives from a queue by name.
 #[derive(Debug)]
 pub struct QueueRx {
-    queue: Queue,
+    queue: Arc<Queue>,
     message: Vec<u8>,
 }
 
@@ -154,7 +152,10 @@ impl QueueRx {
     ///
     /// Errors: no such queue, no permission.
     pub fn open(name: &CStr) -> anyhow::Result<QueueRx> {
-        let queue = Queue::open(name, Access::Receive, false)?;
+        QueueRx::of(Arc::new(Queue::open(name, Access::Receive, false)?))
+    }
+
+    fn of(queue: Arc<Queue>) -> anyhow::Result<QueueRx> {
         let message = payload::buffer(queue.attributes()?.msgsize);
         Ok(QueueRx { queue, message })
     }
@@ -179,12 +180,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_queue_goes_with_the_mechanism() {
+    fn the_queue_has_no_name_while_it_is_used() {
         let mq = Mq::new(64, 3).unwrap();
-        let name = mq.queue_name().to_owned();
-        assert!(exists(&name));
-        drop(mq);
-        assert!(!exists(&name));
+        assert!(!exists(mq.queue_name()));
+        let (mut tx, mut rx) = (mq.sender().unwrap(), mq.receiver().unwrap());
+        let stamp = Stamp { sequence: 7, intended_ns: 1, sent_ns: 2 };
+        tx.send(&stamp).unwrap();
+        assert_eq!(rx.receive().unwrap(), stamp);
     }
 
     #[test]
@@ -208,7 +210,7 @@ mod tests {
         let text = Mq::new(1 << 25, 0).unwrap_err().to_string();
         assert!(text.contains("16777216"), "{text}");
         let mq = Mq::new(32, 5).unwrap();
-        let text = QueueTx::open(mq.queue_name(), 33).unwrap_err().to_string();
+        let text = QueueTx::of(mq.tx.clone(), 33).unwrap_err().to_string();
         assert!(text.contains("msgsize") && text.contains("33"), "{text}");
     }
 

@@ -8,14 +8,18 @@
 use super::slots::Slots;
 use super::{Mechanism, Rx, Stamp, Tx};
 use anyhow::Context;
+use rtcore::sys::inherited::Inherited;
 use rtcore::sys::rtsignal::{self, SignalSet};
 use rtcore::sys::{Errno, procfs, sched};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Signals to the process that made it.
+/// Signals to whichever process asked for the receiver.
 #[derive(Debug)]
 pub struct Signal {
     slots: Slots,
-    target_pid: i32,
+    /// Who receives: perhaps a forked child. One word.
+    receiver_pid: Arc<Inherited<AtomicI32>>,
     signo: i32,
 }
 
@@ -27,7 +31,10 @@ impl Signal {
         let signo = signo(pair)?;
         block([signo])?;
         drain(signo);
-        Ok(Signal { slots: Slots::new()?, target_pid: sched::getpid(), signo })
+        let receiver_pid = Arc::new(Inherited::<AtomicI32>::new(1)?);
+        // Until somebody asks for the receiver; 0 would be the whole process group.
+        receiver_pid[0].store(sched::getpid(), Ordering::Relaxed);
+        Ok(Signal { slots: Slots::new()?, receiver_pid, signo })
     }
 
     /// Its number.
@@ -82,12 +89,16 @@ impl Mechanism for Signal {
     }
 
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
-        let tx = SignalTx::new(self.target_pid, self.signo, &self.slots);
-        Ok(Box::new(Bounded { tx, slots: self.slots.clone() }))
+        self.receiver_pid.fault_in();
+        let tx = SignalTx::new(sched::getpid(), self.signo, &self.slots);
+        Ok(Box::new(Bounded { tx, slots: self.slots.clone(), receiver_pid: self.receiver_pid.clone() }))
     }
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
-        Ok(Box::new(SignalRx::new(self.signo, &self.slots)?))
+        let rx = SignalRx::new(self.signo, &self.slots)?;
+        // Release: with the load in `Bounded`; the signal is blocked.
+        self.receiver_pid[0].store(sched::getpid(), Ordering::Release);
+        Ok(Box::new(rx))
     }
 }
 
@@ -95,6 +106,7 @@ impl Mechanism for Signal {
 struct Bounded {
     tx: SignalTx,
     slots: Slots,
+    receiver_pid: Arc<Inherited<AtomicI32>>,
 }
 
 impl Tx for Bounded {
@@ -103,6 +115,7 @@ impl Tx for Bounded {
         if !self.slots.has_room(stamp.sequence) {
             return Err(Errno::AGAIN);
         }
+        self.tx.target_pid = self.receiver_pid[0].load(Ordering::Acquire);
         self.tx.send(stamp)
     }
 }

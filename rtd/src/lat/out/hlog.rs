@@ -11,7 +11,7 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError, Tag};
 
 use super::{Figure, Interval, Run};
-use crate::lat::series::Series;
+use crate::lat::series::{Packed, Series};
 
 const LEGEND: &str = r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
 
@@ -19,7 +19,12 @@ struct Row<'a> {
     tag: String,
     start_time_ns: u64,
     length_ns: u64,
-    histogram: &'a Histogram<u64>,
+    recorded: Recorded<'a>,
+}
+
+enum Recorded<'a> {
+    Interval(&'a Packed),
+    All(&'a Histogram<u64>),
 }
 
 /// Writes a row per interval (raw), and for a series that has none two rows over its whole time, raw and corrected.
@@ -39,7 +44,16 @@ pub fn write(out: &mut dyn Write, run: &Run, series: &[Series], intervals: &[Int
     for row in rows(series, intervals) {
         let since = Duration::from_nanos(row.start_time_ns.saturating_sub(start_ns));
         let length = Duration::from_nanos(row.length_ns);
-        log.write_histogram(row.histogram, since, length, Tag::new(&row.tag)).map_err(|e| match e {
+        // One at a time: all of a night would not fit into memory.
+        let unpacked;
+        let histogram = match row.recorded {
+            Recorded::Interval(packed) => {
+                unpacked = packed.unpack();
+                &unpacked
+            }
+            Recorded::All(histogram) => histogram,
+        };
+        log.write_histogram(histogram, since, length, Tag::new(&row.tag)).map_err(|e| match e {
             IntervalLogWriterError::IoError(e) => e,
             other => io::Error::other(format!("{}: {other}", row.tag)),
         })?;
@@ -57,13 +71,18 @@ fn rows<'a>(series: &'a [Series], intervals: &'a [Interval]) -> Vec<Row<'a>> {
         let tag = |figure: Figure| format!("{name}-{}-{}", s.pair, figure.text());
         for part in &parts {
             let (start_time_ns, length_ns) = (part.start_time_ns, part.length_ns);
-            rows.push(Row { tag: tag(Figure::Raw), start_time_ns, length_ns, histogram: &part.raw });
+            rows.push(Row {
+                tag: tag(Figure::Raw),
+                start_time_ns,
+                length_ns,
+                recorded: Recorded::Interval(&part.raw),
+            });
         }
         if parts.is_empty() {
             let (start_time_ns, length_ns) = (s.start_time_ns, s.end_time_ns.saturating_sub(s.start_time_ns));
             for figure in Figure::ALL {
-                let histogram = figure.histogram(s);
-                rows.push(Row { tag: tag(figure), start_time_ns, length_ns, histogram });
+                let recorded = Recorded::All(figure.histogram(s));
+                rows.push(Row { tag: tag(figure), start_time_ns, length_ns, recorded });
             }
         }
     }

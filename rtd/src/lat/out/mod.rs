@@ -23,7 +23,7 @@ use std::io::{self, Write};
 
 use hdrhistogram::Histogram;
 
-use super::series::Series;
+use super::series::{Packed, Series};
 
 /// What the figures of text lines are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -163,7 +163,7 @@ pub struct Interval {
     /// How long it took.
     pub length_ns: u64,
     /// Raw latencies.
-    pub raw: Histogram<u64>,
+    pub raw: Packed,
 }
 
 /// What `--format` offers.

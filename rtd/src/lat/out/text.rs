@@ -84,6 +84,9 @@ pub fn details(out: &mut dyn Write, series: &[Series], unit: Unit) -> io::Result
         }
         writeln!(out, "{}", if s.is_round_trip { ", there and back" } else { "" })?;
         percentile_table(out, s, unit)?;
+        if c.lost > 0 {
+            writeln!(out, "#   the {} lost have no latency: they are in no figure here", c.lost)?;
+        }
     }
     for (i, s) in series.iter().enumerate() {
         if let Some(culprit) = &s.culprit {
@@ -110,14 +113,11 @@ fn broken(out: &mut dyn Write, i: usize, series: &Series, culprit: &Culprit, uni
     let tid = series.receiver.tid;
     writeln!(out, "# Thread Ids: {tid:05}")?;
     writeln!(out, "# Break thread: {tid}")?;
-    // One that was quick, but sent too late, breaks the bound too.
-    let is_slow = worst.raw_ns() > culprit.bound_ns;
-    let latency_ns = if is_slow { worst.raw_ns() } else { worst.corrected_ns() };
-    let since = if is_slow { "" } else { " from its intended send" };
+    let latency_ns = worst.raw_ns();
     writeln!(out, "# Break value: {}", unit.whole(latency_ns))?;
     let (name, sequence, u) = (&series.name, worst.sequence, unit.text());
     let (took, bound) = (unit.exact(latency_ns), unit.exact(culprit.bound_ns));
-    writeln!(out, "# {i} {name}: number {sequence} took {took} {u}{since}, more than the {bound} {u} of -b")?;
+    writeln!(out, "# {i} {name}: number {sequence} took {took} {u}, more than the {bound} {u} of -b")?;
     let heads =
         ["number", "intended", "sent", "received", "raw", "corrected"].map(|h| format!("{h:>13}")).concat();
     writeln!(out, "#   {heads}  ({u})")?;

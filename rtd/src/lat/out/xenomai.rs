@@ -30,11 +30,12 @@ fn block(out: &mut dyn Write, s: &Series, parts: &[&Interval]) -> io::Result<()>
     writeln!(out, "RTT|  00:00:01  ({task}, {period_us} us period, priority {priority})")?;
     writeln!(out, "{HEAD}")?;
     let (mut best_ns, mut worst_ns) = (u64::MAX, 0);
-    for (i, part) in parts.iter().enumerate().filter(|(_, part)| !part.raw.is_empty()) {
-        let [min_ns, max_ns] = [part.raw.min(), part.raw.max()];
+    for (i, raw) in parts.iter().map(|part| part.raw.unpack()).enumerate().filter(|(_, raw)| !raw.is_empty())
+    {
+        let [min_ns, max_ns] = [raw.min(), raw.max()];
         (best_ns, worst_ns) = (best_ns.min(min_ns), worst_ns.max(max_ns));
         let overrun = if i + 1 == parts.len() { s.counts.missed } else { 0 };
-        row(out, [min_ns as f64, part.raw.mean(), max_ns as f64], overrun, best_ns, worst_ns)?;
+        row(out, [min_ns as f64, raw.mean(), max_ns as f64], overrun, best_ns, worst_ns)?;
     }
     let all = [s.min_ns as f64, s.mean_ns(), s.max_ns as f64];
     if parts.is_empty() {

@@ -48,12 +48,16 @@ pub fn of_comparison(
     }
 }
 
+/// Makes the directory for pictures.
+pub fn make(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
+}
+
 fn picture(
     directory: &Path,
     name: &str,
     draw: impl FnOnce() -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     to_file(&directory.join(name), |out| Ok(out.write_all(draw()?.as_bytes())?))
 }
 

@@ -104,7 +104,7 @@ fn rows_of(comparison: &Comparison, placement: Placement) -> impl Iterator<Item 
 /// What was compared, in one line.
 pub fn conditions(comparison: &Comparison) -> String {
     format!(
-        "interval {} us, payload {} B, FIFO {} (lanes {}), load {}",
+        "interval {} us, payload {} B, receivers FIFO {} and senders below, lanes {}, load {}",
         comparison.interval_ns / 1000,
         comparison.payload_bytes,
         comparison.priority,

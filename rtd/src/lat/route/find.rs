@@ -3,6 +3,7 @@
 use super::{In, Out, Route};
 use crate::ctl::page;
 use anyhow::{Context as _, bail};
+use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::{Endpoint, EndpointKind, Snapshot};
 
 /// The way from one endpoint of the running instance to another. Its ends are taken over: whoever measures is their
@@ -38,7 +39,9 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyho
     };
     let output = match &sink.kind {
         EndpointKind::Mqueue { queue, .. } => {
-            if sink.owner.and_then(|o| snapshot.processes.get(o)).is_some_and(|o| o.pid > 0) {
+            // The page keeps the pid of one that has left.
+            let reader = sink.owner.and_then(|owner| snapshot.processes.get(owner));
+            if reader.is_some_and(|reader| reader.state == PeerState::Alive) {
                 bail!(
                     "{to} is read by a registered process: end that first, or its messages would be taken from it"
                 );

@@ -3,7 +3,9 @@
 use super::{In, Out, Route};
 use crate::daemon::own::OwnDaemon;
 use crate::lat::mech::signal;
+use anyhow::Context as _;
 use rtcore::sys::signame;
+use std::ffi::CString;
 use std::fmt::Write as _;
 
 /// What a route leads from and to.
@@ -59,14 +61,33 @@ pub struct OwnRoute {
 impl OwnRoute {
     /// `number` tells it from the others of the daemon. Signals are given out from the last one down.
     pub fn new(way: Way, number: usize, payload_bytes: usize) -> anyhow::Result<OwnRoute> {
-        let last = signal::every().count() - 1;
-        let nth = |n: usize| signal::signo(last.wrapping_sub(n));
+        let all: Vec<i32> = signal::every().collect();
+        let nth = |n: usize| {
+            let pairs_max = all.len() / 2;
+            all.iter().rev().nth(n).copied().with_context(|| {
+                format!(
+                    "route {number} has no signals: each takes two of the {}, so there are at most {pairs_max} (a pair that \
+                     is answered takes two)",
+                    all.len()
+                )
+            })
+        };
         let signals = if way.leaves_by_signal() { [nth(2 * number)?, nth(2 * number + 1)?] } else { [0, 0] };
         Ok(OwnRoute { way, number, payload_bytes, signals })
     }
 
     fn queue(&self, instance: &str, end: &str) -> String {
         format!("/{instance}-{}-{end}", self.number)
+    }
+
+    /// The queues that the daemon makes for it.
+    pub fn queues(&self, instance: &str) -> anyhow::Result<Vec<CString>> {
+        let ends: &[&str] = match self.way {
+            Way::MqMq => &["tx", "rx"],
+            Way::MqSignal => &["tx"],
+            Way::SignalSignal | Way::Lane | Way::Direct => &[],
+        };
+        ends.iter().map(|end| Ok(CString::new(self.queue(instance, end))?)).collect()
     }
 
     fn name(&self, what: &str) -> String {

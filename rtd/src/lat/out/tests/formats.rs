@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::builder::{START_NS, neighbours, series, with_bins, written};
 use crate::lat::out::host::Host;
 use crate::lat::out::{Figure, Format, Interval, Run, Unit, json};
-use crate::lat::series::{Culprit, Series, histogram};
+use crate::lat::series::{Culprit, Packed, Series, histogram};
 
 fn run() -> Run {
     let end_time_ns = START_NS + 1_000_000_000;
@@ -31,7 +31,7 @@ fn interval(series: usize, second: u64, raw_ns: &[u64]) -> Interval {
         raw.record(*ns).unwrap();
     }
     let start_time_ns = START_NS + second * 1_000_000_000;
-    Interval { series, start_time_ns, length_ns: 1_000_000_000, raw }
+    Interval { series, start_time_ns, length_ns: 1_000_000_000, raw: Packed::of(&raw) }
 }
 
 #[test]

@@ -56,16 +56,6 @@ fn what_rt_tests_do_not_know_is_behind_a_hash_and_a_blank() {
 }
 
 #[test]
-fn a_message_that_was_sent_too_late_is_a_culprit_too() {
-    let mut mq = series("mq", &[3_000]);
-    let samples = neighbours();
-    mq.culprit = Some(Culprit { bound_ns: 153_500, samples, index: 1, trace: String::new() });
-    let lines = written(|out| text::details(out, &[mq], Unit::Us));
-    let wanted = "# 0 mq: number 1 took 154.70 us from its intended send, more than the 153.50 us of -b";
-    assert!(lines.lines().any(|l| l == wanted), "{lines}");
-}
-
-#[test]
 fn percentiles_do_not_exceed_the_maximum() {
     let lines = written(|out| text::details(out, &[series("timer", &[1_234_567])], Unit::Ns));
     let row = format!("#   {:9}{}", "corrected", format!("{:>11}", 1_234_567).repeat(6));
