@@ -6,6 +6,7 @@
 mod abuse;
 mod check;
 mod claims;
+mod cobalt;
 mod crash;
 mod credentials;
 mod credits;
@@ -78,7 +79,19 @@ fn main() -> std::process::ExitCode {
     if args.get(1).is_some_and(|a| a == "--signal-peer") {
         return util::signal_peer::main();
     }
+    if let (Some("--cobalt-peer"), Some(library)) = (args.get(1).map(String::as_str), args.get(2)) {
+        return util::cobalt_peer::main(library);
+    }
     let trials: Vec<Trial> = trials![
+        cobalt::a_queue_is_routed_into_a_queue_and_every_tool_says_on_what,
+        cobalt::a_queue_is_routed_into_a_thread_s_signals,
+        cobalt::a_signal_to_a_lane_thread_is_passed_on,
+        cobalt::past_the_capacity_the_policy_decides,
+        cobalt::a_stop_delivers_or_accounts_and_keeps_the_queues_or_not,
+        cobalt::a_thread_that_loses_its_mode_is_counted_and_told,
+        cobalt::the_choice_falls_back_with_the_reason_or_fails_with_it,
+        cobalt::a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one,
+        cobalt::what_cobalt_cannot_do_is_refused_with_what_mends_it,
         crash::a_killed_sender_loses_nothing_it_sent,
         crash::a_killed_receiver_is_accounted_to_the_message,
         crash::a_killed_daemon_loses_what_it_had_in_hand,

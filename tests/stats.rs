@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Instant;
 
-const LANE_KEYS: &str = "name priority cpu wait degraded duty_max_ns";
+const LANE_KEYS: &str = "name priority cpu wait degraded duty_max_ns mode_switches";
 const ROUTE_KEYS: &str = "name lane from to path targets consistent";
 const COUNT_KEYS: &str = "accepted delivered expired displaced rejected peer_dead queued deadline_misses \
                           latency_ns rejected_by";
@@ -110,6 +110,7 @@ pub fn json_has_every_key_and_the_right_figures() -> anyhow::Result<()> {
     let daemon = after_traffic(&i)?;
     let all = document(&i)?;
     ensure!(all["instance"] == i.name.as_str() && all["pid"] == daemon.pid() && all["state"] == "running");
+    ensure!(all["skin"] == "posix" && all["lanes"][0]["mode_switches"] == 0, "{}", all["skin"]);
     for (section, own) in [("lanes", LANE_KEYS), ("routes", ROUTE_KEYS)] {
         for entry in all[section].as_array().context("no such section")? {
             let expected = words(own).union(&words(COUNT_KEYS)).copied().collect();

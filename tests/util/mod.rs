@@ -3,6 +3,7 @@
 
 pub mod arena;
 pub mod book;
+pub mod cobalt_peer;
 pub mod kernel;
 pub mod lane_peer;
 pub mod lane_talk;
@@ -358,6 +359,13 @@ impl Peer {
     pub fn with_signals(change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--signal-peer");
+        Peer::spawn(command, change)
+    }
+
+    /// One that makes Cobalt's calls out of this library (`cobalt_peer.rs`), with the command changed first.
+    pub fn on_cobalt(library: &str, change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--cobalt-peer", library]);
         Peer::spawn(command, change)
     }
 

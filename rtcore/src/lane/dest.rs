@@ -7,12 +7,10 @@ use super::spill::Spill;
 use super::waits::Waits;
 use crate::message::{Body, Message, SIGNAL_VALUE_BYTES, SignalRecord};
 use crate::ring::{Corrupt, Envelope, Kind, Producer, PushError};
-use crate::skin::Skin;
-use crate::sys::mqueue::Queue;
+use crate::skin::{OpenQueue, Skin};
 use crate::sys::poll::Interest;
 use crate::sys::{Call, Errno};
 use std::cell::{Cell, RefCell};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use zerocopy::FromZeros;
 
@@ -22,9 +20,11 @@ pub enum Sink {
     /// A message queue, opened non-blocking.
     Mqueue {
         /// Open for sending.
-        queue: Queue,
+        queue: OpenQueue,
         /// Its msgsize.
         bytes_max: usize,
+        /// Room in it can be waited for ([`crate::skin::Caps::pollable_mq`]).
+        announces_room: bool,
     },
     /// A signal to the owner.
     Signal {
@@ -203,14 +203,14 @@ impl Dest {
             return Err(Refusal::PeerDead);
         }
         match &self.sink {
-            Sink::Mqueue { queue, bytes_max } => {
+            Sink::Mqueue { queue, bytes_max, .. } => {
                 let mut record = SignalRecord::new_zeroed();
                 let bytes = message.for_queue(&mut record);
                 if bytes.len() > *bytes_max {
                     return Err(Refusal::TooLarge);
                 }
                 let priority = mq_priority.unwrap_or(message.priority);
-                (skin.mq_send)(queue.as_raw_fd(), bytes, priority).map_err(Refusal::from)
+                (skin.mq_send)(queue.mqd(), bytes, priority).map_err(Refusal::from)
             }
             // Alive without a session: registered by somebody else, who cannot have its ring.
             Sink::Ring(ring) => ring.push(message, None).unwrap_or(Err(Refusal::PeerDead)).map(drop),
@@ -227,7 +227,7 @@ impl Dest {
                     return Err(Refusal::TooLarge);
                 }
                 let (signo, value, origin) = (*signo, message.for_signal(), message.origin);
-                self.signal(skin, |peer, to_thread| {
+                self.signal(|peer, to_thread| {
                     (skin.signal_send)(peer.address(to_thread), signo, value, origin.pid, origin.uid)
                 })
             }
@@ -236,11 +236,11 @@ impl Dest {
 
     /// Has `send` queue the endpoint's signal to the owner (its thread, if the endpoint says so), within the credit.
     #[inline]
-    fn signal(&self, skin: &Skin, send: impl FnOnce(&Peer, bool) -> Call<()>) -> Result<(), Refusal> {
+    fn signal(&self, send: impl FnOnce(&Peer, bool) -> Call<()>) -> Result<(), Refusal> {
         let (Sink::Signal { to_thread, credit, .. }, Some(peer)) = (&self.sink, &self.peer) else {
             return Err(Refusal::PeerDead);
         };
-        if credit.as_ref().is_some_and(|c| !peer.take_credit(c, skin.now_ns)) {
+        if credit.as_ref().is_some_and(|c| !peer.take_credit(c)) {
             return Err(Refusal::Full);
         }
         let sent = send(peer, *to_thread);
@@ -255,9 +255,7 @@ impl Dest {
     fn tell(&self, skin: &Skin, inbox: &RingSink) {
         let Sink::Signal { signo, .. } = self.sink else { return };
         let ticket = inbox.ticket();
-        inbox.set_told(
-            self.signal(skin, |peer, _| (skin.signal_announce)(peer.address(false), signo, ticket)),
-        );
+        inbox.set_told(self.signal(|peer, _| (skin.signal_announce)(peer.address(false), signo, ticket)));
     }
 
     /// Whether a signal is owed for payloads that were delivered.
@@ -287,14 +285,14 @@ impl Dest {
 
     /// Adds what announces room for the message; false when there is some by now.
     ///
-    /// Nothing is added for signals, which no descriptor announces; for a dead receiver, whose queue may have room
+    /// Nothing is added for what no descriptor announces ([`Dest::is_silent`]); for a dead receiver, whose queue may have room
     /// for ever; and for a message that never fits: waiting for those would be a busy loop.
     pub fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
         match &self.sink {
             _ if self.is_dead() => true,
-            Sink::Mqueue { queue, bytes_max } => {
-                if message.queue_len() <= *bytes_max {
-                    waits.push(Interest::writable(queue.as_raw_fd()));
+            Sink::Mqueue { queue, bytes_max, announces_room } => {
+                if *announces_room && message.queue_len() <= *bytes_max {
+                    waits.push(Interest::writable(queue.mqd()));
                 }
                 true
             }
@@ -315,7 +313,7 @@ impl Dest {
 
     /// Whether no descriptor and no word announces room.
     pub fn is_silent(&self) -> bool {
-        matches!(self.sink, Sink::Signal { .. })
+        matches!(self.sink, Sink::Signal { .. } | Sink::Mqueue { announces_room: false, .. })
     }
 }
 

@@ -56,6 +56,11 @@ pub enum EventKind {
         /// What it wrote.
         corrupt: Corrupt,
     },
+    /// The thread lost its real-time mode in a dispatch.
+    Relaxed {
+        /// How often by now.
+        times: u64,
+    },
     /// The owner of a source went while it was writing a message; that message was never sent.
     Torn {
         /// Route (the first that reads the source).

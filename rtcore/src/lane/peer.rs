@@ -6,8 +6,8 @@
 //! never a stranger that inherited the pid.
 
 use super::credit::Credit;
-use crate::skin::SignalAddress;
-use crate::sys::{clock, pidfd, sigqueue};
+use crate::skin::{SignalAddress, Skin};
+use crate::sys::pidfd;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -48,12 +48,13 @@ pub struct Peer {
     thread_has_pidfd: AtomicBool,
     sharers: u32,
     credits: Vec<Arc<Credit>>,
+    skin: &'static Skin,
 }
 
 impl Peer {
     /// An empty slot that reserves its descriptor numbers. `sharers` signal endpoints may receive as one user:
-    /// each gets such a part of RLIMIT_SIGPENDING.
-    pub fn new(sharers: u32) -> io::Result<Peer> {
+    /// each gets such a part of RLIMIT_SIGPENDING, or of what the skin has in its place.
+    pub fn new(sharers: u32, skin: &'static Skin) -> io::Result<Peer> {
         let empty = || std::fs::File::open("/dev/null").map(OwnedFd::from);
         Ok(Peer {
             state: AtomicU32::new(PeerState::Unregistered as u32),
@@ -70,6 +71,7 @@ impl Peer {
             thread_has_pidfd: AtomicBool::new(false),
             sharers: sharers.max(1),
             credits: Vec::new(),
+            skin,
         })
     }
 
@@ -94,7 +96,7 @@ impl Peer {
         let readable = replace_status(&format!("/proc/{pid}/status"), &self.process_status)?
             && replace_status(&format!("/proc/{pid}/task/{tid}/status"), &self.thread_status)?;
         // Where /proc hides it (hidepid) the receiver is held back by the kernel's EAGAIN alone.
-        let queue = if readable { sigqueue::read(self.process_status.as_fd()) } else { None };
+        let queue = if readable { (self.skin.signal_backlog)(self.process_status.as_fd()) } else { None };
         let limit = queue.map_or(u32::MAX, |queue| queue.limit / self.sharers);
         for credit in &self.credits {
             // The same process under its name again has not taken what is pending.
@@ -117,10 +119,10 @@ impl Peer {
 
     /// Takes the credit for one real-time signal; false when the endpoint's share of the queue is in flight.
     #[inline]
-    pub fn take_credit(&self, credit: &Credit, now_ns: fn() -> u64) -> bool {
+    pub fn take_credit(&self, credit: &Credit) -> bool {
         credit.take() || {
             let status = if credit.to_thread() { &self.thread_status } else { &self.process_status };
-            credit.refill(now_ns(), || sigqueue::read(status.as_fd()));
+            credit.refill((self.skin.now_ns)(), || (self.skin.signal_backlog)(status.as_fd()));
             credit.take()
         }
     }
@@ -128,11 +130,10 @@ impl Peer {
     /// Where a signal to it goes.
     #[inline]
     pub fn address(&self, to_thread: bool) -> SignalAddress {
-        if to_thread && self.thread_has_pidfd.load(Ordering::Relaxed) {
-            return SignalAddress { pidfd: self.thread.as_raw_fd(), pid: self.pid(), tid: 0 };
-        }
+        let pidfd_is_thread = to_thread && self.thread_has_pidfd.load(Ordering::Relaxed);
+        let slot = if pidfd_is_thread { &self.thread } else { &self.process };
         let tid = if to_thread { self.tid() } else { 0 };
-        SignalAddress { pidfd: self.process.as_raw_fd(), pid: self.pid(), tid }
+        SignalAddress { pidfd: slot.as_raw_fd(), pid: self.pid(), tid, pidfd_is_thread }
     }
 
     /// Whether a signal that names this pid as its sender may be the owner's: it is alive, or it was a moment
@@ -149,7 +150,7 @@ impl Peer {
 
     /// The process died. Control thread only.
     pub fn died(&self) {
-        self.died_ns.store(clock::monotonic_ns(), Ordering::Relaxed);
+        self.died_ns.store((self.skin.now_ns)(), Ordering::Relaxed);
         self.state.store(PeerState::Dead as u32, Ordering::Release);
     }
 

@@ -104,7 +104,7 @@ fn a_message_that_was_half_written_at_the_end_is_told_once() {
 
 fn sink() -> (Feeder<Producer>, Dest, Arc<Peer>) {
     let (feeder, feed) = feed();
-    let peer = Arc::new(Peer::new(1).unwrap());
+    let peer = Arc::new(Peer::new(1, skin::posix()).unwrap());
     let dest = Dest::new(Sink::Ring(RingSink::new(feed, 64)), Some(Arc::clone(&peer)), Spill::new(1, 64));
     (feeder, dest, peer)
 }
@@ -167,21 +167,15 @@ fn signals() -> Skin {
     };
     Skin {
         name: "test",
-        caps: skin::posix().caps,
-        now_ns: skin::posix().now_ns,
-        mq_receive: skin::posix().mq_receive,
-        mq_send: skin::posix().mq_send,
-        signal_wait: skin::posix().signal_wait,
-        signal_try_wait: skin::posix().signal_try_wait,
         signal_send: |_, _, _, _, _| unreachable!("there is a ring"),
         signal_announce: announce,
-        wait_ready: skin::posix().wait_ready,
+        ..*skin::posix()
     }
 }
 
 fn signal_sink() -> (Feeder<Producer>, Dest) {
     let (feeder, feed) = feed();
-    let peer = Arc::new(Peer::new(1).unwrap());
+    let peer = Arc::new(Peer::new(1, skin::posix()).unwrap());
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
     peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();

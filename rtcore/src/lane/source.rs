@@ -5,14 +5,16 @@ use super::peer::{Peer, PeerState};
 use super::waits::Waits;
 use crate::message::{Body, Message, Meta, Origin};
 use crate::ring::{Consumer, Corrupt, Doorbell};
-use crate::skin::Skin;
+use crate::skin::{OpenQueue, Skin};
 use crate::sys::Errno;
 use crate::sys::memory;
-use crate::sys::mqueue::Queue;
 use crate::sys::poll::Interest;
 use crate::sys::rtsignal::SignalSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+
+/// As long as it takes.
+const FOREVER_NS: u64 = u64::MAX;
 
 /// What is read.
 #[derive(Debug)]
@@ -20,16 +22,17 @@ pub enum SourceKind {
     /// A message queue, open twice: blocking on the clean path, non-blocking while something is queued.
     Mqueue {
         /// Blocks.
-        blocking: Queue,
+        blocking: OpenQueue,
         /// Does not.
-        nonblocking: Queue,
+        nonblocking: OpenQueue,
     },
     /// A signal sent to the daemon.
     Signal {
         /// Just this signal; blocked in every thread.
         set: SignalSet,
-        /// Readable while it is pending (never read: only to wait together with other descriptors).
-        pending: OwnedFd,
+        /// Readable while it is pending (never read: only to wait together with other descriptors). None where the
+        /// skin's signals have no descriptor.
+        pending: Option<OwnedFd>,
     },
     /// The ring of the owner's session; none while it has no session.
     Ring(RingSource),
@@ -69,7 +72,7 @@ impl RingSource {
 
     /// Takes the next message, of this end or the next one.
     #[inline]
-    fn take(&mut self, buffer: &mut [u8], block: bool) -> Result<(Meta, usize, Origin), Failure> {
+    fn take(&mut self, buffer: &mut [u8], patience_ns: u64) -> Result<(Meta, usize, Origin), Failure> {
         loop {
             let origin = self.feed.origin();
             if self.feed.has_offer() {
@@ -93,10 +96,10 @@ impl RingSource {
             if self.feed.has_offer() && self.switch() {
                 continue;
             }
-            if !block {
+            if patience_ns == 0 {
                 return Err(Errno::AGAIN.into());
             }
-            self.wait()?;
+            self.wait(patience_ns)?;
         }
     }
 
@@ -121,13 +124,13 @@ impl RingSource {
 
     /// Sleeps until there is a message or an offer.
     #[inline]
-    fn wait(&mut self) -> Result<(), Errno> {
+    fn wait(&mut self, timeout_ns: u64) -> Result<(), Errno> {
         let (end, offers) = self.feed.current_and_offers();
         match end {
-            Some(end) => end.wait_unless(u64::MAX, || offers.waiting()),
+            Some(end) => end.wait_unless(timeout_ns, || offers.waiting()),
             None => {
                 let seen = offers.parked_at();
-                if offers.waiting() { Ok(()) } else { offers.park(seen, u64::MAX) }
+                if offers.waiting() { Ok(()) } else { offers.park(seen, timeout_ns) }
             }
         }
     }
@@ -165,13 +168,18 @@ impl Source {
     /// Waits for a message. EINTR when woken by the control thread.
     #[inline]
     pub fn receive(&mut self, skin: &Skin) -> Result<Message<'_>, Failure> {
-        self.take(skin, true)
+        self.take(skin, FOREVER_NS)
+    }
+
+    /// The same for at most so long, then ETIMEDOUT or EAGAIN.
+    pub fn receive_within(&mut self, skin: &Skin, timeout_ns: u64) -> Result<Message<'_>, Failure> {
+        self.take(skin, timeout_ns)
     }
 
     /// Takes a message if there is one, else EAGAIN.
     #[inline]
     pub fn try_receive(&mut self, skin: &Skin) -> Result<Message<'_>, Failure> {
-        self.take(skin, false)
+        self.take(skin, 0)
     }
 
     /// The message that was taken last is settled or queued: its slot in a ring is the sender's again.
@@ -193,8 +201,11 @@ impl Source {
     /// [`Source::disarm`] after the wait.
     pub fn arm(&mut self, waits: &mut Waits) -> bool {
         match &mut self.kind {
-            SourceKind::Mqueue { nonblocking, .. } => waits.push(Interest::readable(nonblocking.as_raw_fd())),
-            SourceKind::Signal { pending, .. } => waits.push(Interest::readable(pending.as_raw_fd())),
+            SourceKind::Mqueue { nonblocking, .. } => waits.push(Interest::readable(nonblocking.mqd())),
+            SourceKind::Signal { pending: Some(pending), .. } => {
+                waits.push(Interest::readable(pending.as_raw_fd()));
+            }
+            SourceKind::Signal { pending: None, .. } => {}
             SourceKind::Ring(ring) => return ring.arm(waits),
         }
         true
@@ -223,11 +234,15 @@ impl Source {
     }
 
     #[inline]
-    fn take(&mut self, skin: &Skin, block: bool) -> Result<Message<'_>, Failure> {
+    fn take(&mut self, skin: &Skin, patience_ns: u64) -> Result<Message<'_>, Failure> {
         match &mut self.kind {
             SourceKind::Mqueue { blocking, nonblocking } => {
-                let queue = if block { blocking } else { nonblocking };
-                let (len, priority) = (skin.mq_receive)(queue.as_raw_fd(), &mut self.buffer)?;
+                let buffer = &mut self.buffer;
+                let (len, priority) = match patience_ns {
+                    FOREVER_NS => (skin.mq_receive)(blocking.mqd(), buffer)?,
+                    0 => (skin.mq_receive)(nonblocking.mqd(), buffer)?,
+                    timeout_ns => (skin.mq_receive_within)(blocking.mqd(), buffer, timeout_ns)?,
+                };
                 let dequeued_ns = (skin.now_ns)();
                 let origin = match (&self.owner, self.sole_writer_uid) {
                     (Some(owner), Some(writer)) => channel_origin(owner, writer),
@@ -238,13 +253,15 @@ impl Source {
                 Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority, origin, dequeued_ns, meta })
             }
             SourceKind::Ring(ring) => {
-                let (meta, len, origin) = ring.take(&mut self.buffer, block)?;
+                let (meta, len, origin) = ring.take(&mut self.buffer, patience_ns)?;
                 let dequeued_ns = (skin.now_ns)();
                 Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority: 0, origin, dequeued_ns, meta })
             }
             SourceKind::Signal { set, .. } => {
-                let wait = if block { skin.signal_wait } else { skin.signal_try_wait };
-                let got = wait(set)?;
+                let got = match patience_ns {
+                    FOREVER_NS => (skin.signal_wait)(set)?,
+                    timeout_ns => (skin.signal_wait_within)(set, timeout_ns)?,
+                };
                 let dequeued_ns = (skin.now_ns)();
                 let origin = Origin { pid: got.pid, uid: got.uid, verified: got.kernel_wrote_origin };
                 let body = Body::Signal { signo: got.signo, value: got.value };

@@ -7,7 +7,7 @@ use crate::lane::policy::Overflow;
 use crate::lane::route::{Context, OriginRule, Route, Rules};
 use crate::lane::spill::Spill;
 use crate::message::{Body, Message, Meta, Origin, Reject};
-use crate::skin;
+use crate::skin::{self, OpenQueue};
 use crate::stats::reader::Reader;
 use crate::stats::writer::Page;
 use crate::stats::{Ledger, PageSpec, RouteSpec};
@@ -22,7 +22,7 @@ const GROUP: i32 = 40;
 
 /// A registered process (this one) in such a process group and session.
 fn alive(pgid: i32, sid: i32) -> Arc<Peer> {
-    let peer = Peer::new(1).unwrap();
+    let peer = Peer::new(1, skin::posix()).unwrap();
     peer.set_groups(pgid, sid);
     let pid = i32::try_from(std::process::id()).unwrap();
     peer.take(PidFd::open(pid).unwrap().as_fd(), pid, pid, 0).unwrap();
@@ -52,8 +52,12 @@ impl Bench {
         let of = alive(GROUP, GROUP);
         let members = std::array::from_fn(|_| alive(GROUP, GROUP));
         let dests = queues.iter().zip(&members).map(|((queue, _), peer): (_, &Arc<Peer>)| {
-            let queue = Queue::open(queue, Access::Send, true).unwrap();
-            Dest::new(Sink::Mqueue { queue, bytes_max: 8 }, Some(Arc::clone(peer)), Spill::new(2, 8))
+            let queue = OpenQueue::open(skin::posix(), queue, Access::Send, true).unwrap();
+            Dest::new(
+                Sink::Mqueue { queue, bytes_max: 8, announces_room: true },
+                Some(Arc::clone(peer)),
+                Spill::new(2, 8),
+            )
         });
         let rules = Rules {
             index: 0,
@@ -153,7 +157,7 @@ fn kin_are_those_who_are_there_with_the_same_known_number() {
     assert!(!is(&group, &housemate) && is(&session, &housemate));
     assert!(is(&group, &of), "it is in its own group");
     assert!(!group.includes(None, group.wanted()), "an end that nobody owns");
-    assert!(!is(&group, &Arc::new(Peer::new(1).unwrap())), "nobody registered");
+    assert!(!is(&group, &Arc::new(Peer::new(1, skin::posix()).unwrap())), "nobody registered");
     same.died();
     assert!(!is(&group, &same));
     of.set_groups(0, -1);

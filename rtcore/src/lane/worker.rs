@@ -14,7 +14,7 @@ use crate::skin::Skin;
 use crate::stats::writer::WorkerCell;
 use crate::stats::{Ledger, WorkerCounters};
 use crate::sys::memory::{self, ThreadUsage};
-use crate::sys::{Errno, clock, rtsignal, sched};
+use crate::sys::{Errno, rtsignal, sched};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -110,7 +110,7 @@ impl Worker {
         // Everything else this thread could get was blocked by the spawner.
         let wake = rtsignal::SignalSet::of([rtsignal::WAKE]).unblock();
         let pinned = sched::pin(self.cpu).and(wake).map_err(|e| e.to_string());
-        let fifo = sched::set_fifo(self.priority).map_err(|e| e.to_string());
+        let fifo = (self.skin.setup.promote)(self.priority).map_err(|e| e.to_string());
         memory::prefault_stack();
         Granted { tid: sched::gettid(), fifo, pinned }
     }
@@ -144,6 +144,17 @@ impl Worker {
     }
 }
 
+/// How long to wait for a message.
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    /// Not at all.
+    None,
+    /// At most so many nanoseconds.
+    Within(u64),
+    /// As long as it takes.
+    Forever,
+}
+
 /// The loop's state, apart from the inputs it works on.
 struct Running<'a> {
     skin: &'static Skin,
@@ -164,12 +175,13 @@ impl Running<'_> {
         while !self.stopping() {
             if input.has_backlog() {
                 self.pump(input);
-                if input.has_backlog() {
-                    self.await_room(std::slice::from_mut(input), true, u64::MAX, waits);
-                }
-                self.turn(input, false);
+                let patience = match input.has_backlog() {
+                    true => self.await_work(std::slice::from_mut(input), waits),
+                    false => Patience::None,
+                };
+                self.turn(input, patience);
             } else {
-                self.turn(input, true);
+                self.turn(input, Patience::Forever);
             }
         }
     }
@@ -183,18 +195,18 @@ impl Running<'_> {
                 if input.has_backlog() {
                     self.pump(input);
                 }
-                worked |= self.turn(input, false);
+                worked |= self.turn(input, Patience::None);
             }
             let now = (self.skin.now_ns)();
             if worked {
                 worked_ns = now;
             } else if spin_ns.is_some_and(|spin| now - worked_ns > spin) {
-                if let [input] = &mut *inputs
-                    && !input.has_backlog()
-                {
-                    self.turn(input, true);
-                } else {
-                    self.await_room(inputs, true, u64::MAX, waits);
+                let patience = match &*inputs {
+                    [input] if !input.has_backlog() => Patience::Forever,
+                    _ => self.await_work(inputs, waits),
+                };
+                if let ([input], Patience::Forever | Patience::Within(_)) = (&mut *inputs, patience) {
+                    self.turn(input, patience);
                 }
                 worked_ns = (self.skin.now_ns)();
             } else {
@@ -206,14 +218,15 @@ impl Running<'_> {
     /// Takes one message, or a burst of those that lie in a ring, and brings them through their routes; false when
     /// there was none.
     #[inline]
-    fn turn(&mut self, input: &mut Input, block: bool) -> bool {
+    fn turn(&mut self, input: &mut Input, patience: Patience) -> bool {
         let burst = if input.source.is_ring() { BURST_MAX } else { 1 };
         let mut taken = 0;
-        while taken < burst && self.take(input, block && taken == 0) {
+        while taken < burst && self.take(input, if taken == 0 { patience } else { Patience::None }) {
             taken += 1;
         }
         if taken > 0 {
             input.routes.iter_mut().for_each(Route::publish);
+            self.watch_mode();
             self.publish();
         } else {
             // Whoever comes or goes wakes the lanes (EINTR).
@@ -226,8 +239,13 @@ impl Running<'_> {
     }
 
     #[inline]
-    fn take(&mut self, input: &mut Input, block: bool) -> bool {
-        let got = if block { input.source.receive(self.skin) } else { input.source.try_receive(self.skin) };
+    fn take(&mut self, input: &mut Input, patience: Patience) -> bool {
+        let source = &mut input.source;
+        let got = match patience {
+            Patience::Forever => source.receive(self.skin),
+            Patience::None => source.try_receive(self.skin),
+            Patience::Within(ns) => source.receive_within(self.skin, ns),
+        };
         match got {
             Ok(message) => {
                 let dequeued_ns = message.dequeued_ns;
@@ -248,7 +266,7 @@ impl Running<'_> {
                 input.source.release();
                 true
             }
-            Err(Failure::Os(Errno::AGAIN)) => false,
+            Err(Failure::Os(Errno::AGAIN | Errno::TIMEDOUT)) => false,
             Err(Failure::Os(Errno::INTR)) => {
                 self.counters.wakeups += 1;
                 false
@@ -279,13 +297,32 @@ impl Running<'_> {
             self.events.emit((self.skin.now_ns)(), EventKind::ReceiveFailed { route, errno });
         }
         self.publish();
-        clock::sleep_until((self.skin.now_ns)() + ERROR_PAUSE_NS);
+        (self.skin.sleep_until)((self.skin.now_ns)() + ERROR_PAUSE_NS);
     }
 
     #[cold]
     fn tell_torn(&mut self, input: &Input) {
         let route = input.routes.first().map_or(u32::MAX, Route::index);
         self.events.emit((self.skin.now_ns)(), EventKind::Torn { route });
+    }
+
+    /// Notices that something cost the thread its real-time mode: what was dispatched just now did, since a blocking
+    /// receive gives it back.
+    #[inline]
+    fn watch_mode(&mut self) {
+        if self.skin.is_relaxed.is_some_and(|is_relaxed| is_relaxed()) {
+            self.relaxed();
+        }
+    }
+
+    #[cold]
+    fn relaxed(&mut self) {
+        self.counters.mode_switches += 1;
+        let times = self.counters.mode_switches;
+        // The first time, and then ever more rarely: the counter has them all.
+        if times.is_power_of_two() {
+            self.events.emit((self.skin.now_ns)(), EventKind::Relaxed { times });
+        }
     }
 
     fn pump(&mut self, input: &mut Input) {
@@ -295,6 +332,18 @@ impl Running<'_> {
             route.pump(&mut ctx);
         }
         self.publish();
+    }
+
+    /// Something waits in front of a full receiver: waits until there may be room, or a source has a message. Returns
+    /// how long to wait in the source itself, where its skin cannot wait for both.
+    fn await_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> Patience {
+        if self.skin.caps.pollable_mq {
+            self.await_room(inputs, true, u64::MAX, waits);
+            return Patience::None;
+        }
+        waits.clear();
+        let backlog = inputs.iter().flat_map(|input| &input.routes).filter(|r| r.has_backlog());
+        Patience::Within(backlog.map(|route| route.await_room(waits)).min().unwrap_or(0))
     }
 
     /// Waits until a full receiver may have room, or (`sources`) a source has a message, within a bound.
@@ -330,7 +379,7 @@ impl Running<'_> {
             for input in inputs.iter_mut() {
                 self.pump(input);
                 if input.source.drain_at_stop {
-                    worked |= self.turn(input, false);
+                    worked |= self.turn(input, Patience::None);
                 }
             }
             let now = (self.skin.now_ns)();

@@ -2,14 +2,22 @@
 //!
 //! Required of a skin: each call below with the semantics of the man page named, errors as a positive
 //! errno in [`crate::sys::Errno`], no allocation, no lock that is not priority-inheriting. What differs between skins
-//! is a capability in [`Caps`], never an `if` on the skin's name.
+//! is a capability in [`Caps`], never an `if` on the skin's name. The calls of [`Setup`] may allocate and block; they
+//! come before the seal, or from threads that are not a lane's.
+//!
+//! Invariant: every time a lane compares is of its skin's clock, [`Skin::now_ns`], also where the control thread wrote it.
 
+pub mod cobalt;
 mod posix;
 
 use crate::sys::Call;
+use crate::sys::mqueue::{Access, Attributes};
 use crate::sys::poll::Interest;
 use crate::sys::rtsignal::{Received, SignalSet};
-use std::os::fd::RawFd;
+use crate::sys::sigqueue::SignalQueue;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
 
 /// Descriptor of an open message queue, as the skin's calls take it.
 pub type Mqd = RawFd;
@@ -26,6 +34,23 @@ pub struct Caps {
     pub reports_signal_overflow: bool,
     /// Queues and signals are those of all other Linux programs.
     pub shared_namespace: bool,
+    /// What wakes a thread that sleeps at a ring.
+    pub doorbell: Doorbell,
+    /// A signal can go to a process as a whole; else it goes to one thread.
+    pub process_signals: bool,
+    /// A signal that is passed on carries the origin it is given; else that of the thread which sends it.
+    pub passes_origin: bool,
+    /// A thread without its priority makes the calls all the same.
+    pub unpromoted_threads: bool,
+}
+
+/// What a thread sleeps at that waits for a ring in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doorbell {
+    /// A futex or an eventfd, which every Linux program can ring.
+    Futex,
+    /// A semaphore of the skin's own: programs on that skin only.
+    Semaphore,
 }
 
 /// Whom a signal goes to.
@@ -35,33 +60,119 @@ pub struct SignalAddress {
     pub pidfd: RawFd,
     /// Pid of the process.
     pub pid: i32,
-    /// A thread that has no descriptor, else 0.
+    /// The thread, where it is one that is addressed and not the process; else 0.
     pub tid: i32,
+    /// `pidfd` is the thread's own.
+    pub pidfd_is_thread: bool,
 }
 
 /// The table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Skin {
     /// Name, as shown by the tools.
     pub name: &'static str,
     /// Capabilities.
     pub caps: Caps,
+    /// What is needed before.
+    pub setup: Setup,
     /// Monotonic time in nanoseconds.
     pub now_ns: fn() -> u64,
+    /// Sleeps until this time (clock_nanosleep(2), absolute); interruptions resume.
+    pub sleep_until: fn(u64),
     /// Takes a message: length and priority. Blocks or not as the descriptor was opened.
     pub mq_receive: fn(Mqd, &mut [u8]) -> Call<Length>,
+    /// The same for at most so many nanoseconds, then ETIMEDOUT.
+    pub mq_receive_within: fn(Mqd, &mut [u8], u64) -> Call<Length>,
     /// Adds a message with a priority.
     pub mq_send: fn(Mqd, &[u8], u32) -> Call<()>,
     /// Waits for a signal of the set.
     pub signal_wait: fn(&SignalSet) -> Call<Received>,
-    /// Takes a pending signal of the set, else EAGAIN.
-    pub signal_try_wait: fn(&SignalSet) -> Call<Received>,
+    /// The same for at most so many nanoseconds, then EAGAIN; 0 takes what is pending.
+    pub signal_wait_within: fn(&SignalSet, u64) -> Call<Received>,
     /// Queues a signal: address, number, value, origin's pid and uid.
     pub signal_send: fn(SignalAddress, i32, u64, u32, u32) -> Call<()>,
     /// Queues a signal to the process which says that a message lies in its ring: address, number, ticket.
     pub signal_announce: fn(SignalAddress, i32, u64) -> Call<()>,
-    /// Waits for readiness with a bound in nanoseconds. Only where `pollable_mq`.
+    /// How many signals wait where the receiver's do, of at most how many; its open /proc/PID/status says so where the
+    /// kernel keeps count there. None where nobody knows.
+    pub signal_backlog: fn(BorrowedFd<'_>) -> Option<SignalQueue>,
+    /// Waits for readiness with a bound in nanoseconds; just sleeps where there is nothing to wait for.
+    /// Queues only where `pollable_mq`.
     pub wait_ready: fn(&mut [Interest], u64) -> Call<usize>,
+    /// Whether the calling thread has lost its real-time mode; none where there is but one mode.
+    pub is_relaxed: Option<fn() -> bool>,
+}
+
+/// Calls for threads that are not real-time yet. Errors name the object.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Makes the calling thread a real-time thread of this SCHED_FIFO priority.
+    pub promote: fn(u8) -> io::Result<()>,
+    /// Opens an existing queue (mq_open(3)): name, which half, non-blocking.
+    pub mq_open: fn(&CStr, Access, bool) -> io::Result<Mqd>,
+    /// Creates a queue (messages, bytes of the largest), or adopts one that is there: true.
+    pub mq_create: fn(&CStr, usize, usize) -> io::Result<(Mqd, bool)>,
+    /// Closes a descriptor (mq_close(3)).
+    pub mq_close: fn(Mqd),
+    /// Removes a name (mq_unlink(3)).
+    pub mq_unlink: fn(&CStr) -> io::Result<()>,
+    /// Size and fill.
+    pub mq_attributes: fn(Mqd) -> io::Result<Attributes>,
+    /// The only user besides root whose programs may send to the queue; none when there are more, or nobody says.
+    pub mq_sole_writer: fn(Mqd) -> io::Result<Option<u32>>,
+}
+
+/// An open queue of a skin; closed when dropped.
+#[derive(Debug)]
+pub struct OpenQueue {
+    mqd: Mqd,
+    skin: &'static Skin,
+}
+
+impl OpenQueue {
+    /// Opens an existing queue.
+    pub fn open(
+        skin: &'static Skin,
+        name: &CStr,
+        access: Access,
+        nonblocking: bool,
+    ) -> io::Result<OpenQueue> {
+        let mqd = (skin.setup.mq_open)(name, access, nonblocking)?;
+        Ok(OpenQueue { mqd, skin })
+    }
+
+    /// Creates a queue, or adopts the one of that name if its messages have that size: true.
+    pub fn create(
+        skin: &'static Skin,
+        name: &CStr,
+        maxmsg: usize,
+        msgsize: usize,
+    ) -> io::Result<(OpenQueue, bool)> {
+        let (mqd, adopted) = (skin.setup.mq_create)(name, maxmsg, msgsize)?;
+        Ok((OpenQueue { mqd, skin }, adopted))
+    }
+
+    /// What the skin's calls take.
+    #[inline]
+    pub fn mqd(&self) -> Mqd {
+        self.mqd
+    }
+
+    /// Size and fill.
+    pub fn attributes(&self) -> io::Result<Attributes> {
+        (self.skin.setup.mq_attributes)(self.mqd)
+    }
+
+    /// See [`Setup::mq_sole_writer`].
+    pub fn sole_writer_uid(&self) -> io::Result<Option<u32>> {
+        (self.skin.setup.mq_sole_writer)(self.mqd)
+    }
+}
+
+impl Drop for OpenQueue {
+    fn drop(&mut self) {
+        (self.skin.setup.mq_close)(self.mqd);
+    }
 }
 
 /// Plain POSIX: always there.

@@ -1,23 +1,55 @@
 //! The posix skin: Linux system calls as they are.
 
-use super::{Caps, SignalAddress, Skin};
-use crate::sys::{Errno, clock, mqueue, poll, rtsignal};
+use super::{Caps, Doorbell, Mqd, Setup, SignalAddress, Skin};
+use crate::sys::mqueue::{self, Queue};
+use crate::sys::{Errno, clock, poll, rtsignal, sched, sigqueue};
+use std::ffi::CStr;
+use std::io;
 
 pub(super) static SKIN: Skin = Skin {
     name: "posix",
-    caps: Caps { pollable_mq: true, reports_signal_overflow: true, shared_namespace: true },
+    caps: Caps {
+        pollable_mq: true,
+        reports_signal_overflow: true,
+        shared_namespace: true,
+        doorbell: Doorbell::Futex,
+        process_signals: true,
+        passes_origin: true,
+        unpromoted_threads: true,
+    },
+    setup: Setup {
+        promote: sched::set_fifo,
+        mq_open: |name, access, nonblocking| Queue::open(name, access, nonblocking).map(Queue::into_raw),
+        mq_create,
+        mq_close: mqueue::close,
+        mq_unlink: Queue::unlink,
+        mq_attributes: |mqd| Ok(mqueue::attributes(mqd)?),
+        mq_sole_writer: |mqd| Ok(mqueue::status(mqd)?.sole_writer_uid()),
+    },
     now_ns: clock::monotonic_ns,
+    sleep_until: clock::sleep_until,
     mq_receive: mqueue::receive,
+    mq_receive_within: mqueue::receive_within,
     mq_send: mqueue::send,
     signal_wait: rtsignal::wait,
-    signal_try_wait: rtsignal::try_wait,
+    signal_wait_within: rtsignal::wait_within,
     signal_send,
     signal_announce: |to, signo, ticket| rtsignal::announce_to_pidfd(to.pidfd, signo, ticket),
+    signal_backlog: sigqueue::read,
     wait_ready: poll::wait,
+    is_relaxed: None,
 };
 
+/// Permission bits of a queue made by way of the table; the daemon's own queues have a configured mode.
+const MODE: u32 = 0o600;
+
+fn mq_create(name: &CStr, maxmsg: usize, msgsize: usize) -> io::Result<(Mqd, bool)> {
+    let (queue, found) = Queue::create(name, maxmsg, msgsize, MODE)?;
+    Ok((queue.into_raw(), found.is_some()))
+}
+
 fn signal_send(to: SignalAddress, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
-    if to.tid == 0 {
+    if to.tid == 0 || to.pidfd_is_thread {
         return rtsignal::queue_to_pidfd(to.pidfd, signo, value, pid, uid);
     }
     // Before Linux 6.9 a thread is addressed by number. That its process was alive a moment ago leaves the

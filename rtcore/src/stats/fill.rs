@@ -96,7 +96,7 @@ fn header_record(spec: &PageSpec, sections: [Section; layout::SECTIONS], bytes: 
         histogram_digits: layout::HISTOGRAM_DIGITS.into(),
         histogram_high_ns: layout::HISTOGRAM_HIGH_NS,
         pid: std::process::id(),
-        reserved: 0,
+        flags: flag(spec.private_namespace, layout::PRIVATE_NAMESPACE),
         start_ns,
         start_unix_ns: u64::try_from(unix.as_nanos()).unwrap_or(0),
         ready_ns: AtomicU64::new(0),
@@ -104,6 +104,8 @@ fn header_record(spec: &PageSpec, sections: [Section; layout::SECTIONS], bytes: 
         instance: text("instance name", &spec.name)?,
         socket: text("control socket", &spec.socket)?,
         rtd_version: text("version", env!("CARGO_PKG_VERSION"))?,
+        skin: text("skin", &spec.skin)?,
+        clock_ahead_ns: AtomicU64::new(0),
         padding: [0; _],
     })
 }

@@ -10,7 +10,8 @@
 //! A route costs 384 + 28,800 bytes, nearly all of it histogram, and 128 for each of its ends; that is locked
 //! memory, which the plan estimates on the high side (`cost::STATS_ENTRY_BYTES` of rtd).
 //!
-//! Invariant: a change of anything here changes [`VERSION`]. (2: targets, the path of a route.)
+//! Invariant: a change of anything here changes [`VERSION`]. (2: targets, the path of a route. 3: skin, its clock,
+//! mode switches.)
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -18,7 +19,7 @@ use zerocopy::{FromBytes, IntoBytes};
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
 /// Layout version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 32;
@@ -77,6 +78,8 @@ pub const HISTOGRAM_COUNTS: usize = 256 + 128 * 26;
 /// Offset of the counts in a histogram record.
 pub const COUNTS_OFFSET: usize = 128;
 
+/// [`Header::flags`]: queues and signals are the skin's own, which no plain Linux program reaches.
+pub const PRIVATE_NAMESPACE: u32 = 1;
 /// [`RouteRecord::flags`]: from process to process, past the lane's threads.
 pub const ROUTE_DIRECT: u32 = 1;
 /// [`EndpointRecord::flags`]: some route reads it.
@@ -97,8 +100,8 @@ pub const NONE: u32 = u32::MAX;
 /// Words of a ledger: accepted, delivered, expired, displaced, rejected by reason, peer-dead, queued,
 /// deadline misses.
 pub const LEDGER_WORDS: usize = 7 + crate::message::Reject::COUNT;
-/// Words of a worker: received, duty_max_ns, wakeups, errors, events_lost, allocations.
-pub const WORKER_WORDS: usize = 6;
+/// Words of a worker: received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches.
+pub const WORKER_WORDS: usize = 7;
 /// Words of a process: state, pid, uid.
 pub const PROCESS_WORDS: usize = 3;
 
@@ -136,8 +139,8 @@ pub struct Header {
     pub histogram_high_ns: u64,
     /// The daemon.
     pub pid: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`PRIVATE_NAMESPACE`].
+    pub flags: u32,
     /// Creation of the page, CLOCK_MONOTONIC.
     pub start_ns: u64,
     /// The same moment since 1970.
@@ -152,8 +155,12 @@ pub struct Header {
     pub socket: [u8; SOCKET_BYTES],
     /// Version of the program.
     pub rtd_version: [u8; NAME_BYTES],
+    /// The lanes' real-time calls: `posix`, `cobalt`.
+    pub skin: [u8; NAME_BYTES],
+    /// What the lanes' clock shows beyond CLOCK_MONOTONIC, two's complement: of the stamps that lanes write.
+    pub clock_ahead_ns: AtomicU64,
     /// Zero.
-    pub padding: [u8; 128],
+    pub padding: [u8; 88],
 }
 
 /// A lane.
@@ -211,7 +218,7 @@ pub struct WorkerRecord {
     /// Name.
     pub name: [u8; NAME_BYTES],
     /// Zero; see [`RouteRecord::padding`].
-    pub padding: [u8; 32],
+    pub padding: [u8; 24],
 }
 
 /// A process.
@@ -280,7 +287,8 @@ pub struct HistogramRecord {
 pub struct TargetRecord {
     /// Messages handed to it.
     pub delivered: AtomicU64,
-    /// When the last one was, CLOCK_MONOTONIC; 0 before the first.
+    /// When the last one was, on the lanes' clock ([`Header::clock_ahead_ns`]), of a direct route CLOCK_MONOTONIC; 0 before
+    /// the first.
     pub last_delivery_ns: AtomicU64,
     /// Index of the route.
     pub route: u32,

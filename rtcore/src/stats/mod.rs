@@ -87,6 +87,8 @@ pub struct WorkerCounters {
     pub events_lost: u64,
     /// Allocations after seal; anything but 0 is a defect.
     pub allocations: u64,
+    /// Dispatches that cost the thread its real-time mode (Cobalt); 0 where there is but one mode.
+    pub mode_switches: u64,
 }
 
 /// Everything the page must have room for, fixed for the life of the daemon.
@@ -96,6 +98,10 @@ pub struct PageSpec {
     pub name: String,
     /// Path of the control socket, for `rtctl`.
     pub socket: String,
+    /// What the lanes' calls are ([`crate::skin::Skin::name`]).
+    pub skin: String,
+    /// Queues and signals are not those of other Linux programs.
+    pub private_namespace: bool,
     /// In plan order.
     pub lanes: Vec<LaneSpec>,
     /// In plan order.

@@ -176,6 +176,8 @@ impl Reader {
             instance: text(&header.instance),
             socket: text(&header.socket),
             rtd_version: text(&header.rtd_version),
+            skin: text(&header.skin),
+            private_namespace: header.flags & layout::PRIVATE_NAMESPACE != 0,
             pid: header.pid,
             uid: self.shared.uid(),
             state: self.state(heartbeat_ns, taken_ns)?,
@@ -223,6 +225,7 @@ impl Reader {
     /// Gives each route its targets; one that names no route is nobody's.
     fn targets(&self, header: &Header, routes: &mut [Route]) -> Result<(), ReadError> {
         let endpoints = header.sections[layout::ENDPOINTS].count;
+        let ahead_ns = header.clock_ahead_ns.load(Ordering::Relaxed);
         for i in 0..header.sections[layout::TARGETS].count as usize {
             let record: TargetRecord = self.record(header, layout::TARGETS, i)?;
             let Some(route) = routes.get_mut(record.route as usize) else { continue };
@@ -230,7 +233,8 @@ impl Reader {
             route.targets.push(TargetStats {
                 endpoint: (record.endpoint < endpoints).then_some(record.endpoint as usize),
                 delivered: record.delivered.into_inner(),
-                last_ns: (last_ns != 0).then_some(last_ns),
+                last_ns: (last_ns != 0)
+                    .then(|| last_ns.wrapping_sub(if route.direct { 0 } else { ahead_ns })),
             });
         }
         Ok(())
@@ -439,6 +443,7 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
         ledger: Ledger::default(),
         latency: Latency::default(),
         duty_max_ns: 0,
+        mode_switches: 0,
         consistent: true,
     };
     for route in routes.iter().filter(|route| route.lane == Some(index)) {
@@ -446,8 +451,10 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
         lane.latency.merge(&route.latency);
         lane.consistent &= route.consistent;
     }
-    let own = workers.iter().filter(|worker| worker.lane == Some(index));
-    lane.duty_max_ns = own.map(|worker| worker.counters.duty_max_ns).max().unwrap_or(0);
+    for worker in workers.iter().filter(|worker| worker.lane == Some(index)) {
+        lane.duty_max_ns = lane.duty_max_ns.max(worker.counters.duty_max_ns);
+        lane.mode_switches = lane.mode_switches.saturating_add(worker.counters.mode_switches);
+    }
     lane
 }
 

@@ -39,6 +39,10 @@ pub struct Snapshot {
     pub socket: String,
     /// Version of the daemon.
     pub rtd_version: String,
+    /// The lanes' real-time calls: `posix`, `cobalt`.
+    pub skin: String,
+    /// Its queues and signals are not those of plain Linux programs.
+    pub private_namespace: bool,
     /// The daemon's process id.
     pub pid: u32,
     /// The page's owner: the daemon's user, from the file system.
@@ -86,6 +90,8 @@ pub struct Lane {
     pub latency: Latency,
     /// Highest of its workers.
     pub duty_max_ns: u64,
+    /// Sum over its workers, see [`WorkerCounters::mode_switches`].
+    pub mode_switches: u64,
     /// Whether all its routes were read whole.
     pub consistent: bool,
 }
@@ -269,6 +275,7 @@ impl Snapshot {
         for (now, before) in diff.lanes.iter_mut().zip(&earlier.lanes) {
             now.ledger = ledger_since(&now.ledger, &before.ledger);
             now.latency = now.latency.since(&before.latency);
+            now.mode_switches = now.mode_switches.saturating_sub(before.mode_switches);
         }
         for (now, before) in diff.routes.iter_mut().zip(&earlier.routes) {
             now.ledger = ledger_since(&now.ledger, &before.ledger);
@@ -319,5 +326,6 @@ fn worker_since(now: &WorkerCounters, before: &WorkerCounters) -> WorkerCounters
         errors: now.errors.saturating_sub(before.errors),
         events_lost: now.events_lost.saturating_sub(before.events_lost),
         allocations: now.allocations.saturating_sub(before.allocations),
+        mode_switches: now.mode_switches.saturating_sub(before.mode_switches),
     }
 }

@@ -179,9 +179,12 @@ impl Page {
         header.ready_ns.store(now_ns, Ordering::Release);
     }
 
-    /// Sign of life, CLOCK_MONOTONIC. Control thread, about ten times a second.
-    pub fn heartbeat(&self, now_ns: u64) {
-        self.header().heartbeat_ns.store(now_ns, Ordering::Relaxed);
+    /// Sign of life, CLOCK_MONOTONIC, and what the lanes' clock shows at that moment. Control thread, about ten times a
+    /// second.
+    pub fn heartbeat(&self, now_ns: u64, lanes_ns: u64) {
+        let header = self.header();
+        header.clock_ahead_ns.store(lanes_ns.wrapping_sub(now_ns), Ordering::Relaxed);
+        header.heartbeat_ns.store(now_ns, Ordering::Relaxed);
     }
 
     fn header(&self) -> &Header {
@@ -278,8 +281,16 @@ impl WorkerCell {
     pub fn publish(&mut self, counters: &WorkerCounters) {
         // SAFETY: points into `_map`, made from a reference in `Page::worker`.
         let record = unsafe { self.record.as_ref() };
-        let WorkerCounters { received, duty_max_ns, wakeups, errors, events_lost, allocations } = *counters;
-        let words = [received, duty_max_ns, wakeups, errors, events_lost, allocations];
+        let WorkerCounters {
+            received,
+            duty_max_ns,
+            wakeups,
+            errors,
+            events_lost,
+            allocations,
+            mode_switches,
+        } = *counters;
+        let words = [received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches];
         self.seq = write_whole(&record.seq, self.seq, &record.counters, words);
     }
 }
@@ -327,8 +338,8 @@ pub(super) fn ledger_of(words: [u64; layout::LEDGER_WORDS]) -> Ledger {
 
 /// The inverse of the words of [`WorkerCell::publish`].
 pub(super) fn worker_of(words: [u64; layout::WORKER_WORDS]) -> WorkerCounters {
-    let [received, duty_max_ns, wakeups, errors, events_lost, allocations] = words;
-    WorkerCounters { received, duty_max_ns, wakeups, errors, events_lost, allocations }
+    let [received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches] = words;
+    WorkerCounters { received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches }
 }
 
 fn refused(e: PublishError, spec: &PageSpec, path: &str) -> io::Error {

@@ -1,6 +1,7 @@
 //! Waiting for a word of shared memory to change (futex(2)).
 
 use super::Errno;
+use super::clock::timespec;
 use std::sync::atomic::AtomicU32;
 
 /// Most words of one [`wait_any`] (FUTEX_WAITV_MAX).
@@ -86,12 +87,6 @@ pub unsafe fn wait_any(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
         libc::syscall(SYS_FUTEX_WAITV, words.as_ptr(), words.len(), 0usize, until, libc::CLOCK_MONOTONIC)
     };
     if rc < 0 { Err(Errno::last()) } else { Ok(()) }
-}
-
-fn timespec(ns: u64) -> libc::timespec {
-    #[expect(clippy::cast_possible_wrap, reason = "below 10^9")]
-    let tv_nsec = (ns % 1_000_000_000) as i64;
-    libc::timespec { tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX), tv_nsec }
 }
 
 #[cfg(test)]

@@ -175,9 +175,7 @@ impl Queue {
 
     /// Owner, mode, identity.
     pub fn status(&self) -> io::Result<Status> {
-        let stat = nix::sys::stat::fstat(&self.fd).map_err(|e| Self::error("look at", &self.name, e))?;
-        let mode = stat.st_mode & 0o777;
-        Ok(Status { uid: stat.st_uid, mode, inode: stat.st_ino, named: stat.st_nlink > 0 })
+        status(self.fd.as_raw_fd()).map_err(|e| Self::error("look at", &self.name, e))
     }
 
     /// Removes the name; open descriptors keep working (mq_unlink(3)).
@@ -187,18 +185,13 @@ impl Queue {
 
     /// Size and fill.
     pub fn attributes(&self) -> io::Result<Attributes> {
-        // SAFETY: mq_attr is plain integers, for which all zeroes is a value.
-        let mut attr: libc::mq_attr = unsafe { std::mem::zeroed() };
-        // SAFETY: the descriptor is open (owned by self) and `attr` is writable for the call.
-        if unsafe { libc::mq_getattr(self.fd.as_raw_fd(), &mut attr) } < 0 {
-            return Err(Self::error("read the attributes of", &self.name, nix::errno::Errno::last()));
-        }
-        let size = |n: i64| usize::try_from(n).unwrap_or(0);
-        Ok(Attributes {
-            maxmsg: size(attr.mq_maxmsg),
-            msgsize: size(attr.mq_msgsize),
-            curmsgs: size(attr.mq_curmsgs),
-        })
+        let fd = self.fd.as_raw_fd();
+        attributes(fd).map_err(|e| Self::error("read the attributes of", &self.name, e))
+    }
+
+    /// Gives the descriptor away: [`close`] is the new owner's business.
+    pub fn into_raw(self) -> RawFd {
+        self.fd.into_raw_fd()
     }
 
     /// `/name`.
@@ -243,6 +236,46 @@ impl Queue {
     }
 }
 
+/// Size and fill of the queue behind a descriptor (mq_getattr(3)).
+pub(crate) fn attributes(fd: RawFd) -> Result<Attributes, nix::errno::Errno> {
+    // SAFETY: mq_attr is plain integers, for which all zeroes is a value.
+    let mut attr: libc::mq_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: `attr` is writable for the call; a stale descriptor gives EBADF.
+    if unsafe { libc::mq_getattr(fd, &mut attr) } < 0 {
+        return Err(nix::errno::Errno::last());
+    }
+    Ok(attr.into())
+}
+
+/// Owner, mode, identity of the queue behind a descriptor (fstat(2)).
+pub(crate) fn status(fd: RawFd) -> Result<Status, nix::errno::Errno> {
+    // SAFETY: stat is plain integers, for which all zeroes is a value.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is writable for the call; a stale descriptor gives EBADF.
+    if unsafe { libc::fstat(fd, &mut stat) } < 0 {
+        return Err(nix::errno::Errno::last());
+    }
+    let mode = stat.st_mode & 0o777;
+    Ok(Status { uid: stat.st_uid, mode, inode: stat.st_ino, named: stat.st_nlink > 0 })
+}
+
+/// Closes a descriptor that [`Queue::into_raw`] gave away (close(2)).
+pub(crate) fn close(fd: RawFd) {
+    // SAFETY: a plain integer; the descriptor is its caller's, who does not use it again.
+    unsafe { libc::close(fd) };
+}
+
+impl From<libc::mq_attr> for Attributes {
+    fn from(attr: libc::mq_attr) -> Attributes {
+        let size = |n: i64| usize::try_from(n).unwrap_or(0);
+        Attributes {
+            maxmsg: size(attr.mq_maxmsg),
+            msgsize: size(attr.mq_msgsize),
+            curmsgs: size(attr.mq_curmsgs),
+        }
+    }
+}
+
 impl AsRawFd for Queue {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
@@ -263,10 +296,31 @@ const NO_TIMEOUT: *const libc::timespec = std::ptr::null();
 /// `buffer` must be at least the queue's msgsize, else EMSGSIZE.
 #[inline]
 pub fn receive(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, u32), Errno> {
+    // SAFETY: no time is no pointer.
+    unsafe { timed_receive(fd, buffer, NO_TIMEOUT) }
+}
+
+/// The same for at most `timeout_ns`, then ETIMEDOUT (mq_timedreceive(3)). The kernel measures it on CLOCK_REALTIME: a
+/// clock that is set meanwhile makes it longer or shorter.
+pub fn receive_within(fd: RawFd, buffer: &mut [u8], timeout_ns: u64) -> Result<(usize, u32), Errno> {
+    let until = super::clock::realtime_after(timeout_ns);
+    // SAFETY: the time is on this stack.
+    unsafe { timed_receive(fd, buffer, &until) }
+}
+
+/// # Safety
+/// 1. `until` is null or a valid timespec.
+#[inline]
+unsafe fn timed_receive(
+    fd: RawFd,
+    buffer: &mut [u8],
+    until: *const libc::timespec,
+) -> Result<(usize, u32), Errno> {
     let mut priority = 0;
     let (at, len) = (buffer.as_mut_ptr(), buffer.len());
-    // SAFETY: the buffer is writable for the length given; a stale descriptor gives EBADF.
-    let n = unsafe { libc::syscall(libc::SYS_mq_timedreceive, fd, at, len, &mut priority, NO_TIMEOUT) };
+    // SAFETY: the buffer is writable for the length given, the time is the caller's contract; a stale descriptor gives
+    // EBADF.
+    let n = unsafe { libc::syscall(libc::SYS_mq_timedreceive, fd, at, len, &mut priority, until) };
     usize::try_from(n).map(|n| (n, priority)).map_err(|_| Errno::last())
 }
 

@@ -42,11 +42,7 @@ pub fn room_for(count: usize) -> Vec<Interest> {
 
 /// Waits until one is ready or the time is over; returns how many are ready. EINTR on a wake-up.
 pub fn wait(interests: &mut [Interest], timeout_ns: u64) -> Result<usize, Errno> {
-    #[expect(clippy::cast_possible_wrap, reason = "below 10^9")]
-    let timeout = libc::timespec {
-        tv_sec: i64::try_from(timeout_ns / 1_000_000_000).unwrap_or(i64::MAX),
-        tv_nsec: (timeout_ns % 1_000_000_000) as i64,
-    };
+    let timeout = super::clock::timespec(timeout_ns);
     let n = interests.len() as libc::nfds_t;
     // SAFETY: Interest is a transparent pollfd, the slice is writable, a null mask leaves the mask alone.
     let rc = unsafe { libc::ppoll(interests.as_mut_ptr().cast(), n, &timeout, std::ptr::null()) };

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Puts the object in front of an error's text and keeps its kind.
-pub(super) fn named(object: impl Display, e: impl Into<io::Error>) -> io::Error {
+pub(crate) fn named(object: impl Display, e: impl Into<io::Error>) -> io::Error {
     let e = e.into();
     io::Error::new(e.kind(), format!("{object}: {e}"))
 }

@@ -91,7 +91,7 @@ impl SignalSet {
     }
 
     /// The set as the C library has it.
-    pub(super) fn raw(&self) -> libc::sigset_t {
+    pub(crate) fn raw(&self) -> libc::sigset_t {
         self.0
     }
 
@@ -175,10 +175,16 @@ pub fn wait(set: &SignalSet) -> Result<Received, Errno> {
 /// Takes one of the signals if it is pending, else EAGAIN (sigtimedwait(2) with no time).
 #[inline]
 pub fn try_wait(set: &SignalSet) -> Result<Received, Errno> {
+    wait_within(set, 0)
+}
+
+/// Waits for one of the signals at most so long, then EAGAIN (sigtimedwait(2)).
+#[inline]
+pub fn wait_within(set: &SignalSet, timeout_ns: u64) -> Result<Received, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let time = super::clock::timespec(timeout_ns);
     // SAFETY: as in `wait`; the time is a valid timespec.
-    let signo = unsafe { sigtimedwait(&set.0, info.as_mut_ptr(), &no_time) };
+    let signo = unsafe { sigtimedwait(&set.0, info.as_mut_ptr(), &time) };
     decode(signo, &info)
 }
 
@@ -208,7 +214,7 @@ fn decode(rc: libc::c_long, info: &MaybeUninit<libc::siginfo_t>) -> Result<Recei
 
 /// What the kernel says about a signal.
 #[inline]
-pub(super) fn received(signo: i32, info: &libc::siginfo_t) -> Received {
+pub(crate) fn received(signo: i32, info: &libc::siginfo_t) -> Received {
     let code = info.si_code;
     let sent = matches!(code, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE | libc::SI_MESGQ);
     let valued = matches!(code, libc::SI_QUEUE | libc::SI_MESGQ | libc::SI_TIMER | SI_ANNOUNCE);

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use rtd::config::{self, CheckOptions};
+use rtd::plan::SkinChoice;
 use rtd::{daemon, demo};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Command {
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     OwnDaemon(daemon::own::OwnArgs),
+    #[command(hide = true, name = daemon::probe::SUBCOMMAND)]
+    CobaltProbe(daemon::probe::ProbeArgs),
     #[command(hide = true)]
     DemoPart(demo::Part),
 }
@@ -43,6 +46,9 @@ struct CheckCommand {
     /// What `rtd run --allow-degraded` would say
     #[arg(long)]
     allow_degraded: bool,
+    /// What `rtd run --skin` would say: auto, posix or cobalt
+    #[arg(long, value_enum, hide_possible_values = true)]
+    skin: Option<SkinChoice>,
     /// Print the JSON schema of the configuration
     #[arg(long)]
     schema: bool,
@@ -54,6 +60,7 @@ fn main() -> ExitCode {
         Command::Check(args) => return ExitCode::from(check(args)),
         Command::Demo(args) => demo::run(args),
         Command::OwnDaemon(args) => daemon::own::run_own(args),
+        Command::CobaltProbe(args) => daemon::probe::run_probe(args),
         Command::DemoPart(part) => demo::run_part(part),
     };
     match done {
@@ -68,7 +75,7 @@ fn main() -> ExitCode {
 fn check(args: &CheckCommand) -> u8 {
     match &args.file {
         Some(file) if !args.schema => {
-            let options = CheckOptions { allow_degraded: args.allow_degraded };
+            let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
             config::command::check(file, config::command::CheckArgs { json: args.json, options })
         }
         _ => config::command::print_schema(),

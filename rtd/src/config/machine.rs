@@ -53,6 +53,17 @@ pub struct Machine {
     pub queues: Option<Vec<Queue>>,
     /// Who and what can be named.
     pub known: Known,
+    /// Whether Cobalt can be had.
+    pub cobalt: Cobalt,
+}
+
+/// Where the answer comes from.
+#[derive(Clone, Debug)]
+pub enum Cobalt {
+    /// It is tried.
+    Try,
+    /// What it is, or why there is none.
+    Fixed(Result<String, String>),
 }
 
 /// Users, groups and executables.
@@ -103,6 +114,7 @@ impl Machine {
                 .filter(|dir| dir.is_absolute()),
             queues: limits::queues().ok(),
             known: Known::System,
+            cobalt: Cobalt::Try,
         }
     }
 
@@ -129,6 +141,7 @@ impl Machine {
             run_dir_owner: None,
             queues: None,
             known: Known::System,
+            cobalt: Cobalt::Fixed(Err("this machine is not known".to_owned())),
         }
     }
 
@@ -173,6 +186,14 @@ impl Machine {
             return Err("not an executable file".to_owned());
         }
         Ok(canonical)
+    }
+
+    /// What Cobalt there is, with that library or the usual one, or why none.
+    pub fn cobalt(&self, library: Option<&Path>) -> Result<String, String> {
+        match &self.cobalt {
+            Cobalt::Try => crate::daemon::probe::cobalt(library),
+            Cobalt::Fixed(answer) => answer.clone(),
+        }
     }
 
     /// A queue that exists already.

@@ -21,7 +21,7 @@ pub mod values;
 #[cfg(test)]
 mod tests;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, SkinChoice};
 pub use diagnostic::{Diagnostic, Severity};
 use diagnostic::{Place, Report};
 pub use machine::Machine;
@@ -37,6 +37,8 @@ pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 pub struct CheckOptions {
     /// Locked memory and real-time priority that are not granted are warnings (`--allow-degraded`).
     pub allow_degraded: bool,
+    /// The skin that is asked for in place of the file's (`--skin`).
+    pub skin: Option<SkinChoice>,
 }
 
 /// What a check found.

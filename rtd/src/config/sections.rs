@@ -11,7 +11,7 @@ use super::diagnostic::Place;
 use super::reader::{At, Field};
 use super::values::{
     AboveCeilingText, Account, GroupModeText, Int, KindText, ModeBits, MqPriority, Name, OverflowText,
-    PathText, SECOND_NS, SignalNumber, TargetText, Time, WaitText,
+    PathText, SECOND_NS, SignalNumber, SkinText, TargetText, Time, WaitText,
 };
 use rtcore::sys::limits::{MQ_MAXMSG_HARD, MQ_MSGSIZE_HARD};
 use schemars::JsonSchema;
@@ -81,6 +81,14 @@ pub struct Daemon {
     /// most 60s.
     #[schemars(default, extend("default" = "500ms"))]
     pub drain: Field<Time<0, { 60 * SECOND_NS }>>,
+    /// The lanes' real-time calls: `posix` (Linux's), `cobalt` (Xenomai 3's; refused where it cannot be had), or `auto`:
+    /// Cobalt where it can be had. On Cobalt queues and signals are those of Cobalt programs.
+    #[schemars(default, extend("default" = "auto"))]
+    pub skin: Field<SkinText>,
+    /// Path of Xenomai's libcobalt, absolute. Its code runs with rtd's rights: file and directories should be root's
+    /// alone to write. Default: libcobalt.so.2, from where the dynamic linker looks.
+    #[schemars(default)]
+    pub cobalt_library: Field<String>,
 }
 
 /// A priority class: its threads run SCHED_FIFO at this priority, pinned to this CPU.

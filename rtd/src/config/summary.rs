@@ -17,6 +17,8 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{}: socket {}", plan.daemon.name, plan.daemon.socket.display());
+    let skin = &plan.daemon.skin;
+    let _ = writeln!(out, "skin {}: {}", skin.kind.name(), skin.why);
     let mut lanes: Vec<usize> = (0..plan.lanes.len()).collect();
     lanes.sort_by_key(|id| std::cmp::Reverse(plan.lanes.get(*id).map(|lane| lane.priority)));
     for id in lanes.iter().take(LINES_MAX) {

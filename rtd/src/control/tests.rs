@@ -104,7 +104,13 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
         accept_claimed: false,
     };
     Plan {
-        daemon: DaemonPlan { name: "t".into(), socket, keep_queues: false, drain_ns: 0 },
+        daemon: DaemonPlan {
+            name: "t".into(),
+            socket,
+            keep_queues: false,
+            drain_ns: 0,
+            skin: SkinPlan::posix("test"),
+        },
         lanes: vec![LanePlan {
             name: "l".into(),
             priority: 50,
@@ -138,7 +144,8 @@ impl Rig {
         let plan = plan(socket.clone());
         let mut rings = Rings::new(&plan, true).unwrap();
         let feeds = Feeds::take(&plan, &mut rings);
-        let peers: Vec<_> = plan.processes.iter().map(|_| Arc::new(Peer::new(1).unwrap())).collect();
+        let peers: Vec<_> =
+            plan.processes.iter().map(|_| Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())).collect();
         let of_control = peers.clone();
         let (sender, changes) = channel();
         let (expel, expelled) = channel();
@@ -292,7 +299,8 @@ fn child() {
 fn serve(socket: &Path) {
     let signals = StopSignals::block().unwrap();
     let plan = plan(socket.into(), vec![process("arm")]);
-    let (peers, rings) = (vec![Arc::new(Peer::new(1).unwrap())], Rings::new(&plan, true).unwrap());
+    let (peers, rings) =
+        (vec![Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())], Rings::new(&plan, true).unwrap());
     let mut control = Control::new(&plan, peers, rings, signals).unwrap();
     let (changes, _changes) = channel();
     let (_expel, expelled) = channel();

@@ -21,6 +21,7 @@ pub struct Document<'a> {
     pid: u32,
     state: &'static str,
     ready: bool,
+    skin: &'a str,
     uptime_s: f64,
     /// With `--watch`: what the `per_second` keys refer to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +43,7 @@ struct LaneJson<'a> {
     #[serde(flatten)]
     counts: Counts,
     duty_max_ns: u64,
+    mode_switches: u64,
     latency_ns: LatencyJson,
     rejected_by: Reasons,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,6 +127,7 @@ struct WorkerJson<'a> {
     errors: u64,
     events_lost: u64,
     allocations: u64,
+    mode_switches: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -164,6 +167,7 @@ impl<'a> Document<'a> {
             pid: read.pid,
             state: read.state.name(),
             ready: read.ready_ns.is_some(),
+            skin: &read.skin,
             uptime_s: (read.uptime_ns() / 1_000_000) as f64 / 1000.0,
             interval_s: None,
             lanes: read.lanes.iter().map(LaneJson::new).collect(),
@@ -209,6 +213,7 @@ impl<'a> LaneJson<'a> {
             degraded: lane.degraded(),
             counts: Counts::new(&lane.ledger),
             duty_max_ns: lane.duty_max_ns,
+            mode_switches: lane.mode_switches,
             latency_ns: LatencyJson::new(&lane.latency),
             rejected_by: Reasons(lane.ledger.rejected),
             per_second: None,
@@ -313,6 +318,7 @@ impl<'a> WorkerJson<'a> {
             errors: counters.errors,
             events_lost: counters.events_lost,
             allocations: counters.allocations,
+            mode_switches: counters.mode_switches,
         }
     }
 }

@@ -34,6 +34,7 @@ pub struct ListenArgs {
 pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Result<()> {
     let snapshot = super::page::trusted(instance)?;
     let endpoint = find(&snapshot, &args.endpoint)?;
+    super::page::reachable(&snapshot, endpoint)?;
     match &endpoint.kind {
         EndpointKind::Mqueue { queue, msgsize, .. } => {
             if endpoint.is_source && !args.steal {

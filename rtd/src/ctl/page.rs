@@ -6,7 +6,7 @@
 use crate::config;
 use anyhow::{anyhow, bail};
 use rtcore::client::locate::{RUN_DIR, may_order};
-use rtcore::stats::reader::{DaemonState, Endpoint, ReadError, Reader, Snapshot, instances};
+use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, ReadError, Reader, Snapshot, instances};
 use rtcore::sys::procfs::effective_uid;
 use std::io::{self, Write};
 
@@ -44,6 +44,22 @@ pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
     Ok(page)
 }
 
+/// Refuses what this program, which makes Linux's calls, cannot reach: queues and signals of a skin's own.
+pub fn reachable(page: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<()> {
+    let own = matches!(endpoint.kind, EndpointKind::Mqueue { .. } | EndpointKind::Signal { .. });
+    if own && page.private_namespace {
+        bail!(
+            "{} is a {} of the skin `{}`, on which \"{}\" runs: programs on that skin reach it, this one makes Linux's \
+             calls",
+            endpoint.name,
+            if matches!(endpoint.kind, EndpointKind::Mqueue { .. }) { "queue" } else { "signal" },
+            page.skin,
+            page.instance
+        );
+    }
+    Ok(())
+}
+
 /// The signal of an endpoint, if any configuration may have it.
 pub fn signal_of(endpoint: &Endpoint, signo: i32) -> anyhow::Result<i32> {
     let allowed = if endpoint.is_source { config::may_be_source(signo) } else { config::may_be_sink(signo) };
@@ -68,7 +84,7 @@ pub fn summary(read: &Snapshot) -> String {
     };
     let uptime = duration(read.uptime_ns() as f64 / 1e9);
     let degraded = if read.is_degraded() { ", DEGRADED" } else { "" };
-    format!("{}: pid {}, {state}, {up} {uptime}{degraded}\n", read.instance, read.pid)
+    format!("{}: pid {}, {state}, {up} {uptime}, skin {}{degraded}\n", read.instance, read.pid, read.skin)
 }
 
 /// Seconds below a minute as `1.5 s`, else `h:mm:ss` with days in front.

@@ -45,6 +45,7 @@ enum Channel {
 pub fn send(instance: &str, args: &SendArgs) -> anyhow::Result<()> {
     let snapshot = super::page::trusted(instance)?;
     let endpoint = find(&snapshot, &args.endpoint)?;
+    super::page::reachable(&snapshot, endpoint)?;
     let channel = open(instance, &snapshot, endpoint, args)?;
     let stop = Stop::on_signals()?;
     let (mut sent, mut refused) = (0u64, 0u64);

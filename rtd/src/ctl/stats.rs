@@ -208,16 +208,21 @@ impl<'a> Shown<'a> {
         out
     }
 
+    /// MSW, mode switches, is what Xenomai's own tools call them.
     fn lane_table(&self, counting: &Counting<'_>) -> Table {
         let mut columns = vec![left("LANE"), right("PRIO"), right("CPU"), left("WAIT")];
         columns.extend(self.number_columns());
-        columns.extend([right("DUTY-MAX"), left("DEGRADED")]);
+        columns.extend([right("DUTY-MAX"), right("MSW"), left("DEGRADED")]);
         let mut lanes = Table::new(columns);
         for (_, lane) in &self.lanes {
             let mut row =
                 vec![lane.name.clone(), lane.priority.to_string(), lane.cpu.to_string(), lane.wait.clone()];
             row.extend(self.numbers(&lane.ledger, &lane.latency, counting));
-            row.extend([us(lane.duty_max_ns), or_dash(lane.degraded().join(","))]);
+            row.extend([
+                us(lane.duty_max_ns),
+                counting.cell(lane.mode_switches),
+                or_dash(lane.degraded().join(",")),
+            ]);
             lanes.row(row);
         }
         lanes

@@ -25,6 +25,8 @@ fn page(name: &str) -> Page {
     Page::create(&PageSpec {
         name: name.into(),
         socket: "/run/rtd/x.sock".into(),
+        skin: "posix".into(),
+        private_namespace: false,
         lanes: vec![lane("estop", 90), lane("telemetry", 10)],
         routes: vec![route("button->drive", 0, &[0, 9]), route("flood->logger", 1, &[0])],
         endpoints: vec![EndpointSpec {

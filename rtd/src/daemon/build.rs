@@ -1,6 +1,7 @@
 //! From plan to workers: opens every kernel object, allocates every queue. After this nothing on the
 //! real-time path opens or allocates.
 
+mod private;
 mod queues;
 
 pub use queues::Queues;
@@ -21,9 +22,9 @@ use rtcore::lane::source::{RingSource, Source, SourceKind};
 use rtcore::lane::spill::Spill;
 use rtcore::lane::target::{Kin, Membership, Target};
 use rtcore::lane::worker::{Input, Worker};
-use rtcore::skin::Skin;
+use rtcore::skin::{OpenQueue, Skin};
 use rtcore::stats::writer::Page;
-use rtcore::sys::mqueue::{Access, Queue};
+use rtcore::sys::mqueue::Access;
 use rtcore::sys::rtsignal::{self, SignalSet};
 use std::io;
 use std::sync::Arc;
@@ -112,9 +113,9 @@ impl Builder<'_> {
         let mut sole_writer_uid = None;
         let (kind, bytes_max, drain) = match &self.plan.endpoints[source.endpoint].kind {
             EndpointKind::Mqueue { queue, msgsize, .. } => {
-                let blocking = Queue::open(queue, Access::Receive, false)?;
-                let nonblocking = Queue::open(queue, Access::Receive, true)?;
-                sole_writer_uid = blocking.status()?.sole_writer_uid();
+                let blocking = OpenQueue::open(self.skin, queue, Access::Receive, false)?;
+                let nonblocking = OpenQueue::open(self.skin, queue, Access::Receive, true)?;
+                sole_writer_uid = blocking.sole_writer_uid()?;
                 (SourceKind::Mqueue { blocking, nonblocking }, *msgsize, !self.plan.daemon.keep_queues)
             }
             EndpointKind::Lane(ring) => {
@@ -124,7 +125,9 @@ impl Builder<'_> {
             }
             EndpointKind::Signal { signo, .. } => {
                 let set = SignalSet::of([*signo]);
-                let pending = set.descriptor()?;
+                // What a descriptor announces are Linux's signals.
+                let shared = self.skin.caps.shared_namespace;
+                let pending = shared.then(|| set.descriptor()).transpose()?;
                 (SourceKind::Signal { set, pending }, 0, true)
             }
         };
@@ -178,9 +181,11 @@ impl Builder<'_> {
     fn dest(&mut self, id: RouteId, end: usize, endpoint: EndpointId) -> io::Result<Dest> {
         let route = &self.plan.routes[id];
         let sink = match &self.plan.endpoints[endpoint].kind {
-            EndpointKind::Mqueue { queue, msgsize, .. } => {
-                Sink::Mqueue { queue: Queue::open(queue, Access::Send, true)?, bytes_max: *msgsize }
-            }
+            EndpointKind::Mqueue { queue, msgsize, .. } => Sink::Mqueue {
+                queue: OpenQueue::open(self.skin, queue, Access::Send, true)?,
+                bytes_max: *msgsize,
+                announces_room: self.skin.caps.pollable_mq,
+            },
             EndpointKind::Lane(ring) => {
                 Sink::Ring(RingSink::new(self.rings.take_sink(id, end), ring.payload_bytes))
             }
@@ -220,7 +225,7 @@ pub struct Peers {
 
 impl Peers {
     /// Empty slots.
-    pub fn new(plan: &Plan) -> io::Result<Peers> {
+    pub fn new(plan: &Plan, skin: &'static Skin) -> io::Result<Peers> {
         let queues = |e: &EndpointPlan| match (&e.kind, e.owner) {
             (EndpointKind::Signal { signo, target, .. }, Some(owner)) if rtsignal::is_realtime(*signo) => {
                 Some((owner, *signo, *target == SignalTarget::Thread))
@@ -230,7 +235,8 @@ impl Peers {
         let receivers: Vec<_> = plan.endpoints.iter().map(queues).collect();
         // One share to spare, for signals that do not come from rtd.
         let sharers = u32::try_from(receivers.iter().flatten().count() + 1).map_err(io::Error::other)?;
-        let mut slots = plan.processes.iter().map(|_| Peer::new(sharers)).collect::<io::Result<Vec<_>>>()?;
+        let mut slots =
+            plan.processes.iter().map(|_| Peer::new(sharers, skin)).collect::<io::Result<Vec<_>>>()?;
         let credits = receivers
             .into_iter()
             .map(|r| r.map(|(owner, signo, thread)| slots[owner].add_credit(signo, thread)));
@@ -244,12 +250,14 @@ impl Peers {
 }
 
 /// What the page has room for.
-pub fn page_spec(plan: &Plan, workers: &[WorkerPlan<'_>]) -> rtcore::stats::PageSpec {
+pub fn page_spec(plan: &Plan, workers: &[WorkerPlan<'_>], skin: &Skin) -> rtcore::stats::PageSpec {
     let names = Names::new(plan);
     let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     rtcore::stats::PageSpec {
         name: plan.daemon.name.clone(),
         socket: plan.daemon.socket.display().to_string(),
+        skin: skin.name.to_owned(),
+        private_namespace: !skin.caps.shared_namespace,
         lanes: plan
             .lanes
             .iter()

@@ -4,10 +4,11 @@ use super::{Daemon, Options, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
 use crate::control::{Control, Expulsion, Flow, Handler, Stop};
 use crate::log;
-use crate::plan::{Plan, ProcessId};
+use crate::plan::{Plan, ProcessId, SkinChoice, SkinKind, SkinPlan};
 use anyhow::Context as _;
 use rtcore::lane::peer::PeerState;
 use rtcore::seal;
+use rtcore::skin::{self, Skin};
 use rtcore::sys::epoll::{StopSignal, StopSignals};
 use rtcore::sys::{limits, memory};
 use std::io::Write as _;
@@ -23,6 +24,9 @@ pub struct RunArgs {
     /// Run without SCHED_FIFO, pinning or locked memory where they are not granted; every tool says so
     #[arg(long)]
     allow_degraded: bool,
+    /// The lanes' real-time calls, whatever the configuration says: auto, posix or cobalt
+    #[arg(long, value_enum, hide_possible_values = true)]
+    skin: Option<SkinChoice>,
 }
 
 /// How often a stopping daemon looks whether its lanes have ended.
@@ -36,15 +40,17 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     memory::configure_allocator();
     limits::raise_soft();
     let plan = load(args)?;
+    // Before there is another thread, and before signals are blocked.
+    let skin = bind(&plan)?;
     let signals = StopSignals::block().context("cannot take SIGTERM, SIGINT and SIGHUP")?;
-    prepare_signals(&plan)?;
+    prepare_signals(&plan, skin)?;
     // Last of all dropped: then the last lines go out, if anybody reads them.
     let _log = log::start().context("cannot start the log thread")?;
     let options = Options { allow_degraded: args.allow_degraded };
-    let (mut daemon, rings) = Daemon::start(plan, options)?;
+    let (mut daemon, rings) = Daemon::start(plan, skin, options)?;
     let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), rings, signals)?;
     daemon.go();
-    announce(daemon.plan())?;
+    announce(daemon.plan(), skin)?;
     let mut serving = Serving { daemon, failed: None };
     let stop = control.run(&mut serving, None)?;
     match stop {
@@ -63,7 +69,7 @@ fn load(args: &RunArgs) -> anyhow::Result<Plan> {
     let name = args.config.display().to_string();
     let text = config::command::read(&args.config)
         .with_context(|| format!("cannot read {name}; name another: rtd run FILE"))?;
-    let options = CheckOptions { allow_degraded: args.allow_degraded };
+    let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
     let checked = config::check_with(&name, &text, &Machine::probe(), options);
     for diagnostic in &checked.diagnostics {
         eprintln!("{diagnostic}");
@@ -71,9 +77,21 @@ fn load(args: &RunArgs) -> anyhow::Result<Plan> {
     checked.plan.with_context(|| format!("{name} cannot run, see above (rtd check {name} shows the same)"))
 }
 
+/// The skin of the plan. What the check saw in a child of its own comes now into this process.
+fn bind(plan: &Plan) -> anyhow::Result<&'static Skin> {
+    let SkinPlan { kind, library, .. } = &plan.daemon.skin;
+    match kind {
+        SkinKind::Posix => Ok(skin::posix()),
+        SkinKind::Cobalt => skin::cobalt::load(library.as_deref())
+            .and_then(skin::cobalt::Loaded::bind)
+            .context("Cobalt, which could be had a moment ago, cannot be had"),
+    }
+}
+
 /// READY on standard output, for whoever started this; the details in the log.
-fn announce(plan: &Plan) -> anyhow::Result<()> {
+fn announce(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
     let Plan { daemon, lanes, endpoints, routes, .. } = plan;
+    log::info(format_args!("skin {}: {}", skin.name, daemon.skin.why));
     log::info(format_args!(
         "{}: {} lanes, {} routes, {} endpoints, control socket {}",
         daemon.name,

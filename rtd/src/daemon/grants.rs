@@ -46,8 +46,8 @@ pub(super) fn degraded_bits(plan: &Plan, waiting: &[Waiting], locked: &Result<()
     bits
 }
 
-/// The text of a refused start.
-pub(super) fn refusal(missing: &[Missing]) -> String {
+/// The text of a refused start; `needed_by` is the skin whose calls no thread without its priority can make.
+pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
     let mut text = String::from("the real-time part cannot be had:\n");
     list(&mut text, missing);
     for mend in [Grant::Fifo, Grant::Pinning, Grant::Memory] {
@@ -55,7 +55,13 @@ pub(super) fn refusal(missing: &[Missing]) -> String {
             text.push_str(&mend.mend("/usr/bin/rtd"));
         }
     }
-    text.push_str("  or run without: rtd run --allow-degraded (every tool then says so)");
+    text.push_str(&match needed_by {
+        None => "  or run without: rtd run --allow-degraded (every tool then says so)".to_owned(),
+        Some(skin) => format!(
+            "  the skin `{skin}` has no calls for threads without their priority; or run on the other: rtd run --skin \
+             posix --allow-degraded"
+        ),
+    });
     text
 }
 

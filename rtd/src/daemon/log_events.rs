@@ -8,8 +8,8 @@ use rtcore::lane::event::{Event, EventKind};
 use rtcore::lane::worker::Report;
 use rtcore::stats::Ledger;
 
-/// One event as one line.
-pub(super) fn log(names: &Names<'_>, event: &Event) {
+/// One event of a thread as one line.
+pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
     match event.kind {
         EventKind::Overflow { route, dest } => log::warning(format_args!(
             "route {}: {} does not catch up and the route's capacity is used up; its overflow policy decides",
@@ -35,6 +35,11 @@ pub(super) fn log(names: &Names<'_>, event: &Event) {
         EventKind::Torn { route } => log::warning(format_args!(
             "route {}: the sender went while it was writing a message, which was never sent",
             names.route(route)
+        )),
+        EventKind::Relaxed { times } => log::warning(format_args!(
+            "lane thread {thread} lost its real-time mode while it dispatched ({times} times by now, rtctl stats counts \
+             them): a page fault, a Linux system call or a Linux signal (/proc/xenomai/sched/stat, MSW; \
+             /proc/xenomai/debug/relax where the kernel has it)"
         )),
         EventKind::ReceiveFailed { route, errno } => {
             log::error(format_args!(

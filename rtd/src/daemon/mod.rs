@@ -10,6 +10,7 @@ mod grants;
 mod log_events;
 mod names;
 pub mod own;
+pub mod probe;
 pub mod rings;
 
 pub use command::{RunArgs, run};
@@ -23,6 +24,7 @@ use rings::Rings;
 use rtcore::lane::event::Event;
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::lane::worker::{Granted, Report, Worker};
+use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
 use rtcore::stats::{Ledger, degraded};
 use rtcore::sys::{clock, memory, rtsignal};
@@ -54,6 +56,7 @@ pub struct Daemon {
     /// Lane threads wait behind these until `go`.
     gates: Vec<mpsc::Sender<()>>,
     stop_at_ns: Arc<AtomicU64>,
+    skin: &'static Skin,
 }
 
 #[derive(Debug)]
@@ -81,8 +84,9 @@ pub const CONTROL_SIGNALS: [i32; 3] = rtsignal::TERMINATION;
 /// Sources' signals and the control signals are blocked everywhere: lane threads and the signalfd take
 /// them. Every other signal that a stranger may send is ignored: a blocked one that nobody takes would stay
 /// pending and eat the user's RLIMIT_SIGPENDING.
-pub fn prepare_signals(plan: &Plan) -> anyhow::Result<()> {
-    let sources = build::source_signals(plan);
+pub fn prepare_signals(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
+    // A skin's own signals are no Linux signals of these numbers.
+    let sources = if skin.caps.shared_namespace { build::source_signals(plan) } else { Vec::new() };
     let taken: Vec<i32> = sources.iter().chain(&CONTROL_SIGNALS).copied().collect();
     let strangers = rtsignal::ignorable().filter(|s| !taken.contains(s));
     rtsignal::ignore(strangers);
@@ -95,22 +99,21 @@ pub fn prepare_signals(plan: &Plan) -> anyhow::Result<()> {
 impl Daemon {
     /// Makes everything the plan needs; the lanes wait at their gates, so that no message is touched before
     /// `go`. `prepare_signals` must have been called. The rings are for the control thread.
-    pub fn start(plan: Plan, options: Options) -> anyhow::Result<(Daemon, Rings)> {
+    pub fn start(plan: Plan, skin: &'static Skin, options: Options) -> anyhow::Result<(Daemon, Rings)> {
         let mut rings = Rings::new(&plan, options.allow_degraded)?;
         let worker_plans = build::workers(&plan);
         // The page first: its name is the instance's, and there is one of each.
-        let page = Page::create(&build::page_spec(&plan, &worker_plans))?;
+        let page = Page::create(&build::page_spec(&plan, &worker_plans, skin))?;
         rings.show(&page);
-        let queues = Queues::open(&plan)?;
+        let queues = Queues::open(&plan, skin)?;
         for (queue, found) in queues.adopted() {
             log::info(format_args!(
                 "adopted message queue {queue} (maxmsg {}) with {} messages",
                 found.maxmsg, found.curmsgs
             ));
         }
-        let peers = Peers::new(&plan)?;
+        let peers = Peers::new(&plan, skin)?;
         let stop_at_ns = Arc::new(AtomicU64::new(0));
-        let skin = rtcore::skin::posix();
         let mut builder = Builder {
             plan: &plan,
             skin,
@@ -122,8 +125,9 @@ impl Daemon {
         let waiting = spawn_all(&mut builder, &worker_plans)?;
         let locked = memory::lock_all().map_err(|e| e.to_string());
         let missing = grants::missing(&plan, &waiting, &locked);
-        if !missing.is_empty() && !options.allow_degraded {
-            anyhow::bail!(grants::refusal(&missing));
+        let fatal = !skin.caps.unpromoted_threads && waiting.iter().any(|w| w.granted.fifo.is_err());
+        if !missing.is_empty() && (fatal || !options.allow_degraded) {
+            anyhow::bail!(grants::refusal(&missing, fatal.then_some(skin.name)));
         }
         for (lane, bits) in grants::degraded_bits(&plan, &waiting, &locked).into_iter().enumerate() {
             page.set_degraded(lane, bits);
@@ -133,7 +137,7 @@ impl Daemon {
         }
         drop(worker_plans);
         let (gates, threads) = waiting.into_iter().map(|w| (w.open, w.thread)).unzip();
-        Ok((Daemon { plan, page, peers, queues, threads, gates, stop_at_ns }, rings))
+        Ok((Daemon { plan, page, peers, queues, threads, gates, stop_at_ns, skin }, rings))
     }
 
     /// Opens the gates: everything stands and the control socket answers.
@@ -161,7 +165,10 @@ impl Daemon {
     pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
         let peer = &self.peers.slots[process];
         self.page.set_process(process, state, peer.pid(), peer.uid());
-        self.wake();
+        // Where a wake-up, which is a Linux signal, costs a thread its mode, the bounds of its waits have to do.
+        if self.skin.is_relaxed.is_none() {
+            self.wake();
+        }
     }
 
     /// About ten times a second: sign of life, log, and a look whether every lane thread still stands.
@@ -169,7 +176,7 @@ impl Daemon {
     /// Adds whose sessions must end for what lane threads found in their rings. Errors when a lane thread does not
     /// stand: one that is gone silently would be the worst of all.
     pub fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> anyhow::Result<()> {
-        self.page.heartbeat(clock::monotonic_ns());
+        self.page.heartbeat(clock::monotonic_ns(), (self.skin.now_ns)());
         self.queues.look(clock::monotonic_ns());
         self.log_events(expelled);
         // Asked to stop, each ends when it has drained, and some do before others.
@@ -187,7 +194,7 @@ impl Daemon {
         let names = names::Names::new(&self.plan);
         for thread in &mut self.threads {
             while let Ok(event) = thread.events.pop() {
-                log_events::log(&names, &event);
+                log_events::log(&names, &thread.name, &event);
                 expelled.extend(log_events::expulsion(&self.plan, &event));
             }
         }
@@ -195,7 +202,7 @@ impl Daemon {
 
     /// Asks every lane to stop: what is queued gets until the drain bound. Asked again: it gets no time.
     pub fn request_stop(&self) {
-        let now = clock::monotonic_ns();
+        let now = (self.skin.now_ns)();
         let bound = now.saturating_add(self.plan.daemon.drain_ns);
         if self.stop_at_ns.compare_exchange(0, bound, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             self.stop_at_ns.store(now, Ordering::Relaxed);
@@ -212,7 +219,7 @@ impl Daemon {
     /// Whether the lanes have had their drain bound and more, and still do not end.
     pub fn overdue(&self) -> bool {
         let give_up = self.stop_at_ns.load(Ordering::Relaxed).saturating_add(JOIN_GRACE_NS);
-        clock::monotonic_ns() > give_up
+        (self.skin.now_ns)() > give_up
     }
 
     /// Waits for the lanes after `request_stop` and tells how everything ended; the ledgers of direct routes, which
@@ -261,7 +268,7 @@ impl Drop for Daemon {
     /// Whatever went wrong: no lane runs on without the thread that watches over it.
     fn drop(&mut self) {
         self.gates.clear();
-        self.stop_at_ns.store(clock::monotonic_ns(), Ordering::Relaxed);
+        self.stop_at_ns.store((self.skin.now_ns)(), Ordering::Relaxed);
         self.join();
     }
 }

@@ -75,7 +75,7 @@ impl OwnDaemon {
         let log = memfd::scratch("rtd-log").context("cannot make a place for the daemon's log")?;
         let mut command = own_binary()?;
         let parent = std::process::id().to_string();
-        command.args(["own-daemon", "--parent", &parent, "--allow-degraded", "-"]);
+        command.args(["own-daemon", "--parent", &parent, "--allow-degraded", "--skin", "posix", "-"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child = command.spawn().context("cannot start rtd run")?;
         let pipes = (child.stdin.take(), child.stdout.take());

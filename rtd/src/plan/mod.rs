@@ -10,6 +10,7 @@ pub mod verify;
 
 pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
 pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
+use rtcore::skin::{self, Caps};
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -64,6 +65,64 @@ pub struct DaemonPlan {
     pub keep_queues: bool,
     /// How long a stop may deliver what is queued before the rest is accounted as rejected.
     pub drain_ns: u64,
+    /// The lanes' real-time calls.
+    pub skin: SkinPlan,
+}
+
+/// On which skin the lanes run.
+#[derive(Clone, Debug)]
+pub struct SkinPlan {
+    /// Which.
+    pub kind: SkinKind,
+    /// The library of a skin that is loaded; none = the usual one, from where the dynamic linker looks.
+    pub library: Option<PathBuf>,
+    /// Why this one, or what it is; for human eyes.
+    pub why: String,
+}
+
+impl SkinPlan {
+    /// Linux's own calls, for this reason.
+    pub fn posix(why: impl Into<String>) -> SkinPlan {
+        SkinPlan { kind: SkinKind::Posix, library: None, why: why.into() }
+    }
+}
+
+/// What a configuration or `--skin` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SkinChoice {
+    /// Cobalt where it can be had, else posix
+    Auto,
+    /// Linux's own calls
+    Posix,
+    /// Xenomai 3's; refused where it cannot be had
+    Cobalt,
+}
+
+/// The skins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SkinKind {
+    /// Linux's own calls.
+    Posix,
+    /// Xenomai 3's.
+    Cobalt,
+}
+
+impl SkinKind {
+    /// As in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            SkinKind::Posix => skin::posix().name,
+            SkinKind::Cobalt => "cobalt",
+        }
+    }
+
+    /// What it can do.
+    pub fn caps(self) -> Caps {
+        match self {
+            SkinKind::Posix => skin::posix().caps,
+            SkinKind::Cobalt => skin::cobalt::CAPS,
+        }
+    }
 }
 
 /// `[[lane]]`.

@@ -19,7 +19,7 @@ fn child_that_publishes() {
     for n in 1.. {
         cell.publish(&ledger(n));
         cell.record_latency(n);
-        page.heartbeat(monotonic_ns());
+        page.heartbeat(monotonic_ns(), monotonic_ns());
         if n == 1000 {
             println!("published");
         }

@@ -36,6 +36,8 @@ fn spec(name: &str) -> PageSpec {
     PageSpec {
         name: name.into(),
         socket: "/run/rtd/test.sock".into(),
+        skin: "posix".into(),
+        private_namespace: false,
         lanes: vec![lane("estop", 90, 1), lane("telemetry", 10, 0)],
         routes: vec![
             route("button->drive", 0, 1, &[0, 1]),
@@ -108,6 +110,7 @@ fn what_is_written_is_what_is_read() {
         errors: 2,
         events_lost: 1,
         allocations: 4,
+        mode_switches: 6,
     };
     page.worker(0).publish(&counters);
 
@@ -291,4 +294,20 @@ fn a_difference_holds_what_happened_in_between() {
     let since_start = second.diff(&other);
     assert_eq!(since_start.lanes[0].ledger, second.lanes[0].ledger);
     assert_eq!(since_start.interval_ns, second.taken_ns - second.start_ns);
+}
+
+#[test]
+fn stamps_of_a_clock_of_the_lanes_own_are_shown_on_the_common_one() {
+    let name = unique("clock");
+    let page =
+        Page::create(&PageSpec { skin: "cobalt".into(), private_namespace: true, ..spec(&name) }).unwrap();
+    let now = monotonic_ns();
+    for ahead_ns in [7_000_000_000, -3_000_000i64] {
+        let lanes_ns = now.wrapping_add_signed(ahead_ns);
+        page.heartbeat(now, lanes_ns);
+        page.route(0).record_delivery(0, lanes_ns - 1_000);
+        let read = Reader::open(&name).unwrap().snapshot().unwrap();
+        assert_eq!((read.skin.as_str(), read.private_namespace), ("cobalt", true));
+        assert_eq!(read.routes[0].targets[0].last_ns, Some(now - 1_000));
+    }
 }

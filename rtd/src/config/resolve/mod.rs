@@ -17,6 +17,7 @@ mod resources;
 mod rings;
 mod routes;
 mod signals;
+mod skin;
 
 use super::diagnostic::{Place, Report};
 use super::machine::Machine;
@@ -57,6 +58,7 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
     let plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
     flow::check(&mut cx, &plan);
     signals::check(&mut cx, &plan);
+    skin::check(&mut cx, &plan);
     rings::check(&mut cx, &plan);
     endpoints::check_writers(&mut cx, &plan);
     lanes::check_sources(&mut cx, &plan);
@@ -92,7 +94,7 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
     }
     let keep_queues = daemon.keep_queues.get().copied().unwrap_or(true);
     let drain_ns = daemon.drain.get().map_or(DRAIN_NS, |time| time.0);
-    DaemonPlan { name, socket, keep_queues, drain_ns }
+    DaemonPlan { name, socket, keep_queues, drain_ns, skin: skin::choose(cx) }
 }
 
 /// The place of what concerns the file as a whole.

@@ -18,15 +18,21 @@ const SETCAP: &str = "setcap cap_sys_nice,cap_ipc_lock+ep /usr/bin/rtd";
 
 /// Checks everything the machine limits.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
-    queue_sizes(cx, plan);
-    queue_count(cx, plan);
-    queue_bytes(cx, plan);
+    let caps = plan.daemon.skin.kind.caps();
+    // Queues of a namespace of their own are none of Linux's, and have none of its limits.
+    if caps.shared_namespace {
+        queue_sizes(cx, plan);
+        queue_count(cx, plan);
+        queue_bytes(cx, plan);
+    }
     if memory(cx, plan) {
         locked_memory(cx, plan);
     }
     priorities(cx, plan);
     threads_and_files(cx, plan);
-    pending_signals(cx, plan);
+    if caps.reports_signal_overflow {
+        pending_signals(cx, plan);
+    }
 }
 
 /// The lines that raise a limit: login sessions, the unit, and this shell where it may.

@@ -93,6 +93,8 @@ impl Daemon {
             socket: r.optional("socket"),
             keep_queues: r.optional("keep_queues"),
             drain: r.optional("drain"),
+            skin: r.optional("skin"),
+            cobalt_library: r.optional("cobalt_library"),
         }
     }
 }

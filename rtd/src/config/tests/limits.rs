@@ -94,7 +94,8 @@ fn locked_memory_and_priority_can_be_put_up_with() {
     let mend = format!("LimitMEMLOCK={bytes} in the unit's [Service] section\n@rtd - memlock {kib} in");
     expect(&checked.diagnostics[0], 1, "lane[0]", "RLIMIT_MEMLOCK = 8388608", &mend);
     expect(&checked.diagnostics[1], 3, "lane[0].priority", "RLIMIT_RTPRIO = 0", "@rtd - rtprio 50");
-    let degraded = check_with("t", &whole(), &poor, CheckOptions { allow_degraded: true });
+    let degraded =
+        check_with("t", &whole(), &poor, CheckOptions { allow_degraded: true, ..CheckOptions::default() });
     assert!(degraded.plan.is_some(), "{}", shown(&degraded.diagnostics));
     assert_eq!(degraded.diagnostics.len(), 2);
     let able = Machine { cap_ipc_lock: Some(true), cap_sys_nice: Some(true), ..poor };
@@ -118,7 +119,8 @@ fn queues_in_front_of_targets_fit_into_memory_whatever_the_privilege() {
     let line = text.lines().count();
     let message = "would take 1099515822080 bytes, 1073741824 are available";
     refused(&text, &able, line, "route[0].capacity", message, "capacity = 63");
-    let checked = check_with("t", &text, &able, CheckOptions { allow_degraded: true });
+    let checked =
+        check_with("t", &text, &able, CheckOptions { allow_degraded: true, ..CheckOptions::default() });
     assert!(checked.plan.is_none());
     assert!(check_with("t", &large(63), &able, CheckOptions::default()).plan.is_some());
 }
@@ -135,7 +137,8 @@ fn a_payload_bound_above_the_sources_costs_nothing() {
 #[test]
 fn degraded_does_not_extend_to_queues() {
     let short = Machine { rlimit_msgqueue: fixed(10), ..machine() };
-    let checked = check_with("t", &queues(), &short, CheckOptions { allow_degraded: true });
+    let checked =
+        check_with("t", &queues(), &short, CheckOptions { allow_degraded: true, ..CheckOptions::default() });
     assert!(checked.plan.is_none());
 }
 

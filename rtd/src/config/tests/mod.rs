@@ -7,4 +7,5 @@ mod limits;
 mod properties;
 mod rules;
 mod shared;
+mod skins;
 mod util;

@@ -6,7 +6,12 @@ use proptest::prelude::*;
 
 fn holds(text: &str) -> Result<(), TestCaseError> {
     for machine in [machine(), Machine { known: machine().known, ..Machine::unknown() }] {
-        let checked = check_with("p.toml", text, &machine, CheckOptions { allow_degraded: true });
+        let checked = check_with(
+            "p.toml",
+            text,
+            &machine,
+            CheckOptions { allow_degraded: true, ..CheckOptions::default() },
+        );
         for diagnostic in &checked.diagnostics {
             let shown = diagnostic.to_string();
             prop_assert!(!shown.contains('\x1b'));

@@ -1,6 +1,6 @@
 //! A machine to check against, a configuration to spoil, and how to look for a diagnostic.
 
-use crate::config::machine::Known;
+use crate::config::machine::{Cobalt, Known};
 use crate::config::{CheckOptions, Checked, Diagnostic, Machine, check_with};
 use rtcore::sys::limits::Limit;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,7 @@ pub fn machine() -> Machine {
         run_dir_owner: None,
         runtime_dir: Some(PathBuf::from("/run/user/1000")),
         queues: Some(Vec::new()),
+        cobalt: Cobalt::Fixed(Err("no Cobalt core runs".into())),
         known: Known::Fixed {
             users: BTreeMap::from([("robot".to_owned(), 1001)]),
             groups: BTreeMap::from([("rtd".to_owned(), 990)]),

@@ -3,7 +3,7 @@
 use super::{SECOND_NS, integer, parse_time, quoted, show_time, string};
 use crate::config::reader::{FromToml, Refused};
 use crate::config::suggest;
-use crate::plan::{GroupMode, Overflow, Path, SignalTarget, Wait};
+use crate::plan::{GroupMode, Overflow, Path, SignalTarget, SkinChoice, Wait};
 use rtcore::sys::signame::{self, SignalNameError};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -277,6 +277,15 @@ pub enum Kind {
 words! {
     /// `lane`, `mqueue` or `signal`.
     KindText(Kind) { "mqueue" => Kind::Mqueue, "signal" => Kind::Signal, "lane" => Kind::Lane }
+}
+
+words! {
+    /// `auto`, `posix` or `cobalt`.
+    SkinText(SkinChoice) {
+        "auto" => SkinChoice::Auto,
+        "posix" => SkinChoice::Posix,
+        "cobalt" => SkinChoice::Cobalt,
+    }
 }
 
 words! {

@@ -3,8 +3,10 @@
 //! Invariant: at most one rtd reads a queue, and none removes a queue that another one uses or that is not the one it
 //! opened.
 
+use super::private::Private;
 use crate::log;
 use crate::plan::{EndpointKind, Plan};
+use rtcore::skin::Skin;
 use rtcore::stats::reader::{DaemonState, Reader, instances};
 use rtcore::stats::snapshot::EndpointKind as Shown;
 use rtcore::sys::mqueue::{Access, Attributes, Lock, Queue};
@@ -18,6 +20,8 @@ const LOOK_NS: u64 = 1_000_000_000;
 #[derive(Debug, Default)]
 pub struct Queues {
     held: Vec<Held>,
+    /// Of a skin with a namespace of its own: then there are no others.
+    private: Vec<Private>,
     look_at_ns: u64,
 }
 
@@ -42,11 +46,15 @@ enum Name {
 
 impl Queues {
     /// Creates or adopts every queue of the plan. If one cannot be had, those created here go again.
-    pub fn open(plan: &Plan) -> io::Result<Queues> {
+    pub fn open(plan: &Plan, skin: &'static Skin) -> io::Result<Queues> {
         let mut queues = Queues::default();
         for (id, endpoint) in plan.endpoints.iter().enumerate() {
             if let EndpointKind::Mqueue { queue: name, maxmsg, msgsize, mode } = &endpoint.kind {
                 let is_source = plan.sources.iter().any(|source| source.endpoint == id);
+                if !skin.caps.shared_namespace {
+                    queues.private.push(Private::open(skin, name, *maxmsg, *msgsize)?);
+                    continue;
+                }
                 let (queue, found) = Queue::create(name, *maxmsg, *msgsize, *mode)?;
                 let created = found.is_none();
                 let held = Held { name: name.clone(), queue, is_source, created, unlink: false, told: None };
@@ -65,20 +73,25 @@ impl Queues {
         for held in &mut self.held {
             held.unlink = !keep;
         }
+        self.private.iter_mut().for_each(|queue| queue.unlink = !keep);
     }
 
     /// Queues that hold messages, and how many.
     pub fn left(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.held.iter().filter_map(|h| {
-            let n = h.queue.attributes().ok()?.curmsgs;
-            (n > 0).then(|| (h.name.to_str().unwrap_or("?"), n))
-        })
+        self.all(|_| true).filter(|(_, found)| found.curmsgs > 0).map(|(name, found)| (name, found.curmsgs))
     }
 
     /// Queues that existed before the daemon, and what they are.
     pub fn adopted(&self) -> impl Iterator<Item = (&str, Attributes)> {
-        let adopted = self.held.iter().filter(|h| !h.created);
-        adopted.filter_map(|h| Some((h.name.to_str().unwrap_or("?"), h.queue.attributes().ok()?)))
+        self.all(|created| !created)
+    }
+
+    /// Names and fill of those that were created, or that were not.
+    fn all(&self, which: fn(bool) -> bool) -> impl Iterator<Item = (&str, Attributes)> {
+        let held = self.held.iter().map(|h| (h.created, &h.name, h.queue.attributes()));
+        let private = self.private.iter().map(|q| (q.created, q.name(), q.attributes()));
+        let chosen = held.chain(private).filter(move |(created, ..)| which(*created));
+        chosen.filter_map(|(_, name, found)| Some((name.to_str().unwrap_or("?"), found.ok()?)))
     }
 
     /// Looks, about once a second, whether every queue still has its name, and says so when one has not.

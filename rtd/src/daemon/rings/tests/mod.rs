@@ -83,7 +83,13 @@ fn route(name: &str, from: EndpointId, to: Vec<TargetPlan>, path: Path) -> Route
 fn plan(endpoints: Vec<EndpointPlan>, routes: Vec<RoutePlan>) -> Plan {
     let socket = "/nonexistent".into();
     Plan {
-        daemon: DaemonPlan { name: "t".into(), socket, keep_queues: false, drain_ns: 0 },
+        daemon: DaemonPlan {
+            name: "t".into(),
+            socket,
+            keep_queues: false,
+            drain_ns: 0,
+            skin: SkinPlan::posix("test"),
+        },
         lanes: vec![LanePlan {
             name: "l".into(),
             priority: 50,

@@ -1,0 +1,104 @@
+//! The loaded library.
+
+use crate::api::Api;
+use crate::error::LoadError;
+use libloading::os::unix::Library as Handle;
+use std::ffi::{CStr, c_char};
+use std::mem::ManuallyDrop;
+use std::path::Path;
+
+/// The soname, the same for Xenomai 3.0 to 3.3 although the kernel ABI is not: whether library and kernel fit together
+/// turns out in `xenomai_init`.
+pub const DEFAULT_LIBRARY: &str = "libcobalt.so.2";
+
+/// What a stand-in of ours exports and no libcobalt does: a function that returns its description.
+const STAND_IN: &[u8] = b"rtd_stand_in\0";
+
+/// A library that is there, may be loaded and exports everything that is required.
+#[derive(Debug)]
+pub struct Library {
+    api: Api,
+    name: String,
+    stand_in: Option<&'static str>,
+}
+
+impl Library {
+    /// Loads the library of that path, or [`DEFAULT_LIBRARY`] from where the dynamic linker looks (ld.so(8)), with
+    /// RTLD_NOW, and looks up the calls. It is never unloaded, not even after an error: its constructors ran.
+    ///
+    /// The code of the file gets the rights of this process. A path that comes from a configuration has to be one that
+    /// only root can write, with its directories; this crate does not check it.
+    ///
+    /// Call it while the process has one thread, since the constructors are somebody else's.
+    #[cfg(not(feature = "link-cobalt"))]
+    pub fn open(path: Option<&Path>) -> Result<Library, LoadError> {
+        use libloading::os::unix::{RTLD_LOCAL, RTLD_NOW};
+        let path = path.unwrap_or(Path::new(DEFAULT_LIBRARY));
+        let name = path.display().to_string();
+        // SAFETY: constructors of libcobalt register tables and touch nothing of ours; that the file is libcobalt is
+        // the caller's statement (see above).
+        let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
+            .map_err(|e| LoadError::of_dlopen(name.clone(), description(&e)))?;
+        Library::resolve(handle, name)
+    }
+
+    /// Looks up the calls in the library that this program is linked to. A path is refused, see
+    /// [`LoadError::Linked`].
+    #[cfg(feature = "link-cobalt")]
+    pub fn open(path: Option<&Path>) -> Result<Library, LoadError> {
+        #[link(name = "cobalt")]
+        unsafe extern "C" {
+            fn xenomai_init(argc: *mut std::ffi::c_int, argv: *mut *const *mut c_char);
+        }
+        if let Some(path) = path {
+            return Err(LoadError::Linked { library: path.display().to_string() });
+        }
+        // A linker that keeps only what is used (--as-needed) sees that the library is.
+        std::hint::black_box(xenomai_init as *const ());
+        Library::resolve(Handle::this(), DEFAULT_LIBRARY.to_owned())
+    }
+
+    fn resolve(handle: Handle, name: String) -> Result<Library, LoadError> {
+        // Before anything can fail: what it registered at load time stays registered.
+        let handle = ManuallyDrop::new(handle);
+        let api = Api::resolve(&handle)
+            .map_err(|symbol| LoadError::MissingSymbol { library: name.clone(), symbol })?;
+        Ok(Library { api, stand_in: stand_in(&handle), name })
+    }
+
+    /// The calls.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Path or soname, as it was asked for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What a stand-in says about itself; none for anything else. Whoever shows the library's name shows this too.
+    pub fn stand_in(&self) -> Option<&'static str> {
+        self.stand_in
+    }
+}
+
+fn stand_in(handle: &Handle) -> Option<&'static str> {
+    type Describe = unsafe extern "C" fn() -> *const c_char;
+    // SAFETY: only our stand-in exports this name, with this type.
+    let describe = unsafe { handle.get::<Describe>(STAND_IN) }.ok()?;
+    // SAFETY: as above; it takes nothing and touches nothing.
+    let text = unsafe { describe() };
+    if text.is_null() {
+        return Some("");
+    }
+    // SAFETY: not null, so a string constant of a library that stays loaded.
+    Some(unsafe { CStr::from_ptr(text) }.to_str().unwrap_or(""))
+}
+
+#[cfg(not(feature = "link-cobalt"))]
+fn description(error: &libloading::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(said) => said.to_string(),
+        None => error.to_string(),
+    }
+}

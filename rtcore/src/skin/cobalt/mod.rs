@@ -1,0 +1,121 @@
+//! The Cobalt skin: Xenomai 3's POSIX calls, found when the program runs.
+//!
+//! The way there: [`load`] finds the library, [`Loaded::bind`] binds the process, and what comes out is the table. What
+//! can fail harmlessly does so in the first step; the second one *exits the process* when the core refuses, so a program
+//! tries both in a child of its own before.
+//!
+//! Constraint: the table holds plain function pointers, so the library's calls stand in a static that is set once.
+
+mod calls;
+
+use super::Skin;
+use crate::sys::{Errno, sched};
+use std::ffi::{CString, c_char};
+use std::io;
+use std::path::Path;
+use std::sync::OnceLock;
+use xenomai::{Api, Library};
+
+pub use calls::CAPS;
+pub use xenomai::{LoadError, PROC_VERSION, SIGNAL_POOL};
+
+static BOUND: OnceLock<(Api, Skin)> = OnceLock::new();
+
+/// Why the process does not run on Cobalt.
+#[derive(Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// There is no core to talk to.
+    #[error("no Cobalt core runs in this kernel ({PROC_VERSION}: {0})")]
+    NoCore(io::Error),
+    /// The library does not do.
+    #[error(transparent)]
+    Library(#[from] LoadError),
+    /// Binding wants a process of one thread, the main one.
+    #[error("the process has {0} threads: Cobalt binds it on its main thread, before there are others")]
+    Threads(usize),
+    /// The library said yes and the core does not answer.
+    #[error("{library} came back from xenomai_init without having bound the process: {errno} ({errno:?})")]
+    Unbound {
+        /// As it was asked for.
+        library: String,
+        /// What the first call said.
+        errno: Errno,
+    },
+    /// The process is bound already, to what it was bound to first.
+    #[error("the process is bound to Cobalt already")]
+    Again,
+}
+
+/// A library that is there, with a core behind it (or a stand-in of ours).
+#[derive(Debug)]
+pub struct Loaded {
+    library: Library,
+    core: Option<String>,
+}
+
+/// Looks for the core, then for the library: of that path, or where the dynamic linker looks.
+///
+/// Without a core no library is loaded unless it is named: then it may be the tests' stand-in, which needs none. Its
+/// constructors run with the rights of this process; the caller answers for the path.
+pub fn load(library: Option<&Path>) -> Result<Loaded, Unavailable> {
+    let core = std::fs::read_to_string(PROC_VERSION);
+    if let (Err(e), None) = (&core, library) {
+        return Err(Unavailable::NoCore(io::Error::new(e.kind(), e.to_string())));
+    }
+    let library = Library::open(library)?;
+    match core {
+        Ok(version) => Ok(Loaded { library, core: Some(version.trim().to_owned()) }),
+        Err(_) if library.stand_in().is_some() => Ok(Loaded { library, core: None }),
+        Err(e) => Err(Unavailable::NoCore(e)),
+    }
+}
+
+impl Loaded {
+    /// What it is, for human eyes.
+    pub fn description(&self) -> String {
+        match (self.library.stand_in(), &self.core) {
+            (Some(words), _) => format!("{} ({words}: NOT real time)", self.library.name()),
+            (None, core) => format!("{}, core {}", self.library.name(), core.as_deref().unwrap_or("?")),
+        }
+    }
+
+    /// Name of the skin: `cobalt`, and whether it is none.
+    fn skin_name(&self) -> &'static str {
+        if self.library.stand_in().is_some() { "cobalt (stand-in)" } else { "cobalt" }
+    }
+
+    /// Binds the process and makes its main thread, which calls this, a Cobalt thread of no priority.
+    ///
+    /// *Exits the process* where the core refuses, with the library's own words on standard error.
+    pub fn bind(self) -> Result<&'static Skin, Unavailable> {
+        let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+        if threads != 1 || sched::gettid() != sched::getpid() {
+            return Err(Unavailable::Threads(threads));
+        }
+        if BOUND.get().is_some() {
+            return Err(Unavailable::Again);
+        }
+        let api = *self.library.api();
+        // The library reads options from a command line, and takes away what it knows: it gets one of its own.
+        let program = CString::from(c"rtd").into_raw();
+        let argv: &'static mut [*mut c_char; 2] = Box::leak(Box::new([program, std::ptr::null_mut()]));
+        let mut argc = 1;
+        let mut vector: *const *mut c_char = argv.as_ptr();
+        // SAFETY: 1. the main thread, alone (above). 2. known to the caller (contract). 3. a vector of our own, of a
+        // writable string, leaked. 4. once (above; a second thread cannot be).
+        unsafe { (api.xenomai_init)(&raw mut argc, &raw mut vector) };
+        calls::answers(&api).map_err(|errno| {
+            let library = self.library.name().to_owned();
+            Unavailable::Unbound { library, errno }
+        })?;
+        calls::remember_thread(sched::gettid());
+        let (_, skin) = BOUND.get_or_init(|| (api, calls::table(self.skin_name())));
+        Ok(skin)
+    }
+}
+
+/// The calls of the bound library; ENOSYS before.
+#[inline]
+fn api() -> Result<&'static Api, Errno> {
+    BOUND.get().map(|(api, _)| api).ok_or(Errno(libc::ENOSYS))
+}

@@ -1,0 +1,130 @@
+//! On which skin the plan runs, and what that skin cannot do.
+//!
+//! Constraint: which one it is decides nothing here but the choice itself; what is refused follows from its
+//! capabilities.
+
+use super::endpoints::kind_name;
+use super::{Context, whole_file};
+use crate::config::sections::Endpoint;
+use crate::config::values::SkinText;
+use crate::plan::{
+    EndpointKind, EndpointPlan, Path, Plan, RoutePlan, SkinChoice, SkinKind, SkinPlan, TargetPlan,
+};
+use rtcore::skin::Doorbell;
+use std::path::PathBuf;
+
+/// Longest name of a queue in a namespace of a skin's own, with its `/`.
+const PRIVATE_NAME_BYTES_MAX: usize = 63;
+
+/// Chooses; a skin that was asked for by name and cannot be had is an error.
+pub fn choose(cx: &mut Context<'_, '_, '_>) -> SkinPlan {
+    let daemon = &cx.config.daemon;
+    let library = library(cx);
+    let written = daemon.skin.get().map_or(SkinChoice::Auto, |SkinText(choice)| *choice);
+    let wanted = cx.options.skin.unwrap_or(written);
+    if wanted == SkinChoice::Posix {
+        return SkinPlan::posix("asked for");
+    }
+    let place = daemon.skin.place_or(&daemon.cobalt_library.place_or(&whole_file()));
+    match cx.machine.cobalt(library.as_deref()) {
+        Ok(what) => SkinPlan { kind: SkinKind::Cobalt, library, why: what },
+        Err(why) if wanted == SkinChoice::Cobalt => {
+            let message = format!("Cobalt cannot be had: {why}");
+            cx.report.error(
+                &place,
+                message,
+                "skin = \"posix\"\nskin = \"auto\" (Cobalt where it can be had)",
+            );
+            SkinPlan::posix(why)
+        }
+        Err(why) => {
+            // A library is named for a reason; a machine without Xenomai is the usual case.
+            if library.is_some() {
+                let message = format!("Cobalt cannot be had, this would run on posix: {why}");
+                cx.report.warning(&place, message, "skin = \"posix\"\nremove `cobalt_library`");
+            }
+            SkinPlan::posix(why)
+        }
+    }
+}
+
+fn library(cx: &mut Context<'_, '_, '_>) -> Option<PathBuf> {
+    let at = cx.config.daemon.cobalt_library.at()?;
+    let path = PathBuf::from(&at.value);
+    if path.is_absolute() && !at.value.contains('\0') {
+        return Some(path);
+    }
+    let message = format!("`{}` is no absolute path of a library", at.value.escape_debug());
+    cx.report.error(&at.place, message, "cobalt_library = \"/usr/xenomai/lib/libcobalt.so.2\"");
+    None
+}
+
+/// Reports what the chosen skin cannot do.
+pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let config = cx.config;
+    let (caps, name) = (plan.daemon.skin.kind.caps(), plan.daemon.skin.kind.name());
+    for (route, written) in plan.routes.iter().zip(&config.route).filter(|(r, _)| r.path == Path::Routed) {
+        let ring = ends(plan, route).find(|end| end.kind.ring().is_some());
+        if let (Doorbell::Semaphore, Some(end)) = (caps.doorbell, ring) {
+            let message = format!(
+                "endpoint `{}` of kind \"{}\" is a ring in shared memory, whose doorbell is a futex: no thread of a lane \
+                 on `{name}` can ring it or wait for it",
+                end.name,
+                kind_name(&end.kind)
+            );
+            let mend = "kind = \"mqueue\"\npath = \"direct\" (between two lane endpoints)\nskin = \"posix\"";
+            cx.report.error(&written.place, message, mend);
+        }
+    }
+    for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
+        match &endpoint.kind {
+            EndpointKind::Mqueue { queue, .. } if !caps.shared_namespace => {
+                private_queue(cx, endpoint, written, queue.as_bytes().len(), name);
+            }
+            _ => {}
+        }
+    }
+    let sunk = super::signals::sinks_of(plan);
+    for (id, (endpoint, written)) in plan.endpoints.iter().zip(&config.endpoint).enumerate() {
+        let EndpointKind::Signal { target, .. } = endpoint.kind else { continue };
+        if !sunk.get(id).copied().unwrap_or(false) {
+            continue;
+        }
+        if !caps.process_signals && target == crate::plan::SignalTarget::Process {
+            let message = format!(
+                "on `{name}` signals go to threads: those for endpoint `{}` would go to its owner's main thread",
+                endpoint.name
+            );
+            cx.report.warning(&written.target.place_or(&written.place), message, "target = \"thread\"");
+        }
+    }
+}
+
+fn ends<'p>(plan: &'p Plan, route: &'p RoutePlan) -> impl Iterator<Item = &'p EndpointPlan> {
+    let to = route.to.iter().flat_map(TargetPlan::endpoints).copied();
+    std::iter::once(route.from).chain(to).filter_map(|id| plan.endpoints.get(id))
+}
+
+/// What means nothing for a queue in a namespace of its own, and names that do not fit there.
+fn private_queue(
+    cx: &mut Context<'_, '_, '_>,
+    endpoint: &EndpointPlan,
+    written: &Endpoint,
+    name_bytes: usize,
+    skin: &str,
+) {
+    if name_bytes > PRIVATE_NAME_BYTES_MAX {
+        let message = format!(
+            "the queue of endpoint `{}` has a name of {name_bytes} bytes, on `{skin}` at most {PRIVATE_NAME_BYTES_MAX}",
+            endpoint.name
+        );
+        cx.report.error(&written.queue.place_or(&written.place), message, "queue = \"/(a shorter name)\"");
+    }
+    if let Some(at) = written.mode.at() {
+        let message = format!(
+            "`mode` is not heeded on `{skin}`: every program that may use the core may open the queue of `{}`",
+            endpoint.name
+        );
+        cx.report.warning(&at.place, message, "remove `mode`");
+    }
+}

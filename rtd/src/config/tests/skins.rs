@@ -1,0 +1,57 @@
+//! Which skin a plan runs on, and what that one cannot do.
+
+use super::util::{LANE, PROCESS, QUEUES, ROUTE, SIGNAL_ROUTE, SIGNALS, lanes, machine};
+use crate::config::machine::Cobalt;
+use crate::config::{CheckOptions, Checked, check_with};
+use crate::plan::{SkinChoice, SkinKind};
+
+fn on(answer: Result<&str, &str>, text: &str, skin: Option<SkinChoice>) -> Checked {
+    let cobalt = Cobalt::Fixed(answer.map(str::to_owned).map_err(str::to_owned));
+    let machine = crate::config::Machine { cobalt, ..machine() };
+    check_with("t", text, &machine, CheckOptions { skin, ..CheckOptions::default() })
+}
+
+fn kind(checked: &Checked) -> Option<(SkinKind, &str)> {
+    checked.plan.as_ref().map(|plan| (plan.daemon.skin.kind, plan.daemon.skin.why.as_str()))
+}
+
+#[test]
+fn auto_takes_cobalt_where_it_can_be_had_and_says_nothing_where_not() {
+    let text = [LANE, QUEUES, ROUTE].concat();
+    assert_eq!(kind(&on(Ok("core 3.2"), &text, None)), Some((SkinKind::Cobalt, "core 3.2")));
+    let none = on(Err("no core"), &text, None);
+    assert_eq!((kind(&none), none.diagnostics.len()), (Some((SkinKind::Posix, "no core")), 0));
+}
+
+#[test]
+fn an_order_counts_more_than_the_file() {
+    let text = format!("[daemon]\nskin = \"posix\"\n{}", [LANE, QUEUES, ROUTE].concat());
+    assert_eq!(kind(&on(Ok("core"), &text, None)), Some((SkinKind::Posix, "asked for")));
+    assert_eq!(kind(&on(Ok("core"), &text, Some(SkinChoice::Cobalt))), Some((SkinKind::Cobalt, "core")));
+    let refused = on(Err("no core"), &text, Some(SkinChoice::Cobalt));
+    assert!(refused.plan.is_none());
+    let shown = refused.diagnostics[0].to_string();
+    assert!(shown.contains("daemon.skin") && shown.contains("Cobalt cannot be had: no core"), "{shown}");
+}
+
+#[test]
+fn a_library_that_is_named_is_absolute_and_missed_aloud() {
+    let with =
+        |path: &str| format!("[daemon]\ncobalt_library = {path:?}\n{}", [LANE, QUEUES, ROUTE].concat());
+    let relative = on(Ok("core"), &with("libcobalt.so.2"), None);
+    assert!(relative.plan.is_none() && relative.diagnostics[0].to_string().contains("no absolute path"));
+    let missed = on(Err("it is gone"), &with("/x/libcobalt.so.2"), None);
+    assert!(missed.plan.is_some() && missed.diagnostics[0].to_string().contains("on posix: it is gone"));
+}
+
+#[test]
+fn what_a_capability_forbids_is_refused_on_the_route_or_warned_of() {
+    let ring = on(Ok("core"), &lanes(), None);
+    assert!(ring.plan.is_none() && ring.diagnostics[0].to_string().contains("whose doorbell is a futex"));
+    assert!(on(Ok("core"), &lanes(), Some(SkinChoice::Posix)).plan.is_some());
+    let process = on(Ok("core"), &[LANE, PROCESS, SIGNALS, SIGNAL_ROUTE].concat(), None);
+    assert!(process.plan.is_some());
+    assert!(
+        process.diagnostics.iter().any(|d| d.to_string().contains("would go to its owner's main thread"))
+    );
+}

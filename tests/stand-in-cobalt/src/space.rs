@@ -1,0 +1,121 @@
+//! A space: the shared memory of the processes that see each other, and the names that belong to it.
+
+use crate::shared::Shared;
+use crate::switch;
+use std::ffi::{CStr, CString};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+const PREFIX: &str = "rtd-stand-in-";
+
+/// A space of a test's own. Its queues, semaphores and memory go when it is dropped.
+#[derive(Debug)]
+pub struct Space {
+    name: String,
+}
+
+impl Space {
+    /// The space of this name, which has to be a file name; give every test its own.
+    pub fn new(name: &str) -> Space {
+        let space = Space { name: format!("{name}.{}", std::process::id()) };
+        space.remove();
+        space
+    }
+
+    /// What a process has to have in its environment to be in it.
+    pub fn environment(&self) -> (&'static str, &str) {
+        (switch::SPACE, &self.name)
+    }
+
+    fn remove(&self) {
+        let memory = memory_path(&self.name);
+        if let Ok(shared) = map(&self.name, false) {
+            let names = shared.lock().names;
+            for name in names.iter().filter(|name| name[0] != 0) {
+                if let Some(name) = CStr::from_bytes_until_nul(name).ok().and_then(|n| name_in(&self.name, n))
+                {
+                    // SAFETY: a terminated string; a name that is gone is no matter.
+                    unsafe { libc::mq_unlink(name.as_ptr()) };
+                }
+            }
+        }
+        let semaphores = format!("sem.{PREFIX}{}.", self.name);
+        for entry in memory.parent().into_iter().flat_map(std::fs::read_dir).flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&semaphores) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        let _ = std::fs::remove_file(memory);
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// The memory of this process's space; mapped at the first call, for good.
+pub(crate) fn shared() -> io::Result<&'static Shared> {
+    static SHARED: OnceLock<&'static Shared> = OnceLock::new();
+    if let Some(shared) = SHARED.get() {
+        return Ok(shared);
+    }
+    let mapped = map(&switch::get().space, true)?;
+    Ok(SHARED.get_or_init(|| mapped))
+}
+
+/// The Linux name of a queue or semaphore of this process's space; none where the name cannot be one.
+pub(crate) fn linux_name(name: &CStr) -> Option<CString> {
+    name_in(&switch::get().space, name)
+}
+
+fn name_in(space: &str, name: &CStr) -> Option<CString> {
+    let own = name.to_bytes().strip_prefix(b"/").unwrap_or(name.to_bytes());
+    // Slashes mean nothing to Cobalt, and Linux allows none but the first.
+    let own: Vec<u8> = own.iter().map(|&b| if b == b'/' { b'!' } else { b }).collect();
+    CString::new([b"/", PREFIX.as_bytes(), space.as_bytes(), b".", &own].concat()).ok()
+}
+
+fn memory_path(space: &str) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/{PREFIX}{space}"))
+}
+
+fn map(space: &str, create: bool) -> io::Result<&'static Shared> {
+    let path = memory_path(space);
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path);
+    let file = file.map_err(named)?;
+    // One process makes it, the others wait.
+    file.lock().map_err(named)?;
+    let fresh = file.metadata()?.len() == 0;
+    if fresh {
+        file.set_len(size_of::<Shared>() as u64).map_err(named)?;
+    }
+    let shared = map_file(&file).map_err(named)?;
+    if fresh {
+        shared.initialise();
+    }
+    // The mapping keeps the open file, and its lock with it.
+    file.unlock().map_err(named)?;
+    Ok(shared)
+}
+
+fn map_file(file: &File) -> io::Result<&'static Shared> {
+    let length = size_of::<Shared>();
+    if file.metadata()?.len() != length as u64 {
+        return Err(io::Error::other("is of another version of the stand-in; remove it"));
+    }
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping of a file of that length; the address is the kernel's choice.
+    let address =
+        unsafe { libc::mmap(std::ptr::null_mut(), length, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: mapped above, aligned to a page, never unmapped; zero is a value of every field.
+    Ok(unsafe { &*address.cast::<Shared>() })
+}
