@@ -189,7 +189,7 @@ impl Queue {
         attributes(fd).map_err(|e| Self::error("read the attributes of", &self.name, e))
     }
 
-    /// Gives the descriptor away: [`close`] is the new owner's business.
+    /// Gives the descriptor away: `close` is the new owner's business.
     pub fn into_raw(self) -> RawFd {
         self.fd.into_raw_fd()
     }
