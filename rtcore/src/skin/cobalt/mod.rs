@@ -49,7 +49,7 @@ pub enum Unavailable {
 /// A library that is there, with a core behind it (or a stand-in of ours).
 #[derive(Debug)]
 pub struct Loaded {
-    library: Library,
+    lib: Library,
     core: Option<String>,
 }
 
@@ -64,8 +64,8 @@ pub fn load(library: Option<&Path>) -> Result<Loaded, Unavailable> {
     }
     let library = Library::open(library)?;
     match core {
-        Ok(version) => Ok(Loaded { library, core: Some(version.trim().to_owned()) }),
-        Err(_) if library.stand_in().is_some() => Ok(Loaded { library, core: None }),
+        Ok(version) => Ok(Loaded { lib: library, core: Some(version.trim().to_owned()) }),
+        Err(_) if library.stand_in().is_some() => Ok(Loaded { lib: library, core: None }),
         Err(e) => Err(Unavailable::NoCore(e)),
     }
 }
@@ -73,15 +73,15 @@ pub fn load(library: Option<&Path>) -> Result<Loaded, Unavailable> {
 impl Loaded {
     /// What it is, for human eyes.
     pub fn description(&self) -> String {
-        match (self.library.stand_in(), &self.core) {
-            (Some(words), _) => format!("{} ({words}: NOT real time)", self.library.name()),
-            (None, core) => format!("{}, core {}", self.library.name(), core.as_deref().unwrap_or("?")),
+        match (self.lib.stand_in(), &self.core) {
+            (Some(words), _) => format!("{} ({words}: NOT real time)", self.lib.name()),
+            (None, core) => format!("{}, core {}", self.lib.name(), core.as_deref().unwrap_or("?")),
         }
     }
 
     /// Name of the skin: `cobalt`, and whether it is none.
     fn skin_name(&self) -> &'static str {
-        if self.library.stand_in().is_some() { "cobalt (stand-in)" } else { "cobalt" }
+        if self.lib.stand_in().is_some() { "cobalt (stand-in)" } else { "cobalt" }
     }
 
     /// Binds the process and makes its main thread, which calls this, a Cobalt thread of no priority.
@@ -95,7 +95,7 @@ impl Loaded {
         if BOUND.get().is_some() {
             return Err(Unavailable::Again);
         }
-        let api = *self.library.api();
+        let api = *self.lib.api();
         // The library reads options from a command line, and takes away what it knows: it gets one of its own.
         let program = CString::from(c"rtd").into_raw();
         let argv: &'static mut [*mut c_char; 2] = Box::leak(Box::new([program, std::ptr::null_mut()]));
@@ -105,7 +105,7 @@ impl Loaded {
         // writable string, leaked. 4. once (above; a second thread cannot be).
         unsafe { (api.xenomai_init)(&raw mut argc, &raw mut vector) };
         calls::answers(&api).map_err(|errno| {
-            let library = self.library.name().to_owned();
+            let library = self.lib.name().to_owned();
             Unavailable::Unbound { library, errno }
         })?;
         calls::remember_thread(sched::gettid());
