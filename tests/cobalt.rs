@@ -12,20 +12,20 @@ use std::process::{Command, Output};
 struct Bench {
     instance: Instance,
     space: Space,
-    library: String,
+    libcobalt: String,
 }
 
 impl Bench {
     fn new(kind: Kind) -> anyhow::Result<Bench> {
         let instance = Instance::new()?;
         let space = Space::new(&instance.name);
-        let library = copies::library(kind)?.display().to_string();
-        Ok(Bench { instance, space, library })
+        let libcobalt = copies::library(kind)?.display().to_string();
+        Ok(Bench { instance, space, libcobalt })
     }
 
     /// As [`Instance::head`], on this library.
     fn head(&self) -> String {
-        let daemon = format!("[daemon]\nskin = \"cobalt\"\ncobalt_library = {:?}\n", self.library);
+        let daemon = format!("[daemon]\nskin = \"cobalt\"\ncobalt_library = {:?}\n", self.libcobalt);
         self.instance.head().replacen("[daemon]\n", &daemon, 1)
     }
 
@@ -43,7 +43,7 @@ impl Bench {
 
     fn peer(&self) -> anyhow::Result<Peer> {
         let (key, value) = self.space.environment();
-        Peer::on_cobalt(&self.library, |command| {
+        Peer::on_cobalt(&self.libcobalt, |command| {
             command.env(key, value);
         })
     }
@@ -302,7 +302,7 @@ pub fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Resul
     let config = bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
     let posix = String::from_utf8(bench.check(&config, &["--skin", "posix"], &[])?.stdout)?;
     ensure!(posix.contains("skin posix: asked for"), "{posix}");
-    let none = config.replace(&format!("cobalt_library = {:?}\n", bench.library), "");
+    let none = config.replace(&format!("cobalt_library = {:?}\n", bench.libcobalt), "");
     let refused = String::from_utf8(bench.check(&none, &[], &[])?.stderr)?;
     let cobalt_runs_here = std::path::Path::new("/proc/xenomai/version").exists();
     ensure!(cobalt_runs_here || refused.contains("no Cobalt core runs in this kernel"), "{refused}");

@@ -16,8 +16,8 @@ pub const SUBCOMMAND: &str = "cobalt-probe";
 /// Arguments of the hidden `cobalt-probe`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ProbeArgs {
-    #[arg(long)]
-    library: Option<PathBuf>,
+    #[arg(long = "library")]
+    path: Option<PathBuf>,
 }
 
 /// What precedes the verdict: the library's own words may be on the same output.
@@ -26,7 +26,7 @@ const NO: &str = "rtd-probe: no: ";
 
 /// The body of `cobalt-probe`: the verdict on standard output, unless the library ends the process.
 pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
-    let loaded = cobalt::load(args.library.as_deref());
+    let loaded = cobalt::load(args.path.as_deref());
     let verdict = loaded.and_then(|loaded| {
         let description = loaded.description();
         loaded.bind().map(|_| description)

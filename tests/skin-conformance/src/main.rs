@@ -26,7 +26,7 @@ Exit status: 0 all rules kept, 1 some broken, 2 bad usage, 3 nothing to check.";
 #[derive(Default)]
 struct Options {
     cobalt: bool,
-    library: Option<PathBuf>,
+    path: Option<PathBuf>,
     rule: String,
 }
 
@@ -54,7 +54,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options
         let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
         match argument.as_str() {
             "--skin" => skin = Some(value),
-            "--library" => options.library = Some(value.into()),
+            "--library" => options.path = Some(value.into()),
             "--rule" => options.rule = value,
             _ => return Err(format!("there is no option {argument}")),
         }
@@ -65,7 +65,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options
         Some(other) => return Err(format!("there is no skin {other}: posix or cobalt")),
         None => return Err("--skin is missing: posix or cobalt".to_owned()),
     };
-    if !options.cobalt && options.library.is_some() {
+    if !options.cobalt && options.path.is_some() {
         return Err("--library belongs to --skin cobalt".to_owned());
     }
     Ok(Some(options))
@@ -116,7 +116,7 @@ fn bind(options: &Options) -> Result<&'static rtcore::skin::Skin, String> {
     if !options.cobalt {
         return Ok(rtcore::skin::posix());
     }
-    rtcore::skin::cobalt::load(options.library.as_deref())
+    rtcore::skin::cobalt::load(options.path.as_deref())
         .and_then(|loaded| loaded.bind())
         .map_err(|e| e.to_string())
 }
@@ -125,7 +125,7 @@ fn calls(options: &Options) -> Result<Calls, String> {
     if !options.cobalt {
         return Ok(Calls::posix());
     }
-    let library = xenomai::Library::open(options.library.as_deref()).map_err(|e| e.to_string())?;
+    let library = xenomai::Library::open(options.path.as_deref()).map_err(|e| e.to_string())?;
     if library.stand_in().is_none() && !Path::new(xenomai::PROC_VERSION).exists() {
         return Err(format!(
             "{} is there, but no Cobalt: {} is absent; boot a kernel with Xenomai 3",
