@@ -104,7 +104,7 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
         accept_claimed: false,
     };
     Plan {
-        daemon: DaemonPlan {
+        daemon: DaemonPlan { account: None,
             name: "t".into(),
             socket,
             keep_queues: false,

@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod cost;
+pub mod needs;
 pub mod verify;
 
 pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
 pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 use rtcore::skin::{self, Caps};
+pub use rtcore::sys::ids::Account;
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -57,6 +59,8 @@ pub struct Plan {
 pub struct DaemonPlan {
     /// Instance name; the statistics page is `/dev/shm/rtd.<name>`. Default `rtd`.
     pub name: String,
+    /// Whom the daemon becomes; none = it stays whose it is.
+    pub account: Option<Account>,
     /// Control socket. Default `/run/rtd/<name>.sock` for root, else
     /// `$XDG_RUNTIME_DIR/rtd/<name>.sock`, else `/tmp/rtd-<uid>/<name>.sock`.
     pub socket: PathBuf,
