@@ -104,7 +104,8 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
         accept_claimed: false,
     };
     Plan {
-        daemon: DaemonPlan { account: None,
+        daemon: DaemonPlan {
+            account: None,
             name: "t".into(),
             socket,
             keep_queues: false,

@@ -72,7 +72,8 @@ impl Privilege {
             permitted.and(Set::of(needed.iter().filter(|need| who(need)).map(|need| need.capability)))
         };
         let (control, lane) = (set(|_| true), set(|need| need.who == Who::All));
-        let start = permitted.and(Set::of(needs::TO_START.into_iter().chain(needed.iter().map(|n| n.capability))));
+        let start =
+            permitted.and(Set::of(needs::TO_START.into_iter().chain(needed.iter().map(|n| n.capability))));
         caps::hold(start)?;
         let others = if plan.daemon.skin.kind == SkinKind::Cobalt { start } else { lane };
         tell(account, control, &needed);

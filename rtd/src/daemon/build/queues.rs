@@ -211,13 +211,19 @@ pub fn hand_over(plan: &Plan, account: Account) -> io::Result<()> {
         let EndpointKind::Mqueue { queue: name, .. } = &endpoint.kind else { continue };
         let queue = match Queue::open(name, Access::Both, true) {
             // Not there, or not this user's: whether the next may have it shows when it opens it.
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => continue,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                continue;
+            }
             queue => queue?,
         };
         if queue.status()?.uid == effective_uid() {
             queue.give_to(account)?;
             let name = name.to_string_lossy();
-            log::info(format_args!("message queue {name}: from uid {} to uid {}", effective_uid(), account.uid));
+            log::info(format_args!(
+                "message queue {name}: from uid {} to uid {}",
+                effective_uid(),
+                account.uid
+            ));
         }
     }
     Ok(())

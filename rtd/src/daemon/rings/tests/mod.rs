@@ -83,7 +83,8 @@ fn route(name: &str, from: EndpointId, to: Vec<TargetPlan>, path: Path) -> Route
 fn plan(endpoints: Vec<EndpointPlan>, routes: Vec<RoutePlan>) -> Plan {
     let socket = "/nonexistent".into();
     Plan {
-        daemon: DaemonPlan { account: None,
+        daemon: DaemonPlan {
+            account: None,
             name: "t".into(),
             socket,
             keep_queues: false,
