@@ -31,9 +31,9 @@ struct Held {
     account: Account,
     control: Set,
     lane: Set,
-    /// What any other thread than the control thread is found with at most: as a lane, but on Cobalt, whose library made
-    /// threads of its own while the process bound itself, what a start needs.
-    others: Set,
+    /// Not on Cobalt, where all keep what a start needs: its library has threads of its own, which cannot be told, and
+    /// what the core granted to members of its group would go with what is given up.
+    narrows: bool,
 }
 
 impl Privilege {
@@ -75,14 +75,15 @@ impl Privilege {
         let start =
             permitted.and(Set::of(needs::TO_START.into_iter().chain(needed.iter().map(|n| n.capability))));
         caps::hold(start)?;
-        let others = if plan.daemon.skin.kind == SkinKind::Cobalt { start } else { lane };
         tell(account, control, &needed);
-        Ok(Privilege(Some(Held { account, control, lane, others })))
+        let narrows = plan.daemon.skin.kind == SkinKind::Posix;
+        let (control, lane) = if narrows { (control, lane) } else { (start, start) };
+        Ok(Privilege(Some(Held { account, control, lane, narrows })))
     }
 
     /// For a lane thread that has its priority: gives up what it does not need. [`Privilege::settle`] sees whether it did.
     pub fn of_lane(self) {
-        let _ = self.0.map(|held| caps::hold(held.lane));
+        let _ = self.0.filter(|held| held.narrows).map(|held| caps::hold(held.lane));
     }
 
     /// For a thread that needs nothing. As above.
@@ -94,10 +95,12 @@ impl Privilege {
     /// them back.
     pub fn settle(self) -> anyhow::Result<()> {
         let Some(held) = self.0 else { return Ok(()) };
-        caps::hold(held.control)?;
+        if held.narrows {
+            caps::hold(held.control)?;
+        }
         let own = sched::gettid();
         for thread in ids::threads().context("cannot see what the threads may do")? {
-            let allowed = if thread.tid == own { held.control } else { held.others };
+            let allowed = if thread.tid == own { held.control } else { held.lane };
             let beyond = thread.permitted.without(allowed);
             let ours = thread.is(held.account);
             if !beyond.is_empty() || !thread.passed_on.is_empty() || !thread.no_new_privs || !ours {

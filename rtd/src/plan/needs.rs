@@ -2,7 +2,7 @@
 //!
 //! | capability | while it starts | while it runs |
 //! |---|---|---|
-//! | CAP_SYS_NICE | SCHED_FIFO past RLIMIT_RTPRIO | no: a thread keeps its policy. On Cobalt every thread: the core refuses all calls of a thread without it |
+//! | CAP_SYS_NICE | SCHED_FIFO past RLIMIT_RTPRIO | no: a thread keeps its policy. On Cobalt all: the core refuses every call of a thread without it |
 //! | CAP_IPC_LOCK | locked memory past RLIMIT_MEMLOCK | the control thread, unless that limit is infinite: its rings are locked, and its own stack is, which could not grow past the limit |
 //! | CAP_SYS_RESOURCE | queues past the fs.mqueue sysctls | no |
 //! | CAP_KILL | no | the control thread and the lanes, if signals go to a process that may be another user's |
