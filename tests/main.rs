@@ -247,6 +247,7 @@ fn main() -> std::process::ExitCode {
         privilege::a_directory_that_the_user_may_not_write_is_named,
         privilege::an_account_that_is_none_is_refused_by_the_check,
         privilege::it_ends_with_its_parent_still,
+        privilege::a_stranger_gets_into_no_queue_and_sends_rtd_no_signal,
         queues::bytes_arrive_unchanged,
         queues::a_priority_is_kept_or_mapped,
         queues::higher_priorities_leave_a_source_first,

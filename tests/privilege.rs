@@ -398,3 +398,31 @@ pub fn it_ends_with_its_parent_still() -> anyhow::Result<()> {
     crate::util::eventually(|| (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()))
         .with_context(|| format!("pid {pid} lives on"))
 }
+
+/// What holds for every other user, whoever rtd is: the kernel's own permissions on what rtd made.
+pub fn a_stranger_gets_into_no_queue_and_sends_rtd_no_signal() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root, to become other users");
+    }
+    let i = Instance::new()?;
+    let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
+    let text = config(&i, &account(own.uid), "").replace("0666", "0660")
+        + &signal("press", "", "SIGRTMIN+7", "")
+        + &route("press", &["out"], "accept_claimed = true");
+    let daemon = become_user(&i, own.uid, &text)?;
+    let (mut ours, mut theirs) = (own.peer()?, other.peer()?);
+    for (access, queue) in [("send", "in"), ("receive", "in"), ("receive", "out")] {
+        let open = format!("open {access} {}", i.queue(queue));
+        let refused = theirs.tell(&open).err().with_context(|| format!("{open} was let in"))?;
+        ensure!(format!("{refused:#}").contains("Permission denied"), "{refused:#}");
+        ours.tell(&open)?;
+    }
+    let refused = theirs.ring(daemon.pid(), rt(7), 1).err().context("it was sent")?;
+    ensure!(format!("{refused:#}").contains("EPERM"), "{refused:#}");
+    let refused = theirs.tell(&format!("kill {} 15", daemon.pid())).err().context("it was sent")?;
+    ensure!(format!("{refused:#}").contains("EPERM"), "{refused:#}");
+    ours.ring(daemon.pid(), rt(7), 1)?;
+    i.until("its own user's arrived", |page| page.routes.iter().any(|r| r.ledger.delivered == 1))?;
+    daemon.stop()?;
+    Ok(())
+}

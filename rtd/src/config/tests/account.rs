@@ -67,7 +67,7 @@ fn signals(keys: &str) -> String {
 fn signals_to_a_certain_other_user_need_the_capability() {
     let text = signals("user = \"robot\"");
     let says = "rtd is uid 1000 and has no CAP_KILL";
-    refused(&machine(), &text, 15, "endpoint[1].owner", says, "user = 1000 in [[process]] `drive`");
+    refused(&machine(), &text, 16, "endpoint[1].owner", says, "user = 1000 in [[process]] `drive`");
     for fine in [signals(""), signals("user = 1000")] {
         assert!(on(&machine(), &fine).diagnostics.is_empty());
     }
@@ -76,7 +76,7 @@ fn signals_to_a_certain_other_user_need_the_capability() {
     let without = Machine { cap_kill: Some(false), ..roots() };
     assert!(on(&without, &text).diagnostics.is_empty(), "root signals everybody");
     let becomes = daemon("user = 7\ngroup = 8", &text);
-    refused(&without, &becomes, 18, "endpoint[1].owner", "rtd is uid 7", "AmbientCapabilities=CAP_KILL");
+    refused(&without, &becomes, 19, "endpoint[1].owner", "rtd is uid 7", "AmbientCapabilities=CAP_KILL");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Faults between tables: names, circles, lanes on one CPU, signals, payloads.
 
+use super::util::machine;
 use super::util::{LANE, PROCESS, QUEUES, ROUTE, SIGNAL_ROUTE, SIGNALS};
 use super::util::{error, expect, line_of, only, queues, run, shown, warning, whole, with};
-use super::util::machine;
 use crate::config::{CheckOptions, Machine, check_with};
 
 #[test]
