@@ -1,12 +1,14 @@
 //! Which skin a plan runs on, and what that one cannot do.
 
 use super::util::{LANE, PROCESS, QUEUES, ROUTE, SIGNAL_ROUTE, SIGNALS, lanes, machine};
-use crate::config::machine::Cobalt;
+use crate::config::machine::{Cobalt, Found};
 use crate::config::{CheckOptions, Checked, check_with};
 use crate::plan::{SkinChoice, SkinKind};
 
 fn on(answer: Result<&str, &str>, text: &str, skin: Option<SkinChoice>) -> Checked {
-    let cobalt = Cobalt::Fixed(answer.map(str::to_owned).map_err(str::to_owned));
+    let xddp = Ok(std::path::PathBuf::from("/dev"));
+    let found = answer.map(|what| Found { what: what.to_owned(), xddp });
+    let cobalt = Cobalt::Fixed(found.map_err(str::to_owned));
     let machine = crate::config::Machine { cobalt, ..machine() };
     check_with("t", text, &machine, CheckOptions { skin, ..CheckOptions::default() })
 }
