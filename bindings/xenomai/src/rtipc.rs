@@ -66,8 +66,11 @@ const PAGE_BYTES: usize = 4096;
 /// Bytes of a pool in which so many messages of that size fit; shorter ones may fit in greater number.
 pub const fn pool_bytes(maxmsg: usize, msgsize: usize) -> usize {
     let needed = msgsize.saturating_add(HEADER_BYTES);
-    let piece =
-        if needed <= HEAP_PAGE_BYTES / 2 { needed.next_power_of_two() } else { round_up(needed, HEAP_PAGE_BYTES) };
+    let piece = if needed <= HEAP_PAGE_BYTES / 2 {
+        needed.next_power_of_two()
+    } else {
+        round_up(needed, HEAP_PAGE_BYTES)
+    };
     round_up(piece.saturating_mul(maxmsg), PAGE_BYTES)
 }
 

@@ -62,7 +62,10 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
             )
         }
         EndpointKind::Xddp { device, .. } => {
-            bail!("{} is the device {device}, which one program has at a time: open(2) and read(2) it", endpoint.name)
+            bail!(
+                "{} is the device {device}, which one program has at a time: open(2) and read(2) it",
+                endpoint.name
+            )
         }
         EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
     }

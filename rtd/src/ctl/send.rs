@@ -147,7 +147,10 @@ fn open(
             )
         }
         EndpointKind::Xddp { device, .. } => {
-            bail!("{} is the device {device}, which one program has at a time: open(2) and write(2) it", endpoint.name)
+            bail!(
+                "{} is the device {device}, which one program has at a time: open(2) and write(2) it",
+                endpoint.name
+            )
         }
         EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
     }

@@ -168,7 +168,9 @@ impl Builder<'_> {
             overflow: plan.overflow,
             mq_priority: plan.mq_priority,
             origin: match self.plan.endpoints[plan.from].kind {
-                EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => OriginRule::Channel,
+                EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => {
+                    OriginRule::Channel
+                }
                 EndpointKind::Signal { .. } => {
                     OriginRule::Signal { accept_claimed: plan.accept_claimed, owner: self.owner(plan.from) }
                 }

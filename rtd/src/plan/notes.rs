@@ -28,7 +28,8 @@ impl Plan {
         let read: Vec<String> = self.sources.iter().filter_map(|source| ports(&source.endpoint)).collect();
         if !read.is_empty() {
             let read = read.join(", ");
-            notes.push(format!("what comes from {read} has no origin: whoever may open the device writes it"));
+            notes
+                .push(format!("what comes from {read} has no origin: whoever may open the device writes it"));
         }
         let written = self.sunk(|kind| matches!(kind, EndpointKind::Xddp(_)));
         if !written.is_empty() {

@@ -1,8 +1,9 @@
 //! The plan's invariants, as a check that tests and a debug build run.
 
 use super::{
-    EndpointKind, EndpointPlan, NAME_BYTES_MAX, Overflow, POOL_BYTES_MAX, Path, Plan, RING_BYTES_MAX, RING_PAYLOAD_BYTES_MAX,
-    RING_SLOTS_MAX, RoutePlan, SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES, SPIN_SOURCES_MAX, TargetPlan, Wait,
+    EndpointKind, EndpointPlan, NAME_BYTES_MAX, Overflow, POOL_BYTES_MAX, Path, Plan, RING_BYTES_MAX,
+    RING_PAYLOAD_BYTES_MAX, RING_SLOTS_MAX, RoutePlan, SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES,
+    SPIN_SOURCES_MAX, TargetPlan, Wait,
 };
 use rtcore::sys::signame;
 
@@ -196,9 +197,8 @@ impl Plan {
         for id in route.to.iter().flat_map(|target| target.endpoints()) {
             let target = &self.endpoints[*id];
             let takes = match &target.kind {
-                EndpointKind::Mqueue { msgsize, .. } | EndpointKind::Xddp(super::XddpPlan { msgsize, .. }) => {
-                    in_queue <= *msgsize
-                }
+                EndpointKind::Mqueue { msgsize, .. }
+                | EndpointKind::Xddp(super::XddpPlan { msgsize, .. }) => in_queue <= *msgsize,
                 EndpointKind::Lane(ring) => in_ring <= ring.payload_bytes,
                 EndpointKind::Signal { signo, inbox, .. } => {
                     let room = match inbox {

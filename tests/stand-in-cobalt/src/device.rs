@@ -62,7 +62,8 @@ pub(crate) fn socket_of(device: &Path) -> PathBuf {
 pub(crate) fn seqpacket(flags: c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | flags;
     // SAFETY: plain integers.
-    let fd = checked(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }).map_err(io::Error::from_raw_os_error)?;
+    let fd =
+        checked(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }).map_err(io::Error::from_raw_os_error)?;
     // SAFETY: new, and nobody knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -277,7 +277,12 @@ fn pump(socket: &Socket, listener: &OwnedFd) {
         if interests[1].revents != 0 {
             // SAFETY: a listening socket; no address is asked for.
             let fd = unsafe {
-                libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC)
+                libc::accept4(
+                    listener.as_raw_fd(),
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                    libc::SOCK_CLOEXEC,
+                )
             };
             // SAFETY: new, and nobody knows it. One that comes second is closed at once.
             let next = (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) });

@@ -80,7 +80,9 @@ fn bind(calls: &Sockets, socket: RawFd, spec: &PortSpec) -> io::Result<()> {
     let bound = unsafe { (calls.bind)(socket, (&raw const address).cast(), length_of(&address)) };
     checked(bound).map(drop).map_err(|errno| {
         let mend = match errno.0 {
-            libc::EADDRINUSE | libc::EBUSY => "; another program is bound to it, or one has its device open still",
+            libc::EADDRINUSE | libc::EBUSY => {
+                "; another program is bound to it, or one has its device open still"
+            }
             libc::EEXIST => "; another port has its label",
             libc::EINVAL => "; the kernel has fewer ports (CONFIG_XENO_OPT_PIPE_NRDEV)",
             libc::ENOMEM => "; the kernel has no memory for its pool: smaller maxmsg or msgsize",
@@ -150,8 +152,9 @@ fn send(socket: RawFd, message: &[u8]) -> Call<()> {
 
 fn set<T>(calls: &Sockets, socket: RawFd, level: c_int, option: c_int, value: &T) -> Call<()> {
     // SAFETY: a value of this length, readable for the call.
-    let rc =
-        unsafe { (calls.setsockopt)(socket, level, option, std::ptr::from_ref(value).cast(), length_of(value)) };
+    let rc = unsafe {
+        (calls.setsockopt)(socket, level, option, std::ptr::from_ref(value).cast(), length_of(value))
+    };
     checked(rc).map(drop)
 }
 
@@ -165,8 +168,5 @@ fn checked(rc: c_int) -> Call<c_int> {
 }
 
 fn named(what: &str, errno: Errno, mend: &str) -> io::Error {
-    procfs::named(
-        what.to_owned(),
-        io::Error::new(io::Error::from(errno).kind(), format!("{errno}{mend}")),
-    )
+    procfs::named(what.to_owned(), io::Error::new(io::Error::from(errno).kind(), format!("{errno}{mend}")))
 }

@@ -97,13 +97,7 @@ fn takes(plan: &Plan, number: i16) -> bool {
 }
 
 /// Whether this machine has the port.
-fn available(
-    cx: &mut Context<'_, '_, '_>,
-    plan: &Plan,
-    port: &XddpPlan,
-    place: &Place,
-    written: &Endpoint,
-) {
+fn available(cx: &mut Context<'_, '_, '_>, plan: &Plan, port: &XddpPlan, place: &Place, written: &Endpoint) {
     let device = plan.daemon.skin.device(port.port);
     match &plan.daemon.skin.xddp {
         Err(why) => {

@@ -19,7 +19,8 @@ impl Ports {
             return Ok(Arc::clone(port));
         }
         // The check saw the calls in a child of its own.
-        let calls = skin.xddp.ok_or_else(|| io::Error::other(format!("the skin {} has no xddp", skin.name)))?;
+        let calls =
+            skin.xddp.ok_or_else(|| io::Error::other(format!("the skin {} has no xddp", skin.name)))?;
         let spec = PortSpec { port: plan.port, label: plan.label.clone(), pool_bytes: plan.pool_bytes() };
         let port = Arc::new(Port::open(calls, &spec)?);
         self.open.push((plan.port, Arc::clone(&port)));

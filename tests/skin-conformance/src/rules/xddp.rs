@@ -17,8 +17,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) const RULES: &[Rule<Skin>] = &[
-    Rule { name: "xddp: what is sent is read at the device, also what was sent before it was opened", check: out },
-    Rule { name: "xddp: what is written to the device is received, and a receive keeps its bound", check: in_time },
+    Rule {
+        name: "xddp: what is sent is read at the device, also what was sent before it was opened",
+        check: out,
+    },
+    Rule {
+        name: "xddp: what is written to the device is received, and a receive keeps its bound",
+        check: in_time,
+    },
     Rule { name: "xddp: a full pool is EAGAIN at once, and holds what it was made for", check: full },
     Rule { name: "xddp: a message of no bytes is refused", check: empty },
     Rule { name: "xddp: a port is bound once", check: once },
@@ -128,7 +134,9 @@ fn full(skin: Table) -> Ending {
         }
     };
     if accepted < 4 {
-        return Err(broken(format!("{accepted} messages of {MSGSIZE} bytes filled a pool that was made for 4")));
+        return Err(broken(format!(
+            "{accepted} messages of {MSGSIZE} bytes filled a pool that was made for 4"
+        )));
     }
     let errno = refused::<()>("the one that finds no room", Err(refusal), libc::EAGAIN)?;
     let mut program = linux_side(&device)?;
