@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const A_WHILE: Duration = Duration::from_millis(200);
 
 fn port(name: &str, number: i16, more: &str) -> String {
-    format!("[[endpoint]]\nname = \"{name}\"\nkind = \"xddp\"\nport = {number}\n{more}\n")
+    let size = if more.contains("msgsize") { "" } else { "msgsize = 64\n" };
+    format!("[[endpoint]]\nname = \"{name}\"\nkind = \"xddp\"\nport = {number}\n{size}{more}\n")
 }
 
 fn open(bench: &Bench, number: i16) -> anyhow::Result<Device> {
@@ -60,7 +61,7 @@ pub fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() 
     ensure!(read.workers.iter().all(|w| w.counters.allocations == 0), "{:#?}", read.workers);
     let device = bench.space.device(1);
     let listing = String::from_utf8(at.rtctl(&["ls"])?.stdout)?;
-    ensure!(listing.contains(&format!("{}  64 x 256 B", device.display())), "{listing}");
+    ensure!(listing.contains(&format!("{}  64 x 64 B", device.display())), "{listing}");
     let label = device.with_file_name("registry").join("hmi");
     ensure!(std::fs::read_link(&label)? == device, "the label leads to the device");
     for command in [&["send", "hmi", "--text", "x"][..], &["listen", "hmi"]] {
@@ -170,7 +171,7 @@ pub fn a_stop_takes_what_is_in_the_port_and_frees_it() -> anyhow::Result<()> {
     let config = bench.head()
         + &at.mqueue("out", "")
         + &port("hmi", 0, "")
-        + &route("hmi", &["out"], "capacity = 1\noverflow = \"block:60000000\"");
+        + &route("hmi", &["out"], "capacity = 1\noverflow = \"block:10000000\"");
     let daemon = bench.daemon(&config)?;
     let hmi = open(&bench, 0)?;
     for n in 0..14_u64 {
@@ -252,7 +253,7 @@ pub fn what_is_missing_for_it_is_refused_with_the_reason() -> anyhow::Result<()>
     let (out, said) = (String::from_utf8(fine.stdout)?, String::from_utf8(fine.stderr)?);
     let device = bench.space.device(0);
     ensure!(fine.status.success() && said.is_empty(), "{said}");
-    ensure!(out.contains(&format!("xddp {}  64 x 256B", device.display())), "{out}");
+    ensure!(out.contains(&format!("xddp {}  64 x 64B", device.display())), "{out}");
     Ok(())
 }
 

@@ -196,6 +196,11 @@ impl Source {
         }
     }
 
+    /// Whether what is still in it goes with the daemon, uncounted.
+    pub fn is_lost_at_stop(&self) -> bool {
+        matches!(self.kind, SourceKind::Xddp(_))
+    }
+
     /// Whether it is a ring: then its messages come without a call, many at a time.
     pub fn is_ring(&self) -> bool {
         matches!(self.kind, SourceKind::Ring(_))

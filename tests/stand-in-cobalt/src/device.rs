@@ -13,6 +13,9 @@ use std::time::Duration;
 /// Ports of a space; the kernel's default is 32.
 pub const PORTS: i16 = 4;
 
+/// How often a writer looks whether its message has been taken.
+const LOOK: Duration = Duration::from_micros(100);
+
 /// An open device: what a plain Linux program holds.
 #[derive(Debug)]
 pub struct Device(OwnedFd);
@@ -28,11 +31,28 @@ impl Device {
         Ok(Device(socket))
     }
 
-    /// write(2).
+    /// write(2); as with the real one the message is in the port's pool when it returns, for which it may wait.
     pub fn write(&self, message: &[u8]) -> io::Result<()> {
-        // SAFETY: readable for the length given.
-        let n = unsafe { libc::write(self.0.as_raw_fd(), message.as_ptr().cast(), message.len()) };
-        if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let (fd, at, len) = (self.0.as_raw_fd(), message.as_ptr().cast(), message.len());
+        // SAFETY: readable for the length given; one that nobody reads any more is an error and no signal.
+        if unsafe { libc::send(fd, at, len, libc::MSG_NOSIGNAL) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        loop {
+            let mut left: c_int = 0;
+            // SAFETY: an integer, on this stack.
+            let asked = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut left) };
+            checked(asked).map_err(io::Error::from_raw_os_error)?;
+            if left == 0 {
+                return Ok(());
+            }
+            let mut interest = interest(fd, 0);
+            // Nothing tells when the other end has read it; but when that is closed, it never will.
+            let _ = poll(std::slice::from_mut(&mut interest), Some(LOOK));
+            if interest.revents & libc::POLLHUP != 0 {
+                return Err(io::Error::from_raw_os_error(libc::EPIPE));
+            }
+        }
     }
 
     /// read(2) of one message; none where there is none within that time, or where the other end is closed.

@@ -274,30 +274,33 @@ fn pump(socket: &Socket, listener: &OwnedFd) {
         }
         let _ = poll(&mut interests, None);
         socket.work.clear();
-        if interests[1].revents != 0 {
-            // SAFETY: a listening socket; no address is asked for.
-            let fd = unsafe {
-                libc::accept4(
-                    listener.as_raw_fd(),
-                    std::ptr::null_mut(),
-                    std::ptr::null_mut(),
-                    libc::SOCK_CLOEXEC,
-                )
-            };
-            // SAFETY: new, and nobody knows it. One that comes second is closed at once.
-            let next = (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) });
-            if let (None, Some(next)) = (&program, next) {
-                shrink(&next);
-                program = Some(next);
-            }
-            continue;
-        }
+        let [_, newcomers, ready] = interests.map(|interest| interest.revents);
+        // Before a newcomer: whoever has closed the device is gone by the time that the next one opens it.
         if let Some(open) = &program
-            && interests[2].revents != 0
-            && !serve(socket, open, interests[2].revents)
+            && ready != 0
+            && !serve(socket, open, ready)
         {
             program = None;
         }
+        if newcomers != 0 {
+            admit(listener, &mut program);
+        }
+    }
+}
+
+/// Takes who opens the device, if nobody has it; one that comes second is closed at once.
+fn admit(listener: &OwnedFd, program: &mut Option<OwnedFd>) {
+    let nobody = std::ptr::null_mut();
+    // SAFETY: a listening socket; no address is asked for.
+    let fd = unsafe { libc::accept4(listener.as_raw_fd(), nobody, std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
+    if fd < 0 {
+        return;
+    }
+    // SAFETY: new, and nobody knows it.
+    let next = unsafe { OwnedFd::from_raw_fd(fd) };
+    if program.is_none() {
+        shrink(&next);
+        *program = Some(next);
     }
 }
 
@@ -337,26 +340,37 @@ fn serve(socket: &Socket, program: &OwnedFd, ready: libc::c_short) -> bool {
         // SAFETY: readable for its length. A program that is gone is noticed below.
         unsafe { libc::send(fd, message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL) };
     }
-    let Some(length) = next_length(program).filter(|_| ready & (libc::POLLIN | libc::POLLHUP) != 0) else {
-        return true;
-    };
-    let mut message = vec![0; length];
-    // SAFETY: writable for its length.
-    let n = unsafe { libc::recv(fd, message.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) };
-    if length > 0 && n >= 0 {
+    // One message at a time, as far as there is room; all of them, and the end, of a program that is gone.
+    while ready & (libc::POLLIN | libc::POLLHUP) != 0 {
+        let Some(length) = next_length(program) else { return true };
+        let mut message = vec![0; length];
+        // SAFETY: writable for its length.
+        let n = unsafe { libc::recv(fd, message.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) };
+        if length == 0 || n < 0 {
+            state.hang_up();
+            socket.changed.set();
+            return false;
+        }
         if state.used_bytes + cost(&message) <= state.pool_bytes {
             state.used_bytes += cost(&message);
             state.from_linux.push_back(message);
             socket.changed.set();
         }
-        return true;
+        if ready & libc::POLLHUP == 0 {
+            return true;
+        }
     }
-    state.to_linux.clear();
-    state.from_linux.clear();
-    state.used_bytes = 0;
-    state.hung_up = state.waiting;
-    socket.changed.set();
-    false
+    true
+}
+
+impl State {
+    /// The Linux program closed the device.
+    fn hang_up(&mut self) {
+        self.to_linux.clear();
+        self.from_linux.clear();
+        self.used_bytes = 0;
+        self.hung_up = self.waiting;
+    }
 }
 
 #[unsafe(no_mangle)]
