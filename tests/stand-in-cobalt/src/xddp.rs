@@ -341,7 +341,10 @@ fn serve(socket: &Socket, program: &OwnedFd, ready: libc::c_short) -> bool {
         unsafe { libc::send(fd, message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL) };
     }
     // One message at a time, as far as there is room; all of them, and the end, of a program that is gone.
-    while ready & (libc::POLLIN | libc::POLLHUP) != 0 {
+    if ready & (libc::POLLIN | libc::POLLHUP) == 0 {
+        return true;
+    }
+    loop {
         let Some(length) = next_length(program) else { return true };
         let mut message = vec![0; length];
         // SAFETY: writable for its length.
@@ -360,7 +363,6 @@ fn serve(socket: &Socket, program: &OwnedFd, ready: libc::c_short) -> bool {
             return true;
         }
     }
-    true
 }
 
 impl State {
