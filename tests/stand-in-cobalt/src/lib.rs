@@ -20,6 +20,7 @@ pub mod copies;
 mod device;
 mod init;
 mod mq;
+mod pump;
 mod sem;
 mod shared;
 mod signal;
