@@ -227,7 +227,7 @@ fn a_sleeper_is_rung_for_at_the_bell_it_says() {
     let bells = consumer.bell().0.clone();
     for (n, bell) in [(1, 0), (2, 255), (3, 7)] {
         consumer.set_bell(bell);
-        consumer.arm(Doorbell::Futex);
+        consumer.arm(Doorbell::Bell);
         let seen = bells.seen(bell);
         producer.push(&envelope(n), b"").unwrap();
         assert_eq!(bells.seen(bell), seen.wrapping_add(1));

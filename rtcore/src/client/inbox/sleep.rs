@@ -19,7 +19,7 @@ impl Inbox {
     /// Sleeps until there may be something, at most so long.
     pub(super) fn sleep(&mut self, timeout_ns: u64) {
         self.note_bells();
-        self.arm(Doorbell::Futex);
+        self.arm(Doorbell::Bell);
         if !self.has_news() {
             match self.words.len() {
                 0 => self.post.sleep(self.seen, timeout_ns),
