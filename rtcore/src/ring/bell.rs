@@ -48,8 +48,8 @@ pub const fn daemon_bell(channel: u32) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Doorbell {
-    /// By its bell (futex(2)).
-    Futex = 1,
+    /// By its bell.
+    Bell = 1,
     /// By the ring's eventfd(2), which an epoll set watches. Not where bells are semaphores: who rings there makes none
     /// of Linux's calls.
     EventFd = 2,
