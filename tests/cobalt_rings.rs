@@ -24,6 +24,13 @@ fn ends(more: &str) -> String {
     process("planner") + &process("arm") + &lane_end("plan", "planner", more) + &lane_end("axis", "arm", more)
 }
 
+/// The sender and the receiver, which see each other.
+fn pair(bench: &Bench) -> anyhow::Result<(Peer, Peer)> {
+    let (mut planner, arm) = (bench.sender("planner", "plan")?, bench.inbox("arm")?);
+    planner.tell("session wait plan")?;
+    Ok((planner, arm))
+}
+
 /// Number of the lane thread that reads this.
 fn lane_thread(bench: &Bench, name: &str) -> anyhow::Result<u32> {
     let snapshot = bench.instance.snapshot()?;
@@ -66,9 +73,9 @@ pub fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyh
             + &ends("")
             + &route("plan", &["axis"], "");
         let daemon = bench.followed(&config)?;
-        let (mut planner, mut arm) = (bench.sender("planner", "plan")?, bench.inbox("arm")?);
+        let (mut planner, mut arm) = pair(&bench)?;
         planner.number("plan", 1)?;
-        unbroken(&arm.got(1)?, 1, 1)?;
+        unbroken(&arm.got_until("number 1")?, 1, 1)?;
         let thread = lane_thread(&bench, if wait.is_empty() { "plan" } else { "lane" })?;
         let quiet = [
             Quiet::of(&bench, thread, 0)?,
@@ -83,6 +90,7 @@ pub fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyh
         for quiet in &quiet {
             quiet.is_kept(&bench).with_context(|| format!("{wait:?}"))?;
         }
+        ensure!(bench.linux_calls(arm.pid())?.0 > quiet[2].calls, "reading an order is a Linux call");
         let read = bench.instance.until("all delivered", |s| s.routes[0].ledger.delivered == 301)?;
         balanced(&read)?;
         ensure!(read.lanes[0].mode_switches == 0 && read.workers[0].counters.allocations == 0);
@@ -109,16 +117,17 @@ pub fn several_rings_of_one_thread_ring_one_doorbell() -> anyhow::Result<()> {
     let daemon = bench.followed(&config)?;
     let mut arm = bench.inbox("arm")?;
     let (mut planner, mut other) = (bench.sender("planner", "plan")?, bench.sender("other", "more")?);
+    planner.tell("session wait plan")?;
     planner.number("plan", 1)?;
-    unbroken(&arm.got(1)?, 1, 1)?;
+    unbroken(&arm.got_until("number 1")?, 1, 1)?;
     let quiet = Quiet::of(&bench, lane_thread(&bench, "lane")?, 0)?;
     // Each while the thread sleeps, and while the queue in front of the receiver of the one is full.
     planner.tell("session pace plan 2 8 3000")?;
     bench.instance.until("four wait", |s| s.routes[0].ledger.queued == 4)?;
     other.tell("session pace more 1 4 3000")?;
     bench.instance.until("all came", |s| s.routes[1].ledger.delivered == 4)?;
-    let got = arm.got(12)?;
-    for (from, first, count) in [("plan", 2, 8), ("more", 1, 4)] {
+    let got = arm.got_until("number 9")?;
+    for (from, first, count) in [("more", 1, 4), ("plan", 2, 8)] {
         let of = |got: &Got| matches!(got, Got::Run(run) if run.from == from);
         let own: Vec<Got> = got.iter().filter(|got| of(got)).cloned().collect();
         unbroken(&own, first, count).with_context(|| format!("{from} of {got:?}"))?;
@@ -136,18 +145,18 @@ pub fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
-        + &ends("")
+        + &ends("msgsize = 64")
         + &at.mqueue("in", "")
         + &at.mqueue("out", "")
         + &route("plan", &["out"], "capacity = 64")
         + &route("in", &["axis"], "capacity = 64");
     let daemon = bench.followed(&config)?;
-    let (mut planner, mut arm) = (bench.sender("planner", "plan")?, bench.inbox("arm")?);
+    let (mut planner, mut arm) = pair(&bench)?;
     let (mut feed, mut drain) = (bench.at("send", "in")?, bench.at("recv", "out")?);
     planner.number("plan", 0)?;
     feed.tell("send 0 0000000000000000")?;
     ensure!(drain.tell("recv 1 5000")?.len() == 1);
-    unbroken(&arm.got(1)?, 0, 1)?;
+    unbroken(&arm.got_until("number 0")?, 0, 1)?;
     let quiet = ["plan", "in"].map(|name| Quiet::of(&bench, lane_thread(&bench, name)?, 0));
     // More than the queue and the ring's receiver hold: both lanes wait for room and for messages.
     planner.tell("session pace plan 1 40 200")?;
@@ -155,14 +164,14 @@ pub fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
     at.until("some wait", |s| s.routes[0].ledger.queued > 0 && s.routes[1].ledger.queued > 0)?;
     let got = drain.tell("recv 40 5000")?;
     ensure!(got.len() == 40 && got[39].contains("28"), "{got:?}");
-    unbroken(&arm.got(100)?, 1, 100)?;
+    unbroken(&arm.got_until("number 100")?, 1, 100)?;
     // Receivers come and go while nothing is sent: the thread that sleeps in its queue takes their rings.
     for _ in 0..6 {
         drop(arm);
         arm = eventually(|| bench.inbox("arm").ok())?;
     }
     feed.tell("send 0 0700000000000000")?;
-    unbroken(&arm.got(1)?, 7, 1)?;
+    unbroken(&arm.got_until("number 7")?, 7, 1)?;
     for quiet in quiet {
         quiet?.is_kept(&bench)?;
     }
@@ -180,9 +189,9 @@ pub fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyh
         let more = format!("capacity = 4\noverflow = \"{overflow}\"");
         let config = bench.head() + &ends("maxmsg = 4") + &route("plan", &["axis"], &more);
         let daemon = bench.followed(&config)?;
-        let (mut planner, mut arm) = (bench.sender("planner", "plan")?, bench.inbox("arm")?);
+        let (mut planner, mut arm) = pair(&bench)?;
         planner.number("plan", 0)?;
-        unbroken(&arm.got(1)?, 0, 1)?;
+        unbroken(&arm.got_until("number 0")?, 0, 1)?;
         let quiet = Quiet::of(&bench, lane_thread(&bench, "plan")?, 0)?;
         planner.ask(&format!("session pace plan 1 {sent} 100"))?;
         let kept = if overflow == "reject" {
@@ -193,7 +202,7 @@ pub fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyh
             bench.instance.until("four wait", |s| s.routes[0].ledger.queued >= 4)?;
             sent
         };
-        unbroken(&arm.got(usize::try_from(kept)?)?, 1, kept)?;
+        unbroken(&arm.got_until(&format!("number {kept}"))?, 1, kept)?;
         planner.answer()?;
         quiet.is_kept(&bench)?;
         let read = bench.instance.until("settled", |s| s.routes[0].ledger.queued == 0)?;
@@ -287,9 +296,9 @@ pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_s
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "capacity = 128");
     let daemon = bench.followed(&config)?;
-    let (mut planner, mut arm) = (bench.sender("planner", "plan")?, bench.inbox("arm")?);
+    let (mut planner, mut arm) = pair(&bench)?;
     planner.number("plan", 0)?;
-    unbroken(&arm.got(1)?, 0, 1)?;
+    unbroken(&arm.got_until("number 0")?, 0, 1)?;
     daemon.freeze()?;
     // They lie in the ring that the daemon does not read any more.
     planner.tell("session pace plan 1 20 10")?;
@@ -333,7 +342,7 @@ pub fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Resu
         + &route("talk", &["listen"], "path = \"direct\"");
     let daemon = bench.daemon(&config)?;
     let mut linux = Peer::start()?;
-    let mends = ["Denied", "axis", "lane `lane`", "semaphores", "Builder::skin", "path = \"direct\"", "xddp endpoint"];
+    let mends = ["Denied", "axis", "lane lane", "semaphores", "Builder::skin", "path = \"direct\"", "xddp endpoint"];
     linux.refused(&format!("session open {} arm", at.socket()), &mends)?;
     ensure!(at.snapshot()?.processes[1].state == PeerState::Unregistered);
     // A direct ring is nobody's in a lane: its ends are rung by futex, whatever they run on.
@@ -359,7 +368,7 @@ pub fn a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_mess
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "");
     let daemon = bench.daemon(&config)?;
-    let (mut planner, mut arm) = (bench.sender("planner", "plan")?, bench.inbox("arm")?);
+    let (mut planner, mut arm) = pair(&bench)?;
     arm.ask("session polled 10000")?;
     planner.number("plan", 7)?;
     ensure!(arm.answer()? == ["0700000000000000"]);
