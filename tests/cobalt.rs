@@ -270,7 +270,10 @@ pub fn what_cobalt_cannot_do_is_refused_with_what_mends_it() -> anyhow::Result<(
     let routed = bench.head() + &ends + &route("plan", &["axis"], "");
     let checked = bench.check(&routed, &[], &[])?;
     let said = String::from_utf8(checked.stdout)?;
-    ensure!(checked.status.success() && said.contains("sessions that bind it as well: arm, planner"), "{said}");
+    ensure!(
+        checked.status.success() && said.contains("sessions that bind it as well: arm, planner"),
+        "{said}"
+    );
     let direct = bench.head() + &ends + &route("plan", &["axis"], "path = \"direct\"");
     let checked = bench.check(&direct, &[], &[])?;
     ensure!(checked.status.success() && !String::from_utf8(checked.stdout)?.contains("sessions that bind"));

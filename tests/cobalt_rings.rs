@@ -342,7 +342,8 @@ pub fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Resu
         + &route("talk", &["listen"], "path = \"direct\"");
     let daemon = bench.daemon(&config)?;
     let mut linux = Peer::start()?;
-    let mends = ["Denied", "axis", "lane lane", "semaphores", "Builder::skin", "path = \"direct\"", "xddp endpoint"];
+    let mends =
+        ["Denied", "axis", "lane lane", "semaphores", "Builder::skin", "path = \"direct\"", "xddp endpoint"];
     linux.refused(&format!("session open {} arm", at.socket()), &mends)?;
     ensure!(at.snapshot()?.processes[1].state == PeerState::Unregistered);
     // A direct ring is nobody's in a lane: its ends are rung by futex, whatever they run on.

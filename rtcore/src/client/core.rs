@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 pub(super) use crate::ring::bell::CHANNELS_MAX;
 
-
 /// Most entries of either list; what is past the channels of one configuration belonged to earlier ones.
 pub(super) const ENTRIES_MAX: usize = 4 * CHANNELS_MAX;
 

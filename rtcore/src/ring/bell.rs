@@ -209,7 +209,9 @@ impl Bells {
             }
             BellPage::Local(bells) => At::Word(&bells[index as usize % bells.len()]),
             #[cfg(not(loom))]
-            BellPage::Semaphores(bells) => At::Semaphore(bells.get(index as usize).and_then(Option::as_deref)),
+            BellPage::Semaphores(bells) => {
+                At::Semaphore(bells.get(index as usize).and_then(Option::as_deref))
+            }
         }
     }
 

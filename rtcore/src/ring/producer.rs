@@ -232,10 +232,7 @@ impl Producer {
     /// Raises the producer's flag: the consumer rings the producer's bell when it has taken a message.
     pub fn want_room(&mut self) {
         self.turn = self.turn.wrapping_add(1);
-        self.view
-            .producer()
-            .sleep
-            .store(bell::flag(Doorbell::Bell, self.bell, self.turn), Ordering::Relaxed);
+        self.view.producer().sleep.store(bell::flag(Doorbell::Bell, self.bell, self.turn), Ordering::Relaxed);
         // SYNC POINT with `Consumer::release`, see the module `bell`.
         fence(Ordering::SeqCst);
     }

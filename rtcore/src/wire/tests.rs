@@ -162,8 +162,11 @@ fn notice() -> impl Strategy<Value = Notice> {
         any::<i32>().prop_map(|n| Some(Ending::Exit(n))),
         any::<i32>().prop_map(|n| Some(Ending::Signal(n)))
     ];
-    let semaphores =
-        (name(), any::<u32>(), any::<u32>()).prop_map(|(instance, own, lane)| Semaphores { instance, own, lane });
+    let semaphores = (name(), any::<u32>(), any::<u32>()).prop_map(|(instance, own, lane)| Semaphores {
+        instance,
+        own,
+        lane,
+    });
     let semaphores = proptest::option::of(semaphores);
     prop_oneof![
         channel().prop_map(Notice::Channel),

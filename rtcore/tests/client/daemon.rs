@@ -176,7 +176,10 @@ impl Link {
             _ => (End::Producer(ring.producer(&self.bells, 128 + number).unwrap()), Side::Consumer),
         };
         let handles = ring.handles(side).unwrap();
-        self.send_with(&Notice::Ring { channel: number, serial: 0, pid: 0, uid: 0, semaphores: None }, &handles.as_fds());
+        self.send_with(
+            &Notice::Ring { channel: number, serial: 0, pid: 0, uid: 0, semaphores: None },
+            &handles.as_fds(),
+        );
         self.ends.push(end);
     }
 

@@ -299,8 +299,10 @@ fn child() {
 fn serve(socket: &Path) {
     let signals = StopSignals::block().unwrap();
     let plan = plan(socket.into(), vec![process("arm")]);
-    let (peers, rings) =
-        (vec![Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())], Rings::new(&plan, rtcore::skin::posix(), true).unwrap());
+    let (peers, rings) = (
+        vec![Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())],
+        Rings::new(&plan, rtcore::skin::posix(), true).unwrap(),
+    );
     let mut control = Control::new(&plan, peers, rings, signals).unwrap();
     let (changes, _changes) = channel();
     let (_expel, expelled) = channel();

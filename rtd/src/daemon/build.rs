@@ -172,7 +172,14 @@ impl Builder<'_> {
                 }
             },
         };
-        Ok(Route::new(rules, plan.rate, targets, dests, self.page.route(id), self.rings.doorbell_of_route(id)))
+        Ok(Route::new(
+            rules,
+            plan.rate,
+            targets,
+            dests,
+            self.page.route(id),
+            self.rings.doorbell_of_route(id),
+        ))
     }
 
     fn membership(&self, filter: Filter) -> Membership {

@@ -21,9 +21,7 @@ pub(super) fn open(name: &CStr, create: bool) -> io::Result<RawSemaphore> {
     let (what, flags) = if create { ("create", libc::O_CREAT | libc::O_EXCL) } else { ("open", 0) };
     // SAFETY: a C string, and what follows O_CREAT: a mode and a value.
     let sem = unsafe { (api()?.sem_open)(name.as_ptr(), flags, mode, value) };
-    NonNull::new(sem)
-        .map(RawSemaphore)
-        .ok_or_else(|| refused_object("semaphore", what, name, Errno::last()))
+    NonNull::new(sem).map(RawSemaphore).ok_or_else(|| refused_object("semaphore", what, name, Errno::last()))
 }
 
 pub(super) fn unlink(name: &CStr) -> io::Result<()> {

@@ -66,7 +66,11 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             "on `{name}` each lane thread and each session's end of a routed ring has a semaphore: {needed}, at most \
              {SEMAPHORES_MAX}"
         );
-        cx.report.error(&whole_file(), message, "path = \"direct\" (between two lane endpoints)\nskin = \"posix\"");
+        cx.report.error(
+            &whole_file(),
+            message,
+            "path = \"direct\" (between two lane endpoints)\nskin = \"posix\"",
+        );
     }
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
         match &endpoint.kind {

@@ -102,7 +102,10 @@ impl Client {
                 return self.next(LIMIT);
             }
             ["open", who, "thread"] => {
-                self.send(socket, &Request::Open { name: name(who), tid: sched::gettid(), semaphores: false });
+                self.send(
+                    socket,
+                    &Request::Open { name: name(who), tid: sched::gettid(), semaphores: false },
+                );
                 return self.next(LIMIT);
             }
             ["ask", who] => self.send(socket, &Request::Open { name: name(who), tid: 0, semaphores: false }),

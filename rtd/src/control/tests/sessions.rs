@@ -371,5 +371,8 @@ pub fn unlocked() {
     let plan = two("/nonexistent".into());
     let refused = Rings::new(&plan, rtcore::skin::posix(), false).unwrap().prepare(0, false).unwrap_err();
     println!("\nrefused: {refused}");
-    println!("allowed: {}", Rings::new(&plan, rtcore::skin::posix(), true).unwrap().prepare(0, false).is_ok());
+    println!(
+        "allowed: {}",
+        Rings::new(&plan, rtcore::skin::posix(), true).unwrap().prepare(0, false).is_ok()
+    );
 }

@@ -58,7 +58,9 @@ impl Doorbells {
         let instance = Name::new(&plan.daemon.name).map_err(io::Error::other)?;
         let workers = build::workers(plan);
         let mut threads = Threads::default();
-        for (thread, source) in workers.iter().enumerate().flat_map(|(n, w)| w.sources.iter().map(move |s| (n, s))) {
+        for (thread, source) in
+            workers.iter().enumerate().flat_map(|(n, w)| w.sources.iter().map(move |s| (n, s)))
+        {
             threads.of_source.insert(source.endpoint, thread);
             threads.of_route.extend(source.routes.iter().map(|route| (*route, thread)));
         }

@@ -1,7 +1,7 @@
 //! The routed rings of a session, made before anybody gets any of them: a refusal changes nothing.
 
-use super::table::{ChannelPlan, Way};
 use super::Rings;
+use super::table::{ChannelPlan, Way};
 use crate::plan::{EndpointId, ProcessId, RouteId};
 use rtcore::ring::bell::daemon_bell;
 use rtcore::ring::{Bells, Consumer, Handles, Producer, Shared, Side};

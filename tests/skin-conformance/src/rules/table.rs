@@ -30,9 +30,15 @@ pub(super) const RULES: &[Rule<Skin>] = &[
     Rule { name: "table: what it accepts of a flood of signals is delivered", check: flood },
     Rule { name: "table: time goes forward, and no sleep is early", check: time },
     Rule { name: "table: waiting for readiness ends with readiness or with its bound", check: ready },
-    Rule { name: "table: a doorbell that was rung before it was cleared wakes nobody, after it does", check: doorbell },
+    Rule {
+        name: "table: a doorbell that was rung before it was cleared wakes nobody, after it does",
+        check: doorbell,
+    },
     Rule { name: "table: a bounded wait at a doorbell is ETIMEDOUT, not early", check: bounded_doorbell },
-    Rule { name: "table: a doorbell rings from a thread that is not promoted, and wakes such a one", check: ordinary },
+    Rule {
+        name: "table: a doorbell rings from a thread that is not promoted, and wakes such a one",
+        check: ordinary,
+    },
     Rule { name: "table: a promoted thread takes the signals that are the library's own", check: unblocked },
     Rule { name: "table: a lane's calls keep its thread in real-time mode", check: mode },
     Rule {
@@ -330,7 +336,7 @@ fn unblocked(skin: Table) -> Ending {
         return Err(skipped("the library has none"));
     }
     let own = SignalSet::of([libc::SIGWINCH, libc::SIGXCPU]);
-    let blocked = std::thread::spawn(move || {
+    let blocked = std::thread::spawn(move || -> Result<u64, Stop> {
         own.block().map_err(broken)?;
         (skin.setup.promote)(priority()).map_err(broken)?;
         Ok(rtcore::sys::epoll::blocked_signals())
