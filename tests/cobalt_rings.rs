@@ -35,7 +35,7 @@ fn pair(bench: &Bench) -> anyhow::Result<(Peer, Peer)> {
 fn lane_thread(bench: &Bench, name: &str) -> anyhow::Result<u32> {
     let snapshot = bench.instance.snapshot()?;
     let worker = snapshot.workers.iter().find(|worker| worker.name == name);
-    Ok(u32::try_from(worker.with_context(|| format!("no thread {name}"))?.tid)?)
+    Ok(worker.with_context(|| format!("no thread {name}"))?.tid)
 }
 
 /// Linux calls of threads that were in real-time mode, from here to [`Quiet::is_kept`].

@@ -325,7 +325,9 @@ pub(super) fn refused_object(kind: &str, what: &str, name: &CStr, errno: Errno) 
         libc::ENOSPC | libc::ENOMEM => {
             "; the core's heap is used up: fewer or smaller queues, fewer semaphores, or xenomai.sysheap_size=KBYTES at boot"
         }
-        libc::EAGAIN => "; the core's registry has no place left: CONFIG_XENO_OPT_REGISTRY_NRSLOTS of the kernel",
+        libc::EAGAIN => {
+            "; the core's registry has no place left: CONFIG_XENO_OPT_REGISTRY_NRSLOTS of the kernel"
+        }
         libc::ENAMETOOLONG => "; Cobalt's names have at most 63 bytes",
         libc::EPERM => "; the process is not bound, or its user is not in xenomai.allowed_group",
         libc::ENOENT => "; nobody has created it: is rtd running with this endpoint configured?",
