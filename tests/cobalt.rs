@@ -6,7 +6,7 @@ use super::util::{eventually, privileged, process, route, rt, signal, skip};
 use anyhow::{Context as _, ensure};
 use stand_in_cobalt::copies::Kind;
 
-fn counters(lines: &[String]) -> Vec<u64> {
+pub(super) fn counters(lines: &[String]) -> Vec<u64> {
     let payload = |line: &String| {
         let bytes = super::util::peer::unhex(line.split_whitespace().nth(1)?).ok()?;
         Some(u64::from_ne_bytes(bytes.try_into().ok()?))

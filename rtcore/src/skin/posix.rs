@@ -51,6 +51,7 @@ pub(super) static SKIN: Skin = Skin {
         close: |semaphore| unsafe { sem::close(semaphore.0) },
     },
     is_relaxed: None,
+    xddp: None,
 };
 
 fn promote(priority: u8) -> io::Result<()> {
