@@ -7,6 +7,7 @@ mod abuse;
 mod check;
 mod claims;
 mod cobalt;
+mod cobalt_rings;
 mod crash;
 mod credentials;
 mod credits;
@@ -94,6 +95,15 @@ fn main() -> std::process::ExitCode {
         cobalt::the_choice_falls_back_with_the_reason_or_fails_with_it,
         cobalt::a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one,
         cobalt::what_cobalt_cannot_do_is_refused_with_what_mends_it,
+        cobalt_rings::messages_go_from_ring_to_ring_while_everybody_sleeps_in_between,
+        cobalt_rings::several_rings_of_one_thread_ring_one_doorbell,
+        cobalt_rings::rings_and_queues_are_routed_into_each_other,
+        cobalt_rings::a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy,
+        cobalt_rings::a_signal_s_payloads_come_by_a_semaphore_and_no_signal,
+        cobalt_rings::a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung,
+        cobalt_rings::a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay,
+        cobalt_rings::a_session_on_another_skin_is_refused_with_what_mends_it,
+        cobalt_rings::a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages,
         crash::a_killed_sender_loses_nothing_it_sent,
         crash::a_killed_receiver_is_accounted_to_the_message,
         crash::a_killed_daemon_loses_what_it_had_in_hand,

@@ -10,7 +10,7 @@ use super::route::{Context, Route};
 use super::source::{Failure, Source};
 use super::waits::Waits;
 use crate::seal;
-use crate::skin::Skin;
+use crate::skin::{Semaphore, Skin};
 use crate::stats::writer::WorkerCell;
 use crate::stats::{Ledger, WorkerCounters};
 use crate::sys::memory::{self, ThreadUsage};
@@ -22,6 +22,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const ERROR_PAUSE_NS: u64 = 1_000_000;
 /// Messages of one ring that are taken before anything else is looked at.
 const BURST_MAX: usize = 32;
+/// How often a thread that only its source can wake looks whether receivers have come or gone.
+const RECEIVERS_LOOK_NS: u64 = 100_000_000;
 /// While stopping: messages of one source that are taken after the time is up, so that a sender that goes on ends too.
 const LEFT_MAX: usize = 65_536;
 /// While stopping: how long to wait at most for room before looking at the time again.
@@ -39,6 +41,14 @@ pub struct Input {
 impl Input {
     fn has_backlog(&self) -> bool {
         self.routes.iter().any(Route::has_backlog)
+    }
+
+    /// How long to wait for a message while nothing else is to do. A skin whose threads no Linux signal may wake has
+    /// them look up where no ring's doorbell does.
+    fn idle(&self, skin: &Skin) -> Patience {
+        let is_woken = skin.is_relaxed.is_none() || self.source.is_ring();
+        let looks = !is_woken && self.routes.iter().any(Route::has_rings);
+        if looks { Patience::Within(RECEIVERS_LOOK_NS) } else { Patience::Forever }
     }
 }
 
@@ -100,10 +110,10 @@ impl Report {
 }
 
 impl Worker {
-    /// What a worker over these inputs waits for at most, allocated.
-    pub fn waits_for(inputs: &[Input]) -> Waits {
+    /// What a worker over these inputs waits for at most, allocated; or its doorbell.
+    pub fn waits_for(inputs: &[Input], doorbell: Option<Arc<Semaphore>>) -> Waits {
         let ends: usize = inputs.iter().flat_map(|i| &i.routes).map(Route::ends).sum();
-        Waits::with_room_for(ends + inputs.len())
+        Waits::with_room_for(ends + inputs.len(), doorbell)
     }
 
     /// Makes the calling thread a lane thread: mask, name, CPU, priority, stack. Before `run`.
@@ -174,6 +184,7 @@ impl Running<'_> {
 
     /// One source, blocking.
     fn block(&mut self, input: &mut Input, waits: &mut Waits) {
+        let idle = input.idle(self.skin);
         while !self.stopping() {
             if input.has_backlog() {
                 self.pump(input);
@@ -183,7 +194,7 @@ impl Running<'_> {
                 };
                 self.turn(input, patience);
             } else {
-                self.turn(input, Patience::Forever);
+                self.turn(input, idle);
             }
         }
     }
@@ -204,7 +215,7 @@ impl Running<'_> {
                 worked_ns = now;
             } else if spin_ns.is_some_and(|spin| now - worked_ns > spin) {
                 let patience = match &*inputs {
-                    [input] if !input.has_backlog() => Patience::Forever,
+                    [input] if !input.has_backlog() => input.idle(self.skin),
                     _ => self.await_work(inputs, waits),
                 };
                 if let ([input], Patience::Forever | Patience::Within(_)) = (&mut *inputs, patience) {
@@ -337,15 +348,17 @@ impl Running<'_> {
     }
 
     /// Something waits in front of a full receiver: waits until there may be room, or a source has a message. Returns
-    /// how long to wait in the source itself, where its skin cannot wait for both.
+    /// how long to wait in the source itself, where its skin cannot wait for both. Rings ring one doorbell, at whichever
+    /// end of the thread they are.
     fn await_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> Patience {
-        if self.skin.caps.pollable_mq {
+        if self.skin.caps.pollable_mq || inputs.iter().all(|input| input.source.is_ring()) {
             self.await_room(inputs, true, u64::MAX, waits);
             return Patience::None;
         }
         waits.clear();
         let backlog = inputs.iter().flat_map(|input| &input.routes).filter(|r| r.has_backlog());
-        Patience::Within(backlog.map(|route| route.await_room(waits)).min().unwrap_or(0))
+        let bound_ns = backlog.map(|route| route.await_room(waits)).min().unwrap_or(0);
+        Patience::Within(waits.bound(bound_ns))
     }
 
     /// Waits until a full receiver may have room, or (`sources`) a source has a message, within a bound.

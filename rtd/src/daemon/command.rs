@@ -139,7 +139,7 @@ impl Handler for Serving {
     }
 
     fn rings_wait(&mut self) {
-        self.daemon.wake();
+        self.daemon.look();
     }
 
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {

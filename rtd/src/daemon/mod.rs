@@ -100,7 +100,7 @@ impl Daemon {
     /// Makes everything the plan needs; the lanes wait at their gates, so that no message is touched before
     /// `go`. `prepare_signals` must have been called. The rings are for the control thread.
     pub fn start(plan: Plan, skin: &'static Skin, options: Options) -> anyhow::Result<(Daemon, Rings)> {
-        let mut rings = Rings::new(&plan, options.allow_degraded)?;
+        let mut rings = Rings::new(&plan, skin, options.allow_degraded)?;
         let worker_plans = build::workers(&plan);
         // The page first: its name is the instance's, and there is one of each.
         let page = Page::create(&build::page_spec(&plan, &worker_plans, skin))?;
@@ -166,7 +166,12 @@ impl Daemon {
     pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
         let peer = &self.peers.slots[process];
         self.page.set_process(process, state, peer.pid(), peer.uid());
-        // Where a wake-up, which is a Linux signal, costs a thread its mode, the bounds of its waits have to do.
+        self.look();
+    }
+
+    /// Makes every lane look at what it has queued and at what is offered to it. Where a wake-up, which is a Linux
+    /// signal, costs a thread its mode, doorbells and the bounds of its waits have to do.
+    pub fn look(&self) {
         if self.skin.is_relaxed.is_none() {
             self.wake();
         }
