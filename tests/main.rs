@@ -41,12 +41,14 @@ mod listen;
 mod overflow;
 mod partners;
 mod pending;
+mod privilege;
 mod queues;
 mod quiet;
 mod registration;
 mod regressions;
 mod restart;
 mod sealed;
+mod security;
 mod send;
 mod sends;
 mod sessions;
@@ -242,6 +244,21 @@ fn main() -> std::process::ExitCode {
         pending::what_is_queued_expires,
         pending::what_is_queued_dies_with_its_receiver,
         pending::a_stuck_receiver_holds_up_nobody,
+        privilege::started_by_root_it_is_the_configured_user_in_every_respect,
+        privilege::what_the_plan_does_not_need_is_not_kept,
+        privilege::for_the_executable_of_another_user_the_control_thread_alone_can_trace,
+        privilege::one_of_its_own_user_cannot_look_into_it,
+        privilege::without_the_capability_signals_to_others_are_refused_before_they_are_lost,
+        privilege::who_may_not_become_that_user_is_told_what_it_takes,
+        privilege::a_user_with_capabilities_keeps_those_that_are_needed,
+        privilege::an_ordinary_start_is_what_it_was,
+        privilege::root_that_stays_root_says_so,
+        privilege::what_a_killed_daemon_of_roots_left_is_taken_over,
+        privilege::the_directory_of_the_socket_is_made_for_the_user,
+        privilege::a_directory_that_the_user_may_not_write_is_named,
+        privilege::an_account_that_is_none_is_refused_by_the_check,
+        privilege::it_ends_with_its_parent_still,
+        privilege::a_stranger_gets_into_no_queue_and_sends_rtd_no_signal,
         queues::bytes_arrive_unchanged,
         queues::a_priority_is_kept_or_mapped,
         queues::higher_priorities_leave_a_source_first,
@@ -251,6 +268,7 @@ fn main() -> std::process::ExitCode {
         queues::a_registered_sender_is_the_verified_origin,
         sealed::the_straight_paths_touch_no_heap,
         sealed::the_crooked_paths_touch_no_heap,
+        security::every_claim_names_a_test_that_is_there,
         signal_payload::payloads_of_every_size_come_with_their_verified_origin,
         signal_payload::a_burst_past_a_slow_handler_is_lossless_with_few_signals,
         signal_payload::the_lowest_number_comes_first_between_rings_and_plain_signals,

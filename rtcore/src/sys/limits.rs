@@ -118,25 +118,6 @@ pub fn mq_bytes(maxmsg: u64, msgsize: u64) -> u64 {
     maxmsg.saturating_mul(msgsize).saturating_add(tree)
 }
 
-/// Capability bits (capabilities(7)) that lift limits.
-pub mod capability {
-    /// Lifts the memory-locking limit.
-    pub const IPC_LOCK: u32 = 14;
-    /// Lifts the real-time priority limit.
-    pub const SYS_NICE: u32 = 23;
-    /// Lifts the message-queue sysctls.
-    pub const SYS_RESOURCE: u32 = 24;
-}
-
-/// The effective capabilities of this process as a bit mask.
-pub fn effective_capabilities() -> io::Result<u64> {
-    let path = "/proc/self/status";
-    let text = std::fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{path}: no CapEff line")))
-}
-
 /// A message queue that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod altstack;
+pub mod caps;
 pub mod cheap;
 pub mod child;
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod fork;
 pub mod futex;
 pub mod grants;
 pub mod idle;
+pub mod ids;
 pub mod inherited;
 pub mod inotify;
 pub mod limits;

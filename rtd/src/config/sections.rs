@@ -69,6 +69,13 @@ pub struct Daemon {
     /// Instance name; two daemons on one machine need two. The statistics page is /dev/shm/rtd.<name>.
     #[schemars(default, extend("default" = "rtd"))]
     pub name: Field<Name>,
+    /// User to become at the start, by name or number, when all that takes a privilege is there; rtd keeps no capability
+    /// then but those that this file needs (SECURITY.md). Default: whoever starts rtd.
+    #[schemars(default)]
+    pub user: Field<Account>,
+    /// Group to be in then, by name or number, and in no other. Default: the user's primary group.
+    #[schemars(default)]
+    pub group: Field<Account>,
     /// Control socket, an absolute path. Default: /run/rtd/<name>.sock for root, else
     /// $XDG_RUNTIME_DIR/rtd/<name>.sock, else /tmp/rtd-<uid>/<name>.sock.
     #[schemars(default)]

@@ -105,6 +105,7 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
     };
     Plan {
         daemon: DaemonPlan {
+            account: None,
             name: "t".into(),
             socket,
             keep_queues: false,

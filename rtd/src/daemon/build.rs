@@ -6,7 +6,7 @@ mod private;
 mod queues;
 
 pub use ports::Ports;
-pub use queues::Queues;
+pub use queues::{Queues, hand_over};
 
 use super::names::Names;
 use super::rings::Rings;

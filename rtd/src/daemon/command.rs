@@ -1,6 +1,6 @@
 //! `rtd run`: the way of a configuration from text to running lanes, and the way down.
 
-use super::{Daemon, Options, prepare_signals};
+use super::{Daemon, Options, Privilege, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
 use crate::control::{Control, Expulsion, Flow, Handler, Stop};
 use crate::log;
@@ -40,13 +40,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     memory::configure_allocator();
     limits::raise_soft();
     let plan = load(args)?;
-    // Before there is another thread, and before signals are blocked.
+    // Before there is another thread: a skin's library may start one.
+    let privilege = Privilege::take(&plan)?;
+    // Also before signals are blocked.
     let skin = bind(&plan)?;
     let signals = StopSignals::block().context("cannot take SIGTERM, SIGINT and SIGHUP")?;
     prepare_signals(&plan, skin)?;
     // Last of all dropped: then the last lines go out, if anybody reads them.
-    let _log = log::start().context("cannot start the log thread")?;
-    let options = Options { allow_degraded: args.allow_degraded };
+    let _log = log::start(move || privilege.of_helper()).context("cannot start the log thread")?;
+    let options = Options { allow_degraded: args.allow_degraded, privilege };
     let (mut daemon, rings) = Daemon::start(plan, skin, options)?;
     let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), rings, signals)?;
     daemon.go();

@@ -1,10 +1,11 @@
 //! What the kernel did not grant, and the line that grants it.
 
 use super::{Waiting, unisolated_bit};
-use crate::plan::Plan;
+use crate::plan::{Account, Plan};
 use rtcore::stats::degraded;
 use rtcore::sys::grants::Grant;
 use std::fmt::Write as _;
+use std::io;
 
 /// One thing that was asked for and refused.
 #[derive(Debug)]
@@ -33,6 +34,17 @@ pub(super) fn missing(plan: &Plan, waiting: &[Waiting], locked: &Result<(), Stri
         all.push(Missing { what: "locked memory (mlockall)".into(), why: why.clone(), mend: Grant::Memory });
     }
     all
+}
+
+/// Why rtd is not the user it is to be, and what makes it that.
+pub(super) fn cannot_become(account: Account, why: &io::Error) -> anyhow::Error {
+    let Account { uid, gid } = account;
+    anyhow::anyhow!(
+        "cannot become uid {uid} gid {gid}, which [daemon] user and group name: {why}\n\
+         \x20 it takes CAP_SETUID and CAP_SETGID: start rtd as root, or as that user, with one of\n\
+         \x20 the systemd unit:  User={uid} and Group={gid}\n\
+         \x20 a shell of root:   setpriv --reuid {uid} --regid {gid} --clear-groups rtd run FILE"
+    )
 }
 
 /// Degraded bits per lane of the plan.

@@ -1,7 +1,7 @@
 //! From plan to running lanes, and the way down.
 //!
-//! Order of the start: signals, queues, page, threads (which pin and promote themselves and wait at a
-//! gate), memory lock, gate. Nothing is served before everything was granted, and when something was not,
+//! Order of the start: user, signals, page, queues, threads (which pin and promote themselves, give up what they
+//! need no more and wait at a gate), memory lock, gate. Nothing is served before everything was granted, and when something was not,
 //! everything that was made is taken back.
 
 mod build;
@@ -10,6 +10,7 @@ mod grants;
 mod log_events;
 mod names;
 pub mod own;
+mod privilege;
 pub mod probe;
 pub mod rings;
 
@@ -20,6 +21,7 @@ use crate::log;
 use crate::plan::{Plan, ProcessId, RouteId};
 use anyhow::Context as _;
 use build::{Builder, Peers, Ports, Queues, WorkerPlan};
+pub use privilege::Privilege;
 use rings::Rings;
 use rtcore::lane::event::Event;
 use rtcore::lane::peer::{Peer, PeerState};
@@ -43,6 +45,8 @@ const JOIN_POLL: Duration = Duration::from_millis(1);
 pub struct Options {
     /// Run without FIFO, pinning or locked memory where they are not granted, and say so everywhere.
     pub allow_degraded: bool,
+    /// What its threads give up when they stand.
+    pub privilege: Privilege,
 }
 
 /// Running lanes. Owned by the control thread.
@@ -123,13 +127,14 @@ impl Daemon {
             rings: &mut rings,
             ports: Ports::default(),
         };
-        let waiting = spawn_all(&mut builder, &worker_plans)?;
+        let waiting = spawn_all(&mut builder, &worker_plans, options.privilege)?;
         let locked = memory::lock_all().map_err(|e| e.to_string());
         let missing = grants::missing(&plan, &waiting, &locked);
         let fatal = !skin.caps.unpromoted_threads && waiting.iter().any(|w| w.granted.fifo.is_err());
         if !missing.is_empty() && (fatal || !options.allow_degraded) {
             anyhow::bail!(grants::refusal(&missing, fatal.then_some(skin.name)));
         }
+        options.privilege.settle()?;
         for (lane, bits) in grants::degraded_bits(&plan, &waiting, &locked).into_iter().enumerate() {
             page.set_degraded(lane, bits);
         }
@@ -279,17 +284,26 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn_all(builder: &mut Builder<'_>, plans: &[WorkerPlan<'_>]) -> anyhow::Result<Vec<Waiting>> {
+fn spawn_all(
+    builder: &mut Builder<'_>,
+    plans: &[WorkerPlan<'_>],
+    privilege: Privilege,
+) -> anyhow::Result<Vec<Waiting>> {
     // A failure half-way drops the gates of those already waiting, and they end.
     let mut waiting = Vec::with_capacity(plans.len());
     for (index, plan) in plans.iter().enumerate() {
         let (worker, events) = builder.worker(index, plan)?;
-        waiting.push(spawn(plan, worker, events)?);
+        waiting.push(spawn(plan, worker, events, privilege)?);
     }
     Ok(waiting)
 }
 
-fn spawn(plan: &WorkerPlan<'_>, worker: Worker, events: rtrb::Consumer<Event>) -> anyhow::Result<Waiting> {
+fn spawn(
+    plan: &WorkerPlan<'_>,
+    worker: Worker,
+    events: rtrb::Consumer<Event>,
+    privilege: Privilege,
+) -> anyhow::Result<Waiting> {
     let (open, gate) = mpsc::channel::<()>();
     let (tell, told) = mpsc::channel();
     let empty = Report::empty(&plan.name);
@@ -298,6 +312,7 @@ fn spawn(plan: &WorkerPlan<'_>, worker: Worker, events: rtrb::Consumer<Event>) -
         .stack_size(memory::LANE_STACK_BYTES)
         .spawn(move || {
             let granted = worker.enter();
+            privilege.of_lane();
             if tell.send(granted).is_err() || gate.recv().is_err() {
                 return empty;
             }

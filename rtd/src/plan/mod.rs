@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod cost;
+pub mod needs;
 mod notes;
 pub mod verify;
 
 pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
 pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 use rtcore::skin::{self, Caps, xddp};
+pub use rtcore::sys::ids::Account;
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -62,6 +64,8 @@ pub struct Plan {
 pub struct DaemonPlan {
     /// Instance name; the statistics page is `/dev/shm/rtd.<name>`. Default `rtd`.
     pub name: String,
+    /// Whom the daemon becomes; none = it stays whose it is.
+    pub account: Option<Account>,
     /// Control socket. Default `/run/rtd/<name>.sock` for root, else
     /// `$XDG_RUNTIME_DIR/rtd/<name>.sock`, else `/tmp/rtd-<uid>/<name>.sock`.
     pub socket: PathBuf,

@@ -161,7 +161,7 @@ fn queue_count(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
 /// RLIMIT_MSGQUEUE counts the bytes of all queues that a user created; no capability lifts it.
 fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let Some(limit) = cx.machine.rlimit_msgqueue else { return };
-    let uid = cx.machine.uid;
+    let uid = plan.daemon.account.map_or(cx.machine.uid, |account| account.uid);
     let own = cx.machine.queues.iter().flatten().filter(|queue| queue.uid == uid);
     let existing: u64 =
         own.filter_map(|queue| queue.size).map(|(m, s)| mq_bytes(m, s)).fold(0, u64::saturating_add);

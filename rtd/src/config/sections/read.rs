@@ -90,6 +90,8 @@ impl Daemon {
         Daemon {
             place: Some(r.header()),
             name: r.optional("name"),
+            user: r.optional("user"),
+            group: r.optional("group"),
             socket: r.optional("socket"),
             keep_queues: r.optional("keep_queues"),
             drain: r.optional("drain"),

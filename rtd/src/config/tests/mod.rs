@@ -1,5 +1,6 @@
 //! Behaviour of the check as its users see it: what is reported, where, and with which mend.
 
+mod account;
 mod direct;
 mod examples;
 mod keys;

@@ -84,6 +84,7 @@ fn plan(endpoints: Vec<EndpointPlan>, routes: Vec<RoutePlan>) -> Plan {
     let socket = "/nonexistent".into();
     Plan {
         daemon: DaemonPlan {
+            account: None,
             name: "t".into(),
             socket,
             keep_queues: false,
