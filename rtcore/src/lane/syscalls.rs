@@ -54,8 +54,8 @@ const RING_SINK: &[Allowed] = &[
     allow(Call::WRITE, "rings the eventfd of who waits for that; its number changes with the session"),
 ];
 
-/// A thread that ends, as the standard library and the C library end one.
-const WAY_OUT: &[Allowed] = &[
+/// Any thread that ends, as the standard library and the C library end one.
+pub const WAY_OUT: &[Allowed] = &[
     allow(Call::FUTEX, "wakes who waits for its end; the lock of the heap"),
     allow(Call::MUNMAP, "its alternate stack, and what the last user of something lets go"),
     allow(Call::SIGALTSTACK, "takes its alternate stack away"),
@@ -65,7 +65,7 @@ const WAY_OUT: &[Allowed] = &[
 ];
 
 /// A defect: the thread says so and ends the process, or goes on.
-const LAST_WORDS: &[Allowed] = &[
+pub const LAST_WORDS: &[Allowed] = &[
     allow(Call::WRITE_STDERR, "the line of a panic, or of the guard in tests"),
     allow(Call::GETPID, "abort(3)"),
     allow(Call::GETTID, "abort(3)"),

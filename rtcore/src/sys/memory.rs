@@ -80,7 +80,7 @@ pub fn touch(bytes: &mut [u8]) {
 }
 
 /// Faults and context switches of the calling thread so far (getrusage(2) RUSAGE_THREAD).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadUsage {
     /// Page faults that needed no input/output.
     pub minor_faults: i64,

@@ -65,6 +65,8 @@ impl Call {
     pub const GETRUSAGE: Call = Call::of(libc::SYS_getrusage);
     /// gettid(2).
     pub const GETTID: Call = Call::of(libc::SYS_gettid);
+    /// getuid(2).
+    pub const GETUID: Call = Call::of(libc::SYS_getuid);
     /// madvise(2).
     pub const MADVISE: Call = Call::of(libc::SYS_madvise);
     /// mq_timedreceive(2).

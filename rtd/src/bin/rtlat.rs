@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use rtd::daemon::own::{OwnArgs, run_own};
 use rtd::lat::args::{BadOption, MeasureArgs};
+use rtd::lat::clean::{CleanArgs, clean};
 use rtd::lat::command::{self, CompareArgs, RouteArgs};
 use rtd::lat::load::{WorkerArgs, work};
 use rtd::lat::mech::Kind;
@@ -14,7 +15,8 @@ static ALLOCATOR: rtcore::seal::GuardAlloc = rtcore::seal::GuardAlloc;
 
 /// Measure latency as cyclictest and its family do: timers, every mechanism, and routes through rtd
 ///
-/// Exit codes: 0; 1 it could not be measured; 2 bad options; 3 a latency broke the -b bound; 4 worse than the baseline.
+/// Exit codes: 0; 1 it could not be measured; 2 bad options; 3 a latency broke the -b bound; 4 worse than the baseline;
+/// 5 not clean.
 #[derive(Parser)]
 #[command(name = "rtlat", version, propagate_version = true)]
 struct Cli {
@@ -48,6 +50,8 @@ enum Command {
     Route(RouteArgs),
     /// All mechanisms and routes in one run, on one CPU and on two, with their ratios to a raw message queue
     Compare(CompareArgs),
+    /// Whether sealed threads on each kind of path allocate, fault, call, lose or are preempted where they must not
+    Clean(CleanArgs),
     #[command(hide = true)]
     OwnDaemon(OwnArgs),
     #[command(hide = true)]
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Sysv(args) => raw(Kind::Sysv, args),
         Command::Route(args) => command::route(args),
         Command::Compare(args) => command::compare(args),
+        Command::Clean(args) => clean(args),
         Command::OwnDaemon(args) => run_own(args).map(|()| 0),
         Command::LoadWorker(args) => work(args).map(|()| 0),
     };
