@@ -24,6 +24,7 @@ mod lane_routes;
 mod lane_waits;
 mod lanes;
 mod lat_breaker;
+mod lat_clean;
 mod lat_compare;
 mod lat_files;
 mod lat_load;
@@ -132,6 +133,10 @@ fn main() -> std::process::ExitCode {
         lanes::a_spinning_lane_spins_and_then_sleeps,
         lanes::a_polling_lane_scans_its_sources,
         lat_breaker::a_break_touches_no_heap,
+        lat_clean::every_path_is_clean,
+        lat_clean::whatever_is_unclean_is_found_and_named,
+        lat_clean::who_takes_the_cpu_and_is_no_lane_is_named,
+        lat_clean::a_slip_on_the_command_line_is_refused,
         lat_regressions::results_that_cannot_be_kept_are_refused_before_the_run,
         lat_regressions::a_file_that_turns_out_full_takes_no_text_with_it,
         lat_regressions::samples_that_nobody_reads_end_the_run,

@@ -38,6 +38,10 @@ const LANE_SENDER: &[Allowed] = &[
 const LANE_RECEIVER: &[Allowed] = &[
     allow(Call::FUTEX, "sleeps at the bell, rings for who waits for room"),
     allow(Call::FUTEX_WAITV, "sleeps at the bells of several rings"),
+    allow(
+        Call::WRITE,
+        "tells the session's thread that it has taken up or left a partner's ring, once per partner",
+    ),
 ];
 
 /// What one end of a path may call, compiled.

@@ -205,7 +205,7 @@ impl Run<'_> {
         self.wait_until(&ends, |ends| ends.threads[0].is_finished())?;
         let until_ns = monotonic_ns() + END_NS;
         self.wait_until(&ends, |ends| ends.threads[1].is_finished() || monotonic_ns() > until_ns)?;
-        ends.quit();
+        ends.quit()?;
         intruder.map(JoinHandle::join);
         if let Some(failure) = ends.board.failure() {
             bail!("{}: {failure}", path.way().title());
@@ -400,11 +400,17 @@ impl Ends {
     }
 
     /// Has both end, wherever they wait.
-    fn quit(&self) {
+    fn quit(&self) -> anyhow::Result<()> {
         self.board.quit();
+        let until_ns = monotonic_ns() + END_NS;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
+            if monotonic_ns() > until_ns {
+                bail!("a thread of the run does not end");
+            }
+            // Repeated: one that comes between a look and a wait is lost.
             self.tids().iter().for_each(|tid| rtsignal::wake(tid.cast_signed()));
             self.board.wait_news(self.board.news(), INTRUSION_NS);
         }
+        Ok(())
     }
 }

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// Priorities as the kernel's trace has them: from here on ordinary threads, and idling.
 const ORDINARY_PRIO: u32 = 100;
 
+/// Names of instances, before the pid of who made them.
+const PREFIX: &str = "rtlat-";
+
 /// A thread whose switches are watched.
 #[derive(Clone, Debug)]
 pub struct Watched {
@@ -67,7 +70,9 @@ impl Trace {
                 (mount.path(), Some(mount))
             }
         };
-        let directory = root.join("instances").join(format!("rtlat-{}", std::process::id()));
+        let instances = root.join("instances");
+        sweep(&instances);
+        let directory = instances.join(format!("{PREFIX}{}", std::process::id()));
         std::fs::create_dir(&directory).with_context(|| directory.display().to_string())?;
         let trace = Trace { directory, _mount: mount };
         trace.set("trace_clock", "mono")?;
@@ -122,6 +127,16 @@ impl Trace {
 impl Drop for Trace {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir(&self.directory);
+    }
+}
+
+/// Removes what killed runs have left: a trace costs the whole machine.
+fn sweep(instances: &Path) {
+    for entry in std::fs::read_dir(instances).into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| procfs::is_kernel_thread(pid).is_none()) {
+            let _ = std::fs::remove_dir(entry.path());
+        }
     }
 }
 
