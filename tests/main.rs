@@ -7,6 +7,7 @@ mod abuse;
 mod check;
 mod claims;
 mod cobalt;
+mod confined;
 mod crash;
 mod credentials;
 mod credits;
@@ -77,6 +78,9 @@ fn main() -> std::process::ExitCode {
     if args.get(1).is_some_and(|a| a == "--peer") {
         return util::peer::main();
     }
+    if args.get(1).is_some_and(|a| a == "--breach") {
+        return confined::breach();
+    }
     if args.get(1).is_some_and(|a| a == "--signal-peer") {
         return util::signal_peer::main();
     }
@@ -93,6 +97,10 @@ fn main() -> std::process::ExitCode {
         cobalt::the_choice_falls_back_with_the_reason_or_fails_with_it,
         cobalt::a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one,
         cobalt::what_cobalt_cannot_do_is_refused_with_what_mends_it,
+        confined::each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach,
+        confined::a_call_off_the_list_is_refused_counted_and_named,
+        confined::in_tests_a_call_off_the_list_aborts_and_the_line_names_it,
+        confined::a_start_without_a_filter_is_refused_or_said_everywhere,
         crash::a_killed_sender_loses_nothing_it_sent,
         crash::a_killed_receiver_is_accounted_to_the_message,
         crash::a_killed_daemon_loses_what_it_had_in_hand,
