@@ -45,7 +45,10 @@ fn code_of(said: &Said, json: &Value) -> anyhow::Result<()> {
     let paths = json["paths"].as_array().into_iter().flatten();
     let is_clean = paths.clone().all(|path| path["reasons"].as_array().is_some_and(Vec::is_empty));
     ensure!(paths.count() > 0 && json["clean"] == is_clean, "{json}");
-    ensure!(said.code() == Some(if is_clean { 0 } else { 5 }) && json["return_code"] == said.code(), "{said:?}");
+    ensure!(
+        said.code() == Some(if is_clean { 0 } else { 5 }) && json["return_code"] == said.code(),
+        "{said:?}"
+    );
     let line = if is_clean { "\nclean: " } else { "\nunclean: " };
     ensure!(said.out.contains(line), "{}", said.out);
     Ok(())

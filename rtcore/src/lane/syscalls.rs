@@ -101,6 +101,8 @@ fn of_source(kind: &SourceKind) -> &'static [Allowed] {
         SourceKind::Mqueue { .. } => MQ_SOURCE,
         SourceKind::Signal { .. } => SIGNAL_SOURCE,
         SourceKind::Ring(_) => RING_SOURCE,
+        // Only where the calls are not Linux's.
+        SourceKind::Xddp(_) => &[],
     }
 }
 
@@ -110,6 +112,7 @@ fn of_sink(sink: &Sink) -> Vec<&'static [Allowed]> {
         Sink::Signal { inbox: None, .. } => vec![SIGNAL_SINK],
         Sink::Signal { inbox: Some(_), .. } => vec![SIGNAL_SINK, RING_SINK],
         Sink::Ring(_) => vec![RING_SINK],
+        Sink::Xddp { .. } => vec![],
     }
 }
 

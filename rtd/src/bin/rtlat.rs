@@ -5,6 +5,7 @@ use rtd::daemon::own::{OwnArgs, run_own};
 use rtd::lat::args::{BadOption, MeasureArgs};
 use rtd::lat::clean::{CleanArgs, clean};
 use rtd::lat::command::{self, CompareArgs, RouteArgs};
+use rtd::lat::interference::{self, InterferenceArgs, InterfererArgs};
 use rtd::lat::load::{WorkerArgs, work};
 use rtd::lat::mech::Kind;
 use std::process::ExitCode;
@@ -52,10 +53,14 @@ enum Command {
     Compare(CompareArgs),
     /// Whether sealed threads on each kind of path allocate, fault, call, lose or are preempted where they must not
     Clean(CleanArgs),
+    /// The most urgent lane alone and beside what goes on in a machine: a saturated lane, load, stopped and dying clients
+    Interference(InterferenceArgs),
     #[command(hide = true)]
     OwnDaemon(OwnArgs),
     #[command(hide = true)]
     LoadWorker(WorkerArgs),
+    #[command(hide = true)]
+    Interferer(InterfererArgs),
 }
 
 fn main() -> ExitCode {
@@ -74,8 +79,10 @@ fn main() -> ExitCode {
         Command::Route(args) => command::route(args),
         Command::Compare(args) => command::compare(args),
         Command::Clean(args) => clean(args),
+        Command::Interference(args) => interference::interference(args),
         Command::OwnDaemon(args) => run_own(args).map(|()| 0),
         Command::LoadWorker(args) => work(args).map(|()| 0),
+        Command::Interferer(args) => interference::interfere(args).map(|()| 0),
     };
     match done {
         Ok(code) => ExitCode::from(code),

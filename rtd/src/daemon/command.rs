@@ -98,6 +98,7 @@ fn announce(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
             skin.name
         ));
     }
+    plan.notes().iter().for_each(|note| log::info(format_args!("{note}")));
     log::info(format_args!(
         "{}: {} lanes, {} routes, {} endpoints, control socket {}",
         daemon.name,

@@ -13,6 +13,7 @@ pub mod breaker;
 pub mod clean;
 pub mod command;
 pub mod compare;
+pub mod interference;
 pub mod load;
 pub mod mech;
 pub mod out;

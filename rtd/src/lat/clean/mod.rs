@@ -343,7 +343,7 @@ impl Run<'_> {
                     let known = preempted
                         .by
                         .iter_mut()
-                        .find(|(by, name, _)| (*by, &*name) == (switch.by, &switch.name));
+                        .find(|(by, name, _)| *by == switch.by && *name == switch.name);
                     match known {
                         Some((.., times)) => *times += 1,
                         None => preempted.by.push((switch.by, switch.name.clone(), 1)),
