@@ -45,10 +45,8 @@ fn code_of(said: &Said, json: &Value) -> anyhow::Result<()> {
     let paths = json["paths"].as_array().into_iter().flatten();
     let is_clean = paths.clone().all(|path| path["reasons"].as_array().is_some_and(Vec::is_empty));
     ensure!(paths.count() > 0 && json["clean"] == is_clean, "{json}");
-    ensure!(
-        said.code() == Some(if is_clean { 0 } else { 5 }) && json["return_code"] == said.code(),
-        "{said:?}"
-    );
+    let code = if is_clean { 0 } else { 5 };
+    ensure!(said.code() == Some(code) && json["return_code"] == code, "{said:?}");
     let line = if is_clean { "\nclean: " } else { "\nunclean: " };
     ensure!(said.out.contains(line), "{}", said.out);
     Ok(())
