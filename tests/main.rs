@@ -8,6 +8,7 @@ mod check;
 mod claims;
 mod cobalt;
 mod cobalt_rings;
+mod confined;
 mod crash;
 mod credentials;
 mod credits;
@@ -25,6 +26,7 @@ mod lane_routes;
 mod lane_waits;
 mod lanes;
 mod lat_breaker;
+mod lat_clean;
 mod lat_compare;
 mod lat_files;
 mod lat_interference;
@@ -81,6 +83,9 @@ fn main() -> std::process::ExitCode {
     if args.get(1).is_some_and(|a| a == "--peer") {
         return util::peer::main();
     }
+    if args.get(1).is_some_and(|a| a == "--breach") {
+        return confined::breach();
+    }
     if args.get(1).is_some_and(|a| a == "--signal-peer") {
         return util::signal_peer::main();
     }
@@ -106,6 +111,10 @@ fn main() -> std::process::ExitCode {
         cobalt_rings::a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay,
         cobalt_rings::a_session_on_another_skin_is_refused_with_what_mends_it,
         cobalt_rings::a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages,
+        confined::each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach,
+        confined::a_call_off_the_list_is_refused_counted_and_named,
+        confined::in_tests_a_call_off_the_list_aborts_and_the_line_names_it,
+        confined::a_start_without_a_filter_is_refused_or_said_everywhere,
         crash::a_killed_sender_loses_nothing_it_sent,
         crash::a_killed_receiver_is_accounted_to_the_message,
         crash::a_killed_daemon_loses_what_it_had_in_hand,
@@ -146,6 +155,10 @@ fn main() -> std::process::ExitCode {
         lanes::a_spinning_lane_spins_and_then_sleeps,
         lanes::a_polling_lane_scans_its_sources,
         lat_breaker::a_break_touches_no_heap,
+        lat_clean::every_path_is_clean,
+        lat_clean::whatever_is_unclean_is_found_and_named,
+        lat_clean::who_takes_the_cpu_and_is_no_lane_is_named,
+        lat_clean::a_slip_on_the_command_line_is_refused,
         lat_regressions::results_that_cannot_be_kept_are_refused_before_the_run,
         lat_regressions::a_file_that_turns_out_full_takes_no_text_with_it,
         lat_regressions::samples_that_nobody_reads_end_the_run,

@@ -171,6 +171,11 @@ impl Route {
         self.rules.index
     }
 
+    /// Its ends, in order.
+    pub(super) fn dests(&self) -> &[Dest] {
+        &self.dests
+    }
+
     /// Number of ends.
     pub fn ends(&self) -> usize {
         self.dests.len()

@@ -148,7 +148,7 @@ impl RingSource {
 /// A source with its owner and its buffer.
 #[derive(Debug)]
 pub struct Source {
-    kind: SourceKind,
+    pub(super) kind: SourceKind,
     owner: Option<Arc<Peer>>,
     /// The only user besides root who can write the queue; none when there are more (or it is a signal).
     sole_writer_uid: Option<u32>,

@@ -14,6 +14,7 @@ use crate::skin::{Semaphore, Skin};
 use crate::stats::writer::WorkerCell;
 use crate::stats::{Ledger, WorkerCounters};
 use crate::sys::memory::{self, ThreadUsage};
+use crate::sys::seccomp::Program;
 use crate::sys::{Errno, rtsignal, sched};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,6 +76,8 @@ pub struct Worker {
     pub stop_at_ns: Arc<AtomicU64>,
     /// Empty, with room for every source and every end ([`Worker::waits_for`]).
     pub waits: Waits,
+    /// The system calls it may make after the seal ([`super::syscalls::program`]); none where no filter would see them.
+    pub calls: Option<Program>,
 }
 
 /// What the kernel granted to the thread.
@@ -86,6 +89,8 @@ pub struct Granted {
     pub fifo: Result<(), String>,
     /// Pinned, or why not.
     pub pinned: Result<(), String>,
+    /// A filter of its system calls can be had, or why not.
+    pub confined: Result<(), String>,
 }
 
 /// What a worker leaves behind.
@@ -99,13 +104,16 @@ pub struct Report {
     pub counters: WorkerCounters,
     /// Faults and switches between seal and stop; none if the kernel did not say.
     pub since_seal: Option<ThreadUsage>,
+    /// What it worked on: closing descriptors and unmapping rings is for who takes the report, the thread may not.
+    pub inputs: Vec<Input>,
 }
 
 impl Report {
     /// The report of a thread that never ran.
     pub fn empty(name: &str) -> Report {
         let counters = WorkerCounters::default();
-        Report { name: name.to_owned(), ledgers: Vec::new(), counters, since_seal: None }
+        let (ledgers, inputs) = (Vec::new(), Vec::new());
+        Report { name: name.to_owned(), ledgers, counters, since_seal: None, inputs }
     }
 }
 
@@ -124,13 +132,17 @@ impl Worker {
         let pinned = sched::pin(self.cpu).and(wake).map_err(|e| e.to_string());
         let fifo = (self.skin.setup.promote)(self.priority).map_err(|e| e.to_string());
         memory::prefault_stack();
-        Granted { tid: sched::gettid(), fifo, pinned }
+        let confined = self.calls.as_ref().map_or(Ok(()), seal::try_confine).map_err(|e| e.to_string());
+        Granted { tid: sched::gettid(), fifo, pinned, confined }
     }
 
     /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
     pub fn run(mut self) -> Report {
         let mut waits = self.waits;
+        let mut ledgers = Vec::with_capacity(self.inputs.iter().map(|input| input.routes.len()).sum());
         let sealed_at = memory::thread_usage();
+        self.cell.sealed(sealed_at.as_ref().ok());
+        let confined = self.calls.as_ref().map_or(Ok(()), seal::confine);
         seal::seal();
         let mut run = Running {
             skin: self.skin,
@@ -140,6 +152,9 @@ impl Worker {
             cell: self.cell,
             told: None,
         };
+        if let Err(errno) = confined {
+            run.events.emit((run.skin.now_ns)(), EventKind::Unconfined { errno });
+        }
         match (self.wait, self.inputs.as_mut_slice()) {
             (Wait::Block, [input]) => run.block(input, &mut waits),
             (Wait::Block | Wait::Poll, inputs) => run.scan(inputs, None, &mut waits),
@@ -150,9 +165,9 @@ impl Worker {
         seal::unseal();
         let counters = run.counters;
         let routes = self.inputs.iter().flat_map(|i| &i.routes);
-        let ledgers = routes.map(|r| (r.index(), *r.ledger())).collect();
+        ledgers.extend(routes.map(|r| (r.index(), *r.ledger())));
         let since_seal = sealed_at.ok().zip(usage.ok()).map(|(from, to)| to.since(&from));
-        Report { name: self.name, ledgers, counters, since_seal }
+        Report { name: self.name, ledgers, counters, since_seal, inputs: self.inputs }
     }
 }
 
@@ -424,6 +439,27 @@ impl Running<'_> {
     fn publish(&mut self) {
         self.counters.events_lost = self.events.lost();
         self.counters.allocations = seal::breaches();
+        self.watch_calls();
         self.cell.publish(&self.counters);
+    }
+
+    #[inline]
+    fn watch_calls(&mut self) {
+        let refused = seal::refused();
+        if refused.calls != self.counters.refused_calls {
+            self.refused(refused);
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, refused: seal::Refused) {
+        let told = self.counters.refused_calls;
+        self.counters.refused_calls = refused.calls;
+        self.counters.refused_call = refused.last.into();
+        // The first time, and then ever more rarely: the counter has them all.
+        if refused.calls.next_power_of_two() > told.next_power_of_two() || told == 0 {
+            let kind = EventKind::Refused { call: refused.last, times: refused.calls };
+            self.events.emit((self.skin.now_ns)(), kind);
+        }
     }
 }

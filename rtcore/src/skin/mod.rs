@@ -47,6 +47,8 @@ pub struct Caps {
     pub passes_origin: bool,
     /// A thread without its priority makes the calls all the same.
     pub unpromoted_threads: bool,
+    /// The calls are Linux system calls, so that a filter of those holds a thread to its list.
+    pub linux_calls: bool,
 }
 
 /// What a thread sleeps at that waits for a ring in shared memory.

@@ -17,6 +17,7 @@ pub(super) static SKIN: Skin = Skin {
         process_signals: true,
         passes_origin: true,
         unpromoted_threads: true,
+        linux_calls: true,
     },
     setup: Setup {
         promote,

@@ -22,6 +22,7 @@ use rtcore::lane::policy::{GroupMode, Overflow};
 use rtcore::lane::route::{OriginRule, Route, Rules};
 use rtcore::lane::source::{RingSource, Source, SourceKind};
 use rtcore::lane::spill::Spill;
+use rtcore::lane::syscalls;
 use rtcore::lane::target::{Kin, Membership, Target};
 use rtcore::lane::worker::{Input, Worker};
 use rtcore::skin::{OpenQueue, Semaphore, Skin};
@@ -104,6 +105,7 @@ impl Builder<'_> {
             events,
             stop_at_ns: Arc::clone(self.stop_at_ns),
             waits: Worker::waits_for(&inputs, self.doorbell(plan)),
+            calls: syscalls::program(self.skin, &inputs)?,
             inputs,
         };
         Ok((worker, consumer))
@@ -292,6 +294,7 @@ pub fn page_spec(plan: &Plan, workers: &[WorkerPlan<'_>], skin: &Skin) -> rtcore
                 priority: l.priority,
                 cpu: small(l.cpu),
                 wait: l.wait.to_string(),
+                confined: skin.caps.linux_calls,
             })
             .collect(),
         routes: plan

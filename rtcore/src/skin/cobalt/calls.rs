@@ -32,6 +32,7 @@ pub const CAPS: Caps = Caps {
     process_signals: false,
     passes_origin: false,
     unpromoted_threads: false,
+    linux_calls: false,
 };
 
 /// Places of the pool that credits divide among the receivers; the others are for who sends without asking.
