@@ -7,6 +7,8 @@ mod abuse;
 mod check;
 mod claims;
 mod cobalt;
+mod cobalt_rings;
+mod confined;
 mod crash;
 mod credentials;
 mod credits;
@@ -24,6 +26,7 @@ mod lane_routes;
 mod lane_waits;
 mod lanes;
 mod lat_breaker;
+mod lat_clean;
 mod lat_compare;
 mod lat_files;
 mod lat_interference;
@@ -80,6 +83,9 @@ fn main() -> std::process::ExitCode {
     if args.get(1).is_some_and(|a| a == "--peer") {
         return util::peer::main();
     }
+    if args.get(1).is_some_and(|a| a == "--breach") {
+        return confined::breach();
+    }
     if args.get(1).is_some_and(|a| a == "--signal-peer") {
         return util::signal_peer::main();
     }
@@ -96,6 +102,19 @@ fn main() -> std::process::ExitCode {
         cobalt::the_choice_falls_back_with_the_reason_or_fails_with_it,
         cobalt::a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one,
         cobalt::what_cobalt_cannot_do_is_refused_with_what_mends_it,
+        cobalt_rings::messages_go_from_ring_to_ring_while_everybody_sleeps_in_between,
+        cobalt_rings::several_rings_of_one_thread_ring_one_doorbell,
+        cobalt_rings::rings_and_queues_are_routed_into_each_other,
+        cobalt_rings::a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy,
+        cobalt_rings::a_signal_s_payloads_come_by_a_semaphore_and_no_signal,
+        cobalt_rings::a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung,
+        cobalt_rings::a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay,
+        cobalt_rings::a_session_on_another_skin_is_refused_with_what_mends_it,
+        cobalt_rings::a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages,
+        confined::each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach,
+        confined::a_call_off_the_list_is_refused_counted_and_named,
+        confined::in_tests_a_call_off_the_list_aborts_and_the_line_names_it,
+        confined::a_start_without_a_filter_is_refused_or_said_everywhere,
         crash::a_killed_sender_loses_nothing_it_sent,
         crash::a_killed_receiver_is_accounted_to_the_message,
         crash::a_killed_daemon_loses_what_it_had_in_hand,
@@ -136,6 +155,10 @@ fn main() -> std::process::ExitCode {
         lanes::a_spinning_lane_spins_and_then_sleeps,
         lanes::a_polling_lane_scans_its_sources,
         lat_breaker::a_break_touches_no_heap,
+        lat_clean::every_path_is_clean,
+        lat_clean::whatever_is_unclean_is_found_and_named,
+        lat_clean::who_takes_the_cpu_and_is_no_lane_is_named,
+        lat_clean::a_slip_on_the_command_line_is_refused,
         lat_regressions::results_that_cannot_be_kept_are_refused_before_the_run,
         lat_regressions::a_file_that_turns_out_full_takes_no_text_with_it,
         lat_regressions::samples_that_nobody_reads_end_the_run,

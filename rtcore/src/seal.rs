@@ -1,17 +1,27 @@
-//! The guard on allocations after seal.
+//! The seal: what a thread that has taken it on does no more, and who notices.
 //!
-//! [`GuardAlloc`] is the daemon's global allocator: the system's, plus one thread-local check. A thread
-//! that called [`seal`] and allocates or frees all the same is counted; with [`abort_on_breach`] (set in
-//! tests by `RTD_GUARD=abort`) the process aborts at the very call, so that the backtrace names it.
+//! The heap: [`GuardAlloc`] is the daemon's global allocator: the system's, plus one thread-local check. A thread that
+//! called [`seal`] and allocates or frees all the same is counted. The system calls: a thread that called [`confine`]
+//! makes those of its list only; another one is refused with EPERM, counted and remembered by its number.
+//!
+//! With [`abort_on_breach`] (set in tests by `RTD_GUARD=abort`) the process aborts at the very call, so that a line and
+//! the backtrace name it.
 
+use crate::sys::seccomp::{self, Answer, OnTrap, Program};
+use crate::sys::sigaction::write_stderr;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 thread_local! {
     // Const-initialised and without a destructor: reading them allocates nothing.
     static SEALED: Cell<bool> = const { Cell::new(false) };
     static BREACHES: Cell<u64> = const { Cell::new(0) };
+    // Atomic because a signal handler of the same thread writes them.
+    static CONFINED: AtomicBool = const { AtomicBool::new(false) };
+    static REFUSED: AtomicU64 = const { AtomicU64::new(0) };
+    static LAST_REFUSED: AtomicU32 = const { AtomicU32::new(0) };
 }
 
 static ABORT: AtomicBool = AtomicBool::new(false);
@@ -40,6 +50,66 @@ pub fn abort_on_breach() {
     ABORT.store(true, Ordering::Relaxed);
 }
 
+/// System calls of a confined thread that were not on its list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// How many.
+    pub calls: u64,
+    /// Number of the last one ([`seccomp::name`]); without meaning where there was none.
+    pub last: u32,
+}
+
+/// Has refused calls counted. Once, before the first [`confine`].
+pub fn watch_calls() -> io::Result<()> {
+    seccomp::catch::<Watch>()
+}
+
+/// From here until it ends the calling thread makes the program's calls only. Neither allocates nor opens.
+///
+/// Errors as [`Program::install`].
+pub fn confine(program: &Program) -> crate::sys::Call<()> {
+    // First: from the moment that it is installed a refused call is ours.
+    CONFINED.with(|confined| confined.store(true, Ordering::Relaxed));
+    program.install().inspect_err(|_| CONFINED.with(|confined| confined.store(false, Ordering::Relaxed)))
+}
+
+/// Whether [`confine`] works, tried on a thread that ends at once. [`watch_calls`] comes before.
+pub fn try_confine(program: &Program) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let tried = std::thread::Builder::new().spawn_scoped(scope, || confine(program))?;
+        tried.join().map_err(|_| io::Error::other("the thread that tried it ended"))?.map_err(io::Error::from)
+    })
+}
+
+/// The calling thread's, so far.
+#[inline]
+pub fn refused() -> Refused {
+    Refused {
+        calls: REFUSED.with(|calls| calls.load(Ordering::Relaxed)),
+        last: LAST_REFUSED.with(|last| last.load(Ordering::Relaxed)),
+    }
+}
+
+struct Watch;
+
+impl OnTrap for Watch {
+    fn trapped(number: u32) -> Answer {
+        // A thread that is being torn down has no thread-locals that could be read; these have no destructor.
+        if !CONFINED.with(|confined| confined.load(Ordering::Relaxed)) {
+            return Answer::NotOurs;
+        }
+        REFUSED.with(|calls| calls.store(calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed));
+        LAST_REFUSED.with(|last| last.store(number, Ordering::Relaxed));
+        if ABORT.load(Ordering::Relaxed) {
+            write_stderr(b"rtd: system call ");
+            write_stderr(seccomp::name(number).as_bytes());
+            write_stderr(b"(2) by a sealed thread, on whose list it is not\n");
+            std::process::abort();
+        }
+        Answer::Refuse
+    }
+}
+
 #[inline]
 fn check() {
     // try_with: a thread that is being torn down has no thread-locals any more, and is not sealed.
@@ -53,8 +123,7 @@ fn breach() {
     BREACHES.set(BREACHES.get() + 1);
     if ABORT.load(Ordering::Relaxed) {
         SEALED.set(false);
-        // stderr is unbuffered: nothing here allocates before abort.
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"rtd: heap used by a sealed thread\n");
+        write_stderr(b"rtd: heap used by a sealed thread\n");
         std::process::abort();
     }
 }

@@ -76,6 +76,12 @@ pub fn pending(pid: u32) -> anyhow::Result<u64> {
     Ok(all)
 }
 
+/// Signals that a thread blocks, as a mask.
+pub fn blocked(pid: u32, tid: u32) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))?;
+    mask(&status_line(&text, "SigBlk")?)
+}
+
 fn mask(hex: &str) -> anyhow::Result<u64> {
     Ok(u64::from_str_radix(hex, 16)?)
 }

@@ -3,6 +3,7 @@
 
 pub mod arena;
 pub mod book;
+pub mod cobalt_bench;
 pub mod cobalt_peer;
 pub mod kernel;
 pub mod lane_peer;

@@ -61,6 +61,18 @@ pub enum EventKind {
         /// How often by now.
         times: u64,
     },
+    /// The thread tried a system call that is not on its list; it got EPERM.
+    Refused {
+        /// Number of the last one.
+        call: u32,
+        /// How often by now.
+        times: u64,
+    },
+    /// The thread runs on without its filter of system calls.
+    Unconfined {
+        /// Why the kernel refused it now, although it granted it before.
+        errno: Errno,
+    },
     /// The owner of a source went while it was writing a message; that message was never sent.
     Torn {
         /// Route (the first that reads the source).

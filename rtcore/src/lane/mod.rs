@@ -16,6 +16,7 @@ pub mod rate;
 pub mod route;
 pub mod source;
 pub mod spill;
+pub mod syscalls;
 pub mod target;
 pub mod waits;
 pub mod worker;

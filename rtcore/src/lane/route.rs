@@ -11,7 +11,7 @@ use super::rate::Bucket;
 use super::target::Target;
 use super::waits::Waits;
 use crate::message::{Body, Message, Outcome, Reject};
-use crate::skin::Skin;
+use crate::skin::{Semaphore, Skin};
 use crate::stats::Ledger;
 use crate::stats::writer::RouteCell;
 use crate::sys::Errno;
@@ -137,17 +137,18 @@ pub struct Route {
 }
 
 impl Route {
-    /// A route over `dests`, which `targets` divides into consecutive runs.
+    /// A route over `dests`, which `targets` divides into consecutive runs; see [`Waits::with_room_for`] for `doorbell`.
     pub fn new(
         rules: Rules,
         rate: Option<Rate>,
         targets: Vec<Target>,
         dests: Vec<Dest>,
         cell: RouteCell,
+        doorbell: Option<Arc<Semaphore>>,
     ) -> Route {
         let copies = targets.iter().map(|target| target.copies(target.len)).sum();
         let target_of = (0..targets.len()).flat_map(|t| std::iter::repeat_n(t, targets[t].len)).collect();
-        let waits = Waits::with_room_for(dests.len());
+        let waits = Waits::with_room_for(dests.len(), doorbell);
         let book = Book { ledger: Ledger::default(), cell, deadline_ns: rules.deadline_ns };
         Route {
             bucket: rate.map(Bucket::new),
@@ -168,6 +169,11 @@ impl Route {
     /// Plan index.
     pub fn index(&self) -> u32 {
         self.rules.index
+    }
+
+    /// Its ends, in order.
+    pub(super) fn dests(&self) -> &[Dest] {
+        &self.dests
     }
 
     /// Number of ends.
@@ -221,6 +227,11 @@ impl Route {
     #[inline]
     pub fn renew(&self) {
         self.dests.iter().for_each(Dest::renew);
+    }
+
+    /// Whether receivers of it come and go with rings.
+    pub fn has_rings(&self) -> bool {
+        self.dests.iter().any(Dest::has_ring)
     }
 
     /// Gives up on what is queued: the daemon stops.

@@ -80,7 +80,7 @@ impl Bench {
         };
         let page = Page::create(&PageSpec { name: name.clone(), routes: vec![route], ..PageSpec::default() })
             .unwrap();
-        let route = Route::new(rules, None, vec![target], dests.collect(), page.route(0));
+        let route = Route::new(rules, None, vec![target], dests.collect(), page.route(0), None);
         Bench { route, of, members, queues, name, _page: page }
     }
 

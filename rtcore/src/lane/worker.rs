@@ -10,10 +10,11 @@ use super::route::{Context, Route};
 use super::source::{Failure, Source};
 use super::waits::Waits;
 use crate::seal;
-use crate::skin::Skin;
+use crate::skin::{Semaphore, Skin};
 use crate::stats::writer::WorkerCell;
 use crate::stats::{Ledger, WorkerCounters};
 use crate::sys::memory::{self, ThreadUsage};
+use crate::sys::seccomp::Program;
 use crate::sys::{Errno, rtsignal, sched};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const ERROR_PAUSE_NS: u64 = 1_000_000;
 /// Messages of one ring that are taken before anything else is looked at.
 const BURST_MAX: usize = 32;
+/// How often a thread that only its source can wake looks whether receivers have come or gone.
+const RECEIVERS_LOOK_NS: u64 = 100_000_000;
 /// While stopping: messages of one source that are taken after the time is up, so that a sender that goes on ends too.
 const LEFT_MAX: usize = 65_536;
 /// While stopping: how long to wait at most for room before looking at the time again.
@@ -39,6 +42,14 @@ pub struct Input {
 impl Input {
     fn has_backlog(&self) -> bool {
         self.routes.iter().any(Route::has_backlog)
+    }
+
+    /// How long to wait for a message while nothing else is to do. A skin whose threads no Linux signal may wake has
+    /// them look up where no ring's doorbell does.
+    fn idle(&self, skin: &Skin) -> Patience {
+        let is_woken = skin.is_relaxed.is_none() || self.source.is_ring();
+        let looks = !is_woken && self.routes.iter().any(Route::has_rings);
+        if looks { Patience::Within(RECEIVERS_LOOK_NS) } else { Patience::Forever }
     }
 }
 
@@ -65,6 +76,8 @@ pub struct Worker {
     pub stop_at_ns: Arc<AtomicU64>,
     /// Empty, with room for every source and every end ([`Worker::waits_for`]).
     pub waits: Waits,
+    /// The system calls it may make after the seal ([`super::syscalls::program`]); none where no filter would see them.
+    pub calls: Option<Program>,
 }
 
 /// What the kernel granted to the thread.
@@ -76,6 +89,8 @@ pub struct Granted {
     pub fifo: Result<(), String>,
     /// Pinned, or why not.
     pub pinned: Result<(), String>,
+    /// A filter of its system calls can be had, or why not.
+    pub confined: Result<(), String>,
 }
 
 /// What a worker leaves behind.
@@ -89,21 +104,24 @@ pub struct Report {
     pub counters: WorkerCounters,
     /// Faults and switches between seal and stop; none if the kernel did not say.
     pub since_seal: Option<ThreadUsage>,
+    /// What it worked on: closing descriptors and unmapping rings is for who takes the report, the thread may not.
+    pub inputs: Vec<Input>,
 }
 
 impl Report {
     /// The report of a thread that never ran.
     pub fn empty(name: &str) -> Report {
         let counters = WorkerCounters::default();
-        Report { name: name.to_owned(), ledgers: Vec::new(), counters, since_seal: None }
+        let (ledgers, inputs) = (Vec::new(), Vec::new());
+        Report { name: name.to_owned(), ledgers, counters, since_seal: None, inputs }
     }
 }
 
 impl Worker {
-    /// What a worker over these inputs waits for at most, allocated.
-    pub fn waits_for(inputs: &[Input]) -> Waits {
+    /// What a worker over these inputs waits for at most, allocated; or its doorbell.
+    pub fn waits_for(inputs: &[Input], doorbell: Option<Arc<Semaphore>>) -> Waits {
         let ends: usize = inputs.iter().flat_map(|i| &i.routes).map(Route::ends).sum();
-        Waits::with_room_for(ends + inputs.len())
+        Waits::with_room_for(ends + inputs.len(), doorbell)
     }
 
     /// Makes the calling thread a lane thread: mask, name, CPU, priority, stack. Before `run`.
@@ -114,13 +132,17 @@ impl Worker {
         let pinned = sched::pin(self.cpu).and(wake).map_err(|e| e.to_string());
         let fifo = (self.skin.setup.promote)(self.priority).map_err(|e| e.to_string());
         memory::prefault_stack();
-        Granted { tid: sched::gettid(), fifo, pinned }
+        let confined = self.calls.as_ref().map_or(Ok(()), seal::try_confine).map_err(|e| e.to_string());
+        Granted { tid: sched::gettid(), fifo, pinned, confined }
     }
 
     /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
     pub fn run(mut self) -> Report {
         let mut waits = self.waits;
+        let mut ledgers = Vec::with_capacity(self.inputs.iter().map(|input| input.routes.len()).sum());
         let sealed_at = memory::thread_usage();
+        self.cell.sealed(sealed_at.as_ref().ok());
+        let confined = self.calls.as_ref().map_or(Ok(()), seal::confine);
         seal::seal();
         let mut run = Running {
             skin: self.skin,
@@ -130,6 +152,9 @@ impl Worker {
             cell: self.cell,
             told: None,
         };
+        if let Err(errno) = confined {
+            run.events.emit((run.skin.now_ns)(), EventKind::Unconfined { errno });
+        }
         match (self.wait, self.inputs.as_mut_slice()) {
             (Wait::Block, [input]) => run.block(input, &mut waits),
             (Wait::Block | Wait::Poll, inputs) => run.scan(inputs, None, &mut waits),
@@ -140,9 +165,9 @@ impl Worker {
         seal::unseal();
         let counters = run.counters;
         let routes = self.inputs.iter().flat_map(|i| &i.routes);
-        let ledgers = routes.map(|r| (r.index(), *r.ledger())).collect();
+        ledgers.extend(routes.map(|r| (r.index(), *r.ledger())));
         let since_seal = sealed_at.ok().zip(usage.ok()).map(|(from, to)| to.since(&from));
-        Report { name: self.name, ledgers, counters, since_seal }
+        Report { name: self.name, ledgers, counters, since_seal, inputs: self.inputs }
     }
 }
 
@@ -174,6 +199,7 @@ impl Running<'_> {
 
     /// One source, blocking.
     fn block(&mut self, input: &mut Input, waits: &mut Waits) {
+        let idle = input.idle(self.skin);
         while !self.stopping() {
             if input.has_backlog() {
                 self.pump(input);
@@ -183,7 +209,7 @@ impl Running<'_> {
                 };
                 self.turn(input, patience);
             } else {
-                self.turn(input, Patience::Forever);
+                self.turn(input, idle);
             }
         }
     }
@@ -204,7 +230,7 @@ impl Running<'_> {
                 worked_ns = now;
             } else if spin_ns.is_some_and(|spin| now - worked_ns > spin) {
                 let patience = match &*inputs {
-                    [input] if !input.has_backlog() => Patience::Forever,
+                    [input] if !input.has_backlog() => input.idle(self.skin),
                     _ => self.await_work(inputs, waits),
                 };
                 if let ([input], Patience::Forever | Patience::Within(_)) = (&mut *inputs, patience) {
@@ -337,15 +363,17 @@ impl Running<'_> {
     }
 
     /// Something waits in front of a full receiver: waits until there may be room, or a source has a message. Returns
-    /// how long to wait in the source itself, where its skin cannot wait for both.
+    /// how long to wait in the source itself, where its skin cannot wait for both. Rings ring one doorbell, at whichever
+    /// end of the thread they are.
     fn await_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> Patience {
-        if self.skin.caps.pollable_mq {
+        if self.skin.caps.pollable_mq || inputs.iter().all(|input| input.source.is_ring()) {
             self.await_room(inputs, true, u64::MAX, waits);
             return Patience::None;
         }
         waits.clear();
         let backlog = inputs.iter().flat_map(|input| &input.routes).filter(|r| r.has_backlog());
-        Patience::Within(backlog.map(|route| route.await_room(waits)).min().unwrap_or(0))
+        let bound_ns = backlog.map(|route| route.await_room(waits)).min().unwrap_or(0);
+        Patience::Within(waits.bound(bound_ns))
     }
 
     /// Waits until a full receiver may have room, or (`sources`) a source has a message, within a bound.
@@ -411,6 +439,27 @@ impl Running<'_> {
     fn publish(&mut self) {
         self.counters.events_lost = self.events.lost();
         self.counters.allocations = seal::breaches();
+        self.watch_calls();
         self.cell.publish(&self.counters);
+    }
+
+    #[inline]
+    fn watch_calls(&mut self) {
+        let refused = seal::refused();
+        if refused.calls != self.counters.refused_calls {
+            self.refused(refused);
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, refused: seal::Refused) {
+        let told = self.counters.refused_calls;
+        self.counters.refused_calls = refused.calls;
+        self.counters.refused_call = refused.last.into();
+        // The first time, and then ever more rarely: the counter has them all.
+        if refused.calls.next_power_of_two() > told.next_power_of_two() || told == 0 {
+            let kind = EventKind::Refused { call: refused.last, times: refused.calls };
+            self.events.emit((self.skin.now_ns)(), kind);
+        }
     }
 }

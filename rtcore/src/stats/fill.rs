@@ -31,7 +31,7 @@ pub(super) fn fill(
             priority: lane.priority.into(),
             cpu: lane.cpu,
             degraded: 0.into(),
-            reserved: 0,
+            flags: flag(lane.confined, layout::LANE_CONFINED),
         };
         put(page, at(layout::LANES, i), record)?;
     }
@@ -65,6 +65,7 @@ pub(super) fn fill(
         let record = WorkerRecord {
             seq: 0.into(),
             counters: zeros(),
+            sealed: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
             tid: 0.into(),
             lane: worker.lane,
             name: text("worker name", &worker.name)?,

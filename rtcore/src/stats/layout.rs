@@ -11,7 +11,8 @@
 //! memory, which the plan estimates on the high side (`cost::STATS_ENTRY_BYTES` of rtd).
 //!
 //! Invariant: a change of anything here changes [`VERSION`]. (2: targets, the path of a route. 3: skin, its clock,
-//! mode switches.)
+//! mode switches. 4: refused
+//! system calls, what a thread had used at the seal.)
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -19,7 +20,7 @@ use zerocopy::{FromBytes, IntoBytes};
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
 /// Layout version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 32;
@@ -80,6 +81,8 @@ pub const COUNTS_OFFSET: usize = 128;
 
 /// [`Header::flags`]: queues and signals are the skin's own, which no plain Linux program reaches.
 pub const PRIVATE_NAMESPACE: u32 = 1;
+/// [`LaneRecord::flags`]: system calls off its threads' lists are refused and counted.
+pub const LANE_CONFINED: u32 = 1;
 /// [`RouteRecord::flags`]: from process to process, past the lane's threads.
 pub const ROUTE_DIRECT: u32 = 1;
 /// [`EndpointRecord::flags`]: some route reads it.
@@ -102,8 +105,11 @@ pub const NONE: u32 = u32::MAX;
 /// Words of a ledger: accepted, delivered, expired, displaced, rejected by reason, peer-dead, queued,
 /// deadline misses.
 pub const LEDGER_WORDS: usize = 7 + crate::message::Reject::COUNT;
-/// Words of a worker: received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches.
-pub const WORKER_WORDS: usize = 7;
+/// Words of a worker: received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches, refused_calls,
+/// refused_call.
+pub const WORKER_WORDS: usize = 9;
+/// Words of what a thread had used when it was sealed: minor faults, major faults, voluntary switches, involuntary ones.
+pub const SEALED_WORDS: usize = 4;
 /// Words of a process: state, pid, uid.
 pub const PROCESS_WORDS: usize = 3;
 
@@ -179,8 +185,8 @@ pub struct LaneRecord {
     pub cpu: u32,
     /// [`super::degraded`].
     pub degraded: AtomicU32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`LANE_CONFINED`].
+    pub flags: u32,
 }
 
 /// A route. The first 128 bytes belong to its writer.
@@ -213,6 +219,8 @@ pub struct WorkerRecord {
     pub seq: AtomicU64,
     /// See [`WORKER_WORDS`].
     pub counters: [AtomicU64; WORKER_WORDS],
+    /// See [`SEALED_WORDS`]; each written once. `u64::MAX` before the seal.
+    pub sealed: [AtomicU64; SEALED_WORDS],
     /// Kernel thread id, 0 before the thread runs.
     pub tid: AtomicU32,
     /// Index of its lane.
@@ -220,7 +228,7 @@ pub struct WorkerRecord {
     /// Name.
     pub name: [u8; NAME_BYTES],
     /// Zero; see [`RouteRecord::padding`].
-    pub padding: [u8; 24],
+    pub padding: [u8; 104],
 }
 
 /// A process.
@@ -303,7 +311,7 @@ pub struct TargetRecord {
 const _: () = assert!(size_of::<Header>() == 512);
 const _: () = assert!(size_of::<LaneRecord>() == 80);
 const _: () = assert!(size_of::<RouteRecord>() == 384 && size_of::<RouteRecord>().is_multiple_of(128));
-const _: () = assert!(size_of::<WorkerRecord>() == 128);
+const _: () = assert!(size_of::<WorkerRecord>() == 256);
 const _: () = assert!(size_of::<ProcessRecord>() == 64);
 const _: () = assert!(size_of::<EndpointRecord>() == 320);
 const _: () =

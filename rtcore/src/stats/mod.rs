@@ -89,6 +89,10 @@ pub struct WorkerCounters {
     pub allocations: u64,
     /// Dispatches that cost the thread its real-time mode (Cobalt); 0 where there is but one mode.
     pub mode_switches: u64,
+    /// System calls after seal that were not on the thread's list, and refused; anything but 0 is a defect.
+    pub refused_calls: u64,
+    /// Number of the last of them; without meaning where there was none.
+    pub refused_call: u64,
 }
 
 /// Everything the page must have room for, fixed for the life of the daemon.
@@ -125,6 +129,8 @@ pub struct LaneSpec {
     pub cpu: u32,
     /// As in the configuration: `block`, `spin:<us>`, `poll`.
     pub wait: String,
+    /// Its threads' calls are those that a filter of system calls sees.
+    pub confined: bool,
 }
 
 /// A route, as outsiders see it.
@@ -215,7 +221,14 @@ pub mod degraded {
     pub const MEMORY: u32 = 4;
     /// `poll` on a CPU that is not isolated (asked for in the configuration).
     pub const UNISOLATED: u32 = 8;
+    /// Nothing holds the lane's threads to their lists of system calls.
+    pub const UNCONFINED: u32 = 16;
     /// Bit, name pairs in display order.
-    pub const NAMES: [(u32, &str); 4] =
-        [(FIFO, "fifo"), (PINNING, "pinning"), (MEMORY, "memory"), (UNISOLATED, "unisolated")];
+    pub const NAMES: [(u32, &str); 5] = [
+        (FIFO, "fifo"),
+        (PINNING, "pinning"),
+        (MEMORY, "memory"),
+        (UNISOLATED, "unisolated"),
+        (UNCONFINED, "unconfined"),
+    ];
 }

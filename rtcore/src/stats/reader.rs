@@ -14,6 +14,7 @@ use super::snapshot::ledger_sum;
 use super::{Ledger, writer};
 use crate::lane::peer::PeerState;
 use crate::sys::clock::monotonic_ns;
+use crate::sys::memory::ThreadUsage;
 use crate::sys::shm::{FileId, Shared};
 use std::io;
 use std::mem::offset_of;
@@ -268,6 +269,9 @@ impl Reader {
                 lane: in_bounds.then_some(record.lane as usize),
                 tid: record.tid.into_inner(),
                 counters: writer::worker_of(words),
+                sealed_at: sealed(
+                    self.read_words(place(section, i) + offset_of!(WorkerRecord, sealed) as u64)?,
+                ),
                 consistent,
             });
         }
@@ -449,6 +453,8 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
         latency: Latency::default(),
         duty_max_ns: 0,
         mode_switches: 0,
+        refused_calls: (record.flags & layout::LANE_CONFINED != 0).then_some(0),
+        refused_call: None,
         consistent: true,
     };
     for route in routes.iter().filter(|route| route.lane == Some(index)) {
@@ -459,8 +465,22 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
     for worker in workers.iter().filter(|worker| worker.lane == Some(index)) {
         lane.duty_max_ns = lane.duty_max_ns.max(worker.counters.duty_max_ns);
         lane.mode_switches = lane.mode_switches.saturating_add(worker.counters.mode_switches);
+        lane.refused_calls = lane.refused_calls.map(|n| n.saturating_add(worker.counters.refused_calls));
+        lane.refused_call = worker.refused_call().or(lane.refused_call);
     }
     lane
+}
+
+/// The usage that [`writer::WorkerCell::sealed`] wrote; none while any of it is missing.
+fn sealed(words: [u64; layout::SEALED_WORDS]) -> Option<ThreadUsage> {
+    let count = |word: u64| i64::try_from(word).ok();
+    let [minor, major, voluntary, involuntary] = words.map(count);
+    Some(ThreadUsage {
+        minor_faults: minor?,
+        major_faults: major?,
+        voluntary_switches: voluntary?,
+        involuntary_switches: involuntary?,
+    })
 }
 
 /// Offset of record `i`; `check_section` has bounded it.

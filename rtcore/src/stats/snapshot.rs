@@ -6,6 +6,8 @@ use super::latency::Latency;
 use super::{Ledger, WorkerCounters, degraded};
 use crate::lane::peer::PeerState;
 use crate::message::Reject;
+use crate::sys::memory::ThreadUsage;
+use crate::sys::seccomp;
 
 /// Whether somebody works behind the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,10 @@ pub struct Lane {
     pub duty_max_ns: u64,
     /// Sum over its workers, see [`WorkerCounters::mode_switches`].
     pub mode_switches: u64,
+    /// Sum over its workers, see [`WorkerCounters::refused_calls`]; none where nothing would refuse one.
+    pub refused_calls: Option<u64>,
+    /// Name of a refused system call, the last one of some worker: `openat`.
+    pub refused_call: Option<&'static str>,
     /// Whether all its routes were read whole.
     pub consistent: bool,
 }
@@ -161,8 +167,18 @@ pub struct Worker {
     pub tid: u32,
     /// Its counters.
     pub counters: WorkerCounters,
+    /// What the thread had used when it was sealed; none before that, or where the kernel did not say.
+    pub sealed_at: Option<ThreadUsage>,
     /// See [`Route::consistent`].
     pub consistent: bool,
+}
+
+impl Worker {
+    /// Name of the last system call that was refused: `openat`; none where none was.
+    pub fn refused_call(&self) -> Option<&'static str> {
+        let WorkerCounters { refused_calls, refused_call, .. } = self.counters;
+        (refused_calls > 0).then(|| u32::try_from(refused_call).map_or("?", seccomp::name))
+    }
 }
 
 /// A process.
@@ -285,6 +301,8 @@ impl Snapshot {
             now.ledger = ledger_since(&now.ledger, &before.ledger);
             now.latency = now.latency.since(&before.latency);
             now.mode_switches = now.mode_switches.saturating_sub(before.mode_switches);
+            let refused_before = before.refused_calls.unwrap_or(0);
+            now.refused_calls = now.refused_calls.map(|now| now.saturating_sub(refused_before));
         }
         for (now, before) in diff.routes.iter_mut().zip(&earlier.routes) {
             now.ledger = ledger_since(&now.ledger, &before.ledger);
@@ -336,5 +354,7 @@ fn worker_since(now: &WorkerCounters, before: &WorkerCounters) -> WorkerCounters
         events_lost: now.events_lost.saturating_sub(before.events_lost),
         allocations: now.allocations.saturating_sub(before.allocations),
         mode_switches: now.mode_switches.saturating_sub(before.mode_switches),
+        refused_calls: now.refused_calls.saturating_sub(before.refused_calls),
+        refused_call: now.refused_call,
     }
 }

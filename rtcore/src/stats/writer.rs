@@ -15,6 +15,7 @@ use super::reader::Reader;
 use super::{Ledger, PageSpec, WorkerCounters};
 use crate::lane::peer::PeerState;
 use crate::message::Reject;
+use crate::sys::memory::ThreadUsage;
 use crate::sys::shm::{Draft, Mapping, PublishError, Published};
 use std::io;
 use std::ops::Range;
@@ -154,9 +155,9 @@ impl Page {
         }
     }
 
-    /// What the lane did not get ([`super::degraded`]). Control thread only.
-    pub fn set_degraded(&self, lane: usize, bits: u32) {
-        self.record::<LaneRecord>(layout::LANES, lane).degraded.store(bits, Ordering::Relaxed);
+    /// What the lane did not get ([`super::degraded`]), beside what was said before. Control thread only.
+    pub fn add_degraded(&self, lane: usize, bits: u32) {
+        self.record::<LaneRecord>(layout::LANES, lane).degraded.fetch_or(bits, Ordering::Relaxed);
     }
 
     /// The process' state. Control thread only.
@@ -289,9 +290,35 @@ impl WorkerCell {
             events_lost,
             allocations,
             mode_switches,
+            refused_calls,
+            refused_call,
         } = *counters;
-        let words = [received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches];
+        let words = [
+            received,
+            duty_max_ns,
+            wakeups,
+            errors,
+            events_lost,
+            allocations,
+            mode_switches,
+            refused_calls,
+            refused_call,
+        ];
         self.seq = write_whole(&record.seq, self.seq, &record.counters, words);
+    }
+
+    /// Says what the thread had used when it was sealed, once; nothing where the kernel did not say. What /proc shows
+    /// for the thread beyond that came after.
+    pub fn sealed(&self, usage: Option<&ThreadUsage>) {
+        let Some(usage) = usage else { return };
+        // SAFETY: points into `_map`, made from a reference in `Page::worker`.
+        let words = unsafe { &self.record.as_ref().sealed };
+        let ThreadUsage { minor_faults, major_faults, voluntary_switches, involuntary_switches } = *usage;
+        let counts = [minor_faults, major_faults, voluntary_switches, involuntary_switches];
+        // In no order: a reader waits until none of them is what it was at first.
+        for (word, count) in words.iter().zip(counts) {
+            word.store(count.cast_unsigned(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -338,8 +365,28 @@ pub(super) fn ledger_of(words: [u64; layout::LEDGER_WORDS]) -> Ledger {
 
 /// The inverse of the words of [`WorkerCell::publish`].
 pub(super) fn worker_of(words: [u64; layout::WORKER_WORDS]) -> WorkerCounters {
-    let [received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches] = words;
-    WorkerCounters { received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches }
+    let [
+        received,
+        duty_max_ns,
+        wakeups,
+        errors,
+        events_lost,
+        allocations,
+        mode_switches,
+        refused_calls,
+        refused_call,
+    ] = words;
+    WorkerCounters {
+        received,
+        duty_max_ns,
+        wakeups,
+        errors,
+        events_lost,
+        allocations,
+        mode_switches,
+        refused_calls,
+        refused_call,
+    }
 }
 
 fn refused(e: PublishError, spec: &PageSpec, path: &str) -> io::Error {

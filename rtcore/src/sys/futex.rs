@@ -52,7 +52,7 @@ pub struct Word {
 /// FUTEX_32, not private.
 const FUTEX_32: u32 = 2;
 /// Not in the libc crate for every target; the same number on all architectures since Linux 5.16.
-const SYS_FUTEX_WAITV: libc::c_long = 449;
+pub(super) const SYS_FUTEX_WAITV: libc::c_long = 449;
 
 impl Word {
     /// Not a word: for filling memory. EINVAL when waited for.

@@ -9,6 +9,8 @@ pub enum Grant {
     Pinning,
     /// Locked memory (mlockall(2)).
     Memory,
+    /// A filter of system calls (seccomp(2)).
+    Filter,
 }
 
 impl Grant {
@@ -30,6 +32,10 @@ impl Grant {
                  \x20 /etc/security/limits.d/rtd.conf:  @rtd - memlock unlimited\n\
                  \x20 the systemd unit:                 LimitMEMLOCK=infinity\n"
             ),
+            Grant::Filter => "grant the filter of system calls: a kernel with CONFIG_SECCOMP_FILTER (grep Seccomp: /proc/self/status),\n\
+                 \x20 and nothing around the program that forbids seccomp(2) and prctl(2) PR_SET_NO_NEW_PRIVS\n\
+                 \x20 (a container's profile; the systemd unit: SystemCallFilter=@system-service seccomp prctl)\n"
+                .to_owned(),
         }
     }
 }

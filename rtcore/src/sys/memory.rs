@@ -80,12 +80,14 @@ pub fn touch(bytes: &mut [u8]) {
 }
 
 /// Faults and context switches of the calling thread so far (getrusage(2) RUSAGE_THREAD).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadUsage {
     /// Page faults that needed no input/output.
     pub minor_faults: i64,
     /// Page faults that did.
     pub major_faults: i64,
+    /// Times the thread went to sleep.
+    pub voluntary_switches: i64,
     /// Times the thread was preempted.
     pub involuntary_switches: i64,
 }
@@ -96,6 +98,7 @@ pub fn thread_usage() -> io::Result<ThreadUsage> {
     Ok(ThreadUsage {
         minor_faults: usage.minor_page_faults(),
         major_faults: usage.major_page_faults(),
+        voluntary_switches: usage.voluntary_context_switches(),
         involuntary_switches: usage.involuntary_context_switches(),
     })
 }
@@ -106,6 +109,7 @@ impl ThreadUsage {
         ThreadUsage {
             minor_faults: self.minor_faults - earlier.minor_faults,
             major_faults: self.major_faults - earlier.major_faults,
+            voluntary_switches: self.voluntary_switches - earlier.voluntary_switches,
             involuntary_switches: self.involuntary_switches - earlier.involuntary_switches,
         }
     }

@@ -32,6 +32,7 @@ pub mod process;
 pub mod procfs;
 pub mod rtsignal;
 pub mod sched;
+pub mod seccomp;
 pub mod sem;
 pub mod seqpacket;
 pub mod shm;

@@ -8,6 +8,7 @@
 //! or one in user space may be for ever; `environ`, `maps`, `mem`, `io`, `stack` and `syscall` of /proc/PID
 //! wait for that lock, and are not read here. `status`, `stat`, `exe` and `task` do not.
 
+use super::memory::ThreadUsage;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::fmt::Display;
 use std::io;
@@ -61,6 +62,45 @@ fn parse_status(text: &str) -> Option<Status> {
         egid: *numbers("Gid")?.get(1)?,
         groups: numbers("Groups")?,
     })
+}
+
+/// Faults and context switches of any thread so far, as [`memory::thread_usage`](super::memory::thread_usage) says them of
+/// the calling one.
+///
+/// Errors: ENOENT, and ESRCH when it ends meanwhile; ENODATA for a file without these figures.
+pub fn thread_usage(pid: u32, tid: u32) -> io::Result<ThreadUsage> {
+    let read = |file: &str| {
+        let path = format!("/proc/{pid}/task/{tid}/{file}");
+        std::fs::read_to_string(&path).map_err(|e| named(&path, e))
+    };
+    let usage = parse_usage(&read("stat")?, &read("status")?);
+    usage.ok_or_else(|| named(format!("/proc/{pid}/task/{tid}"), io::Error::from_raw_os_error(libc::ENODATA)))
+}
+
+fn parse_usage(stat: &str, status: &str) -> Option<ThreadUsage> {
+    let fields: Vec<&str> = behind_name(stat)?.split_whitespace().collect();
+    // Field 3 of the man page is the first here.
+    let field = |number: usize| fields.get(number - 3)?.parse().ok();
+    let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+    Some(ThreadUsage {
+        minor_faults: field(10)?,
+        major_faults: field(12)?,
+        voluntary_switches: line("voluntary_ctxt_switches:")?,
+        involuntary_switches: line("nonvoluntary_ctxt_switches:")?,
+    })
+}
+
+/// Whether the thread of this number is the kernel's own (PF_KTHREAD); none when there is no such thread.
+pub fn is_kernel_thread(tid: u32) -> Option<bool> {
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let stat = std::fs::read_to_string(format!("/proc/{tid}/stat")).ok()?;
+    let flags: u64 = behind_name(&stat)?.split_whitespace().nth(9 - 3)?.parse().ok()?;
+    Some(flags & PF_KTHREAD != 0)
+}
+
+/// What /proc/PID/stat says behind the name, which may have blanks and brackets in it.
+fn behind_name(stat: &str) -> Option<&str> {
+    stat.rsplit_once(") ").map(|(_, rest)| rest)
 }
 
 /// POSIX process group and session (credentials(7)) of a process.

@@ -5,7 +5,7 @@ use super::procfs::named;
 use super::{Call, Errno};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,46 @@ pub fn directory() -> Option<PathBuf> {
 pub fn is_supported() -> bool {
     std::fs::read_to_string("/proc/filesystems")
         .is_ok_and(|text| text.split_whitespace().any(|w| w == "tracefs"))
+}
+
+/// A tracefs that is mounted nowhere: whoever holds it reaches it by [`Detached::path`], and it goes with it (fsmount(2)).
+#[derive(Debug)]
+pub struct Detached(OwnedFd);
+
+impl Detached {
+    /// Mounts one. Errors: EPERM without CAP_SYS_ADMIN, ENODEV on a kernel without it, ENOSYS before Linux 5.2.
+    pub fn mount() -> io::Result<Detached> {
+        const CREATE: libc::c_uint = 6;
+        let named = |e: io::Error| named("a tracefs of our own", e);
+        // SAFETY: the name is a C string, the other argument a flag.
+        let context = unsafe { libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), FD_CLOEXEC) };
+        let context = owned(context).map_err(named)?;
+        let null = std::ptr::null::<libc::c_char>();
+        // SAFETY: this command takes no key and no value.
+        let rc = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, null, null, 0) };
+        if rc < 0 {
+            return Err(named(io::Error::last_os_error()));
+        }
+        // SAFETY: integers in, a descriptor or an errno out.
+        let mount = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FD_CLOEXEC, 0) };
+        owned(mount).map(Detached).map_err(named)
+    }
+
+    /// Where it is for this process.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
+/// FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC (linux/mount.h).
+const FD_CLOEXEC: libc::c_uint = 1;
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    match i32::try_from(fd) {
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// One control file, open for writing.

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use rtd::daemon::own::{OwnArgs, run_own};
 use rtd::lat::args::{BadOption, MeasureArgs};
+use rtd::lat::clean::{CleanArgs, clean};
 use rtd::lat::command::{self, CompareArgs, RouteArgs};
 use rtd::lat::interference::{self, InterferenceArgs, InterfererArgs};
 use rtd::lat::load::{WorkerArgs, work};
@@ -15,7 +16,8 @@ static ALLOCATOR: rtcore::seal::GuardAlloc = rtcore::seal::GuardAlloc;
 
 /// Measure latency as cyclictest and its family do: timers, every mechanism, and routes through rtd
 ///
-/// Exit codes: 0; 1 it could not be measured; 2 bad options; 3 a latency broke the -b bound; 4 worse than the baseline.
+/// Exit codes: 0; 1 it could not be measured; 2 bad options; 3 a latency broke the -b bound; 4 worse than the baseline;
+/// 5 not clean.
 #[derive(Parser)]
 #[command(name = "rtlat", version, propagate_version = true)]
 struct Cli {
@@ -49,6 +51,8 @@ enum Command {
     Route(RouteArgs),
     /// All mechanisms and routes in one run, on one CPU and on two, with their ratios to a raw message queue
     Compare(CompareArgs),
+    /// Whether sealed threads on each kind of path allocate, fault, call, lose or are preempted where they must not
+    Clean(CleanArgs),
     /// The most urgent lane alone and beside what goes on in a machine: a saturated lane, load, stopped and dying clients
     Interference(InterferenceArgs),
     #[command(hide = true)]
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Sysv(args) => raw(Kind::Sysv, args),
         Command::Route(args) => command::route(args),
         Command::Compare(args) => command::compare(args),
+        Command::Clean(args) => clean(args),
         Command::Interference(args) => interference::interference(args),
         Command::OwnDaemon(args) => run_own(args).map(|()| 0),
         Command::LoadWorker(args) => work(args).map(|()| 0),

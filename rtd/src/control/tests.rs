@@ -143,7 +143,7 @@ impl Rig {
         std::fs::create_dir(&dir).unwrap();
         let socket = dir.join("s");
         let plan = plan(socket.clone());
-        let mut rings = Rings::new(&plan, true).unwrap();
+        let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
         let feeds = Feeds::take(&plan, &mut rings);
         let peers: Vec<_> =
             plan.processes.iter().map(|_| Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())).collect();
@@ -300,8 +300,10 @@ fn child() {
 fn serve(socket: &Path) {
     let signals = StopSignals::block().unwrap();
     let plan = plan(socket.into(), vec![process("arm")]);
-    let (peers, rings) =
-        (vec![Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())], Rings::new(&plan, true).unwrap());
+    let (peers, rings) = (
+        vec![Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())],
+        Rings::new(&plan, rtcore::skin::posix(), true).unwrap(),
+    );
     let mut control = Control::new(&plan, peers, rings, signals).unwrap();
     let (changes, _changes) = channel();
     let (_expel, expelled) = channel();

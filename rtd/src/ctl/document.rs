@@ -44,6 +44,9 @@ struct LaneJson<'a> {
     counts: Counts,
     duty_max_ns: u64,
     mode_switches: u64,
+    /// None where nothing would refuse one.
+    refused_calls: Option<u64>,
+    last_refused_call: Option<&'static str>,
     latency_ns: LatencyJson,
     rejected_by: Reasons,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,6 +131,8 @@ struct WorkerJson<'a> {
     events_lost: u64,
     allocations: u64,
     mode_switches: u64,
+    refused_calls: u64,
+    last_refused_call: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -215,6 +220,8 @@ impl<'a> LaneJson<'a> {
             counts: Counts::new(&lane.ledger),
             duty_max_ns: lane.duty_max_ns,
             mode_switches: lane.mode_switches,
+            refused_calls: lane.refused_calls,
+            last_refused_call: lane.refused_call,
             latency_ns: LatencyJson::new(&lane.latency),
             rejected_by: Reasons(lane.ledger.rejected),
             per_second: None,
@@ -320,6 +327,8 @@ impl<'a> WorkerJson<'a> {
             events_lost: counters.events_lost,
             allocations: counters.allocations,
             mode_switches: counters.mode_switches,
+            refused_calls: counters.refused_calls,
+            last_refused_call: worker.refused_call(),
         }
     }
 }

@@ -212,7 +212,7 @@ impl<'a> Shown<'a> {
     fn lane_table(&self, counting: &Counting<'_>) -> Table {
         let mut columns = vec![left("LANE"), right("PRIO"), right("CPU"), left("WAIT")];
         columns.extend(self.number_columns());
-        columns.extend([right("DUTY-MAX"), right("MSW"), left("DEGRADED")]);
+        columns.extend([right("DUTY-MAX"), right("MSW"), right("REFUSED-CALLS"), left("DEGRADED")]);
         let mut lanes = Table::new(columns);
         for (_, lane) in &self.lanes {
             let mut row =
@@ -221,6 +221,7 @@ impl<'a> Shown<'a> {
             row.extend([
                 us(lane.duty_max_ns),
                 counting.cell(lane.mode_switches),
+                refused_calls(lane, counting),
                 or_dash(lane.degraded().join(",")),
             ]);
             lanes.row(row);
@@ -287,6 +288,15 @@ impl<'a> Shown<'a> {
         let times = [all.p50_ns, all.p90_ns, all.p99_ns, all.p999_ns, all.max_ns];
         cells.extend(times.map(|ns| if all.count == 0 { "-".to_owned() } else { us(ns) }));
         cells
+    }
+}
+
+/// System calls that were not on their thread's list, and which the last one was; `-` where nothing would refuse one.
+fn refused_calls(lane: &Lane, counting: &Counting<'_>) -> String {
+    match (lane.refused_calls, lane.refused_call) {
+        (None, _) => "-".to_owned(),
+        (Some(calls), None) => counting.cell(calls),
+        (Some(calls), Some(name)) => format!("{} ({name})", counting.cell(calls)),
     }
 }
 

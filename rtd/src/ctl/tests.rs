@@ -13,7 +13,13 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 const CHILD: &str = "RTD_CTL_TEST";
 
 fn page(name: &str) -> Page {
-    let lane = |name: &str, priority| LaneSpec { name: name.into(), priority, cpu: 1, wait: "block".into() };
+    let lane = |name: &str, priority| LaneSpec {
+        name: name.into(),
+        priority,
+        cpu: 1,
+        wait: "block".into(),
+        confined: priority > 0,
+    };
     let route = |name: &str, lane, ends: &[u32]| RouteSpec {
         name: name.into(),
         lane,
@@ -44,7 +50,7 @@ fn page(name: &str) -> Page {
 
 fn filled(name: &str) -> Page {
     let page = page(name);
-    page.set_degraded(0, degraded::FIFO | degraded::MEMORY);
+    page.add_degraded(0, degraded::FIFO | degraded::MEMORY);
     page.set_process(0, PeerState::Alive, 42, 1000);
     page.set_worker_tid(0, 4242);
     page.worker(0).publish(&WorkerCounters { received: 9, duty_max_ns: 71_000, ..WorkerCounters::default() });

@@ -21,7 +21,7 @@ pub struct RunArgs {
     /// Configuration; - reads standard input
     #[arg(default_value = "/etc/rtd.toml", value_name = "FILE")]
     config: PathBuf,
-    /// Run without SCHED_FIFO, pinning or locked memory where they are not granted; every tool says so
+    /// Run without SCHED_FIFO, pinning, locked memory or a filter of system calls where they are not granted; every tool says so
     #[arg(long)]
     allow_degraded: bool,
     /// The lanes' real-time calls, whatever the configuration says: auto, posix or cobalt
@@ -94,6 +94,12 @@ fn bind(plan: &Plan) -> anyhow::Result<&'static Skin> {
 fn announce(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
     let Plan { daemon, lanes, endpoints, routes, .. } = plan;
     log::info(format_args!("skin {}: {}", skin.name, daemon.skin.why));
+    if !skin.caps.linux_calls {
+        log::info(format_args!(
+            "skin {}: its calls are not Linux's, so no filter of system calls holds the lanes to their lists",
+            skin.name
+        ));
+    }
     plan.notes().iter().for_each(|note| log::info(format_args!("{note}")));
     log::info(format_args!(
         "{}: {} lanes, {} routes, {} endpoints, control socket {}",
@@ -141,7 +147,7 @@ impl Handler for Serving {
     }
 
     fn rings_wait(&mut self) {
-        self.daemon.wake();
+        self.daemon.look();
     }
 
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {

@@ -29,6 +29,10 @@ pub(super) fn missing(plan: &Plan, waiting: &[Waiting], locked: &Result<(), Stri
             let what = format!("CPU {} for lane {} (thread {name})", lane.cpu, lane.name);
             all.push(Missing { what, why: why.clone(), mend: Grant::Pinning });
         }
+        if let Err(why) = &w.granted.confined {
+            let what = format!("a filter of system calls for lane {} (thread {name})", lane.name);
+            all.push(Missing { what, why: why.clone(), mend: Grant::Filter });
+        }
     }
     if let Err(why) = locked {
         all.push(Missing { what: "locked memory (mlockall)".into(), why: why.clone(), mend: Grant::Memory });
@@ -54,6 +58,7 @@ pub(super) fn degraded_bits(plan: &Plan, waiting: &[Waiting], locked: &Result<()
     for w in waiting {
         bits[w.lane] |= if w.granted.fifo.is_err() { degraded::FIFO } else { 0 };
         bits[w.lane] |= if w.granted.pinned.is_err() { degraded::PINNING } else { 0 };
+        bits[w.lane] |= if w.granted.confined.is_err() { degraded::UNCONFINED } else { 0 };
     }
     bits
 }
@@ -62,7 +67,7 @@ pub(super) fn degraded_bits(plan: &Plan, waiting: &[Waiting], locked: &Result<()
 pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
     let mut text = String::from("the real-time part cannot be had:\n");
     list(&mut text, missing);
-    for mend in [Grant::Fifo, Grant::Pinning, Grant::Memory] {
+    for mend in [Grant::Fifo, Grant::Pinning, Grant::Memory, Grant::Filter] {
         if missing.iter().any(|m| m.mend == mend) {
             text.push_str(&mend.mend("/usr/bin/rtd"));
         }
@@ -79,7 +84,7 @@ pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
 
 /// The warning of a degraded start, line by line.
 pub(super) fn degraded_notice(missing: &[Missing]) -> Vec<String> {
-    let mut text = String::from("DEGRADED: latency is not bounded; not granted:\n");
+    let mut text = String::from("DEGRADED: latency is not bounded or not watched; not granted:\n");
     list(&mut text, missing);
     text.lines().map(str::to_owned).collect()
 }

@@ -7,6 +7,7 @@ use crate::plan::{Plan, RouteId, TargetPlan};
 use rtcore::lane::event::{Event, EventKind};
 use rtcore::lane::worker::Report;
 use rtcore::stats::Ledger;
+use rtcore::sys::seccomp;
 
 /// One event of a thread as one line.
 pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
@@ -40,6 +41,15 @@ pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
             "lane thread {thread} lost its real-time mode while it dispatched ({times} times by now, rtctl stats counts \
              them): a page fault, a Linux system call or a Linux signal (/proc/xenomai/sched/stat, MSW; \
              /proc/xenomai/debug/relax where the kernel has it)"
+        )),
+        EventKind::Refused { call, times } => log::error(format_args!(
+            "lane thread {thread}: system call {}(2) refused, it is not on the list of what this thread may call after the \
+             seal ({times} refused by now, rtctl stats counts them): a defect of rtd",
+            seccomp::name(call)
+        )),
+        EventKind::Unconfined { errno } => log::error(format_args!(
+            "lane thread {thread} runs without its filter of system calls, which the kernel granted before: {errno} \
+             ({errno:?})"
         )),
         EventKind::ReceiveFailed { route, errno } => {
             log::error(format_args!(
@@ -99,12 +109,13 @@ pub(super) fn final_ledger(plan: &Plan, reports: &[Report], direct: &[(RouteId, 
     for report in reports {
         if let Some(usage) = report.since_seal {
             log::info(format_args!(
-                "thread {}: since seal {} allocations, {} minor and {} major faults, {} preemptions",
+                "thread {}: since seal {} allocations, {} minor and {} major faults, {} preemptions, {} refused system calls",
                 report.name,
                 report.counters.allocations,
                 usage.minor_faults,
                 usage.major_faults,
-                usage.involuntary_switches
+                usage.involuntary_switches,
+                report.counters.refused_calls
             ));
         }
     }

@@ -23,9 +23,10 @@ use anyhow::Context as _;
 use build::{Builder, Peers, Ports, Queues, WorkerPlan};
 pub use privilege::Privilege;
 use rings::Rings;
-use rtcore::lane::event::Event;
+use rtcore::lane::event::{Event, EventKind};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::lane::worker::{Granted, Report, Worker};
+use rtcore::seal;
 use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
 use rtcore::stats::{Ledger, degraded};
@@ -66,6 +67,7 @@ pub struct Daemon {
 #[derive(Debug)]
 struct Thread {
     name: String,
+    lane: usize,
     tid: i32,
     handle: JoinHandle<Report>,
     events: rtrb::Consumer<Event>,
@@ -95,6 +97,7 @@ pub fn prepare_signals(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
     let strangers = rtsignal::ignorable().filter(|s| !taken.contains(s));
     rtsignal::ignore(strangers);
     rtsignal::install_wake().context("cannot install the wake signal")?;
+    seal::watch_calls().context("cannot install the handler of SIGSYS")?;
     let blocked = taken.into_iter().chain([rtsignal::WAKE]);
     rtsignal::SignalSet::of(blocked).block().context("cannot block signals")?;
     Ok(())
@@ -104,7 +107,7 @@ impl Daemon {
     /// Makes everything the plan needs; the lanes wait at their gates, so that no message is touched before
     /// `go`. `prepare_signals` must have been called. The rings are for the control thread.
     pub fn start(plan: Plan, skin: &'static Skin, options: Options) -> anyhow::Result<(Daemon, Rings)> {
-        let mut rings = Rings::new(&plan, options.allow_degraded)?;
+        let mut rings = Rings::new(&plan, skin, options.allow_degraded)?;
         let worker_plans = build::workers(&plan);
         // The page first: its name is the instance's, and there is one of each.
         let page = Page::create(&build::page_spec(&plan, &worker_plans, skin))?;
@@ -136,7 +139,7 @@ impl Daemon {
         }
         options.privilege.settle()?;
         for (lane, bits) in grants::degraded_bits(&plan, &waiting, &locked).into_iter().enumerate() {
-            page.set_degraded(lane, bits);
+            page.add_degraded(lane, bits);
         }
         if !missing.is_empty() {
             grants::degraded_notice(&missing).iter().for_each(|l| log::warning(format_args!("{l}")));
@@ -171,7 +174,12 @@ impl Daemon {
     pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
         let peer = &self.peers.slots[process];
         self.page.set_process(process, state, peer.pid(), peer.uid());
-        // Where a wake-up, which is a Linux signal, costs a thread its mode, the bounds of its waits have to do.
+        self.look();
+    }
+
+    /// Makes every lane look at what it has queued and at what is offered to it. Where a wake-up, which is a Linux
+    /// signal, costs a thread its mode, doorbells and the bounds of its waits have to do.
+    pub fn look(&self) {
         if self.skin.is_relaxed.is_none() {
             self.wake();
         }
@@ -200,6 +208,9 @@ impl Daemon {
         let names = names::Names::new(&self.plan);
         for thread in &mut self.threads {
             while let Ok(event) = thread.events.pop() {
+                if matches!(event.kind, EventKind::Unconfined { .. }) {
+                    self.page.add_degraded(thread.lane, degraded::UNCONFINED);
+                }
                 log_events::log(&names, &thread.name, &event);
                 expelled.extend(log_events::expulsion(&self.plan, &event));
             }
@@ -317,8 +328,9 @@ fn spawn(
         })
         .with_context(|| format!("cannot start the thread of {}", plan.name))?;
     let granted = told.recv().with_context(|| format!("the thread of {} did not start", plan.name))?;
-    let thread = Thread { name: plan.name.clone(), tid: granted.tid, handle, events, told_dead: false };
-    Ok(Waiting { lane: plan.lane, granted, open, thread })
+    let (name, lane, tid) = (plan.name.clone(), plan.lane, granted.tid);
+    let thread = Thread { name, lane, tid, handle, events, told_dead: false };
+    Ok(Waiting { lane, granted, open, thread })
 }
 
 /// Bits for a lane that asked for `poll` on a CPU that others use too.

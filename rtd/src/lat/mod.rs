@@ -10,6 +10,7 @@ pub mod args;
 pub mod baseline;
 pub mod board;
 pub mod breaker;
+pub mod clean;
 pub mod command;
 pub mod compare;
 pub mod interference;

@@ -73,6 +73,11 @@ impl Plan {
         ends.filter_map(|id| Some((*id, self.endpoints.get(*id)?.kind.ring()?)))
     }
 
+    /// Doorbells where they are semaphores: one for each lane thread, one for each session's end of a routed ring.
+    pub fn doorbells(&self) -> usize {
+        self.threads() + self.routed_rings().count()
+    }
+
     /// Memory of all rings.
     pub fn ring_bytes(&self) -> u64 {
         let direct = self.routes.iter().filter_map(|route| self.direct_ring(route));

@@ -38,6 +38,8 @@ pub const RING_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most sources of a lane that spins: it sleeps in one futex_waitv(2), which takes 128 words; some are the daemon's.
 pub const SPIN_SOURCES_MAX: usize = 120;
+/// Most doorbells of an instance on a skin where they are semaphores.
+pub const SEMAPHORES_MAX: u32 = 1024;
 
 /// A configuration that was checked and can run.
 #[derive(Clone, Debug)]

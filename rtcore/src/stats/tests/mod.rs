@@ -23,8 +23,13 @@ fn unique(what: &str) -> String {
 
 /// Two lanes, three routes (two in the first lane), two processes, two endpoints.
 fn spec(name: &str) -> PageSpec {
-    let lane =
-        |name: &str, priority, cpu| LaneSpec { name: name.into(), priority, cpu, wait: "spin:20".into() };
+    let lane = |name: &str, priority, cpu| LaneSpec {
+        name: name.into(),
+        priority,
+        cpu,
+        wait: "spin:20".into(),
+        confined: cpu == 1,
+    };
     let route = |name: &str, lane, from, ends: &[u32]| RouteSpec {
         name: name.into(),
         lane,
@@ -89,7 +94,7 @@ fn ledger(n: u64) -> Ledger {
 fn what_is_written_is_what_is_read() {
     let name = unique("trip");
     let page = Page::create(&spec(&name)).unwrap();
-    page.set_degraded(1, super::degraded::PINNING | super::degraded::MEMORY);
+    page.add_degraded(1, super::degraded::PINNING | super::degraded::MEMORY);
     page.set_process(1, PeerState::Dead, 4711, 1000);
     page.set_worker_tid(0, 4712);
     let mut first = page.route(0);
@@ -111,6 +116,8 @@ fn what_is_written_is_what_is_read() {
         events_lost: 1,
         allocations: 4,
         mode_switches: 6,
+        refused_calls: 8,
+        refused_call: 0,
     };
     page.worker(0).publish(&counters);
 

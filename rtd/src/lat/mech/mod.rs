@@ -37,14 +37,14 @@ pub struct Stamp {
     pub sent_ns: u64,
 }
 
-/// The sending end.
-pub trait Tx {
+/// The sending end. Whoever used it need not be who lets go of it.
+pub trait Tx: Send {
     /// Sends one message. EAGAIN: there was no room, and the message is lost. May block where the mechanism does.
     fn send(&mut self, stamp: &Stamp) -> Result<(), Errno>;
 }
 
-/// The receiving end.
-pub trait Rx {
+/// The receiving end; as [`Tx`].
+pub trait Rx: Send {
     /// Waits for the next message. EINTR and EAGAIN: look whether the run is over, and call again; a wait that no signal
     /// interrupts returns EAGAIN at least ten times a second.
     fn receive(&mut self) -> Result<Stamp, Errno>;

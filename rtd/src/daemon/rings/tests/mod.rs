@@ -112,7 +112,7 @@ fn direct_plan() -> Plan {
 }
 
 fn open(rings: &mut Rings, process: ProcessId, seat: Seat) -> Attached {
-    let prepared = rings.prepare(process).unwrap();
+    let prepared = rings.prepare(process, false).unwrap();
     let attached = rings.attach(process, seat, prepared);
     rings.connect();
     attached

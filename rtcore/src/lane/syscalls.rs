@@ -1,0 +1,152 @@
+//! The system calls that a lane thread makes after the seal: the written list, each with its reason.
+//!
+//! A thread's list is made of what its own sources and routes need and nothing else; the kernel holds it to that
+//! ([`crate::seal::confine`]). Constraint: what stands in the way of every message has no condition on an argument (see
+//! [`crate::sys::seccomp`]). Invariant: nothing here opens, maps, starts or replaces anything.
+
+use super::dest::Sink;
+use super::source::SourceKind;
+use super::worker::Input;
+use crate::skin::Skin;
+use crate::sys::seccomp::{Allowed, Call, Program, allow};
+use std::io;
+
+/// Every lane thread.
+const EVERY: &[Allowed] = &[
+    allow(Call::PPOLL, "waits for room in a full receiver and for its source at once"),
+    allow(Call::CLOCK_NANOSLEEP, "the pause after a receive that failed"),
+    allow(Call::CLOCK_GETTIME, "the time, where the machine's clock has no vDSO"),
+    allow(
+        Call::SIGRETURN,
+        "the end of a signal handler: of the wake-up, and of the one that counts refused calls",
+    ),
+    allow(Call::RESTART, "a wait goes on that SIGSTOP and SIGCONT interrupted"),
+    allow(Call::GETRUSAGE, "its faults and switches since the seal, when it has drained"),
+];
+
+/// Reads a message queue.
+const MQ_SOURCE: &[Allowed] = &[allow(Call::MQ_RECEIVE, "takes a message")];
+
+/// Reads a signal.
+const SIGNAL_SOURCE: &[Allowed] = &[allow(Call::SIGTIMEDWAIT, "takes a signal")];
+
+/// Reads the ring of a session.
+const RING_SOURCE: &[Allowed] = &[
+    allow(Call::FUTEX, "sleeps at the bell of an empty ring, and rings for who waits for room in it"),
+    allow(Call::FUTEX_WAITV, "sleeps at the bells of several rings"),
+    allow(Call::EPOLL_PWAIT, "silences the descriptor of a ring that it waited for beside others"),
+];
+
+/// Writes a message queue.
+const MQ_SINK: &[Allowed] = &[allow(Call::MQ_SEND, "hands a message on")];
+
+/// Sends a signal.
+const SIGNAL_SINK: &[Allowed] = &[
+    allow(Call::PIDFD_SEND_SIGNAL, "signals a process, or a thread that has a descriptor (Linux 6.9)"),
+    allow(Call::SIGQUEUE_TO_THREAD, "signals a thread by its number before that"),
+    allow(Call::PREAD, "how many signals wait for the receiver, from its open status file"),
+];
+
+/// Writes the ring of a session.
+const RING_SINK: &[Allowed] = &[
+    allow(Call::FUTEX, "rings for who sleeps at its bell"),
+    allow(Call::FUTEX_WAITV, "sleeps until a full ring has room"),
+    allow(Call::WRITE, "rings the eventfd of who waits for that; its number changes with the session"),
+];
+
+/// Any thread that ends, as the standard library and the C library end one.
+pub const WAY_OUT: &[Allowed] = &[
+    allow(Call::FUTEX, "wakes who waits for its end; the lock of the heap"),
+    allow(Call::MUNMAP, "its alternate stack, and what the last user of something lets go"),
+    allow(Call::SIGALTSTACK, "takes its alternate stack away"),
+    allow(Call::SIGPROCMASK, "no signal any more"),
+    allow(Call::MADVISE, "gives the pages of its stack back"),
+    allow(Call::EXIT, "ends the thread"),
+];
+
+/// A defect: the thread says so and ends the process, or goes on.
+pub const LAST_WORDS: &[Allowed] = &[
+    allow(Call::WRITE_STDERR, "the line of a panic, or of the guard in tests"),
+    allow(Call::GETPID, "abort(3)"),
+    allow(Call::GETTID, "abort(3)"),
+    allow(Call::SIGPROCMASK, "abort(3)"),
+    allow(Call::ABORT, "abort(3)"),
+    allow(
+        Call::BRK,
+        "a heap call after the seal is counted as such; refused memory would end the daemon instead",
+    ),
+];
+
+/// What a thread over these inputs may call, ready to be installed; none where the skin's calls are not Linux's, so that
+/// a filter of those would see nothing of the path and cost each refused call the thread's mode.
+///
+/// Errors as [`Program::compile`].
+pub fn program(skin: &Skin, inputs: &[Input]) -> io::Result<Option<Program>> {
+    if !skin.caps.linux_calls {
+        return Ok(None);
+    }
+    Program::compile(list(inputs)).map(Some)
+}
+
+fn list(inputs: &[Input]) -> impl Iterator<Item = &'static Allowed> {
+    let sources = inputs.iter().map(|input| of_source(&input.source.kind));
+    let dests = inputs.iter().flat_map(|input| &input.routes).flat_map(|route| route.dests());
+    let sinks = dests.flat_map(|dest| of_sink(&dest.sink));
+    let own: Vec<&[Allowed]> = sources.chain(sinks).collect();
+    [EVERY, WAY_OUT, LAST_WORDS].into_iter().chain(own).flatten()
+}
+
+fn of_source(kind: &SourceKind) -> &'static [Allowed] {
+    match kind {
+        SourceKind::Mqueue { .. } => MQ_SOURCE,
+        SourceKind::Signal { .. } => SIGNAL_SOURCE,
+        SourceKind::Ring(_) => RING_SOURCE,
+        // Only where the calls are not Linux's.
+        SourceKind::Xddp(_) => &[],
+    }
+}
+
+fn of_sink(sink: &Sink) -> Vec<&'static [Allowed]> {
+    match sink {
+        Sink::Mqueue { .. } => vec![MQ_SINK],
+        Sink::Signal { inbox: None, .. } => vec![SIGNAL_SINK],
+        Sink::Signal { inbox: Some(_), .. } => vec![SIGNAL_SINK, RING_SINK],
+        Sink::Ring(_) => vec![RING_SINK],
+        Sink::Xddp { .. } => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_on_a_list_opens_or_starts_anything_and_each_has_its_reason() {
+        let lists = [
+            EVERY,
+            MQ_SOURCE,
+            SIGNAL_SOURCE,
+            RING_SOURCE,
+            MQ_SINK,
+            SIGNAL_SINK,
+            RING_SINK,
+            WAY_OUT,
+            LAST_WORDS,
+        ];
+        for Allowed { call, why } in lists.into_iter().flatten() {
+            let name = call.name();
+            assert!(
+                !["open", "exec", "clone", "mmap", "socket", "ioctl", "?"]
+                    .iter()
+                    .any(|bad| name.contains(bad))
+            );
+            assert!(why.len() > 5, "{name}");
+        }
+        // What the hot calls of a path are is allowed whatever the arguments.
+        for Allowed { call, .. } in
+            [MQ_SOURCE, MQ_SINK, RING_SOURCE, RING_SINK, SIGNAL_SINK].into_iter().flatten()
+        {
+            assert!(!call.has_condition(), "{}", call.name());
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What a path's threads must not have done, and the sentence for each that did.
+//!
+//! The rules. Heap calls, system calls off the list and lost messages: none, ever. Page faults: none where memory is
+//! locked. A thread may be preempted by threads of the run that are above it, and by the kernel's own of higher
+//! priority (migration/N of the stop class, interrupt threads), which are no lanes and nobody's to forbid: those are
+//! shown by name. It may not be preempted by anybody else, nor by ordinary threads because the kernel's real-time budget
+//! was used up. Without the kernel's trace nobody knows by whom, which is shown and not judged; without SCHED_FIFO being
+//! preempted is what an ordinary thread has to expect.
+
+#![forbid(unsafe_code)]
+
+use super::party::Account;
+use super::preemptions::By;
+
+/// By whom a thread was preempted.
+#[derive(Clone, Debug, Default)]
+pub struct Preemptions {
+    /// By threads of the run above it.
+    pub by_lanes: u64,
+    /// By others, by name.
+    pub by: Vec<(By, String, u64)>,
+    /// Nobody knows.
+    pub unknown: u64,
+}
+
+/// A thread with what is known about its preemptions.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What it did.
+    pub account: Account,
+    /// Who preempted it.
+    pub preempted: Preemptions,
+}
+
+/// What the run was granted, and so is judged by.
+#[derive(Clone, Debug, Default)]
+pub struct Granted {
+    /// Memory of both processes is locked.
+    pub memory: bool,
+    /// All threads are SCHED_FIFO.
+    pub fifo: bool,
+    /// Why there is no trace of who preempts whom; none: there is.
+    pub no_trace: Option<String>,
+}
+
+/// A path and its threads.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// As in the table.
+    pub path: &'static str,
+    /// As on the command line.
+    pub key: String,
+    /// Messages sent, and received.
+    pub messages: [u64; 2],
+    /// Asked for.
+    pub count: u64,
+    /// Its threads.
+    pub rows: Vec<Row>,
+    /// What is unclean, a sentence each.
+    pub reasons: Vec<String>,
+}
+
+impl Outcome {
+    /// Judges a path that has ended.
+    pub fn judge(mut self, granted: &Granted) -> Outcome {
+        let [sent, received] = self.messages;
+        if received != sent {
+            self.reasons.push(format!("{} of {sent} messages were lost", sent.saturating_sub(received)));
+        }
+        for row in &self.rows {
+            self.reasons.extend(of_thread(row, granted));
+        }
+        self
+    }
+
+    /// Messages that did not arrive.
+    pub fn lost(&self) -> u64 {
+        self.messages[0].saturating_sub(self.messages[1])
+    }
+}
+
+fn of_thread(Row { account: a, preempted }: &Row, granted: &Granted) -> Vec<String> {
+    let who = format!("{} ({})", a.role, a.name);
+    let mut all = Vec::new();
+    if a.allocations > 0 {
+        all.push(format!(
+            "{who}: {} heap calls; RTD_GUARD=abort ends the process at the first",
+            a.allocations
+        ));
+    }
+    if a.refused_calls > 0 {
+        let name = a.refused_call.unwrap_or("?");
+        all.push(format!(
+            "{who}: {} system calls that are not on its list, the last one {name}(2)",
+            a.refused_calls
+        ));
+    }
+    let (minor, major) = (a.used.minor_faults, a.used.major_faults);
+    if granted.memory && (minor > 0 || major > 0) {
+        all.push(format!("{who}: {minor} minor and {major} major page faults"));
+    }
+    if granted.fifo {
+        let unclean = preempted.by.iter().filter(|(by, ..)| *by != By::Kernel);
+        all.extend(unclean.map(|(by, name, times)| match by {
+            By::Throttled => format!(
+                "{who}: the CPU was taken from it {times} times for {name}, no real-time thread: the kernel's budget \
+                 (sysctl kernel.sched_rt_runtime_us) was used up"
+            ),
+            By::Kernel | By::Stranger => {
+                format!("{who}: preempted {times} times by {name}, which is no part of the run and above it")
+            }
+        }));
+        if granted.no_trace.is_none() && preempted.unknown > 0 {
+            all.push(format!(
+                "{who}: preempted {} times by nobody that the kernel's trace shows",
+                preempted.unknown
+            ));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rtcore::sys::memory::ThreadUsage;
+
+    fn row(change: impl FnOnce(&mut Row)) -> Row {
+        let used = ThreadUsage { voluntary_switches: 9, involuntary_switches: 9, ..ThreadUsage::default() };
+        let account = Account { role: "sender", name: "x".into(), used, ..Account::default() };
+        let by = vec![(By::Kernel, "migration/0".to_owned(), 1)];
+        let mut row = Row { account, preempted: Preemptions { by_lanes: 8, by, unknown: 0 } };
+        change(&mut row);
+        row
+    }
+
+    fn reasons(messages: [u64; 2], granted: &Granted, change: impl FnOnce(&mut Row)) -> Vec<String> {
+        let outcome = Outcome {
+            path: "p",
+            key: "p".into(),
+            messages,
+            count: messages[0],
+            rows: vec![row(change)],
+            reasons: Vec::new(),
+        };
+        outcome.judge(granted).reasons
+    }
+
+    #[test]
+    fn each_thing_that_must_not_happen_is_found_and_nothing_else() {
+        let all = Granted { memory: true, fifo: true, no_trace: None };
+        assert_eq!(reasons([5, 5], &all, |_| {}), [""; 0], "lanes and the kernel may preempt");
+        let found = |messages, change: fn(&mut Row), what: &str| {
+            let found = reasons(messages, &all, change);
+            assert!(found.len() == 1 && found[0].contains(what), "{found:?}");
+        };
+        found([5, 4], |_| {}, "1 of 5 messages");
+        found([5, 5], |r| r.account.allocations = 2, "2 heap calls");
+        found(
+            [5, 5],
+            |r| (r.account.refused_calls, r.account.refused_call) = (3, Some("openat")),
+            "openat(2)",
+        );
+        found([5, 5], |r| r.account.used.minor_faults = 4, "4 minor");
+        found([5, 5], |r| r.account.used.major_faults = 4, "4 major");
+        found([5, 5], |r| r.preempted.by.push((By::Stranger, "hog".into(), 6)), "hog");
+        found([5, 5], |r| r.preempted.by.push((By::Throttled, "swapper/0".into(), 7)), "sched_rt_runtime_us");
+        found([5, 5], |r| r.preempted.unknown = 1, "nobody");
+    }
+
+    #[test]
+    fn what_was_not_granted_is_not_judged() {
+        let none = Granted { memory: false, fifo: false, no_trace: Some("EPERM".into()) };
+        let spoil = |r: &mut Row| {
+            r.account.used.minor_faults = 4;
+            r.preempted.unknown = 3;
+        };
+        assert_eq!(reasons([5, 5], &none, spoil), [""; 0]);
+        let no_trace = Granted { fifo: true, ..none };
+        assert_eq!(reasons([5, 5], &no_trace, |r| r.preempted.unknown = 3), [""; 0]);
+        assert_eq!(reasons([5, 5], &no_trace, |r| r.account.allocations = 1).len(), 1);
+    }
+}

@@ -1,0 +1,120 @@
+//! `rtlat clean`: a clean run is clean, and whatever is not is found.
+//!
+//! Without RTD_GUARD=abort, which would end the process instead of telling.
+
+use crate::util::lat::{Traces, lat};
+use crate::util::tool::{Said, Tool};
+use crate::util::{Instance, privileged, skip};
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+/// Enough for a rest of the sender, and for the intruder to come by often.
+const COUNT: u64 = 5000;
+
+fn run(instance: &Instance, more: &[&str]) -> anyhow::Result<(Said, Value)> {
+    let (count, file) = (COUNT.to_string(), instance.file("clean.json"));
+    let mut args = vec!["clean", "-l", &count];
+    args.extend(if privileged() { [].as_slice() } else { &["-p", "0"] });
+    args.extend(more);
+    let mut command = lat(instance, &args)?;
+    command.arg("--json").arg(&file).env_remove("RTD_GUARD");
+    let tool = Tool::start(command)?;
+    let traces = Traces::of(tool.pid(), instance);
+    let said = tool.end()?;
+    traces.ensure_gone()?;
+    let json = serde_json::from_slice(&std::fs::read(file).with_context(|| format!("{said:?}"))?)?;
+    Ok((said, json))
+}
+
+/// The reasons of the only path, but for what other tests did, whose lanes are on the same CPU at the same time.
+fn reasons(json: &Value) -> Vec<&str> {
+    own_reasons(&json["paths"][0])
+}
+
+fn own_reasons(path: &Value) -> Vec<&str> {
+    let reasons = path["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let is_foreign = |reason: &&str| {
+        reason.contains("no part of the run") && !reason.contains("rtlat-intruder")
+            || reason.contains("sched_rt_runtime_us")
+    };
+    reasons.filter(|reason| !is_foreign(reason)).collect()
+}
+
+/// The code says the same as the document, whoever is to blame.
+fn code_of(said: &Said, json: &Value) -> anyhow::Result<()> {
+    let paths = json["paths"].as_array().into_iter().flatten();
+    let is_clean = paths.clone().all(|path| path["reasons"].as_array().is_some_and(Vec::is_empty));
+    ensure!(paths.count() > 0 && json["clean"] == is_clean, "{json}");
+    let code = if is_clean { 0 } else { 5 };
+    ensure!(said.code() == Some(code) && json["return_code"] == code, "{said:?}");
+    let line = if is_clean { "\nclean: " } else { "\nunclean: " };
+    ensure!(said.out.contains(line), "{}", said.out);
+    Ok(())
+}
+
+pub fn every_path_is_clean() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let (said, json) = run(&instance, &[])?;
+    code_of(&said, &json)?;
+    let paths = json["paths"].as_array().context("no paths")?;
+    let keys: Vec<_> = paths.iter().filter_map(|path| path["path"].as_str()).collect();
+    ensure!(keys == ["mq", "signal", "lane-routed", "lane-direct"], "{keys:?}");
+    for path in paths {
+        ensure!(own_reasons(path).is_empty(), "{path}");
+        ensure!(path["sent"] == COUNT && path["received"] == COUNT && path["lost"] == 0, "{path}");
+        let threads = path["threads"].as_array().context("no threads")?;
+        let roles: Vec<_> = threads.iter().filter_map(|thread| thread["role"].as_str()).collect();
+        let direct = path["path"] == "lane-direct";
+        ensure!(
+            roles == if direct { vec!["sender", "receiver"] } else { vec!["lane", "sender", "receiver"] }
+        );
+        for thread in threads {
+            ensure!(thread["messages"] == COUNT && thread["allocations"] == 0, "{thread}");
+            ensure!(thread["is_confined"] == true && thread["refused_calls"] == 0, "{thread}");
+        }
+        // A message each: what is counted is counted.
+        let sender = threads.iter().find(|thread| thread["role"] == "sender").context("no sender")?;
+        ensure!(!privileged() || sender["involuntary_switches"].as_u64() >= Some(COUNT), "{sender}");
+    }
+    Ok(())
+}
+
+pub fn whatever_is_unclean_is_found_and_named() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let wrongs =
+        [("heap", "heap calls"), ("call", "pidfd_open(2)"), ("loss", "1 of 5000 messages were lost")];
+    let of_memory = ("fault", "minor and 0 major page faults");
+    for (unclean, found) in wrongs.into_iter().chain(privileged().then_some(of_memory)) {
+        let (said, json) = run(&instance, &["--path", "mq", "--unclean", unclean])?;
+        code_of(&said, &json)?;
+        let reasons = reasons(&json);
+        ensure!(reasons.len() == 1 && reasons[0].contains(found), "{unclean}: {reasons:?}");
+        ensure!(said.out.contains(&format!("unclean: mq -> mq: {}", reasons[0])), "{}", said.out);
+    }
+    Ok(())
+}
+
+pub fn who_takes_the_cpu_and_is_no_lane_is_named() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("CAP_SYS_NICE, for a thread above the lane");
+    }
+    let instance = Instance::new()?;
+    let (said, json) = run(&instance, &["--path", "signal", "--unclean", "preempt"])?;
+    if let Some(why) = json["judged"]["no_trace"].as_str() {
+        ensure!(said.code() == Some(0) && said.out.contains("run as root"), "{said:?}");
+        return skip(&format!("the kernel's trace: {why}"));
+    }
+    ensure!(said.code() == Some(5), "{said:?}");
+    ensure!(reasons(&json).iter().all(|reason| reason.contains("rtlat-intruder")), "{:?}", reasons(&json));
+    ensure!(!reasons(&json).is_empty(), "{json}");
+    Ok(())
+}
+
+pub fn a_slip_on_the_command_line_is_refused() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    for args in [["clean", "-a", "0-1"], ["clean", "--path", "mqq"], ["clean", "-l", "0"]] {
+        let said = Tool::start(lat(&instance, &args)?)?.end()?;
+        ensure!(said.code() == Some(2) || said.err.contains("may not run on CPU"), "{args:?}: {said:?}");
+    }
+    Ok(())
+}
