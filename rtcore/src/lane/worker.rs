@@ -6,6 +6,7 @@
 
 use super::event::{EventKind, EventSink};
 use super::policy::Wait;
+use super::progress::ProgressCell;
 use super::route::{Context, Route};
 use super::source::{Failure, Source};
 use super::waits::Waits;
@@ -14,6 +15,7 @@ use crate::skin::Skin;
 use crate::stats::writer::WorkerCell;
 use crate::stats::{Ledger, WorkerCounters};
 use crate::sys::memory::{self, ThreadUsage};
+use crate::sys::thread::CpuClock;
 use crate::sys::{Errno, rtsignal, sched};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +59,8 @@ pub struct Worker {
     pub inputs: Vec<Input>,
     /// Where its counters are shown.
     pub cell: WorkerCell,
+    /// Where it says what it is at.
+    pub progress: ProgressCell,
     /// Where it tells.
     pub events: EventSink,
     /// 0 while running, else the time at which a stop gives up on what is queued.
@@ -74,6 +78,8 @@ pub struct Granted {
     pub fifo: Result<(), String>,
     /// Pinned, or why not.
     pub pinned: Result<(), String>,
+    /// The CPU time that it has had, for whoever watches over it.
+    pub clock: Result<CpuClock, String>,
 }
 
 /// What a worker leaves behind.
@@ -112,7 +118,8 @@ impl Worker {
         let pinned = sched::pin(self.cpu).and(wake).map_err(|e| e.to_string());
         let fifo = (self.skin.setup.promote)(self.priority).map_err(|e| e.to_string());
         memory::prefault_stack();
-        Granted { tid: sched::gettid(), fifo, pinned }
+        let clock = CpuClock::of_this_thread().map_err(|e| e.to_string());
+        Granted { tid: sched::gettid(), fifo, pinned, clock }
     }
 
     /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
@@ -126,6 +133,7 @@ impl Worker {
             stop_at_ns: &self.stop_at_ns,
             counters: WorkerCounters::default(),
             cell: self.cell,
+            progress: self.progress,
             told: None,
         };
         match (self.wait, self.inputs.as_mut_slice()) {
@@ -162,6 +170,7 @@ struct Running<'a> {
     stop_at_ns: &'a AtomicU64,
     counters: WorkerCounters,
     cell: WorkerCell,
+    progress: ProgressCell,
     told: Option<Errno>,
 }
 
@@ -249,12 +258,14 @@ impl Running<'_> {
         match got {
             Ok(message) => {
                 let dequeued_ns = message.dequeued_ns;
+                self.progress.work();
                 self.counters.received += 1;
                 self.told = None;
                 let mut ctx = Context {
                     skin: self.skin,
                     events: &mut self.events,
                     stop_at_ns: self.stop_at_ns,
+                    progress: &mut self.progress,
                     last_ns: dequeued_ns,
                 };
                 for route in &mut input.routes {
@@ -262,6 +273,7 @@ impl Running<'_> {
                 }
                 let duty_ns = ctx.last_ns.saturating_sub(dequeued_ns);
                 self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
+                self.progress.done(duty_ns);
                 // Only now: what a killed daemon had not finished is still in the sender's ring.
                 input.source.release();
                 true
@@ -326,11 +338,18 @@ impl Running<'_> {
     }
 
     fn pump(&mut self, input: &mut Input) {
-        let mut ctx =
-            Context { skin: self.skin, events: &mut self.events, stop_at_ns: self.stop_at_ns, last_ns: 0 };
+        self.progress.work();
+        let mut ctx = Context {
+            skin: self.skin,
+            events: &mut self.events,
+            stop_at_ns: self.stop_at_ns,
+            progress: &mut self.progress,
+            last_ns: 0,
+        };
         for route in input.routes.iter_mut().filter(|r| r.has_backlog()) {
             route.pump(&mut ctx);
         }
+        self.progress.rest();
         self.publish();
     }
 

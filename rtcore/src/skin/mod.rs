@@ -42,6 +42,9 @@ pub struct Caps {
     pub passes_origin: bool,
     /// A thread without its priority makes the calls all the same.
     pub unpromoted_threads: bool,
+    /// Linux schedules its threads: what Linux says of their CPU time and state is so, and its limits and its scheduler
+    /// calls reach them.
+    pub linux_threads: bool,
 }
 
 /// What a thread sleeps at that waits for a ring in shared memory.

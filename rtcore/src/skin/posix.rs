@@ -16,6 +16,7 @@ pub(super) static SKIN: Skin = Skin {
         process_signals: true,
         passes_origin: true,
         unpromoted_threads: true,
+        linux_threads: true,
     },
     setup: Setup {
         promote: sched::set_fifo,

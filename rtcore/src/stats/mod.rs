@@ -5,6 +5,7 @@
 //! reading side only.
 
 mod fill;
+pub mod guard;
 pub mod latency;
 pub mod layout;
 pub mod reader;
@@ -206,7 +207,17 @@ pub mod degraded {
     pub const MEMORY: u32 = 4;
     /// `poll` on a CPU that is not isolated (asked for in the configuration).
     pub const UNISOLATED: u32 = 8;
+    /// The watchdog has no priority above it.
+    pub const WATCHDOG: u32 = 16;
+    /// The watchdog took a thread of it its priority. Seen by a reader, from [`super::guard::Guard::demoted`].
+    pub const DEMOTED: u32 = 32;
     /// Bit, name pairs in display order.
-    pub const NAMES: [(u32, &str); 4] =
-        [(FIFO, "fifo"), (PINNING, "pinning"), (MEMORY, "memory"), (UNISOLATED, "unisolated")];
+    pub const NAMES: [(u32, &str); 6] = [
+        (FIFO, "fifo"),
+        (PINNING, "pinning"),
+        (MEMORY, "memory"),
+        (UNISOLATED, "unisolated"),
+        (WATCHDOG, "watchdog"),
+        (DEMOTED, "demoted"),
+    ];
 }

@@ -7,11 +7,12 @@
 //!
 //! Invariant: no page content makes anything here panic or read beyond the file.
 
+use super::guard::Guard;
 use super::latency::{Extremes, Latency};
 use super::layout::{self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, Section};
-use super::layout::{TargetRecord, WorkerRecord, page_path};
+use super::layout::{GuardRecord, TargetRecord, WorkerRecord, page_path};
 use super::snapshot::ledger_sum;
-use super::{Ledger, writer};
+use super::{Ledger, degraded, writer};
 use crate::lane::peer::PeerState;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::shm::{FileId, Shared};
@@ -262,12 +263,15 @@ impl Reader {
             let record: WorkerRecord = self.record(header, layout::WORKERS, i)?;
             let (words, consistent) =
                 self.read_whole(place(section, i), offset_of!(WorkerRecord, counters))?;
+            let guard = place(&header.sections[layout::GUARDS], i);
+            let (guard, _) = self.read_whole(guard, offset_of!(GuardRecord, words))?;
             let in_bounds = record.lane < header.sections[layout::LANES].count;
             workers.push(Worker {
                 name: text(&record.name),
                 lane: in_bounds.then_some(record.lane as usize),
                 tid: record.tid.into_inner(),
                 counters: writer::worker_of(words),
+                guard: Guard::of_words(guard),
                 consistent,
             });
         }
@@ -350,6 +354,9 @@ impl Reader {
         }
         if header.sections[layout::HISTOGRAMS].count != header.sections[layout::ROUTES].count {
             return Err(self.invalid("it has not one histogram per route".to_owned()));
+        }
+        if header.sections[layout::GUARDS].count != header.sections[layout::WORKERS].count {
+            return Err(self.invalid("it has not one guard per lane thread".to_owned()));
         }
         Ok(header)
     }
@@ -444,6 +451,7 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
         latency: Latency::default(),
         duty_max_ns: 0,
         mode_switches: 0,
+        guard: Guard::default(),
         consistent: true,
     };
     for route in routes.iter().filter(|route| route.lane == Some(index)) {
@@ -454,7 +462,9 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
     for worker in workers.iter().filter(|worker| worker.lane == Some(index)) {
         lane.duty_max_ns = lane.duty_max_ns.max(worker.counters.duty_max_ns);
         lane.mode_switches = lane.mode_switches.saturating_add(worker.counters.mode_switches);
+        lane.guard.merge(&worker.guard);
     }
+    lane.degraded_bits |= if lane.guard.demoted { degraded::DEMOTED } else { 0 };
     lane
 }
 

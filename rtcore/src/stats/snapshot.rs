@@ -2,6 +2,7 @@
 //!
 //! Invariant: every index in a snapshot is in bounds or `None`, every string is free of control characters.
 
+use super::guard::Guard;
 use super::latency::Latency;
 use super::{Ledger, WorkerCounters, degraded};
 use crate::lane::peer::PeerState;
@@ -92,6 +93,8 @@ pub struct Lane {
     pub duty_max_ns: u64,
     /// Sum over its workers, see [`WorkerCounters::mode_switches`].
     pub mode_switches: u64,
+    /// What the watchdog says of its workers, put together.
+    pub guard: Guard,
     /// Whether all its routes were read whole.
     pub consistent: bool,
 }
@@ -161,6 +164,8 @@ pub struct Worker {
     pub tid: u32,
     /// Its counters.
     pub counters: WorkerCounters,
+    /// What the watchdog says of it.
+    pub guard: Guard,
     /// See [`Route::consistent`].
     pub consistent: bool,
 }
@@ -227,7 +232,7 @@ pub enum EndpointKind {
 ///
 /// Counters are differences, `queued` is the later one's, so these ledgers need not balance; latencies are
 /// those of the interval; `duty_max_ns` is the maximum since the start of the daemon, `last_ns` the last delivery of
-/// all times.
+/// all times, `guard` what it was at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff {
     /// Between the snapshots (when the daemon was restarted: since its start).

@@ -8,8 +8,8 @@
 //! of [`Page`] that write are the control thread's.
 
 use super::fill::{fill, invalid};
-use super::layout::TargetRecord;
-use super::layout::WorkerRecord;
+use super::guard::GuardCell;
+use super::layout::{GuardRecord, TargetRecord, WorkerRecord};
 use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};
 use super::reader::Reader;
 use super::{Ledger, PageSpec, WorkerCounters};
@@ -96,6 +96,7 @@ impl Page {
             spec.endpoints.len(),
             spec.routes.len(),
             spec.routes.iter().map(|route| route.ends.len()).sum(),
+            spec.workers.len(),
         ];
         let (sections, bytes) = layout::sections(counts).map_err(|section| {
             invalid(format!(
@@ -152,6 +153,25 @@ impl Page {
             seq: even(record.seq.load(Ordering::Relaxed)),
             _map: Arc::clone(self.published.mapping()),
         }
+    }
+
+    /// Where the watchdog shows a worker; to be handed to that one thread.
+    ///
+    /// # Panics
+    /// When the page has no such worker.
+    pub fn guard(&self, worker: usize) -> GuardCell {
+        GuardCell::new(self.record::<GuardRecord>(layout::GUARDS, worker), self.published.mapping())
+    }
+
+    /// Messages accepted, delivered and queued, all routes together, as they are at this moment.
+    pub fn accounted(&self) -> (u64, u64, u64) {
+        let ledgers = (0..self.ends.len()).map(|index| {
+            let record: &RouteRecord = self.record(layout::ROUTES, index);
+            ledger_of(std::array::from_fn(|word| record.ledger[word].load(Ordering::Relaxed)))
+        });
+        ledgers.fold((0, 0, 0), |(accepted, delivered, queued), ledger| {
+            (accepted + ledger.accepted, delivered + ledger.delivered, queued + ledger.queued)
+        })
     }
 
     /// What the lane did not get ([`super::degraded`]). Control thread only.
@@ -299,7 +319,7 @@ impl WorkerCell {
 ///
 /// `seq` is even and only this thread writes it.
 #[inline]
-fn write_whole<const N: usize>(seq: &AtomicU64, now: u64, words: &[AtomicU64; N], values: [u64; N]) -> u64 {
+pub(super) fn write_whole<const N: usize>(seq: &AtomicU64, now: u64, words: &[AtomicU64; N], values: [u64; N]) -> u64 {
     seq.store(now.wrapping_add(1), Ordering::Relaxed);
     // SYNC POINT with the acquire fence behind the words in `reader::read_whole`: who saw one of the stores
     // below sees the odd number (or a later one) when it reads the sequence again.
@@ -315,7 +335,7 @@ fn write_whole<const N: usize>(seq: &AtomicU64, now: u64, words: &[AtomicU64; N]
 }
 
 /// A sequence that a cell before this one may have left odd.
-fn even(seq: u64) -> u64 {
+pub(super) fn even(seq: u64) -> u64 {
     seq.wrapping_add(seq & 1)
 }
 

@@ -18,6 +18,7 @@ pub mod grants;
 pub mod idle;
 pub mod inherited;
 pub mod inotify;
+pub mod last_words;
 pub mod limits;
 pub mod memfd;
 pub mod memory;
@@ -38,6 +39,7 @@ pub mod signame;
 pub mod sigqueue;
 pub mod socketpair;
 pub mod sysv;
+pub mod thread;
 pub mod timerfd;
 pub mod tracefs;
 

@@ -31,6 +31,7 @@ pub const CAPS: Caps = Caps {
     process_signals: false,
     passes_origin: false,
     unpromoted_threads: false,
+    linux_threads: false,
 };
 
 /// Places of the pool that credits divide among the receivers; the others are for who sends without asking.
