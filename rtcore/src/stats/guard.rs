@@ -82,7 +82,8 @@ impl Guard {
 
     /// The inverse of `words`. A state that nobody writes is the worst.
     pub(super) fn of_words(words: [u64; GUARD_WORDS]) -> Guard {
-        let [state, stalls, stall_max_ns, over_budget, duty_permille, duty_max_permille, cpu_ns, demoted] = words;
+        let [state, stalls, stall_max_ns, over_budget, duty_permille, duty_max_permille, cpu_ns, demoted] =
+            words;
         Guard {
             state: match state {
                 0 => GuardState::Ok,

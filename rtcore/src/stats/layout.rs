@@ -107,6 +107,8 @@ pub const LEDGER_WORDS: usize = 7 + crate::message::Reject::COUNT;
 pub const WORKER_WORDS: usize = 7;
 /// Words of a guard: state, stalls, stall_max_ns, over_budget, duty_permille, duty_max_permille, cpu_ns, demoted.
 pub const GUARD_WORDS: usize = 8;
+/// The last of them.
+pub const GUARD_DEMOTED: usize = 7;
 /// Words of a process: state, pid, uid.
 pub const PROCESS_WORDS: usize = 3;
 

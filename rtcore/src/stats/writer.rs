@@ -9,8 +9,8 @@
 
 use super::fill::{fill, invalid};
 use super::guard::GuardCell;
-use super::layout::{GuardRecord, TargetRecord, WorkerRecord};
 use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};
+use super::layout::{GuardRecord, TargetRecord, WorkerRecord};
 use super::reader::Reader;
 use super::{Ledger, PageSpec, WorkerCounters};
 use crate::lane::peer::PeerState;
@@ -179,6 +179,18 @@ impl Page {
         self.record::<LaneRecord>(layout::LANES, lane).degraded.store(bits, Ordering::Relaxed);
     }
 
+    /// Whether some lane does not have all it asked for, from the start or any more.
+    pub fn is_degraded(&self) -> bool {
+        let lane =
+            |index| self.record::<LaneRecord>(layout::LANES, index).degraded.load(Ordering::Relaxed) != 0;
+        let demoted = |index| {
+            let words = &self.record::<GuardRecord>(layout::GUARDS, index).words;
+            words[layout::GUARD_DEMOTED].load(Ordering::Relaxed) != 0
+        };
+        let count = |section: usize| self.sections[section].count as usize;
+        (0..count(layout::LANES)).any(lane) || (0..count(layout::GUARDS)).any(demoted)
+    }
+
     /// The process' state. Control thread only.
     pub fn set_process(&self, process: usize, state: PeerState, pid: i32, uid: u32) {
         let record: &ProcessRecord = self.record(layout::PROCESSES, process);
@@ -319,7 +331,12 @@ impl WorkerCell {
 ///
 /// `seq` is even and only this thread writes it.
 #[inline]
-pub(super) fn write_whole<const N: usize>(seq: &AtomicU64, now: u64, words: &[AtomicU64; N], values: [u64; N]) -> u64 {
+pub(super) fn write_whole<const N: usize>(
+    seq: &AtomicU64,
+    now: u64,
+    words: &[AtomicU64; N],
+    values: [u64; N],
+) -> u64 {
     seq.store(now.wrapping_add(1), Ordering::Relaxed);
     // SYNC POINT with the acquire fence behind the words in `reader::read_whole`: who saw one of the stores
     // below sees the odd number (or a later one) when it reads the sequence again.

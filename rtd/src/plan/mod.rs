@@ -7,12 +7,15 @@
 
 pub mod cost;
 pub mod verify;
+pub mod watch;
 
+pub use crate::config::values::show_time;
 pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
 pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 use rtcore::skin::{self, Caps};
 use std::ffi::CString;
 use std::path::PathBuf;
+pub use watch::{LaneWatch, OnRunaway, WatchPlan};
 
 /// Index into [`Plan::lanes`].
 pub type LaneId = usize;
@@ -67,6 +70,8 @@ pub struct DaemonPlan {
     pub drain_ns: u64,
     /// The lanes' real-time calls.
     pub skin: SkinPlan,
+    /// What the watchdog does.
+    pub watch: WatchPlan,
 }
 
 /// On which skin the lanes run.
@@ -138,6 +143,8 @@ pub struct LanePlan {
     pub wait: Wait,
     /// `poll` on a CPU that is not isolated was asked for explicitly.
     pub unisolated: bool,
+    /// What the watchdog allows it.
+    pub watch: LaneWatch,
 }
 
 /// `[[process]]`: a name and the credentials whoever claims it must have.
