@@ -7,6 +7,7 @@
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::stats::Ledger;
+use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::reader::{
     Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, TargetStats, Worker,
@@ -44,6 +45,7 @@ struct LaneJson<'a> {
     counts: Counts,
     duty_max_ns: u64,
     mode_switches: u64,
+    guard: GuardJson,
     latency_ns: LatencyJson,
     rejected_by: Reasons,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,6 +130,20 @@ struct WorkerJson<'a> {
     events_lost: u64,
     allocations: u64,
     mode_switches: u64,
+    guard: GuardJson,
+}
+
+/// What the watchdog says; of a lane, its threads put together.
+#[derive(Debug, Serialize)]
+struct GuardJson {
+    state: &'static str,
+    stalls: u64,
+    stall_max_ns: u64,
+    over_budget: u64,
+    duty_percent: f64,
+    duty_max_percent: f64,
+    cpu_ns: u64,
+    demoted: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -214,6 +230,7 @@ impl<'a> LaneJson<'a> {
             counts: Counts::new(&lane.ledger),
             duty_max_ns: lane.duty_max_ns,
             mode_switches: lane.mode_switches,
+            guard: GuardJson::new(&lane.guard),
             latency_ns: LatencyJson::new(&lane.latency),
             rejected_by: Reasons(lane.ledger.rejected),
             per_second: None,
@@ -241,6 +258,21 @@ impl<'a> RouteJson<'a> {
             rejected_by: Reasons(route.ledger.rejected),
             consistent: route.consistent,
             per_second: None,
+        }
+    }
+}
+
+impl GuardJson {
+    fn new(guard: &Guard) -> GuardJson {
+        GuardJson {
+            state: guard.state.name(),
+            stalls: guard.stalls,
+            stall_max_ns: guard.stall_max_ns,
+            over_budget: guard.over_budget,
+            duty_percent: guard.duty_permille as f64 / 10.0,
+            duty_max_percent: guard.duty_max_permille as f64 / 10.0,
+            cpu_ns: guard.cpu_ns,
+            demoted: guard.demoted,
         }
     }
 }
@@ -319,6 +351,7 @@ impl<'a> WorkerJson<'a> {
             events_lost: counters.events_lost,
             allocations: counters.allocations,
             mode_switches: counters.mode_switches,
+            guard: GuardJson::new(&worker.guard),
         }
     }
 }

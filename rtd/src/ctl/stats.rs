@@ -11,6 +11,7 @@ use super::table::{Table, left, or_dash, right, us};
 use anyhow::{Context, bail};
 use rtcore::message::Reject;
 use rtcore::stats::Ledger;
+use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::reader::{Diff, Lane, Route, Snapshot};
 use rtcore::sys::poll::{self, Interest};
@@ -208,11 +209,12 @@ impl<'a> Shown<'a> {
         out
     }
 
-    /// MSW, mode switches, is what Xenomai's own tools call them.
+    /// MSW, mode switches, is what Xenomai's own tools call them. DUTY is the share of the CPU in the last window, STATE what
+    /// the watchdog says, with how often it said something else.
     fn lane_table(&self, counting: &Counting<'_>) -> Table {
         let mut columns = vec![left("LANE"), right("PRIO"), right("CPU"), left("WAIT")];
         columns.extend(self.number_columns());
-        columns.extend([right("DUTY-MAX"), right("MSW"), left("DEGRADED")]);
+        columns.extend([right("DUTY-MAX"), right("MSW"), right("DUTY"), left("STATE"), left("DEGRADED")]);
         let mut lanes = Table::new(columns);
         for (_, lane) in &self.lanes {
             let mut row =
@@ -221,6 +223,8 @@ impl<'a> Shown<'a> {
             row.extend([
                 us(lane.duty_max_ns),
                 counting.cell(lane.mode_switches),
+                percent(lane.guard.duty_permille),
+                guarded(&lane.guard),
                 or_dash(lane.degraded().join(",")),
             ]);
             lanes.row(row);
@@ -288,6 +292,19 @@ impl<'a> Shown<'a> {
         cells.extend(times.map(|ns| if all.count == 0 { "-".to_owned() } else { us(ns) }));
         cells
     }
+}
+
+/// Thousandths with their decimal.
+fn percent(permille: u64) -> String {
+    format!("{}.{}%", permille / 10, permille % 10)
+}
+
+/// `ok`, or what there is and was.
+fn guarded(guard: &Guard) -> String {
+    let count = |n: u64, what: &str| if n == 0 { String::new() } else { format!(" {n} {what}") };
+    let was = count(guard.stalls, "stalls") + &count(guard.over_budget, "over-budget");
+    let was = if was.is_empty() { was } else { format!(" ({})", was.trim_start()) };
+    format!("{}{was}", guard.state.name())
 }
 
 /// Rare events stay visible next to frequent ones.
