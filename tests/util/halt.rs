@@ -33,8 +33,10 @@ impl Halted {
 
 impl Drop for Halted {
     fn drop(&mut self) {
-        // One that was killed meanwhile has nothing to be let go of.
-        let _ = ptrace::detach(self.0, None);
+        // One that was killed meanwhile has nothing to be let go of; until it is waited for, its process cannot be.
+        if ptrace::detach(self.0, None).is_err() {
+            let _ = waitpid(self.0, Some(WaitPidFlag::__WALL));
+        }
     }
 }
 

@@ -9,3 +9,4 @@ mod rules;
 mod shared;
 mod skins;
 mod util;
+mod watch;
