@@ -27,6 +27,7 @@ mod lanes;
 mod lat_breaker;
 mod lat_compare;
 mod lat_files;
+mod lat_interference;
 mod lat_load;
 mod lat_mechanisms;
 mod lat_options;
@@ -154,6 +155,9 @@ fn main() -> std::process::ExitCode {
         lat_regressions::a_reader_that_has_left_is_in_nobodys_way,
         lat_regressions::what_cannot_be_sent_is_told_soon,
         lat_regressions::too_many_routes_of_signals_are_told_in_numbers,
+        lat_interference::every_condition_holds_and_has_its_ratio_to_alone,
+        lat_interference::ended_half_way_it_stops_everything_it_started,
+        lat_interference::what_cannot_be_is_refused,
         lat_load::what_runs_beside_is_told,
         lat_load::workers_end_with_the_measurement_whatever_ends_it,
         lat_load::a_worker_that_dies_makes_the_run_fail,

@@ -44,6 +44,13 @@ pub fn exit_now(code: u8) -> ! {
     unsafe { libc::_exit(code.into()) }
 }
 
+/// Stops a child (SIGSTOP), until SIGCONT or its end.
+pub fn suspend(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("not a process id"))?;
+    Ok(rustix::process::kill_process(pid, rustix::process::Signal::STOP)?)
+}
+
 /// A descriptor that is readable when the process has ended.
 pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
