@@ -84,7 +84,6 @@ impl Notifier {
             return;
         }
         let mut news = String::new();
-        // Half a ping is less than what is left of the manager's bound after a tick that came late.
         if well && self.ping_ns.is_some_and(|ping_ns| now_ns.saturating_sub(self.pinged_ns) >= ping_ns) {
             self.pinged_ns = now_ns;
             news.push_str("WATCHDOG=1\n");

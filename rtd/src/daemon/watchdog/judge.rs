@@ -102,9 +102,15 @@ impl Judge {
         self.stalled
     }
 
-    /// How much it has run of late.
+    /// How much it had run of late at the last look.
     pub fn recent_ns(&self) -> u64 {
         self.recent_ns
+    }
+
+    /// The same with what it has run since then, when it has had so much CPU time by now.
+    pub fn recent_until_ns(&self, cpu_ns: u64) -> u64 {
+        let seen_ns = self.last.and_then(|last| last.cpu_ns).unwrap_or(cpu_ns);
+        self.recent_ns.saturating_add(cpu_ns.saturating_sub(seen_ns))
     }
 
     /// Takes a look in; `waits` says whether the thread waits, and is asked only where that matters.
@@ -306,7 +312,6 @@ mod tests {
         };
         assert_eq!(window(1), [], "all of the CPU, a tenth of it at work");
         assert_eq!(window(9), [Change::Over(900)]);
-        drop(window);
         let mut unknown = Case::new(Bounds { duty_is_dispatch: true, ..bounds() });
         unknown.1.cpu_ns = None;
         for _ in 0..20 {
@@ -323,5 +328,8 @@ mod tests {
             burst.after(10, 1, 2, true);
         }
         assert!(busy.0.recent_ns() > burst.0.recent_ns());
+        // What came after the last look counts too.
+        let now_ns = |case: &Case, ms: u64| case.1.cpu_ns.unwrap() + ms * MS;
+        assert!(burst.0.recent_until_ns(now_ns(&burst, 50)) > busy.0.recent_until_ns(now_ns(&busy, 0)));
     }
 }

@@ -278,8 +278,12 @@ impl Looking {
     fn out_of_time(&mut self, now_ns: u64) {
         self.rttime_raised = true;
         let Some(limit_ns) = self.dog.rttime_ns else { return };
-        let subjects = self.dog.subjects.iter().enumerate();
-        let Some((index, _)) = subjects.max_by_key(|(_, subject)| subject.judge.recent_ns()) else { return };
+        let recent = |subject: &Subject| {
+            let cpu_ns = subject.clock.and_then(|clock| clock.read_ns().ok());
+            cpu_ns.map_or(0, |cpu_ns| subject.judge.recent_until_ns(cpu_ns))
+        };
+        let subjects = self.dog.subjects.iter().map(recent).enumerate();
+        let Some((index, 1..)) = subjects.max_by_key(|(_, ran_ns)| *ran_ns) else { return };
         // The kernel may kill us a second from now: this is said at once.
         if self.dog.on_runaway != OnRunaway::Report {
             last_words::say(self.dog.subjects[index].lines.of(Cause::Time));
