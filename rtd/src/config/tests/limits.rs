@@ -145,7 +145,7 @@ fn degraded_does_not_extend_to_queues() {
 #[test]
 fn files_and_pending_signals_are_counted() {
     let few = Machine { rlimit_nofile: fixed(64), ..machine() };
-    refused(&queues(), &few, 1, "", "above RLIMIT_NOFILE = 64", "LimitNOFILE=69");
+    refused(&queues(), &few, 1, "", "above RLIMIT_NOFILE = 64", "LimitNOFILE=70");
     let few = Machine { rlimit_sigpending: fixed(10), ..machine() };
     let checked = check_with("t", &whole(), &few, CheckOptions::default());
     assert!(checked.plan.is_some());

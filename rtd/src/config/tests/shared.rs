@@ -307,7 +307,7 @@ fn rings_are_counted_in_memory_and_files() {
     let limit = |soft: u64| Some(Limit { soft: Some(soft), hard: Some(soft) });
     let files = Machine { rlimit_nofile: limit(79), ..machine() };
     let checked = check_with("t", &lanes(), &files, CheckOptions::default());
-    expect(only(&checked), 1, "", "about 80 files", "LimitNOFILE=80");
+    expect(only(&checked), 1, "", "about 81 files", "LimitNOFILE=81");
     let memory = Machine { rlimit_memlock: limit(1 << 20), ..machine() };
     let checked = check_with("t", &lanes(), &memory, CheckOptions::default());
     expect(only(&checked), 1, "lane[0]", &format!("{} of rings", 2 * one), "LimitMEMLOCK=");
