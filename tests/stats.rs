@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Instant;
 
-const LANE_KEYS: &str = "name priority cpu wait degraded duty_max_ns mode_switches";
+const LANE_KEYS: &str = "name priority cpu wait degraded duty_max_ns mode_switches guard";
 const ROUTE_KEYS: &str = "name lane from to path targets consistent";
 const COUNT_KEYS: &str = "accepted delivered expired displaced rejected peer_dead queued deadline_misses \
                           latency_ns rejected_by";

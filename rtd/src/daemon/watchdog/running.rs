@@ -173,7 +173,7 @@ impl Running {
         self.log(plan);
         let Tally { looks, late_max_ns, lost, allocations } = tally;
         log::info(format_args!(
-            "watchdog: {looks} looks, the latest {} us late, {lost} notices lost, {allocations} allocations since seal",
+            "watchdog: {looks} looks, the latest {} us late, {lost} notices lost, {allocations} heap calls",
             late_max_ns / 1000
         ));
     }
