@@ -1,7 +1,7 @@
 //! What the watchdog is told: values, what they need of each other, and what a skin or a lane rules out.
 
 use super::util::{error, expect, line_of, machine, only, queues, run, shown, with};
-use crate::config::machine::Cobalt;
+use crate::config::machine::{Cobalt, Found};
 use crate::config::{CheckOptions, Machine, check_with};
 use crate::plan::{OnRunaway, SkinChoice};
 
@@ -83,7 +83,8 @@ fn a_lane_that_never_waits_rules_out_the_kernels_limit() {
 
 #[test]
 fn threads_that_linux_does_not_schedule_cannot_be_demoted() {
-    let machine = Machine { cobalt: Cobalt::Fixed(Ok("a core".into())), ..machine() };
+    let found = Found { what: "a core".into(), xddp: Err("no ports".into()) };
+    let machine = Machine { cobalt: Cobalt::Fixed(Ok(found)), ..machine() };
     let options = CheckOptions { skin: Some(SkinChoice::Cobalt), ..CheckOptions::default() };
     let checked = check_with("t", &text("on_runaway = \"demote\"", ""), &machine, options);
     let refused = checked.diagnostics.iter().find(|d| d.is_error()).unwrap();
