@@ -17,6 +17,7 @@ mod demo;
 mod examples;
 mod grants;
 mod groups;
+mod guard;
 mod help;
 mod holding;
 mod hostile;
@@ -40,6 +41,7 @@ mod lat_running;
 mod lat_view;
 mod liars;
 mod listen;
+mod notify;
 mod overflow;
 mod partners;
 mod pending;
@@ -143,6 +145,16 @@ fn main() -> std::process::ExitCode {
         groups::members_of_the_process_group_take_turns,
         groups::what_is_queued_for_a_member_stays_with_it,
         groups::a_session_is_without_those_that_made_their_own,
+        guard::a_starved_lane_is_named_and_never_demoted,
+        guard::a_lane_that_stands_still_stops_the_daemon,
+        guard::a_lane_above_its_budget_is_reported,
+        guard::a_lane_above_its_budget_is_demoted,
+        guard::a_lane_above_its_budget_stops_the_daemon,
+        guard::a_polling_lane_is_judged_by_its_dispatches,
+        guard::a_lane_that_never_waits_is_told_by_the_kernel,
+        guard::the_watchdog_speaks_for_a_control_thread_that_does_not_run,
+        guard::a_stop_that_nobody_carries_out_is_carried_out_by_force,
+        guard::the_watchdog_is_above_all_lanes_and_out_of_their_way,
         holding::a_strangers_queue_is_not_adopted,
         holding::an_adopted_queue_gets_the_configured_mode,
         holding::what_is_lost_with_a_queue_is_told,
@@ -237,6 +249,10 @@ fn main() -> std::process::ExitCode {
         lat_view::a_terminal_is_redrawn_and_ends_with_the_result,
         lat_view::quiet_on_a_terminal_shows_the_result_alone,
         lat_view::what_a_stopped_sender_misses_is_in_the_corrected_figures,
+        notify::a_manager_hears_ready_status_and_stopping,
+        notify::signs_of_life_stop_with_a_lane_and_come_again,
+        notify::signs_of_life_stop_with_the_control_thread,
+        notify::a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody,
         overflow::reject_keeps_what_came_first,
         overflow::displace_oldest_keeps_the_latest,
         overflow::displace_newest_keeps_the_first_and_the_last,

@@ -7,6 +7,7 @@ use super::dest::{Dest, Refusal};
 use super::event::{EventKind, EventSink};
 use super::peer::Peer;
 use super::policy::{GroupMode, Overflow, Rate};
+use super::progress::ProgressCell;
 use super::rate::Bucket;
 use super::target::Target;
 use super::waits::Waits;
@@ -33,6 +34,8 @@ pub struct Context<'a> {
     pub events: &'a mut EventSink,
     /// 0 while running, else the time at which a stop gives up on what is queued.
     pub stop_at_ns: &'a AtomicU64,
+    /// Where it is told that a receiver holds the thread.
+    pub progress: &'a mut ProgressCell,
     /// The latest time that was read: the end of a dispatch without reading it once more.
     pub last_ns: u64,
 }
@@ -497,9 +500,11 @@ impl Route {
             let first = self.dests[at].spill.front();
             let bound_ns = self.room_at(&self.targets[target], first.as_ref().unwrap_or(message), &mut waits);
             if bound_ns > 0 {
+                ctx.progress.rest();
                 // SAFETY: the words are those of rings that this route holds.
                 // An interrupted wait only means to look again.
                 let _ = unsafe { waits.wait(ctx.skin, bound_ns.min(give_up - now)) };
+                ctx.progress.work();
             }
             self.waits = waits;
         }

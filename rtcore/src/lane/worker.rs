@@ -6,6 +6,7 @@
 
 use super::event::{EventKind, EventSink};
 use super::policy::Wait;
+use super::progress::ProgressCell;
 use super::route::{Context, Route};
 use super::source::{Failure, Source};
 use super::waits::Waits;
@@ -15,6 +16,7 @@ use crate::stats::writer::WorkerCell;
 use crate::stats::{Ledger, WorkerCounters};
 use crate::sys::memory::{self, ThreadUsage};
 use crate::sys::seccomp::Program;
+use crate::sys::thread::CpuClock;
 use crate::sys::{Errno, rtsignal, sched};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,6 +72,8 @@ pub struct Worker {
     pub inputs: Vec<Input>,
     /// Where its counters are shown.
     pub cell: WorkerCell,
+    /// Where it says what it is at.
+    pub progress: ProgressCell,
     /// Where it tells.
     pub events: EventSink,
     /// 0 while running, else the time at which a stop gives up on what is queued.
@@ -91,6 +95,8 @@ pub struct Granted {
     pub pinned: Result<(), String>,
     /// A filter of its system calls can be had, or why not.
     pub confined: Result<(), String>,
+    /// The CPU time that it has had, for whoever watches over it.
+    pub clock: Result<CpuClock, String>,
 }
 
 /// What a worker leaves behind.
@@ -133,7 +139,8 @@ impl Worker {
         let fifo = (self.skin.setup.promote)(self.priority).map_err(|e| e.to_string());
         memory::prefault_stack();
         let confined = self.calls.as_ref().map_or(Ok(()), seal::try_confine).map_err(|e| e.to_string());
-        Granted { tid: sched::gettid(), fifo, pinned, confined }
+        let clock = CpuClock::of_this_thread().map_err(|e| e.to_string());
+        Granted { tid: sched::gettid(), fifo, pinned, confined, clock }
     }
 
     /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
@@ -150,6 +157,7 @@ impl Worker {
             stop_at_ns: &self.stop_at_ns,
             counters: WorkerCounters::default(),
             cell: self.cell,
+            progress: self.progress,
             told: None,
         };
         if let Err(errno) = confined {
@@ -189,6 +197,7 @@ struct Running<'a> {
     stop_at_ns: &'a AtomicU64,
     counters: WorkerCounters,
     cell: WorkerCell,
+    progress: ProgressCell,
     told: Option<Errno>,
 }
 
@@ -277,12 +286,14 @@ impl Running<'_> {
         match got {
             Ok(message) => {
                 let dequeued_ns = message.dequeued_ns;
+                self.progress.work();
                 self.counters.received += 1;
                 self.told = None;
                 let mut ctx = Context {
                     skin: self.skin,
                     events: &mut self.events,
                     stop_at_ns: self.stop_at_ns,
+                    progress: &mut self.progress,
                     last_ns: dequeued_ns,
                 };
                 for route in &mut input.routes {
@@ -290,6 +301,7 @@ impl Running<'_> {
                 }
                 let duty_ns = ctx.last_ns.saturating_sub(dequeued_ns);
                 self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
+                self.progress.done(duty_ns);
                 // Only now: what a killed daemon had not finished is still in the sender's ring.
                 input.source.release();
                 true
@@ -354,11 +366,18 @@ impl Running<'_> {
     }
 
     fn pump(&mut self, input: &mut Input) {
-        let mut ctx =
-            Context { skin: self.skin, events: &mut self.events, stop_at_ns: self.stop_at_ns, last_ns: 0 };
+        self.progress.work();
+        let mut ctx = Context {
+            skin: self.skin,
+            events: &mut self.events,
+            stop_at_ns: self.stop_at_ns,
+            progress: &mut self.progress,
+            last_ns: 0,
+        };
         for route in input.routes.iter_mut().filter(|r| r.has_backlog()) {
             route.pump(&mut ctx);
         }
+        self.progress.rest();
         self.publish();
     }
 

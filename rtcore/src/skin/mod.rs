@@ -49,6 +49,9 @@ pub struct Caps {
     pub unpromoted_threads: bool,
     /// The calls are Linux system calls, so that a filter of those holds a thread to its list.
     pub linux_calls: bool,
+    /// Linux schedules its threads: what Linux says of their CPU time and state is so, and its limits and its scheduler
+    /// calls reach them.
+    pub linux_threads: bool,
 }
 
 /// What a thread sleeps at that waits for a ring in shared memory.

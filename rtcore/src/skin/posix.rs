@@ -18,6 +18,7 @@ pub(super) static SKIN: Skin = Skin {
         passes_origin: true,
         unpromoted_threads: true,
         linux_calls: true,
+        linux_threads: true,
     },
     setup: Setup {
         promote,

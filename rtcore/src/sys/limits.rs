@@ -3,6 +3,7 @@
 //! Everything here is a reading. A file that is absent or unreadable is an error for the caller to take
 //! as "not known"; it is never read as a limit of 0.
 
+use super::{Call, Errno};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use std::ffi::CString;
 use std::io;
@@ -61,6 +62,20 @@ pub fn raise_soft() {
             let _ = setrlimit(kind.resource(), hard, hard);
         }
     }
+}
+
+/// How much CPU time a real-time thread of this process may use without waiting once (RLIMIT_RTTIME): past `soft_us` the
+/// process gets [`super::rtsignal::CPU_TIME`] once a second, past `hard_us` the kernel kills it. None keeps the hard limit
+/// that there is; one that is lower stays.
+///
+/// Touches no heap.
+pub fn set_real_time(soft_us: u64, hard_us: Option<u64>) -> Call<()> {
+    let resource = Resource::RLIMIT_RTTIME;
+    let errno = |e: nix::errno::Errno| Errno(e as i32);
+    let (_, now) = getrlimit(resource).map_err(errno)?;
+    // RLIM_INFINITY is the largest number.
+    let hard = hard_us.unwrap_or(RLIM_INFINITY).min(now);
+    setrlimit(resource, soft_us.min(hard), hard).map_err(errno)
 }
 
 /// Reads a limit of this process.

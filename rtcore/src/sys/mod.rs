@@ -20,6 +20,7 @@ pub mod idle;
 pub mod ids;
 pub mod inherited;
 pub mod inotify;
+pub mod last_words;
 pub mod limits;
 pub mod memfd;
 pub mod memory;
@@ -41,6 +42,7 @@ pub mod signame;
 pub mod sigqueue;
 pub mod socketpair;
 pub mod sysv;
+pub mod thread;
 pub mod timerfd;
 pub mod tracefs;
 

@@ -44,9 +44,10 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
     let lifted = if machine.cap_ipc_lock == Some(true) { " (lifted by CAP_IPC_LOCK)" } else { "" };
     let _ =
         writeln!(out, "  locked memory  {} {}{lifted}", plan.locked_bytes(), limit(machine.rlimit_memlock));
-    let highest = plan.lanes.iter().map(|lane| lane.priority).max().unwrap_or(0);
+    let highest = plan.watchdog_priority();
     let lifted = if machine.cap_sys_nice == Some(true) { " (lifted by CAP_SYS_NICE)" } else { "" };
-    let _ = writeln!(out, "  priority       {highest} {}{lifted}", limit(machine.rlimit_rtprio));
+    let _ =
+        writeln!(out, "  priority       {highest} (the watchdog's) {}{lifted}", limit(machine.rlimit_rtprio));
     let _ = writeln!(out, "  threads        {}", plan.threads());
     let notes = plan.notes();
     if !notes.is_empty() {

@@ -111,6 +111,7 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
             keep_queues: false,
             drain_ns: 0,
             skin: SkinPlan::posix("test"),
+            watch: WatchPlan::default(),
         },
         lanes: vec![LanePlan {
             name: "l".into(),
@@ -118,6 +119,7 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
             cpu: 0,
             wait: Wait::Block,
             unisolated: false,
+            watch: LaneWatch::default(),
         }],
         processes,
         endpoints: vec![

@@ -19,6 +19,7 @@ use rtcore::lane::dest::{Dest, RingSink, Sink};
 use rtcore::lane::event::{self, Event};
 use rtcore::lane::peer::Peer;
 use rtcore::lane::policy::{GroupMode, Overflow};
+use rtcore::lane::progress::ProgressCell;
 use rtcore::lane::route::{OriginRule, Route, Rules};
 use rtcore::lane::source::{RingSource, Source, SourceKind};
 use rtcore::lane::spill::Spill;
@@ -102,6 +103,7 @@ impl Builder<'_> {
             cpu: lane.cpu,
             wait: lane.wait,
             cell: self.page.worker(index),
+            progress: ProgressCell::default(),
             events,
             stop_at_ns: Arc::clone(self.stop_at_ns),
             waits: Worker::waits_for(&inputs, self.doorbell(plan)),

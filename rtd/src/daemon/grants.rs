@@ -1,6 +1,6 @@
 //! What the kernel did not grant, and the line that grants it.
 
-use super::{Waiting, unisolated_bit};
+use super::{Waiting, unisolated_bit, watchdog};
 use crate::plan::{Account, Plan};
 use rtcore::stats::degraded;
 use rtcore::sys::grants::Grant;
@@ -16,7 +16,12 @@ pub struct Missing {
 }
 
 /// Everything that was refused.
-pub(super) fn missing(plan: &Plan, waiting: &[Waiting], locked: &Result<(), String>) -> Vec<Missing> {
+pub(super) fn missing(
+    plan: &Plan,
+    waiting: &[Waiting],
+    watchdog: &watchdog::Granted,
+    locked: &Result<(), String>,
+) -> Vec<Missing> {
     let mut all = Vec::new();
     for w in waiting {
         let lane = &plan.lanes[w.lane];
@@ -33,6 +38,13 @@ pub(super) fn missing(plan: &Plan, waiting: &[Waiting], locked: &Result<(), Stri
             let what = format!("a filter of system calls for lane {} (thread {name})", lane.name);
             all.push(Missing { what, why: why.clone(), mend: Grant::Filter });
         }
+    }
+    if let Err(why) = &watchdog.fifo {
+        let what = format!("SCHED_FIFO {} for the watchdog above all lanes", plan.watchdog_priority());
+        all.push(Missing { what, why: why.clone(), mend: Grant::Fifo });
+    }
+    if let Err(why) = &watchdog.pinned {
+        all.push(Missing { what: "a CPU for the watchdog".into(), why: why.clone(), mend: Grant::Pinning });
     }
     if let Err(why) = locked {
         all.push(Missing { what: "locked memory (mlockall)".into(), why: why.clone(), mend: Grant::Memory });
@@ -52,13 +64,21 @@ pub(super) fn cannot_become(account: Account, why: &io::Error) -> anyhow::Error 
 }
 
 /// Degraded bits per lane of the plan.
-pub(super) fn degraded_bits(plan: &Plan, waiting: &[Waiting], locked: &Result<(), String>) -> Vec<u32> {
+pub(super) fn degraded_bits(
+    plan: &Plan,
+    waiting: &[Waiting],
+    watchdog: &watchdog::Granted,
+    locked: &Result<(), String>,
+) -> Vec<u32> {
     let memory = if locked.is_err() { degraded::MEMORY } else { 0 };
     let mut bits: Vec<u32> = plan.lanes.iter().map(|l| memory | unisolated_bit(l.unisolated)).collect();
     for w in waiting {
         bits[w.lane] |= if w.granted.fifo.is_err() { degraded::FIFO } else { 0 };
         bits[w.lane] |= if w.granted.pinned.is_err() { degraded::PINNING } else { 0 };
         bits[w.lane] |= if w.granted.confined.is_err() { degraded::UNCONFINED } else { 0 };
+        // Above a lane without its priority it is all the same.
+        let below = watchdog.fifo.is_err() && w.granted.fifo.is_ok();
+        bits[w.lane] |= if below { degraded::WATCHDOG } else { 0 };
     }
     bits
 }

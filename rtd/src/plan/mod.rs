@@ -9,13 +9,16 @@ pub mod cost;
 pub mod needs;
 mod notes;
 pub mod verify;
+pub mod watch;
 
+pub use crate::config::values::show_time;
 pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
 pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 use rtcore::skin::{self, Caps, xddp};
 pub use rtcore::sys::ids::Account;
 use std::ffi::CString;
 use std::path::PathBuf;
+pub use watch::{LaneWatch, OnRunaway, WatchPlan};
 
 /// Index into [`Plan::lanes`].
 pub type LaneId = usize;
@@ -76,6 +79,8 @@ pub struct DaemonPlan {
     pub drain_ns: u64,
     /// The lanes' real-time calls.
     pub skin: SkinPlan,
+    /// What the watchdog does.
+    pub watch: WatchPlan,
 }
 
 /// On which skin the lanes run.
@@ -156,6 +161,8 @@ pub struct LanePlan {
     pub wait: Wait,
     /// `poll` on a CPU that is not isolated was asked for explicitly.
     pub unisolated: bool,
+    /// What the watchdog allows it.
+    pub watch: LaneWatch,
 }
 
 /// `[[process]]`: a name and the credentials whoever claims it must have.

@@ -33,6 +33,7 @@ pub const CAPS: Caps = Caps {
     passes_origin: false,
     unpromoted_threads: false,
     linux_calls: false,
+    linux_threads: false,
 };
 
 /// Places of the pool that credits divide among the receivers; the others are for who sends without asking.

@@ -20,6 +20,7 @@ mod rings;
 mod routes;
 mod signals;
 mod skin;
+mod watch;
 mod xddp;
 
 use super::diagnostic::{Place, Report};
@@ -58,7 +59,8 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
     let routes = routes::resolve(&mut cx, &lanes, &endpoints);
     direct::check_sources(&mut cx, &routes);
     let sources = flow::sources(&mut cx, &routes);
-    let plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
+    let mut plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
+    watch::check(&mut cx, &mut plan);
     flow::check(&mut cx, &plan);
     signals::check(&mut cx, &plan);
     account::check(&mut cx, &plan);
@@ -100,7 +102,8 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
     let keep_queues = daemon.keep_queues.get().copied().unwrap_or(true);
     let drain_ns = daemon.drain.get().map_or(DRAIN_NS, |time| time.0);
     let account = account::resolve(cx);
-    DaemonPlan { name, account, socket, keep_queues, drain_ns, skin: skin::choose(cx) }
+    let watch = watch::daemon(cx);
+    DaemonPlan { name, account, socket, keep_queues, drain_ns, skin: skin::choose(cx), watch }
 }
 
 /// The place of what concerns the file as a whole.

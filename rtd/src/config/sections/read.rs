@@ -97,6 +97,10 @@ impl Daemon {
             drain: r.optional("drain"),
             skin: r.optional("skin"),
             cobalt_library: r.optional("cobalt_library"),
+            watchdog: r.optional("watchdog"),
+            duty_window: r.optional("duty_window"),
+            on_runaway: r.optional("on_runaway"),
+            rttime: r.optional("rttime"),
         }
     }
 }
@@ -114,6 +118,8 @@ impl Lane {
             capacity: r.optional("capacity"),
             overflow: r.optional("overflow"),
             deadline: r.optional("deadline"),
+            stall: r.optional("stall"),
+            duty: r.optional("duty"),
         }
     }
 }

@@ -10,3 +10,4 @@ mod rules;
 mod shared;
 mod skins;
 mod util;
+mod watch;

@@ -90,6 +90,7 @@ fn plan(endpoints: Vec<EndpointPlan>, routes: Vec<RoutePlan>) -> Plan {
             keep_queues: false,
             drain_ns: 0,
             skin: SkinPlan::posix("test"),
+            watch: WatchPlan::default(),
         },
         lanes: vec![LanePlan {
             name: "l".into(),
@@ -97,6 +98,7 @@ fn plan(endpoints: Vec<EndpointPlan>, routes: Vec<RoutePlan>) -> Plan {
             cpu: 0,
             wait: Wait::Block,
             unisolated: false,
+            watch: LaneWatch::default(),
         }],
         processes: vec![process("arm"), process("planner")],
         endpoints,
