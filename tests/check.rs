@@ -315,8 +315,8 @@ pub fn what_is_not_granted_is_refused_with_the_line_that_grants_it() -> anyhow::
     };
     for command in ["check", "run"] {
         let arguments = if command == "check" { vec!["check", "-"] } else { vec!["run", "-"] };
-        let err = check(&arguments)?.refused(&["above RLIMIT_RTPRIO = 0", "LimitRTPRIO=50"])?;
-        ensure!(err.contains("@rtd - rtprio 50 in /etc/security/limits.d/rtd.conf"), "{err}");
+        let err = check(&arguments)?.refused(&["above RLIMIT_RTPRIO = 0", "LimitRTPRIO=51"])?;
+        ensure!(err.contains("@rtd - rtprio 51 in /etc/security/limits.d/rtd.conf"), "{err}");
     }
     let said = check(&["check", "--allow-degraded", "-"])?;
     if said.code() != Some(0) || !said.err.contains(": warning: lane `lane`: priority 50") {

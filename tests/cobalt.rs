@@ -1,82 +1,10 @@
 //! The daemon on Cobalt: its main ways and its accounts, on the stand-in for libcobalt; and how it comes to run there or
 //! not.
 
-use super::util::{Daemon, Instance, Peer, eventually, privileged, process, route, rt, signal, skip};
+use super::util::cobalt_bench::{Bench, balanced};
+use super::util::{eventually, privileged, process, route, rt, signal, skip};
 use anyhow::{Context as _, ensure};
-use rtcore::stats::reader::Snapshot;
-use stand_in_cobalt::Space;
-use stand_in_cobalt::copies::{self, Kind};
-use std::process::{Command, Output};
-
-/// A deployment in a space of its own.
-pub(super) struct Bench {
-    pub(super) instance: Instance,
-    pub(super) space: Space,
-    pub(super) libcobalt: String,
-}
-
-impl Bench {
-    pub(super) fn new(kind: Kind) -> anyhow::Result<Bench> {
-        let instance = Instance::new()?;
-        let space = Space::new(&instance.name);
-        let libcobalt = copies::library(kind)?.display().to_string();
-        Ok(Bench { instance, space, libcobalt })
-    }
-
-    /// As [`Instance::head`], on this library.
-    pub(super) fn head(&self) -> String {
-        let daemon = format!("[daemon]\nskin = \"cobalt\"\ncobalt_library = {:?}\n", self.libcobalt);
-        self.instance.head().replacen("[daemon]\n", &daemon, 1)
-    }
-
-    pub(super) fn daemon(&self, config: &str) -> anyhow::Result<Daemon> {
-        self.daemon_with(config, |_| {})
-    }
-
-    fn daemon_with(&self, config: &str, change: impl FnOnce(&mut Command)) -> anyhow::Result<Daemon> {
-        Daemon::start_with(config, |command| {
-            let (key, value) = self.space.environment();
-            command.env(key, value);
-            change(command);
-        })
-    }
-
-    fn peer(&self) -> anyhow::Result<Peer> {
-        let (key, value) = self.space.environment();
-        Peer::on_cobalt(&self.libcobalt, |command| {
-            command.env(key, value);
-        })
-    }
-
-    /// A peer that has taken this name.
-    fn registered(&self, name: &str) -> anyhow::Result<Peer> {
-        let mut peer = self.peer()?;
-        peer.tell(&format!("register {} {name}", self.instance.socket()))?;
-        Ok(peer)
-    }
-
-    /// A peer that has this queue of the instance open.
-    pub(super) fn at(&self, access: &str, queue: &str) -> anyhow::Result<Peer> {
-        let mut peer = self.peer()?;
-        peer.tell(&format!("open {access} {}", self.instance.queue(queue)))?;
-        Ok(peer)
-    }
-
-    /// `rtd check` on a configuration.
-    pub(super) fn check(&self, config: &str, args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Output> {
-        let file = self.instance.file("check.toml");
-        std::fs::write(&file, config)?;
-        let (key, value) = self.space.environment();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
-        command.arg("check").args(args).arg(&file).env(key, value).envs(env.iter().copied());
-        command.output().context("cannot run rtd check")
-    }
-}
-
-pub(super) fn balanced(snapshot: &Snapshot) -> anyhow::Result<()> {
-    ensure!(snapshot.routes.iter().all(|r| r.ledger.balances()), "{:#?}", snapshot.routes);
-    Ok(())
-}
+use stand_in_cobalt::copies::Kind;
 
 pub(super) fn counters(lines: &[String]) -> Vec<u64> {
     let payload = |line: &String| {
@@ -340,12 +268,15 @@ pub fn what_cobalt_cannot_do_is_refused_with_what_mends_it() -> anyhow::Result<(
     };
     let ends = process("planner") + &process("arm") + &lane("plan", "planner") + &lane("axis", "arm");
     let routed = bench.head() + &ends + &route("plan", &["axis"], "");
-    let said = String::from_utf8(bench.check(&routed, &[], &[])?.stderr)?;
-    for part in ["`plan`", "kind \"lane\"", "doorbell is a futex", "path = \"direct\"", "skin = \"posix\""] {
-        ensure!(said.contains(part), "{part}: {said}");
-    }
+    let checked = bench.check(&routed, &[], &[])?;
+    let said = String::from_utf8(checked.stdout)?;
+    ensure!(
+        checked.status.success() && said.contains("sessions that bind it as well: arm, planner"),
+        "{said}"
+    );
     let direct = bench.head() + &ends + &route("plan", &["axis"], "path = \"direct\"");
-    ensure!(bench.check(&direct, &[], &[])?.status.success(), "no lane thread is in the way");
+    let checked = bench.check(&direct, &[], &[])?;
+    ensure!(checked.status.success() && !String::from_utf8(checked.stdout)?.contains("sessions that bind"));
     let long = "q".repeat(70);
     let warned = bench.head()
         + &process("arm")

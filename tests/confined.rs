@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use rtcore::lane::dest::{Dest, Sink};
 use rtcore::lane::event::{EventKind, channel};
 use rtcore::lane::policy::{GroupMode, Overflow, Wait};
+use rtcore::lane::progress::ProgressCell;
 use rtcore::lane::route::{OriginRule, Route, Rules};
 use rtcore::lane::source::{Source, SourceKind};
 use rtcore::lane::spill::Spill;
@@ -103,7 +104,7 @@ fn worker(
         Dest::new(Sink::Mqueue { queue, bytes_max: 64, announces_room: true }, None, Spill::new(1, 64));
     let inputs = vec![Input {
         source: Source::new(SourceKind::Mqueue { blocking, nonblocking }, None, 64, false),
-        routes: vec![Route::new(rules, None, vec![target], vec![dest], page.route(0))],
+        routes: vec![Route::new(rules, None, vec![target], vec![dest], page.route(0), None)],
     }];
     let own: &[Allowed] = &[
         allow(Call::MQ_RECEIVE, "takes a message"),
@@ -120,7 +121,8 @@ fn worker(
         cell: page.worker(0),
         events,
         stop_at_ns: Arc::new(AtomicU64::new(0)),
-        waits: Worker::waits_for(&inputs),
+        progress: ProgressCell::default(),
+        waits: Worker::waits_for(&inputs, None),
         calls: Some(Program::compile([own, WAY_OUT, LAST_WORDS].into_iter().flatten())?),
         inputs,
     };

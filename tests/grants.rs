@@ -19,15 +19,17 @@ use std::process::Command;
 
 /// What an ordinary user has.
 #[derive(Clone, Copy, Debug, Default)]
-struct Granted {
-    rtprio: u64,
-    memlock: u64,
+pub struct Granted {
+    /// RLIMIT_RTPRIO.
+    pub rtprio: u64,
+    /// RLIMIT_MEMLOCK.
+    pub memlock: u64,
     /// It is root in a user namespace of its own: all capabilities, and none that counts here.
-    namespace: bool,
+    pub namespace: bool,
 }
 
 /// `rtd run` as an ordinary user that was granted this: ourselves, or a stranger when we are root.
-fn ordinary(instance: &Instance, granted: Granted, more: &[&str]) -> anyhow::Result<Command> {
+pub fn ordinary(instance: &Instance, granted: Granted, more: &[&str]) -> anyhow::Result<Command> {
     let stranger = if own_uid() == 0 { Some(Stranger::new(instance)?) } else { None };
     let rtd = stranger.as_ref().map_or(Path::new(env!("CARGO_BIN_EXE_rtd")), Stranger::rtd);
     let mut command = Command::new(rtd);

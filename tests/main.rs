@@ -7,6 +7,7 @@ mod abuse;
 mod check;
 mod claims;
 mod cobalt;
+mod cobalt_rings;
 mod confined;
 mod crash;
 mod credentials;
@@ -16,6 +17,7 @@ mod demo;
 mod examples;
 mod grants;
 mod groups;
+mod guard;
 mod help;
 mod holding;
 mod hostile;
@@ -39,15 +41,18 @@ mod lat_running;
 mod lat_view;
 mod liars;
 mod listen;
+mod notify;
 mod overflow;
 mod partners;
 mod pending;
+mod privilege;
 mod queues;
 mod quiet;
 mod registration;
 mod regressions;
 mod restart;
 mod sealed;
+mod security;
 mod send;
 mod sends;
 mod sessions;
@@ -99,6 +104,15 @@ fn main() -> std::process::ExitCode {
         cobalt::the_choice_falls_back_with_the_reason_or_fails_with_it,
         cobalt::a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one,
         cobalt::what_cobalt_cannot_do_is_refused_with_what_mends_it,
+        cobalt_rings::messages_go_from_ring_to_ring_while_everybody_sleeps_in_between,
+        cobalt_rings::several_rings_of_one_thread_ring_one_doorbell,
+        cobalt_rings::rings_and_queues_are_routed_into_each_other,
+        cobalt_rings::a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy,
+        cobalt_rings::a_signal_s_payloads_come_by_a_semaphore_and_no_signal,
+        cobalt_rings::a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung,
+        cobalt_rings::a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay,
+        cobalt_rings::a_session_on_another_skin_is_refused_with_what_mends_it,
+        cobalt_rings::a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages,
         confined::each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach,
         confined::a_call_off_the_list_is_refused_counted_and_named,
         confined::in_tests_a_call_off_the_list_aborts_and_the_line_names_it,
@@ -131,6 +145,16 @@ fn main() -> std::process::ExitCode {
         groups::members_of_the_process_group_take_turns,
         groups::what_is_queued_for_a_member_stays_with_it,
         groups::a_session_is_without_those_that_made_their_own,
+        guard::a_starved_lane_is_named_and_never_demoted,
+        guard::a_lane_that_stands_still_stops_the_daemon,
+        guard::a_lane_above_its_budget_is_reported,
+        guard::a_lane_above_its_budget_is_demoted,
+        guard::a_lane_above_its_budget_stops_the_daemon,
+        guard::a_polling_lane_is_judged_by_its_dispatches,
+        guard::a_lane_that_never_waits_is_told_by_the_kernel,
+        guard::the_watchdog_speaks_for_a_control_thread_that_does_not_run,
+        guard::a_stop_that_nobody_carries_out_is_carried_out_by_force,
+        guard::the_watchdog_is_above_all_lanes_and_out_of_their_way,
         holding::a_strangers_queue_is_not_adopted,
         holding::an_adopted_queue_gets_the_configured_mode,
         holding::what_is_lost_with_a_queue_is_told,
@@ -225,6 +249,10 @@ fn main() -> std::process::ExitCode {
         lat_view::a_terminal_is_redrawn_and_ends_with_the_result,
         lat_view::quiet_on_a_terminal_shows_the_result_alone,
         lat_view::what_a_stopped_sender_misses_is_in_the_corrected_figures,
+        notify::a_manager_hears_ready_status_and_stopping,
+        notify::signs_of_life_stop_with_a_lane_and_come_again,
+        notify::signs_of_life_stop_with_the_control_thread,
+        notify::a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody,
         overflow::reject_keeps_what_came_first,
         overflow::displace_oldest_keeps_the_latest,
         overflow::displace_newest_keeps_the_first_and_the_last,
@@ -245,6 +273,21 @@ fn main() -> std::process::ExitCode {
         pending::what_is_queued_expires,
         pending::what_is_queued_dies_with_its_receiver,
         pending::a_stuck_receiver_holds_up_nobody,
+        privilege::started_by_root_it_is_the_configured_user_in_every_respect,
+        privilege::what_the_plan_does_not_need_is_not_kept,
+        privilege::for_the_executable_of_another_user_the_control_thread_alone_can_trace,
+        privilege::one_of_its_own_user_cannot_look_into_it,
+        privilege::without_the_capability_signals_to_others_are_refused_before_they_are_lost,
+        privilege::who_may_not_become_that_user_is_told_what_it_takes,
+        privilege::a_user_with_capabilities_keeps_those_that_are_needed,
+        privilege::an_ordinary_start_is_what_it_was,
+        privilege::root_that_stays_root_says_so,
+        privilege::what_a_killed_daemon_of_roots_left_is_taken_over,
+        privilege::the_directory_of_the_socket_is_made_for_the_user,
+        privilege::a_directory_that_the_user_may_not_write_is_named,
+        privilege::an_account_that_is_none_is_refused_by_the_check,
+        privilege::it_ends_with_its_parent_still,
+        privilege::a_stranger_gets_into_no_queue_and_sends_rtd_no_signal,
         queues::bytes_arrive_unchanged,
         queues::a_priority_is_kept_or_mapped,
         queues::higher_priorities_leave_a_source_first,
@@ -254,6 +297,7 @@ fn main() -> std::process::ExitCode {
         queues::a_registered_sender_is_the_verified_origin,
         sealed::the_straight_paths_touch_no_heap,
         sealed::the_crooked_paths_touch_no_heap,
+        security::every_claim_names_a_test_that_is_there,
         signal_payload::payloads_of_every_size_come_with_their_verified_origin,
         signal_payload::a_burst_past_a_slow_handler_is_lossless_with_few_signals,
         signal_payload::the_lowest_number_comes_first_between_rings_and_plain_signals,

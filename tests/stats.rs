@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Instant;
 
 const LANE_KEYS: &str =
-    "name priority cpu wait degraded duty_max_ns mode_switches refused_calls last_refused_call";
+    "name priority cpu wait degraded duty_max_ns mode_switches refused_calls last_refused_call guard";
 const ROUTE_KEYS: &str = "name lane from to path targets consistent";
 const COUNT_KEYS: &str = "accepted delivered expired displaced rejected peer_dead queued deadline_misses \
                           latency_ns rejected_by";

@@ -1,7 +1,8 @@
 //! Datagrams between Cobalt lanes and plain Linux programs, on the stand-in: a port's other end is opened by this process,
 //! which is such a program.
 
-use super::cobalt::{Bench, balanced, counters};
+use super::cobalt::counters;
+use super::util::cobalt_bench::{Bench, balanced};
 use super::util::{eventually, privileged, route, skip};
 use anyhow::{Context as _, ensure};
 use stand_in_cobalt::Device;

@@ -80,7 +80,7 @@ fn a_consumer_bears_a_producer_that_writes_at_the_same_time() {
         let mut buffer = [0; 32];
         let (mut lies, mut taken) = (0, 0);
         for _ in 0..ROUNDS {
-            consumer.arm(Doorbell::Futex);
+            consumer.arm(Doorbell::Bell);
             let _ = (consumer.backlog(), consumer.torn(), consumer.is_closed());
             consumer.disarm();
             match consumer.take(&mut buffer) {

@@ -73,7 +73,7 @@ fn push_all(producer: &mut Producer, count: u64) {
 fn sleep_until(consumer: &mut Consumer, news: impl Fn(&Consumer) -> bool) {
     let (bells, bell) = consumer.bell();
     let (bells, seen) = (bells.clone(), bells.seen(bell));
-    consumer.arm(Doorbell::Futex);
+    consumer.arm(Doorbell::Bell);
     if consumer.available() == Ok(0) && !news(consumer) {
         bells.sleep(bell, seen, u64::MAX).unwrap();
     }

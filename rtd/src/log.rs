@@ -39,13 +39,20 @@ pub fn error(text: Arguments<'_>) {
 }
 
 /// From here on a thread writes the lines. It has the signal mask of the caller, so every signal that
-/// somebody else is to take must be blocked by now.
-pub fn start() -> io::Result<Started> {
+/// somebody else is to take must be blocked by now. What it does first, `enter`, has been done when this returns.
+pub fn start(enter: impl FnOnce() + Send + 'static) -> io::Result<Started> {
     let (logger, writer) = Logger::new();
     // Started twice: the first one stays, and this writer ends with its queue.
     if LOGGER.set(logger).is_ok() {
         let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(STACK_BYTES);
-        thread.spawn(move || writer.run(&mut io::stderr()))?;
+        let (tell, entered) = sync_channel(1);
+        thread.spawn(move || {
+            enter();
+            // Nobody listens only if the starter is gone.
+            let _ = tell.send(());
+            writer.run(&mut io::stderr());
+        })?;
+        let _ = entered.recv();
     }
     Ok(Started(()))
 }

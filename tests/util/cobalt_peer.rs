@@ -1,6 +1,8 @@
 //! A participant on Cobalt's calls, which are the stand-in's here: told what to do line by line, see `peer.rs`.
 
 use super::peer::{Answer, serve, unhex};
+use super::session_peer::Links;
+use super::signal_peer::Life;
 use anyhow::{Context as _, bail};
 use rtcore::skin::{OpenQueue, SignalAddress, Skin, cobalt};
 use rtcore::sys::mqueue::Access;
@@ -24,8 +26,12 @@ pub fn main(library: &str) -> std::process::ExitCode {
             return std::process::ExitCode::FAILURE;
         }
     };
-    let mut queue = None;
-    serve(|words| obey(skin, words, &mut queue))
+    let (mut queue, mut links, mut life) = (None, Links::on(skin), Life::on(skin));
+    serve(|words| match words {
+        ["session", rest @ ..] => links.obey(rest),
+        ["signals", rest @ ..] => life.obey(rest),
+        words => obey(skin, words, &mut queue),
+    })
 }
 
 fn obey(skin: &'static Skin, words: &[&str], queue: &mut Option<OpenQueue>) -> Answer {

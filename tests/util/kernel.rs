@@ -76,6 +76,12 @@ pub fn pending(pid: u32) -> anyhow::Result<u64> {
     Ok(all)
 }
 
+/// Signals that a thread blocks, as a mask.
+pub fn blocked(pid: u32, tid: u32) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))?;
+    mask(&status_line(&text, "SigBlk")?)
+}
+
 fn mask(hex: &str) -> anyhow::Result<u64> {
     Ok(u64::from_str_radix(hex, 16)?)
 }
@@ -83,4 +89,41 @@ fn mask(hex: &str) -> anyhow::Result<u64> {
 fn status_line(text: &str, key: &str) -> anyhow::Result<String> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     Ok(line.with_context(|| format!("no {key}"))?.trim().to_owned())
+}
+
+/// Whose a thread is and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its name.
+    pub name: String,
+    /// Real, effective, saved and file-system user.
+    pub uids: Vec<u32>,
+    /// The same of the group.
+    pub gids: Vec<u32>,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// CapInh, CapPrm, CapEff, CapBnd, CapAmb.
+    pub sets: [u64; 5],
+    /// NoNewPrivs.
+    pub no_new_privs: bool,
+}
+
+/// The same of every thread of a process.
+pub fn credentials(pid: u32) -> anyhow::Result<Vec<Credentials>> {
+    let of = |tid| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))?;
+        let numbers = |key| -> anyhow::Result<Vec<u32>> {
+            status_line(&text, key)?.split_whitespace().map(|word| Ok(word.parse()?)).collect()
+        };
+        let set = |key| mask(&status_line(&text, key)?);
+        Ok(Credentials {
+            name: status_line(&text, "Name")?,
+            uids: numbers("Uid")?,
+            gids: numbers("Gid")?,
+            groups: numbers("Groups")?,
+            sets: [set("CapInh")?, set("CapPrm")?, set("CapEff")?, set("CapBnd")?, set("CapAmb")?],
+            no_new_privs: status_line(&text, "NoNewPrivs")? == "1",
+        })
+    };
+    threads(pid)?.into_iter().map(of).collect()
 }

@@ -112,7 +112,8 @@ impl Liar {
     fn open(&mut self, name: &str) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            self.conn()?.send(&Request::Open { name: Name::new(name)?, tid: 0 }.encode())?;
+            self.conn()?
+                .send(&Request::Open { name: Name::new(name)?, tid: 0, semaphores: false }.encode())?;
             let (answer, mut fds) = self.next(deadline)?.context("no answer")?;
             match answer {
                 Answer::Reply(reply) if reply.generation > 0 => {

@@ -3,7 +3,9 @@
 
 pub mod arena;
 pub mod book;
+pub mod cobalt_bench;
 pub mod cobalt_peer;
+pub mod halt;
 pub mod kernel;
 pub mod lane_peer;
 pub mod lane_talk;

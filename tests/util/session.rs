@@ -208,7 +208,8 @@ impl Peer {
     }
 }
 
-fn parse(lines: &[String]) -> anyhow::Result<Vec<Got>> {
+/// What an inbox gave, from the lines of a participant.
+pub fn parse(lines: &[String]) -> anyhow::Result<Vec<Got>> {
     let parse = |line: &String| {
         let Some(rest) = line.strip_prefix("run ") else { return Ok(Got::Other(line.clone())) };
         let words: Vec<&str> = rest.split(' ').collect();

@@ -6,12 +6,15 @@
 
 use super::peer::unhex;
 use anyhow::{Context as _, bail};
-use rtcore::client::{Event, Inbox, Incoming, SendError, Sender, Session};
+use rtcore::client::{Builder, Event, Inbox, Incoming, SendError, Sender, Session};
+use rtcore::skin::Skin;
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use rtcore::sys::pidfd::Ending;
+use rtcore::sys::poll;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -20,6 +23,8 @@ use std::time::Duration;
 /// What one participant has of the library.
 #[derive(Default)]
 pub struct Links {
+    /// Linux's calls where there is none.
+    skin: Option<&'static Skin>,
     senders: BTreeMap<String, Sender>,
     inbox: Option<Inbox>,
     session: Option<Session>,
@@ -38,16 +43,24 @@ fn told<E: std::error::Error + Send + Sync + 'static>(e: E) -> anyhow::Error {
 }
 
 impl Links {
+    /// With sessions on this skin.
+    pub fn on(skin: &'static Skin) -> Links {
+        Links { skin: Some(skin), ..Links::default() }
+    }
+
+    fn builder(&self, name: &str) -> Builder {
+        let builder = Session::builder(name).timeout(Duration::from_secs(10));
+        self.skin.map_or(builder.clone(), |skin| builder.skin(skin))
+    }
+
     pub fn obey(&mut self, words: &[&str]) -> anyhow::Result<String> {
         let mut data = String::new();
         match words {
             ["open", socket, name] => {
-                let builder = Session::builder(name).socket(*socket).timeout(Duration::from_secs(10));
-                self.session = Some(builder.connect().map_err(told)?);
+                self.session = Some(self.builder(name).socket(*socket).connect().map_err(told)?);
             }
             ["open-instance", instance, name] => {
-                let builder = Session::builder(name).instance(instance).timeout(Duration::from_secs(10));
-                self.session = Some(builder.connect().map_err(told)?);
+                self.session = Some(self.builder(name).instance(instance).connect().map_err(told)?);
             }
             // A second one in the same process.
             ["again", socket, name] => {
@@ -82,6 +95,36 @@ impl Links {
                 for number in from.parse::<u64>()?.. {
                     if let Err(e) = sender.try_send(&number.to_ne_bytes()) {
                         write!(data, "{}\n{e:?}: {e}\n", number - from.parse::<u64>()?)?;
+                        break;
+                    }
+                }
+            }
+            // Numbers from `from` on with a pause after each, by the skin's own clock.
+            ["pace", endpoint, from, count, pause_us] => {
+                let skin = self.skin.unwrap_or_else(rtcore::skin::posix);
+                let (from, count): (u64, u64) = (from.parse()?, count.parse()?);
+                let pause_ns = pause_us.parse::<u64>()? * 1000;
+                let sender = self.sender(endpoint)?;
+                for number in from..from + count {
+                    sender.send(&number.to_ne_bytes()).map_err(told)?;
+                    (skin.sleep_until)((skin.now_ns)() + pause_ns);
+                }
+            }
+            // Makes this thread real-time below the lane.
+            ["promote", lane] => {
+                let granted = self.session()?.realtime().lane(lane).below(1).lock_memory(false).enter();
+                data = format!("{}\n", granted.map_err(told)?.priority());
+            }
+            // As `recv`, for one message that is waited for by the inbox' descriptor.
+            ["polled", quiet_ms] => {
+                let inbox = self.inbox.as_mut().context("no inbox")?;
+                let until_ns = monotonic_ns() + quiet_ms.parse::<u64>()? * 1_000_000;
+                while monotonic_ns() < until_ns {
+                    let fd = inbox.as_fd().as_raw_fd();
+                    let ready = poll::wait(&mut [poll::Interest::readable(fd)], until_ns - monotonic_ns());
+                    ready.map_err(|e| anyhow::anyhow!("{e:?}"))?;
+                    if let Some(Incoming::Message(message)) = inbox.try_recv().map_err(told)? {
+                        data = format!("{}\n", rtd::ctl::payload::hex(message.bytes()));
                         break;
                     }
                 }

@@ -5,6 +5,7 @@ use super::peer::{Answer, serve, unhex};
 use anyhow::{Context as _, bail, ensure};
 use rtcore::client::signals::{Flags, Signals};
 use rtcore::client::{Sender, Session};
+use rtcore::skin::Skin;
 use rtcore::sys::rtsignal::{self, SignalSet};
 use rtcore::sys::{Errno, clock, sched};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -24,8 +25,11 @@ struct Line {
     value: u64,
 }
 
+/// What one participant has of the library.
 #[derive(Default)]
-struct Life {
+pub struct Life {
+    /// Linux's calls where there is none.
+    skin: Option<&'static Skin>,
     log: Arc<Log>,
     session: Option<Session>,
     sender: Option<Sender>,
@@ -43,7 +47,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Life {
-    fn obey(&mut self, words: &[&str]) -> Answer {
+    /// With a session on this skin.
+    pub fn on(skin: &'static Skin) -> Life {
+        Life { skin: Some(skin), ..Life::default() }
+    }
+
+    pub fn obey(&mut self, words: &[&str]) -> Answer {
         let mut data = String::new();
         match words {
             ["tid"] => data = format!("{}\n", sched::gettid()),
@@ -51,7 +60,9 @@ impl Life {
             ["sigpending", limit] => super::peer::limit_sigpending(limit.parse()?)?,
             ["register", socket, name] => rtd::ctl::register::this_process(socket.as_ref(), name)?,
             ["session", socket, name] => {
-                self.session = Some(Session::builder(name).socket(*socket).timeout(PATIENCE).connect()?);
+                let builder = Session::builder(name).socket(*socket).timeout(PATIENCE);
+                let builder = self.skin.map_or(builder.clone(), |skin| builder.skin(skin));
+                self.session = Some(builder.connect()?);
             }
             ["session-end"] => self.session = None,
             ["dispatcher-end"] => self.signals = None,

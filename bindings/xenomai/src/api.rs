@@ -184,18 +184,22 @@ api! {
         /// sem_wait(3): 0, or -1 and errno; EINTR after a Linux signal. *primary*.
         sem_wait = "__cobalt_sem_wait": fn(*mut sem_t) -> c_int;
 
+        /// sem_trywait(3): 0, or -1 and errno; EAGAIN when there is none to take. *primary*, and never waits.
+        sem_trywait = "__cobalt_sem_trywait": fn(*mut sem_t) -> c_int;
+
         /// sem_timedwait(3): 0, or -1 and errno; ETIMEDOUT. *primary*. The time is absolute, of *Cobalt's*
         /// CLOCK_REALTIME.
         sem_timedwait = "__cobalt_sem_timedwait": fn(*mut sem_t, *const timespec) -> c_int;
 
         /// sem_open(3): the semaphore, or null (SEM_FAILED) and errno. *secondary*. Variadic: after `oflag` with O_CREAT
-        /// come the mode, which is ignored, and the value. Cobalt's own names, until unlinked.
+        /// come the mode, which is ignored, and the value. Cobalt's own names, which begin with a slash and stay until
+        /// unlinked, also after the end of who made them; a process that opens one twice gets the same address.
         sem_open = "__cobalt_sem_open": fn(*const c_char, c_int, ...) -> *mut sem_t;
 
         /// sem_close(3): 0, or -1 and errno. *secondary*.
         sem_close = "__cobalt_sem_close": fn(*mut sem_t) -> c_int;
 
-        /// sem_unlink(3): 0, or -1 and errno. *secondary*.
+        /// sem_unlink(3): 0, or -1 and errno. *secondary*. Who has it open goes on with it.
         sem_unlink = "__cobalt_sem_unlink": fn(*const c_char) -> c_int;
     }
     optional {

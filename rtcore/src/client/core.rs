@@ -8,13 +8,14 @@
 
 use super::inbox::{Filter, Lane, Post};
 use super::outlet::Outlet;
+use crate::skin::{Doorbell, Skin};
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::eventfd::EventFd;
 use crate::wire::{Channel, Name, PeerNews, Reply};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
-/// Most channels of a process, as the daemon numbers its bells.
-pub(super) const CHANNELS_MAX: usize = 128;
+pub(super) use crate::ring::bell::CHANNELS_MAX;
+
 /// Most entries of either list; what is past the channels of one configuration belonged to earlier ones.
 pub(super) const ENTRIES_MAX: usize = 4 * CHANNELS_MAX;
 
@@ -74,6 +75,8 @@ pub(super) struct Core {
     pub process: Name,
     /// Which life of the sender counts the sequences.
     pub epoch: u32,
+    /// What its threads run on.
+    pub skin: &'static Skin,
     /// Wakes the session thread: there is a command, or an end came back.
     pub control: EventFd,
     closed: AtomicU32,
@@ -81,7 +84,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub fn new(process: Name, epoch: u32, control: EventFd) -> Core {
+    pub fn new(process: Name, epoch: u32, skin: &'static Skin, control: EventFd) -> Core {
         let table = Table {
             state: State::Down("not connected yet".to_owned()),
             outlets: Vec::new(),
@@ -91,7 +94,12 @@ impl Core {
             pids: Vec::new(),
             commands: Vec::new(),
         };
-        Core { process, epoch, control, closed: AtomicU32::new(0), table: Mutex::new(table) }
+        Core { process, epoch, skin, control, closed: AtomicU32::new(0), table: Mutex::new(table) }
+    }
+
+    /// Whether routed rings are rung by semaphores.
+    pub fn has_semaphores(&self) -> bool {
+        self.skin.caps.doorbell == Doorbell::Semaphore
     }
 
     pub fn table(&self) -> MutexGuard<'_, Table> {

@@ -1,5 +1,6 @@
 //! Making the calling thread a real-time one (sched(7), mlockall(2)), with errors that name the line that grants it.
 
+use crate::skin::Skin;
 use crate::sys::grants::Grant;
 use crate::sys::{limits, memory, sched};
 use crate::wire::Channel;
@@ -29,6 +30,7 @@ const PRIORITY_MIN: u8 = 1;
 #[derive(Clone, Debug)]
 pub struct RealTimeBuilder {
     channels: Vec<Channel>,
+    skin: &'static Skin,
     lane: Option<String>,
     below: u8,
     cpu: Option<usize>,
@@ -103,9 +105,10 @@ pub enum RealTimeError {
 }
 
 impl RealTimeBuilder {
-    pub(super) fn new(channels: Vec<Channel>) -> RealTimeBuilder {
+    pub(super) fn new(channels: Vec<Channel>, skin: &'static Skin) -> RealTimeBuilder {
         RealTimeBuilder {
             channels,
+            skin,
             lane: None,
             below: 1,
             cpu: None,
@@ -152,7 +155,8 @@ impl RealTimeBuilder {
         self
     }
 
-    /// Does it, in the order in which it cannot hurt: memory, CPU, priority last.
+    /// Does it, in the order in which it cannot hurt: memory, CPU, priority last, by the calls of the session's skin: on
+    /// Cobalt the thread becomes a Cobalt thread.
     ///
     /// Errors: [`RealTimeError`]; what was granted before the one that was not stays.
     pub fn enter(self) -> Result<RealTime, RealTimeError> {
@@ -172,7 +176,8 @@ impl RealTimeBuilder {
         if let Some(cpu) = self.cpu {
             sched::pin(cpu).map_err(refused(format!("pinning to CPU {cpu}"), Grant::Pinning))?;
         }
-        sched::set_fifo(priority).map_err(refused(format!("SCHED_FIFO {priority}"), Grant::Fifo))?;
+        (self.skin.setup.promote)(priority)
+            .map_err(refused(format!("SCHED_FIFO {priority}"), Grant::Fifo))?;
         Ok(RealTime { priority, cpu: self.cpu })
     }
 

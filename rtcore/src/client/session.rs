@@ -10,6 +10,7 @@ use super::realtime::RealTimeBuilder;
 use super::sender::Sender;
 use super::signals::{Signals, SignalsError};
 use crate::message::Origin;
+use crate::skin::{self, Skin};
 use crate::sync::Ordering;
 use crate::sys::eventfd::EventFd;
 use crate::sys::{clock, epoll, sched};
@@ -43,6 +44,7 @@ pub struct Builder {
     place: Option<Place>,
     limit: Duration,
     tid: i32,
+    skin: &'static Skin,
 }
 
 impl Builder {
@@ -70,6 +72,29 @@ impl Builder {
         self
     }
 
+    /// The calls that its real-time threads run on; Linux's by default. For lanes on Cobalt, whose threads no Linux
+    /// program can wake, it is what [`Loaded::bind`](crate::skin::cobalt::Loaded::bind) returned, which comes first in
+    /// `main`, on the main thread, before any other thread exists:
+    ///
+    /// ```no_run
+    /// use rtcore::client::Session;
+    /// use rtcore::skin::cobalt;
+    ///
+    /// let skin = cobalt::load(None)?.bind()?;
+    /// let session = Session::builder("arm").skin(skin).connect()?;
+    /// let granted = session.realtime().lane("control").below(1).enter()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// There, sending and receiving through the daemon make none of Linux's calls while it is there, on threads that
+    /// [`Session::realtime`] has promoted; any other thread that waits looks every millisecond. Rings of direct routes
+    /// are rung by futex on every skin, which hands a Cobalt thread to Linux. A new ring, after a restart of the daemon,
+    /// costs one call of Linux's.
+    pub fn skin(mut self, skin: &'static Skin) -> Builder {
+        self.skin = skin;
+        self
+    }
+
     /// Connects: takes the name, maps the rings, returns when all is there.
     ///
     /// Errors: [`ConnectError`].
@@ -84,7 +109,7 @@ impl Builder {
             |source| ConnectError::System { what, source }
         };
         let control = EventFd::new().map_err(system("making an eventfd"))?;
-        let core = Arc::new(Core::new(process, epoch(), control));
+        let core = Arc::new(Core::new(process, epoch(), self.skin, control));
         let (tell, told) = mpsc::sync_channel(1);
         let order = Order { place, tid: self.tid, limit: self.limit };
         let keeper =
@@ -132,7 +157,7 @@ impl Session {
 
     /// A session to be, of the `[[process]]` with this name.
     pub fn builder(process: &str) -> Builder {
-        Builder { process: process.to_owned(), place: None, limit: LIMIT, tid: 0 }
+        Builder { process: process.to_owned(), place: None, limit: LIMIT, tid: 0, skin: skin::posix() }
     }
 
     /// Its name.
@@ -248,7 +273,7 @@ impl Session {
 
     /// Makes the calling thread a real-time one, below the ceiling of a lane; see [`RealTimeBuilder`].
     pub fn realtime(&self) -> RealTimeBuilder {
-        RealTimeBuilder::new(self.channels())
+        RealTimeBuilder::new(self.channels(), self.core.skin)
     }
 
     /// Why this session has no such endpoint, in the daemon's words.

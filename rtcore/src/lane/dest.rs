@@ -137,9 +137,8 @@ impl RingSink {
         }
         let Some(end) = feed.current() else { return true };
         let (bells, bell) = end.bell();
-        let word = bells.word(bell, bells.seen(bell));
+        waits.push_room(bells, bell);
         end.want_room();
-        waits.push_room(word);
         end.has_room() == Ok(false)
     }
 
@@ -317,6 +316,11 @@ impl Dest {
             }
             Sink::Signal { inbox: None, .. } | Sink::Xddp { .. } => true,
         }
+    }
+
+    /// Whether its receivers come and go with rings.
+    pub fn has_ring(&self) -> bool {
+        matches!(self.sink, Sink::Ring(_) | Sink::Signal { inbox: Some(_), .. })
     }
 
     /// Which registration its ring belongs to.

@@ -12,6 +12,7 @@ pub mod event;
 pub mod feed;
 pub mod peer;
 pub mod policy;
+pub mod progress;
 pub mod rate;
 pub mod route;
 pub mod source;

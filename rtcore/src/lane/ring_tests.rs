@@ -5,6 +5,7 @@ use super::event;
 use super::feed::{Feeder, Offer, feed};
 use super::peer::Peer;
 use super::policy::{GroupMode, Overflow};
+use super::progress::ProgressCell;
 use super::route::{Context, OriginRule, Route, Rules};
 use super::source::{Failure, RingSource, Source, SourceKind};
 use super::spill::Spill;
@@ -35,7 +36,7 @@ fn envelope(sequence: u64) -> Envelope {
 
 fn source() -> (Feeder<Consumer>, Source) {
     let (feeder, feed) = feed();
-    (feeder, Source::new(SourceKind::Ring(RingSource::new(feed)), None, 64, false))
+    (feeder, Source::new(SourceKind::Ring(RingSource::new(feed, None)), None, 64, false))
 }
 
 fn offer<T>(feeder: &mut Feeder<T>, end: Option<T>, generation: u64) {
@@ -260,9 +261,11 @@ fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
         RouteSpec { name: "r".into(), lane: 0, from: 0, to: String::new(), ends: vec![0], direct: false };
     let name = format!("owed{}", std::process::id());
     let page = Page::create(&PageSpec { name, routes: vec![ends], ..PageSpec::default() }).unwrap();
-    let mut route = Route::new(rules, None, vec![target], vec![dest], page.route(0));
+    let mut route = Route::new(rules, None, vec![target], vec![dest], page.route(0), None);
     let ((mut events, _told), stop_at_ns) = (event::channel(), AtomicU64::new(0));
-    let mut ctx = Context { skin, events: &mut events, stop_at_ns: &stop_at_ns, last_ns: 0 };
+    let mut progress = ProgressCell::default();
+    let mut ctx =
+        Context { skin, events: &mut events, stop_at_ns: &stop_at_ns, progress: &mut progress, last_ns: 0 };
     let dequeued_ns = (skin.now_ns)();
     let message = Message { body: Body::Bytes(b"x"), dequeued_ns, ..Message::EMPTY };
     // One more than the ring has slots.

@@ -7,11 +7,12 @@ use super::dest::{Dest, Refusal};
 use super::event::{EventKind, EventSink};
 use super::peer::Peer;
 use super::policy::{GroupMode, Overflow, Rate};
+use super::progress::ProgressCell;
 use super::rate::Bucket;
 use super::target::Target;
 use super::waits::Waits;
 use crate::message::{Body, Message, Outcome, Reject};
-use crate::skin::Skin;
+use crate::skin::{Semaphore, Skin};
 use crate::stats::Ledger;
 use crate::stats::writer::RouteCell;
 use crate::sys::Errno;
@@ -33,6 +34,8 @@ pub struct Context<'a> {
     pub events: &'a mut EventSink,
     /// 0 while running, else the time at which a stop gives up on what is queued.
     pub stop_at_ns: &'a AtomicU64,
+    /// Where it is told that a receiver holds the thread.
+    pub progress: &'a mut ProgressCell,
     /// The latest time that was read: the end of a dispatch without reading it once more.
     pub last_ns: u64,
 }
@@ -137,17 +140,18 @@ pub struct Route {
 }
 
 impl Route {
-    /// A route over `dests`, which `targets` divides into consecutive runs.
+    /// A route over `dests`, which `targets` divides into consecutive runs; see [`Waits::with_room_for`] for `doorbell`.
     pub fn new(
         rules: Rules,
         rate: Option<Rate>,
         targets: Vec<Target>,
         dests: Vec<Dest>,
         cell: RouteCell,
+        doorbell: Option<Arc<Semaphore>>,
     ) -> Route {
         let copies = targets.iter().map(|target| target.copies(target.len)).sum();
         let target_of = (0..targets.len()).flat_map(|t| std::iter::repeat_n(t, targets[t].len)).collect();
-        let waits = Waits::with_room_for(dests.len());
+        let waits = Waits::with_room_for(dests.len(), doorbell);
         let book = Book { ledger: Ledger::default(), cell, deadline_ns: rules.deadline_ns };
         Route {
             bucket: rate.map(Bucket::new),
@@ -226,6 +230,11 @@ impl Route {
     #[inline]
     pub fn renew(&self) {
         self.dests.iter().for_each(Dest::renew);
+    }
+
+    /// Whether receivers of it come and go with rings.
+    pub fn has_rings(&self) -> bool {
+        self.dests.iter().any(Dest::has_ring)
     }
 
     /// Gives up on what is queued: the daemon stops.
@@ -491,9 +500,11 @@ impl Route {
             let first = self.dests[at].spill.front();
             let bound_ns = self.room_at(&self.targets[target], first.as_ref().unwrap_or(message), &mut waits);
             if bound_ns > 0 {
+                ctx.progress.rest();
                 // SAFETY: the words are those of rings that this route holds.
                 // An interrupted wait only means to look again.
                 let _ = unsafe { waits.wait(ctx.skin, bound_ns.min(give_up - now)) };
+                ctx.progress.work();
             }
             self.waits = waits;
         }

@@ -6,7 +6,7 @@ use super::waits::Waits;
 use crate::message::{Body, Message, Meta, Origin};
 use crate::ring::{Consumer, Corrupt, Doorbell};
 use crate::skin::xddp::Port;
-use crate::skin::{OpenQueue, Skin};
+use crate::skin::{OpenQueue, Semaphore, Skin};
 use crate::sys::Errno;
 use crate::sys::memory;
 use crate::sys::poll::Interest;
@@ -45,6 +45,8 @@ pub enum SourceKind {
 #[derive(Debug)]
 pub struct RingSource {
     feed: Feed<Consumer>,
+    /// Rung for all that this thread waits for, where that is a semaphore.
+    doorbell: Option<Arc<Semaphore>>,
     /// The next end is waiting: how many more messages of this one are taken. Its owner has left it, so they are its
     /// last; a bound, because one that lies goes on for ever.
     last: Option<u64>,
@@ -68,9 +70,9 @@ impl From<Errno> for Failure {
 }
 
 impl RingSource {
-    /// Fed by the control thread.
-    pub fn new(feed: Feed<Consumer>) -> RingSource {
-        RingSource { feed, last: None, torn: false }
+    /// Fed by the control thread, which rings the doorbell of a thread that has one with each offer.
+    pub fn new(feed: Feed<Consumer>, doorbell: Option<Arc<Semaphore>>) -> RingSource {
+        RingSource { feed, doorbell, last: None, torn: false }
     }
 
     /// Takes the next message, of this end or the next one.
@@ -129,11 +131,15 @@ impl RingSource {
     #[inline]
     fn wait(&mut self, timeout_ns: u64) -> Result<(), Errno> {
         let (end, offers) = self.feed.current_and_offers();
-        match end {
-            Some(end) => end.wait_unless(timeout_ns, || offers.waiting()),
-            None => {
+        match (end, &self.doorbell) {
+            (Some(end), _) => end.wait_unless(timeout_ns, || offers.waiting()),
+            (None, None) => {
                 let seen = offers.parked_at();
                 if offers.waiting() { Ok(()) } else { offers.park(seen, timeout_ns) }
+            }
+            (None, Some(doorbell)) => {
+                doorbell.clear();
+                if offers.waiting() { Ok(()) } else { doorbell.wait(timeout_ns) }
             }
         }
     }
@@ -293,19 +299,17 @@ impl Source {
 
 impl RingSource {
     fn arm(&mut self, waits: &mut Waits) -> bool {
-        let by_word = waits.is_words_only();
         let (end, offers) = self.feed.current_and_offers();
         let seen = offers.parked_at();
         match end {
             // Parked: where descriptors are waited for as well, an offer is seen when that wait ends, by its bound.
-            None if by_word => waits.push_word(offers.park_word(seen)),
+            None if waits.parks() => waits.push_word(offers.park_word(seen)),
             None => {}
             Some(end) => {
-                let (bells, bell) = end.bell();
-                let word = bells.word(bell, bells.seen(bell));
-                if by_word {
-                    waits.push_word(word);
-                    end.arm(Doorbell::Futex);
+                if waits.is_by_bells() {
+                    let (bells, bell) = end.bell();
+                    waits.push_bell(bells, bell);
+                    end.arm(Doorbell::Bell);
                 } else {
                     if let Some(eventfd) = end.eventfd() {
                         waits.push(Interest::readable(eventfd.as_fd().as_raw_fd()));

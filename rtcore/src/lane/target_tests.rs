@@ -4,6 +4,7 @@ use super::*;
 use crate::lane::dest::{Dest, Sink};
 use crate::lane::event;
 use crate::lane::policy::Overflow;
+use crate::lane::progress::ProgressCell;
 use crate::lane::route::{Context, OriginRule, Route, Rules};
 use crate::lane::spill::Spill;
 use crate::message::{Body, Message, Meta, Origin, Reject};
@@ -80,7 +81,7 @@ impl Bench {
         };
         let page = Page::create(&PageSpec { name: name.clone(), routes: vec![route], ..PageSpec::default() })
             .unwrap();
-        let route = Route::new(rules, None, vec![target], dests.collect(), page.route(0));
+        let route = Route::new(rules, None, vec![target], dests.collect(), page.route(0), None);
         Bench { route, of, members, queues, name, _page: page }
     }
 
@@ -94,8 +95,14 @@ impl Bench {
     fn with_context<T>(&mut self, act: impl FnOnce(&mut Route, &mut Context<'_>) -> T) -> T {
         let (mut events, _consumer) = event::channel();
         let stop_at_ns = AtomicU64::new(0);
-        let mut ctx =
-            Context { skin: skin::posix(), events: &mut events, stop_at_ns: &stop_at_ns, last_ns: 0 };
+        let mut progress = ProgressCell::default();
+        let mut ctx = Context {
+            skin: skin::posix(),
+            events: &mut events,
+            stop_at_ns: &stop_at_ns,
+            progress: &mut progress,
+            last_ns: 0,
+        };
         act(&mut self.route, &mut ctx)
     }
 

@@ -3,35 +3,45 @@
 //!
 //! The kernel has no call that waits for both kinds at once. Where there are descriptors, rings of sources ring their
 //! eventfd, and room in a ring is looked for every [`ROOM_LOOK_NS`].
+//!
+//! On a skin whose threads must not make Linux's calls there is neither: every ring of the thread, at whichever end, rings
+//! one semaphore, the thread's own. What no ring announces is looked for within the bound.
 
+use crate::ring::Bells;
 use crate::ring::producer::ROOM_LOOK_NS;
-use crate::skin::Skin;
+use crate::skin::{Semaphore, Skin};
 use crate::sys::Errno;
 use crate::sys::futex::{self, Word};
 use crate::sys::poll::{self, Interest};
+use std::sync::Arc;
 
-/// Both kinds.
+/// Both kinds, or the thread's doorbell.
 #[derive(Debug, Default)]
 pub struct Waits {
     interests: Vec<Interest>,
     words: Vec<Word>,
-    /// Some word stands for room in a ring, whose consumer looks for sleepers without a fence.
+    /// Some bell stands for room in a ring, whose consumer looks for sleepers without a fence.
     room: bool,
+    doorbell: Option<Arc<Semaphore>>,
 }
 
 impl Waits {
-    /// Room for so many of each, their memory touched.
-    pub fn with_room_for(count: usize) -> Waits {
+    /// Room for so many of each, their memory touched; or the semaphore that all rings of the thread ring.
+    pub fn with_room_for(count: usize, doorbell: Option<Arc<Semaphore>>) -> Waits {
         let mut words = vec![Word::NONE; count];
         words.clear();
-        Waits { interests: poll::room_for(count), words, room: false }
+        Waits { interests: poll::room_for(count), words, room: false, doorbell }
     }
 
-    /// Nothing to wait for.
+    /// Nothing to wait for. First of all: a doorbell that is rung from now on ends the wait, what was rung before does
+    /// not.
     pub fn clear(&mut self) {
         self.interests.clear();
         self.words.clear();
         self.room = false;
+        if let Some(doorbell) = &self.doorbell {
+            doorbell.clear();
+        }
     }
 
     /// Adds a descriptor.
@@ -44,15 +54,32 @@ impl Waits {
         self.words.push(word);
     }
 
-    /// Adds the word that announces room in a ring.
-    pub fn push_room(&mut self, word: Word) {
-        self.words.push(word);
+    /// Adds a bell; before the flag that has it rung is raised.
+    pub fn push_bell(&mut self, bells: &Bells, bell: u32) {
+        // One that is no word is the thread's doorbell.
+        self.words.extend(bells.word(bell));
+    }
+
+    /// Adds the bell that announces room in a ring.
+    pub fn push_room(&mut self, bells: &Bells, bell: u32) {
+        self.push_bell(bells, bell);
         self.room = true;
     }
 
-    /// Whether there are words only: then a source that is a ring is waited for by its word too.
-    pub fn is_words_only(&self) -> bool {
-        self.interests.is_empty() && self.words.len() < futex::WORDS_MAX
+    /// Whether rings of sources ring their bells: there are no descriptors to wait for beside them.
+    pub fn is_by_bells(&self) -> bool {
+        self.doorbell.is_some() || self.interests.is_empty() && self.words.len() < futex::WORDS_MAX
+    }
+
+    /// Whether a thread that has nothing to wait for but an offer parks at the word of its feed; else its doorbell is
+    /// rung.
+    pub fn parks(&self) -> bool {
+        self.doorbell.is_none() && self.is_by_bells()
+    }
+
+    /// What is waited for elsewhere, at most so long: less where a ring's consumer may miss that room is wanted.
+    pub fn bound(&self, bound_ns: u64) -> u64 {
+        if self.room { bound_ns.min(ROOM_LOOK_NS) } else { bound_ns }
     }
 
     /// Waits for any of it, at most so long.
@@ -60,10 +87,13 @@ impl Waits {
     /// # Safety
     /// 1. What the words were made of is still there.
     pub unsafe fn wait(&mut self, skin: &Skin, bound_ns: u64) -> Result<(), Errno> {
+        if let Some(doorbell) = &self.doorbell {
+            return doorbell.wait(self.bound(bound_ns));
+        }
         let by_words = self.interests.is_empty() && !self.words.is_empty();
         // Words beside descriptors are not waited for, and neither are those past the kernel's number.
         let unheard = !by_words && !self.words.is_empty() || self.words.len() > futex::WORDS_MAX;
-        let bound_ns = if self.room || unheard { bound_ns.min(ROOM_LOOK_NS) } else { bound_ns };
+        let bound_ns = if unheard { bound_ns.min(ROOM_LOOK_NS) } else { self.bound(bound_ns) };
         if by_words {
             let words = &self.words[..self.words.len().min(futex::WORDS_MAX)];
             // SAFETY: the caller's contract.

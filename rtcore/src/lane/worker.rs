@@ -6,15 +6,17 @@
 
 use super::event::{EventKind, EventSink};
 use super::policy::Wait;
+use super::progress::ProgressCell;
 use super::route::{Context, Route};
 use super::source::{Failure, Source};
 use super::waits::Waits;
 use crate::seal;
-use crate::skin::Skin;
+use crate::skin::{Semaphore, Skin};
 use crate::stats::writer::WorkerCell;
 use crate::stats::{Ledger, WorkerCounters};
 use crate::sys::memory::{self, ThreadUsage};
 use crate::sys::seccomp::Program;
+use crate::sys::thread::CpuClock;
 use crate::sys::{Errno, rtsignal, sched};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const ERROR_PAUSE_NS: u64 = 1_000_000;
 /// Messages of one ring that are taken before anything else is looked at.
 const BURST_MAX: usize = 32;
+/// How often a thread that only its source can wake looks whether receivers have come or gone.
+const RECEIVERS_LOOK_NS: u64 = 100_000_000;
 /// While stopping: messages of one source that are taken after the time is up, so that a sender that goes on ends too.
 const LEFT_MAX: usize = 65_536;
 /// While stopping: how long to wait at most for room before looking at the time again.
@@ -40,6 +44,14 @@ pub struct Input {
 impl Input {
     fn has_backlog(&self) -> bool {
         self.routes.iter().any(Route::has_backlog)
+    }
+
+    /// How long to wait for a message while nothing else is to do. A skin whose threads no Linux signal may wake has
+    /// them look up where no ring's doorbell does.
+    fn idle(&self, skin: &Skin) -> Patience {
+        let is_woken = skin.is_relaxed.is_none() || self.source.is_ring();
+        let looks = !is_woken && self.routes.iter().any(Route::has_rings);
+        if looks { Patience::Within(RECEIVERS_LOOK_NS) } else { Patience::Forever }
     }
 }
 
@@ -60,6 +72,8 @@ pub struct Worker {
     pub inputs: Vec<Input>,
     /// Where its counters are shown.
     pub cell: WorkerCell,
+    /// Where it says what it is at.
+    pub progress: ProgressCell,
     /// Where it tells.
     pub events: EventSink,
     /// 0 while running, else the time at which a stop gives up on what is queued.
@@ -81,6 +95,8 @@ pub struct Granted {
     pub pinned: Result<(), String>,
     /// A filter of its system calls can be had, or why not.
     pub confined: Result<(), String>,
+    /// The CPU time that it has had, for whoever watches over it.
+    pub clock: Result<CpuClock, String>,
 }
 
 /// What a worker leaves behind.
@@ -108,10 +124,10 @@ impl Report {
 }
 
 impl Worker {
-    /// What a worker over these inputs waits for at most, allocated.
-    pub fn waits_for(inputs: &[Input]) -> Waits {
+    /// What a worker over these inputs waits for at most, allocated; or its doorbell.
+    pub fn waits_for(inputs: &[Input], doorbell: Option<Arc<Semaphore>>) -> Waits {
         let ends: usize = inputs.iter().flat_map(|i| &i.routes).map(Route::ends).sum();
-        Waits::with_room_for(ends + inputs.len())
+        Waits::with_room_for(ends + inputs.len(), doorbell)
     }
 
     /// Makes the calling thread a lane thread: mask, name, CPU, priority, stack. Before `run`.
@@ -123,7 +139,8 @@ impl Worker {
         let fifo = (self.skin.setup.promote)(self.priority).map_err(|e| e.to_string());
         memory::prefault_stack();
         let confined = self.calls.as_ref().map_or(Ok(()), seal::try_confine).map_err(|e| e.to_string());
-        Granted { tid: sched::gettid(), fifo, pinned, confined }
+        let clock = CpuClock::of_this_thread().map_err(|e| e.to_string());
+        Granted { tid: sched::gettid(), fifo, pinned, confined, clock }
     }
 
     /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
@@ -140,6 +157,7 @@ impl Worker {
             stop_at_ns: &self.stop_at_ns,
             counters: WorkerCounters::default(),
             cell: self.cell,
+            progress: self.progress,
             told: None,
         };
         if let Err(errno) = confined {
@@ -179,6 +197,7 @@ struct Running<'a> {
     stop_at_ns: &'a AtomicU64,
     counters: WorkerCounters,
     cell: WorkerCell,
+    progress: ProgressCell,
     told: Option<Errno>,
 }
 
@@ -189,6 +208,7 @@ impl Running<'_> {
 
     /// One source, blocking.
     fn block(&mut self, input: &mut Input, waits: &mut Waits) {
+        let idle = input.idle(self.skin);
         while !self.stopping() {
             if input.has_backlog() {
                 self.pump(input);
@@ -198,7 +218,7 @@ impl Running<'_> {
                 };
                 self.turn(input, patience);
             } else {
-                self.turn(input, Patience::Forever);
+                self.turn(input, idle);
             }
         }
     }
@@ -219,7 +239,7 @@ impl Running<'_> {
                 worked_ns = now;
             } else if spin_ns.is_some_and(|spin| now - worked_ns > spin) {
                 let patience = match &*inputs {
-                    [input] if !input.has_backlog() => Patience::Forever,
+                    [input] if !input.has_backlog() => input.idle(self.skin),
                     _ => self.await_work(inputs, waits),
                 };
                 if let ([input], Patience::Forever | Patience::Within(_)) = (&mut *inputs, patience) {
@@ -266,12 +286,14 @@ impl Running<'_> {
         match got {
             Ok(message) => {
                 let dequeued_ns = message.dequeued_ns;
+                self.progress.work();
                 self.counters.received += 1;
                 self.told = None;
                 let mut ctx = Context {
                     skin: self.skin,
                     events: &mut self.events,
                     stop_at_ns: self.stop_at_ns,
+                    progress: &mut self.progress,
                     last_ns: dequeued_ns,
                 };
                 for route in &mut input.routes {
@@ -279,6 +301,7 @@ impl Running<'_> {
                 }
                 let duty_ns = ctx.last_ns.saturating_sub(dequeued_ns);
                 self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
+                self.progress.done(duty_ns);
                 // Only now: what a killed daemon had not finished is still in the sender's ring.
                 input.source.release();
                 true
@@ -343,24 +366,33 @@ impl Running<'_> {
     }
 
     fn pump(&mut self, input: &mut Input) {
-        let mut ctx =
-            Context { skin: self.skin, events: &mut self.events, stop_at_ns: self.stop_at_ns, last_ns: 0 };
+        self.progress.work();
+        let mut ctx = Context {
+            skin: self.skin,
+            events: &mut self.events,
+            stop_at_ns: self.stop_at_ns,
+            progress: &mut self.progress,
+            last_ns: 0,
+        };
         for route in input.routes.iter_mut().filter(|r| r.has_backlog()) {
             route.pump(&mut ctx);
         }
+        self.progress.rest();
         self.publish();
     }
 
     /// Something waits in front of a full receiver: waits until there may be room, or a source has a message. Returns
-    /// how long to wait in the source itself, where its skin cannot wait for both.
+    /// how long to wait in the source itself, where its skin cannot wait for both. Rings ring one doorbell, at whichever
+    /// end of the thread they are.
     fn await_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> Patience {
-        if self.skin.caps.pollable_mq {
+        if self.skin.caps.pollable_mq || inputs.iter().all(|input| input.source.is_ring()) {
             self.await_room(inputs, true, u64::MAX, waits);
             return Patience::None;
         }
         waits.clear();
         let backlog = inputs.iter().flat_map(|input| &input.routes).filter(|r| r.has_backlog());
-        Patience::Within(backlog.map(|route| route.await_room(waits)).min().unwrap_or(0))
+        let bound_ns = backlog.map(|route| route.await_room(waits)).min().unwrap_or(0);
+        Patience::Within(waits.bound(bound_ns))
     }
 
     /// Waits until a full receiver may have room, or (`sources`) a source has a message, within a bound.

@@ -18,21 +18,40 @@
 //! somebody who has not run yet costs one system call. The number goes on where the end before this one stopped, and it
 //! never comes round, so that a flag that was rung for is never met again.
 //!
+//! A bell is a futex, or a semaphore of a skin whose threads must not make Linux's calls. There the first step takes back
+//! what was rung for turns that are over, so a ring that comes after it ends the sleep, and one for each turn at most is
+//! left over. Several bells may be one semaphore: then it is one thread that sleeps there, it takes back before it
+//! raises the first flag, and looks for news of all.
+//!
 //! How, where and in which turn are one word: whoever sees a sleeper sees all of it.
 
+#[cfg(not(loom))]
+use crate::skin::Semaphore;
 use crate::sync::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 /// Bells of a page.
 pub const BELLS: usize = 256;
 
+/// Most channels of a session: half of its bells are the session's, the other the daemon's.
+pub const CHANNELS_MAX: usize = BELLS / 2;
+
+/// Where the daemon's end of a session's channel sleeps; the session's own is the one with the channel's number, or one
+/// of a channel that ends at the same thread.
+pub const fn daemon_bell(channel: u32) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "128")]
+    let first = CHANNELS_MAX as u32;
+    first + channel
+}
+
 /// How a sleeping consumer wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Doorbell {
-    /// By its bell (futex(2)).
-    Futex = 1,
-    /// By the ring's eventfd(2), which an epoll set watches.
+    /// By its bell.
+    Bell = 1,
+    /// By the ring's eventfd(2), which an epoll set watches. Not where bells are semaphores: who rings there makes none
+    /// of Linux's calls.
     EventFd = 2,
     /// By the signal of the endpoint: the daemon's to send.
     Signal = 3,
@@ -67,7 +86,7 @@ pub(super) fn is_raised(flag: u64) -> bool {
 /// How a flag wants to be answered; `None` = awake.
 pub(super) fn how(flag: u64) -> Option<Doorbell> {
     match flag & HOW_MASK {
-        1 => Some(Doorbell::Futex),
+        1 => Some(Doorbell::Bell),
         2 => Some(Doorbell::EventFd),
         3 => Some(Doorbell::Signal),
         _ => None,
@@ -129,7 +148,7 @@ impl Bell {
     }
 }
 
-/// A page of bells that both ends of some rings share.
+/// The bells that both ends of some rings share.
 #[derive(Clone, Debug)]
 pub struct Bells {
     page: Arc<BellPage>,
@@ -140,6 +159,16 @@ enum BellPage {
     #[cfg(not(loom))]
     Shared(crate::sys::memfd::Map),
     Local(Box<[Bell]>),
+    #[cfg(not(loom))]
+    Semaphores(Box<[Option<Arc<Semaphore>>]>),
+}
+
+/// What is behind a number.
+enum At<'a> {
+    Word(&'a Bell),
+    /// None where nobody sleeps.
+    #[cfg(not(loom))]
+    Semaphore(Option<&'a Semaphore>),
 }
 
 impl Bells {
@@ -155,6 +184,12 @@ impl Bells {
         Ok(Bells { page: Arc::new(BellPage::Shared(map)) })
     }
 
+    /// By number; nobody sleeps where there is none. At most [`BELLS`].
+    #[cfg(not(loom))]
+    pub fn semaphores(by_number: Vec<Option<Arc<Semaphore>>>) -> Bells {
+        Bells { page: Arc::new(BellPage::Semaphores(by_number.into())) }
+    }
+
     /// For ends in one process.
     pub fn local() -> Bells {
         // The model explores every one of them; two are enough there.
@@ -163,39 +198,81 @@ impl Bells {
     }
 
     /// The bell a peer alleges to sleep at.
-    pub(super) fn get(&self, index: u32) -> &Bell {
+    fn at(&self, index: u32) -> At<'_> {
         match &*self.page {
             #[cfg(not(loom))]
             BellPage::Shared(map) => {
                 let at = index as usize % BELLS;
                 // SAFETY: the mapping has BYTES bytes (`shared`) and lives as long as `self`; `at` is below BELLS; a
                 // Bell is an atomic, so other writers are no data race.
-                unsafe { &*map.start().as_ptr().cast::<Bell>().add(at) }
+                At::Word(unsafe { &*map.start().as_ptr().cast::<Bell>().add(at) })
             }
-            BellPage::Local(bells) => &bells[index as usize % bells.len()],
+            BellPage::Local(bells) => At::Word(&bells[index as usize % bells.len()]),
+            #[cfg(not(loom))]
+            BellPage::Semaphores(bells) => {
+                At::Semaphore(bells.get(index as usize).and_then(Option::as_deref))
+            }
         }
     }
 
     /// Wakes whoever sleeps at this bell: the news are not in a ring.
     pub fn ring(&self, index: u32) {
-        self.get(index).ring();
+        match self.at(index) {
+            At::Word(bell) => bell.ring(),
+            #[cfg(not(loom))]
+            At::Semaphore(semaphore) => {
+                if let Some(semaphore) = semaphore {
+                    semaphore.post();
+                }
+            }
+        }
     }
 
-    /// What the bell shows; see [`Bells::sleep`].
+    /// The first step of a sleeper: what the bell shows, for [`Bells::sleep`]. What was rung at a semaphore until now is
+    /// taken back.
     pub fn seen(&self, index: u32) -> u32 {
-        self.get(index).seen()
+        match self.at(index) {
+            At::Word(bell) => bell.seen(),
+            #[cfg(not(loom))]
+            At::Semaphore(semaphore) => {
+                if let Some(semaphore) = semaphore {
+                    semaphore.clear();
+                }
+                0
+            }
+        }
     }
 
     /// Sleeps while the bell shows what was seen before all flags were raised and all news were looked for.
     /// Returns on a ring, a signal, the end of the time, or for no reason.
     pub fn sleep(&self, index: u32, seen: u32, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
-        self.get(index).wait(seen, timeout_ns)
+        match self.at(index) {
+            At::Word(bell) => bell.wait(seen, timeout_ns),
+            #[cfg(not(loom))]
+            At::Semaphore(Some(semaphore)) => semaphore.wait(timeout_ns),
+            // Nobody has this bell, so nobody can wake who sleeps there.
+            #[cfg(not(loom))]
+            At::Semaphore(None) => Err(crate::sys::Errno::BADF),
+        }
     }
 
-    /// The same as one of several words. The page must outlive the wait.
+    /// The same as one of several words; none where the bell is no word but a semaphore, which keeps what is rung. The
+    /// page must outlive the wait.
     #[cfg(not(loom))]
-    pub fn word(&self, index: u32, seen: u32) -> crate::sys::futex::Word {
-        crate::sys::futex::Word::new(&self.get(index).count, seen)
+    pub fn word(&self, index: u32) -> Option<crate::sys::futex::Word> {
+        match self.at(index) {
+            At::Word(bell) => Some(crate::sys::futex::Word::new(&bell.count, bell.seen())),
+            At::Semaphore(_) => None,
+        }
+    }
+
+    /// Whether the bells are semaphores: then whoever sleeps or rings there makes none of Linux's calls.
+    pub fn are_semaphores(&self) -> bool {
+        match *self.page {
+            #[cfg(not(loom))]
+            BellPage::Semaphores(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether it is the very same page.

@@ -35,6 +35,7 @@ impl Consumer {
         // The producer may have rung for the last turn of the consumer before.
         let turn = bell::turn(view.consumer().sleep.load(Ordering::Relaxed));
         view.consumer().sleep.store(bell::awake(turn), Ordering::Relaxed);
+        let eventfd = eventfd.filter(|_| !view.bells.are_semaphores());
         Consumer { view, eventfd, head, next: head, tail: head, bell, turn, rung: 0 }
     }
 
@@ -168,7 +169,7 @@ impl Consumer {
     ) -> Result<(), crate::sys::Errno> {
         let (bells, bell) = self.bell();
         let seen = bells.seen(bell);
-        self.arm(Doorbell::Futex);
+        self.arm(Doorbell::Bell);
         // Corrupt or not, `take` says it.
         let waited = match self.available() {
             Ok(0) if !news() => self.bell().0.sleep(bell, seen, timeout_ns),
@@ -188,7 +189,7 @@ impl Consumer {
         self.bell = bell;
     }
 
-    /// The descriptor that becomes readable while armed with [`Doorbell::EventFd`].
+    /// The descriptor that becomes readable while armed with [`Doorbell::EventFd`]; none where bells are semaphores.
     pub fn eventfd(&self) -> Option<&Listener> {
         self.eventfd.as_ref()
     }

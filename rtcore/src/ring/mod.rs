@@ -7,7 +7,7 @@
 //! again.
 //!
 //! Who sleeps says so in its own memory; who finds that flag rings a *bell*, a futex word in a small page that both
-//! ends may write ([`bell`]). That page holds nothing but bells: a hostile end can wake its partner for nothing or
+//! ends may write, or a semaphore where threads must not make Linux's calls ([`bell`]). That page holds nothing but bells: a hostile end can wake its partner for nothing or
 //! not at all, which it could do in any case. A second word would not do: the sleeper has to be woken by its own
 //! side too (a session thread with news, a control thread that stops a lane), without a race.
 //!

@@ -56,6 +56,7 @@ impl Producer {
         // The consumer may have rung for the last turn of the producer before.
         let turn = bell::turn(view.producer().sleep.load(Ordering::Relaxed));
         view.producer().sleep.store(bell::awake(turn), Ordering::Relaxed);
+        let eventfd = eventfd.filter(|_| !view.bells.are_semaphores());
         Producer { view, eventfd, tail, head, rung: 0, bell, turn, refused: 0 }
     }
 
@@ -169,7 +170,7 @@ impl Producer {
     fn wake(&mut self, flag: u64) -> bool {
         self.rung = flag;
         match bell::how(flag) {
-            Some(Doorbell::Futex) => {
+            Some(Doorbell::Bell) => {
                 self.view.bells.ring(bell::bell(flag));
                 false
             }
@@ -231,10 +232,7 @@ impl Producer {
     /// Raises the producer's flag: the consumer rings the producer's bell when it has taken a message.
     pub fn want_room(&mut self) {
         self.turn = self.turn.wrapping_add(1);
-        self.view
-            .producer()
-            .sleep
-            .store(bell::flag(Doorbell::Futex, self.bell, self.turn), Ordering::Relaxed);
+        self.view.producer().sleep.store(bell::flag(Doorbell::Bell, self.bell, self.turn), Ordering::Relaxed);
         // SYNC POINT with `Consumer::release`, see the module `bell`.
         fence(Ordering::SeqCst);
     }

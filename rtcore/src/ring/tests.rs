@@ -227,11 +227,84 @@ fn a_sleeper_is_rung_for_at_the_bell_it_says() {
     let bells = consumer.bell().0.clone();
     for (n, bell) in [(1, 0), (2, 255), (3, 7)] {
         consumer.set_bell(bell);
-        consumer.arm(Doorbell::Futex);
+        consumer.arm(Doorbell::Bell);
         let seen = bells.seen(bell);
         producer.push(&envelope(n), b"").unwrap();
         assert_eq!(bells.seen(bell), seen.wrapping_add(1));
     }
+}
+
+/// Bells 0 and 1 are semaphores; the names are gone already.
+fn semaphores(part: &str) -> (Bells, Vec<std::sync::Arc<crate::skin::Semaphore>>) {
+    use crate::skin::{Semaphore, posix, semaphore};
+    let make = |number| {
+        let name = semaphore::name(&format!("unit-ring-{}-{part}", std::process::id()), number);
+        let made = Semaphore::create(posix(), &name).unwrap();
+        assert!(semaphore::unlink(posix(), &name).unwrap());
+        std::sync::Arc::new(made)
+    };
+    let made: Vec<_> = (0..2).map(make).collect();
+    (Bells::semaphores(made.iter().cloned().map(Some).collect()), made)
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
+fn ends_wake_each_other_by_semaphores() {
+    const MESSAGES: u64 = 2000;
+    let (bells, _) = semaphores("wake");
+    let ring = Shared::create("rtd-ring", geometry(2, 8)).unwrap();
+    let mut producer = ring.producer(&bells, 1).unwrap();
+    let mut consumer = ring.consumer(&bells, 0).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for n in 1..=MESSAGES {
+                while producer.push(&envelope(n), &n.to_ne_bytes()) == Err(PushError::Full) {
+                    producer.wait_for_room(u64::MAX).unwrap();
+                }
+            }
+        });
+        let mut buffer = [0; 8];
+        for n in 1..=MESSAGES {
+            while consumer.available() == Ok(0) {
+                consumer.wait(u64::MAX).unwrap();
+            }
+            assert_eq!(consumer.take(&mut buffer).unwrap().unwrap().meta.sequence, n);
+            consumer.release();
+        }
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
+fn at_a_semaphore_a_turn_is_rung_for_once_and_what_is_over_wakes_nobody() {
+    let (bells, made) = semaphores("turn");
+    let ring = Shared::create("rtd-ring", geometry(64, 8)).unwrap();
+    let mut producer = ring.producer(&bells, 1).unwrap();
+    let mut consumer = ring.consumer(&bells, 0).unwrap();
+    for turn in 0..20 {
+        consumer.arm(Doorbell::Bell);
+        for n in 0..3 {
+            assert!(!producer.push(&envelope(3 * turn + n), b"").unwrap());
+        }
+        consumer.disarm();
+    }
+    // One for each turn that nobody slept in; the next sleep takes them back.
+    let mut posted = 0;
+    while made[0].wait(0).is_ok() {
+        posted += 1;
+    }
+    assert_eq!(posted, 20);
+    (0..3).for_each(|_| made[0].post());
+    while consumer.take(&mut [0; 8]).unwrap().is_some() {}
+    consumer.release();
+    assert!(consumer.wait(1_000_000).is_err());
+    // What is no bell of this page is nobody's, whatever a peer alleges; and a descriptor is not rung.
+    consumer.set_bell(200);
+    consumer.arm(Doorbell::Bell);
+    producer.push(&envelope(0), b"").unwrap();
+    consumer.arm(Doorbell::EventFd);
+    producer.push(&envelope(0), b"").unwrap();
+    assert!(consumer.eventfd().is_none() && made.iter().all(|bell| bell.wait(0).is_err()));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 pub mod cobalt;
 mod posix;
+pub mod semaphore;
 pub mod xddp;
 
 use crate::sys::Call;
@@ -16,9 +17,12 @@ use crate::sys::mqueue::{Access, Attributes};
 use crate::sys::poll::Interest;
 use crate::sys::rtsignal::{Received, SignalSet};
 use crate::sys::sigqueue::SignalQueue;
+use semaphore::{RawSemaphore, SemaphoreCalls};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
+
+pub use semaphore::Semaphore;
 
 /// Descriptor of an open message queue, as the skin's calls take it.
 pub type Mqd = RawFd;
@@ -45,6 +49,9 @@ pub struct Caps {
     pub unpromoted_threads: bool,
     /// The calls are Linux system calls, so that a filter of those holds a thread to its list.
     pub linux_calls: bool,
+    /// Linux schedules its threads: what Linux says of their CPU time and state is so, and its limits and its scheduler
+    /// calls reach them.
+    pub linux_threads: bool,
 }
 
 /// What a thread sleeps at that waits for a ring in shared memory.
@@ -52,7 +59,7 @@ pub struct Caps {
 pub enum Doorbell {
     /// A futex or an eventfd, which every Linux program can ring.
     Futex,
-    /// A semaphore of the skin's own: programs on that skin only.
+    /// A [`Semaphore`] of the skin's own: programs on that skin only.
     Semaphore,
 }
 
@@ -102,6 +109,8 @@ pub struct Skin {
     /// Waits for readiness with a bound in nanoseconds; just sleeps where there is nothing to wait for.
     /// Queues only where `pollable_mq`.
     pub wait_ready: fn(&mut [Interest], u64) -> Call<usize>,
+    /// What can be done with an open semaphore, for [`Semaphore`].
+    pub sem: SemaphoreCalls,
     /// Whether the calling thread has lost its real-time mode; none where there is but one mode.
     pub is_relaxed: Option<fn() -> bool>,
     /// Datagrams to and from plain Linux programs; none where the skin or its library has no such thing.
@@ -111,7 +120,7 @@ pub struct Skin {
 /// Calls for threads that are not real-time yet. Errors name the object.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Makes the calling thread a real-time thread of this SCHED_FIFO priority.
+    /// Makes the calling thread a real-time thread of this SCHED_FIFO priority, or one of the skin's without priority: 0.
     pub promote: fn(u8) -> io::Result<()>,
     /// Opens an existing queue (mq_open(3)): name, which half, non-blocking.
     pub mq_open: fn(&CStr, Access, bool) -> io::Result<Mqd>,
@@ -125,6 +134,10 @@ pub struct Setup {
     pub mq_attributes: fn(Mqd) -> io::Result<Attributes>,
     /// The only user besides root whose programs may send to the queue; none when there are more, or nobody says.
     pub mq_sole_writer: fn(Mqd) -> io::Result<Option<u32>>,
+    /// Opens a semaphore by its name (sem_open(3)), or makes one, at zero, that was not there before: true.
+    pub sem_open: fn(&CStr, bool) -> io::Result<RawSemaphore>,
+    /// Removes the name of one (sem_unlink(3)).
+    pub sem_unlink: fn(&CStr) -> io::Result<()>,
 }
 
 /// An open queue of a skin; closed when dropped.

@@ -1,8 +1,9 @@
 //! The posix skin: Linux system calls as they are.
 
+use super::semaphore::{RawSemaphore, SemaphoreCalls};
 use super::{Caps, Doorbell, Mqd, Setup, SignalAddress, Skin};
 use crate::sys::mqueue::{self, Queue};
-use crate::sys::{Errno, clock, poll, rtsignal, sched, sigqueue};
+use crate::sys::{Errno, clock, poll, rtsignal, sched, sem, sigqueue};
 use std::ffi::CStr;
 use std::io;
 
@@ -17,15 +18,18 @@ pub(super) static SKIN: Skin = Skin {
         passes_origin: true,
         unpromoted_threads: true,
         linux_calls: true,
+        linux_threads: true,
     },
     setup: Setup {
-        promote: sched::set_fifo,
+        promote,
         mq_open: |name, access, nonblocking| Queue::open(name, access, nonblocking).map(Queue::into_raw),
         mq_create,
         mq_close: mqueue::close,
         mq_unlink: Queue::unlink,
         mq_attributes: |mqd| Ok(mqueue::attributes(mqd)?),
         mq_sole_writer: |mqd| Ok(mqueue::status(mqd)?.sole_writer_uid()),
+        sem_open: |name, create| sem::open(name, create).map(RawSemaphore),
+        sem_unlink: sem::unlink,
     },
     now_ns: clock::monotonic_ns,
     sleep_until: clock::sleep_until,
@@ -38,9 +42,23 @@ pub(super) static SKIN: Skin = Skin {
     signal_announce: |to, signo, ticket| rtsignal::announce_to_pidfd(to.pidfd, signo, ticket),
     signal_backlog: sigqueue::read,
     wait_ready: poll::wait,
+    sem: SemaphoreCalls {
+        // SAFETY: the callers of all four keep their contract: the semaphore is open.
+        post: |semaphore| unsafe { sem::post(semaphore.0) },
+        // SAFETY: as above.
+        try_wait: |semaphore| unsafe { sem::try_wait(semaphore.0) },
+        // SAFETY: as above.
+        wait_within: |semaphore, timeout_ns| unsafe { sem::wait_within(semaphore.0, timeout_ns) },
+        // SAFETY: as above.
+        close: |semaphore| unsafe { sem::close(semaphore.0) },
+    },
     is_relaxed: None,
     xddp: None,
 };
+
+fn promote(priority: u8) -> io::Result<()> {
+    if priority == 0 { sched::set_ordinary() } else { sched::set_fifo(priority) }
+}
 
 /// Permission bits of a queue made by way of the table; the daemon's own queues have a configured mode.
 const MODE: u32 = 0o600;

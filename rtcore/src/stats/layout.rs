@@ -1,6 +1,6 @@
 //! The bytes of the statistics page, for the writer, the reader, and tools in other languages.
 //!
-//! A header, then seven sections of equal-sized records, each found by (offset, stride, count) in the header.
+//! A header, then eight sections of equal-sized records, each found by (offset, stride, count) in the header.
 //! Numbers have the machine's byte order; the magic shows it. What changes after the page has its name is
 //! an aligned 64- or 32-bit word with one writer. Names are padded with NUL and need not end in one.
 //!
@@ -11,8 +11,7 @@
 //! memory, which the plan estimates on the high side (`cost::STATS_ENTRY_BYTES` of rtd).
 //!
 //! Invariant: a change of anything here changes [`VERSION`]. (2: targets, the path of a route. 3: skin, its clock,
-//! mode switches. 4: refused
-//! system calls, what a thread had used at the seal.)
+//! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says.)
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -47,12 +46,14 @@ pub const ENDPOINTS: usize = 4;
 pub const HISTOGRAMS: usize = 5;
 /// Index of the targets: for each route in the routes' order, its ends in order.
 pub const TARGETS: usize = 6;
+/// Index of what the watchdog says, one per lane thread in the threads' order.
+pub const GUARDS: usize = 7;
 /// Number of sections.
-pub const SECTIONS: usize = 7;
+pub const SECTIONS: usize = 8;
 
 /// Section names for error texts, in section order.
 pub const SECTION_NAMES: [&str; SECTIONS] =
-    ["lanes", "routes", "workers", "processes", "endpoints", "histograms", "targets"];
+    ["lanes", "routes", "workers", "processes", "endpoints", "histograms", "targets", "guards"];
 /// Bytes of one record, in section order.
 pub const STRIDES: [usize; SECTIONS] = [
     size_of::<LaneRecord>(),
@@ -62,9 +63,10 @@ pub const STRIDES: [usize; SECTIONS] = [
     size_of::<EndpointRecord>(),
     size_of::<HistogramRecord>(),
     size_of::<TargetRecord>(),
+    size_of::<GuardRecord>(),
 ];
 /// Most records, in section order; bounds what a reader takes from a page it does not trust.
-pub const COUNTS_MAX: [usize; SECTIONS] = [98, 4096, 4096, 4096, 8192, 4096, 4096 * 64];
+pub const COUNTS_MAX: [usize; SECTIONS] = [98, 4096, 4096, 4096, 8192, 4096, 4096 * 64, 4096];
 
 /// Significant decimal digits of the histograms.
 pub const HISTOGRAM_DIGITS: u8 = 2;
@@ -110,6 +112,10 @@ pub const LEDGER_WORDS: usize = 7 + crate::message::Reject::COUNT;
 pub const WORKER_WORDS: usize = 9;
 /// Words of what a thread had used when it was sealed: minor faults, major faults, voluntary switches, involuntary ones.
 pub const SEALED_WORDS: usize = 4;
+/// Words of a guard: state, stalls, stall_max_ns, over_budget, duty_permille, duty_max_permille, cpu_ns, demoted.
+pub const GUARD_WORDS: usize = 8;
+/// The last of them.
+pub const GUARD_DEMOTED: usize = 7;
 /// Words of a process: state, pid, uid.
 pub const PROCESS_WORDS: usize = 3;
 
@@ -168,7 +174,7 @@ pub struct Header {
     /// What the lanes' clock shows beyond CLOCK_MONOTONIC, two's complement: of the stamps that lanes write.
     pub clock_ahead_ns: AtomicU64,
     /// Zero.
-    pub padding: [u8; 88],
+    pub padding: [u8; 72],
 }
 
 /// A lane.
@@ -308,6 +314,18 @@ pub struct TargetRecord {
     pub padding: [u8; 104],
 }
 
+/// What the watchdog says about the lane thread of the same index.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct GuardRecord {
+    /// Odd while the words are written.
+    pub seq: AtomicU64,
+    /// See [`GUARD_WORDS`].
+    pub words: [AtomicU64; GUARD_WORDS],
+    /// Zero.
+    pub padding: [u8; 56],
+}
+
 const _: () = assert!(size_of::<Header>() == 512);
 const _: () = assert!(size_of::<LaneRecord>() == 80);
 const _: () = assert!(size_of::<RouteRecord>() == 384 && size_of::<RouteRecord>().is_multiple_of(128));
@@ -317,6 +335,7 @@ const _: () = assert!(size_of::<EndpointRecord>() == 320);
 const _: () =
     assert!(size_of::<HistogramRecord>() == 28_800 && size_of::<HistogramRecord>().is_multiple_of(128));
 const _: () = assert!(size_of::<TargetRecord>() == 128);
+const _: () = assert!(size_of::<GuardRecord>() == 128);
 const _: () = assert!(std::mem::offset_of!(HistogramRecord, counts) == COUNTS_OFFSET);
 
 /// The count that a value belongs to: HdrHistogram's index for lowest value 1 and two digits.

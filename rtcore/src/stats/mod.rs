@@ -5,6 +5,7 @@
 //! reading side only.
 
 mod fill;
+pub mod guard;
 pub mod latency;
 pub mod layout;
 pub mod reader;
@@ -223,12 +224,18 @@ pub mod degraded {
     pub const UNISOLATED: u32 = 8;
     /// Nothing holds the lane's threads to their lists of system calls.
     pub const UNCONFINED: u32 = 16;
+    /// The watchdog has no priority above it.
+    pub const WATCHDOG: u32 = 32;
+    /// The watchdog took a thread of it its priority. Seen by a reader, from [`super::guard::Guard::demoted`].
+    pub const DEMOTED: u32 = 64;
     /// Bit, name pairs in display order.
-    pub const NAMES: [(u32, &str); 5] = [
+    pub const NAMES: [(u32, &str); 7] = [
         (FIFO, "fifo"),
         (PINNING, "pinning"),
         (MEMORY, "memory"),
         (UNISOLATED, "unisolated"),
         (UNCONFINED, "unconfined"),
+        (WATCHDOG, "watchdog"),
+        (DEMOTED, "demoted"),
     ];
 }

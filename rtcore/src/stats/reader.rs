@@ -7,11 +7,12 @@
 //!
 //! Invariant: no page content makes anything here panic or read beyond the file.
 
+use super::guard::Guard;
 use super::latency::{Extremes, Latency};
 use super::layout::{self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, Section};
-use super::layout::{TargetRecord, WorkerRecord, page_path};
+use super::layout::{GuardRecord, TargetRecord, WorkerRecord, page_path};
 use super::snapshot::ledger_sum;
-use super::{Ledger, writer};
+use super::{Ledger, degraded, writer};
 use crate::lane::peer::PeerState;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::memory::ThreadUsage;
@@ -263,6 +264,8 @@ impl Reader {
             let record: WorkerRecord = self.record(header, layout::WORKERS, i)?;
             let (words, consistent) =
                 self.read_whole(place(section, i), offset_of!(WorkerRecord, counters))?;
+            let guard = place(&header.sections[layout::GUARDS], i);
+            let (guard, _) = self.read_whole(guard, offset_of!(GuardRecord, words))?;
             let in_bounds = record.lane < header.sections[layout::LANES].count;
             workers.push(Worker {
                 name: text(&record.name),
@@ -272,6 +275,7 @@ impl Reader {
                 sealed_at: sealed(
                     self.read_words(place(section, i) + offset_of!(WorkerRecord, sealed) as u64)?,
                 ),
+                guard: Guard::of_words(guard),
                 consistent,
             });
         }
@@ -359,6 +363,9 @@ impl Reader {
         }
         if header.sections[layout::HISTOGRAMS].count != header.sections[layout::ROUTES].count {
             return Err(self.invalid("it has not one histogram per route".to_owned()));
+        }
+        if header.sections[layout::GUARDS].count != header.sections[layout::WORKERS].count {
+            return Err(self.invalid("it has not one guard per lane thread".to_owned()));
         }
         Ok(header)
     }
@@ -455,6 +462,7 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
         mode_switches: 0,
         refused_calls: (record.flags & layout::LANE_CONFINED != 0).then_some(0),
         refused_call: None,
+        guard: Guard::default(),
         consistent: true,
     };
     for route in routes.iter().filter(|route| route.lane == Some(index)) {
@@ -467,7 +475,9 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
         lane.mode_switches = lane.mode_switches.saturating_add(worker.counters.mode_switches);
         lane.refused_calls = lane.refused_calls.map(|n| n.saturating_add(worker.counters.refused_calls));
         lane.refused_call = worker.refused_call().or(lane.refused_call);
+        lane.guard.merge(&worker.guard);
     }
+    lane.degraded_bits |= if lane.guard.demoted { degraded::DEMOTED } else { 0 };
     lane
 }
 

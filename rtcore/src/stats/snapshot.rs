@@ -2,6 +2,7 @@
 //!
 //! Invariant: every index in a snapshot is in bounds or `None`, every string is free of control characters.
 
+use super::guard::Guard;
 use super::latency::Latency;
 use super::{Ledger, WorkerCounters, degraded};
 use crate::lane::peer::PeerState;
@@ -98,6 +99,8 @@ pub struct Lane {
     pub refused_calls: Option<u64>,
     /// Name of a refused system call, the last one of some worker: `openat`.
     pub refused_call: Option<&'static str>,
+    /// What the watchdog says of its workers, put together.
+    pub guard: Guard,
     /// Whether all its routes were read whole.
     pub consistent: bool,
 }
@@ -169,6 +172,8 @@ pub struct Worker {
     pub counters: WorkerCounters,
     /// What the thread had used when it was sealed; none before that, or where the kernel did not say.
     pub sealed_at: Option<ThreadUsage>,
+    /// What the watchdog says of it.
+    pub guard: Guard,
     /// See [`Route::consistent`].
     pub consistent: bool,
 }
@@ -252,7 +257,7 @@ pub enum EndpointKind {
 ///
 /// Counters are differences, `queued` is the later one's, so these ledgers need not balance; latencies are
 /// those of the interval; `duty_max_ns` is the maximum since the start of the daemon, `last_ns` the last delivery of
-/// all times.
+/// all times, `guard` what it was at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff {
     /// Between the snapshots (when the daemon was restarted: since its start).

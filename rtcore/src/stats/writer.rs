@@ -8,9 +8,9 @@
 //! of [`Page`] that write are the control thread's.
 
 use super::fill::{fill, invalid};
-use super::layout::TargetRecord;
-use super::layout::WorkerRecord;
+use super::guard::GuardCell;
 use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};
+use super::layout::{GuardRecord, TargetRecord, WorkerRecord};
 use super::reader::Reader;
 use super::{Ledger, PageSpec, WorkerCounters};
 use crate::lane::peer::PeerState;
@@ -97,6 +97,7 @@ impl Page {
             spec.endpoints.len(),
             spec.routes.len(),
             spec.routes.iter().map(|route| route.ends.len()).sum(),
+            spec.workers.len(),
         ];
         let (sections, bytes) = layout::sections(counts).map_err(|section| {
             invalid(format!(
@@ -158,6 +159,37 @@ impl Page {
     /// What the lane did not get ([`super::degraded`]), beside what was said before. Control thread only.
     pub fn add_degraded(&self, lane: usize, bits: u32) {
         self.record::<LaneRecord>(layout::LANES, lane).degraded.fetch_or(bits, Ordering::Relaxed);
+    }
+
+    /// Where the watchdog shows a worker; to be handed to that one thread.
+    ///
+    /// # Panics
+    /// When the page has no such worker.
+    pub fn guard(&self, worker: usize) -> GuardCell {
+        GuardCell::new(self.record::<GuardRecord>(layout::GUARDS, worker), self.published.mapping())
+    }
+
+    /// Messages accepted, delivered and queued, all routes together, as they are at this moment.
+    pub fn accounted(&self) -> (u64, u64, u64) {
+        let ledgers = (0..self.ends.len()).map(|index| {
+            let record: &RouteRecord = self.record(layout::ROUTES, index);
+            ledger_of(std::array::from_fn(|word| record.ledger[word].load(Ordering::Relaxed)))
+        });
+        ledgers.fold((0, 0, 0), |(accepted, delivered, queued), ledger| {
+            (accepted + ledger.accepted, delivered + ledger.delivered, queued + ledger.queued)
+        })
+    }
+
+    /// Whether some lane does not have all it asked for, from the start or any more.
+    pub fn is_degraded(&self) -> bool {
+        let lane =
+            |index| self.record::<LaneRecord>(layout::LANES, index).degraded.load(Ordering::Relaxed) != 0;
+        let demoted = |index| {
+            let words = &self.record::<GuardRecord>(layout::GUARDS, index).words;
+            words[layout::GUARD_DEMOTED].load(Ordering::Relaxed) != 0
+        };
+        let count = |section: usize| self.sections[section].count as usize;
+        (0..count(layout::LANES)).any(lane) || (0..count(layout::GUARDS)).any(demoted)
     }
 
     /// The process' state. Control thread only.
@@ -326,7 +358,12 @@ impl WorkerCell {
 ///
 /// `seq` is even and only this thread writes it.
 #[inline]
-fn write_whole<const N: usize>(seq: &AtomicU64, now: u64, words: &[AtomicU64; N], values: [u64; N]) -> u64 {
+pub(super) fn write_whole<const N: usize>(
+    seq: &AtomicU64,
+    now: u64,
+    words: &[AtomicU64; N],
+    values: [u64; N],
+) -> u64 {
     seq.store(now.wrapping_add(1), Ordering::Relaxed);
     // SYNC POINT with the acquire fence behind the words in `reader::read_whole`: who saw one of the stores
     // below sees the odd number (or a later one) when it reads the sequence again.
@@ -342,7 +379,7 @@ fn write_whole<const N: usize>(seq: &AtomicU64, now: u64, words: &[AtomicU64; N]
 }
 
 /// A sequence that a cell before this one may have left odd.
-fn even(seq: u64) -> u64 {
+pub(super) fn even(seq: u64) -> u64 {
     seq.wrapping_add(seq & 1)
 }
 

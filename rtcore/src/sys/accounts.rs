@@ -1,6 +1,6 @@
 //! User and group names to ids (getpwnam(3), getgrnam(3)).
 
-use nix::unistd::{Group, User};
+use nix::unistd::{Group, Uid, User};
 use std::io;
 
 /// The uid of a user; `None` when there is no such user.
@@ -13,6 +13,12 @@ pub fn user_id(name: &str) -> io::Result<Option<u32>> {
 pub fn group_id(name: &str) -> io::Result<Option<u32>> {
     let found = Group::from_name(name).map_err(|e| named("group", name, e))?;
     Ok(found.map(|group| group.gid.as_raw()))
+}
+
+/// The primary group of a user; `None` when there is no such user.
+pub fn primary_group(uid: u32) -> io::Result<Option<u32>> {
+    let found = User::from_uid(Uid::from_raw(uid)).map_err(|e| named("uid", &uid.to_string(), e))?;
+    Ok(found.map(|user| user.gid.as_raw()))
 }
 
 /// Real user id of this process.
@@ -35,5 +41,7 @@ mod tests {
         assert_eq!(group_id("root").unwrap(), Some(0));
         assert_eq!(user_id("no-such-user-here").unwrap(), None);
         assert_eq!(user_id("a\0b").unwrap(), None);
+        assert_eq!(primary_group(0).unwrap(), Some(0));
+        assert_eq!(primary_group(4_000_000_000).unwrap(), None);
     }
 }

@@ -20,8 +20,8 @@ impl Grant {
             Grant::Fifo => format!(
                 "grant SCHED_FIFO with one of\n\
                  \x20 setcap cap_sys_nice,cap_ipc_lock+ep {program}\n\
-                 \x20 /etc/security/limits.d/rtd.conf:  @rtd - rtprio 98\n\
-                 \x20 the systemd unit:                 LimitRTPRIO=98\n\
+                 \x20 /etc/security/limits.d/rtd.conf:  @rtd - rtprio 99\n\
+                 \x20 the systemd unit:                 LimitRTPRIO=99\n\
                  \x20 (EPERM as root: the control group has no real-time budget, see cpu.rt_runtime_us)\n"
             ),
             Grant::Pinning => "grant the CPU with the systemd unit's CPUAffinity= or AllowedCPUs=, or name another in [[lane]] cpu\n"

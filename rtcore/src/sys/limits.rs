@@ -3,6 +3,7 @@
 //! Everything here is a reading. A file that is absent or unreadable is an error for the caller to take
 //! as "not known"; it is never read as a limit of 0.
 
+use super::{Call, Errno};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use std::ffi::CString;
 use std::io;
@@ -63,6 +64,20 @@ pub fn raise_soft() {
     }
 }
 
+/// How much CPU time a real-time thread of this process may use without waiting once (RLIMIT_RTTIME): past `soft_us` the
+/// process gets [`super::rtsignal::CPU_TIME`] once a second, past `hard_us` the kernel kills it. None keeps the hard limit
+/// that there is; one that is lower stays.
+///
+/// Touches no heap.
+pub fn set_real_time(soft_us: u64, hard_us: Option<u64>) -> Call<()> {
+    let resource = Resource::RLIMIT_RTTIME;
+    let errno = |e: nix::errno::Errno| Errno(e as i32);
+    let (_, now) = getrlimit(resource).map_err(errno)?;
+    // RLIM_INFINITY is the largest number.
+    let hard = hard_us.unwrap_or(RLIM_INFINITY).min(now);
+    setrlimit(resource, soft_us.min(hard), hard).map_err(errno)
+}
+
 /// Reads a limit of this process.
 pub fn get(kind: Kind) -> io::Result<Limit> {
     let (soft, hard) = getrlimit(kind.resource()).map_err(|e| {
@@ -116,25 +131,6 @@ pub fn mq_bytes(maxmsg: u64, msgsize: u64) -> u64 {
         .saturating_mul(MSG_HEADER_BYTES)
         .saturating_add(maxmsg.min(MQ_PRIORITIES).saturating_mul(TREE_NODE_BYTES));
     maxmsg.saturating_mul(msgsize).saturating_add(tree)
-}
-
-/// Capability bits (capabilities(7)) that lift limits.
-pub mod capability {
-    /// Lifts the memory-locking limit.
-    pub const IPC_LOCK: u32 = 14;
-    /// Lifts the real-time priority limit.
-    pub const SYS_NICE: u32 = 23;
-    /// Lifts the message-queue sysctls.
-    pub const SYS_RESOURCE: u32 = 24;
-}
-
-/// The effective capabilities of this process as a bit mask.
-pub fn effective_capabilities() -> io::Result<u64> {
-    let path = "/proc/self/status";
-    let text = std::fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{path}: no CapEff line")))
 }
 
 /// A message queue that exists.

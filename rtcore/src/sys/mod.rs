@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod altstack;
+pub mod caps;
 pub mod cheap;
 pub mod child;
 pub mod clock;
@@ -16,8 +17,10 @@ pub mod fork;
 pub mod futex;
 pub mod grants;
 pub mod idle;
+pub mod ids;
 pub mod inherited;
 pub mod inotify;
+pub mod last_words;
 pub mod limits;
 pub mod memfd;
 pub mod memory;
@@ -39,6 +42,7 @@ pub mod signame;
 pub mod sigqueue;
 pub mod socketpair;
 pub mod sysv;
+pub mod thread;
 pub mod timerfd;
 pub mod tracefs;
 

@@ -6,6 +6,7 @@
 //! On Linux a descriptor is a file descriptor: it polls, and closing it is close(2).
 
 use super::Errno;
+use super::ids::Account;
 use nix::mqueue::{self, MQ_OFlag, MqAttr};
 use nix::sys::stat::Mode;
 use std::ffi::{CStr, CString};
@@ -146,6 +147,17 @@ impl Queue {
                  its owner (uid {uid}) do it (chmod {mode:04o} /dev/mqueue{name}), or configure mode = \"{has:04o}\"",
                 e.desc()
             ))
+        })
+    }
+
+    /// Makes it another account's (fchown(2)).
+    ///
+    /// Errors: EPERM without CAP_CHOWN.
+    pub fn give_to(&self, account: Account) -> io::Result<()> {
+        let Account { uid, gid } = account;
+        std::os::unix::fs::fchown(&self.fd, Some(uid), Some(gid)).map_err(|e| {
+            let name = self.name.to_string_lossy();
+            io::Error::new(e.kind(), format!("cannot give message queue {name} to uid {uid} gid {gid}: {e}"))
         })
     }
 

@@ -93,13 +93,23 @@ impl PidFd {
         wait_status.map(Ending::from_wait_status)
     }
 
+    /// Whether this thread may send the process a signal (kill(2)): it is of our user, or CAP_KILL is ours.
+    pub fn may_signal(&self) -> bool {
+        self.probe() != Some(libc::EPERM)
+    }
+
     /// Signal 0 reaches a process that nobody has waited for yet; EPERM says that it is there.
     fn is_reaped(&self) -> bool {
+        self.probe() == Some(libc::ESRCH)
+    }
+
+    /// What the kernel has against signal 0, which is checked and not sent.
+    fn probe(&self) -> Option<i32> {
         // SAFETY: no pointers; siginfo may be null (pidfd_send_signal(2)).
         let rc = unsafe {
             libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), 0, std::ptr::null::<u8>(), 0)
         };
-        rc < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+        if rc < 0 { io::Error::last_os_error().raw_os_error() } else { None }
     }
 
     fn reaped_wait_status(&self) -> Option<i32> {

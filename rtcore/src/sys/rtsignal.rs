@@ -14,6 +14,9 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// one never kills, and not usable as a source.
 pub const WAKE: i32 = libc::SIGURG;
 
+/// What the kernel sends for CPU time that was used up: RLIMIT_RTTIME (getrlimit(2)).
+pub const CPU_TIME: i32 = libc::SIGXCPU;
+
 /// What ends a daemon or asks it to reload: SIGTERM, SIGINT, SIGHUP.
 pub const TERMINATION: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 

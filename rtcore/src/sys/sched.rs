@@ -1,6 +1,7 @@
 //! SCHED_FIFO, pinning and thread identity, each read back after it was set (sched(7)).
 
 use super::procfs::named;
+use super::{Call, Errno};
 use std::io;
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
@@ -53,12 +54,17 @@ pub fn realtime_priority(tid: i32) -> io::Result<Option<u8>> {
 
 /// Makes the calling thread an ordinary one: threads inherit the scheduling of the one that starts them.
 pub fn set_ordinary() -> io::Result<()> {
-    // SAFETY: the parameter is initialised, and the calling thread is there.
-    let rc = unsafe {
-        let param = libc::sched_param { sched_priority: 0 };
-        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const param)
-    };
-    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    Ok(make_ordinary(0)?)
+}
+
+/// Makes any thread an ordinary one, the calling one where `tid` is 0. ESRCH when there is no such thread.
+///
+/// Touches no heap: the watchdog takes a thread its priority.
+pub fn make_ordinary(tid: i32) -> Call<()> {
+    let param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter is initialised; a thread that is not there is an error.
+    let rc = unsafe { libc::sched_setscheduler(tid, libc::SCHED_OTHER, &raw const param) };
+    if rc < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
 /// Pins the calling thread to one CPU and checks that it is pinned.

@@ -53,7 +53,7 @@ impl Listener {
         ensure_parent(path)?;
         let draft = Draft::new(path)?;
         let fd = socket(SocketFlags::NONBLOCK).map_err(|e| named(path.display(), e))?;
-        rustix::net::bind(&fd, &draft.address).map_err(|e| named(path.display(), e))?;
+        rustix::net::bind(&fd, &draft.address).map_err(|e| cannot_bind(path, e))?;
         // Anybody may connect: who may register as what is decided by credentials, per name, not by the
         // mode of this file. bind(2) applied the umask, so the mode is set rather than asked for.
         rustix::fs::chmod(&draft.path, Mode::from_raw_mode(0o666)).map_err(|e| named(path.display(), e))?;
@@ -153,12 +153,17 @@ fn refuse(kind: io::ErrorKind, text: String) -> io::Result<()> {
     Err(io::Error::new(kind, text))
 }
 
-/// The directory must be one in which nobody but root and we can put or replace names.
-fn ensure_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|p| p.is_absolute()).ok_or_else(|| {
+/// The directory a socket is to lie in.
+fn parent_of(path: &Path) -> io::Result<&Path> {
+    path.parent().filter(|p| p.is_absolute()).ok_or_else(|| {
         let text = format!("socket path {} is not absolute: write it from /", path.display());
         io::Error::new(io::ErrorKind::InvalidInput, text)
-    })?;
+    })
+}
+
+/// Makes the directory for a socket at `path`, if only that is missing; whether it did.
+pub fn make_parent(path: &Path) -> io::Result<bool> {
+    let parent = parent_of(path)?;
     let dir = parent.display();
     match parent.symlink_metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -167,10 +172,18 @@ fn ensure_parent(path: &Path) -> io::Result<()> {
             std::fs::DirBuilder::new().mode(mode).create(parent).map_err(|e| named(&dir, e))?;
             // mkdir(2) applied the umask, which must not shut the clients out.
             std::fs::set_permissions(parent, PermissionsExt::from_mode(mode)).map_err(|e| named(&dir, e))?;
+            Ok(true)
         }
-        Err(e) => return Err(named(&dir, e)),
-        Ok(_) => {}
+        Err(e) => Err(named(&dir, e)),
+        Ok(_) => Ok(false),
     }
+}
+
+/// The directory must be one in which nobody but root and we can put or replace names.
+fn ensure_parent(path: &Path) -> io::Result<()> {
+    make_parent(path)?;
+    let parent = parent_of(path)?;
+    let dir = parent.display();
     let meta = parent.symlink_metadata().map_err(|e| named(&dir, e))?;
     if !meta.is_dir() {
         let what = if meta.is_symlink() { "a symbolic link" } else { "not a directory" };
@@ -230,6 +243,19 @@ fn is_listened_to(path: &Path, at: &SocketAddrUnix) -> io::Result<bool> {
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Ok(true),
         Err(e) => Err(named(path.display(), e)),
     }
+}
+
+/// Who may not write in whose directory, where that is what is wrong.
+fn cannot_bind(path: &Path, e: Errno) -> io::Error {
+    let owner = path.parent().and_then(|dir| Some((dir, dir.symlink_metadata().ok()?.uid())));
+    let Some((dir, owner)) = owner.filter(|_| e == Errno::ACCESS) else { return named(path.display(), e) };
+    let (dir, uid) = (dir.display(), effective_uid());
+    let text = format!(
+        "{}: {e}: {dir} belongs to uid {owner}, and uid {uid} may not write in it: chown {uid} {dir}, or set [daemon] \
+         socket to another place",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
 fn listened_to(path: &Path) -> io::Error {

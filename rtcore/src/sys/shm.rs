@@ -174,8 +174,8 @@ pub enum PublishError {
     Io(#[from] io::Error),
 }
 
-/// Removes what a dead owner left at `path`; no-op when the name went away or changed meanwhile.
-fn remove_stale(path: &Path, uid: u32) -> Result<(), PublishError> {
+/// Removes what a dead owner of this user left at `path`; no-op when the name went away or changed meanwhile.
+pub fn remove_stale(path: &Path, uid: u32) -> Result<(), PublishError> {
     let Some(found) = at_name(path)? else { return Ok(()) };
     if !found.is_file() {
         return Err(PublishError::NotAFile);

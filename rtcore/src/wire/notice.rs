@@ -10,6 +10,9 @@
 //!                         <-      Ready
 //! ```
 //!
+//! Where a lane's doorbell is a semaphore, each routed Ring names two by the daemon's instance and their numbers: the one
+//! that the session sleeps at for this channel, and the lane thread's.
+//!
 //! A direct ring needs both processes and two steps, so that no end ever holds a descriptor through which it could
 //! write what is the other's: each gets the memory it writes, maps it and says so; when both have, the memory is sealed
 //! against further writers, and each gets the other's for reading.
@@ -52,9 +55,11 @@ struct Layout {
     channel: u32,
     /// Serial; Peer: pid.
     serial: u32,
-    /// Channel: flags. Reach: 1 = somebody is there. Peer: state.
+    /// Channel: flags. Ring: 1 = with semaphores. Reach: 1 = somebody is there. Peer: state.
     flags: u32,
+    /// Channel. Ring: number of the session's semaphore.
     slots: u32,
+    /// Channel. Ring: number of the lane thread's semaphore.
     payload_bytes: u32,
     /// Ring: the other end's pid. Peer: how it ended, and by what.
     pid: u32,
@@ -116,6 +121,17 @@ pub struct Channel {
     pub block_ns: u64,
 }
 
+/// The semaphores at the two ends of a ring, see [`crate::skin::semaphore::name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Semaphores {
+    /// The daemon's instance.
+    pub instance: Name,
+    /// Number of the session's own.
+    pub own: u32,
+    /// Number of the lane thread's.
+    pub lane: u32,
+}
+
 /// What became of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerNews {
@@ -144,6 +160,8 @@ pub enum Notice {
         pid: u32,
         /// Direct: its real user.
         uid: u32,
+        /// Routed, in a lane whose doorbell is a semaphore: which ones.
+        semaphores: Option<Semaphores>,
     },
     /// The other's half of a direct ring.
     Join {
@@ -192,9 +210,13 @@ impl Notice {
         match self {
             Notice::Ready => {}
             Notice::Channel(channel) => layout.set_channel(channel),
-            Notice::Ring { channel, serial, pid, uid } => {
+            Notice::Ring { channel, serial, pid, uid, semaphores } => {
                 layout =
                     Layout { channel: *channel, serial: *serial, pid: *pid, uid: *uid, ..Layout::of(RING) };
+                if let Some(Semaphores { instance, own, lane }) = semaphores {
+                    layout = Layout { flags: 1, slots: *own, payload_bytes: *lane, ..layout };
+                    layout.names[0] = instance.bytes();
+                }
             }
             Notice::Join { channel, serial } => {
                 layout = Layout { channel: *channel, serial: *serial, ..Layout::of(JOIN) };
@@ -222,7 +244,7 @@ impl Notice {
         let Layout { channel, serial, flags, pid, uid, .. } = layout;
         let notice = match layout.kind {
             CHANNEL => Notice::Channel(layout.channel()?),
-            RING => Notice::Ring { channel, serial, pid, uid },
+            RING => Notice::Ring { channel, serial, pid, uid, semaphores: layout.semaphores()? },
             JOIN => Notice::Join { channel, serial },
             REACH => Notice::Reach { channel, reachable: flag("reachable", flags)? },
             PEER => Notice::Peer(layout.peer()?),
@@ -301,6 +323,14 @@ impl Layout {
             payload_bytes: self.payload_bytes,
             block_ns: self.block_ns,
         })
+    }
+
+    fn semaphores(&self) -> Result<Option<Semaphores>, FrameError> {
+        if !flag("semaphores", self.flags)? {
+            return Ok(None);
+        }
+        let instance = Name::decode(&self.names[0])?;
+        Ok(Some(Semaphores { instance, own: self.slots, lane: self.payload_bytes }))
     }
 
     fn peer(&self) -> Result<PeerNews, FrameError> {

@@ -12,6 +12,8 @@ const MAPPED: u16 = 5;
 const EXPLAIN: u16 = 6;
 /// Flag of Register: the connection closes by exec(2).
 const EXEC_FOLLOWS: u32 = 1;
+/// Flag of Open: rings ring semaphores.
+const SEMAPHORES: u32 = 1;
 
 /// The bytes. Offsets are part of the protocol.
 #[repr(C)]
@@ -111,6 +113,8 @@ pub enum Request {
         name: Name,
         /// Which of its threads gets thread-directed signals; 0 = the main thread.
         tid: i32,
+        /// It runs on a skin whose doorbell is a semaphore.
+        semaphores: bool,
     },
     /// The client's own memory of a direct ring is mapped: nobody else needs to open it for writing any more.
     Mapped {
@@ -150,8 +154,9 @@ impl Request {
                 layout.name = name.bytes;
             }
             Request::Ping => {}
-            Request::Open { name, tid } => {
+            Request::Open { name, tid, semaphores } => {
                 layout.kind = OPEN;
+                layout.flags = u32::from(*semaphores) * SEMAPHORES;
                 layout.name = name.bytes;
                 layout.tid = tid.cast_unsigned();
             }
@@ -173,11 +178,7 @@ impl Request {
         let request = match layout.kind {
             REGISTER => {
                 let tid = number("tid", layout.tid)?;
-                let exec_follows = match layout.flags {
-                    0 => false,
-                    EXEC_FOLLOWS => true,
-                    value => return Err(FrameError::Range { field: "flags", value }),
-                };
+                let exec_follows = flag("flags", layout.flags, EXEC_FOLLOWS)?;
                 // Only the connecting process can end the connection by its exec, and the exec leaves it
                 // a single thread.
                 if exec_follows && (layout.pid != 0 || tid != 0) {
@@ -192,7 +193,11 @@ impl Request {
             }
             UNREGISTER => Request::Unregister { name: Name::decode(&layout.name)? },
             PING => Request::Ping,
-            OPEN => Request::Open { name: Name::decode(&layout.name)?, tid: number("tid", layout.tid)? },
+            OPEN => Request::Open {
+                name: Name::decode(&layout.name)?,
+                tid: number("tid", layout.tid)?,
+                semaphores: flag("flags", layout.flags, SEMAPHORES)?,
+            },
             MAPPED => Request::Mapped { serial: layout.pid },
             EXPLAIN => Request::Explain { endpoint: Name::decode(&layout.name)? },
             kind => return Err(FrameError::Kind(kind)),
@@ -202,6 +207,15 @@ impl Request {
             return Err(FrameError::Reserved);
         }
         Ok(request)
+    }
+}
+
+/// Whether the only flag there is stands in the field.
+fn flag(field: &'static str, value: u32, flag: u32) -> Result<bool, FrameError> {
+    match value {
+        0 => Ok(false),
+        value if value == flag => Ok(true),
+        value => Err(FrameError::Range { field, value }),
     }
 }
 

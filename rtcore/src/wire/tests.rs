@@ -14,7 +14,11 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         name.clone().prop_map(|name| Request::Register { name, pid: 0, tid: 0, exec_follows: true }),
         name.clone().prop_map(|name| Request::Unregister { name }),
-        (name.clone(), 0..=i32::MAX).prop_map(|(name, tid)| Request::Open { name, tid }),
+        (name.clone(), 0..=i32::MAX, any::<bool>()).prop_map(|(name, tid, semaphores)| Request::Open {
+            name,
+            tid,
+            semaphores
+        }),
         any::<u32>().prop_map(|serial| Request::Mapped { serial }),
         name.prop_map(|endpoint| Request::Explain { endpoint }),
         Just(Request::Ping),
@@ -158,13 +162,16 @@ fn notice() -> impl Strategy<Value = Notice> {
         any::<i32>().prop_map(|n| Some(Ending::Exit(n))),
         any::<i32>().prop_map(|n| Some(Ending::Signal(n)))
     ];
+    let semaphores = (name(), any::<u32>(), any::<u32>()).prop_map(|(instance, own, lane)| Semaphores {
+        instance,
+        own,
+        lane,
+    });
+    let semaphores = proptest::option::of(semaphores);
     prop_oneof![
         channel().prop_map(Notice::Channel),
-        any::<(u32, u32, u32, u32)>().prop_map(|(channel, serial, pid, uid)| Notice::Ring {
-            channel,
-            serial,
-            pid,
-            uid
+        (any::<(u32, u32, u32, u32)>(), semaphores).prop_map(|((channel, serial, pid, uid), semaphores)| {
+            Notice::Ring { channel, serial, pid, uid, semaphores }
         }),
         any::<(u32, u32)>().prop_map(|(channel, serial)| Notice::Join { channel, serial }),
         any::<(u32, bool)>().prop_map(|(channel, reachable)| Notice::Reach { channel, reachable }),

@@ -23,7 +23,7 @@ fn a_refusal_carries_the_daemon_s_reason() {
     let daemon = place.daemon();
     let connecting = place.connect("arm");
     let link = daemon.accept();
-    assert_eq!(link.request(), Request::Open { name: name("arm"), tid: 0 });
+    assert_eq!(link.request(), Request::Open { name: name("arm"), tid: 0, semaphores: false });
     link.reply(&Reply::plain(Status::Held, "pid 7 has `arm`: stop it first"));
     match connecting.join().unwrap() {
         Err(e @ ConnectError::Refused { status: Status::Held, .. }) => {
@@ -78,7 +78,7 @@ fn a_daemon_that_does_not_keep_to_the_protocol_is_left() {
             _ => {
                 link.welcome();
                 link.channel(sender("arm.pos"));
-                link.send(&Notice::Ring { channel: 9, serial: 0, pid: 0, uid: 0 });
+                link.send(&Notice::Ring { channel: 9, serial: 0, pid: 0, uid: 0, semaphores: None });
             }
         }
         let error = connecting.join().unwrap().unwrap_err();

@@ -248,3 +248,29 @@ fn an_event_wakes_every_inbox_that_sleeps() {
         });
     }
 }
+
+/// Ends that were several inboxes' before: all of them wake the one that has them now.
+#[test]
+fn an_inbox_sleeps_where_each_of_its_rings_is_rung() {
+    let place = Place::new();
+    let channels = ["arm.a", "arm.b", "arm.c"].map(|endpoint| inbox(endpoint, "planner.cmd"));
+    let (session, _daemon, mut link) = session(&place, &channels);
+    let apart: Vec<_> =
+        ["arm.b", "arm.c", "arm.a"].map(|endpoint| session.inbox_of(&[endpoint]).unwrap()).into();
+    drop(apart);
+    let mut together = session.inbox().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let receiver = std::thread::spawn(move || {
+        tell.send(rtcore::sys::sched::gettid()).unwrap();
+        (0..6).map(|_| bytes(&mut together)).collect::<Vec<_>>()
+    });
+    let stat = format!("/proc/self/task/{}/stat", told.recv().unwrap());
+    for (sequence, channel) in (1..).zip([2, 1, 0, 1, 2, 0]) {
+        let asleep = || std::fs::read_to_string(&stat).unwrap().rsplit_once(") ").unwrap().1.starts_with('S');
+        while link.taken(0) + link.taken(1) + link.taken(2) < sequence - 1 || !asleep() {
+            std::thread::yield_now();
+        }
+        link.push(channel, sequence, &[u8::try_from(sequence).unwrap()]);
+    }
+    assert_eq!(receiver.join().unwrap(), [[1], [2], [3], [4], [5], [6]]);
+}

@@ -67,7 +67,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("rtd: error: {e:#}");
-            ExitCode::FAILURE
+            // Distinct, so that a service manager can tell it from a start that failed.
+            if e.is::<daemon::LaneRanAway>() {
+                ExitCode::from(daemon::EXIT_RUNAWAY)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

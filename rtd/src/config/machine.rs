@@ -3,7 +3,8 @@
 //! Constraint: a fact that could not be read is `None`, which is "not known" and never a failure. Tests
 //! construct machines; [`Machine::probe`] reads the real one.
 
-use rtcore::sys::limits::{self, Kind, Limit, MqSysctl, capability};
+use rtcore::sys::caps::{self, Capability};
+use rtcore::sys::limits::{self, Kind, Limit, MqSysctl};
 use rtcore::sys::{accounts, cpus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,12 @@ pub struct Machine {
     pub cap_ipc_lock: Option<bool>,
     /// Lifts the real-time priority limit.
     pub cap_sys_nice: Option<bool>,
+    /// Signals to processes of other users.
+    pub cap_kill: Option<bool>,
+    /// Shows what other users' processes run.
+    pub cap_sys_ptrace: Option<bool>,
+    /// CAP_SETUID and CAP_SETGID: to become another user.
+    pub cap_setid: Option<bool>,
     /// Real user id of the daemon.
     pub uid: u32,
     /// Who owns /run/rtd, where it exists.
@@ -96,8 +103,8 @@ pub use rtcore::client::locate::{RUN_DIR, run_dir_owner};
 impl Machine {
     /// Reads the machine this process runs on.
     pub fn probe() -> Machine {
-        let capabilities = limits::effective_capabilities().ok();
-        let has = |bit: u32| capabilities.map(|mask| mask & (1 << bit) != 0);
+        let capabilities = caps::effective().ok();
+        let has = |capability| capabilities.map(|set| set.has(capability));
         Machine {
             cpus_existing: cpus::online().ok(),
             cpus_allowed: cpus::allowed().ok(),
@@ -113,9 +120,12 @@ impl Machine {
             memory_available: std::fs::read_to_string("/proc/meminfo")
                 .ok()
                 .and_then(|t| memory_available(&t)),
-            cap_sys_resource: has(capability::SYS_RESOURCE),
-            cap_ipc_lock: has(capability::IPC_LOCK),
-            cap_sys_nice: has(capability::SYS_NICE),
+            cap_sys_resource: has(Capability::SysResource),
+            cap_ipc_lock: has(Capability::IpcLock),
+            cap_sys_nice: has(Capability::SysNice),
+            cap_kill: has(Capability::Kill),
+            cap_sys_ptrace: has(Capability::SysPtrace),
+            cap_setid: capabilities.map(|set| set.has(Capability::SetUid) && set.has(Capability::SetGid)),
             uid: accounts::own_uid(),
             run_dir_owner: run_dir_owner(),
             runtime_dir: std::env::var_os("XDG_RUNTIME_DIR")
@@ -145,6 +155,9 @@ impl Machine {
             cap_sys_resource: None,
             cap_ipc_lock: None,
             cap_sys_nice: None,
+            cap_kill: None,
+            cap_sys_ptrace: None,
+            cap_setid: None,
             uid: 0,
             runtime_dir: None,
             run_dir_owner: None,
@@ -179,6 +192,18 @@ impl Machine {
         match &self.known {
             Known::System => accounts::group_id(name).map_err(|e| e.to_string()),
             Known::Fixed { groups, .. } => Ok(groups.get(name).copied()),
+        }
+    }
+
+    /// The primary group of a user; an error text when the system cannot say.
+    pub fn primary_group(&self, uid: u32) -> Result<Option<u32>, String> {
+        match &self.known {
+            Known::System => accounts::primary_group(uid).map_err(|e| e.to_string()),
+            // A group of the user's own name, as useradd(8) makes it.
+            Known::Fixed { users, groups, .. } => {
+                let name = users.iter().find_map(|(name, known)| (*known == uid).then_some(name));
+                Ok(name.and_then(|name| groups.get(name).copied()))
+            }
         }
     }
 

@@ -10,8 +10,9 @@ mod read;
 use super::diagnostic::Place;
 use super::reader::{At, Field};
 use super::values::{
-    AboveCeilingText, Account, GroupModeText, Int, KindText, ModeBits, MqPriority, Name, OverflowText,
-    PathText, SECOND_NS, SignalNumber, SkinText, TargetText, Time, WaitText,
+    AboveCeilingText, Account, DutyText, GroupModeText, Int, KindText, ModeBits, MqPriority, Name,
+    OnRunawayText, OverflowText, PathText, RttimeText, SECOND_NS, SignalNumber, SkinText, TargetText, Time,
+    WaitText,
 };
 use rtcore::sys::limits::{MQ_MAXMSG_HARD, MQ_MSGSIZE_HARD};
 use schemars::JsonSchema;
@@ -69,6 +70,13 @@ pub struct Daemon {
     /// Instance name; two daemons on one machine need two. The statistics page is /dev/shm/rtd.<name>.
     #[schemars(default, extend("default" = "rtd"))]
     pub name: Field<Name>,
+    /// User to become at the start, by name or number, when all that takes a privilege is there; rtd keeps no capability
+    /// then but those that this file needs (SECURITY.md). Default: whoever starts rtd.
+    #[schemars(default)]
+    pub user: Field<Account>,
+    /// Group to be in then, by name or number, and in no other. Default: the user's primary group.
+    #[schemars(default)]
+    pub group: Field<Account>,
     /// Control socket, an absolute path. Default: /run/rtd/<name>.sock for root, else
     /// $XDG_RUNTIME_DIR/rtd/<name>.sock, else /tmp/rtd-<uid>/<name>.sock.
     #[schemars(default)]
@@ -90,6 +98,23 @@ pub struct Daemon {
     /// own user's alone to write, or it is refused. Default: libcobalt.so.2, from where the dynamic linker looks.
     #[schemars(default)]
     pub cobalt_library: Field<String>,
+    /// How often the watchdog looks at the lanes: a thread at one priority above the highest of them. 1ms to 10s.
+    #[schemars(default, extend("default" = "50ms"))]
+    pub watchdog: Field<Time<1_000_000, { 10 * SECOND_NS }>>,
+    /// Time over which a lane's `duty` counts; at least two looks of the watchdog. Default: 1s, or two looks.
+    #[schemars(default)]
+    pub duty_window: Field<Time<1_000_000, { 60 * SECOND_NS }>>,
+    /// What the watchdog does about a lane that runs away (longer than its `stall` in one dispatch, above its `duty`, past
+    /// `rttime`): `report` it; `demote` its thread, which then has no real-time priority until rtd is started again; or
+    /// `stop` the daemon, with exit status 3. A lane that stands still because others have its CPU is a victim: it is never
+    /// demoted.
+    #[schemars(default, extend("default" = "report"))]
+    pub on_runaway: Field<OnRunawayText>,
+    /// How long a lane's thread may run without waiting once before the kernel tells (RLIMIT_RTTIME, SIGXCPU): 10ms to 60s,
+    /// or `off`. With on_runaway `demote` or `stop` the kernel kills the daemon one second later, should nothing else have
+    /// helped. Not set where a lane spins or polls, nor on Cobalt.
+    #[schemars(default, extend("default" = "2s"))]
+    pub rttime: Field<RttimeText>,
 }
 
 /// A priority class: its threads run SCHED_FIFO at this priority, pinned to this CPU.
@@ -126,6 +151,14 @@ pub struct Lane {
     /// deadline miss. Default: none. Direct routes have none.
     #[schemars(default)]
     pub deadline: Field<Bound>,
+    /// How long a thread of it may stand still with something to do, in one dispatch or for want of its CPU, before the
+    /// watchdog calls it stalled; at least two looks of the watchdog. Default: 200ms, or two looks.
+    #[schemars(default)]
+    pub stall: Field<Time<1_000_000, { 60 * SECOND_NS }>>,
+    /// Share of its CPU that a thread of it may use in one `duty_window`; of a lane that polls, the share of time that it
+    /// has a message in hand. `100%` is no limit. Default: 90% for a lane that blocks, else no limit.
+    #[schemars(default)]
+    pub duty: Field<DutyText>,
 }
 
 /// A participant: a name, and the credentials whoever claims it must have.

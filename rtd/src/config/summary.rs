@@ -5,6 +5,7 @@ use super::values::show_time;
 use crate::plan::{
     EndpointKind, Filter, GroupMode, Overflow, Path, Plan, RoutePlan, SignalTarget, TargetPlan, Wait,
 };
+use rtcore::skin::Doorbell;
 use rtcore::sys::limits::Limit;
 use rtcore::sys::signame;
 use std::fmt::Write as _;
@@ -19,6 +20,7 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
     let _ = writeln!(out, "{}: socket {}", plan.daemon.name, plan.daemon.socket.display());
     let skin = &plan.daemon.skin;
     let _ = writeln!(out, "skin {}: {}", skin.kind.name(), skin.why);
+    sessions(&mut out, plan);
     let mut lanes: Vec<usize> = (0..plan.lanes.len()).collect();
     lanes.sort_by_key(|id| std::cmp::Reverse(plan.lanes.get(*id).map(|lane| lane.priority)));
     for id in lanes.iter().take(LINES_MAX) {
@@ -42,9 +44,10 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
     let lifted = if machine.cap_ipc_lock == Some(true) { " (lifted by CAP_IPC_LOCK)" } else { "" };
     let _ =
         writeln!(out, "  locked memory  {} {}{lifted}", plan.locked_bytes(), limit(machine.rlimit_memlock));
-    let highest = plan.lanes.iter().map(|lane| lane.priority).max().unwrap_or(0);
+    let highest = plan.watchdog_priority();
     let lifted = if machine.cap_sys_nice == Some(true) { " (lifted by CAP_SYS_NICE)" } else { "" };
-    let _ = writeln!(out, "  priority       {highest} {}{lifted}", limit(machine.rlimit_rtprio));
+    let _ =
+        writeln!(out, "  priority       {highest} (the watchdog's) {}{lifted}", limit(machine.rlimit_rtprio));
     let _ = writeln!(out, "  threads        {}", plan.threads());
     let notes = plan.notes();
     if !notes.is_empty() {
@@ -54,6 +57,22 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
         }
     }
     out
+}
+
+/// Whose sessions have to run on the skin, where its doorbell is not every program's.
+fn sessions(out: &mut String, plan: &Plan) {
+    if plan.daemon.skin.kind.caps().doorbell == Doorbell::Futex {
+        return;
+    }
+    let owners = plan.routed_rings().filter_map(|(id, _)| plan.endpoints.get(id)?.owner);
+    let mut names: Vec<&str> = owners.filter_map(|id| Some(plan.processes.get(id)?.name.as_str())).collect();
+    names.sort_unstable();
+    names.dedup();
+    if !names.is_empty() {
+        let cut = if names.len() > LINES_MAX { ", ..." } else { "" };
+        names.truncate(LINES_MAX);
+        let _ = writeln!(out, "  sessions that bind it as well: {}{cut}", names.join(", "));
+    }
 }
 
 fn lane(out: &mut String, plan: &Plan, id: usize) {

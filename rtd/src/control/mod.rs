@@ -25,7 +25,7 @@ use crate::log;
 use crate::plan::{Plan, ProcessId};
 use budget::LogBudget;
 use conns::Clients;
-use open::{Heard, hear};
+use open::{Heard, Opening, hear};
 use policy::Refusal;
 use registry::{Claim, Registry};
 use rtcore::lane::peer::{Peer, PeerState};
@@ -210,7 +210,9 @@ impl Control {
             Request::Mapped { .. } | Request::Explain { .. } => {
                 Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
             }
-            Request::Open { name, tid } => self.open(slot, token, name, tid, handler).map(|()| None),
+            Request::Open { name, tid, semaphores } => {
+                self.open(slot, token, Opening { name, tid, semaphores }, handler).map(|()| None)
+            }
             Request::Unregister { name } => {
                 self.registry.unregister(&self.epoll, client, name, handler).map(|reply| {
                     self.log.info(format_args!("{}", reply.text));

@@ -14,6 +14,17 @@ use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{FRAME_BYTES, FrameError, Name, Reply, Request, Status};
 use std::sync::Arc;
 
+/// What a session is asked for as.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opening {
+    /// The name.
+    pub name: Name,
+    /// Thread for thread-directed signals.
+    pub tid: i32,
+    /// It is rung by semaphores.
+    pub semaphores: bool,
+}
+
 /// A session that must end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expulsion {
@@ -65,8 +76,7 @@ impl Control {
         &mut self,
         slot: usize,
         token: u64,
-        name: Name,
-        tid: i32,
+        Opening { name, tid, semaphores }: Opening,
         handler: &mut dyn Handler,
     ) -> Result<(), Refusal> {
         let Some(client) = self.clients.get(slot, token) else { return Ok(()) };
@@ -83,7 +93,7 @@ impl Control {
             Refusal::new(Status::Failed, format!("{name}: {e}: raise LimitNOFILE= of rtd"))
         };
         let (generation, pidfd) = (self.registry.next_generation(process), Arc::new(pidfd.map_err(failed)?));
-        let prepared = self.sessions.prepare(process)?;
+        let prepared = self.sessions.prepare(process, semaphores)?;
         let seat = Seat { generation, pid: candidate.pid(), uid: candidate.ruid(), pidfd };
         let attached = self.sessions.attach(process, seat, prepared);
         // The lanes have their ends: now they may see it alive.
@@ -205,7 +215,8 @@ impl From<RingsError> for Refusal {
     fn from(e: RingsError) -> Refusal {
         let status = match e {
             RingsError::Busy(_) | RingsError::Unread(_) => Status::Busy,
-            RingsError::Unlocked(_) | RingsError::Io(..) => Status::Failed,
+            RingsError::Skin { .. } => Status::Denied,
+            RingsError::Unlocked(_) | RingsError::Doorbell(_) | RingsError::Io(..) => Status::Failed,
         };
         Refusal::new(status, e.to_string())
     }

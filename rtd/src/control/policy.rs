@@ -111,6 +111,24 @@ pub(super) fn check(
     Err(Refusal::new(Status::Denied, text))
 }
 
+/// Whether the kernel lets us send it what routes have for it. Asked rather than concluded from the ids.
+pub(super) fn may_be_signalled(
+    plan: &ProcessPlan,
+    pidfd: &PidFd,
+    pid: i32,
+    status: &ProcStatus,
+) -> Result<(), Refusal> {
+    if pidfd.may_signal() {
+        return Ok(());
+    }
+    let (name, uid, own) = (&plan.name, status.euid, procfs::effective_uid());
+    let text = format!(
+        "routes send signals to \"{name}\", and rtd (uid {own}) may not signal pid {pid} of uid {uid}: run it as uid {own}, \
+         or give rtd CAP_KILL (AmbientCapabilities=CAP_KILL in its unit)"
+    );
+    Err(Refusal::new(Status::Denied, text))
+}
+
 /// How high a thread may be that takes part in some lanes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ceiling {

@@ -13,7 +13,7 @@ pub(super) use grant::Claim;
 use super::Handler;
 use super::conns::{Client, ExecOf};
 use super::policy::{self, Ceiling, Exe, Refusal};
-use crate::plan::{EndpointKind, Filter, Plan, ProcessId, ProcessPlan, TargetPlan};
+use crate::plan::{EndpointKind, Filter, Plan, ProcessId, ProcessPlan, TargetPlan, needs};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::pidfd::{Ending, PidFd};
@@ -51,6 +51,8 @@ struct Entry {
     peer: Arc<Peer>,
     /// Signals that routes will send; bit n-1 is signal n.
     signals: u64,
+    /// They are Linux's, which the kernel lets nobody send to just anybody.
+    signalled: bool,
     /// Some dynamic group asks for its process group or session.
     grouped: bool,
     generation: u64,
@@ -109,6 +111,7 @@ impl Registry {
             plan: plan_of.clone(),
             peer,
             signals: signals_to(plan, process),
+            signalled: needs::signalled(plan).any(|(_, signalled)| signalled.name == plan_of.name),
             grouped: is_grouped(plan, process),
             generation: 0,
             holder: None,

@@ -115,8 +115,8 @@ impl Sessions {
     }
 
     /// Rings for a process that may have a session; they are in use after [`Sessions::attach`] only.
-    pub fn prepare(&mut self, process: ProcessId) -> Result<Prepared, RingsError> {
-        self.rings.prepare(process)
+    pub fn prepare(&mut self, process: ProcessId, semaphores: bool) -> Result<Prepared, RingsError> {
+        self.rings.prepare(process, semaphores)
     }
 
     /// Gives the lanes their ends, before they see the process alive.

@@ -105,11 +105,13 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
     };
     Plan {
         daemon: DaemonPlan {
+            account: None,
             name: "t".into(),
             socket,
             keep_queues: false,
             drain_ns: 0,
             skin: SkinPlan::posix("test"),
+            watch: WatchPlan::default(),
         },
         lanes: vec![LanePlan {
             name: "l".into(),
@@ -117,6 +119,7 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
             cpu: 0,
             wait: Wait::Block,
             unisolated: false,
+            watch: LaneWatch::default(),
         }],
         processes,
         endpoints: vec![
@@ -142,7 +145,7 @@ impl Rig {
         std::fs::create_dir(&dir).unwrap();
         let socket = dir.join("s");
         let plan = plan(socket.clone());
-        let mut rings = Rings::new(&plan, true).unwrap();
+        let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
         let feeds = Feeds::take(&plan, &mut rings);
         let peers: Vec<_> =
             plan.processes.iter().map(|_| Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())).collect();
@@ -299,8 +302,10 @@ fn child() {
 fn serve(socket: &Path) {
     let signals = StopSignals::block().unwrap();
     let plan = plan(socket.into(), vec![process("arm")]);
-    let (peers, rings) =
-        (vec![Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())], Rings::new(&plan, true).unwrap());
+    let (peers, rings) = (
+        vec![Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())],
+        Rings::new(&plan, rtcore::skin::posix(), true).unwrap(),
+    );
     let mut control = Control::new(&plan, peers, rings, signals).unwrap();
     let (changes, _changes) = channel();
     let (_expel, expelled) = channel();

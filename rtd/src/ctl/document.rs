@@ -7,6 +7,7 @@
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::stats::Ledger;
+use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::reader::{
     Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, TargetStats, Worker,
@@ -47,6 +48,7 @@ struct LaneJson<'a> {
     /// None where nothing would refuse one.
     refused_calls: Option<u64>,
     last_refused_call: Option<&'static str>,
+    guard: GuardJson,
     latency_ns: LatencyJson,
     rejected_by: Reasons,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +135,20 @@ struct WorkerJson<'a> {
     mode_switches: u64,
     refused_calls: u64,
     last_refused_call: Option<&'static str>,
+    guard: GuardJson,
+}
+
+/// What the watchdog says; of a lane, its threads put together.
+#[derive(Debug, Serialize)]
+struct GuardJson {
+    state: &'static str,
+    stalls: u64,
+    stall_max_ns: u64,
+    over_budget: u64,
+    duty_percent: f64,
+    duty_max_percent: f64,
+    cpu_ns: u64,
+    demoted: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -222,6 +238,7 @@ impl<'a> LaneJson<'a> {
             mode_switches: lane.mode_switches,
             refused_calls: lane.refused_calls,
             last_refused_call: lane.refused_call,
+            guard: GuardJson::new(&lane.guard),
             latency_ns: LatencyJson::new(&lane.latency),
             rejected_by: Reasons(lane.ledger.rejected),
             per_second: None,
@@ -249,6 +266,21 @@ impl<'a> RouteJson<'a> {
             rejected_by: Reasons(route.ledger.rejected),
             consistent: route.consistent,
             per_second: None,
+        }
+    }
+}
+
+impl GuardJson {
+    fn new(guard: &Guard) -> GuardJson {
+        GuardJson {
+            state: guard.state.name(),
+            stalls: guard.stalls,
+            stall_max_ns: guard.stall_max_ns,
+            over_budget: guard.over_budget,
+            duty_percent: guard.duty_permille as f64 / 10.0,
+            duty_max_percent: guard.duty_max_permille as f64 / 10.0,
+            cpu_ns: guard.cpu_ns,
+            demoted: guard.demoted,
         }
     }
 }
@@ -329,6 +361,7 @@ impl<'a> WorkerJson<'a> {
             mode_switches: counters.mode_switches,
             refused_calls: counters.refused_calls,
             last_refused_call: worker.refused_call(),
+            guard: GuardJson::new(&worker.guard),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::table::{Table, left, or_dash, right, us};
 use anyhow::{Context, bail};
 use rtcore::message::Reject;
 use rtcore::stats::Ledger;
+use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::reader::{Diff, Lane, Route, Snapshot};
 use rtcore::sys::poll::{self, Interest};
@@ -208,11 +209,13 @@ impl<'a> Shown<'a> {
         out
     }
 
-    /// MSW, mode switches, is what Xenomai's own tools call them.
+    /// MSW, mode switches, is what Xenomai's own tools call them. DUTY is the share of the CPU in the last window, STATE what
+    /// the watchdog says, with how often it said something else.
     fn lane_table(&self, counting: &Counting<'_>) -> Table {
         let mut columns = vec![left("LANE"), right("PRIO"), right("CPU"), left("WAIT")];
         columns.extend(self.number_columns());
-        columns.extend([right("DUTY-MAX"), right("MSW"), right("REFUSED-CALLS"), left("DEGRADED")]);
+        columns.extend([right("DUTY-MAX"), right("DUTY"), right("MSW"), right("REFUSED-CALLS")]);
+        columns.extend([left("STATE"), left("DEGRADED")]);
         let mut lanes = Table::new(columns);
         for (_, lane) in &self.lanes {
             let mut row =
@@ -220,8 +223,10 @@ impl<'a> Shown<'a> {
             row.extend(self.numbers(&lane.ledger, &lane.latency, counting));
             row.extend([
                 us(lane.duty_max_ns),
+                percent(lane.guard.duty_permille),
                 counting.cell(lane.mode_switches),
                 refused_calls(lane, counting),
+                guarded(&lane.guard),
                 or_dash(lane.degraded().join(",")),
             ]);
             lanes.row(row);
@@ -298,6 +303,19 @@ fn refused_calls(lane: &Lane, counting: &Counting<'_>) -> String {
         (Some(calls), None) => counting.cell(calls),
         (Some(calls), Some(name)) => format!("{} ({name})", counting.cell(calls)),
     }
+}
+
+/// Thousandths with their decimal.
+fn percent(permille: u64) -> String {
+    format!("{}.{}%", permille / 10, permille % 10)
+}
+
+/// `ok`, or what there is and was.
+fn guarded(guard: &Guard) -> String {
+    let count = |n: u64, what: &str| if n == 0 { String::new() } else { format!(" {n} {what}") };
+    let was = count(guard.stalls, "stalls") + &count(guard.over_budget, "over-budget");
+    let was = if was.is_empty() { was } else { format!(" ({})", was.trim_start()) };
+    format!("{}{was}", guard.state.name())
 }
 
 /// Rare events stay visible next to frequent ones.

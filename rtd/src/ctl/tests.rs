@@ -2,6 +2,7 @@
 
 use super::stats::{StatsArgs, stats};
 use rtcore::lane::peer::PeerState;
+use rtcore::stats::guard::{Guard, GuardState};
 use rtcore::stats::writer::Page;
 use rtcore::stats::{EndpointSpec, EndpointSpecKind, LaneSpec, Ledger, PageSpec, RouteSpec, WorkerCounters};
 use rtcore::stats::{WorkerSpec, degraded};
@@ -54,6 +55,14 @@ fn filled(name: &str) -> Page {
     page.set_process(0, PeerState::Alive, 42, 1000);
     page.set_worker_tid(0, 4242);
     page.worker(0).publish(&WorkerCounters { received: 9, duty_max_ns: 71_000, ..WorkerCounters::default() });
+    page.guard(0).publish(&Guard {
+        state: GuardState::Stalled,
+        stalls: 2,
+        stall_max_ns: 250_000_000,
+        over_budget: 5,
+        duty_permille: 123,
+        ..Guard::default()
+    });
     let mut cell = page.route(0);
     cell.record_latency(4_000);
     cell.record_latency(90_000);
@@ -154,6 +163,12 @@ fn json_has_the_promised_keys_in_order() {
         (&10.into(), &4.into(), &0.into())
     );
     assert_eq!((&lane["duty_max_ns"], &lane["deadline_misses"]), (&71_000.into(), &1.into()));
+    let guard = &lane["guard"];
+    assert_eq!((&guard["state"], &guard["stalls"]), (&"stalled".into(), &2.into()));
+    assert_eq!((&guard["stall_max_ns"], &guard["over_budget"]), (&250_000_000.into(), &5.into()));
+    assert_eq!((&guard["duty_percent"], &guard["demoted"]), (&12.3.into(), &false.into()));
+    assert_eq!(&json["workers"][0]["guard"], guard);
+    assert_eq!(json["lanes"][1]["guard"]["state"], "ok");
     let reasons =
         serde_json::json!({"full": 3, "too_large": 0, "rate": 0, "origin": 1, "error": 0, "stopped": 0});
     assert_eq!(lane["rejected_by"], reasons);
@@ -208,6 +223,7 @@ fn text_says_loudly_what_is_missing_and_lines_up() {
     };
     assert_eq!([under("ACCEPTED"), under("REJECTED"), under("FULL"), under("ORIGIN")], ["10", "4", "3", "1"]);
     assert_eq!([under("P50"), under("MAX"), under("QUEUED")], ["4.0", "90.0", "3"]);
+    assert!(estop.contains("12.3%  stalled (2 stalls 5 over-budget)  fifo,memory"), "{text}");
     let (_, targets) = text.split_once("TARGET").unwrap();
     let words: Vec<&str> = targets.split_whitespace().collect();
     assert_eq!(words[..6], ["DELIVERED", "LAST", "button->drive", "button", "1", words[5]], "{text}");

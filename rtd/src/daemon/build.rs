@@ -6,7 +6,7 @@ mod private;
 mod queues;
 
 pub use ports::Ports;
-pub use queues::Queues;
+pub use queues::{Queues, hand_over};
 
 use super::names::Names;
 use super::rings::Rings;
@@ -19,13 +19,14 @@ use rtcore::lane::dest::{Dest, RingSink, Sink};
 use rtcore::lane::event::{self, Event};
 use rtcore::lane::peer::Peer;
 use rtcore::lane::policy::{GroupMode, Overflow};
+use rtcore::lane::progress::ProgressCell;
 use rtcore::lane::route::{OriginRule, Route, Rules};
 use rtcore::lane::source::{RingSource, Source, SourceKind};
 use rtcore::lane::spill::Spill;
 use rtcore::lane::syscalls;
 use rtcore::lane::target::{Kin, Membership, Target};
 use rtcore::lane::worker::{Input, Worker};
-use rtcore::skin::{OpenQueue, Skin};
+use rtcore::skin::{OpenQueue, Semaphore, Skin};
 use rtcore::stats::writer::Page;
 use rtcore::sys::mqueue::Access;
 use rtcore::sys::rtsignal::{self, SignalSet};
@@ -102,13 +103,19 @@ impl Builder<'_> {
             cpu: lane.cpu,
             wait: lane.wait,
             cell: self.page.worker(index),
+            progress: ProgressCell::default(),
             events,
             stop_at_ns: Arc::clone(self.stop_at_ns),
-            waits: Worker::waits_for(&inputs),
+            waits: Worker::waits_for(&inputs, self.doorbell(plan)),
             calls: syscalls::program(self.skin, &inputs)?,
             inputs,
         };
         Ok((worker, consumer))
+    }
+
+    /// What rings the thread, where that is no futex.
+    fn doorbell(&self, plan: &WorkerPlan<'_>) -> Option<Arc<Semaphore>> {
+        self.rings.doorbell_of_source(plan.sources.first()?.endpoint)
     }
 
     fn owner(&self, endpoint: EndpointId) -> Option<Arc<Peer>> {
@@ -127,7 +134,8 @@ impl Builder<'_> {
             EndpointKind::Lane(ring) => {
                 let feed = self.rings.take_source(source.endpoint);
                 // What the daemon has not taken stays with its sender, whose session brings it to the next daemon.
-                (SourceKind::Ring(RingSource::new(feed)), ring.payload_bytes, false)
+                let doorbell = self.rings.doorbell_of_source(source.endpoint);
+                (SourceKind::Ring(RingSource::new(feed, doorbell)), ring.payload_bytes, false)
             }
             EndpointKind::Xddp(port) => {
                 // What is in its pool goes with it.
@@ -178,7 +186,14 @@ impl Builder<'_> {
                 }
             },
         };
-        Ok(Route::new(rules, plan.rate, targets, dests, self.page.route(id)))
+        Ok(Route::new(
+            rules,
+            plan.rate,
+            targets,
+            dests,
+            self.page.route(id),
+            self.rings.doorbell_of_route(id),
+        ))
     }
 
     fn membership(&self, filter: Filter) -> Membership {

@@ -1,8 +1,9 @@
 //! `rtd run`: the way of a configuration from text to running lanes, and the way down.
 
-use super::{Daemon, Options, prepare_signals};
+use super::notify::Notifier;
+use super::{Daemon, Options, Privilege, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
-use crate::control::{Control, Expulsion, Flow, Handler, Stop};
+use crate::control::{Control, Expulsion, Flow, Handler, Stop, TICK};
 use crate::log;
 use crate::plan::{Plan, ProcessId, SkinChoice, SkinKind, SkinPlan};
 use anyhow::Context as _;
@@ -10,7 +11,7 @@ use rtcore::lane::peer::PeerState;
 use rtcore::seal;
 use rtcore::skin::{self, Skin};
 use rtcore::sys::epoll::{StopSignal, StopSignals};
-use rtcore::sys::{limits, memory};
+use rtcore::sys::{clock, limits, memory};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -40,25 +41,35 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     memory::configure_allocator();
     limits::raise_soft();
     let plan = load(args)?;
-    // Before there is another thread, and before signals are blocked.
+    // Before there is another thread: a skin's library may start one.
+    let privilege = Privilege::take(&plan)?;
+    // Also before signals are blocked.
     let skin = bind(&plan)?;
     let signals = StopSignals::block().context("cannot take SIGTERM, SIGINT and SIGHUP")?;
     prepare_signals(&plan, skin)?;
     // Last of all dropped: then the last lines go out, if anybody reads them.
-    let _log = log::start().context("cannot start the log thread")?;
-    let options = Options { allow_degraded: args.allow_degraded };
+    let _log = log::start(move || privilege.of_helper()).context("cannot start the log thread")?;
+    let options = Options { allow_degraded: args.allow_degraded, privilege };
     let (mut daemon, rings) = Daemon::start(plan, skin, options)?;
     let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), rings, signals)?;
     daemon.go();
     announce(daemon.plan(), skin)?;
-    let mut serving = Serving { daemon, failed: None };
-    let stop = control.run(&mut serving, None)?;
-    match stop {
-        Stop::Signal(signal) => log::info(format_args!("{}: stopping", signal_name(signal))),
-        Stop::Handler | Stop::Deadline => {}
+    let look_ns = daemon.plan().daemon.watch.period_ns.max(u64::try_from(TICK.as_nanos())?);
+    let mut notifier = Notifier::from_env(look_ns);
+    notifier.ready(clock::monotonic_ns(), daemon.status());
+    let mut serving = Serving { daemon, notifier, failed: None };
+    match control.run(&mut serving, None)? {
+        Stop::Signal(signal) => {
+            log::info(format_args!("{}: stopping", signal_name(signal)));
+            serving.notifier.stopping(signal_name(signal));
+        }
+        Stop::Handler | Stop::Deadline => {
+            let why = serving.failed.as_ref().map(|e| format!("{e:#}"));
+            serving.notifier.stopping(&why.unwrap_or_default());
+        }
     }
     go_down(&mut control, &mut serving)?;
-    let Serving { daemon, failed } = serving;
+    let Serving { daemon, failed, .. } = serving;
     daemon.finish(&control.direct_ledgers());
     log::info(format_args!("control socket: {}", control.counters()));
     failed.map_or(Ok(()), Err)
@@ -136,6 +147,7 @@ fn signal_name(signal: StopSignal) -> &'static str {
 /// The daemon as the control loop sees it.
 struct Serving {
     daemon: Daemon,
+    notifier: Notifier,
     failed: Option<anyhow::Error>,
 }
 
@@ -145,12 +157,16 @@ impl Handler for Serving {
     }
 
     fn rings_wait(&mut self) {
-        self.daemon.wake();
+        self.daemon.look();
     }
 
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {
         match self.daemon.tick(expelled) {
-            Ok(()) => Flow::Continue,
+            Ok(()) => {
+                let Serving { daemon, notifier, .. } = self;
+                notifier.tick(clock::monotonic_ns(), daemon.is_well(), || daemon.status());
+                Flow::Continue
+            }
             Err(e) => {
                 log::error(format_args!("{e:#}"));
                 self.failed.get_or_insert(e);

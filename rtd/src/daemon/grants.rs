@@ -1,10 +1,11 @@
 //! What the kernel did not grant, and the line that grants it.
 
-use super::{Waiting, unisolated_bit};
-use crate::plan::Plan;
+use super::{Waiting, unisolated_bit, watchdog};
+use crate::plan::{Account, Plan};
 use rtcore::stats::degraded;
 use rtcore::sys::grants::Grant;
 use std::fmt::Write as _;
+use std::io;
 
 /// One thing that was asked for and refused.
 #[derive(Debug)]
@@ -15,7 +16,12 @@ pub struct Missing {
 }
 
 /// Everything that was refused.
-pub(super) fn missing(plan: &Plan, waiting: &[Waiting], locked: &Result<(), String>) -> Vec<Missing> {
+pub(super) fn missing(
+    plan: &Plan,
+    waiting: &[Waiting],
+    watchdog: &watchdog::Granted,
+    locked: &Result<(), String>,
+) -> Vec<Missing> {
     let mut all = Vec::new();
     for w in waiting {
         let lane = &plan.lanes[w.lane];
@@ -33,20 +39,46 @@ pub(super) fn missing(plan: &Plan, waiting: &[Waiting], locked: &Result<(), Stri
             all.push(Missing { what, why: why.clone(), mend: Grant::Filter });
         }
     }
+    if let Err(why) = &watchdog.fifo {
+        let what = format!("SCHED_FIFO {} for the watchdog above all lanes", plan.watchdog_priority());
+        all.push(Missing { what, why: why.clone(), mend: Grant::Fifo });
+    }
+    if let Err(why) = &watchdog.pinned {
+        all.push(Missing { what: "a CPU for the watchdog".into(), why: why.clone(), mend: Grant::Pinning });
+    }
     if let Err(why) = locked {
         all.push(Missing { what: "locked memory (mlockall)".into(), why: why.clone(), mend: Grant::Memory });
     }
     all
 }
 
+/// Why rtd is not the user it is to be, and what makes it that.
+pub(super) fn cannot_become(account: Account, why: &io::Error) -> anyhow::Error {
+    let Account { uid, gid } = account;
+    anyhow::anyhow!(
+        "cannot become uid {uid} gid {gid}, which [daemon] user and group name: {why}\n\
+         \x20 it takes CAP_SETUID and CAP_SETGID: start rtd as root, or as that user, with one of\n\
+         \x20 the systemd unit:  User={uid} and Group={gid}\n\
+         \x20 a shell of root:   setpriv --reuid {uid} --regid {gid} --clear-groups rtd run FILE"
+    )
+}
+
 /// Degraded bits per lane of the plan.
-pub(super) fn degraded_bits(plan: &Plan, waiting: &[Waiting], locked: &Result<(), String>) -> Vec<u32> {
+pub(super) fn degraded_bits(
+    plan: &Plan,
+    waiting: &[Waiting],
+    watchdog: &watchdog::Granted,
+    locked: &Result<(), String>,
+) -> Vec<u32> {
     let memory = if locked.is_err() { degraded::MEMORY } else { 0 };
     let mut bits: Vec<u32> = plan.lanes.iter().map(|l| memory | unisolated_bit(l.unisolated)).collect();
     for w in waiting {
         bits[w.lane] |= if w.granted.fifo.is_err() { degraded::FIFO } else { 0 };
         bits[w.lane] |= if w.granted.pinned.is_err() { degraded::PINNING } else { 0 };
         bits[w.lane] |= if w.granted.confined.is_err() { degraded::UNCONFINED } else { 0 };
+        // Above a lane without its priority it is all the same.
+        let below = watchdog.fifo.is_err() && w.granted.fifo.is_ok();
+        bits[w.lane] |= if below { degraded::WATCHDOG } else { 0 };
     }
     bits
 }

@@ -1,28 +1,34 @@
 //! From plan to running lanes, and the way down.
 //!
-//! Order of the start: signals, queues, page, threads (which pin and promote themselves and wait at a
-//! gate), memory lock, gate. Nothing is served before everything was granted, and when something was not,
-//! everything that was made is taken back.
+//! Order of the start: user, signals, page, queues, threads (which pin and promote themselves, give up what they need no
+//! more and wait at a gate), the watchdog over them, memory lock, gates. Nothing is served before everything was granted,
+//! and when something was not, everything that was made is taken back.
 
 mod build;
 mod command;
 mod grants;
 mod log_events;
 mod names;
+mod notify;
 pub mod own;
+mod privilege;
 pub mod probe;
 pub mod rings;
+mod watchdog;
 
 pub use command::{RunArgs, run};
+pub use watchdog::{EXIT_RUNAWAY, LaneRanAway};
 
 use crate::control::Expulsion;
 use crate::log;
 use crate::plan::{Plan, ProcessId, RouteId};
 use anyhow::Context as _;
 use build::{Builder, Peers, Ports, Queues, WorkerPlan};
+pub use privilege::Privilege;
 use rings::Rings;
 use rtcore::lane::event::{Event, EventKind};
 use rtcore::lane::peer::{Peer, PeerState};
+use rtcore::lane::progress::Progress;
 use rtcore::lane::worker::{Granted, Report, Worker};
 use rtcore::seal;
 use rtcore::skin::Skin;
@@ -44,6 +50,8 @@ const JOIN_POLL: Duration = Duration::from_millis(1);
 pub struct Options {
     /// Run without FIFO, pinning or locked memory where they are not granted, and say so everywhere.
     pub allow_degraded: bool,
+    /// What its threads give up when they stand.
+    pub privilege: Privilege,
 }
 
 /// Running lanes. Owned by the control thread.
@@ -58,6 +66,8 @@ pub struct Daemon {
     gates: Vec<mpsc::Sender<()>>,
     stop_at_ns: Arc<AtomicU64>,
     skin: &'static Skin,
+    watchdog: watchdog::Running,
+    watchdog_cpu: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -74,6 +84,7 @@ struct Thread {
 struct Waiting {
     lane: usize,
     granted: Granted,
+    progress: Arc<Progress>,
     open: mpsc::Sender<()>,
     thread: Thread,
 }
@@ -94,7 +105,9 @@ pub fn prepare_signals(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
     rtsignal::ignore(strangers);
     rtsignal::install_wake().context("cannot install the wake signal")?;
     seal::watch_calls().context("cannot install the handler of SIGSYS")?;
-    let blocked = taken.into_iter().chain([rtsignal::WAKE]);
+    // The watchdog takes it; where nobody does, it keeps its meaning.
+    let cpu_time = plan.daemon.watch.rttime.as_ref().ok().map(|_| rtsignal::CPU_TIME);
+    let blocked = taken.into_iter().chain([rtsignal::WAKE]).chain(cpu_time);
     rtsignal::SignalSet::of(blocked).block().context("cannot block signals")?;
     Ok(())
 }
@@ -103,7 +116,7 @@ impl Daemon {
     /// Makes everything the plan needs; the lanes wait at their gates, so that no message is touched before
     /// `go`. `prepare_signals` must have been called. The rings are for the control thread.
     pub fn start(plan: Plan, skin: &'static Skin, options: Options) -> anyhow::Result<(Daemon, Rings)> {
-        let mut rings = Rings::new(&plan, options.allow_degraded)?;
+        let mut rings = Rings::new(&plan, skin, options.allow_degraded)?;
         let worker_plans = build::workers(&plan);
         // The page first: its name is the instance's, and there is one of each.
         let page = Page::create(&build::page_spec(&plan, &worker_plans, skin))?;
@@ -126,14 +139,20 @@ impl Daemon {
             rings: &mut rings,
             ports: Ports::default(),
         };
-        let waiting = spawn_all(&mut builder, &worker_plans)?;
+        let waiting = spawn_all(&mut builder, &worker_plans, options.privilege)?;
+        let watched = waiting.iter().map(Waiting::watched).collect();
+        let stop_ns = plan.daemon.drain_ns.saturating_add(JOIN_GRACE_NS);
+        let (watchdog, guarded) =
+            watchdog::Running::start(&plan, skin, &page, watched, stop_ns, options.privilege)?;
         let locked = memory::lock_all().map_err(|e| e.to_string());
-        let missing = grants::missing(&plan, &waiting, &locked);
+        let missing = grants::missing(&plan, &waiting, &guarded, &locked);
         let fatal = !skin.caps.unpromoted_threads && waiting.iter().any(|w| w.granted.fifo.is_err());
         if !missing.is_empty() && (fatal || !options.allow_degraded) {
             anyhow::bail!(grants::refusal(&missing, fatal.then_some(skin.name)));
         }
-        for (lane, bits) in grants::degraded_bits(&plan, &waiting, &locked).into_iter().enumerate() {
+        options.privilege.settle()?;
+        for (lane, bits) in grants::degraded_bits(&plan, &waiting, &guarded, &locked).into_iter().enumerate()
+        {
             page.add_degraded(lane, bits);
         }
         if !missing.is_empty() {
@@ -141,7 +160,10 @@ impl Daemon {
         }
         drop(worker_plans);
         let (gates, threads) = waiting.into_iter().map(|w| (w.open, w.thread)).unzip();
-        Ok((Daemon { plan, page, peers, queues, threads, gates, stop_at_ns, skin }, rings))
+        let watchdog_cpu = guarded.cpu;
+        let daemon =
+            Daemon { plan, page, peers, queues, threads, gates, stop_at_ns, skin, watchdog, watchdog_cpu };
+        Ok((daemon, rings))
     }
 
     /// Opens the gates: everything stands and the control socket answers.
@@ -152,7 +174,9 @@ impl Daemon {
             // The thread waits at the gate; if it died there, the next tick says so.
             let _ = gate.send(());
         }
-        self.page.set_ready(clock::monotonic_ns());
+        let now_ns = clock::monotonic_ns();
+        self.watchdog.go(&self.plan, self.watchdog_cpu, now_ns);
+        self.page.set_ready(now_ns);
     }
 
     /// The plan it runs.
@@ -169,7 +193,12 @@ impl Daemon {
     pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
         let peer = &self.peers.slots[process];
         self.page.set_process(process, state, peer.pid(), peer.uid());
-        // Where a wake-up, which is a Linux signal, costs a thread its mode, the bounds of its waits have to do.
+        self.look();
+    }
+
+    /// Makes every lane look at what it has queued and at what is offered to it. Where a wake-up, which is a Linux
+    /// signal, costs a thread its mode, doorbells and the bounds of its waits have to do.
+    pub fn look(&self) {
         if self.skin.is_relaxed.is_none() {
             self.wake();
         }
@@ -180,8 +209,9 @@ impl Daemon {
     /// Adds whose sessions must end for what lane threads found in their rings. Errors when a lane thread does not
     /// stand: one that is gone silently would be the worst of all.
     pub fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> anyhow::Result<()> {
-        self.page.heartbeat(clock::monotonic_ns(), (self.skin.now_ns)());
-        self.queues.look(clock::monotonic_ns());
+        let now_ns = clock::monotonic_ns();
+        self.page.heartbeat(now_ns, (self.skin.now_ns)());
+        self.queues.look(now_ns);
         self.log_events(expelled);
         // Asked to stop, each ends when it has drained, and some do before others.
         let stopping = self.stop_at_ns.load(Ordering::Relaxed) != 0;
@@ -191,7 +221,26 @@ impl Daemon {
                 anyhow::bail!("lane thread {} (tid {}) ended by itself: a defect", thread.name, thread.tid);
             }
         }
-        Ok(())
+        // Once, however long the way down takes.
+        let found = self.watchdog.tick(&self.plan, now_ns);
+        if stopping { Ok(()) } else { found }
+    }
+
+    /// Whether every lane was well a moment ago.
+    pub fn is_well(&self) -> bool {
+        self.watchdog.is_well(&self.plan, clock::monotonic_ns())
+    }
+
+    /// How things are, in one line.
+    pub fn status(&self) -> String {
+        let stalled = self.watchdog.stalled();
+        let stalled = if stalled == 0 { String::new() } else { format!(", {stalled} threads STALLED") };
+        let (accepted, delivered, queued) = self.page.accounted();
+        let degraded = if self.page.is_degraded() { ", DEGRADED" } else { "" };
+        format!(
+            "{} lanes{stalled}; messages: {accepted} accepted, {delivered} delivered, {queued} queued{degraded}",
+            self.plan.lanes.len()
+        )
     }
 
     fn log_events(&mut self, expelled: &mut Vec<Expulsion>) {
@@ -209,6 +258,7 @@ impl Daemon {
 
     /// Asks every lane to stop: what is queued gets until the drain bound. Asked again: it gets no time.
     pub fn request_stop(&self) {
+        self.watchdog.stopping();
         let now = (self.skin.now_ns)();
         let bound = now.saturating_add(self.plan.daemon.drain_ns);
         if self.stop_at_ns.compare_exchange(0, bound, Ordering::Relaxed, Ordering::Relaxed).is_err() {
@@ -233,6 +283,7 @@ impl Daemon {
     /// have no lane thread, are the control thread's.
     pub fn finish(mut self, direct: &[(RouteId, Ledger)]) -> Vec<Report> {
         self.join();
+        self.watchdog.end(&self.plan);
         self.log_events(&mut Vec::new());
         let mut reports = Vec::new();
         for thread in std::mem::take(&mut self.threads) {
@@ -280,25 +331,48 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn_all(builder: &mut Builder<'_>, plans: &[WorkerPlan<'_>]) -> anyhow::Result<Vec<Waiting>> {
+impl Waiting {
+    fn watched(&self) -> watchdog::Watched {
+        watchdog::Watched {
+            lane: self.lane,
+            name: self.thread.name.clone(),
+            tid: self.thread.tid,
+            clock: self.granted.clock.clone(),
+            progress: Arc::clone(&self.progress),
+        }
+    }
+}
+
+fn spawn_all(
+    builder: &mut Builder<'_>,
+    plans: &[WorkerPlan<'_>],
+    privilege: Privilege,
+) -> anyhow::Result<Vec<Waiting>> {
     // A failure half-way drops the gates of those already waiting, and they end.
     let mut waiting = Vec::with_capacity(plans.len());
     for (index, plan) in plans.iter().enumerate() {
         let (worker, events) = builder.worker(index, plan)?;
-        waiting.push(spawn(plan, worker, events)?);
+        waiting.push(spawn(plan, worker, events, privilege)?);
     }
     Ok(waiting)
 }
 
-fn spawn(plan: &WorkerPlan<'_>, worker: Worker, events: rtrb::Consumer<Event>) -> anyhow::Result<Waiting> {
+fn spawn(
+    plan: &WorkerPlan<'_>,
+    worker: Worker,
+    events: rtrb::Consumer<Event>,
+    privilege: Privilege,
+) -> anyhow::Result<Waiting> {
     let (open, gate) = mpsc::channel::<()>();
     let (tell, told) = mpsc::channel();
     let empty = Report::empty(&plan.name);
+    let progress = worker.progress.shared();
     let handle = std::thread::Builder::new()
         .name(plan.name.clone())
         .stack_size(memory::LANE_STACK_BYTES)
         .spawn(move || {
             let granted = worker.enter();
+            privilege.of_lane();
             if tell.send(granted).is_err() || gate.recv().is_err() {
                 return empty;
             }
@@ -310,7 +384,7 @@ fn spawn(plan: &WorkerPlan<'_>, worker: Worker, events: rtrb::Consumer<Event>) -
     let granted = told.recv().with_context(|| format!("the thread of {} did not start", plan.name))?;
     let (name, lane, tid) = (plan.name.clone(), plan.lane, granted.tid);
     let thread = Thread { name, lane, tid, handle, events, told_dead: false };
-    Ok(Waiting { lane, granted, open, thread })
+    Ok(Waiting { lane, granted, progress, open, thread })
 }
 
 /// Bits for a lane that asked for `poll` on a CPU that others use too.

@@ -34,7 +34,8 @@ impl Plan {
     }
 
     /// Descriptors the daemon opens: a queue is held once, a queue that is read is open twice more, every
-    /// route end on a queue once, a signal source once, an xddp port once; rings and processes as the constants say.
+    /// route end on a queue once, a signal source once, an xddp port once, a lane thread's state once; rings and processes
+    /// as the constants say.
     pub fn descriptors(&self) -> usize {
         let is_queue = |id: &EndpointId| matches!(self.endpoints[*id].kind, EndpointKind::Mqueue { .. });
         let held = (0..self.endpoints.len()).filter(|id| is_queue(id)).count();
@@ -50,7 +51,7 @@ impl Plan {
         let queues = ports + held + sources + ends.filter(|id| is_queue(id)).count();
         let direct = self.routes.iter().filter(|route| route.path == Path::Direct).count();
         let rings = RING_DESCRIPTORS * self.routed_rings().count() + DIRECT_RING_DESCRIPTORS * direct;
-        queues + rings + PROCESS_DESCRIPTORS * self.processes.len()
+        queues + rings + self.threads() + PROCESS_DESCRIPTORS * self.processes.len()
     }
 
     /// The ring of a direct route: as many slots as the receiver's endpoint, of the sender's payload.
@@ -71,6 +72,11 @@ impl Plan {
         let ends = routed.flat_map(|r| &r.to).flat_map(TargetPlan::endpoints);
         let ends = self.sources.iter().map(|source| &source.endpoint).chain(ends);
         ends.filter_map(|id| Some((*id, self.endpoints.get(*id)?.kind.ring()?)))
+    }
+
+    /// Doorbells where they are semaphores: one for each lane thread, one for each session's end of a routed ring.
+    pub fn doorbells(&self) -> usize {
+        self.threads() + self.routed_rings().count()
     }
 
     /// Memory of all rings.

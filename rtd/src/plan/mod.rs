@@ -6,14 +6,19 @@
 #![forbid(unsafe_code)]
 
 pub mod cost;
+pub mod needs;
 mod notes;
 pub mod verify;
+pub mod watch;
 
+pub use crate::config::values::show_time;
 pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
 pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 use rtcore::skin::{self, Caps, xddp};
+pub use rtcore::sys::ids::Account;
 use std::ffi::CString;
 use std::path::PathBuf;
+pub use watch::{LaneWatch, OnRunaway, WatchPlan};
 
 /// Index into [`Plan::lanes`].
 pub type LaneId = usize;
@@ -36,6 +41,8 @@ pub const RING_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most sources of a lane that spins: it sleeps in one futex_waitv(2), which takes 128 words; some are the daemon's.
 pub const SPIN_SOURCES_MAX: usize = 120;
+/// Most doorbells of an instance on a skin where they are semaphores.
+pub const SEMAPHORES_MAX: u32 = 1024;
 
 /// A configuration that was checked and can run.
 #[derive(Clone, Debug)]
@@ -60,6 +67,8 @@ pub struct Plan {
 pub struct DaemonPlan {
     /// Instance name; the statistics page is `/dev/shm/rtd.<name>`. Default `rtd`.
     pub name: String,
+    /// Whom the daemon becomes; none = it stays whose it is.
+    pub account: Option<Account>,
     /// Control socket. Default `/run/rtd/<name>.sock` for root, else
     /// `$XDG_RUNTIME_DIR/rtd/<name>.sock`, else `/tmp/rtd-<uid>/<name>.sock`.
     pub socket: PathBuf,
@@ -70,6 +79,8 @@ pub struct DaemonPlan {
     pub drain_ns: u64,
     /// The lanes' real-time calls.
     pub skin: SkinPlan,
+    /// What the watchdog does.
+    pub watch: WatchPlan,
 }
 
 /// On which skin the lanes run.
@@ -150,6 +161,8 @@ pub struct LanePlan {
     pub wait: Wait,
     /// `poll` on a CPU that is not isolated was asked for explicitly.
     pub unisolated: bool,
+    /// What the watchdog allows it.
+    pub watch: LaneWatch,
 }
 
 /// `[[process]]`: a name and the credentials whoever claims it must have.

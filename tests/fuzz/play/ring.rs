@@ -139,7 +139,7 @@ impl Receiving {
             },
             9 => {
                 self.consumer.set_bell(input.byte().into());
-                self.consumer.arm([Doorbell::Futex, Doorbell::EventFd, Doorbell::Signal][input.below(3)]);
+                self.consumer.arm([Doorbell::Bell, Doorbell::EventFd, Doorbell::Signal][input.below(3)]);
                 self.consumer.disarm();
             }
             10 => {

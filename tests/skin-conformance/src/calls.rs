@@ -283,6 +283,13 @@ impl Skin for Calls {
         if semaphore.is_null() { Err(errno()) } else { Ok(Sem(semaphore)) }
     }
 
+    fn open_semaphore_as(&self, name: &CStr, create: bool) -> Result<Sem, Errno> {
+        let (mode, value): (libc::c_uint, libc::c_uint) = (0o600, 0);
+        let flags = if create { libc::O_CREAT | libc::O_EXCL } else { 0 };
+        let semaphore = unsafe { (self.api.sem_open)(name.as_ptr(), flags, mode, value) };
+        if semaphore.is_null() { Err(errno()) } else { Ok(Sem(semaphore)) }
+    }
+
     fn close_semaphore(&self, semaphore: Sem) -> Result<(), Errno> {
         checked(unsafe { (self.api.sem_close)(semaphore.0) })
     }
@@ -297,6 +304,10 @@ impl Skin for Calls {
 
     fn take(&self, semaphore: Sem) -> Result<(), Errno> {
         checked(unsafe { (self.api.sem_wait)(semaphore.0) })
+    }
+
+    fn try_take(&self, semaphore: Sem) -> Result<(), Errno> {
+        checked(unsafe { (self.api.sem_trywait)(semaphore.0) })
     }
 
     fn take_until(&self, semaphore: Sem, at: Duration) -> Result<(), Errno> {

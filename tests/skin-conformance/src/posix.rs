@@ -36,6 +36,7 @@ pub fn api() -> Api {
         sem_destroy: libc::sem_destroy,
         sem_post: libc::sem_post,
         sem_wait: libc::sem_wait,
+        sem_trywait: libc::sem_trywait,
         sem_timedwait: libc::sem_timedwait,
         sem_open: libc::sem_open,
         sem_close: libc::sem_close,

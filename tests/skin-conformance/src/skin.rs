@@ -176,6 +176,8 @@ pub trait Skin: Sync {
     fn destroy_semaphore(&self, semaphore: Sem) -> Result<(), Errno>;
     /// sem_open(3) with O_CREAT.
     fn open_semaphore(&self, name: &CStr, value: u32) -> Result<Sem, Errno>;
+    /// sem_open(3) with O_CREAT and O_EXCL; without `create` neither.
+    fn open_semaphore_as(&self, name: &CStr, create: bool) -> Result<Sem, Errno>;
     /// sem_close(3).
     fn close_semaphore(&self, semaphore: Sem) -> Result<(), Errno>;
     /// sem_unlink(3).
@@ -184,6 +186,8 @@ pub trait Skin: Sync {
     fn post(&self, semaphore: Sem) -> Result<(), Errno>;
     /// sem_wait(3).
     fn take(&self, semaphore: Sem) -> Result<(), Errno>;
+    /// sem_trywait(3).
+    fn try_take(&self, semaphore: Sem) -> Result<(), Errno>;
     /// sem_timedwait(3), with an absolute time.
     fn take_until(&self, semaphore: Sem, at: Duration) -> Result<(), Errno>;
 }

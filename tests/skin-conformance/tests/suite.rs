@@ -112,6 +112,17 @@ fn a_thread_that_stays_relaxed_is_found_out() {
     assert_only_broken(&output, "relaxed: true");
 }
 
+/// What `rtcore` puts around the library's calls makes no Linux call either.
+#[test]
+fn the_table_stays_in_real_time_mode_where_linux_calls_are_followed() {
+    if !stand_in_cobalt::follow::is_supported() {
+        println!("skipped: needs x86_64 and Linux 5.11");
+        return;
+    }
+    let switches = [("RTD_STAND_IN_FOLLOW", "1")];
+    assert_kept(&on_stand_in("follow", Kind::Stock, &["--rule", "in real-time mode"], &switches));
+}
+
 #[test]
 fn without_the_right_to_promote_every_rule_says_so() {
     // The main thread's own promotion is part of binding, which then fails.

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static BOUND: AtomicBool = AtomicBool::new(false);
 
 /// The space's memory of a bound process; else ENOSYS without Cobalt, EPERM with it.
+///
+/// What every call but this module's own asks first.
 pub(crate) fn bound() -> Core<&'static Shared> {
+    crate::follow::enter();
     if switch::get().init == Init::NoCobalt {
         return Err(libc::ENOSYS);
     }

@@ -8,8 +8,8 @@
 //! a null time gives -14. Stricter than the real one, because these are mistakes that go unnoticed there: it ends the
 //! process when `xenomai_init` finds a second thread or a null vector, and when a signal number 65 to 69 gets through.
 //!
-//! Not kept: priorities and preemption are Linux's, memory is not locked, modes do not follow faults and Linux system
-//! calls (but see `RTD_STAND_IN_RELAX_EVERY`).
+//! Not kept: priorities and preemption are Linux's, memory is not locked, modes do not follow faults, and Linux system
+//! calls only with `RTD_STAND_IN_FOLLOW` ([`follow`]).
 //!
 //! Switches, read from the environment when the process is bound: see [`switch`]. `rtd_stand_in` is exported, so that
 //! who loads it knows. The rlib half of the crate is for tests: [`copies`] finds the library and makes spoilt copies,
@@ -18,6 +18,7 @@
 mod clock;
 pub mod copies;
 mod device;
+pub mod follow;
 mod init;
 mod mq;
 mod pump;
@@ -37,14 +38,17 @@ type Core<T> = Result<T, libc::c_int>;
 
 /// The convention of most calls: -1 and errno.
 fn or_errno(result: Core<libc::c_int>) -> libc::c_int {
-    result.unwrap_or_else(|errno| {
+    let returned = result.unwrap_or_else(|errno| {
         set_errno(errno);
         -1
-    })
+    });
+    follow::leave();
+    returned
 }
 
 /// The convention of the pthread calls, of sigwait and of clock_nanosleep: the error number itself.
 fn or_number(result: Core<()>) -> libc::c_int {
+    follow::leave();
     result.err().unwrap_or(0)
 }
 

@@ -6,7 +6,7 @@
 use crate::Core;
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// Pending signals for all processes together.
 pub(crate) const POOL: usize = 128;
@@ -25,6 +25,9 @@ pub(crate) struct Thread {
     pub(crate) waiting: u64,
     /// Goes up when it is given a signal while it waits (futex word).
     pub(crate) bell: AtomicU32,
+    /// Times that it made a Linux call in primary mode, and the last one's number (`follow`).
+    pub(crate) linux_calls: AtomicU32,
+    pub(crate) last_call: AtomicI32,
 }
 
 /// A signal on its way; free when its order is 0.
@@ -148,7 +151,7 @@ impl Tables {
     }
 
     /// Adds the calling thread; EAGAIN when there are too many.
-    pub(crate) fn add(&mut self, tid: i32, pthread: libc::pthread_t) -> Core<()> {
+    pub(crate) fn add(&mut self, tid: i32, pthread: libc::pthread_t) -> Core<&Thread> {
         // Whoever had this number before is gone.
         self.remove(tid);
         if self.threads.iter().all(|t| t.tid != 0) {
@@ -158,8 +161,9 @@ impl Tables {
         slot.pid = crate::thread::pid();
         slot.pthread = pthread;
         slot.waiting = 0;
+        slot.linux_calls.store(0, Ordering::Relaxed);
         slot.tid = tid;
-        Ok(())
+        Ok(slot)
     }
 
     /// Removes a thread with what is pending for it.

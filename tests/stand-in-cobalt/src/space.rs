@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 
 const PREFIX: &str = "rtd-stand-in-";
 
@@ -30,6 +31,25 @@ impl Space {
         (switch::SPACE, &self.name)
     }
 
+    /// How often a promoted thread of a process with `RTD_STAND_IN_FOLLOW` made a Linux call in primary mode, and the
+    /// number of the last one. None where there is no such thread.
+    pub fn linux_calls(&self, tid: i32) -> Option<(u32, i32)> {
+        let mut tables = map(&self.name, false).ok()?.lock();
+        let at = tables.find(tid).ok()?;
+        let thread = &tables.threads[at];
+        // Acquire: the number is that of a call that is counted.
+        Some((thread.linux_calls.load(Ordering::Acquire), thread.last_call.load(Ordering::Relaxed)))
+    }
+
+    /// Names of the semaphores that nobody has unlinked, as the processes of the space know them.
+    pub fn semaphores(&self) -> Vec<String> {
+        let prefix = format!("sem.{PREFIX}{}.", self.name);
+        let memory = memory_path(&self.name);
+        let entries = memory.parent().into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| Some(format!("/{}", name.strip_prefix(&prefix)?))).collect()
+    }
+
     /// The file that stands for the device of an XDDP port, for [`crate::Device::open`].
     pub fn device(&self, port: i16) -> PathBuf {
         devices(&self.name).join(format!("rtp{port}"))
@@ -47,10 +67,10 @@ impl Space {
                 }
             }
         }
-        let semaphores = format!("sem.{PREFIX}{}.", self.name);
-        for entry in memory.parent().into_iter().flat_map(std::fs::read_dir).flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&semaphores) {
-                let _ = std::fs::remove_file(entry.path());
+        for name in self.semaphores().iter().filter_map(|name| CString::new(name.as_str()).ok()) {
+            if let Some(name) = name_in(&self.name, &name) {
+                // SAFETY: a terminated string; a name that is gone is no matter.
+                unsafe { libc::sem_unlink(name.as_ptr()) };
             }
         }
         let _ = std::fs::remove_dir_all(devices(&self.name));

@@ -12,6 +12,7 @@
 //! | `RTD_STAND_IN_PROMOTE_OTHERS=ERRNO` | promoting any but the main thread fails with this number |
 //! | `RTD_STAND_IN_NO_XDDP=1` | as a core without that protocol: `__cobalt_socket` is Linux's for every family |
 //! | `RTD_STAND_IN_RELAX_EVERY=N` | each Nth primary call of a thread leaves it relaxed until its next one |
+//! | `RTD_STAND_IN_FOLLOW=1` | a Linux system call leaves a promoted thread relaxed, and is counted: see [`crate::follow`] |
 
 use std::sync::OnceLock;
 
@@ -45,6 +46,8 @@ pub struct Switches {
     pub promote_others: i32,
     /// Which primary call leaves a thread relaxed; 0 for none.
     pub relax_every: u32,
+    /// Linux system calls are followed.
+    pub follow: bool,
     /// The core has no XDDP.
     pub no_xddp: bool,
 }
@@ -69,6 +72,7 @@ pub fn get() -> &'static Switches {
         promote: number("RTD_STAND_IN_PROMOTE").unwrap_or(0),
         promote_others: number("RTD_STAND_IN_PROMOTE_OTHERS").unwrap_or(0),
         relax_every: number("RTD_STAND_IN_RELAX_EVERY").unwrap_or(0),
+        follow: text("RTD_STAND_IN_FOLLOW").is_some(),
         no_xddp: text("RTD_STAND_IN_NO_XDDP").is_some(),
     })
 }

@@ -1,7 +1,7 @@
 //! Cobalt threads: which are, how one becomes one, which mode it is in.
 
-use crate::shared::Shared;
-use crate::{Core, checked, init, or_number, switch};
+use crate::shared::{Shared, Thread};
+use crate::{Core, checked, follow, init, or_number, switch};
 use libc::{c_char, c_int, c_void, pthread_attr_t, pthread_t, sched_param};
 use std::cell::{Cell, RefCell};
 use std::sync::mpsc;
@@ -20,6 +20,7 @@ struct Me {
 impl Drop for Me {
     fn drop(&mut self) {
         // A forked child has its parent's, under the parent's number.
+        follow::end();
         if let (true, Ok(shared)) = (self.tid == tid(), init::bound()) {
             shared.lock().remove(self.tid);
         }
@@ -50,6 +51,7 @@ fn with_me<T>(what: impl FnOnce(&Me) -> T) -> Option<T> {
 /// Enters a primary call: the memory and the thread's id. EPERM for a thread that is not Cobalt's.
 pub(crate) fn primary() -> Core<(&'static Shared, i32)> {
     let shared = init::bound()?;
+    follow::set_primary(true);
     let tid = with_me(|me| {
         let calls = me.calls.get().wrapping_add(1);
         me.calls.set(calls);
@@ -63,6 +65,7 @@ pub(crate) fn primary() -> Core<(&'static Shared, i32)> {
 /// Enters a secondary call.
 pub(crate) fn secondary() -> Core<&'static Shared> {
     let shared = init::bound()?;
+    follow::set_primary(false);
     with_me(|me| me.relaxed.set(true));
     Ok(shared)
 }
@@ -76,12 +79,17 @@ pub(crate) fn promote() -> Core<()> {
     if failing != 0 {
         return Err(failing);
     }
+    follow::set_primary(true);
     if with_me(|me| me.relaxed.set(false)).is_some() {
         return Ok(());
     }
     let tid = tid();
     // SAFETY: takes nothing.
-    shared.lock().add(tid, unsafe { libc::pthread_self() })?;
+    let entry: *const Thread = shared.lock().add(tid, unsafe { libc::pthread_self() })?;
+    if switches.follow {
+        // SAFETY: the entry is in memory that is mapped for good (`space`), this thread's until it ends.
+        follow::begin(unsafe { &*entry });
+    }
     // What a forked child inherited is dropped here and leaves the parent's entry alone.
     ME.set(Some(Me { tid, relaxed: Cell::new(false), calls: Cell::new(0) }));
     Ok(())
@@ -90,7 +98,9 @@ pub(crate) fn promote() -> Core<()> {
 #[unsafe(no_mangle)]
 extern "C" fn cobalt_thread_mode() -> c_int {
     let relaxed = init::bound().ok().and_then(|_| with_me(|me| me.relaxed.get()));
-    if relaxed.unwrap_or(true) { RELAXED } else { 0 }
+    let relaxed = relaxed.unwrap_or(true) || follow::was_relaxed();
+    follow::leave();
+    if relaxed { RELAXED } else { 0 }
 }
 
 #[unsafe(no_mangle)]

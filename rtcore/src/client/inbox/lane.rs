@@ -2,7 +2,7 @@
 
 use crate::lane::feed::Feed;
 use crate::message::Origin;
-use crate::ring::{Consumer, Corrupt, Doorbell, Envelope};
+use crate::ring::{Bells, Consumer, Corrupt, Doorbell, Envelope};
 use crate::sync::{AtomicU32, Ordering};
 use crate::wire::Channel;
 use std::sync::Arc;
@@ -190,6 +190,18 @@ impl Lane {
                 self.channel = ring.channel;
             }
         }
+    }
+
+    /// Page and channel of a ring whose bell it may share: one of the daemon's.
+    pub fn shared_bell(&self) -> Option<(&Bells, u32)> {
+        let ring = self.feed.peek().filter(|ring| ring.partner.is_none())?;
+        Some((ring.consumer.bell().0, ring.channel.channel))
+    }
+
+    /// The semaphore that its ring is rung by, where it is one. The rings of a daemon that is gone are rung by nobody.
+    pub fn semaphore(&self) -> Option<(&Bells, u32)> {
+        let ring = self.feed.peek().filter(|ring| !ring.life.is_over())?;
+        Some(ring.consumer.bell()).filter(|(bells, _)| bells.are_semaphores())
     }
 
     /// Raises the flag by which the producer rings; [`Consumer::raise`] says what has to follow.

@@ -14,7 +14,6 @@ pub(super) use post::{Filter, Post};
 use super::core::{CHANNELS_MAX, Core, ENTRIES_MAX};
 use super::error::RecvError;
 use super::event::Event;
-use super::keeper::inbox_bell;
 use super::message::{Head, InPlace, Incoming, Message};
 use crate::lane::policy::Wait;
 use crate::message::Origin;
@@ -23,6 +22,7 @@ use crate::sync::Ordering;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;
 use crate::sys::futex::Word;
+use crate::sys::timerfd::Timer;
 use lane::Taken;
 use post::Mail;
 use std::cell::Cell;
@@ -30,6 +30,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+/// How long an inbox sleeps at a stretch where not all that it waits for can wake it.
+const LOOK_NS: u64 = 1_000_000;
 /// Duplicates that one `try_recv` passes over at most.
 const DUPLICATES_MAX: usize = 1024;
 
@@ -90,10 +92,10 @@ pub struct Inbox {
     /// Events or rings are left from the last look.
     unsettled: bool,
     wait: Wait,
-    /// Of the session's page.
-    bell: u32,
     words: Vec<Word>,
     set: Epoll,
+    /// Where bells are semaphores, which no descriptor announces: has who waits by descriptor look.
+    looks: Option<Timer>,
     descriptor: Cell<bool>,
     counters: InboxCounters,
 }
@@ -105,13 +107,16 @@ impl Inbox {
         // All that can fail comes before a lane is taken.
         let set = Epoll::new()?;
         set.add(&post.event, 0)?;
+        let looks = core.has_semaphores().then(Timer::new).transpose()?;
+        if let Some(timer) = &looks {
+            set.add(timer, 2)?;
+        }
         let mut table = core.table();
         for slot in table.lanes.iter_mut().filter(|slot| post.filter.admits(&slot.channel)) {
             if let Some(lane) = slot.half.take() {
                 slot.half = post.add(lane);
             }
         }
-        let bell = inbox_bell(table.inboxes.len());
         table.inboxes.push(Arc::clone(&post));
         drop(table);
         let mut inbox = Inbox {
@@ -123,9 +128,9 @@ impl Inbox {
             seen: 0,
             unsettled: true,
             wait: Wait::Block,
-            bell,
             words: Vec::with_capacity(CHANNELS_MAX),
             set,
+            looks,
             descriptor: Cell::new(false),
             counters: InboxCounters::default(),
         };
@@ -343,11 +348,16 @@ impl Inbox {
 impl AsFd for Inbox {
     /// A descriptor for an epoll set (or poll, select, another set in a set): readable as long as something is there,
     /// level-triggered. It is for waiting only; `try_recv` until it says none. The first time, and where
-    /// the session's thread has changed something, it is readable for nothing once.
+    /// the session's thread has changed something, it is readable for nothing once. In a session on Cobalt, where no
+    /// descriptor announces a message, it is every millisecond; a thread with a bound to keep calls `recv` there.
     fn as_fd(&self) -> BorrowedFd<'_> {
         if !self.descriptor.replace(true) {
             // Whoever waits now wakes up and asks, which arms the rings.
             let _ = self.post.event.ring();
+            if let Some(timer) = &self.looks {
+                // A timer of our own, whose period is not 0: it does not fail.
+                let _ = timer.every(monotonic_ns(), LOOK_NS);
+            }
         }
         self.set.as_fd()
     }

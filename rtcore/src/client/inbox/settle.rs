@@ -1,6 +1,6 @@
 //! The rare part of an inbox' work: rings that come and go, lanes that are added, events, senders that lie.
 
-use super::{Class, Inbox};
+use super::{Class, Inbox, Lane};
 use crate::client::event::Event;
 use crate::ring::Corrupt;
 
@@ -47,15 +47,11 @@ impl Inbox {
             if settled.changed {
                 regroup = true;
                 core.nudge();
-                if let Some(ring) = lane.feed.current()
-                    && ring.partner.is_none()
-                {
-                    ring.set_bell(self.bell);
-                }
             }
         }
         if regroup {
             self.group();
+            self.share_bells();
         }
         let event = self.mail.events.pop().ok();
         self.unsettled |= !self.mail.events.is_empty();
@@ -72,6 +68,19 @@ impl Inbox {
             let len = self.lanes[first..].iter().take_while(|lane| lane.channel.priority == priority).count();
             self.classes.push(Class { first, len, next: 0 });
             first += len;
+        }
+    }
+    /// Has the daemon's rings of one page sleep at one bell: that of the first channel among them, which is no other
+    /// inbox's.
+    fn share_bells(&mut self) {
+        for at in 0..self.lanes.len() {
+            let Some((bells, own)) = self.lanes[at].shared_bell() else { continue };
+            let others = self.lanes.iter().filter_map(Lane::shared_bell);
+            let first = others.filter(|(page, _)| page.is(bells)).map(|(_, channel)| channel).min();
+            let bell = first.unwrap_or(own);
+            if let Some(ring) = self.lanes[at].feed.current() {
+                ring.set_bell(bell);
+            }
         }
     }
 }

@@ -3,8 +3,10 @@
 //! The order is that of [`crate::ring::bell`], for all rings together: remember what the bells show, raise all flags,
 //! look once more, sleep. News of the session thread are announced before it rings the same bells, so one look
 //! finds them, too.
+//!
+//! Where bells are semaphores the inbox has one; while the daemon is away it sleeps under Linux.
 
-use super::{Filter, Inbox};
+use super::{Filter, In, Inbox, LOOK_NS, Lane};
 use crate::ring::{Bells, Doorbell};
 use crate::sync::{Ordering, fence};
 use crate::sys::Errno;
@@ -12,45 +14,61 @@ use crate::sys::futex::{WORDS_MAX, wait_any};
 
 /// ENOSYS: no futex_waitv(2), before Linux 5.16.
 const NOSYS: Errno = Errno(38);
-/// How long an inbox of several bells sleeps at a stretch where the kernel cannot wait for all of them.
-const LOOK_NS: u64 = 1_000_000;
 
 impl Inbox {
     /// Sleeps until there may be something, at most so long.
     pub(super) fn sleep(&mut self, timeout_ns: u64) {
         self.note_bells();
-        self.arm(Doorbell::Futex);
+        let semaphore = self.semaphore();
+        if let Some((bells, bell)) = &semaphore {
+            bells.seen(*bell);
+        }
+        self.arm(Doorbell::Bell);
         if !self.has_news() {
-            match self.words.len() {
-                0 => self.post.sleep(self.seen, timeout_ns),
-                1 => self.sleep_at_first(timeout_ns),
-                _ => {
+            match (semaphore, self.words.len()) {
+                // Whatever ended it, the caller looks again; likewise below.
+                (Some((bells, bell)), 0) => drop(bells.sleep(bell, 0, timeout_ns)),
+                (Some((bells, bell)), _) => drop(bells.sleep(bell, 0, timeout_ns.min(LOOK_NS))),
+                (None, 0) => self.post.sleep(self.seen, timeout_ns),
+                (None, 1) => self.sleep_at_first(timeout_ns),
+                (None, _) => {
                     // SAFETY: the words are in pages that the rings of `self.lanes` keep mapped, and no ring goes before
                     // the wait returns: only this thread lets go of them.
                     let waited = unsafe { wait_any(&self.words, timeout_ns) };
-                    // Whatever else ended it, the caller looks again.
                     if waited == Err(NOSYS) {
                         self.sleep_at_first(timeout_ns.min(LOOK_NS));
                     }
                 }
             }
         }
-        for lane in &mut self.lanes {
-            lane.disarm();
-        }
+        self.disarm();
         if self.descriptor.get() {
             // Its flags are down: readable until the next look that finds nothing.
             let _ = self.post.event.ring();
         }
     }
 
+    /// The semaphore it is rung by: all of the daemon's rings share one.
+    pub(in crate::client) fn semaphore(&self) -> Option<(Bells, u32)> {
+        if !self.core.has_semaphores() {
+            return None;
+        }
+        let (bells, bell) = self.lanes.iter().find_map(Lane::semaphore)?;
+        Some((bells.clone(), bell))
+    }
+
     /// Raises all flags.
-    fn arm(&mut self, how: Doorbell) {
+    pub(in crate::client) fn arm(&mut self, how: Doorbell) {
         for lane in &mut self.lanes {
             lane.raise(how);
         }
         // SYNC POINT with `Producer::ring`, for each of them.
         fence(Ordering::SeqCst);
+    }
+
+    /// Lowers all flags.
+    pub(in crate::client) fn disarm(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::disarm);
     }
 
     /// Remembers what each bell shows. Rings of the daemon share one, those of partners have one each.
@@ -63,13 +81,14 @@ impl Inbox {
                 continue;
             }
             if self.words.len() < WORDS_MAX {
-                self.words.push(bells.word(bell, bells.seen(bell)));
+                self.words.extend(bells.word(bell));
             }
         }
     }
 
     fn sleep_at_first(&self, timeout_ns: u64) {
-        let ring = self.lanes.iter().find_map(|lane| lane.feed.peek());
+        let is_word = |ring: &&In| !ring.consumer.bell().0.are_semaphores();
+        let ring = self.lanes.iter().filter_map(|lane| lane.feed.peek()).find(is_word);
         if let (Some(ring), Some(word)) = (ring, self.words.first()) {
             let (bells, bell) = ring.consumer.bell();
             let _ = bells.sleep(bell, word.expected(), timeout_ns);
@@ -84,6 +103,8 @@ impl Inbox {
     /// Nothing was found: has whoever waits elsewhere told from now on. True if something came meanwhile.
     pub(in crate::client) fn rearm(&mut self) -> bool {
         let how = match self.post.filter {
+            // It is armed where the dispatcher sleeps.
+            Filter::Signal { .. } if self.core.has_semaphores() => return false,
             Filter::Signal { .. } => Doorbell::Signal,
             _ if self.descriptor.get() => Doorbell::EventFd,
             _ => return false,
@@ -103,6 +124,9 @@ impl Inbox {
     /// Unreadable, with all rings in the set.
     fn clear_descriptor(&mut self) {
         let mut blind = false;
+        if let Some(timer) = &self.looks {
+            timer.take();
+        }
         for lane in &mut self.lanes {
             let Some(ring) = lane.feed.current() else { continue };
             let Some(eventfd) = ring.consumer.eventfd() else { continue };

@@ -12,8 +12,6 @@ mod news;
 mod opening;
 mod shared;
 
-pub(super) use opening::inbox_bell;
-
 use super::core::{Command, Core, State};
 use super::error::ConnectError;
 use super::event::Event;
@@ -218,7 +216,11 @@ impl Keeper {
                 return Err(Failure::Stranger(uid));
             }
         }
-        let request = Request::Open { name: self.core.process, tid: self.order.tid };
+        let request = Request::Open {
+            name: self.core.process,
+            tid: self.order.tid,
+            semaphores: self.core.has_semaphores(),
+        };
         // Failing to send means that the daemon closed first; its reason is there to be read.
         let _ = conn.send(&request.encode());
         self.set.add(&conn, CONNECTION).map_err(Failure::system("watching the connection"))?;

@@ -31,7 +31,7 @@ enum At {
 impl Keeper {
     pub(super) fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         match notice {
-            Notice::Ring { channel, serial, pid, uid } => self.ring_half(channel, serial, pid, uid, fds),
+            Notice::Ring { channel, serial, pid, uid, .. } => self.ring_half(channel, serial, pid, uid, fds),
             Notice::Join { channel, serial } => self.join(channel, serial, fds),
             Notice::Reach { channel, reachable } => {
                 let connection = self.connection;

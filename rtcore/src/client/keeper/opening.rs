@@ -5,24 +5,25 @@ use super::{Failure, Keeper};
 use crate::client::core::{CHANNELS_MAX, State};
 use crate::client::event::Event;
 use crate::lane::peer::PeerState;
+use crate::ring::bell::{BELLS, daemon_bell};
 use crate::ring::{Bells, Consumer, Geometry, Handles, Producer};
+use crate::skin::{Semaphore, Skin, semaphore};
 use crate::sys::memfd::Map;
-use crate::wire::{Channel, Notice, PeerNews, Reply, Role, Status};
+use crate::wire::{Channel, Notice, PeerNews, Reply, Role, Semaphores, Status};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Notices that may come before Ready and are served after it.
 const LATER_MAX: usize = 4 * CHANNELS_MAX;
-/// Where this side's senders sleep in the session's page; its inboxes are below.
-const SENDER_BELL: u32 = 64;
-/// Bells of either kind. More ends than that share them, which wakes one for nothing now and then.
-const BELLS_EACH: u32 = 64;
 
 /// A connection that is not open yet.
 #[derive(Debug)]
 pub(super) struct Opening {
     pub deadline: Instant,
     bells: Option<Bells>,
+    /// By channel.
+    semaphores: Vec<(u32, Semaphores)>,
     channels: Vec<(Channel, Option<Handles>)>,
     peers: Vec<PeerNews>,
     later: Vec<(Notice, Vec<OwnedFd>)>,
@@ -38,7 +39,8 @@ enum End {
 
 impl Opening {
     pub fn new(deadline: Instant) -> Opening {
-        Opening { deadline, bells: None, channels: Vec::new(), peers: Vec::new(), later: Vec::new() }
+        let (bells, semaphores) = (None, Vec::new());
+        Opening { deadline, bells, semaphores, channels: Vec::new(), peers: Vec::new(), later: Vec::new() }
     }
 
     /// The answer to Open.
@@ -71,9 +73,12 @@ impl Opening {
                 return Err(Failure::Protocol(format!("more than {CHANNELS_MAX} channels for one process")));
             }
             Notice::Peer(news) => self.peers.push(news),
-            Notice::Ring { channel, .. } => {
+            Notice::Ring { channel, semaphores, .. } => {
                 match self.channels.iter_mut().find(|(c, _)| c.channel == channel) {
-                    Some((channel, handles)) if !channel.direct => *handles = Some(handles_of(fds)?),
+                    Some((channel, handles)) if !channel.direct => {
+                        *handles = Some(handles_of(fds)?);
+                        self.semaphores.extend(semaphores.map(|named| (channel.channel, named)));
+                    }
                     Some(_) => self.defer(notice, fds)?,
                     None => {
                         return Err(Failure::Protocol(format!(
@@ -97,10 +102,11 @@ impl Opening {
 
     /// Maps all rings.
     fn map(channels: Vec<(Channel, Option<Handles>)>, bells: &Bells) -> Result<Vec<(Channel, End)>, Failure> {
-        let mut sender = 0;
         let map = |(channel, handles): (Channel, Option<Handles>)| {
             let geometry = geometry(&channel)?;
             let failed = |e| Failure::system(&format!("mapping the ring of {}", channel.endpoint))(e);
+            // The session's end sleeps at the bell with the channel's number; those of an inbox move together.
+            let bell = channel.channel;
             let end = match (handles, channel.role) {
                 (None, _) if channel.direct => End::Later,
                 (None, _) => {
@@ -110,12 +116,10 @@ impl Opening {
                     )));
                 }
                 (Some(handles), Role::Sender) => {
-                    let bell = SENDER_BELL + sender % BELLS_EACH;
-                    sender += 1;
                     End::Producer(handles.into_producer(geometry, bells, bell).map_err(failed)?)
                 }
                 (Some(handles), _) => {
-                    End::Consumer(handles.into_consumer(geometry, bells, 0).map_err(failed)?)
+                    End::Consumer(handles.into_consumer(geometry, bells, bell).map_err(failed)?)
                 }
             };
             Ok((channel, end))
@@ -124,9 +128,22 @@ impl Opening {
     }
 }
 
-/// Bell of an inbox, by its number.
-pub(in crate::client) fn inbox_bell(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(0) % BELLS_EACH
+/// Opens the doorbells of all routed rings.
+fn open_semaphores(skin: &Skin, channels: &[(u32, Semaphores)]) -> Result<Bells, Failure> {
+    let open = |named: &Semaphores, number| {
+        let failed = Failure::system("opening the doorbell of a ring");
+        let name = semaphore::name(named.instance.as_str(), number);
+        Semaphore::open(skin, &name).map(Arc::new).map_err(failed)
+    };
+    let mut by_number: Vec<Option<Arc<Semaphore>>> = (0..BELLS).map(|_| None).collect();
+    for (channel, named) in channels {
+        for (bell, number) in [(*channel, named.own), (daemon_bell(*channel), named.lane)] {
+            let place = usize::try_from(bell).ok().and_then(|bell| by_number.get_mut(bell));
+            let unknown = || Failure::Protocol(format!("no channel has the number {channel}"));
+            *place.ok_or_else(unknown)? = Some(open(named, number)?);
+        }
+    }
+    Ok(Bells::semaphores(by_number))
 }
 
 pub(super) fn geometry(channel: &Channel) -> Result<Geometry, Failure> {
@@ -147,9 +164,20 @@ fn handles_of(fds: Vec<OwnedFd>) -> Result<Handles, Failure> {
 impl Keeper {
     /// Ready: puts in force what was collected.
     pub(super) fn open(&mut self, opening: Opening) -> Result<(), Failure> {
-        let Opening { bells, channels, peers, later, .. } = opening;
-        let Some(bells) = bells else {
+        let Opening { bells, semaphores, channels, peers, later, .. } = opening;
+        let Some(page) = bells else {
             return Err(Failure::Protocol("Ready before the answer to Open".into()));
+        };
+        let routed = channels.iter().filter(|(channel, _)| !channel.direct).count();
+        let bells = match (self.core.has_semaphores(), semaphores.len()) {
+            (false, 0) => page,
+            (true, named) if named == routed => open_semaphores(self.core.skin, &semaphores)?,
+            (_, named) => {
+                return Err(Failure::Protocol(format!(
+                    "{named} of {routed} rings with semaphores, on the skin {}",
+                    self.core.skin.name
+                )));
+            }
         };
         let ends = Opening::map(channels, &bells)?;
         self.connection += 1;

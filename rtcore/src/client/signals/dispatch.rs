@@ -13,8 +13,9 @@ use super::registry::{HANDLERS_MAX, Left, Registry};
 use super::rings::{Look, Rings};
 use super::{Counters, Notice, origin_of};
 use crate::client::message::Message;
+use crate::skin::Skin;
 use crate::sys::rtsignal::{self, Received, WAKE};
-use crate::sys::{clock, epoll, sched};
+use crate::sys::{Call, Errno, clock, epoll, sched};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -70,8 +71,15 @@ impl Shared {
     }
 
     /// The thread's life; tells its kernel id as soon as it blocks every signal.
-    pub(super) fn live(&self, tell: &SyncSender<io::Result<i32>>) {
+    ///
+    /// `promote`: to a skin's thread of this priority, 0 for none.
+    pub(super) fn live(&self, promote: Option<(&Skin, u8)>, tell: &SyncSender<io::Result<i32>>) {
         let blocked = epoll::block_signals(rtsignal::all_but_faults());
+        // Which unblocks those that are the skin's own.
+        let blocked = blocked.and_then(|()| match promote {
+            Some((skin, priority)) => (skin.setup.promote)(priority),
+            None => Ok(()),
+        });
         let ready = blocked.is_ok();
         // Nobody listens when whoever started us is gone, and then nobody is going to stop us.
         if tell.send(blocked.map(|()| sched::gettid())).is_ok() && ready {
@@ -83,13 +91,7 @@ impl Shared {
         let mut rings = Rings::new();
         // Acquire: pairs with the Release in `stop`.
         while !self.stop.load(Ordering::Acquire) {
-            let (got, ring) = match rings.first() {
-                Some((at, up_to)) => (rtsignal::try_wait(up_to), Some(at)),
-                None => match rings.arm() {
-                    Some(all) => (rtsignal::wait(all), None),
-                    None => continue,
-                },
-            };
+            let Some((got, ring)) = Self::next(&mut rings) else { continue };
             match (got, ring) {
                 (Ok(got), _) if got.signo == WAKE => {
                     let mut registry = self.registry();
@@ -103,6 +105,26 @@ impl Shared {
                 // EINTR (a stop and continue, a debugger) is the only error of a wait without a time on a valid set.
                 (Err(_), None) => {}
             }
+        }
+    }
+
+    /// The next signal, or why none, and the ring with the message that is next if no signal is; none to look again.
+    fn next(rings: &mut Rings) -> Option<(Call<Received>, Option<usize>)> {
+        if let Some(time_to_look) = rings.by_semaphore() {
+            // One of Linux's calls, which cost a thread its mode here: not for each message.
+            let got = time_to_look.map_or(Err(Errno::AGAIN), rtsignal::try_wait);
+            if got.is_ok() {
+                return Some((got, None));
+            }
+            let at = rings.first().map(|(at, _)| at);
+            if at.is_none() {
+                rings.sleep();
+            }
+            return at.map(|at| (got, Some(at)));
+        }
+        match rings.first() {
+            Some((at, up_to)) => Some((rtsignal::try_wait(up_to), Some(at))),
+            None => rings.arm().map(|all| (rtsignal::wait(all), None)),
         }
     }
 

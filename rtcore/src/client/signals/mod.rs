@@ -29,6 +29,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! In a session on Cobalt no signal is sent: the dispatcher is a Cobalt thread that sleeps at a semaphore which the daemon
+//! rings. Linux's own signals are looked at there every 10 ms.
+//!
 //! Until somebody registers for the signal its ring is not read and no signal is sent: messages gather there, then in
 //! front of it in the daemon, then by the route's overflow policy.
 //!
@@ -73,6 +76,7 @@ use super::inbox::{Filter, Inbox};
 use super::message::Head;
 use crate::message::Origin;
 use crate::sys::rtsignal::{self, Received};
+use crate::sys::sched;
 use claim::Claim;
 use dispatch::Shared;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -166,13 +170,18 @@ impl Signals {
     pub(super) fn start_for(session: Option<Arc<Core>>) -> Result<Signals, SignalsError> {
         let shared = Arc::new(Shared::new());
         let of_thread = Arc::clone(&shared);
+        // On a skin with threads of its own it is one of them, with the priority of who calls.
+        let core = session.as_ref().filter(|core| core.has_semaphores());
+        let system = SignalsError::system("reading the scheduling of the calling thread");
+        let priority = core.map(|_| sched::realtime_priority(0)).transpose().map_err(system)?;
+        let promote = core.map(|core| (core.skin, priority.flatten().unwrap_or(0)));
         let (tell, told) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("rtd-signals".to_owned())
-            .spawn(move || of_thread.live(&tell))
+            .spawn(move || of_thread.live(promote, &tell))
             .map_err(SignalsError::system("starting the dispatcher thread"))?;
         let tid = told.recv().unwrap_or_else(|e| Err(std::io::Error::other(e)));
-        let tid = tid.map_err(SignalsError::system("blocking signals in the dispatcher thread"))?;
+        let tid = tid.map_err(SignalsError::system("preparing the dispatcher thread"))?;
         Ok(Signals { shared, claim: Mutex::default(), session, thread: Some(thread), tid })
     }
 

@@ -4,10 +4,18 @@
 //! looked into once more; so a message that came before the look is found, and one that comes after it has the
 //! daemon send a signal, or owe one. News of the session thread (another ring, the end of the session) come with
 //! [`WAKE`], which stays pending until the dispatcher looks. Nothing is armed for a signal that nobody registered.
+//!
+//! Where bells are semaphores the rings of a session's signals share one, at which the dispatcher sleeps; no signal is
+//! sent for a message. Linux's signals are then looked at every [`LOOK_NS`], and by the clock while messages keep coming.
 
 use crate::client::inbox::Inbox;
 use crate::client::message::Message;
+use crate::ring::Doorbell;
+use crate::sys::clock::monotonic_ns;
 use crate::sys::rtsignal::{SignalSet, WAKE, bit};
+
+/// How often Linux's signals are looked at by a dispatcher that sleeps at a semaphore.
+const LOOK_NS: u64 = 10_000_000;
 
 /// What a look into a ring came to.
 pub(super) enum Look<'a> {
@@ -31,13 +39,15 @@ pub(super) struct Rings {
     rings: Vec<Ring>,
     all: SignalSet,
     taken: u64,
+    /// When the signals were looked at last, where that is not always.
+    looked_ns: u64,
     /// Of those that are over.
     over_duplicates: u64,
 }
 
 impl Rings {
     pub(super) fn new() -> Rings {
-        Rings { rings: Vec::new(), all: SignalSet::of([WAKE]), taken: 0, over_duplicates: 0 }
+        Rings { rings: Vec::new(), all: SignalSet::of([WAKE]), taken: 0, looked_ns: 0, over_duplicates: 0 }
     }
 
     /// What is registered now, with the rings that came with it.
@@ -68,6 +78,29 @@ impl Rings {
             }
         }
         Some(&self.all)
+    }
+
+    /// Whether a semaphore is slept at, and then all signals if it is time to look at them.
+    pub(super) fn by_semaphore(&mut self) -> Option<Option<&SignalSet>> {
+        self.rings.iter().find_map(|ring| ring.inbox.semaphore())?;
+        let now_ns = monotonic_ns();
+        let is_time = now_ns.saturating_sub(self.looked_ns) >= LOOK_NS;
+        if is_time {
+            self.looked_ns = now_ns;
+        }
+        Some(is_time.then_some(&self.all))
+    }
+
+    /// Sleeps at the semaphore until there may be a message, or it is time to look at the signals.
+    pub(super) fn sleep(&mut self) {
+        let Some((bells, bell)) = self.rings.iter().find_map(|ring| ring.inbox.semaphore()) else { return };
+        bells.seen(bell);
+        self.rings.iter_mut().for_each(|ring| ring.inbox.arm(Doorbell::Bell));
+        if !self.rings.iter_mut().any(|ring| ring.inbox.has_news()) {
+            // Whatever ended it, the dispatcher looks again.
+            let _ = bells.sleep(bell, 0, LOOK_NS);
+        }
+        self.rings.iter_mut().for_each(|ring| ring.inbox.disarm());
     }
 
     /// The next message of a ring; events, which are no business of the handlers, are passed over.

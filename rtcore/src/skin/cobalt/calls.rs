@@ -10,7 +10,7 @@
 
 use super::super::xddp::Xddp;
 use super::super::{Caps, Doorbell, Length, Mqd, Setup, SignalAddress, Skin};
-use super::api;
+use super::{api, sem};
 use crate::sys::clock::timespec;
 use crate::sys::mqueue::{Access, Attributes};
 use crate::sys::poll::Interest;
@@ -33,6 +33,7 @@ pub const CAPS: Caps = Caps {
     passes_origin: false,
     unpromoted_threads: false,
     linux_calls: false,
+    linux_threads: false,
 };
 
 /// Places of the pool that credits divide among the receivers; the others are for who sends without asking.
@@ -45,6 +46,9 @@ const PROBE: i32 = rtsignal::WAKE;
 
 /// Longest wait of one call: times are absolute in the core, and must not wrap there.
 const WAIT_NS_MAX: u64 = 3_600_000_000_000;
+
+/// Linux signals that the library handles itself (mode switches, debugging): blocked, they never come.
+const LIBRARY_SIGNALS: [i32; 2] = [libc::SIGWINCH, libc::SIGXCPU];
 
 thread_local! {
     /// Kernel id of a thread that was promoted here; 0 for others. Const-initialised: reading it allocates nothing.
@@ -63,6 +67,8 @@ pub(super) fn table(name: &'static str, xddp: Option<Xddp>) -> Skin {
             mq_unlink,
             mq_attributes,
             mq_sole_writer: |_| Ok(None),
+            sem_open: sem::open,
+            sem_unlink: sem::unlink,
         },
         now_ns,
         sleep_until,
@@ -76,6 +82,7 @@ pub(super) fn table(name: &'static str, xddp: Option<Xddp>) -> Skin {
         signal_announce: |_, _, _| Err(Errno(libc::EOPNOTSUPP)),
         signal_backlog: |_| Some(backlog()),
         wait_ready,
+        sem: sem::CALLS,
         is_relaxed: Some(is_relaxed),
         xddp,
     }
@@ -92,8 +99,10 @@ pub(super) fn remember_thread(tid: i32) {
 
 fn promote(priority: u8) -> io::Result<()> {
     let api = api()?;
-    // Before: it is a Linux system call.
+    // Before: these are Linux system calls.
+    SignalSet::of(LIBRARY_SIGNALS).unblock()?;
     remember_thread(sched::gettid());
+    let policy = if priority == 0 { libc::SCHED_OTHER } else { libc::SCHED_FIFO };
     // SAFETY: plain integers, for which zero is a value.
     let mut param: libc::sched_param = unsafe { std::mem::zeroed() };
     param.sched_priority = priority.into();
@@ -102,7 +111,7 @@ fn promote(priority: u8) -> io::Result<()> {
     let rc = unsafe {
         let me = libc::pthread_self();
         let named = libc::pthread_getname_np(me, name.as_mut_ptr(), name.len()) == 0;
-        let rc = (api.pthread_setschedparam)(me, libc::SCHED_FIFO, &raw const param);
+        let rc = (api.pthread_setschedparam)(me, policy, &raw const param);
         if rc == 0 && named {
             // For /proc/xenomai alone: a thread without a name there works too.
             (api.pthread_setname_np)(me, name.as_ptr());
@@ -112,9 +121,14 @@ fn promote(priority: u8) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(rc)) }
 }
 
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     // Not bound: nothing runs on this table then.
     api().and_then(|api| time(api, libc::CLOCK_MONOTONIC)).unwrap_or_else(|_| clock::monotonic_ns())
+}
+
+/// The core's CLOCK_REALTIME so many nanoseconds from now: what its timed calls take.
+pub(super) fn realtime_after(api: &Api, timeout_ns: u64) -> Call<libc::timespec> {
+    Ok(timespec(time(api, libc::CLOCK_REALTIME)?.saturating_add(timeout_ns.min(WAIT_NS_MAX))))
 }
 
 fn time(api: &Api, clock: libc::clockid_t) -> Call<u64> {
@@ -130,7 +144,7 @@ fn sleep_until(deadline_ns: u64) {
     while nap(deadline_ns) == Err(Errno::INTR) {}
 }
 
-fn nap(deadline_ns: u64) -> Call<()> {
+pub(super) fn nap(deadline_ns: u64) -> Call<()> {
     let until = timespec(deadline_ns);
     let (clock, flags) = (libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME);
     // SAFETY: the time is on this stack; an absolute sleep leaves no rest.
@@ -159,8 +173,7 @@ fn mq_receive(mqd: Mqd, buffer: &mut [u8]) -> Call<Length> {
 
 fn mq_receive_within(mqd: Mqd, buffer: &mut [u8], timeout_ns: u64) -> Call<Length> {
     let api = api()?;
-    let now = time(api, libc::CLOCK_REALTIME)?;
-    let until = timespec(now.saturating_add(timeout_ns.min(WAIT_NS_MAX)));
+    let until = realtime_after(api, timeout_ns)?;
     let mut priority = 0;
     let at = buffer.as_mut_ptr().cast::<c_char>();
     // SAFETY: as in `mq_receive`; the time is on this stack, so never null (which would be -14 without an errno).
@@ -239,7 +252,7 @@ fn sigval(value: u64) -> libc::sigval {
 }
 
 /// The convention -1 and errno.
-fn number(rc: i32) -> Call<i32> {
+pub(super) fn number(rc: i32) -> Call<i32> {
     if rc < 0 { Err(Errno::last()) } else { Ok(rc) }
 }
 
@@ -307,9 +320,17 @@ fn mq_attributes(mqd: Mqd) -> io::Result<Attributes> {
 }
 
 fn refused(what: &str, name: &CStr, errno: Errno) -> io::Error {
+    refused_object("message queue", what, name, errno)
+}
+
+/// The error of a call that opens, makes or removes something by its name.
+pub(super) fn refused_object(kind: &str, what: &str, name: &CStr, errno: Errno) -> io::Error {
     let mend = match errno.0 {
         libc::ENOSPC | libc::ENOMEM => {
-            "; the core's heap is used up: smaller maxmsg or msgsize, or xenomai.sysheap_size=KBYTES at boot"
+            "; the core's heap is used up: fewer or smaller queues, fewer semaphores, or xenomai.sysheap_size=KBYTES at boot"
+        }
+        libc::EAGAIN => {
+            "; the core's registry has no place left: CONFIG_XENO_OPT_REGISTRY_NRSLOTS of the kernel"
         }
         libc::ENAMETOOLONG => "; Cobalt's names have at most 63 bytes",
         libc::EPERM => "; the process is not bound, or its user is not in xenomai.allowed_group",
@@ -317,7 +338,7 @@ fn refused(what: &str, name: &CStr, errno: Errno) -> io::Error {
         _ => "",
     };
     procfs::named(
-        format!("cannot {what} Cobalt message queue {}", name.to_string_lossy()),
+        format!("cannot {what} Cobalt {kind} {}", name.to_string_lossy()),
         io::Error::new(io::Error::from(errno).kind(), format!("{errno}{mend}")),
     )
 }

@@ -7,6 +7,7 @@
 //! Constraint: the table holds plain function pointers, so the library's calls stand in a static that is set once.
 
 mod calls;
+mod sem;
 mod xddp;
 
 use super::Skin;

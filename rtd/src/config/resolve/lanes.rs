@@ -1,7 +1,7 @@
 //! Lanes: their CPUs, their ways of waiting, and what one does to another on the same CPU.
 
-use super::Context;
 use super::endpoints::kind_name;
+use super::{Context, watch};
 use crate::config::diagnostic::Place;
 use crate::config::sections::Lane;
 use crate::config::values::WaitText;
@@ -15,6 +15,7 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<LanePlan> {
     for lane in &config.lane {
         check_cpu(cx, lane);
         check_wait(cx, lane);
+        let watch = watch::lane(cx, lane, wait_of(lane));
         let priority = lane.priority.get().and_then(|p| u8::try_from(p.0).ok()).unwrap_or(1);
         lanes.push(LanePlan {
             name: lane.name.get().map(|name| name.0.clone()).unwrap_or_default(),
@@ -22,6 +23,7 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<LanePlan> {
             cpu: lane.cpu.get().map_or(0, |cpu| cpu.count()),
             wait: wait_of(lane),
             unisolated: lane.unisolated.get().copied().unwrap_or(false),
+            watch,
         });
     }
     check_neighbours(cx);

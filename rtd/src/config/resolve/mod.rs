@@ -5,6 +5,7 @@
 //! indices stay those of the file and the next step can go on. The result counts only when the report has
 //! no error.
 
+mod account;
 mod direct;
 mod endpoints;
 mod flow;
@@ -19,6 +20,7 @@ mod rings;
 mod routes;
 mod signals;
 mod skin;
+mod watch;
 mod xddp;
 
 use super::diagnostic::{Place, Report};
@@ -57,9 +59,11 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
     let routes = routes::resolve(&mut cx, &lanes, &endpoints);
     direct::check_sources(&mut cx, &routes);
     let sources = flow::sources(&mut cx, &routes);
-    let plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
+    let mut plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
+    watch::check(&mut cx, &mut plan);
     flow::check(&mut cx, &plan);
     signals::check(&mut cx, &plan);
+    account::check(&mut cx, &plan);
     skin::check(&mut cx, &plan);
     xddp::check(&mut cx, &plan);
     rings::check(&mut cx, &plan);
@@ -97,7 +101,9 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
     }
     let keep_queues = daemon.keep_queues.get().copied().unwrap_or(true);
     let drain_ns = daemon.drain.get().map_or(DRAIN_NS, |time| time.0);
-    DaemonPlan { name, socket, keep_queues, drain_ns, skin: skin::choose(cx) }
+    let account = account::resolve(cx);
+    let watch = watch::daemon(cx);
+    DaemonPlan { name, account, socket, keep_queues, drain_ns, skin: skin::choose(cx), watch }
 }
 
 /// The place of what concerns the file as a whole.

@@ -22,7 +22,8 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<ProcessPlan> {
     processes
 }
 
-fn account(cx: &mut Context<'_, '_, '_>, field: &Field<Account>, kind: &str) -> Option<u32> {
+/// The id of an account that a key names.
+pub fn account(cx: &mut Context<'_, '_, '_>, field: &Field<Account>, kind: &str) -> Option<u32> {
     let at = field.at()?;
     let name = match &at.value {
         Account::Id(id) => return Some(*id),

@@ -161,7 +161,7 @@ fn queue_count(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
 /// RLIMIT_MSGQUEUE counts the bytes of all queues that a user created; no capability lifts it.
 fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let Some(limit) = cx.machine.rlimit_msgqueue else { return };
-    let uid = cx.machine.uid;
+    let uid = plan.daemon.account.map_or(cx.machine.uid, |account| account.uid);
     let own = cx.machine.queues.iter().flatten().filter(|queue| queue.uid == uid);
     let existing: u64 =
         own.filter_map(|queue| queue.size).map(|(m, s)| mq_bytes(m, s)).fold(0, u64::saturating_add);
@@ -277,12 +277,21 @@ fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         return;
     }
     let config = cx.config;
-    let highest = plan.lanes.iter().map(|lane| lane.priority).max().unwrap_or(0);
+    let highest = plan.watchdog_priority();
     let allowed = cx.options.allow_degraded;
     for (lane, written) in plan.lanes.iter().zip(&config.lane) {
-        let Some(soft) = limit.soft.filter(|soft| u64::from(lane.priority) > *soft) else { continue };
-        let message =
-            format!("lane `{}`: priority {} is above RLIMIT_RTPRIO = {soft}", lane.name, lane.priority);
+        // The watchdog is one above the highest lane.
+        let watched = lane.priority + 1 == highest;
+        let wanted = lane.priority + u8::from(watched);
+        let Some(soft) = limit.soft.filter(|soft| u64::from(wanted) > *soft) else { continue };
+        let message = if u64::from(lane.priority) > soft {
+            format!("lane `{}`: priority {} is above RLIMIT_RTPRIO = {soft}", lane.name, lane.priority)
+        } else {
+            format!(
+                "lane `{}`: the watchdog above its priority {} needs {highest}, above RLIMIT_RTPRIO = {soft}",
+                lane.name, lane.priority
+            )
+        };
         let mend = raise("rtprio", "LimitRTPRIO", "r", u64::from(highest), 1, limit);
         let mend =
             format!("{mend}\nAmbientCapabilities=CAP_SYS_NICE in the unit's [Service] section\n{SETCAP}");

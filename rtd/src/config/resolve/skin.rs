@@ -3,14 +3,11 @@
 //! Constraint: which one it is decides nothing here but the choice itself; what is refused follows from its
 //! capabilities.
 
-use super::endpoints::kind_name;
 use super::{Context, library, whole_file};
 use crate::config::diagnostic::Place;
 use crate::config::sections::Endpoint;
 use crate::config::values::{Kind, SkinText};
-use crate::plan::{
-    EndpointKind, EndpointPlan, Path, Plan, RoutePlan, SkinChoice, SkinKind, SkinPlan, TargetPlan,
-};
+use crate::plan::{EndpointKind, EndpointPlan, Plan, SEMAPHORES_MAX, SkinChoice, SkinKind, SkinPlan};
 use rtcore::skin::Doorbell;
 use std::path::PathBuf;
 
@@ -110,18 +107,17 @@ fn library_path(cx: &mut Context<'_, '_, '_>) -> Option<PathBuf> {
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     let (caps, name) = (plan.daemon.skin.kind.caps(), plan.daemon.skin.kind.name());
-    for (route, written) in plan.routes.iter().zip(&config.route).filter(|(r, _)| r.path == Path::Routed) {
-        let ring = ends(plan, route).find(|end| end.kind.ring().is_some());
-        if let (Doorbell::Semaphore, Some(end)) = (caps.doorbell, ring) {
-            let message = format!(
-                "endpoint `{}` of kind \"{}\" is a ring in shared memory, whose doorbell is a futex: no thread of a lane \
-                 on `{name}` can ring it or wait for it",
-                end.name,
-                kind_name(&end.kind)
-            );
-            let mend = "kind = \"mqueue\"\npath = \"direct\" (between two lane endpoints)\nskin = \"posix\"";
-            cx.report.error(&written.place, message, mend);
-        }
+    let needed = plan.doorbells();
+    if caps.doorbell == Doorbell::Semaphore && needed > SEMAPHORES_MAX as usize {
+        let message = format!(
+            "on `{name}` each lane thread and each session's end of a routed ring has a semaphore: {needed}, at most \
+             {SEMAPHORES_MAX}"
+        );
+        cx.report.error(
+            &whole_file(),
+            message,
+            "path = \"direct\" (between two lane endpoints)\nskin = \"posix\"",
+        );
     }
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
         match &endpoint.kind {
@@ -133,7 +129,8 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
     let sunk = super::signals::sinks_of(plan);
     for (id, (endpoint, written)) in plan.endpoints.iter().zip(&config.endpoint).enumerate() {
-        let EndpointKind::Signal { target, .. } = endpoint.kind else { continue };
+        // With a ring beside it no signal is sent.
+        let EndpointKind::Signal { target, inbox: None, .. } = endpoint.kind else { continue };
         if !sunk.get(id).copied().unwrap_or(false) {
             continue;
         }
@@ -145,11 +142,6 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             cx.report.warning(&written.target.place_or(&written.place), message, "target = \"thread\"");
         }
     }
-}
-
-fn ends<'p>(plan: &'p Plan, route: &'p RoutePlan) -> impl Iterator<Item = &'p EndpointPlan> {
-    let to = route.to.iter().flat_map(TargetPlan::endpoints).copied();
-    std::iter::once(route.from).chain(to).filter_map(|id| plan.endpoints.get(id))
 }
 
 /// What means nothing for a queue in a namespace of its own, and names that do not fit there.

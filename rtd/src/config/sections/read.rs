@@ -90,11 +90,17 @@ impl Daemon {
         Daemon {
             place: Some(r.header()),
             name: r.optional("name"),
+            user: r.optional("user"),
+            group: r.optional("group"),
             socket: r.optional("socket"),
             keep_queues: r.optional("keep_queues"),
             drain: r.optional("drain"),
             skin: r.optional("skin"),
             cobalt_library: r.optional("cobalt_library"),
+            watchdog: r.optional("watchdog"),
+            duty_window: r.optional("duty_window"),
+            on_runaway: r.optional("on_runaway"),
+            rttime: r.optional("rttime"),
         }
     }
 }
@@ -112,6 +118,8 @@ impl Lane {
             capacity: r.optional("capacity"),
             overflow: r.optional("overflow"),
             deadline: r.optional("deadline"),
+            stall: r.optional("stall"),
+            duty: r.optional("duty"),
         }
     }
 }

@@ -93,7 +93,7 @@ fn locked_memory_and_priority_can_be_put_up_with() {
     let (bytes, kib) = (plan.locked_bytes(), plan.locked_bytes().div_ceil(1024));
     let mend = format!("LimitMEMLOCK={bytes} in the unit's [Service] section\n@rtd - memlock {kib} in");
     expect(&checked.diagnostics[0], 1, "lane[0]", "RLIMIT_MEMLOCK = 8388608", &mend);
-    expect(&checked.diagnostics[1], 3, "lane[0].priority", "RLIMIT_RTPRIO = 0", "@rtd - rtprio 50");
+    expect(&checked.diagnostics[1], 3, "lane[0].priority", "RLIMIT_RTPRIO = 0", "@rtd - rtprio 51");
     let degraded =
         check_with("t", &whole(), &poor, CheckOptions { allow_degraded: true, ..CheckOptions::default() });
     assert!(degraded.plan.is_some(), "{}", shown(&degraded.diagnostics));
@@ -145,7 +145,7 @@ fn degraded_does_not_extend_to_queues() {
 #[test]
 fn files_and_pending_signals_are_counted() {
     let few = Machine { rlimit_nofile: fixed(64), ..machine() };
-    refused(&queues(), &few, 1, "", "above RLIMIT_NOFILE = 64", "LimitNOFILE=69");
+    refused(&queues(), &few, 1, "", "above RLIMIT_NOFILE = 64", "LimitNOFILE=70");
     let few = Machine { rlimit_sigpending: fixed(10), ..machine() };
     let checked = check_with("t", &whole(), &few, CheckOptions::default());
     assert!(checked.plan.is_some());

@@ -1,5 +1,6 @@
 //! Behaviour of the check as its users see it: what is reported, where, and with which mend.
 
+mod account;
 mod direct;
 mod examples;
 mod keys;
@@ -9,3 +10,4 @@ mod rules;
 mod shared;
 mod skins;
 mod util;
+mod watch;

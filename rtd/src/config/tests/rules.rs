@@ -1,5 +1,6 @@
 //! Faults between tables: names, circles, lanes on one CPU, signals, payloads.
 
+use super::util::machine;
 use super::util::{LANE, PROCESS, QUEUES, ROUTE, SIGNAL_ROUTE, SIGNALS};
 use super::util::{error, expect, line_of, only, queues, run, shown, warning, whole, with};
 use crate::config::{CheckOptions, Machine, check_with};
@@ -326,7 +327,9 @@ fn accounts_and_executables_exist() {
     error(&process("exe = \"/no\""), 7, "process[0].exe", "no such file", "install it");
     error(&process("user = -1"), 7, "process[0].user", "-1 is no id", "user = 0");
     let all = process("user = \"robot\"\ngroup = 5\nexe = \"/usr/bin/drive\"");
-    let plan = run(&all).plan.unwrap();
+    // Signals go to it, and what it runs is looked at: of another user, that takes capabilities.
+    let able = Machine { cap_kill: None, cap_sys_ptrace: None, ..machine() };
+    let plan = check_with("t", &all, &able, CheckOptions::default()).plan.unwrap();
     assert_eq!((plan.processes[0].uid, plan.processes[0].gid), (Some(1001), Some(5)));
 }
 

@@ -3,7 +3,7 @@
 use super::{SECOND_NS, integer, parse_time, quoted, show_time, string};
 use crate::config::reader::{FromToml, Refused};
 use crate::config::suggest;
-use crate::plan::{GroupMode, Overflow, Path, SignalTarget, SkinChoice, Wait};
+use crate::plan::{GroupMode, OnRunaway, Overflow, Path, SignalTarget, SkinChoice, Wait};
 use rtcore::sys::signame::{self, SignalNameError};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -109,6 +109,56 @@ fn unknown_choice(text: &str, choices: &[&str]) -> Refused {
     let example = suggest::nearest(text, choices.iter().copied()).or(choices.first().copied()).unwrap_or("");
     let known = suggest::list(choices.iter().copied());
     Refused::new(format!("{} is not one of {known}", quoted(text)), quoted(example))
+}
+
+/// A share, `1%` to `100%`; the value is the percentage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DutyText(pub u32);
+
+inline_schema!(DutyText, json_schema!({ "type": "string", "pattern": "^([1-9][0-9]?|100)%$" }));
+
+impl FromToml for DutyText {
+    fn from_toml(value: &DeValue<'_>) -> Result<DutyText, Refused> {
+        if let Some(number) = integer(value) {
+            return Err(Refused::new(format!("{number} has no percent sign"), format!("\"{number}%\"")));
+        }
+        let text = string(value, "\"80%\"")?;
+        match text.strip_suffix('%').map(str::parse::<u32>) {
+            Some(Ok(percent)) if (1..=100).contains(&percent) => Ok(DutyText(percent)),
+            Some(Ok(percent)) => Err(Refused::new(
+                format!("{percent}% is not within 1% to 100%"),
+                if percent == 0 { "\"1%\"" } else { "\"100%\"" },
+            )),
+            _ => Err(Refused::new(format!("{} is no share (a whole number and %)", quoted(text)), "\"80%\"")),
+        }
+    }
+}
+
+/// Least and most that RLIMIT_RTTIME is set to: the kernel counts in ticks.
+const RTTIME_NS: std::ops::RangeInclusive<u64> = 10_000_000..=60 * SECOND_NS;
+
+/// A time, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RttimeText(pub Option<u64>);
+
+inline_schema!(RttimeText, json_schema!({ "type": "string", "pattern": "^(off|[0-9]+(us|ms|s|min))$" }));
+
+impl FromToml for RttimeText {
+    fn from_toml(value: &DeValue<'_>) -> Result<RttimeText, Refused> {
+        let text = string(value, "\"2s\"")?;
+        if text == "off" {
+            return Ok(RttimeText(None));
+        }
+        let (low, high) = (show_time(*RTTIME_NS.start()), show_time(*RTTIME_NS.end()));
+        match parse_time(text) {
+            Some(ns) if RTTIME_NS.contains(&ns) => Ok(RttimeText(Some(ns))),
+            Some(ns) => {
+                let nearest = if ns > *RTTIME_NS.end() { &high } else { &low };
+                Err(Refused::new(format!("{text} is not within {low} to {high}"), quoted(nearest)))
+            }
+            None => Err(Refused::new(format!("{} is no time and not `off`", quoted(text)), "\"2s\"")),
+        }
+    }
 }
 
 /// Permission bits, `"0660"` or a number.
@@ -292,6 +342,15 @@ words! {
         "auto" => SkinChoice::Auto,
         "posix" => SkinChoice::Posix,
         "cobalt" => SkinChoice::Cobalt,
+    }
+}
+
+words! {
+    /// `report`, `demote` or `stop`.
+    OnRunawayText(OnRunaway) {
+        "report" => OnRunaway::Report,
+        "demote" => OnRunaway::Demote,
+        "stop" => OnRunaway::Stop,
     }
 }
 

@@ -139,8 +139,11 @@ impl Registry {
             return Err(Refusal::new(Status::NoProcess, text));
         }
         let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
-        let Entry { plan, ceiling, .. } = &self.entries[process];
+        let Entry { plan, ceiling, signalled, .. } = &self.entries[process];
         policy::check(plan, &pidfd, pid, &status, exe)?;
+        if *signalled {
+            policy::may_be_signalled(plan, &pidfd, pid, &status)?;
+        }
         let warning = match ceiling {
             Some(ceiling) => policy::below(ceiling, plan, &pidfd, pid, tid)?,
             None => None,

@@ -98,14 +98,17 @@ impl Client {
         match *words {
             ["connect"] => drop(self.conn(socket)),
             ["open", who] => {
-                self.send(socket, &Request::Open { name: name(who), tid: 0 });
+                self.send(socket, &Request::Open { name: name(who), tid: 0, semaphores: false });
                 return self.next(LIMIT);
             }
             ["open", who, "thread"] => {
-                self.send(socket, &Request::Open { name: name(who), tid: sched::gettid() });
+                self.send(
+                    socket,
+                    &Request::Open { name: name(who), tid: sched::gettid(), semaphores: false },
+                );
                 return self.next(LIMIT);
             }
-            ["ask", who] => self.send(socket, &Request::Open { name: name(who), tid: 0 }),
+            ["ask", who] => self.send(socket, &Request::Open { name: name(who), tid: 0, semaphores: false }),
             ["explain", endpoint] => {
                 self.send(socket, &Request::Explain { endpoint: name(endpoint) });
                 return self.next(LIMIT);

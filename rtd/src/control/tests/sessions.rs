@@ -369,7 +369,10 @@ fn rings_that_cannot_be_locked_are_refused_with_the_line_that_grants_it() {
 /// In a process that may lock nothing.
 pub fn unlocked() {
     let plan = two("/nonexistent".into());
-    let refused = Rings::new(&plan, false).unwrap().prepare(0).unwrap_err();
+    let refused = Rings::new(&plan, rtcore::skin::posix(), false).unwrap().prepare(0, false).unwrap_err();
     println!("\nrefused: {refused}");
-    println!("allowed: {}", Rings::new(&plan, true).unwrap().prepare(0).is_ok());
+    println!(
+        "allowed: {}",
+        Rings::new(&plan, rtcore::skin::posix(), true).unwrap().prepare(0, false).is_ok()
+    );
 }

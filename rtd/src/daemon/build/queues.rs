@@ -5,11 +5,12 @@
 
 use super::private::Private;
 use crate::log;
-use crate::plan::{EndpointKind, Plan};
+use crate::plan::{Account, EndpointKind, Plan};
 use rtcore::skin::Skin;
 use rtcore::stats::reader::{DaemonState, Reader, instances};
 use rtcore::stats::snapshot::EndpointKind as Shown;
 use rtcore::sys::mqueue::{Access, Attributes, Lock, Queue};
+use rtcore::sys::procfs::effective_uid;
 use std::ffi::CString;
 use std::io;
 
@@ -198,6 +199,34 @@ impl Held {
             ));
         }
     }
+}
+
+/// Gives the plan's queues that belong to this user, who is about to become another, to that one: only its own and
+/// root's are adopted, and root's could not be opened, changed or removed.
+pub fn hand_over(plan: &Plan, account: Account) -> io::Result<()> {
+    if !plan.daemon.skin.kind.caps().shared_namespace {
+        return Ok(());
+    }
+    for endpoint in &plan.endpoints {
+        let EndpointKind::Mqueue { queue: name, .. } = &endpoint.kind else { continue };
+        let queue = match Queue::open(name, Access::Both, true) {
+            // Not there, or not this user's: whether the next may have it shows when it opens it.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                continue;
+            }
+            queue => queue?,
+        };
+        if queue.status()?.uid == effective_uid() {
+            queue.give_to(account)?;
+            let name = name.to_string_lossy();
+            log::info(format_args!(
+                "message queue {name}: from uid {} to uid {}",
+                effective_uid(),
+                account.uid
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Which instance reads a queue, as the statistics pages say: for a message to a human.

@@ -144,7 +144,7 @@ impl DirectRoute {
             let End { process, channel } = self.ends[at];
             let other = seats[1 - at];
             let (serial, pid) = (serials[at], other.pid.unsigned_abs());
-            let notice = Notice::Ring { channel, serial, pid, uid: other.uid };
+            let notice = Notice::Ring { channel, serial, pid, uid: other.uid, semaphores: None };
             frames.push(Outgoing {
                 process,
                 notice,

@@ -7,17 +7,21 @@
 //! has room for two offers, its rings and their end.
 
 mod direct;
+mod doorbells;
 mod explain;
 mod prepare;
 mod table;
 
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
 use direct::{DirectRoute, End};
+use doorbells::Doorbells;
 use prepare::DaemonEnd;
 use rtcore::lane::feed::{Feed, Feeder, Offer, feed};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Origin;
+use rtcore::ring::bell::daemon_bell;
 use rtcore::ring::{Bells, Consumer, Handles, Producer, Side};
+use rtcore::skin::{Semaphore, Skin};
 use rtcore::stats::Ledger;
 use rtcore::stats::writer::Page;
 use rtcore::sys::memfd::Memory;
@@ -27,14 +31,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use table::{CHANNELS_MAX, ChannelPlan, Receiver, Table, Way};
+use table::{ChannelPlan, Receiver, Table, Way};
 
 pub use explain::Explanation;
 pub use prepare::{Prepared, RingsError};
-
-/// The daemon's end of channel n sleeps at this bell + n; the client's at any before.
-#[expect(clippy::cast_possible_truncation, reason = "128")]
-const BELLS_OF_DAEMON: u32 = CHANNELS_MAX as u32;
 
 /// A process that has a session.
 #[derive(Clone, Debug)]
@@ -103,6 +103,9 @@ pub struct Rings {
     sources: BTreeMap<EndpointId, Lane<Consumer>>,
     sinks: BTreeMap<(RouteId, usize), Lane<Producer>>,
     direct: BTreeMap<RouteId, DirectRoute>,
+    skin: &'static Skin,
+    /// What rings lane threads and sessions, where that is no futex.
+    doorbells: Option<Doorbells>,
     /// By process.
     seats: Vec<Option<(Seat, Bells)>>,
     serial: u32,
@@ -113,10 +116,12 @@ pub struct Rings {
 impl Rings {
     /// None yet. `allow_unlocked`: rings that cannot be locked in memory are used all the same.
     ///
-    /// Errors: a process has more channels than a session can have.
-    pub fn new(plan: &Plan, allow_unlocked: bool) -> io::Result<Rings> {
+    /// Errors: a process has more channels than a session can have; a doorbell cannot be made.
+    pub fn new(plan: &Plan, skin: &'static Skin, allow_unlocked: bool) -> io::Result<Rings> {
         let table = Table::new(plan)?;
         let mut rings = Rings {
+            skin,
+            doorbells: Doorbells::new(plan, &table, skin)?,
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
             direct: BTreeMap::new(),
@@ -174,6 +179,16 @@ impl Rings {
         feed.unwrap_or_else(|| rtcore::lane::feed::feed().1)
     }
 
+    /// What rings the thread that reads this endpoint, where that is no futex.
+    pub fn doorbell_of_source(&self, endpoint: EndpointId) -> Option<Arc<Semaphore>> {
+        self.doorbells.as_ref()?.of_source(endpoint)
+    }
+
+    /// What rings the thread that owns this route, likewise.
+    pub fn doorbell_of_route(&self, route: RouteId) -> Option<Arc<Semaphore>> {
+        self.doorbells.as_ref()?.of_route(route)
+    }
+
     /// A process' channels, as its session is told.
     pub fn channels(&self, process: ProcessId) -> impl Iterator<Item = &Channel> {
         self.table.channels[process].iter().map(|channel| &channel.told)
@@ -199,7 +214,9 @@ impl Rings {
         self.seats[process] = Some((seat, bells));
         let mut rings = Vec::with_capacity(handles.len());
         for (channel, handles) in handles {
-            rings.push((Notice::Ring { channel, serial: self.next_serial(), pid: 0, uid: 0 }, handles));
+            let serial = self.next_serial();
+            let semaphores = self.doorbells.as_ref().and_then(|bells| bells.named(process, channel));
+            rings.push((Notice::Ring { channel, serial, pid: 0, uid: 0, semaphores }, handles));
         }
         Attached { page, rings }
     }
@@ -210,6 +227,10 @@ impl Rings {
             DaemonEnd::Source(endpoint, end) => {
                 if let Some(lane) = self.sources.get_mut(&endpoint) {
                     let _ = lane.feeder.offer(Offer { end: Some(end), generation, origin });
+                }
+                // It may have no ring yet to sleep at.
+                if let Some(doorbell) = self.doorbell_of_source(endpoint) {
+                    doorbell.post();
                 }
             }
             DaemonEnd::Sink(at, end) => {
@@ -240,7 +261,10 @@ impl Rings {
                 Way::Direct(..) => continue,
             }
             // The thread may sleep at the ring that is going.
-            bells.ring(BELLS_OF_DAEMON + channel.told.channel);
+            bells.ring(daemon_bell(channel.told.channel));
+        }
+        if let Some(doorbells) = &self.doorbells {
+            doorbells.forget(process);
         }
         for direct in self.direct.values_mut().filter(|direct| direct.processes().contains(&process)) {
             direct.account(&mut self.out);
@@ -279,7 +303,15 @@ impl Rings {
         for lane in self.sources.values_mut() {
             lane.feeder.collect();
         }
-        let waits = self.sinks.values_mut().fold(false, |waits, lane| lane.feeder.collect() | waits);
+        let mut waits = false;
+        for (&(route, _), lane) in &mut self.sinks {
+            if lane.feeder.collect() {
+                waits = true;
+                if let Some(doorbell) = self.doorbells.as_ref().and_then(|bells| bells.of_route(route)) {
+                    doorbell.post();
+                }
+            }
+        }
         self.direct.values_mut().for_each(|direct| direct.account(&mut self.out));
         self.connect();
         waits

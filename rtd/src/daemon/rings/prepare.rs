@@ -1,8 +1,9 @@
 //! The routed rings of a session, made before anybody gets any of them: a refusal changes nothing.
 
+use super::Rings;
 use super::table::{ChannelPlan, Way};
-use super::{BELLS_OF_DAEMON, Rings};
 use crate::plan::{EndpointId, ProcessId, RouteId};
+use rtcore::ring::bell::daemon_bell;
 use rtcore::ring::{Bells, Consumer, Handles, Producer, Shared, Side};
 use rtcore::sys::memfd::Memory;
 use rtcore::wire::Channel;
@@ -26,6 +27,27 @@ pub enum RingsError {
          cap_ipc_lock, or rtd run --allow-degraded"
     )]
     Unlocked(String),
+    /// The session cannot ring the lane, nor the lane the session.
+    #[error(
+        "endpoint {endpoint}: lane {lane} runs on {skin}, where rings ring {lanes}, and this session rings {own}: {mend}"
+    )]
+    Skin {
+        /// Of a routed channel.
+        endpoint: String,
+        /// Its lane.
+        lane: String,
+        /// The daemon's.
+        skin: &'static str,
+        /// What its lanes are rung by.
+        lanes: &'static str,
+        /// What the session is rung by.
+        own: &'static str,
+        /// What mends it.
+        mend: &'static str,
+    },
+    /// A semaphore.
+    #[error("a doorbell: {0}")]
+    Doorbell(io::Error),
     /// Memory or descriptors.
     #[error("the ring of endpoint {0}: {1}: raise LimitNOFILE= of rtd, or give the machine memory")]
     Io(String, io::Error),
@@ -49,8 +71,10 @@ pub struct Prepared {
 }
 
 impl Rings {
-    /// Makes the rings of a process that asks for a session, and changes nothing.
-    pub fn prepare(&mut self, process: ProcessId) -> Result<Prepared, RingsError> {
+    /// Makes the rings of a process that asks for a session, and changes nothing. `semaphores`: it runs on a skin where
+    /// they are what rings.
+    pub fn prepare(&mut self, process: ProcessId, semaphores: bool) -> Result<Prepared, RingsError> {
+        self.on_one_skin(process, semaphores)?;
         let clogged = self.direct.values().find(|direct| direct.is_clogged(process));
         if let Some(direct) = clogged {
             return Err(RingsError::Unread(direct.name().to_owned()));
@@ -68,7 +92,10 @@ impl Rings {
         let name = &self.plan.processes[process].name;
         let failed = |e| RingsError::Io(format!("(bells of {name})"), e);
         let page = Memory::new(&format!("rtd-bells:{name}"), Bells::BYTES).map_err(failed)?;
-        let bells = page.map_writable().and_then(Bells::shared).map_err(failed)?;
+        let bells = match &self.doorbells {
+            None => page.map_writable().and_then(Bells::shared).map_err(failed)?,
+            Some(doorbells) => doorbells.bells(process).map_err(RingsError::Doorbell)?,
+        };
         let mut prepared = Prepared { bells, page, ends: Vec::new(), handles: Vec::new() };
         for channel in &self.table.channels[process] {
             let endpoint = || channel.told.endpoint.to_string();
@@ -78,6 +105,25 @@ impl Rings {
             }
         }
         Ok(prepared)
+    }
+}
+
+impl Rings {
+    /// Both ends of a routed ring sleep at doorbells of one kind.
+    fn on_one_skin(&self, process: ProcessId, semaphores: bool) -> Result<(), RingsError> {
+        let routed = self.table.channels[process].iter().find(|channel| !channel.told.direct);
+        let Some(Channel { endpoint, lane, .. }) = routed.map(|channel| &channel.told) else { return Ok(()) };
+        let (lanes, own, mend) = match (self.doorbells.is_some(), semaphores) {
+            (true, false) => (
+                "semaphores",
+                "futexes",
+                "bind Cobalt (Builder::skin), or path = \"direct\", or an xddp endpoint",
+            ),
+            (false, true) => ("futexes", "semaphores", "rtd run --skin cobalt, or no Builder::skin"),
+            _ => return Ok(()),
+        };
+        let (endpoint, lane) = (endpoint.to_string(), lane.to_string());
+        Err(RingsError::Skin { endpoint, lane, skin: self.skin.name, lanes, own, mend })
     }
 }
 
@@ -91,7 +137,7 @@ impl Prepared {
             Way::Direct(..) => return Ok(true),
         };
         let shared = Shared::create(&format!("rtd:{route}:{endpoint}"), plan.geometry)?;
-        let bell = BELLS_OF_DAEMON + channel;
+        let bell = daemon_bell(*channel);
         let (end, locked) = match plan.way {
             Way::Sink(route, end) => {
                 let producer = shared.producer(&self.bells, bell)?;

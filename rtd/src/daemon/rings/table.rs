@@ -3,13 +3,11 @@
 //! Invariant: a channel's number is its place in its process' list, and so is the daemon's bell for it.
 
 use crate::plan::{EndpointId, EndpointKind, Overflow, Path, Plan, ProcessId, RingPlan, RouteId, TargetPlan};
-use rtcore::ring::bell::BELLS;
 use rtcore::ring::{Geometry, Side};
 use rtcore::wire::{Channel, Name, Role};
 use std::io;
 
-/// Most channels of a process: one half of its page of bells is the client's, the other the daemon's.
-pub const CHANNELS_MAX: usize = BELLS / 2;
+pub use rtcore::ring::bell::CHANNELS_MAX;
 
 /// One channel.
 #[derive(Debug)]

@@ -13,6 +13,9 @@ rules! {
     wakes: "sem: a post wakes a thread that waits",
     ended: "sem: a Linux signal ends a wait",
     named: "sem: one of a name is the same wherever it is opened",
+    tried: "sem: one that is there is taken at once, else it is EAGAIN",
+    exclusive: "sem: a name is made once, and opened only where it is",
+    unlinked: "sem: who has it open goes on with it when its name is gone, beside a new one of that name",
 }
 
 /// A semaphore on the heap, gone with its owner.
@@ -99,5 +102,35 @@ fn named(skin: &dyn Skin) -> Ending {
     skin.close_semaphore(second)?;
     skin.close_semaphore(first)?;
     refused("sem_unlink after sem_unlink", skin.unlink_semaphore(&name), libc::ENOENT)?;
+    Ok(String::new())
+}
+
+fn tried(skin: &dyn Skin) -> Ending {
+    let semaphore = Semaphore::new(skin, 1)?;
+    skin.try_take(semaphore.raw())?;
+    refused("the second of one", skin.try_take(semaphore.raw()), libc::EAGAIN)
+}
+
+fn exclusive(skin: &dyn Skin) -> Ending {
+    let name = fresh_name();
+    let absent = refused("opening none", skin.open_semaphore_as(&name, false), libc::ENOENT)?;
+    let made = skin.open_semaphore_as(&name, true)?;
+    let again = skin.open_semaphore_as(&name, true);
+    skin.unlink_semaphore(&name)?;
+    skin.close_semaphore(made)?;
+    Ok(format!("{absent}; {}", refused("making it again", again, libc::EEXIST)?))
+}
+
+fn unlinked(skin: &dyn Skin) -> Ending {
+    let name = fresh_name();
+    let old = skin.open_semaphore_as(&name, true)?;
+    skin.unlink_semaphore(&name)?;
+    let new = skin.open_semaphore_as(&name, true)?;
+    skin.unlink_semaphore(&name)?;
+    skin.post(old)?;
+    refused("one posted to the old one", skin.try_take(new), libc::EAGAIN)?;
+    skin.take(old)?;
+    skin.close_semaphore(new)?;
+    skin.close_semaphore(old)?;
     Ok(String::new())
 }

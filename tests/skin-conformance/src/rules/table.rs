@@ -4,11 +4,11 @@ use super::Rule;
 use super::util::{A_WHILE, FIRST, PendingLimit, SECOND, broken, fresh_name, same, skipped};
 use crate::run::PRIORITY;
 use crate::skin::{Ending, Stop};
-use rtcore::skin::{OpenQueue, SignalAddress, Skin};
+use rtcore::skin::{OpenQueue, Semaphore, SignalAddress, Skin, semaphore};
 use rtcore::sys::mqueue::Access;
 use rtcore::sys::pidfd::PidFd;
 use rtcore::sys::poll::Interest;
-use rtcore::sys::rtsignal::SignalSet;
+use rtcore::sys::rtsignal::{SignalSet, bit};
 use rtcore::sys::{Call, Errno, sched};
 use std::fmt::Debug;
 use std::os::fd::{AsFd, AsRawFd};
@@ -30,6 +30,16 @@ pub(super) const RULES: &[Rule<Skin>] = &[
     Rule { name: "table: what it accepts of a flood of signals is delivered", check: flood },
     Rule { name: "table: time goes forward, and no sleep is early", check: time },
     Rule { name: "table: waiting for readiness ends with readiness or with its bound", check: ready },
+    Rule {
+        name: "table: a doorbell that was rung before it was cleared wakes nobody, after it does",
+        check: doorbell,
+    },
+    Rule { name: "table: a bounded wait at a doorbell is ETIMEDOUT, not early", check: bounded_doorbell },
+    Rule {
+        name: "table: a doorbell rings from a thread that is not promoted, and wakes such a one",
+        check: ordinary,
+    },
+    Rule { name: "table: a promoted thread takes the signals that are the library's own", check: unblocked },
     Rule { name: "table: a lane's calls keep its thread in real-time mode", check: mode },
     Rule {
         name: "table: a thread that is not promoted is refused where the skin says so",
@@ -252,6 +262,7 @@ fn mode(skin: Table) -> Ending {
     let queue = Queue::create(skin, 1, 8)?;
     let (to, _process) = me()?;
     let set = SignalSet::of([FIRST]);
+    let bell = bell(skin)?;
     let mut buffer = [0; 8];
     queue.send(b"1", 0).map_err(failed)?;
     queue.receive(&mut buffer).map_err(failed)?;
@@ -261,6 +272,9 @@ fn mode(skin: Table) -> Ending {
         (skin.signal_send)(to, FIRST, 1, 0, 0).map_err(failed)?;
         (skin.signal_wait)(&set).map_err(failed)?;
         (skin.now_ns)();
+        bell.clear();
+        bell.post();
+        bell.wait(nanos(A_WHILE)).map_err(failed)?;
         same("relaxed", is_relaxed(), false)?;
     }
     Ok(String::new())
@@ -275,6 +289,62 @@ fn not_promoted(skin: Table) -> Ending {
     }
     sent.map_err(failed)?;
     Ok("it is not".to_owned())
+}
+
+/// A doorbell whose name is gone already.
+fn bell(skin: Table) -> Result<Semaphore, Stop> {
+    let name = fresh_name();
+    let made = Semaphore::create(skin, &name).map_err(broken)?;
+    semaphore::unlink(skin, &name).map_err(broken)?;
+    Ok(made)
+}
+
+fn doorbell(skin: Table) -> Ending {
+    let bell = bell(skin)?;
+    (0..3).for_each(|_| bell.post());
+    bell.clear();
+    let errno = refused("after it was cleared", bell.wait(nanos(A_WHILE)), libc::ETIMEDOUT)?;
+    bell.post();
+    bell.wait(u64::MAX).map_err(failed)?;
+    Ok(errno)
+}
+
+fn bounded_doorbell(skin: Table) -> Ending {
+    let bell = bell(skin)?;
+    let waited = not_early(skin, A_WHILE, || bell.wait(nanos(A_WHILE)))?;
+    refused("waiting", waited, libc::ETIMEDOUT)
+}
+
+/// One that may not wait sleeps instead, so that a program which asks again and again does not spin.
+fn ordinary(skin: Table) -> Ending {
+    let bell = &bell(skin)?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| bell.post());
+        bell.wait(u64::MAX).map_err(failed)?;
+        let own = || {
+            let start = std::time::Instant::now();
+            (bell.wait(nanos(A_WHILE)), start.elapsed())
+        };
+        let (waited, took) = scope.spawn(own).join().map_err(|_| broken("a helping thread panicked"))?;
+        same("slept", took >= Duration::from_millis(1), true)?;
+        Ok(format!("{waited:?}"))
+    })
+}
+
+fn unblocked(skin: Table) -> Ending {
+    if skin.is_relaxed.is_none() {
+        return Err(skipped("the library has none"));
+    }
+    let own = SignalSet::of([libc::SIGWINCH, libc::SIGXCPU]);
+    let blocked = std::thread::spawn(move || -> Result<u64, Stop> {
+        own.block().map_err(broken)?;
+        (skin.setup.promote)(priority()).map_err(broken)?;
+        Ok(rtcore::sys::epoll::blocked_signals())
+    });
+    let blocked = blocked.join().map_err(|_| broken("a helping thread panicked"))??;
+    let left = [libc::SIGWINCH, libc::SIGXCPU].map(|signo| blocked & bit(signo) != 0);
+    same("SIGWINCH and SIGXCPU blocked", left, [false, false])?;
+    Ok(String::new())
 }
 
 fn priority() -> u8 {

@@ -48,7 +48,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Pair {
-        let mut rings = Rings::new(&direct_plan(), true).unwrap();
+        let mut rings = Rings::new(&direct_plan(), rtcore::skin::posix(), true).unwrap();
         let (arm, planner) = (Someone::new(), Someone::new());
         open(&mut rings, ARM, arm.seat(1));
         assert!(rings.out.frames.is_empty(), "the receiver is not there yet");
@@ -286,13 +286,13 @@ fn a_sender_that_starts_again_and_again_before_a_reader_that_does_not_read_has_t
         }
     }
     pair.rings.close(ARM);
-    let refused = pair.rings.prepare(ARM).unwrap_err().to_string();
+    let refused = pair.rings.prepare(ARM, false).unwrap_err().to_string();
     assert!(refused.contains("route d") && refused.contains("has not read"), "{refused}");
-    assert!(pair.rings.prepare(PLANNER).is_ok(), "who does not read may always come");
+    assert!(pair.rings.prepare(PLANNER, false).is_ok(), "who does not read may always come");
     pair.planner.die();
     pair.rings.close(PLANNER);
     expect(pair.ledger(), [16, 0, 0, 0, 16, 0]);
-    assert!(pair.rings.prepare(ARM).is_ok());
+    assert!(pair.rings.prepare(ARM, false).is_ok());
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn who_seals_its_memory_before_the_daemon_does_is_named() {
 fn rings_of_sessions_that_ended_are_given_back() {
     let mut plan = direct_plan();
     plan.routes[0].name = "returned".into();
-    let mut rings = Rings::new(&plan, true).unwrap();
+    let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
     let (arm, planner) = (Someone::new(), Someone::new());
     for generation in 1..100 {
         open(&mut rings, ARM, arm.seat(generation));

@@ -84,11 +84,13 @@ fn plan(endpoints: Vec<EndpointPlan>, routes: Vec<RoutePlan>) -> Plan {
     let socket = "/nonexistent".into();
     Plan {
         daemon: DaemonPlan {
+            account: None,
             name: "t".into(),
             socket,
             keep_queues: false,
             drain_ns: 0,
             skin: SkinPlan::posix("test"),
+            watch: WatchPlan::default(),
         },
         lanes: vec![LanePlan {
             name: "l".into(),
@@ -96,6 +98,7 @@ fn plan(endpoints: Vec<EndpointPlan>, routes: Vec<RoutePlan>) -> Plan {
             cpu: 0,
             wait: Wait::Block,
             unisolated: false,
+            watch: LaneWatch::default(),
         }],
         processes: vec![process("arm"), process("planner")],
         endpoints,
@@ -111,7 +114,7 @@ fn direct_plan() -> Plan {
 }
 
 fn open(rings: &mut Rings, process: ProcessId, seat: Seat) -> Attached {
-    let prepared = rings.prepare(process).unwrap();
+    let prepared = rings.prepare(process, false).unwrap();
     let attached = rings.attach(process, seat, prepared);
     rings.connect();
     attached

@@ -70,15 +70,15 @@ fn a_process_with_too_many_channels_is_named_at_the_start() {
     endpoints.extend((0..129).map(|n| lane(&format!("e{n}"), PLANNER, 8)));
     let to = (1..=129).map(TargetPlan::Endpoint).collect();
     let mut plan = plan(endpoints, vec![route("r", 0, to, Path::Routed)]);
-    let text = Rings::new(&plan, true).unwrap_err().to_string();
+    let text = Rings::new(&plan, rtcore::skin::posix(), true).unwrap_err().to_string();
     assert!(text.contains("\"planner\" has 129 channels") && text.contains("128 at most"), "{text}");
     plan.routes[0].to.pop();
-    assert!(Rings::new(&plan, true).is_ok());
+    assert!(Rings::new(&plan, rtcore::skin::posix(), true).is_ok());
 }
 
 #[test]
 fn what_a_session_sends_the_thread_takes_and_a_dead_session_leaves_its_last_messages() {
-    let mut rings = Rings::new(&mixed(), true).unwrap();
+    let mut rings = Rings::new(&mixed(), rtcore::skin::posix(), true).unwrap();
     let (mut source, mut sink) = (rings.take_source(0), rings.take_sink(1, 0));
     let (arm, planner) = (Someone::new(), Someone::new());
     let mut of_arm = open(&mut rings, ARM, arm.seat(3));
@@ -111,7 +111,7 @@ fn what_a_session_sends_the_thread_takes_and_a_dead_session_leaves_its_last_mess
 fn a_sender_is_told_whether_anybody_receives() {
     let mut plan = mixed();
     plan.endpoints[1].owner = Some(PLANNER);
-    let mut rings = Rings::new(&plan, true).unwrap();
+    let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
     let reach = |rings: &Rings, process, planner| {
         rings.reach(process, 0, move |of| if of == PLANNER { planner } else { PeerState::Dead })
     };
@@ -127,19 +127,19 @@ fn a_sender_is_told_whether_anybody_receives() {
 
 #[test]
 fn a_thread_that_does_not_run_is_offered_so_much_and_no_more() {
-    let mut rings = Rings::new(&mixed(), true).unwrap();
+    let mut rings = Rings::new(&mixed(), rtcore::skin::posix(), true).unwrap();
     let mut source = rings.take_source(0);
     let arm = Someone::new();
     for generation in 1..=4 {
         open(&mut rings, ARM, arm.seat(generation));
         rings.close(ARM);
     }
-    let refused = rings.prepare(ARM).unwrap_err();
+    let refused = rings.prepare(ARM, false).unwrap_err();
     assert!(matches!(&refused, RingsError::Busy(route) if route == "r"), "{refused}");
     while source.take() {}
     // The others were never taken by anybody here.
-    assert!(matches!(rings.prepare(ARM), Err(RingsError::Busy(_))));
-    assert!(rings.prepare(PLANNER).is_ok());
+    assert!(matches!(rings.prepare(ARM, false), Err(RingsError::Busy(_))));
+    assert!(rings.prepare(PLANNER, false).is_ok());
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn memory_and_descriptors_of_sessions_that_ended_are_given_back() {
     let mut plan = mixed();
     plan.routes[0].name = "baseline".into();
     plan.routes.truncate(1);
-    let mut rings = Rings::new(&plan, true).unwrap();
+    let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
     let mut feeds: Vec<_> = [0, 1, 2, 3].into_iter().map(|end| rings.take_sink(0, end)).collect();
     let mut source = rings.take_source(0);
     let arm = Someone::new();
@@ -165,7 +165,7 @@ fn memory_and_descriptors_of_sessions_that_ended_are_given_back() {
 
 #[test]
 fn the_rule_that_is_in_the_way_is_named() {
-    let rings = Rings::new(&mixed(), true).unwrap();
+    let rings = Rings::new(&mixed(), rtcore::skin::posix(), true).unwrap();
     let explain = |process, endpoint| rings.explain(process, endpoint).text;
     assert!(explain(ARM, "x").starts_with("no endpoint is called `x`"));
     assert_eq!(explain(ARM, "q"), "`q` is an mqueue: mq_open(\"/q\")");

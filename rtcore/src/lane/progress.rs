@@ -1,0 +1,111 @@
+//! What a lane thread is at, told by the thread itself for whoever watches over it from outside.
+//!
+//! Two words on a cache line of the thread's own, written with plain single-writer stores: two stores for a message, and
+//! no reading of a clock that was not read anyway. The watchdog looks at them some ten times a second.
+//!
+//! Invariant: the number of turns is odd exactly while the thread has a message in hand and does not wait for anybody. A
+//! dispatch that a full receiver holds (`block`) is even meanwhile: that wait has a bound of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The words, for the one who looks. By itself on its pair of cache lines.
+#[repr(align(128))]
+#[derive(Debug, Default)]
+pub struct Progress {
+    turns: AtomicU64,
+    worked_ns: AtomicU64,
+}
+
+impl Progress {
+    /// Changes whenever the thread takes a message up or lays it down.
+    pub fn turns(&self) -> Turns {
+        Turns(self.turns.load(Ordering::Relaxed))
+    }
+
+    /// Time from dequeues to the ends of their dispatches, all added up.
+    pub fn worked_ns(&self) -> u64 {
+        self.worked_ns.load(Ordering::Relaxed)
+    }
+}
+
+/// What [`Progress::turns`] said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turns(pub u64);
+
+impl Turns {
+    /// Whether a message is in hand.
+    pub fn is_busy(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// The thread's own side.
+#[derive(Debug, Default)]
+pub struct ProgressCell {
+    shared: Arc<Progress>,
+    // Copies of words that only this side writes: stored without being loaded.
+    turns: u64,
+    worked_ns: u64,
+}
+
+impl ProgressCell {
+    /// For the watchdog.
+    pub fn shared(&self) -> Arc<Progress> {
+        Arc::clone(&self.shared)
+    }
+
+    /// A message is in hand, or again after [`ProgressCell::rest`].
+    #[inline]
+    pub fn work(&mut self) {
+        self.turns = (self.turns + 1) | 1;
+        self.shared.turns.store(self.turns, Ordering::Relaxed);
+    }
+
+    /// It waits for somebody, within a bound that somebody else sets.
+    #[inline]
+    pub fn rest(&mut self) {
+        self.turns = (self.turns + 1) & !1;
+        self.shared.turns.store(self.turns, Ordering::Relaxed);
+    }
+
+    /// The message is dispatched, which took so long.
+    #[inline]
+    pub fn done(&mut self, duty_ns: u64) {
+        self.worked_ns = self.worked_ns.wrapping_add(duty_ns);
+        self.shared.worked_ns.store(self.worked_ns, Ordering::Relaxed);
+        self.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_busy_exactly_from_work_to_done_and_every_change_shows() {
+        let mut cell = ProgressCell::default();
+        let seen = cell.shared();
+        let mut numbers = vec![seen.turns()];
+        for step in 0..3 {
+            cell.work();
+            assert!(seen.turns().is_busy());
+            numbers.push(seen.turns());
+            cell.rest();
+            assert!(!seen.turns().is_busy(), "held by a receiver in step {step}");
+            numbers.push(seen.turns());
+            cell.work();
+            numbers.push(seen.turns());
+            cell.done(7);
+            assert!(!seen.turns().is_busy());
+            numbers.push(seen.turns());
+        }
+        assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]), "{numbers:?}");
+        assert_eq!(seen.worked_ns(), 21);
+    }
+
+    #[test]
+    fn its_lines_are_nobody_elses() {
+        assert_eq!((align_of::<Progress>(), size_of::<Progress>()), (128, 128));
+    }
+}

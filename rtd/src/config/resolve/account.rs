@@ -1,0 +1,116 @@
+//! Whom the daemon becomes, and what it then cannot do any more without a capability.
+//!
+//! Constraint: only what is certain is an error. Where a `[[process]]` may be of any user, the registration of one that
+//! cannot be served is refused.
+
+use super::processes;
+use super::{Context, whole_file};
+use crate::plan::{Account, Plan, needs};
+
+/// The account of `daemon.user` and `daemon.group`.
+pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Option<Account> {
+    let daemon = &cx.config.daemon;
+    if let (Some(group), true) = (daemon.group.at(), daemon.user.is_absent()) {
+        let mend = "user = \"rtd\"\nremove `group`";
+        cx.report.error(&group.place, "`group` says in which group `user` is, and there is no `user`", mend);
+    }
+    let uid = processes::account(cx, &daemon.user, "user")?;
+    let place = daemon.user.place_or(&whole_file());
+    let gid = if daemon.group.is_absent() {
+        primary_group(cx, uid)?
+    } else {
+        processes::account(cx, &daemon.group, "group")?
+    };
+    if uid != cx.machine.uid && cx.machine.cap_setid == Some(false) {
+        let own = cx.machine.uid;
+        let message = format!(
+            "rtd would become uid {uid}, for which it needs CAP_SETUID and CAP_SETGID; uid {own} has not both"
+        );
+        let mend = format!(
+            "start rtd as root\nUser={uid} in the unit's [Service] section (then rtd is that user from the start)\n\
+             user = {own}"
+        );
+        cx.report.error(&place, message, mend);
+    }
+    Some(Account { uid, gid })
+}
+
+fn primary_group(cx: &mut Context<'_, '_, '_>, uid: u32) -> Option<u32> {
+    let message = match cx.machine.primary_group(uid) {
+        Ok(Some(gid)) => return Some(gid),
+        Ok(None) => format!("uid {uid} has no account that would say its group"),
+        Err(reason) => format!("the group of uid {uid} could not be looked up: {reason}"),
+    };
+    let place = cx.config.daemon.user.place_or(&whole_file());
+    cx.report.error(&place, message, "group = (the number of its group)");
+    None
+}
+
+/// Reports what the daemon could not do as the user it will be.
+pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
+    let uid = plan.daemon.account.map_or(cx.machine.uid, |account| account.uid);
+    if uid == 0 {
+        return;
+    }
+    signals(cx, plan, uid);
+    executables(cx, plan, uid);
+}
+
+fn signals(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
+    if cx.machine.cap_kill != Some(false) {
+        return;
+    }
+    let mut told = vec![false; plan.endpoints.len()];
+    for (id, process) in needs::signalled(plan) {
+        let Some(other) = process.uid.filter(|other| *other != uid) else { continue };
+        let (Some(endpoint), Some(written)) = (plan.endpoints.get(id), cx.config.endpoint.get(id)) else {
+            continue;
+        };
+        if std::mem::replace(&mut told[id], true) {
+            continue;
+        }
+        let message = format!(
+            "signals for endpoint `{}` go to `{}` of uid {other}: rtd is uid {uid} and has no CAP_KILL to send them",
+            endpoint.name, process.name
+        );
+        let mend = format!(
+            "AmbientCapabilities=CAP_KILL in the unit's [Service] section\n\
+             setcap cap_kill,cap_sys_nice,cap_ipc_lock+ep /usr/bin/rtd\n\
+             user = {uid} in [[process]] `{}`",
+            process.name
+        );
+        cx.report.error(&written.owner.place_or(&written.place), message, mend);
+    }
+}
+
+fn executables(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
+    let config = cx.config;
+    for (process, written) in plan.processes.iter().zip(&config.process) {
+        if process.exe.is_none() || !process.may_be_of_another(uid) {
+            continue;
+        }
+        let place = written.exe.place_or(&written.place);
+        let name = &process.name;
+        match (cx.machine.cap_sys_ptrace, process.uid) {
+            (Some(false), Some(other)) => {
+                let message = format!(
+                    "what `{name}` of uid {other} runs is shown to whoever has CAP_SYS_PTRACE: rtd is uid {uid} and has \
+                     not"
+                );
+                let mend = format!(
+                    "remove `exe` (it keeps out mistakes; `user` and `group` keep out others)\nuser = {uid} here\n\
+                     AmbientCapabilities=CAP_SYS_PTRACE in the unit's [Service] section (can read and change any process)"
+                );
+                cx.report.error(&place, message, mend);
+            }
+            (Some(true), _) => {
+                let message = format!(
+                    "for the `exe` of `{name}` rtd keeps CAP_SYS_PTRACE, which can read and change any process"
+                );
+                let mend = format!("remove `exe`\nuser = {uid} here, if it is to run as rtd's user");
+                cx.report.warning(&place, message, mend);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What the watchdog is told: how often it looks, what each lane may do, and what it does about those that do more.
+
+use super::{Context, whole_file};
+use crate::config::sections::Lane;
+use crate::config::values::{DutyText, OnRunawayText, RttimeText, show_time};
+use crate::plan::watch::{DUTY_PERMILLE, PERIOD_NS, RTTIME_NS, STALL_NS, WINDOW_NS};
+use crate::plan::{LaneWatch, OnRunaway, Plan, Wait, WatchPlan};
+
+/// Looks that a bound must have room for.
+const LOOKS_MIN: u64 = 2;
+
+fn period_ns(cx: &Context<'_, '_, '_>) -> u64 {
+    cx.config.daemon.watchdog.get().map_or(PERIOD_NS, |time| time.0)
+}
+
+/// Of `[daemon]`.
+pub fn daemon(cx: &mut Context<'_, '_, '_>) -> WatchPlan {
+    let daemon = &cx.config.daemon;
+    let period_ns = period_ns(cx);
+    let least_ns = LOOKS_MIN * period_ns;
+    let window_ns = daemon.duty_window.get().map_or(WINDOW_NS.max(least_ns), |time| time.0);
+    if let Some(at) = daemon.duty_window.at()
+        && at.value.0 < least_ns
+    {
+        too_short(cx, &at.place, "duty_window", at.value.0, least_ns);
+    }
+    let on_runaway = daemon.on_runaway.get().map_or(OnRunaway::Report, |OnRunawayText(what)| *what);
+    let rttime = match daemon.rttime.get() {
+        None => Ok(RTTIME_NS),
+        Some(RttimeText(Some(ns))) => Ok(*ns),
+        Some(RttimeText(None)) => Err("switched off".to_owned()),
+    };
+    WatchPlan { period_ns, window_ns, on_runaway, rttime }
+}
+
+/// Of `[[lane]]`.
+pub fn lane(cx: &mut Context<'_, '_, '_>, lane: &Lane, wait: Wait) -> LaneWatch {
+    let least_ns = LOOKS_MIN * period_ns(cx);
+    if let Some(at) = lane.stall.at()
+        && at.value.0 < least_ns
+    {
+        too_short(cx, &at.place, "stall", at.value.0, least_ns);
+    }
+    let duty_permille = match lane.duty.get() {
+        Some(DutyText(percent)) => (*percent < 100).then_some(percent * 10),
+        None => (wait == Wait::Block).then_some(DUTY_PERMILLE),
+    };
+    LaneWatch { stall_ns: lane.stall.get().map_or(STALL_NS.max(least_ns), |time| time.0), duty_permille }
+}
+
+fn too_short(
+    cx: &mut Context<'_, '_, '_>,
+    place: &crate::config::diagnostic::Place,
+    key: &str,
+    ns: u64,
+    least_ns: u64,
+) {
+    let message = format!(
+        "the watchdog looks every {}: it cannot tell whether {} have passed, at least {} are possible",
+        show_time(least_ns / LOOKS_MIN),
+        show_time(ns),
+        show_time(least_ns)
+    );
+    let mend = format!(
+        "{key} = \"{}\"\nwatchdog = \"{}\" in [daemon]",
+        show_time(least_ns),
+        show_time(ns / LOOKS_MIN)
+    );
+    cx.report.error(place, message, mend);
+}
+
+/// What cannot be had with this skin and these lanes.
+pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
+    let daemon = &cx.config.daemon;
+    let (caps, skin) = (plan.daemon.skin.kind.caps(), plan.daemon.skin.kind.name());
+    if !caps.linux_threads && plan.daemon.watch.on_runaway == OnRunaway::Demote {
+        let message = format!(
+            "a thread on `{skin}` is not scheduled by Linux: nobody outside can take it its priority"
+        );
+        cx.report.error(
+            &daemon.on_runaway.place_or(&whole_file()),
+            message,
+            "on_runaway = \"stop\"\non_runaway = \"report\"\nskin = \"posix\"",
+        );
+    }
+    if plan.daemon.watch.rttime.is_err() {
+        return;
+    }
+    let restless = plan.lanes.iter().find(|lane| lane.wait != Wait::Block);
+    let why = if !caps.linux_threads {
+        format!("the skin `{skin}` has a watchdog of its own, which tells by the same signal")
+    } else if let Some(lane) = restless {
+        format!(
+            "lane `{}` {}",
+            lane.name,
+            if lane.wait == Wait::Poll { "never sleeps" } else { "may spin for ever" }
+        )
+    } else {
+        return;
+    };
+    if let Some(at) = daemon.rttime.at() {
+        let message = format!("RLIMIT_RTTIME, which is the process', is not set: {why}");
+        cx.report.warning(&at.place, message, "rttime = \"off\"\nwait = \"block\" in all lanes");
+    }
+    plan.daemon.watch.rttime = Err(why);
+}

@@ -1,0 +1,243 @@
+//! News for the service manager (sd_notify(3), systemd.service(5)): ready, how things are, alive, on the way out.
+//!
+//! A datagram each to the socket that NOTIFY_SOCKET names, a path or (`@`) a name without a file. Nothing here waits: what
+//! finds no room is sent again at the next tick where it has to arrive, and else is superseded by then.
+//!
+//! Constraint: allocates. Control thread only.
+//! Invariant: WATCHDOG=1 is sent by the control thread, so it runs; and only when the watchdog says that every lane was well
+//! a moment ago, so those do.
+
+use crate::log;
+use crate::plan::show_time;
+use std::fmt::Write as _;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+/// How often STATUS= is looked at; it is sent when it has changed.
+const STATUS_NS: u64 = 1_000_000_000;
+/// The manager's bound holds at least so many pings: one may be late without an end.
+const PINGS_MIN: u64 = 3;
+
+/// The service manager, or nobody.
+#[derive(Debug)]
+pub struct Notifier {
+    manager: Option<(UnixDatagram, SocketAddr)>,
+    /// From one WATCHDOG=1 to the next; none where nobody waits for it.
+    ping_ns: Option<u64>,
+    pinged_ns: u64,
+    status: String,
+    status_ns: u64,
+    /// What has to arrive and has not been sent.
+    owed: String,
+    told: Option<io::ErrorKind>,
+}
+
+impl Notifier {
+    /// The one that the environment names. What cannot be used is logged, and the daemon runs without.
+    pub fn from_env(look_ns: u64) -> Notifier {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let manager = variable("NOTIFY_SOCKET").and_then(|name| {
+            let opened = address(name.as_bytes()).and_then(|to| Ok((socket()?, to)));
+            opened.map_err(|e| log::warning(format_args!("NOTIFY_SOCKET {}: {e}", name.display()))).ok()
+        });
+        let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
+        let bound = watchdog_ns(text("WATCHDOG_USEC"), text("WATCHDOG_PID"), std::process::id());
+        let bound_ns = bound.unwrap_or_else(|e| {
+            log::warning(format_args!("{e}: no WATCHDOG=1 is sent"));
+            None
+        });
+        if let Some(bound_ns) = bound_ns.filter(|bound_ns| *bound_ns < PINGS_MIN * look_ns) {
+            log::warning(format_args!(
+                "WatchdogSec= gives rtd {}, and whether all is well is known every {}: set at least {}",
+                show_time(bound_ns),
+                show_time(look_ns),
+                show_time(PINGS_MIN * look_ns)
+            ));
+        }
+        Notifier::new(manager, bound_ns)
+    }
+
+    fn new(manager: Option<(UnixDatagram, SocketAddr)>, bound_ns: Option<u64>) -> Notifier {
+        Notifier {
+            manager,
+            ping_ns: bound_ns.map(|ns| ns / PINGS_MIN),
+            pinged_ns: 0,
+            status: String::new(),
+            status_ns: 0,
+            owed: String::new(),
+            told: None,
+        }
+    }
+
+    /// Everything is served.
+    pub fn ready(&mut self, now_ns: u64, status: String) {
+        self.owe("READY=1");
+        (self.status, self.status_ns) = (status, now_ns);
+        self.send(&format!("STATUS={}\n", self.status));
+    }
+
+    /// At each tick: alive if all is `well`, and how things are if that has changed.
+    pub fn tick(&mut self, now_ns: u64, well: bool, status: impl FnOnce() -> String) {
+        if self.manager.is_none() {
+            return;
+        }
+        let mut news = String::new();
+        if well && self.ping_ns.is_some_and(|ping_ns| now_ns.saturating_sub(self.pinged_ns) >= ping_ns) {
+            self.pinged_ns = now_ns;
+            news.push_str("WATCHDOG=1\n");
+        }
+        if now_ns.saturating_sub(self.status_ns) >= STATUS_NS {
+            self.status_ns = now_ns;
+            let status = status();
+            if status != self.status {
+                // Writing to a String cannot fail.
+                let _ = writeln!(news, "STATUS={status}");
+                self.status = status;
+            }
+        }
+        self.send(&news);
+    }
+
+    /// The daemon ends, for this reason.
+    pub fn stopping(&mut self, why: &str) {
+        self.owe("STOPPING=1");
+        self.send(&format!("STATUS={}\n", one_line(why)));
+    }
+
+    fn owe(&mut self, line: &str) {
+        self.owed.push_str(line);
+        self.owed.push('\n');
+    }
+
+    fn send(&mut self, news: &str) {
+        let Some((socket, manager)) = &self.manager else { return };
+        let text = format!("{}{news}", self.owed);
+        if text.is_empty() {
+            return;
+        }
+        match socket.send_to_addr(text.as_bytes(), manager) {
+            Ok(_) => {
+                self.owed.clear();
+                self.told = None;
+            }
+            // Once for each reason: the manager may be on its way back.
+            Err(e) if self.told != Some(e.kind()) => {
+                log::warning(format_args!("the service manager does not take news: {e}"));
+                self.told = Some(e.kind());
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Control characters would begin a line of their own.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn socket() -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn address(name: &[u8]) -> io::Result<SocketAddr> {
+    match name {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        [b'/', ..] => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "no absolute path and no @name")),
+    }
+}
+
+/// What the manager waits at most for WATCHDOG=1; none when it does not wait, or for another process.
+fn watchdog_ns(usec: Option<String>, pid: Option<String>, own: u32) -> Result<Option<u64>, String> {
+    let Some(usec) = usec else { return Ok(None) };
+    if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
+        return Ok(None);
+    }
+    match usec.parse::<u64>() {
+        Ok(usec @ 1..) => Ok(usec.checked_mul(1000)),
+        _ => Err(format!("WATCHDOG_USEC {usec:?} is no time in microseconds")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn pair(bound_ns: Option<u64>) -> (Notifier, UnixDatagram) {
+        let name = format!("rtd-notify-{}-{:?}", std::process::id(), std::thread::current().id());
+        let to = address(format!("@{name}").as_bytes()).unwrap();
+        let manager = UnixDatagram::bind_addr(&to).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        (Notifier::new(Some((socket().unwrap(), to)), bound_ns), manager)
+    }
+
+    fn next(manager: &UnixDatagram) -> Option<String> {
+        let mut text = [0; 512];
+        let n = manager.recv(&mut text).ok()?;
+        Some(String::from_utf8(text[..n].to_vec()).unwrap())
+    }
+
+    #[test]
+    fn it_says_ready_then_alive_only_while_all_is_well_then_that_it_goes() {
+        let (mut notifier, manager) = pair(Some(300 * MS));
+        let status = || "fine".to_owned();
+        notifier.ready(1000 * MS, status());
+        assert_eq!(next(&manager).as_deref(), Some("READY=1\nSTATUS=fine\n"));
+        notifier.tick(1100 * MS, true, status);
+        assert_eq!(next(&manager).as_deref(), Some("WATCHDOG=1\n"));
+        notifier.tick(1150 * MS, true, status);
+        assert_eq!(next(&manager), None, "not yet");
+        notifier.tick(1250 * MS, false, status);
+        assert_eq!(next(&manager), None, "some lane is not well");
+        notifier.tick(1260 * MS, true, status);
+        assert_eq!(next(&manager).as_deref(), Some("WATCHDOG=1\n"));
+        notifier.tick(2300 * MS, false, || "worse".to_owned());
+        assert_eq!(next(&manager).as_deref(), Some("STATUS=worse\n"));
+        notifier.stopping("SIGTERM\nREADY=1");
+        assert_eq!(next(&manager).as_deref(), Some("STOPPING=1\nSTATUS=SIGTERM READY=1\n"));
+    }
+
+    #[test]
+    fn nobody_asked_for_pings_and_none_are_sent() {
+        let (mut notifier, manager) = pair(None);
+        (0..50).for_each(|n| notifier.tick(n * 100 * MS, true, String::new));
+        assert_eq!(next(&manager), None);
+    }
+
+    #[test]
+    fn what_has_to_arrive_is_sent_again_and_nothing_waits() {
+        let (mut notifier, manager) = pair(Some(MS));
+        let mut now_ns = 1000 * MS;
+        while notifier.told.is_none() {
+            now_ns += MS;
+            notifier.tick(now_ns, true, String::new);
+        }
+        notifier.ready(now_ns, "fine".into());
+        assert_eq!(notifier.owed, "READY=1\n");
+        while next(&manager).is_some() {}
+        notifier.tick(now_ns + MS, true, String::new);
+        assert_eq!(next(&manager).as_deref(), Some("READY=1\nWATCHDOG=1\n"));
+        assert_eq!(notifier.owed, "");
+    }
+
+    #[test]
+    fn the_managers_words_are_read_as_systemd_writes_them() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(watchdog_ns(None, None, 7), Ok(None));
+        assert_eq!(watchdog_ns(some("30000000"), None, 7), Ok(Some(30_000_000_000)));
+        assert_eq!(watchdog_ns(some("5"), some("7"), 7), Ok(Some(5000)));
+        assert_eq!(watchdog_ns(some("5"), some("8"), 7), Ok(None), "another process' watchdog");
+        for wrong in ["0", "-1", "soon"] {
+            assert!(watchdog_ns(some(wrong), None, 7).unwrap_err().contains(wrong));
+        }
+        assert_eq!(address(b"/run/x").unwrap().as_pathname().unwrap().to_str(), Some("/run/x"));
+        assert_eq!(address(b"@x/y").unwrap().as_abstract_name(), Some(&b"x/y"[..]));
+        assert!(address(b"vsock:2:1234").is_err());
+    }
+}

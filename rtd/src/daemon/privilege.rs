@@ -1,0 +1,171 @@
+//! From whoever started rtd to the user it is to be, with the capabilities that its plan needs and no other.
+//!
+//! Two steps. [`Privilege::take`], while there is one thread: what only the starter can do is done (a directory for the
+//! socket, queues and a page that it left behind), then the process becomes the user, for good, and what is made
+//! afterwards is that user's from birth. It keeps what a start needs. When every lane thread has its priority, each
+//! thread gives up the rest by itself, since capabilities are a thread's own, and [`Privilege::settle`] reads all of
+//! them back. Which are needed is said in one place, [`crate::plan::needs`].
+//!
+//! Invariant: no client is served before `settle` has seen every thread with no more than it needs.
+
+use super::build::hand_over;
+use super::grants;
+use crate::log;
+use crate::plan::needs::{self, Need, Who};
+use crate::plan::{Account, Plan, SkinKind};
+use anyhow::{Context as _, bail};
+use rtcore::client::locate::RUN_DIR;
+use rtcore::stats::layout::page_path;
+use rtcore::sys::caps::{self, Set};
+use rtcore::sys::limits::{self, Kind};
+use rtcore::sys::{ids, procfs, sched, seqpacket, shm};
+use std::os::unix::fs::{MetadataExt, lchown};
+use std::path::Path;
+
+/// What each kind of thread may keep. The default narrows nothing: root that stays root, or nobody in particular.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Privilege(Option<Held>);
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    account: Account,
+    control: Set,
+    lane: Set,
+    /// Not on Cobalt, where all keep what a start needs: its library has threads of its own, which cannot be told, and
+    /// what the core granted to members of its group would go with what is given up.
+    narrows: bool,
+}
+
+impl Privilege {
+    /// Becomes the user of the plan and keeps what a start needs. Before there is a second thread.
+    pub fn take(plan: &Plan) -> anyhow::Result<Privilege> {
+        let threads = ids::threads().context("cannot see whose this process is")?;
+        let [main] = threads.as_slice() else {
+            bail!("{} threads where one may be: whose they are could not be changed together", threads.len());
+        };
+        let switch = plan.daemon.account.filter(|account| !main.is(*account));
+        let permitted = caps::permitted().context("cannot read the capabilities")?;
+        let account = plan.daemon.account.unwrap_or(Account { uid: main.uids[1], gid: main.gids[1] });
+        if let Some(account) = switch {
+            prepare(plan, account)?;
+            caps::close_exec()?;
+            ids::become_account(account).map_err(|e| grants::cannot_become(account, &e))?;
+        }
+        if account.uid == 0 {
+            if plan.daemon.account.is_none() {
+                log::info(format_args!(
+                    "runs as root with every capability: a fault in it is root's; [daemon] user = names another"
+                ));
+            }
+            return Ok(Privilege::default());
+        }
+        // An ordinary user's daemon has nothing to give up.
+        if permitted.is_empty() && switch.is_none() {
+            return Ok(Privilege::default());
+        }
+        if switch.is_none() {
+            caps::close_exec()?;
+        }
+        caps::deny_tracing()?;
+        let needed = needs(plan, account);
+        let set = |who: fn(&Need) -> bool| {
+            permitted.and(Set::of(needed.iter().filter(|need| who(need)).map(|need| need.capability)))
+        };
+        let (control, lane) = (set(|_| true), set(|need| need.who == Who::All));
+        let start =
+            permitted.and(Set::of(needs::TO_START.into_iter().chain(needed.iter().map(|n| n.capability))));
+        caps::hold(start)?;
+        tell(account, control, &needed);
+        let narrows = plan.daemon.skin.kind == SkinKind::Posix;
+        let (control, lane) = if narrows { (control, lane) } else { (start, start) };
+        Ok(Privilege(Some(Held { account, control, lane, narrows })))
+    }
+
+    /// For a lane thread that has its priority: gives up what it does not need. [`Privilege::settle`] sees whether it did.
+    pub fn of_lane(self) {
+        let _ = self.0.filter(|held| held.narrows).map(|held| caps::hold(held.lane));
+    }
+
+    /// For a thread that needs nothing. As above.
+    pub fn of_helper(self) {
+        let _ = self.0.map(|_| caps::hold(Set::EMPTY));
+    }
+
+    /// For the control thread, when every other has given up what it does not need: does the same, and reads all of
+    /// them back.
+    pub fn settle(self) -> anyhow::Result<()> {
+        let Some(held) = self.0 else { return Ok(()) };
+        if held.narrows {
+            caps::hold(held.control)?;
+        }
+        let own = sched::gettid();
+        for thread in ids::threads().context("cannot see what the threads may do")? {
+            let allowed = if thread.tid == own { held.control } else { held.lane };
+            let beyond = thread.permitted.without(allowed);
+            let ours = thread.is(held.account);
+            if !beyond.is_empty() || !thread.passed_on.is_empty() || !thread.no_new_privs || !ours {
+                bail!(
+                    "thread {} (tid {}) was to be uid {} gid {} with no more than {allowed}, and it is uid {:?} gid {:?} \
+                     with {beyond} besides and {} to pass on (no_new_privs {}): a defect",
+                    thread.comm,
+                    thread.tid,
+                    held.account.uid,
+                    held.account.gid,
+                    thread.uids,
+                    thread.gids,
+                    thread.passed_on,
+                    thread.no_new_privs
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn needs(plan: &Plan, account: Account) -> Vec<Need> {
+    let memlock = limits::get(Kind::MemLock).is_ok_and(|limit| limit.soft.is_none());
+    needs::to_run(plan, account.uid, memlock)
+}
+
+/// One line: who it is now, what it keeps, and why.
+fn tell(account: Account, control: Set, needed: &[Need]) {
+    let kept = needed.iter().filter(|need| control.has(need.capability));
+    let kept: Vec<String> = kept.map(|need| format!("{} ({})", need.capability, need.what_for)).collect();
+    let kept = if kept.is_empty() { "no capability".to_owned() } else { kept.join(", ") };
+    log::info(format_args!("runs as uid {} gid {}, keeps {kept}", account.uid, account.gid));
+}
+
+/// What the starter can do and the user cannot: a place for the socket, and what an earlier run of the starter's own left.
+fn prepare(plan: &Plan, account: Account) -> anyhow::Result<()> {
+    directory(&plan.daemon.socket, account)?;
+    // One that lives keeps its page, and the start is refused over that name later, in the right words.
+    let _ = shm::remove_stale(&page_path(&plan.daemon.name), procfs::effective_uid());
+    hand_over(plan, account)?;
+    Ok(())
+}
+
+/// Makes the socket's directory for the user. One that is there stays whose it is, except /run/rtd, if root has nothing in
+/// it but this socket: it tells the programs of other users whom root appointed to run rtd.
+fn directory(socket: &Path, account: Account) -> anyhow::Result<()> {
+    let Some(dir) = socket.parent() else { return Ok(()) };
+    let made = seqpacket::make_parent(socket)?;
+    let Account { uid, gid } = account;
+    let shown = dir.display();
+    if !made {
+        let owner = dir.symlink_metadata().with_context(|| shown.to_string())?.uid();
+        if dir != Path::new(RUN_DIR) || owner != procfs::effective_uid() {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(dir).with_context(|| shown.to_string())? {
+            let path = entry.with_context(|| shown.to_string())?.path();
+            if path != socket {
+                bail!(
+                    "{shown} belongs to uid {owner} and has more in it than this socket ({}): stop the rtd that it \
+                     belongs to and remove it, or give this one another place ([daemon] socket)",
+                    path.display()
+                );
+            }
+        }
+    }
+    lchown(dir, Some(uid), Some(gid)).with_context(|| format!("cannot give {shown} to uid {uid} gid {gid}"))
+}

@@ -1,0 +1,165 @@
+//! The semaphores that ring lane threads and sessions, on a skin where no futex can.
+//!
+//! A lane thread has one for its whole life, which all its rings ring. Each routed channel of a session has one for its
+//! session's end; the channels for payloads of signals share one, since one thread reads them. They are numbered by the
+//! plan, and are this instance's by name; a session gets fresh ones, so that nobody who had the name before it wakes at
+//! them.
+//!
+//! Invariant: the names of an instance are below [`SEMAPHORES_MAX`]. A start removes them all, so none outlives a daemon
+//! that was killed for longer than until the next one; the end of a session and of the daemon remove theirs.
+
+use super::super::build;
+use super::table::{ChannelPlan, Table, Way};
+use crate::plan::{EndpointId, Plan, ProcessId, RouteId, SEMAPHORES_MAX};
+use rtcore::ring::Bells;
+use rtcore::ring::bell::{BELLS, daemon_bell};
+use rtcore::skin::{Doorbell, Semaphore, Skin, semaphore};
+use rtcore::wire::{Name, Role, Semaphores};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// Which lane thread, by what it reads and by what it writes.
+#[derive(Debug, Default)]
+struct Threads {
+    of_source: BTreeMap<EndpointId, usize>,
+    of_route: BTreeMap<RouteId, usize>,
+}
+
+impl Threads {
+    fn at(&self, way: Way) -> Option<usize> {
+        match way {
+            Way::Source(endpoint) => self.of_source.get(&endpoint).copied(),
+            Way::Sink(route, _) => self.of_route.get(&route).copied(),
+            Way::Direct(..) => None,
+        }
+    }
+}
+
+/// All of an instance.
+#[derive(Debug)]
+pub struct Doorbells {
+    skin: &'static Skin,
+    instance: Name,
+    /// By lane thread.
+    lanes: Vec<Arc<Semaphore>>,
+    threads: Threads,
+    /// By process and channel: numbers of the session's semaphore and of the lane thread's; none for direct ones.
+    channels: Vec<Vec<Option<(u32, usize)>>>,
+}
+
+impl Doorbells {
+    /// Makes those of the lane threads, after what an earlier life of the instance has left was removed. None where the
+    /// doorbell is a futex.
+    pub fn new(plan: &Plan, table: &Table, skin: &'static Skin) -> io::Result<Option<Doorbells>> {
+        if skin.caps.doorbell == Doorbell::Futex {
+            return Ok(None);
+        }
+        let instance = Name::new(&plan.daemon.name).map_err(io::Error::other)?;
+        let workers = build::workers(plan);
+        let mut threads = Threads::default();
+        for (thread, source) in
+            workers.iter().enumerate().flat_map(|(n, w)| w.sources.iter().map(move |s| (n, s)))
+        {
+            threads.of_source.insert(source.endpoint, thread);
+            threads.of_route.extend(source.routes.iter().map(|route| (*route, thread)));
+        }
+        let mut next = u32::try_from(workers.len()).map_err(io::Error::other)?..;
+        let channels = table.channels.iter().map(|channels| number(channels, &threads, &mut next)).collect();
+        let mut doorbells = Doorbells { skin, instance, lanes: Vec::new(), threads, channels };
+        (0..SEMAPHORES_MAX).try_for_each(|number| doorbells.remove(number))?;
+        for number in (0..).take(workers.len()) {
+            let made = doorbells.make(number)?;
+            doorbells.lanes.push(made);
+        }
+        Ok(Some(doorbells))
+    }
+
+    fn make(&self, number: u32) -> io::Result<Arc<Semaphore>> {
+        Semaphore::create(self.skin, &semaphore::name(self.instance.as_str(), number)).map(Arc::new)
+    }
+
+    fn remove(&self, number: u32) -> io::Result<()> {
+        semaphore::unlink(self.skin, &semaphore::name(self.instance.as_str(), number)).map(drop)
+    }
+
+    fn of_thread(&self, thread: usize) -> Option<Arc<Semaphore>> {
+        self.lanes.get(thread).cloned()
+    }
+
+    /// Of the thread that reads an endpoint.
+    pub fn of_source(&self, endpoint: EndpointId) -> Option<Arc<Semaphore>> {
+        self.of_thread(*self.threads.of_source.get(&endpoint)?)
+    }
+
+    /// Of the thread that owns a route.
+    pub fn of_route(&self, route: RouteId) -> Option<Arc<Semaphore>> {
+        self.of_thread(*self.threads.of_route.get(&route)?)
+    }
+
+    /// The bells of a session to be, its own half made anew.
+    pub fn bells(&self, process: ProcessId) -> io::Result<Bells> {
+        self.forget(process);
+        let mut by_number: Vec<Option<Arc<Semaphore>>> = (0..BELLS).map(|_| None).collect();
+        let mut made: BTreeMap<u32, Arc<Semaphore>> = BTreeMap::new();
+        for (channel, numbers) in (0..).zip(&self.channels[process]) {
+            let Some((own, thread)) = *numbers else { continue };
+            let own = match made.get(&own) {
+                Some(made) => Arc::clone(made),
+                None => Arc::clone(made.entry(own).or_insert(self.make(own)?)),
+            };
+            for (bell, semaphore) in [(channel, Some(own)), (daemon_bell(channel), self.of_thread(thread))] {
+                by_number[bell as usize] = semaphore;
+            }
+        }
+        Ok(Bells::semaphores(by_number))
+    }
+
+    /// What a session is told of its channel.
+    pub fn named(&self, process: ProcessId, channel: u32) -> Option<Semaphores> {
+        let (own, thread) = (*self.channels.get(process)?.get(channel as usize)?)?;
+        Some(Semaphores { instance: self.instance, own, lane: u32::try_from(thread).ok()? })
+    }
+
+    /// Removes the names of a session's: it is over, or the next one begins. Whoever has them open goes on with them.
+    pub fn forget(&self, process: ProcessId) {
+        for (own, _) in self.channels[process].iter().flatten() {
+            // One that cannot be removed now is in the way of the next session, which says so.
+            let _ = self.remove(*own);
+        }
+    }
+}
+
+impl Drop for Doorbells {
+    fn drop(&mut self) {
+        (0..self.channels.len()).for_each(|process| self.forget(process));
+        for number in (0..).take(self.lanes.len()) {
+            // The next start tries again.
+            let _ = self.remove(number);
+        }
+    }
+}
+
+/// The semaphores of a process' channels, and the threads at their other ends.
+fn number(
+    channels: &[ChannelPlan],
+    threads: &Threads,
+    next: &mut std::ops::RangeFrom<u32>,
+) -> Vec<Option<(u32, usize)>> {
+    let mut of_signals = None;
+    let mut numbers = Vec::with_capacity(channels.len());
+    for channel in channels {
+        let of_thread = threads.at(channel.way).and_then(|thread| {
+            let own = match channel.told.role {
+                Role::Signal { .. } => of_signals.or_else(|| next.next()),
+                Role::Sender | Role::Inbox => next.next(),
+            };
+            if let Role::Signal { .. } = channel.told.role {
+                of_signals = own;
+            }
+            Some((own?, thread))
+        });
+        numbers.push(of_thread);
+    }
+    numbers
+}

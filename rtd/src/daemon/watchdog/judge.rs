@@ -1,0 +1,335 @@
+//! Judges one lane thread by what can be seen of it from outside, look by look.
+//!
+//! Three things are seen, and none of them costs the thread more than two plain stores a message: its number of turns
+//! (odd with a message in hand), the CPU time that it has had, and, only when that has not moved, whether it waits.
+//!
+//! It stands still when it has had the same message in hand at two looks, or when it wanted the CPU at both and has not had
+//! any in between: a thread that has not run cannot have gone to sleep meanwhile, so it wanted it all the time. A thread
+//! that sleeps has nothing to do: what it waits for, a queue, a signal, a futex, wakes it when there is something.
+//!
+//! Invariant: only time between looks that came when they should is counted, and no more than two periods of it, so that a
+//! machine (or a daemon) that stood still as a whole is not taken for a lane that did.
+
+use rtcore::lane::progress::Turns;
+use rtcore::stats::guard::{Guard, GuardState};
+
+/// What a thread may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// From one look to the next.
+    pub period_ns: u64,
+    /// Longest time that it may stand still.
+    pub stall_ns: u64,
+    /// Over which its duty is taken.
+    pub window_ns: u64,
+    /// Share of it that it may use, in thousandths; none = all.
+    pub duty_permille: Option<u32>,
+    /// Its duty is the time that it has a message in hand, not its CPU time.
+    pub duty_is_dispatch: bool,
+}
+
+/// What was seen at one look.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
+    /// CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// Whether it has a message in hand, and which.
+    pub turns: Turns,
+    /// Time in dispatches so far.
+    pub worked_ns: u64,
+    /// CPU time so far; none where it is not known.
+    pub cpu_ns: Option<u64>,
+}
+
+/// Why a thread stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Still {
+    /// It wants the CPU and does not get it.
+    Starved,
+    /// It has one message in hand.
+    Dispatch,
+}
+
+/// What a look has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It has stood still for so long, longer than it may.
+    Stalled(Still, u64),
+    /// It moves again, after so long.
+    Moves(u64),
+    /// It used so many thousandths of the last window, more than it may.
+    Over(u64),
+    /// It is within its budget again.
+    Within(u64),
+}
+
+/// One thread's case.
+#[derive(Debug)]
+pub struct Judge {
+    bounds: Bounds,
+    last: Option<Sight>,
+    /// At the last look it wanted the CPU and had had none since the look before.
+    wanting: bool,
+    still_ns: u64,
+    stalled: bool,
+    over: bool,
+    /// Beginning of the window, and what had been used by then.
+    window: Option<(u64, u64)>,
+    /// CPU time of late, halved at each look: who has run most is who ran without a break.
+    recent_ns: u64,
+    /// What is shown.
+    pub guard: Guard,
+}
+
+impl Judge {
+    /// Over a thread that has not been seen yet.
+    pub fn new(bounds: Bounds) -> Judge {
+        Judge {
+            bounds,
+            last: None,
+            wanting: false,
+            still_ns: 0,
+            stalled: false,
+            over: false,
+            window: None,
+            recent_ns: 0,
+            guard: Guard::default(),
+        }
+    }
+
+    /// Whether it stands still for longer than it may.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// How much it had run of late at the last look.
+    pub fn recent_ns(&self) -> u64 {
+        self.recent_ns
+    }
+
+    /// The same with what it has run since then, when it has had so much CPU time by now.
+    pub fn recent_until_ns(&self, cpu_ns: u64) -> u64 {
+        let seen_ns = self.last.and_then(|last| last.cpu_ns).unwrap_or(cpu_ns);
+        self.recent_ns.saturating_add(cpu_ns.saturating_sub(seen_ns))
+    }
+
+    /// Takes a look in; `waits` says whether the thread waits, and is asked only where that matters.
+    pub fn look(&mut self, sight: Sight, waits: impl FnOnce() -> Option<bool>) -> [Option<Change>; 2] {
+        let last = self.last.replace(sight).unwrap_or(sight);
+        let elapsed_ns = sight.at_ns.saturating_sub(last.at_ns).min(2 * self.bounds.period_ns);
+        let ran_ns = sight.cpu_ns.zip(last.cpu_ns).map(|(now, before)| now.saturating_sub(before));
+        self.recent_ns = self.recent_ns / 2 + ran_ns.unwrap_or(0);
+        self.guard.cpu_ns = sight.cpu_ns.unwrap_or(self.guard.cpu_ns);
+        let changes = [self.progress(sight, last, elapsed_ns, ran_ns, waits), self.duty(sight)];
+        self.guard.state = match (self.stalled, self.over) {
+            (true, _) => GuardState::Stalled,
+            (false, true) => GuardState::OverBudget,
+            (false, false) => GuardState::Ok,
+        };
+        changes
+    }
+
+    fn progress(
+        &mut self,
+        sight: Sight,
+        last: Sight,
+        elapsed_ns: u64,
+        ran_ns: Option<u64>,
+        waits: impl FnOnce() -> Option<bool>,
+    ) -> Option<Change> {
+        let wants = ran_ns == Some(0) && waits() == Some(false);
+        let starved = wants && self.wanting;
+        self.wanting = wants;
+        let in_hand = sight.turns.is_busy() && sight.turns == last.turns;
+        if starved || in_hand {
+            self.still_ns += elapsed_ns;
+        } else {
+            let was_ns = std::mem::take(&mut self.still_ns);
+            return std::mem::take(&mut self.stalled).then_some(Change::Moves(was_ns));
+        }
+        if self.still_ns < self.bounds.stall_ns {
+            return None;
+        }
+        self.guard.stall_max_ns = self.guard.stall_max_ns.max(self.still_ns);
+        if std::mem::replace(&mut self.stalled, true) {
+            return None;
+        }
+        self.guard.stalls += 1;
+        Some(Change::Stalled(if starved { Still::Starved } else { Still::Dispatch }, self.still_ns))
+    }
+
+    fn duty(&mut self, sight: Sight) -> Option<Change> {
+        let used_ns = if self.bounds.duty_is_dispatch { sight.worked_ns } else { sight.cpu_ns? };
+        let (from_ns, used_before_ns) = *self.window.get_or_insert((sight.at_ns, used_ns));
+        let window_ns = sight.at_ns.saturating_sub(from_ns);
+        if window_ns < self.bounds.window_ns {
+            return None;
+        }
+        self.window = Some((sight.at_ns, used_ns));
+        let permille = used_ns.saturating_sub(used_before_ns).saturating_mul(1000) / window_ns.max(1);
+        self.guard.duty_permille = permille;
+        self.guard.duty_max_permille = self.guard.duty_max_permille.max(permille);
+        let over = self.bounds.duty_permille.is_some_and(|most| permille > most.into());
+        self.guard.over_budget += u64::from(over);
+        match (std::mem::replace(&mut self.over, over), over) {
+            (false, true) => Some(Change::Over(permille)),
+            (true, false) => Some(Change::Within(permille)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn bounds() -> Bounds {
+        Bounds {
+            period_ns: 10 * MS,
+            stall_ns: 30 * MS,
+            window_ns: 100 * MS,
+            duty_permille: Some(500),
+            duty_is_dispatch: false,
+        }
+    }
+
+    /// A judge and the thread it looks at.
+    struct Case(Judge, Sight);
+
+    impl Case {
+        fn new(bounds: Bounds) -> Case {
+            let sight = Sight { at_ns: 0, turns: Turns(0), worked_ns: 0, cpu_ns: Some(0) };
+            let mut case = Case(Judge::new(bounds), sight);
+            assert_eq!(case.after(0, 0, 0, true), [None, None]);
+            case
+        }
+
+        /// A look some milliseconds later, after so many of CPU time and turns.
+        fn after(&mut self, ms: u64, cpu_ms: u64, turns: u64, waits: bool) -> [Option<Change>; 2] {
+            let Case(judge, sight) = self;
+            sight.at_ns += ms * MS;
+            sight.cpu_ns = sight.cpu_ns.map(|cpu_ns| cpu_ns + cpu_ms * MS);
+            sight.turns.0 += turns;
+            judge.look(*sight, || Some(waits))
+        }
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_or_works_is_well_for_ever() {
+        let mut idle = Case::new(bounds());
+        let mut working = Case::new(bounds());
+        for _ in 0..100 {
+            assert_eq!(idle.after(10, 0, 0, true), [None, None]);
+            assert_eq!(working.after(10, 4, 2, false), [None, None]);
+        }
+        assert_eq!((idle.0.guard.duty_max_permille, working.0.guard.duty_max_permille), (0, 400));
+        assert_eq!(idle.0.guard.state, GuardState::Ok);
+    }
+
+    #[test]
+    fn one_that_wants_the_cpu_and_gets_none_is_starved_and_then_moves_again() {
+        let mut case = Case::new(bounds());
+        // Woken somewhere in this period: only from here on it is known to have wanted it all the time.
+        assert_eq!(case.after(10, 0, 0, false)[0], None);
+        assert_eq!(case.after(10, 0, 0, false)[0], None);
+        assert_eq!(case.after(10, 0, 0, false)[0], None);
+        assert_eq!(case.after(10, 0, 0, false)[0], Some(Change::Stalled(Still::Starved, 30 * MS)));
+        assert!(case.0.is_stalled());
+        assert_eq!(case.after(10, 0, 0, false)[0], None, "told once");
+        assert_eq!((case.0.guard.stalls, case.0.guard.stall_max_ns), (1, 40 * MS));
+        assert_eq!(case.after(10, 1, 2, false)[0], Some(Change::Moves(40 * MS)));
+        assert_eq!((case.0.is_stalled(), case.0.guard.state), (false, GuardState::Ok));
+    }
+
+    #[test]
+    fn one_that_is_woken_again_and_again_is_not_starved() {
+        let mut case = Case::new(bounds());
+        for _ in 0..50 {
+            // Seen waking, seen asleep after having run: never twice in a row without having run.
+            assert_eq!(case.after(10, 0, 0, false)[0], None);
+            assert_eq!(case.after(10, 1, 2, true)[0], None);
+        }
+    }
+
+    #[test]
+    fn one_that_has_the_same_message_in_hand_is_stalled_whether_it_runs_or_sleeps() {
+        for (cpu_ms, waits) in [(4, false), (0, true)] {
+            let mut case = Case::new(bounds());
+            assert_eq!(case.after(10, 1, 1, false)[0], None, "it took one up");
+            assert_eq!(case.after(10, cpu_ms, 0, waits)[0], None);
+            assert_eq!(case.after(10, cpu_ms, 0, waits)[0], None);
+            assert_eq!(case.after(10, cpu_ms, 0, waits)[0], Some(Change::Stalled(Still::Dispatch, 30 * MS)));
+            assert_eq!(case.after(10, 1, 2, false)[0], Some(Change::Moves(30 * MS)), "the next one");
+            assert_eq!(case.after(10, 1, 0, false)[0], None);
+        }
+    }
+
+    #[test]
+    fn one_that_is_held_by_a_full_receiver_is_not_stalled() {
+        let mut case = Case::new(bounds());
+        case.after(10, 1, 1, false);
+        // It rests in its dispatch: an even number.
+        case.after(10, 1, 1, false);
+        for _ in 0..100 {
+            assert_eq!(case.after(10, 0, 0, true)[0], None);
+        }
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_is_no_lane_that_did() {
+        let mut case = Case::new(bounds());
+        case.after(10, 1, 1, false);
+        // Ten seconds later the watchdog itself runs again, and finds the message where it was.
+        assert_eq!(case.after(10_000, 0, 0, false)[0], None);
+        assert_eq!(case.after(10, 1, 1, true)[0], None);
+        assert_eq!(case.0.guard.stalls, 0);
+    }
+
+    #[test]
+    fn a_budget_counts_by_window_and_is_told_when_it_begins_and_ends() {
+        let mut case = Case::new(bounds());
+        let mut window =
+            |cpu_ms| (0..10).filter_map(|_| case.after(10, cpu_ms, 2, false)[1]).collect::<Vec<_>>();
+        assert_eq!(window(5), [], "exactly as much as it may");
+        assert_eq!(window(6), [Change::Over(600)]);
+        assert_eq!(window(10), []);
+        assert_eq!(window(0), [Change::Within(0)]);
+        let guard = case.0.guard;
+        assert_eq!((guard.over_budget, guard.duty_permille, guard.duty_max_permille), (2, 0, 1000));
+    }
+
+    #[test]
+    fn a_lane_that_polls_is_judged_by_its_dispatches() {
+        let mut case = Case::new(Bounds { duty_is_dispatch: true, ..bounds() });
+        let mut window = |worked_ms: u64| {
+            let step = |case: &mut Case| {
+                case.1.worked_ns += worked_ms * MS;
+                case.after(10, 10, 2, false)[1]
+            };
+            (0..10).filter_map(|_| step(&mut case)).collect::<Vec<_>>()
+        };
+        assert_eq!(window(1), [], "all of the CPU, a tenth of it at work");
+        assert_eq!(window(9), [Change::Over(900)]);
+        let mut unknown = Case::new(Bounds { duty_is_dispatch: true, ..bounds() });
+        unknown.1.cpu_ns = None;
+        for _ in 0..20 {
+            assert_eq!(unknown.after(10, 0, 0, false), [None, None], "nobody knows whether it gets the CPU");
+        }
+    }
+
+    #[test]
+    fn who_ran_most_of_late_is_told_apart() {
+        let (mut busy, mut burst) = (Case::new(bounds()), Case::new(bounds()));
+        burst.after(10, 10, 2, false);
+        for _ in 0..4 {
+            busy.after(10, 9, 2, false);
+            burst.after(10, 1, 2, true);
+        }
+        assert!(busy.0.recent_ns() > burst.0.recent_ns());
+        // What came after the last look counts too.
+        let now_ns = |case: &Case, ms: u64| case.1.cpu_ns.unwrap() + ms * MS;
+        assert!(burst.0.recent_until_ns(now_ns(&burst, 50)) > busy.0.recent_until_ns(now_ns(&busy, 0)));
+    }
+}

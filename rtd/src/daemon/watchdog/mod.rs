@@ -1,0 +1,354 @@
+//! The thread above all lanes: looks at each of them again and again, says what it finds, and does about a lane that runs
+//! away what the configuration says.
+//!
+//! It is sealed as a lane thread is and makes these system calls: rt_sigtimedwait (it sleeps in it, so that SIGXCPU wakes
+//! it), clock_gettime of the lanes' CPU clocks, pread of their open /proc/self/task/TID/stat, sched_setscheduler to demote,
+//! prlimit64 to put RLIMIT_RTTIME back; and, only when nobody else can speak, ppoll and write on standard error and
+//! exit_group.
+//!
+//! What it finds goes to the page, as `Copy` notices through a ring to the control thread, which logs them, and, where that
+//! thread does not run, as a line made beforehand straight to standard error.
+//!
+//! Invariant: it never waits for anybody but its clock. The control thread waits for it only to end.
+
+mod judge;
+mod notice;
+mod running;
+
+pub use judge::{Bounds, Judge, Still};
+pub use notice::{Cause, Notice, Runaway, What};
+pub use running::{Granted, LaneRanAway, Running, Watched};
+
+use crate::plan::OnRunaway;
+use judge::{Change, Sight};
+use notice::Lines;
+use rtcore::lane::progress::Progress;
+use rtcore::seal;
+use rtcore::stats::guard::GuardCell;
+use rtcore::sys::rtsignal::{self, SignalSet};
+use rtcore::sys::thread::{CpuClock, TaskState};
+use rtcore::sys::{clock, last_words, limits, memory, process, sched};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The thread's name.
+pub const NAME: &str = "watchdog";
+/// Exit status of a daemon that ended because a lane ran away.
+pub const EXIT_RUNAWAY: u8 = 3;
+/// A control thread that has not ticked for so long does not run: it ticks ten times a second.
+const CONTROL_SILENT_NS: u64 = 1_000_000_000;
+/// From the soft to the hard RLIMIT_RTTIME: what taking a thread its priority may take, if it helps at all.
+const RTTIME_GRACE_NS: u64 = 1_000_000_000;
+/// Notices that the control thread may be behind.
+const NOTICES_MAX: usize = 256;
+
+/// One lane thread, as the watchdog sees it.
+#[derive(Debug)]
+pub struct Subject {
+    /// Kernel thread id.
+    pub tid: i32,
+    /// What it says of itself.
+    pub progress: Arc<Progress>,
+    /// Its CPU time; none where that says nothing.
+    pub clock: Option<CpuClock>,
+    /// Whether it waits; none where that is not known.
+    pub state: Option<TaskState>,
+    /// Where it is shown.
+    pub cell: GuardCell,
+    /// Its case.
+    pub judge: Judge,
+    /// The lines for when nobody else can speak.
+    pub lines: Lines,
+    /// Demoting it has an effect.
+    pub demotable: bool,
+}
+
+impl Subject {
+    /// What can be seen of it; none once it has ended.
+    fn sight(&self, at_ns: u64) -> Option<Sight> {
+        let cpu_ns = match self.clock {
+            Some(clock) => Some(clock.read_ns().ok()?),
+            None => None,
+        };
+        Some(Sight { at_ns, turns: self.progress.turns(), worked_ns: self.progress.worked_ns(), cpu_ns })
+    }
+
+    /// Takes the thread its priority. Its clock was readable a moment ago, so the number is still its own.
+    fn demote(&mut self) -> bool {
+        if self.demotable && !self.judge.guard.demoted && sched::make_ordinary(self.tid).is_ok() {
+            self.judge.guard.demoted = true;
+            return true;
+        }
+        false
+    }
+}
+
+/// What the watchdog and the control thread tell each other. The words of each on a line of their own.
+#[derive(Debug, Default)]
+pub struct Shared {
+    watchdog: Told,
+    control: Heard,
+}
+
+/// Written by the watchdog.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Told {
+    /// The last look at which no lane stood still, CLOCK_MONOTONIC.
+    well_ns: AtomicU64,
+    /// Lane threads that stand still now.
+    stalled: AtomicU32,
+    /// Why the daemon has to end, see [`Runaway::encode`]; 0 = it has not.
+    verdict: AtomicU64,
+}
+
+/// Written by the control thread.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Heard {
+    /// Its last tick, CLOCK_MONOTONIC.
+    beat_ns: AtomicU64,
+    /// The lanes are asked to stop: they are not judged any more.
+    stopping: AtomicU32,
+    /// The watchdog is to end.
+    done: AtomicU32,
+}
+
+impl Shared {
+    /// The control thread lives.
+    pub fn beat(&self, now_ns: u64) {
+        self.control.beat_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// The lanes are asked to stop.
+    pub fn stopping(&self) {
+        self.control.stopping.store(1, Ordering::Relaxed);
+    }
+
+    /// The watchdog is to end as soon as it wakes.
+    pub fn done(&self) {
+        self.control.done.store(1, Ordering::Relaxed);
+    }
+
+    /// When every lane was last seen well.
+    pub fn well_ns(&self) -> u64 {
+        self.watchdog.well_ns.load(Ordering::Relaxed)
+    }
+
+    /// Lane threads that stand still.
+    pub fn stalled(&self) -> u32 {
+        self.watchdog.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Why the daemon has to end.
+    pub fn verdict(&self) -> Option<Runaway> {
+        Runaway::decode(self.watchdog.verdict.load(Ordering::Relaxed))
+    }
+}
+
+/// The watchdog, complete before its thread starts to look.
+#[derive(Debug)]
+pub struct Watchdog {
+    /// Whom it looks at, in the order of the page's workers.
+    pub subjects: Vec<Subject>,
+    /// From one look to the next.
+    pub period_ns: u64,
+    /// What it does.
+    pub on_runaway: OnRunaway,
+    /// RLIMIT_RTTIME; none where it is not set.
+    pub rttime_ns: Option<u64>,
+    /// How long an end may take that the control thread brings about.
+    pub stop_ns: u64,
+    /// With the control thread.
+    pub shared: Arc<Shared>,
+    /// To the control thread.
+    pub notices: rtrb::Producer<Notice>,
+}
+
+/// What it has been doing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Looks.
+    pub looks: u64,
+    /// The latest of them.
+    pub late_max_ns: u64,
+    /// Notices that found the ring full.
+    pub lost: u64,
+    /// Heap calls while it was sealed.
+    pub allocations: u64,
+}
+
+/// The state of a watchdog that looks.
+struct Looking {
+    dog: Watchdog,
+    tally: Tally,
+    /// A line that waits for the control thread to speak, and since when.
+    unsaid: Option<(Runaway, u64)>,
+    /// When the process ends by force.
+    give_up_ns: u64,
+    /// The kernel raises the soft limit each time it has told.
+    rttime_raised: bool,
+}
+
+/// A ring for notices.
+pub fn channel() -> (rtrb::Producer<Notice>, rtrb::Consumer<Notice>) {
+    rtrb::RingBuffer::new(NOTICES_MAX)
+}
+
+impl Watchdog {
+    /// Looks until it is told that it is done. On the calling thread, which must have its priority by now; every other
+    /// thread has [`rtsignal::CPU_TIME`] blocked.
+    pub fn run(self) -> Tally {
+        let signals = SignalSet::of(self.rttime_ns.map(|_| rtsignal::CPU_TIME));
+        let mut looking = Looking {
+            dog: self,
+            tally: Tally::default(),
+            unsaid: None,
+            give_up_ns: u64::MAX,
+            rttime_raised: false,
+        };
+        memory::prefault_stack();
+        seal::seal();
+        let mut next_ns = clock::monotonic_ns();
+        while looking.dog.shared.control.done.load(Ordering::Relaxed) == 0 {
+            let now_ns = clock::monotonic_ns();
+            if now_ns >= next_ns {
+                looking.tally.late_max_ns = looking.tally.late_max_ns.max(now_ns - next_ns);
+                looking.look(now_ns);
+                next_ns = (next_ns + looking.dog.period_ns).max(now_ns);
+            }
+            let left_ns = next_ns.saturating_sub(clock::monotonic_ns());
+            if let Ok(signal) = rtsignal::wait_within(&signals, left_ns)
+                && signal.uid == u32::MAX
+            {
+                looking.out_of_time(clock::monotonic_ns());
+            }
+        }
+        looking.tally.allocations = seal::breaches();
+        seal::unseal();
+        looking.tally
+    }
+}
+
+impl Looking {
+    fn look(&mut self, now_ns: u64) {
+        self.tally.looks += 1;
+        let shared = Arc::clone(&self.dog.shared);
+        if shared.control.stopping.load(Ordering::Relaxed) == 0 {
+            let mut stalled = 0;
+            for index in 0..self.dog.subjects.len() {
+                self.look_at(index, now_ns);
+                stalled += u32::from(self.dog.subjects[index].judge.is_stalled());
+            }
+            shared.watchdog.stalled.store(stalled, Ordering::Relaxed);
+            if stalled == 0 {
+                shared.watchdog.well_ns.store(now_ns, Ordering::Relaxed);
+            }
+            self.restore_rttime();
+        }
+        self.speak_for_control(now_ns);
+        if now_ns >= self.give_up_ns {
+            self.end_by_force();
+        }
+    }
+
+    fn look_at(&mut self, index: usize, now_ns: u64) {
+        let subject = &mut self.dog.subjects[index];
+        // A thread that has ended by itself is the control thread's affair.
+        let Some(sight) = subject.sight(now_ns) else { return };
+        let Subject { judge, state, .. } = subject;
+        let changes = judge.look(sight, || state.as_ref()?.waits());
+        let (stalls, windows) = (judge.guard.stalls, judge.guard.over_budget);
+        for change in changes.into_iter().flatten() {
+            match change {
+                Change::Stalled(still, ns) => {
+                    let cause = if still == Still::Starved { Cause::Starved } else { Cause::Dispatch };
+                    self.ran_away(index, cause, ns, stalls, now_ns);
+                }
+                Change::Over(permille) => self.ran_away(index, Cause::Duty, permille, windows, now_ns),
+                Change::Moves(ns) => self.tell(index, What::Moves { ns }, stalls),
+                Change::Within(permille) => self.tell(index, What::Within { permille }, windows),
+            }
+        }
+        let subject = &mut self.dog.subjects[index];
+        subject.cell.publish(&subject.judge.guard);
+    }
+
+    /// SIGXCPU: some lane thread has run so long without waiting. It does not say which: the one that ran most of late.
+    fn out_of_time(&mut self, now_ns: u64) {
+        self.rttime_raised = true;
+        let Some(limit_ns) = self.dog.rttime_ns else { return };
+        let recent = |subject: &Subject| {
+            let cpu_ns = subject.clock.and_then(|clock| clock.read_ns().ok());
+            cpu_ns.map_or(0, |cpu_ns| subject.judge.recent_until_ns(cpu_ns))
+        };
+        let subjects = self.dog.subjects.iter().map(recent).enumerate();
+        let Some((index, 1..)) = subjects.max_by_key(|(_, ran_ns)| *ran_ns) else { return };
+        // The kernel may kill us a second from now: this is said at once.
+        if self.dog.on_runaway != OnRunaway::Report {
+            last_words::say(self.dog.subjects[index].lines.of(Cause::Time));
+        }
+        self.ran_away(index, Cause::Time, limit_ns, 1, now_ns);
+    }
+
+    /// Does what the configuration says. A lane that is starved has not run away: it is the one that suffers.
+    fn ran_away(&mut self, index: usize, cause: Cause, amount: u64, times: u64, now_ns: u64) {
+        let subject = &mut self.dog.subjects[index];
+        let guilty = cause != Cause::Starved;
+        let runaway = Runaway { worker: u32::try_from(index).unwrap_or(u32::MAX), cause };
+        let demoted = self.dog.on_runaway != OnRunaway::Report && guilty && subject.demote();
+        subject.cell.publish(&subject.judge.guard);
+        self.unsaid.get_or_insert((runaway, now_ns));
+        self.tell(index, What::Ran { cause, amount, demoted }, if demoted { 1 } else { times });
+        if self.dog.on_runaway == OnRunaway::Stop && self.give_up_ns == u64::MAX {
+            self.give_up_ns = now_ns.saturating_add(self.dog.stop_ns);
+            self.dog.shared.watchdog.verdict.store(runaway.encode(), Ordering::Relaxed);
+            last_words::say(self.dog.subjects[index].lines.of(cause));
+            self.unsaid = None;
+        }
+    }
+
+    /// Tells the control thread: the first time, and then ever more rarely; the page has them all.
+    fn tell(&mut self, index: usize, what: What, times: u64) {
+        let worker = u32::try_from(index).unwrap_or(u32::MAX);
+        if times.is_power_of_two() && self.dog.notices.push(Notice { worker, times, what }).is_err() {
+            self.tally.lost += 1;
+        }
+    }
+
+    /// A control thread that does not run cannot say what was told to it: then the watchdog does.
+    fn speak_for_control(&mut self, now_ns: u64) {
+        let Some((runaway, since_ns)) = self.unsaid else { return };
+        let beat_ns = self.dog.shared.control.beat_ns.load(Ordering::Relaxed);
+        if beat_ns > since_ns {
+            self.unsaid = None;
+        } else if now_ns.saturating_sub(since_ns) > CONTROL_SILENT_NS {
+            if let Some(subject) = self.dog.subjects.get(runaway.worker as usize) {
+                last_words::say(subject.lines.of(runaway.cause));
+            }
+            self.unsaid = None;
+        }
+    }
+
+    /// The control thread was asked to end the daemon and has not.
+    fn end_by_force(&self) -> ! {
+        last_words::say(notice::FORCED);
+        process::exit_now(EXIT_RUNAWAY)
+    }
+
+    /// Once nobody stands still and nobody is over its budget, the limit is what it was again.
+    fn restore_rttime(&mut self) {
+        let Some(limit_ns) = self.dog.rttime_ns.filter(|_| self.rttime_raised) else { return };
+        let restless = |subject: &Subject| subject.judge.recent_ns() >= self.dog.period_ns;
+        if !self.dog.subjects.iter().any(restless) {
+            self.rttime_raised = limit_rttime(limit_ns, self.dog.on_runaway).is_err();
+        }
+    }
+}
+
+/// Sets RLIMIT_RTTIME: the kernel tells at the limit, and kills later where the configuration wants an end.
+pub fn limit_rttime(limit_ns: u64, on_runaway: OnRunaway) -> rtcore::sys::Call<()> {
+    let us = |ns: u64| ns.div_ceil(1000);
+    let hard_us = (on_runaway != OnRunaway::Report).then(|| us(limit_ns + RTTIME_GRACE_NS));
+    limits::set_real_time(us(limit_ns), hard_us)
+}

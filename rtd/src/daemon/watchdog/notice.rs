@@ -1,0 +1,167 @@
+//! What the watchdog says: notices for the log, and lines that are ready before there is anything to say.
+
+use crate::log;
+use crate::plan::{LanePlan, OnRunaway, Plan, show_time};
+
+/// Why a lane thread is spoken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It wants its CPU and does not get it.
+    Starved,
+    /// It does not come to an end with one message.
+    Dispatch,
+    /// It used more than its budget.
+    Duty,
+    /// It ran without waiting once for as long as RLIMIT_RTTIME allows.
+    Time,
+}
+
+impl Cause {
+    const ALL: [Cause; 4] = [Cause::Starved, Cause::Dispatch, Cause::Duty, Cause::Time];
+}
+
+/// A lane thread and what it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runaway {
+    /// Index of the thread.
+    pub worker: u32,
+    /// What.
+    pub cause: Cause,
+}
+
+impl Runaway {
+    /// As one word that is not 0.
+    pub fn encode(self) -> u64 {
+        u64::from(self.worker) << 8 | (self.cause as u64 + 1)
+    }
+
+    /// The inverse; none for 0.
+    pub fn decode(word: u64) -> Option<Runaway> {
+        let cause = usize::try_from((word & 0xff).checked_sub(1)?).ok()?;
+        Some(Runaway { worker: u32::try_from(word >> 8).ok()?, cause: *Cause::ALL.get(cause)? })
+    }
+}
+
+/// For the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Index of the lane thread.
+    pub worker: u32,
+    /// How often by now.
+    pub times: u64,
+    /// What.
+    pub what: What,
+}
+
+/// What there is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Something has to be done about it.
+    Ran {
+        /// Why.
+        cause: Cause,
+        /// Nanoseconds; thousandths of a budget.
+        amount: u64,
+        /// It lost its priority.
+        demoted: bool,
+    },
+    /// It moves again.
+    Moves {
+        /// After so long.
+        ns: u64,
+    },
+    /// It is within its budget again.
+    Within {
+        /// So many thousandths in the last window.
+        permille: u64,
+    },
+}
+
+/// A lane thread's name for human eyes.
+pub fn label(lane: &str, thread: &str, tid: i32) -> String {
+    format!("lane {lane}: thread {thread} (tid {tid})")
+}
+
+/// What a cause means for a lane, with its limit and the line that sets it.
+fn explain(plan: &Plan, lane: &LanePlan, cause: Cause) -> String {
+    let stall = show_time(lane.watch.stall_ns);
+    match cause {
+        Cause::Starved => format!(
+            "wants CPU {} and does not get it at priority {}, for longer than its stall = \"{stall}\" allows: something of a \
+             higher priority does not let go of that CPU (ps -eLo pid,tid,cls,rtprio,psr,pcpu,comm)",
+            lane.cpu, lane.priority
+        ),
+        Cause::Dispatch => {
+            format!("has one message in hand for longer than its stall = \"{stall}\" allows")
+        }
+        Cause::Duty => format!(
+            "used more than its duty = \"{}%\" in a window of {}: more comes than it may carry (rate_hz in [[route]] limits \
+             that)",
+            lane.watch.duty_permille.unwrap_or(1000) / 10,
+            show_time(plan.daemon.watch.window_ns)
+        ),
+        Cause::Time => format!(
+            "ran for rttime = \"{}\" without waiting once (SIGXCPU)",
+            plan.daemon.watch.rttime.as_ref().map_or_else(|_| "off".to_owned(), |ns| show_time(*ns))
+        ),
+    }
+}
+
+/// A notice as one line of the log; `label` names the thread, in this lane.
+pub fn log(plan: &Plan, lane: &LanePlan, label: &str, notice: &Notice) {
+    let times = notice.times;
+    match notice.what {
+        What::Ran { cause, amount, demoted } => {
+            let seen = match cause {
+                Cause::Starved | Cause::Dispatch => {
+                    format!("; {} by now", show_time(amount / 1_000_000 * 1_000_000))
+                }
+                Cause::Duty => format!("; {}.{}%", amount / 10, amount % 10),
+                Cause::Time => String::new(),
+            };
+            let done = if demoted {
+                "; it has no real-time priority any more until rtd is started again (on_runaway)"
+            } else {
+                ""
+            };
+            log::warning(format_args!("{label} {}{seen}, {times} times{done}", explain(plan, lane, cause)));
+        }
+        What::Moves { ns } => {
+            log::info(format_args!("{label} moves again after {}", show_time(ns / 1_000_000 * 1_000_000)));
+        }
+        What::Within { permille } => {
+            log::info(format_args!("{label} is within its duty again: {}.{}%", permille / 10, permille % 10))
+        }
+    }
+}
+
+/// Why the daemon ends.
+pub fn verdict(plan: &Plan, lane: &LanePlan, label: &str, cause: Cause) -> String {
+    format!("{label} {}; on_runaway = \"stop\" in [daemon]", explain(plan, lane, cause))
+}
+
+/// Said when the daemon was to end and did not.
+pub const FORCED: &[u8] =
+    b"rtd: error: watchdog: the daemon was to end and has not: ending it by force, what is queued in it is lost\n";
+
+/// The lines about one lane thread, whole.
+#[derive(Debug)]
+pub struct Lines([Box<[u8]>; Cause::ALL.len()]);
+
+impl Lines {
+    /// Made before the seal.
+    pub fn new(plan: &Plan, lane: &LanePlan, label: &str) -> Lines {
+        let end = match plan.daemon.watch.on_runaway {
+            OnRunaway::Report => "",
+            OnRunaway::Demote => "; on_runaway = \"demote\"",
+            OnRunaway::Stop => "; on_runaway = \"stop\"",
+        };
+        let line = |cause| format!("rtd: error: watchdog: {label} {}{end}\n", explain(plan, lane, cause));
+        Lines(Cause::ALL.map(|cause| line(cause).into_bytes().into_boxed_slice()))
+    }
+
+    /// One of them.
+    pub fn of(&self, cause: Cause) -> &[u8] {
+        &self.0[cause as usize]
+    }
+}

@@ -1,0 +1,252 @@
+//! The watchdog's thread as the control thread has it: started behind a gate like a lane's, asked at each tick what it
+//! found, and ended last.
+
+use super::notice::{self, Lines, label};
+use super::{Bounds, Judge, NAME, Notice, Shared, Subject, Tally, Watchdog, channel, limit_rttime};
+use crate::daemon::Privilege;
+use crate::log;
+use crate::plan::{LaneId, Plan, show_time};
+use anyhow::Context as _;
+use rtcore::lane::progress::Progress;
+use rtcore::skin::Skin;
+use rtcore::stats::writer::Page;
+use rtcore::sys::rtsignal::{self, SignalSet};
+use rtcore::sys::thread::{CpuClock, TaskState};
+use rtcore::sys::{memory, sched};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Periods that may pass until a look counts as missed.
+const LOOKS_MISSED_MAX: u64 = 3;
+/// What ending the daemon may take beyond what the lanes get: a tick, and what the log may hold it up.
+const STOP_SLACK_NS: u64 = 1_000_000_000;
+const JOIN_POLL: Duration = Duration::from_millis(1);
+
+/// A lane thread that waits at its gate.
+#[derive(Debug)]
+pub struct Watched {
+    /// Its lane.
+    pub lane: LaneId,
+    /// Its name.
+    pub name: String,
+    /// Kernel thread id.
+    pub tid: i32,
+    /// Its CPU time.
+    pub clock: Result<CpuClock, String>,
+    /// What it says of itself.
+    pub progress: Arc<Progress>,
+}
+
+/// What the kernel granted to the watchdog.
+#[derive(Debug)]
+pub struct Granted {
+    /// SCHED_FIFO above all lanes, or why not.
+    pub fifo: Result<(), String>,
+    /// Pinned (or there is nothing to pin it to), or why not.
+    pub pinned: Result<(), String>,
+    /// Where.
+    pub cpu: Option<usize>,
+}
+
+/// A lane ran away and the configuration says that the daemon ends then. Its exit status is [`super::EXIT_RUNAWAY`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LaneRanAway(String);
+
+/// The thread, owned by the control thread.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    notices: rtrb::Consumer<Notice>,
+    /// By lane thread.
+    labels: Vec<(LaneId, String)>,
+    tid: i32,
+    gate: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<Tally>>,
+}
+
+impl Running {
+    /// Starts it behind its gate. `stop_ns` is what the lanes may take to end.
+    pub fn start(
+        plan: &Plan,
+        skin: &Skin,
+        page: &Page,
+        watched: Vec<Watched>,
+        stop_ns: u64,
+        privilege: Privilege,
+    ) -> anyhow::Result<(Running, Granted)> {
+        let shared = Arc::new(Shared::default());
+        let labels: Vec<_> =
+            watched.iter().map(|w| (w.lane, label(&plan.lanes[w.lane].name, &w.name, w.tid))).collect();
+        let subjects = subjects(plan, skin, page, watched, &labels);
+        let (producer, notices) = channel();
+        let dog = Watchdog {
+            subjects,
+            period_ns: plan.daemon.watch.period_ns,
+            on_runaway: plan.daemon.watch.on_runaway,
+            rttime_ns: plan.daemon.watch.rttime.as_ref().ok().copied(),
+            stop_ns: stop_ns.saturating_add(STOP_SLACK_NS),
+            shared: Arc::clone(&shared),
+            notices: producer,
+        };
+        let (priority, cpu) = (plan.watchdog_priority(), plan.watchdog_cpu());
+        let (open, gate) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name(NAME.to_owned())
+            .stack_size(memory::LANE_STACK_BYTES)
+            .spawn(move || {
+                let granted = enter(priority, cpu);
+                privilege.of_helper();
+                if tell.send((sched::gettid(), granted)).is_err() || gate.recv().is_err() {
+                    return Tally::default();
+                }
+                // The channels go before the seal.
+                drop((tell, gate));
+                dog.run()
+            })
+            .context("cannot start the watchdog's thread")?;
+        let (tid, granted) = told.recv().context("the watchdog's thread did not start")?;
+        Ok((Running { shared, notices, labels, tid, gate: Some(open), thread: Some(thread) }, granted))
+    }
+
+    /// Lets it look, and sets the limit that the kernel watches.
+    pub fn go(&mut self, plan: &Plan, granted_cpu: Option<usize>, now_ns: u64) {
+        self.shared.beat(now_ns);
+        let watch = &plan.daemon.watch;
+        let rttime = match &watch.rttime {
+            Ok(ns) => match limit_rttime(*ns, watch.on_runaway) {
+                Ok(()) => format!("RLIMIT_RTTIME {}", show_time(*ns)),
+                Err(e) => format!("RLIMIT_RTTIME cannot be set: {e}"),
+            },
+            Err(why) => format!("RLIMIT_RTTIME not set: {why}"),
+        };
+        log::info(format_args!(
+            "watchdog: priority {}{}, looks every {}, {rttime}",
+            plan.watchdog_priority(),
+            granted_cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}")),
+            show_time(watch.period_ns)
+        ));
+        if let Some(gate) = self.gate.take() {
+            // The thread waits at the gate.
+            let _ = gate.send(());
+        }
+    }
+
+    /// At each tick of the control thread: logs what was found. An error ends the daemon.
+    pub fn tick(&mut self, plan: &Plan, now_ns: u64) -> anyhow::Result<()> {
+        self.shared.beat(now_ns);
+        self.log(plan);
+        if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            anyhow::bail!("the watchdog's thread ended by itself: a defect");
+        }
+        let Some(runaway) = self.shared.verdict() else { return Ok(()) };
+        let (lane, label) = &self.labels[runaway.worker as usize];
+        Err(LaneRanAway(notice::verdict(plan, &plan.lanes[*lane], label, runaway.cause)).into())
+    }
+
+    fn log(&mut self, plan: &Plan) {
+        while let Ok(notice) = self.notices.pop() {
+            if let Some((lane, label)) = self.labels.get(notice.worker as usize) {
+                notice::log(plan, &plan.lanes[*lane], label, &notice);
+            }
+        }
+    }
+
+    /// Whether every lane was well when it was last looked at, and that was just now.
+    pub fn is_well(&self, plan: &Plan, now_ns: u64) -> bool {
+        let age_ns = now_ns.saturating_sub(self.shared.well_ns());
+        self.shared.stalled() == 0 && age_ns <= LOOKS_MISSED_MAX * plan.daemon.watch.period_ns
+    }
+
+    /// Lane threads that stand still.
+    pub fn stalled(&self) -> u32 {
+        self.shared.stalled()
+    }
+
+    /// The lanes are asked to stop: from now on it only sees to it that this comes to an end.
+    pub fn stopping(&self) {
+        self.shared.stopping();
+    }
+
+    /// Ends it, when the lanes have ended.
+    pub fn end(&mut self, plan: &Plan) {
+        let Some(tally) = self.join() else { return };
+        self.log(plan);
+        let Tally { looks, late_max_ns, lost, allocations } = tally;
+        log::info(format_args!(
+            "watchdog: {looks} looks, the latest {} us late, {lost} notices lost, {allocations} heap calls",
+            late_max_ns / 1000
+        ));
+    }
+
+    fn join(&mut self) -> Option<Tally> {
+        self.gate = None;
+        self.shared.done();
+        let thread = self.thread.take()?;
+        while !thread.is_finished() {
+            rtsignal::wake(self.tid);
+            // As with the lanes: a wake-up between its check and its sleep is lost, so it is repeated.
+            std::thread::sleep(JOIN_POLL);
+        }
+        // One that panicked has said so.
+        thread.join().ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// Makes the calling thread the watchdog's.
+fn enter(priority: u8, cpu: Option<usize>) -> Granted {
+    sched::set_name(NAME);
+    // Everything else that it could get was blocked by the spawner.
+    let wake = SignalSet::of([rtsignal::WAKE]).unblock();
+    let pinned = cpu.map_or(Ok(()), sched::pin).and(wake).map_err(|e| e.to_string());
+    Granted { fifo: sched::set_fifo(priority).map_err(|e| e.to_string()), pinned, cpu }
+}
+
+fn subjects(
+    plan: &Plan,
+    skin: &Skin,
+    page: &Page,
+    watched: Vec<Watched>,
+    labels: &[(LaneId, String)],
+) -> Vec<Subject> {
+    let watch = &plan.daemon.watch;
+    let mut unseen = None;
+    let subject = |(index, (w, (_, label))): (usize, (Watched, &(LaneId, String)))| {
+        let lane = &plan.lanes[w.lane];
+        let bounds = Bounds {
+            period_ns: watch.period_ns,
+            stall_ns: lane.watch.stall_ns,
+            window_ns: watch.window_ns,
+            duty_permille: lane.watch.duty_permille,
+            duty_is_dispatch: plan.duty_is_dispatch(lane, skin.caps),
+        };
+        let linux = skin.caps.linux_threads;
+        let clock = linux.then(|| w.clock.map_err(|e| unseen = Some(e)).ok()).flatten();
+        let state =
+            linux.then(|| TaskState::open(w.tid).map_err(|e| unseen = Some(e.to_string())).ok()).flatten();
+        Subject {
+            tid: w.tid,
+            progress: w.progress,
+            clock,
+            state,
+            cell: page.guard(index),
+            judge: Judge::new(bounds),
+            lines: Lines::new(plan, lane, label),
+            demotable: linux,
+        }
+    };
+    let subjects = watched.into_iter().zip(labels).enumerate().map(subject).collect();
+    if let Some(why) = unseen {
+        log::warning(format_args!("the watchdog cannot see whether a lane gets its CPU: {why}"));
+    }
+    subjects
+}

@@ -1,0 +1,294 @@
+//! The runaway guard: lanes that are starved, that carry too much or never wait, for each of what the configuration may
+//! say; and who speaks when the control thread cannot.
+
+use crate::util::book::End::Delivered;
+use crate::util::halt::{Halted, starve};
+use crate::util::kernel::{self, FIFO};
+use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, privileged, route, skip};
+use anyhow::{Context as _, ensure};
+use rtcore::stats::guard::GuardState;
+use rtcore::stats::reader::Snapshot;
+use rtcore::sys::cpus;
+use std::process::Output;
+
+const NEEDS: &str = "SCHED_FIFO and locked memory (root)";
+const NEEDS_CPUS: &str = "two CPUs (one of them is taken from the lane)";
+const NEEDS_PTRACE: &str = "ptrace(2)";
+/// Exit status of a daemon that ended because a lane ran away.
+const EXIT_RUNAWAY: i32 = 3;
+
+/// The lane that is watched, on the first CPU at priority 50, and one above it that makes room for a thread in between;
+/// `daemon` and `keys` are what the guard is told.
+fn config(instance: &Instance, daemon: &str, keys: &str) -> String {
+    let head = instance.head();
+    let head = head.replacen("[daemon]\n", &format!("[daemon]\nwatchdog = \"10ms\"\n{daemon}\n"), 1);
+    let head = head.replacen("[[lane]]\n", &format!("[[lane]]\n{keys}\n"), 1);
+    head + &lane("high", 70, "")
+        + &instance.mqueue("in", "")
+        + &instance.mqueue("out", "")
+        + &instance.mqueue("in.high", "")
+        + &route("in", &["out"], "")
+        + &route("in.high", &["out"], "lane = \"high\"")
+}
+
+/// The thread that reads `in`.
+fn lane_tid(snapshot: &Snapshot) -> anyhow::Result<u32> {
+    let worker = snapshot.workers.iter().find(|w| w.name == "in").context("no thread of in")?;
+    Ok(worker.tid)
+}
+
+fn policy(daemon: &Daemon, tid: u32) -> anyhow::Result<u32> {
+    Ok(kernel::thread(daemon.pid(), tid)?.policy)
+}
+
+/// Takes the CPU from the lane until the page shows that it stood still: some milliseconds more or less are the
+/// scheduler's affair.
+fn starved(instance: &Instance) -> anyhow::Result<Snapshot> {
+    for _ in 0..5 {
+        starve(first_cpu(), 60, &instance.queue("in"))?.join().map_err(|_| anyhow::anyhow!("hog"))??;
+        let snapshot = instance.snapshot()?;
+        if snapshot.lanes[0].guard.stalls > 0 {
+            return Ok(snapshot);
+        }
+    }
+    anyhow::bail!("never seen: {:?}", instance.snapshot()?.lanes[0].guard)
+}
+
+/// Messages nobody takes, as fast as one process sends them: each costs the lane a dispatch.
+fn flood(instance: &Instance, count: u64) -> anyhow::Result<()> {
+    Peer::sender(&instance.queue("in"))?.stream(0, count)
+}
+
+fn out(output: Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Somebody else's thread takes the CPU: the lane is named, is well again afterwards, and keeps its priority even where
+/// runaways are demoted, because it is not the one that ran away.
+pub fn a_starved_lane_is_named_and_never_demoted() -> anyhow::Result<()> {
+    if !privileged() || cpus::allowed()?.len() < 2 {
+        return skip(if privileged() { NEEDS_CPUS } else { NEEDS });
+    }
+    for what in ["report", "demote"] {
+        let instance = Instance::new()?;
+        let daemon =
+            Daemon::start(&config(&instance, &format!("on_runaway = \"{what}\""), "stall = \"40ms\""))?;
+        let before = instance.snapshot()?;
+        assert_eq!(before.lanes[0].guard.state, GuardState::Ok);
+        let seen = starved(&instance)?;
+        let guard = seen.lanes[0].guard;
+        ensure!(guard.stall_max_ns >= 40_000_000 && !guard.demoted, "{guard:?}");
+        assert_eq!(seen.lanes[1].guard.stalls, 0, "the one above it has its CPU");
+        assert_eq!(policy(&daemon, lane_tid(&before)?)?, FIFO);
+        daemon.logged("lane lane: thread in (tid ")?;
+        daemon.logged(&format!("wants CPU {} and does not get it at priority 50", first_cpu()))?;
+        daemon.logged("moves again after ")?;
+        instance.until("it is well again", |s| s.lanes[0].guard.state == GuardState::Ok)?;
+        let sent = instance.snapshot()?.routes[0].ledger.accepted;
+        ensure!(sent >= 1, "what it was woken for");
+        instance.ledger_is("in->out", sent, &[(Delivered, sent)])?;
+        let table = out(instance.rtctl(&["stats"])?);
+        ensure!(table.contains("ok (") && table.contains(" stalls"), "{table}");
+        let log = daemon.stop()?;
+        ensure!(log.contains(", 0 notices lost, 0 heap calls"), "{log}");
+    }
+    Ok(())
+}
+
+/// A lane that does not move ends the daemon, which says why and exits with a status of its own, although that lane's
+/// thread does not come along.
+pub fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon =
+        Daemon::start(&config(&instance, "on_runaway = \"stop\"\ndrain = \"10ms\"", "stall = \"40ms\""))?;
+    let Some(halted) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    daemon.logged("lane thread in does not end; leaving it behind")?;
+    drop(halted);
+    let (status, log) = daemon.end()?;
+    assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");
+    // First the watchdog's own line, then the control thread's, then the last one.
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("lane lane: thread in (tid ")).collect();
+    ensure!(lines.len() >= 3 && lines.iter().all(|line| line.contains("wants CPU")), "{log}");
+    ensure!(lines.iter().any(|line| line.starts_with("rtd: error: watchdog: ")), "{log}");
+    ensure!(log.contains("on_runaway = \"stop\" in [daemon]"), "{log}");
+    ensure!(log.contains("lane high: accepted 0"), "the ledgers are told: {log}");
+    Ok(())
+}
+
+/// More comes than the lane may carry: counted, named, and nothing else where it is only reported.
+pub fn a_lane_above_its_budget_is_reported() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "duty_window = \"20ms\"", "duty = \"1%\""))?;
+    let tid = lane_tid(&instance.snapshot()?)?;
+    let before = policy(&daemon, tid)?;
+    flood(&instance, 5_000)?;
+    daemon.logged("used more than its duty = \"1%\" in a window of 20ms")?;
+    daemon.logged("is within its duty again")?;
+    let seen = instance.until("it is within it again", |s| s.lanes[0].guard.state == GuardState::Ok)?;
+    let guard = seen.lanes[0].guard;
+    ensure!(guard.over_budget >= 1 && guard.duty_max_permille > 10 && guard.cpu_ns > 0, "{guard:?}");
+    assert_eq!((policy(&daemon, tid)?, guard.demoted), (before, false));
+    assert_eq!(seen.lanes[1].guard.over_budget, 0);
+    let json: serde_json::Value = serde_json::from_str(&out(instance.rtctl(&["stats", "--json"])?))?;
+    ensure!(json["lanes"][0]["guard"]["over_budget"].as_u64() >= Some(1), "{json}");
+    daemon.stop()?;
+    Ok(())
+}
+
+/// The same where it costs the thread its priority: shown as degraded everywhere, and messages go on.
+pub fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip(NEEDS);
+    }
+    let instance = Instance::new()?;
+    let more = "on_runaway = \"demote\"\nduty_window = \"20ms\"";
+    let daemon = Daemon::start(&config(&instance, more, "duty = \"1%\""))?;
+    let tid = lane_tid(&instance.snapshot()?)?;
+    assert_eq!(policy(&daemon, tid)?, FIFO);
+    flood(&instance, 5_000)?;
+    let seen = instance.until("it is demoted", |s| s.lanes[0].guard.demoted)?;
+    assert_eq!(policy(&daemon, tid)?, 0);
+    assert_eq!((seen.lanes[0].degraded(), seen.lanes[1].degraded()), (vec!["demoted"], vec![]));
+    daemon.logged("it has no real-time priority any more until rtd is started again")?;
+    for command in ["ls", "stats"] {
+        let table = out(instance.rtctl(&[command])?);
+        ensure!(table.contains("demoted") && table.contains(", DEGRADED"), "{table}");
+    }
+    let delivered = instance.snapshot()?.routes[0].ledger;
+    Peer::receiver(&instance.queue("out"))?.numbers(10)?;
+    flood(&instance, 3)?;
+    instance.until("it goes on", |s| s.routes[0].ledger.accepted >= delivered.accepted + 3)?;
+    daemon.stop()?;
+    Ok(())
+}
+
+/// And where it ends the daemon: as cleanly as SIGTERM does, with the status that says what it was.
+pub fn a_lane_above_its_budget_stops_the_daemon() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let more = "on_runaway = \"stop\"\nduty_window = \"20ms\"";
+    let daemon = Daemon::start(&config(&instance, more, "duty = \"1%\""))?;
+    let page = rtcore::stats::reader::Reader::open(&instance.name)?;
+    // The daemon may be gone before all is sent: then the rest stays in its queue.
+    let mut sender = Peer::sender(&instance.queue("in"))?;
+    sender.ask("stream 0 3000")?;
+    let (status, log) = daemon.end()?;
+    drop(sender);
+    assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");
+    ensure!(log.contains("used more than its duty") && log.contains("on_runaway = \"stop\""), "{log}");
+    let left = page.snapshot()?;
+    ensure!(left.lanes.iter().all(|lane| lane.ledger.balances()), "{:?}", left.lanes);
+    ensure!(!std::path::Path::new(&instance.socket()).exists(), "the socket is left behind");
+    Ok(())
+}
+
+/// A thread that never sleeps has all of its CPU: only what it does with messages counts.
+pub fn a_polling_lane_is_judged_by_its_dispatches() -> anyhow::Result<()> {
+    if privileged() && cpus::allowed()?.len() < 2 {
+        return skip("two CPUs (a polling FIFO thread takes one)");
+    }
+    let instance = Instance::new()?;
+    let keys = "wait = \"poll\"\nunisolated = true\nduty = \"50%\"";
+    let daemon = Daemon::start(
+        &config(&instance, "duty_window = \"20ms\"", keys).replace("priority = 50", "priority = 1"),
+    )?;
+    let spent = |s: &Snapshot| s.lanes[0].guard.cpu_ns > 60_000_000;
+    let seen = instance.until("it polls", spent)?;
+    let guard = seen.lanes[0].guard;
+    ensure!(guard.over_budget == 0 && guard.duty_max_permille < 100, "{guard:?}");
+    daemon.logged("RLIMIT_RTTIME not set: lane `lane` never sleeps")?;
+    assert_eq!(rttime(&daemon)?, ("unlimited".to_owned(), "unlimited".to_owned()));
+    daemon.stop()?;
+    Ok(())
+}
+
+/// Soft and hard RLIMIT_RTTIME of the daemon.
+fn rttime(daemon: &Daemon) -> anyhow::Result<(String, String)> {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid()))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max realtime timeout"));
+    let mut words = line.context("no such limit")?.split_whitespace().map(str::to_owned);
+    Ok((words.next().context("no soft limit")?, words.next().context("no hard limit")?))
+}
+
+/// Many routes make each message some work, so that one sender keeps the lane from ever waiting: the kernel tells, and the
+/// line names the lane. Only where an end is wanted does the kernel have leave to kill.
+pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
+    if !privileged() || cpus::allowed()?.len() < 2 {
+        return skip(if privileged() { NEEDS_CPUS } else { NEEDS });
+    }
+    for (what, hard) in [("report", "unlimited"), ("demote", "1010000")] {
+        let instance = Instance::new()?;
+        let routes: String =
+            (0..100).map(|n| route("in", &["out"], &format!("name = \"r{n}\"\ncapacity = 1"))).collect();
+        let more = format!("on_runaway = \"{what}\"\nrttime = \"10ms\"");
+        let daemon = Daemon::start(&(config(&instance, &more, "duty = \"100%\"\nstall = \"1s\"") + &routes))?;
+        assert_eq!(rttime(&daemon)?, ("10000".to_owned(), hard.to_owned()));
+        // In portions: none of them keeps the CPU for long.
+        let told = "ran for rttime = \"10ms\" without waiting once (SIGXCPU)";
+        for _ in 0..20 {
+            flood(&instance, 200)?;
+            if daemon.log().contains(told) {
+                break;
+            }
+        }
+        daemon.logged("lane lane: thread in (tid ")?;
+        daemon.logged(told)?;
+        let tid = lane_tid(&instance.snapshot()?)?;
+        let demoted = what == "demote";
+        assert_eq!(policy(&daemon, tid)?, if demoted { 0 } else { FIFO });
+        // The kernel raises the limit each time it tells: it is put back once the lane rests.
+        eventually(|| (rttime(&daemon).ok()?.0 == "10000").then_some(()))?;
+        daemon.stop()?;
+    }
+    Ok(())
+}
+
+/// The control thread does not run, so nobody logs what the watchdog finds: it says so itself.
+pub fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "", "stall = \"40ms\""))?;
+    let Some(control) = Halted::thread(daemon.pid())? else { return skip(NEEDS_PTRACE) };
+    let Some(lane) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    daemon.logged("rtd: error: watchdog: lane lane: thread in (tid ")?;
+    ensure!(!daemon.log().contains("rtd: warning: lane lane"), "{}", daemon.log());
+    drop((lane, control));
+    daemon.logged("rtd: warning: lane lane: thread in (tid ")?;
+    daemon.logged("moves again after ")?;
+    daemon.stop()?;
+    Ok(())
+}
+
+/// The daemon is to end and its control thread does not see to it: the watchdog ends it.
+pub fn a_stop_that_nobody_carries_out_is_carried_out_by_force() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let more = "on_runaway = \"stop\"\ndrain = \"0ms\"";
+    let daemon = Daemon::start(&config(&instance, more, "stall = \"40ms\""))?;
+    let Some(control) = Halted::thread(daemon.pid())? else { return skip(NEEDS_PTRACE) };
+    let Some(lane) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    daemon.logged("was to end and has not: ending it by force")?;
+    drop(lane);
+    let (status, log) = daemon.end()?;
+    drop(control);
+    assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");
+    ensure!(log.contains("rtd: error: watchdog: lane lane: thread in (tid "), "{log}");
+    Ok(())
+}
+
+/// The thread itself, as the kernel says: above all lanes, on the CPU where they are not, one for all of them.
+pub fn the_watchdog_is_above_all_lanes_and_out_of_their_way() -> anyhow::Result<()> {
+    let given = cpus::given()?;
+    if !privileged() || given.len() < 2 {
+        return skip(if privileged() { NEEDS_CPUS } else { NEEDS });
+    }
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "", ""))?;
+    let threads = kernel::threads(daemon.pid())?;
+    let all: Vec<_> =
+        threads.iter().map(|tid| kernel::thread(daemon.pid(), *tid)).collect::<Result<_, _>>()?;
+    let dogs: Vec<_> = all.iter().filter(|thread| thread.name == "watchdog").collect();
+    let [dog] = dogs.as_slice() else { anyhow::bail!("{all:?}") };
+    assert_eq!((dog.policy, dog.priority), (FIFO, 71), "{dog:?}");
+    assert_ne!(dog.cpus, first_cpu().to_string(), "where the lanes are");
+    ensure!(dog.cpus.parse::<usize>().is_ok_and(|cpu| given.contains(&cpu)), "{dog:?}");
+    daemon.stop()?;
+    Ok(())
+}
