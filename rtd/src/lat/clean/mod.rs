@@ -2,7 +2,7 @@
 //! all threads of the path sealed, and tells what they did that they should not have done.
 //!
 //! All threads of the run are on one CPU, the lane above the receiver above the sender: so a message has arrived when its
-//! sender runs on, and whoever takes the CPU from one of them otherwise is no part of the path. Rules: [`verdict`].
+//! sender runs on, and whoever takes the CPU from one of them otherwise is no part of the path. Rules: `verdict`.
 
 #![forbid(unsafe_code)]
 
