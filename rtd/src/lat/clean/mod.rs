@@ -325,7 +325,8 @@ impl Run<'_> {
 
     /// Adds to each account who preempted the thread.
     fn rows(&mut self, accounts: Vec<Account>) -> anyhow::Result<Vec<Row>> {
-        let switches = match self.trace.as_ref().map(Trace::read) {
+        let daemon = self.conditions.daemon.as_ref().context("no daemon")?.pid();
+        let switches = match self.trace.as_ref().map(|trace| trace.read(daemon)) {
             Some(Ok(switches)) => Some(switches),
             Some(Err(e)) => {
                 self.granted.no_trace = Some(format!("{e:#}"));
