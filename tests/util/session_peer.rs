@@ -5,6 +5,7 @@
 //! a few lines; `util::session` reads them.
 
 use super::peer::unhex;
+use super::{patience, patience_ns};
 use anyhow::{Context as _, bail};
 use rtcore::client::{Event, Inbox, Incoming, SendError, Sender, Session};
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
@@ -15,7 +16,6 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// What one participant has of the library.
 #[derive(Default)]
@@ -42,11 +42,11 @@ impl Links {
         let mut data = String::new();
         match words {
             ["open", socket, name] => {
-                let builder = Session::builder(name).socket(*socket).timeout(Duration::from_secs(10));
+                let builder = Session::builder(name).socket(*socket).timeout(patience());
                 self.session = Some(builder.connect().map_err(told)?);
             }
             ["open-instance", instance, name] => {
-                let builder = Session::builder(name).instance(instance).timeout(Duration::from_secs(10));
+                let builder = Session::builder(name).instance(instance).timeout(patience());
                 self.session = Some(builder.connect().map_err(told)?);
             }
             // A second one in the same process.
@@ -65,7 +65,7 @@ impl Links {
             }
             // Until somebody receives.
             ["wait", endpoint] => {
-                let until_ns = monotonic_ns() + 10_000_000_000;
+                let until_ns = monotonic_ns() + patience_ns();
                 self.sender(endpoint)?.wait_for_receiver(until_ns).map_err(told)?;
             }
             ["send", endpoint, hex] => {
