@@ -36,7 +36,7 @@ test_commands() {
     while read -r line; do skip+=(--skip "$line"); done <"$work/others"
     cat <<COMMANDS
 uname -rv
-export CI=1 RTD_TEST_PATIENCE=$patience
+export CI=1 RTD_TEST_PATIENCE=$patience RTD_TEST_EXAMPLES=$(printf '%q' "$built/examples")
 code=0
 cd $(printf '%q' "$repo/rtd")
 $(printf '%q ' "$test_binary" --color never --test-threads "$threads" --exact "${skip[@]}") || code=1
