@@ -9,14 +9,14 @@ use stand_in_cobalt::copies::{self, Kind};
 use std::process::{Command, Output};
 
 /// A deployment in a space of its own.
-struct Bench {
-    instance: Instance,
-    space: Space,
-    libcobalt: String,
+pub(super) struct Bench {
+    pub(super) instance: Instance,
+    pub(super) space: Space,
+    pub(super) libcobalt: String,
 }
 
 impl Bench {
-    fn new(kind: Kind) -> anyhow::Result<Bench> {
+    pub(super) fn new(kind: Kind) -> anyhow::Result<Bench> {
         let instance = Instance::new()?;
         let space = Space::new(&instance.name);
         let libcobalt = copies::library(kind)?.display().to_string();
@@ -24,12 +24,12 @@ impl Bench {
     }
 
     /// As [`Instance::head`], on this library.
-    fn head(&self) -> String {
+    pub(super) fn head(&self) -> String {
         let daemon = format!("[daemon]\nskin = \"cobalt\"\ncobalt_library = {:?}\n", self.libcobalt);
         self.instance.head().replacen("[daemon]\n", &daemon, 1)
     }
 
-    fn daemon(&self, config: &str) -> anyhow::Result<Daemon> {
+    pub(super) fn daemon(&self, config: &str) -> anyhow::Result<Daemon> {
         self.daemon_with(config, |_| {})
     }
 
@@ -56,14 +56,14 @@ impl Bench {
     }
 
     /// A peer that has this queue of the instance open.
-    fn at(&self, access: &str, queue: &str) -> anyhow::Result<Peer> {
+    pub(super) fn at(&self, access: &str, queue: &str) -> anyhow::Result<Peer> {
         let mut peer = self.peer()?;
         peer.tell(&format!("open {access} {}", self.instance.queue(queue)))?;
         Ok(peer)
     }
 
     /// `rtd check` on a configuration.
-    fn check(&self, config: &str, args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Output> {
+    pub(super) fn check(&self, config: &str, args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Output> {
         let file = self.instance.file("check.toml");
         std::fs::write(&file, config)?;
         let (key, value) = self.space.environment();
@@ -73,12 +73,12 @@ impl Bench {
     }
 }
 
-fn balanced(snapshot: &Snapshot) -> anyhow::Result<()> {
+pub(super) fn balanced(snapshot: &Snapshot) -> anyhow::Result<()> {
     ensure!(snapshot.routes.iter().all(|r| r.ledger.balances()), "{:#?}", snapshot.routes);
     Ok(())
 }
 
-fn counters(lines: &[String]) -> Vec<u64> {
+pub(super) fn counters(lines: &[String]) -> Vec<u64> {
     let payload = |line: &String| {
         let bytes = super::util::peer::unhex(line.split_whitespace().nth(1)?).ok()?;
         Some(u64::from_ne_bytes(bytes.try_into().ok()?))

@@ -26,6 +26,7 @@ mod lanes;
 mod lat_breaker;
 mod lat_compare;
 mod lat_files;
+mod lat_interference;
 mod lat_load;
 mod lat_mechanisms;
 mod lat_options;
@@ -54,6 +55,7 @@ mod stats;
 mod stop;
 mod util;
 mod watch;
+mod xddp;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rtcore::seal::GuardAlloc;
@@ -142,6 +144,9 @@ fn main() -> std::process::ExitCode {
         lat_regressions::a_reader_that_has_left_is_in_nobodys_way,
         lat_regressions::what_cannot_be_sent_is_told_soon,
         lat_regressions::too_many_routes_of_signals_are_told_in_numbers,
+        lat_interference::every_condition_holds_and_has_its_ratio_to_alone,
+        lat_interference::ended_half_way_it_stops_everything_it_started,
+        lat_interference::what_cannot_be_is_refused,
         lat_load::what_runs_beside_is_told,
         lat_load::workers_end_with_the_measurement_whatever_ends_it,
         lat_load::a_worker_that_dies_makes_the_run_fail,
@@ -443,6 +448,15 @@ fn main() -> std::process::ExitCode {
         quiet::a_client_allocates_nothing_after_connect,
         quiet::a_lane_thread_over_rings_touches_no_heap_and_faults_nothing,
         help::every_command_has_help,
+        xddp::datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device,
+        xddp::a_full_pool_is_a_full_receiver_and_then_the_policy_decides,
+        xddp::a_datagram_that_is_too_long_is_rejected_and_counted,
+        xddp::a_program_that_closes_the_device_disturbs_nobody,
+        xddp::a_stop_takes_what_is_in_the_port_and_frees_it,
+        xddp::a_port_that_another_rtd_has_refuses_the_start,
+        xddp::what_is_missing_for_it_is_refused_with_the_reason,
+        xddp::the_check_says_what_cobalt_means_for_a_plan,
+        xddp::a_library_that_others_may_write_is_not_even_tried,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -198,6 +198,10 @@ impl Traces {
                 left.extend(exists(&queue)?.then_some(queue));
             }
         }
+        for end in ["in", "out"] {
+            let queue = format!("/{instance}-telemetry-{end}");
+            left.extend(exists(&queue)?.then_some(queue));
+        }
         // key msqid perms cbytes qnum lspid lrpid ...: who sent last, who received last
         let table = std::fs::read_to_string("/proc/sysvipc/msg").unwrap_or_default();
         let users = |row: &str| -> Vec<u32> {

@@ -11,7 +11,7 @@
 
 use libc::{c_char, c_int, c_uint, c_void};
 use libc::{clockid_t, mq_attr, mqd_t, pid_t, pthread_attr_t, pthread_t, sched_param, sem_t, sigevent};
-use libc::{siginfo_t, sigset_t, size_t, ssize_t, timespec};
+use libc::{siginfo_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use libloading::os::unix::Library as Handle;
 
 /// What [`Api::cobalt_thread_mode`] returns is a set of these bits.
@@ -202,5 +202,28 @@ api! {
         /// Queues a signal with a value to a thread: 0, or a *positive* error number. An extension of Xenomai 2.2 to 2.6,
         /// where it is a symbol of the kernel module; no library of any release exports it. For builds that add it.
         pthread_sigqueue_np = "pthread_sigqueue_np": fn(pthread_t, c_int, libc::sigval) -> c_int;
+
+        /// socket(2): a descriptor, or -1 and errno. *secondary*. For [`crate::rtipc::AF_RTIPC`] with SOCK_DGRAM; a core
+        /// without that protocol is EAFNOSUPPORT or ENOPROTOOPT. Any family that the core does not know is Linux's.
+        socket = "__cobalt_socket": fn(c_int, c_int, c_int) -> c_int;
+
+        /// close(2) of a descriptor of the core: 0, or -1 and errno. *secondary*. libc's would leave the core's half open.
+        close = "__cobalt_close": fn(c_int) -> c_int;
+
+        /// bind(2): 0, or -1 and errno; EADDRINUSE where the port is taken. *secondary*. The memory of the port's
+        /// messages is allocated here.
+        bind = "__cobalt_bind": fn(c_int, *const sockaddr, socklen_t) -> c_int;
+
+        /// setsockopt(2): 0, or -1 and errno. *any*: a descriptor of the core is served in the caller's mode.
+        setsockopt = "__cobalt_setsockopt": fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
+
+        /// recvfrom(2): the length, or -1 and errno; see [`crate::rtipc`] for XDDP's. *primary*. With an address it does
+        /// not write the address' length back in every release: pass null for both.
+        recvfrom = "__cobalt_recvfrom":
+            fn(c_int, *mut c_void, size_t, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t;
+
+        /// sendto(2): the length, or -1 and errno; see [`crate::rtipc`] for XDDP's. *primary*. A null address is the port
+        /// that the socket is bound to.
+        sendto = "__cobalt_sendto": fn(c_int, *const c_void, size_t, c_int, *const sockaddr, socklen_t) -> ssize_t;
     }
 }

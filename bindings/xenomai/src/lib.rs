@@ -13,6 +13,7 @@
 mod api;
 mod error;
 mod library;
+pub mod rtipc;
 
 pub use api::{Api, mode};
 pub use error::LoadError;

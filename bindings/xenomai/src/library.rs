@@ -14,12 +14,16 @@ pub const DEFAULT_LIBRARY: &str = "libcobalt.so.2";
 /// What a stand-in of ours exports and no libcobalt does: a function that returns its description.
 const STAND_IN: &[u8] = b"rtd_stand_in\0";
 
+/// The same for where it keeps what stands in for the files of /dev.
+const STAND_IN_DEVICES: &[u8] = b"rtd_stand_in_devices\0";
+
 /// A library that is there, may be loaded and exports everything that is required.
 #[derive(Debug)]
 pub struct Library {
     api: Api,
     name: String,
     stand_in: Option<&'static str>,
+    devices: &'static Path,
 }
 
 impl Library {
@@ -63,7 +67,9 @@ impl Library {
         let handle = ManuallyDrop::new(handle);
         let api = Api::resolve(&handle)
             .map_err(|symbol| LoadError::MissingSymbol { library: name.clone(), symbol })?;
-        Ok(Library { api, stand_in: stand_in(&handle), name })
+        let stand_in = said(&handle, STAND_IN);
+        let devices = said(&handle, STAND_IN_DEVICES).filter(|_| stand_in.is_some());
+        Ok(Library { api, stand_in, devices: Path::new(devices.unwrap_or("/dev")), name })
     }
 
     /// The calls.
@@ -80,18 +86,25 @@ impl Library {
     pub fn stand_in(&self) -> Option<&'static str> {
         self.stand_in
     }
+
+    /// Where the device files of [`rtipc`](crate::rtipc) are: `/dev`; a stand-in, which cannot make device files, names a
+    /// directory of its own.
+    pub fn devices(&self) -> &'static Path {
+        self.devices
+    }
 }
 
-fn stand_in(handle: &Handle) -> Option<&'static str> {
-    type Describe = unsafe extern "C" fn() -> *const c_char;
-    // SAFETY: only our stand-in exports this name, with this type.
-    let describe = unsafe { handle.get::<Describe>(STAND_IN) }.ok()?;
+/// What a stand-in says under one of its names.
+fn said(handle: &Handle, symbol: &[u8]) -> Option<&'static str> {
+    type Say = unsafe extern "C" fn() -> *const c_char;
+    // SAFETY: only our stand-in exports these names, with this type.
+    let say = unsafe { handle.get::<Say>(symbol) }.ok()?;
     // SAFETY: as above; it takes nothing and touches nothing.
-    let text = unsafe { describe() };
+    let text = unsafe { say() };
     if text.is_null() {
         return Some("");
     }
-    // SAFETY: not null, so a string constant of a library that stays loaded.
+    // SAFETY: not null, so a string that a library which stays loaded keeps.
     Some(unsafe { CStr::from_ptr(text) }.to_str().unwrap_or(""))
 }
 

@@ -7,6 +7,7 @@ use super::spill::Spill;
 use super::waits::Waits;
 use crate::message::{Body, Message, SIGNAL_VALUE_BYTES, SignalRecord};
 use crate::ring::{Corrupt, Envelope, Kind, Producer, PushError};
+use crate::skin::xddp::Port;
 use crate::skin::{OpenQueue, Skin};
 use crate::sys::poll::Interest;
 use crate::sys::{Call, Errno};
@@ -42,6 +43,13 @@ pub enum Sink {
     },
     /// The ring of the owner's session.
     Ring(RingSink),
+    /// Datagrams to the Linux program that has the port's device open, or opens it.
+    Xddp {
+        /// Shared with the source and the other sinks of the port.
+        port: Arc<Port>,
+        /// Largest message.
+        bytes_max: usize,
+    },
 }
 
 /// The sending ends of one owner's rings, one after the other.
@@ -180,9 +188,9 @@ impl Dest {
     /// Whether nobody is there to receive: a dead owner, or a signal whose owner never registered.
     pub fn is_dead(&self) -> bool {
         match (&self.peer, &self.sink) {
-            (Some(peer), Sink::Mqueue { .. }) => peer.state() == PeerState::Dead,
+            (Some(peer), Sink::Mqueue { .. } | Sink::Xddp { .. }) => peer.state() == PeerState::Dead,
             (Some(peer), Sink::Signal { .. } | Sink::Ring(_)) => peer.state() != PeerState::Alive,
-            (None, Sink::Mqueue { .. }) => false,
+            (None, Sink::Mqueue { .. } | Sink::Xddp { .. }) => false,
             (None, Sink::Signal { .. } | Sink::Ring(_)) => true,
         }
     }
@@ -211,6 +219,14 @@ impl Dest {
                 }
                 let priority = mq_priority.unwrap_or(message.priority);
                 (skin.mq_send)(queue.mqd(), bytes, priority).map_err(Refusal::from)
+            }
+            Sink::Xddp { port, bytes_max } => {
+                let mut record = SignalRecord::new_zeroed();
+                let bytes = message.for_queue(&mut record);
+                if bytes.len() > *bytes_max {
+                    return Err(Refusal::TooLarge);
+                }
+                port.send(bytes).map_err(Refusal::from)
             }
             // Alive without a session: registered by somebody else, who cannot have its ring.
             Sink::Ring(ring) => ring.push(message, None).unwrap_or(Err(Refusal::PeerDead)).map(drop),
@@ -299,7 +315,7 @@ impl Dest {
             Sink::Ring(ring) | Sink::Signal { inbox: Some(ring), .. } => {
                 message.len() > ring.bytes_max || ring.room(waits)
             }
-            Sink::Signal { inbox: None, .. } => true,
+            Sink::Signal { inbox: None, .. } | Sink::Xddp { .. } => true,
         }
     }
 
@@ -313,7 +329,10 @@ impl Dest {
 
     /// Whether no descriptor and no word announces room.
     pub fn is_silent(&self) -> bool {
-        matches!(self.sink, Sink::Signal { .. } | Sink::Mqueue { announces_room: false, .. })
+        matches!(
+            self.sink,
+            Sink::Signal { .. } | Sink::Xddp { .. } | Sink::Mqueue { announces_room: false, .. }
+        )
     }
 }
 

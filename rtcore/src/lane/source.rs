@@ -5,6 +5,7 @@ use super::peer::{Peer, PeerState};
 use super::waits::Waits;
 use crate::message::{Body, Message, Meta, Origin};
 use crate::ring::{Consumer, Corrupt, Doorbell};
+use crate::skin::xddp::Port;
 use crate::skin::{OpenQueue, Skin};
 use crate::sys::Errno;
 use crate::sys::memory;
@@ -36,6 +37,8 @@ pub enum SourceKind {
     },
     /// The ring of the owner's session; none while it has no session.
     Ring(RingSource),
+    /// Datagrams of Linux programs; nobody says whose.
+    Xddp(Arc<Port>),
 }
 
 /// The receiving ends of one owner's rings, one after the other.
@@ -151,7 +154,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// A source; `bytes_max` is the queue's msgsize (0 for signals).
+    /// A source; `bytes_max` is the queue's msgsize (0 for signals, the whole pool for datagrams: there a message that is
+    /// longer than the buffer would be gone).
     pub fn new(kind: SourceKind, owner: Option<Arc<Peer>>, bytes_max: usize, drain_at_stop: bool) -> Source {
         let mut buffer = vec![0; bytes_max];
         memory::touch(&mut buffer);
@@ -192,6 +196,11 @@ impl Source {
         }
     }
 
+    /// Whether what is still in it goes with the daemon, uncounted.
+    pub fn is_lost_at_stop(&self) -> bool {
+        matches!(self.kind, SourceKind::Xddp(_))
+    }
+
     /// Whether it is a ring: then its messages come without a call, many at a time.
     pub fn is_ring(&self) -> bool {
         matches!(self.kind, SourceKind::Ring(_))
@@ -205,7 +214,8 @@ impl Source {
             SourceKind::Signal { pending: Some(pending), .. } => {
                 waits.push(Interest::readable(pending.as_raw_fd()));
             }
-            SourceKind::Signal { pending: None, .. } => {}
+            // No descriptor announces them.
+            SourceKind::Signal { pending: None, .. } | SourceKind::Xddp(_) => {}
             SourceKind::Ring(ring) => return ring.arm(waits),
         }
         true
@@ -251,6 +261,14 @@ impl Source {
                 self.sequence += 1;
                 let meta = arrived(self.sequence, dequeued_ns);
                 Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority, origin, dequeued_ns, meta })
+            }
+            SourceKind::Xddp(port) => {
+                let len = port.receive(&mut self.buffer, patience_ns)?;
+                let dequeued_ns = (skin.now_ns)();
+                self.sequence += 1;
+                let meta = arrived(self.sequence, dequeued_ns);
+                let (body, origin) = (Body::Bytes(&self.buffer[..len]), Origin::UNKNOWN);
+                Ok(Message { body, priority: 0, origin, dequeued_ns, meta })
             }
             SourceKind::Ring(ring) => {
                 let (meta, len, origin) = ring.take(&mut self.buffer, patience_ns)?;

@@ -22,6 +22,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const ERROR_PAUSE_NS: u64 = 1_000_000;
 /// Messages of one ring that are taken before anything else is looked at.
 const BURST_MAX: usize = 32;
+/// While stopping: messages of one source that are taken after the time is up, so that a sender that goes on ends too.
+const LEFT_MAX: usize = 65_536;
 /// While stopping: how long to wait at most for room before looking at the time again.
 const STOP_WAIT_NS: u64 = 1_000_000;
 
@@ -390,6 +392,13 @@ impl Running<'_> {
             }
             if !worked {
                 self.await_room(inputs, false, STOP_WAIT_NS.min(give_up - now), waits);
+            }
+        }
+        // No time is left to deliver it, but to account for it: nobody else can say what was in there.
+        for input in inputs.iter_mut().filter(|input| input.source.is_lost_at_stop()) {
+            let mut bound = LEFT_MAX;
+            while bound > 0 && self.turn(input, Patience::None) {
+                bound -= 1;
             }
         }
         for route in inputs.iter_mut().flat_map(|i| &mut i.routes) {

@@ -9,6 +9,7 @@
 
 pub mod cobalt;
 mod posix;
+pub mod xddp;
 
 use crate::sys::Call;
 use crate::sys::mqueue::{Access, Attributes};
@@ -101,6 +102,8 @@ pub struct Skin {
     pub wait_ready: fn(&mut [Interest], u64) -> Call<usize>,
     /// Whether the calling thread has lost its real-time mode; none where there is but one mode.
     pub is_relaxed: Option<fn() -> bool>,
+    /// Datagrams to and from plain Linux programs; none where the skin or its library has no such thing.
+    pub xddp: Option<xddp::Xddp>,
 }
 
 /// Calls for threads that are not real-time yet. Errors name the object.

@@ -38,6 +38,7 @@ pub(super) static SKIN: Skin = Skin {
     signal_backlog: sigqueue::read,
     wait_ready: poll::wait,
     is_relaxed: None,
+    xddp: None,
 };
 
 /// Permission bits of a queue made by way of the table; the daemon's own queues have a configured mode.

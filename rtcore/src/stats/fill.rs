@@ -133,6 +133,11 @@ fn endpoint_record(endpoint: &EndpointSpec) -> io::Result<EndpointRecord> {
             record.kind = layout::KIND_LANE;
             (record.maxmsg, record.msgsize) = (*maxmsg, *msgsize);
         }
+        EndpointSpecKind::Xddp { device, maxmsg, msgsize } => {
+            record.kind = layout::KIND_XDDP;
+            record.queue = text("device path", device)?;
+            (record.maxmsg, record.msgsize) = (*maxmsg, *msgsize);
+        }
         EndpointSpecKind::Signal { signo, to_thread } => {
             record.signo = *signo;
             record.flags |= flag(*to_thread, layout::ENDPOINT_TO_THREAD);

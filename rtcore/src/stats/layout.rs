@@ -94,6 +94,8 @@ pub const KIND_MQUEUE: u32 = 1;
 pub const KIND_SIGNAL: u32 = 2;
 /// [`EndpointRecord::kind`]: shared memory.
 pub const KIND_LANE: u32 = 3;
+/// [`EndpointRecord::kind`]: datagrams through a device file, whose path stands where a queue's name does.
+pub const KIND_XDDP: u32 = 4;
 /// An index that points nowhere.
 pub const NONE: u32 = u32::MAX;
 
@@ -245,7 +247,7 @@ pub struct EndpointRecord {
     pub owner: u32,
     /// [`ENDPOINT_SOURCE`], [`ENDPOINT_SINK`], [`ENDPOINT_TO_THREAD`].
     pub flags: u32,
-    /// [`KIND_MQUEUE`], [`KIND_SIGNAL`] or [`KIND_LANE`].
+    /// [`KIND_MQUEUE`], [`KIND_SIGNAL`], [`KIND_LANE`] or [`KIND_XDDP`].
     pub kind: u32,
     /// Kernel number, 0 for a queue.
     pub signo: i32,

@@ -185,6 +185,15 @@ pub enum EndpointSpecKind {
         /// Bytes.
         msgsize: u32,
     },
+    /// Datagrams to or from plain Linux programs.
+    Xddp {
+        /// Path of the device file.
+        device: String,
+        /// Messages.
+        maxmsg: u32,
+        /// Bytes.
+        msgsize: u32,
+    },
 }
 
 /// A lane thread, as outsiders see it.

@@ -300,6 +300,11 @@ impl Reader {
                 EndpointKind::Signal { signo: record.signo, to_thread: flag(layout::ENDPOINT_TO_THREAD) }
             }
             layout::KIND_LANE => EndpointKind::Lane { maxmsg: record.maxmsg, msgsize: record.msgsize },
+            layout::KIND_XDDP => EndpointKind::Xddp {
+                device: text(&record.queue),
+                maxmsg: record.maxmsg,
+                msgsize: record.msgsize,
+            },
             other => EndpointKind::Unknown(other),
         };
         let owned = record.owner < header.sections[layout::PROCESSES].count;

@@ -219,6 +219,15 @@ pub enum EndpointKind {
         /// Bytes.
         msgsize: u32,
     },
+    /// Datagrams to or from plain Linux programs.
+    Xddp {
+        /// Path of the device file.
+        device: String,
+        /// Messages.
+        maxmsg: u32,
+        /// Bytes.
+        msgsize: u32,
+    },
     /// A kind that this version does not know.
     Unknown(u32),
 }

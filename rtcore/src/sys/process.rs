@@ -38,6 +38,13 @@ pub fn terminate(pid: u32) {
     }
 }
 
+/// Stops a child (SIGSTOP), until SIGCONT or its end.
+pub fn suspend(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("not a process id"))?;
+    Ok(rustix::process::kill_process(pid, rustix::process::Signal::STOP)?)
+}
+
 /// A descriptor that is readable when the process has ended.
 pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);

@@ -39,13 +39,6 @@ impl Ages {
         Ok(())
     }
 
-    /// Adds another receiver's: one more block.
-    pub fn append(&mut self, other: Ages) -> anyhow::Result<()> {
-        self.all.add(&other.all)?;
-        self.blocks.push(other.all.value_at_quantile(0.5));
-        Ok(())
-    }
-
     /// As lines on standard output.
     fn write(&self) {
         for v in self.all.iter_recorded() {
@@ -69,18 +62,15 @@ impl Ages {
     }
 }
 
-/// `--echo flood|drain QUEUE - 0 0`, `--echo router FROM TO CPU PRIORITY`, `--echo mq QUEUE ACK CPU PRIORITY` or
+/// `--echo router FROM TO CPU PRIORITY`, `--echo mq QUEUE ACK CPU PRIORITY` or
 /// `--echo signal NAME ACK CPU PRIORITY [SOCKET]`; ACK "-" acknowledges nothing.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let [kind, from, ack, cpu, priority, rest @ ..] = args else {
         bail!("--echo KIND FROM ACK CPU PRIORITY [SOCKET]")
     };
     let priority: u8 = priority.parse()?;
-    match kind.as_str() {
-        "flood" => return flood(&open(from, Access::Send)?),
-        "router" => return router(&open(from, Access::Receive)?, ack, cpu),
-        "drain" => return drain(&open(from, Access::Receive)?),
-        _ => {}
+    if kind == "router" {
+        return router(&open(from, Access::Receive)?, ack, cpu);
     }
     let ack = (ack != "-").then(|| open(ack, Access::Send)).transpose()?;
     sched::pin(cpu.parse()?)?;
@@ -250,13 +240,6 @@ fn echo(ack: Option<&Queue>, mut next: impl FnMut() -> Result<u64, Errno>) -> an
     }
 }
 
-/// Sends as fast as the queue takes it, until killed.
-fn flood(queue: &Queue) -> anyhow::Result<()> {
-    loop {
-        mqueue::send(queue.as_raw_fd(), &[0; MESSAGE_BYTES], 0).map_err(|e| anyhow::anyhow!("flood: {e}"))?;
-    }
-}
-
 /// The floor: a router that does nothing but receive and send, until killed.
 fn router(from: &Queue, to: &str, cpu: &str) -> anyhow::Result<()> {
     let to = open(to, Access::Send)?;
@@ -267,14 +250,6 @@ fn router(from: &Queue, to: &str, cpu: &str) -> anyhow::Result<()> {
         let got = mqueue::receive(from.as_raw_fd(), &mut buffer);
         let (len, priority) = got.map_err(|e| anyhow::anyhow!("router: {e}"))?;
         mqueue::send(to.as_raw_fd(), &buffer[..len], priority).map_err(|e| anyhow::anyhow!("router: {e}"))?;
-    }
-}
-
-/// Takes what comes, until killed.
-fn drain(queue: &Queue) -> anyhow::Result<()> {
-    let mut buffer = [0; MESSAGE_BYTES];
-    loop {
-        mqueue::receive(queue.as_raw_fd(), &mut buffer).map_err(|e| anyhow::anyhow!("drain: {e}"))?;
     }
 }
 

@@ -58,12 +58,11 @@ fn main() -> anyhow::Result<()> {
         "# all on CPU {cpu}; {} blocks of {} messages per path, in turn; 64 B",
         effort.rounds, effort.block
     );
-    let all: [(&str, Scenario); 10] = [
+    let all: [(&str, Scenario); 9] = [
         ("equal", scenarios::hops_at_equal_priority),
         ("hops", scenarios::hops),
         ("routes", scenarios::many_routes),
         ("fanout", scenarios::fan_out),
-        ("estop", scenarios::estop_under_flood),
         ("start", scenarios::start),
         ("lanes", lanes::blocking),
         ("polling", lanes::polling),

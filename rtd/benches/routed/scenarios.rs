@@ -2,12 +2,11 @@
 
 use crate::Effort;
 use crate::daemon::{Daemon, head, mqueue, route};
-use crate::echo::{Ages, open};
-use crate::path::{Entry, LANE_PRIORITY, OwnQueue, Path, QUIT, Receiver, compare, print};
+use crate::echo::open;
+use crate::path::{Entry, LANE_PRIORITY, OwnQueue, Path, Receiver, compare};
 use anyhow::Context as _;
 use rtcore::sys::mqueue::Access;
-use rtcore::sys::{clock, process, sched};
-use std::process::{Command, Stdio};
+use rtcore::sys::sched;
 
 /// A queue of this run.
 pub fn name(part: &str) -> String {
@@ -171,76 +170,6 @@ pub fn fan_out(effort: &Effort) -> anyhow::Result<()> {
     let last_hops = (p50(2) - p50(0)) / (p50(1) - p50(0));
     println!("from the daemon to the last of 8: {last_hops:.2} x the last hop of one (aim: <= 8)");
     Ok(())
-}
-
-/// The e-stop lane alone, and while a telemetry lane on its CPU is saturated.
-pub fn estop_under_flood(effort: &Effort) -> anyhow::Result<()> {
-    let cpu = effort.cpu;
-    let config = head(&instance("estop"), cpu, LANE_PRIORITY)
-        + &format!(
-            "[[lane]]\nname = \"telemetry\"\npriority = 20\ncpu = {cpu}\noverflow = \"displace-oldest\"\n"
-        )
-        + &mqueue("in", &name("ein"), 8)
-        + &mqueue("out", &name("eout"), 8)
-        + &mqueue("tin", &name("tin"), 10)
-        + &mqueue("tout", &name("tout"), 10)
-        // Nobody acknowledges here: after a stall of the machine nothing may be missing, least of all the end.
-        + &route("in", "out", "overflow = \"block:5000000\"")
-        + "[[route]]\nfrom = \"tin\"\nto = [\"tout\"]\nlane = \"telemetry\"\n";
-    let _daemon = Daemon::start(&config)?;
-    let (mut alone, mut flooded) = (Ages::new()?, Ages::new()?);
-    let phases = if effort.rounds < 100 { 2 } else { 8 };
-    for _ in 0..phases {
-        alone.append(paced(effort)?)?;
-        let flood = Flood::start()?;
-        flooded.append(paced(effort)?)?;
-        flood.stop()?;
-    }
-    let rows = vec![("e-stop lane alone", alone), ("e-stop lane, telemetry saturated", flooded)];
-    print("e-stop under flood, same CPU, 2 kHz with idle gaps (aim: p99 <= 1.5 x)", &rows);
-    Ok(())
-}
-
-/// Messages on an absolute 2 kHz schedule through the e-stop lane; latency from the actual send.
-fn paced(effort: &Effort) -> anyhow::Result<Ages> {
-    const PERIOD_NS: u64 = 500_000;
-    let receiver =
-        Receiver::start(&["mq", &name("eout"), "-", &effort.cpu.to_string(), &effort.receiver.to_string()])?;
-    let entry = Entry::queue(&name("ein"))?;
-    let mut next_ns = clock::monotonic_ns();
-    for _ in 0..effort.block * 20 {
-        next_ns += PERIOD_NS;
-        clock::sleep_until(next_ns);
-        entry.send(clock::monotonic_ns())?;
-    }
-    entry.send(QUIT)?;
-    receiver.finish()
-}
-
-/// A telemetry sender and a reader on every CPU but the measured one, at ordinary priority.
-struct Flood {
-    children: Vec<std::process::Child>,
-}
-
-impl Flood {
-    fn start() -> anyhow::Result<Flood> {
-        let mut children = Vec::new();
-        for (role, queue) in [("flood", name("tin")), ("drain", name("tout"))] {
-            let mut command = Command::new(std::env::current_exe()?);
-            command.args(["--echo", role, &queue, "-", "0", "0"]).stdout(Stdio::null());
-            process::die_with_parent_at_exec(&mut command);
-            children.push(command.spawn().context("cannot start the flood")?);
-        }
-        Ok(Flood { children })
-    }
-
-    fn stop(self) -> anyhow::Result<()> {
-        for mut child in self.children {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
-    }
 }
 
 /// Start to READY and resident memory with a small deployment's configuration.

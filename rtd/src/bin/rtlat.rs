@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use rtd::daemon::own::{OwnArgs, run_own};
 use rtd::lat::args::{BadOption, MeasureArgs};
 use rtd::lat::command::{self, CompareArgs, RouteArgs};
+use rtd::lat::interference::{self, InterferenceArgs, InterfererArgs};
 use rtd::lat::load::{WorkerArgs, work};
 use rtd::lat::mech::Kind;
 use std::process::ExitCode;
@@ -48,10 +49,14 @@ enum Command {
     Route(RouteArgs),
     /// All mechanisms and routes in one run, on one CPU and on two, with their ratios to a raw message queue
     Compare(CompareArgs),
+    /// The most urgent lane alone and beside what goes on in a machine: a saturated lane, load, stopped and dying clients
+    Interference(InterferenceArgs),
     #[command(hide = true)]
     OwnDaemon(OwnArgs),
     #[command(hide = true)]
     LoadWorker(WorkerArgs),
+    #[command(hide = true)]
+    Interferer(InterfererArgs),
 }
 
 fn main() -> ExitCode {
@@ -69,8 +74,10 @@ fn main() -> ExitCode {
         Command::Sysv(args) => raw(Kind::Sysv, args),
         Command::Route(args) => command::route(args),
         Command::Compare(args) => command::compare(args),
+        Command::Interference(args) => interference::interference(args),
         Command::OwnDaemon(args) => run_own(args).map(|()| 0),
         Command::LoadWorker(args) => work(args).map(|()| 0),
+        Command::Interferer(args) => interference::interfere(args).map(|()| 0),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -63,7 +63,16 @@ pub enum Cobalt {
     /// It is tried.
     Try,
     /// What it is, or why there is none.
-    Fixed(Result<String, String>),
+    Fixed(Result<Found, String>),
+}
+
+/// A Cobalt that can be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// For human eyes.
+    pub what: String,
+    /// Directory of the devices of XDDP's ports, or why there are none.
+    pub xddp: Result<PathBuf, String>,
 }
 
 /// Users, groups and executables.
@@ -189,7 +198,7 @@ impl Machine {
     }
 
     /// What Cobalt there is, with that library or the usual one, or why none.
-    pub fn cobalt(&self, library: Option<&Path>) -> Result<String, String> {
+    pub fn cobalt(&self, library: Option<&Path>) -> Result<Found, String> {
         match &self.cobalt {
             Cobalt::Try => crate::daemon::probe::cobalt(library),
             Cobalt::Fixed(answer) => answer.clone(),

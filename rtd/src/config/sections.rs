@@ -82,11 +82,12 @@ pub struct Daemon {
     #[schemars(default, extend("default" = "500ms"))]
     pub drain: Field<Time<0, { 60 * SECOND_NS }>>,
     /// The lanes' real-time calls: `posix` (Linux's), `cobalt` (Xenomai 3's; refused where it cannot be had), or `auto`:
-    /// Cobalt where it can be had. On Cobalt queues and signals are those of Cobalt programs.
+    /// Cobalt where it can be had, unless a queue has a `mode`, which only Linux's have. On Cobalt queues and signals are
+    /// those of Cobalt programs, and no plain Linux program sees them.
     #[schemars(default, extend("default" = "auto"))]
     pub skin: Field<SkinText>,
-    /// Path of Xenomai's libcobalt, absolute. Its code runs with rtd's rights: file and directories should be root's
-    /// alone to write. Default: libcobalt.so.2, from where the dynamic linker looks.
+    /// Path of Xenomai's libcobalt, absolute. Its code runs with rtd's rights: file and directories are root's or rtd's
+    /// own user's alone to write, or it is refused. Default: libcobalt.so.2, from where the dynamic linker looks.
     #[schemars(default)]
     pub cobalt_library: Field<String>,
 }
@@ -160,7 +161,8 @@ pub struct Endpoint {
     pub place: Place,
     /// Name, which routes and groups refer to. Endpoints and groups share one set of names.
     pub name: Field<Name>,
-    /// What it is: `lane` (shared memory), `mqueue` or `signal`.
+    /// What it is: `lane` (shared memory), `mqueue`, `signal`, or `xddp` (datagrams between a lane on Cobalt and a plain
+    /// Linux program).
     pub kind: Field<KindText>,
     /// The process at the other end: who sends into a source, who receives from a sink. A lane endpoint and a
     /// signal sink must have one. Default: nobody in particular.
@@ -170,13 +172,14 @@ pub struct Endpoint {
     #[schemars(default)]
     pub queue: Field<String>,
     /// mqueue: messages the queue holds; default 10. lane: slots of the ring, rounded up to a power of two;
-    /// default 64. signal, as a sink with msgsize: the same.
+    /// default 64. signal, as a sink with msgsize: the same. xddp: messages of msgsize that both directions have room for
+    /// together; default 64.
     #[schemars(default)]
     pub maxmsg: Field<Int<1, MQ_MAXMSG_HARD>>,
     /// Bytes of the largest message. mqueue: default 256. lane: at most 1 MiB, default 256; one ring (maxmsg x
     /// msgsize) has at most 256 MiB. signal, as a sink, real-time signals only: payloads of up to so many bytes
     /// ride in a ring of the owner's session, and the signal's value is the ticket; default: none, the value is
-    /// the payload.
+    /// the payload. xddp: default 256; maxmsg of them take at most 4 MiB.
     #[schemars(default)]
     pub msgsize: Field<Int<1, MQ_MSGSIZE_HARD>>,
     /// mqueue: permission bits, octal in quotes; applied at every start. Only where group and others may not
@@ -189,6 +192,13 @@ pub struct Endpoint {
     /// signal, as a sink: to the whole `process` or to the `thread` that registered.
     #[schemars(default, extend("default" = "process"))]
     pub target: Field<TargetText>,
+    /// xddp: the port; N stands for the device /dev/rtpN, which the Linux program opens. Required for kind `xddp`.
+    #[schemars(default)]
+    pub port: Field<Int<0, 32_767>>,
+    /// xddp: a name for the port, 1 to 31 bytes: /proc/xenomai/registry/rtipc/xddp/<label> leads to the device. Default:
+    /// none.
+    #[schemars(default)]
+    pub label: Field<String>,
 }
 
 /// Endpoints that are reached together.

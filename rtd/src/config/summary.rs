@@ -32,7 +32,13 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
         Some(Limit { soft: None, .. }) => "unlimited".to_owned(),
         Some(Limit { soft: Some(soft), .. }) => format!("of {soft}"),
     };
-    let _ = writeln!(out, "  queue bytes    {} {}", plan.queue_bytes(), limit(machine.rlimit_msgqueue));
+    let _ = if plan.daemon.skin.kind.caps().shared_namespace {
+        writeln!(out, "  queue bytes    {} {}", plan.queue_bytes(), limit(machine.rlimit_msgqueue))
+    } else {
+        // What the core's heap has left nobody says before the queues are made.
+        let name = skin.kind.name();
+        writeln!(out, "  queue bytes    {} of {name}'s heap, at least; none of Linux's", plan.message_bytes())
+    };
     let lifted = if machine.cap_ipc_lock == Some(true) { " (lifted by CAP_IPC_LOCK)" } else { "" };
     let _ =
         writeln!(out, "  locked memory  {} {}{lifted}", plan.locked_bytes(), limit(machine.rlimit_memlock));
@@ -40,6 +46,13 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
     let lifted = if machine.cap_sys_nice == Some(true) { " (lifted by CAP_SYS_NICE)" } else { "" };
     let _ = writeln!(out, "  priority       {highest} {}{lifted}", limit(machine.rlimit_rtprio));
     let _ = writeln!(out, "  threads        {}", plan.threads());
+    let notes = plan.notes();
+    if !notes.is_empty() {
+        let _ = writeln!(out, "note");
+        for note in notes {
+            let _ = writeln!(out, "  {note}");
+        }
+    }
     out
 }
 
@@ -106,6 +119,11 @@ fn queues(out: &mut String, plan: &Plan) {
         let what = match &endpoint.kind {
             EndpointKind::Mqueue { queue, maxmsg, msgsize, mode } => {
                 format!("mqueue {}  {maxmsg} x {msgsize}B  {mode:04o}", queue.to_string_lossy())
+            }
+            EndpointKind::Xddp(port) => {
+                let label = port.label.as_ref().map(|label| format!("  label {}", label.to_string_lossy()));
+                let device = plan.daemon.skin.device(port.port);
+                format!("xddp {device}{}  {} x {}B", label.unwrap_or_default(), port.maxmsg, port.msgsize)
             }
             EndpointKind::Lane(ring) => format!("lane  {} x {}B", ring.slots, ring.payload_bytes),
             EndpointKind::Signal { signo, target, inbox } => {

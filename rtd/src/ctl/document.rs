@@ -154,6 +154,7 @@ enum KindJson<'a> {
     Mqueue { queue: &'a str, maxmsg: u32, msgsize: u32 },
     Signal { signo: i32, to_thread: bool },
     Lane { maxmsg: u32, msgsize: u32 },
+    Xddp { device: &'a str, maxmsg: u32, msgsize: u32 },
     Unknown,
 }
 
@@ -363,6 +364,9 @@ impl<'a> EndpointJson<'a> {
                 KindJson::Signal { signo: *signo, to_thread: *to_thread }
             }
             EndpointKind::Lane { maxmsg, msgsize } => KindJson::Lane { maxmsg: *maxmsg, msgsize: *msgsize },
+            EndpointKind::Xddp { device, maxmsg, msgsize } => {
+                KindJson::Xddp { device, maxmsg: *maxmsg, msgsize: *msgsize }
+            }
             EndpointKind::Unknown(_) => KindJson::Unknown,
         };
         EndpointJson { name: &endpoint.name, owner, source: endpoint.is_source, sink: endpoint.is_sink, kind }

@@ -61,6 +61,12 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
                 endpoint.name
             )
         }
+        EndpointKind::Xddp { device, .. } => {
+            bail!(
+                "{} is the device {device}, which one program has at a time: open(2) and read(2) it",
+                endpoint.name
+            )
+        }
         EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
     }
 }

@@ -105,6 +105,9 @@ fn endpoints(read: &Snapshot) -> Table {
                 ("signal", format!("{}  to {target}", signal(*signo)))
             }
             EndpointKind::Lane { maxmsg, msgsize } => ("lane", format!("{maxmsg} x {msgsize} B")),
+            EndpointKind::Xddp { device, maxmsg, msgsize } => {
+                ("xddp", format!("{device}  {maxmsg} x {msgsize} B"))
+            }
             EndpointKind::Unknown(kind) => ("?", format!("kind {kind}: not known to this version")),
         };
         table.row(vec![

@@ -146,6 +146,12 @@ fn open(
                 endpoint.name
             )
         }
+        EndpointKind::Xddp { device, .. } => {
+            bail!(
+                "{} is the device {device}, which one program has at a time: open(2) and write(2) it",
+                endpoint.name
+            )
+        }
         EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
     }
 }

@@ -1,9 +1,11 @@
 //! From plan to workers: opens every kernel object, allocates every queue. After this nothing on the
 //! real-time path opens or allocates.
 
+mod ports;
 mod private;
 mod queues;
 
+pub use ports::Ports;
 pub use queues::Queues;
 
 use super::names::Names;
@@ -78,6 +80,8 @@ pub struct Builder<'a> {
     pub stop_at_ns: &'a Arc<AtomicU64>,
     /// Where the rings of sessions will come from.
     pub rings: &'a mut Rings,
+    /// The xddp ports that are bound by now.
+    pub ports: Ports,
 }
 
 impl Builder<'_> {
@@ -123,6 +127,10 @@ impl Builder<'_> {
                 // What the daemon has not taken stays with its sender, whose session brings it to the next daemon.
                 (SourceKind::Ring(RingSource::new(feed)), ring.payload_bytes, false)
             }
+            EndpointKind::Xddp(port) => {
+                // What is in its pool goes with it.
+                (SourceKind::Xddp(self.ports.open(self.skin, port)?), port.pool_bytes(), true)
+            }
             EndpointKind::Signal { signo, .. } => {
                 let set = SignalSet::of([*signo]);
                 // What a descriptor announces are Linux's signals.
@@ -160,7 +168,9 @@ impl Builder<'_> {
             overflow: plan.overflow,
             mq_priority: plan.mq_priority,
             origin: match self.plan.endpoints[plan.from].kind {
-                EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) => OriginRule::Channel,
+                EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => {
+                    OriginRule::Channel
+                }
                 EndpointKind::Signal { .. } => {
                     OriginRule::Signal { accept_claimed: plan.accept_claimed, owner: self.owner(plan.from) }
                 }
@@ -189,6 +199,9 @@ impl Builder<'_> {
             EndpointKind::Lane(ring) => {
                 Sink::Ring(RingSink::new(self.rings.take_sink(id, end), ring.payload_bytes))
             }
+            EndpointKind::Xddp(port) => {
+                Sink::Xddp { port: self.ports.open(self.skin, port)?, bytes_max: port.msgsize }
+            }
             EndpointKind::Signal { signo, target, inbox } => Sink::Signal {
                 signo: *signo,
                 to_thread: *target == SignalTarget::Thread,
@@ -210,7 +223,7 @@ pub fn source_signals(plan: &Plan) -> Vec<i32> {
     kinds
         .filter_map(|k| match k {
             EndpointKind::Signal { signo, .. } => Some(*signo),
-            EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) => None,
+            EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => None,
         })
         .collect()
 }
@@ -307,6 +320,11 @@ fn endpoint_spec(plan: &Plan, id: EndpointId) -> rtcore::stats::EndpointSpec {
                 queue: queue.to_string_lossy().into_owned(),
                 maxmsg: small(*maxmsg),
                 msgsize: small(*msgsize),
+            },
+            EndpointKind::Xddp(port) => Kind::Xddp {
+                device: plan.daemon.skin.device(port.port),
+                maxmsg: small(port.maxmsg),
+                msgsize: small(port.msgsize),
             },
             EndpointKind::Lane(ring) => {
                 Kind::Lane { maxmsg: small(ring.slots), msgsize: small(ring.payload_bytes) }

@@ -92,6 +92,7 @@ fn bind(plan: &Plan) -> anyhow::Result<&'static Skin> {
 fn announce(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
     let Plan { daemon, lanes, endpoints, routes, .. } = plan;
     log::info(format_args!("skin {}: {}", skin.name, daemon.skin.why));
+    plan.notes().iter().for_each(|note| log::info(format_args!("{note}")));
     log::info(format_args!(
         "{}: {} lanes, {} routes, {} endpoints, control socket {}",
         daemon.name,

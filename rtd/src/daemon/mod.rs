@@ -19,7 +19,7 @@ use crate::control::Expulsion;
 use crate::log;
 use crate::plan::{Plan, ProcessId, RouteId};
 use anyhow::Context as _;
-use build::{Builder, Peers, Queues, WorkerPlan};
+use build::{Builder, Peers, Ports, Queues, WorkerPlan};
 use rings::Rings;
 use rtcore::lane::event::Event;
 use rtcore::lane::peer::{Peer, PeerState};
@@ -121,6 +121,7 @@ impl Daemon {
             page: &page,
             stop_at_ns: &stop_at_ns,
             rings: &mut rings,
+            ports: Ports::default(),
         };
         let waiting = spawn_all(&mut builder, &worker_plans)?;
         let locked = memory::lock_all().map_err(|e| e.to_string());

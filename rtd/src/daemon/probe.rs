@@ -3,8 +3,9 @@
 //! Invariant: nothing of the library is loaded into the process that asks.
 
 use super::own::{own_binary, wait};
+use crate::config::machine::Found;
 use anyhow::Context as _;
-use rtcore::skin::cobalt;
+use rtcore::skin::{Skin, cobalt};
 use rtcore::sys::memfd;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -23,30 +24,39 @@ pub struct ProbeArgs {
 /// What precedes the verdict: the library's own words may be on the same output.
 const YES: &str = "rtd-probe: yes: ";
 const NO: &str = "rtd-probe: no: ";
+const XDDP: &str = "rtd-probe: xddp: ";
+const NO_XDDP: &str = "rtd-probe: no xddp: ";
 
 /// The body of `cobalt-probe`: the verdict on standard output, unless the library ends the process.
 pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
     let loaded = cobalt::load(args.path.as_deref());
     let verdict = loaded.and_then(|loaded| {
-        let description = loaded.description();
-        loaded.bind().map(|_| description)
+        let (description, devices) = (loaded.description(), loaded.xddp_devices());
+        loaded.bind().map(|skin| (description, devices.and_then(|_| xddp(skin))))
     });
     let line = match verdict {
-        Ok(what) => format!("{YES}{what}\n"),
+        Ok((what, Ok(devices))) => format!("{YES}{what}\n{XDDP}{}\n", devices.display()),
+        Ok((what, Err(why))) => format!("{YES}{what}\n{NO_XDDP}{why}\n"),
         Err(why) => format!("{NO}{why}\n"),
     };
     std::io::stdout().write_all(line.as_bytes()).context("cannot say what was found")
 }
 
-/// What Cobalt is there, for human eyes, or why none.
-pub fn cobalt(library: Option<&Path>) -> Result<String, String> {
+/// Where the devices of XDDP are; whether the core has it turns out when a socket is made.
+fn xddp(skin: &Skin) -> Result<&'static Path, String> {
+    let calls = skin.xddp.ok_or_else(|| format!("`{}` has no such calls", skin.name))?;
+    (calls.probe)().map(|()| calls.devices).map_err(|e| e.to_string())
+}
+
+/// What Cobalt is there, or why none.
+pub fn cobalt(library: Option<&Path>) -> Result<Found, String> {
     if library.is_none() && !Path::new(cobalt::PROC_VERSION).exists() {
         return Err(format!("no Cobalt core runs in this kernel (there is no {})", cobalt::PROC_VERSION));
     }
     ask(library).map_err(|e| format!("{e:#}"))?
 }
 
-fn ask(library: Option<&Path>) -> anyhow::Result<Result<String, String>> {
+fn ask(library: Option<&Path>) -> anyhow::Result<Result<Found, String>> {
     let [mut said, mut complained] = [scratch()?, scratch()?];
     let mut command = own_binary()?;
     command.arg(SUBCOMMAND);
@@ -66,7 +76,8 @@ fn ask(library: Option<&Path>) -> anyhow::Result<Result<String, String>> {
     let verdict = read(&mut said);
     let find = |mark: &str| verdict.lines().find_map(|line| line.strip_prefix(mark)).map(str::to_owned);
     if let Some(what) = find(YES) {
-        return Ok(Ok(what));
+        let why = || find(NO_XDDP).unwrap_or_else(|| "the probe did not say why".to_owned());
+        return Ok(Ok(Found { what, xddp: find(XDDP).map(PathBuf::from).ok_or_else(why) }));
     }
     let words = read(&mut complained);
     let words = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing was said why");

@@ -12,6 +12,7 @@ pub mod board;
 pub mod breaker;
 pub mod command;
 pub mod compare;
+pub mod interference;
 pub mod load;
 pub mod mech;
 pub mod out;

@@ -2,7 +2,7 @@
 //!
 //! The memory figures are estimates on the high side; the message-queue bytes are the kernel's formula.
 
-use super::{EndpointId, EndpointKind, Path, Plan, RingPlan, RoutePlan, TargetPlan, Wait};
+use super::{EndpointId, EndpointKind, EndpointPlan, Path, Plan, RingPlan, RoutePlan, TargetPlan, Wait};
 use rtcore::sys::limits::mq_bytes;
 
 /// Stack of a lane thread, all of it prefaulted and locked.
@@ -34,18 +34,20 @@ impl Plan {
     }
 
     /// Descriptors the daemon opens: a queue is held once, a queue that is read is open twice more, every
-    /// route end on a queue once, a signal source once; rings and processes as the constants say.
+    /// route end on a queue once, a signal source once, an xddp port once; rings and processes as the constants say.
     pub fn descriptors(&self) -> usize {
         let is_queue = |id: &EndpointId| matches!(self.endpoints[*id].kind, EndpointKind::Mqueue { .. });
         let held = (0..self.endpoints.len()).filter(|id| is_queue(id)).count();
         let read = |kind: &EndpointKind| match kind {
             EndpointKind::Mqueue { .. } => 2,
             EndpointKind::Signal { .. } => 1,
-            EndpointKind::Lane(_) => 0,
+            EndpointKind::Lane(_) | EndpointKind::Xddp(_) => 0,
         };
         let sources: usize = self.sources.iter().map(|s| read(&self.endpoints[s.endpoint].kind)).sum();
         let ends = self.routes.iter().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints);
-        let queues = held + sources + ends.filter(|id| is_queue(id)).count();
+        let is_port = |e: &&EndpointPlan| matches!(e.kind, EndpointKind::Xddp(_));
+        let ports = self.endpoints.iter().filter(is_port).count();
+        let queues = ports + held + sources + ends.filter(|id| is_queue(id)).count();
         let direct = self.routes.iter().filter(|route| route.path == Path::Direct).count();
         let rings = RING_DESCRIPTORS * self.routed_rings().count() + DIRECT_RING_DESCRIPTORS * direct;
         queues + rings + PROCESS_DESCRIPTORS * self.processes.len()
@@ -82,9 +84,27 @@ impl Plan {
     pub fn queue_bytes(&self) -> u64 {
         let bytes = |kind: &EndpointKind| match kind {
             EndpointKind::Mqueue { maxmsg, msgsize, .. } => mq_bytes(*maxmsg as u64, *msgsize as u64),
-            EndpointKind::Signal { .. } | EndpointKind::Lane(_) => 0,
+            EndpointKind::Signal { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => 0,
         };
         self.endpoints.iter().map(|endpoint| bytes(&endpoint.kind)).fold(0, u64::saturating_add)
+    }
+
+    /// Payload bytes of the plan's queues, which a namespace of a skin's own allocates when they are made.
+    pub fn message_bytes(&self) -> u64 {
+        let bytes = |kind: &EndpointKind| match kind {
+            EndpointKind::Mqueue { maxmsg, msgsize, .. } => (*maxmsg as u64).saturating_mul(*msgsize as u64),
+            EndpointKind::Signal { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => 0,
+        };
+        self.endpoints.iter().map(|endpoint| bytes(&endpoint.kind)).fold(0, u64::saturating_add)
+    }
+
+    /// Memory of the buffers that datagrams are received into: the longest that can come is as long as its port's pool.
+    pub fn port_bytes(&self) -> u64 {
+        let bytes = |id: EndpointId| match self.endpoints.get(id).map(|endpoint| &endpoint.kind) {
+            Some(EndpointKind::Xddp(port)) => port.pool_bytes() as u64,
+            _ => 0,
+        };
+        self.sources.iter().map(|source| bytes(source.endpoint)).fold(0, u64::saturating_add)
     }
 
     /// Memory of the queues in front of full targets.
@@ -96,7 +116,7 @@ impl Plan {
     pub fn locked_bytes(&self) -> u64 {
         let page = ((self.routes.len() + self.lanes.len()) as u64).saturating_mul(STATS_ENTRY_BYTES);
         let stacks = (self.threads() as u64).saturating_mul(STACK_BYTES);
-        let messages = self.spill_bytes().saturating_add(self.ring_bytes());
+        let messages = self.spill_bytes().saturating_add(self.ring_bytes()).saturating_add(self.port_bytes());
         BASE_BYTES.saturating_add(page).saturating_add(stacks).saturating_add(messages)
     }
 }
@@ -107,8 +127,13 @@ impl EndpointKind {
         match self {
             EndpointKind::Lane(ring) => Some(*ring),
             EndpointKind::Signal { inbox, .. } => *inbox,
-            EndpointKind::Mqueue { .. } => None,
+            EndpointKind::Mqueue { .. } | EndpointKind::Xddp(_) => None,
         }
+    }
+
+    /// Whether what is sent to such an endpoint comes out of it where it is read. A port's two directions are two ways.
+    pub fn feeds_itself(&self) -> bool {
+        !matches!(self, EndpointKind::Xddp(_))
     }
 }
 

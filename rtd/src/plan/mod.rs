@@ -6,11 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod cost;
+mod notes;
 pub mod verify;
 
 pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
 pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
-use rtcore::skin::{self, Caps};
+use rtcore::skin::{self, Caps, xddp};
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -31,6 +32,8 @@ pub const RING_SLOTS_MAX: usize = 65_536;
 pub const RING_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Most payload bytes of one ring, all slots together.
 pub const RING_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most bytes of the pool of an xddp port: the largest piece of memory in one that every kernel gives.
+pub const POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most sources of a lane that spins: it sleeps in one futex_waitv(2), which takes 128 words; some are the daemon's.
 pub const SPIN_SOURCES_MAX: usize = 120;
 
@@ -78,12 +81,21 @@ pub struct SkinPlan {
     pub library: Option<PathBuf>,
     /// Why this one, or what it is; for human eyes.
     pub why: String,
+    /// Directory of the devices of XDDP's ports, or why there are none.
+    pub xddp: Result<PathBuf, String>,
 }
 
 impl SkinPlan {
+    /// Path of the device of a port.
+    pub fn device(&self, port: i16) -> String {
+        let devices = self.xddp.as_deref().unwrap_or(std::path::Path::new("/dev"));
+        xddp::device(devices, port).display().to_string()
+    }
+
     /// Linux's own calls, for this reason.
     pub fn posix(why: impl Into<String>) -> SkinPlan {
-        SkinPlan { kind: SkinKind::Posix, library: None, why: why.into() }
+        let xddp = Err("only Cobalt has them, and this runs on posix".to_owned());
+        SkinPlan { kind: SkinKind::Posix, library: None, why: why.into(), xddp }
     }
 }
 
@@ -192,6 +204,29 @@ pub enum EndpointKind {
     },
     /// A place in shared memory: a ring between the owner's session and whoever is at the other end.
     Lane(RingPlan),
+    /// Datagrams between the lane and a plain Linux program that has the device `rtpN` open; both ways, which have
+    /// nothing to do with each other.
+    Xddp(XddpPlan),
+}
+
+/// A port of [`EndpointKind::Xddp`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XddpPlan {
+    /// N.
+    pub port: i16,
+    /// Its name in the core's registry.
+    pub label: Option<CString>,
+    /// Messages that its pool has room for, in both directions together.
+    pub maxmsg: usize,
+    /// Bytes of the largest message.
+    pub msgsize: usize,
+}
+
+impl XddpPlan {
+    /// Bytes of its pool.
+    pub fn pool_bytes(&self) -> usize {
+        xddp::pool_bytes(self.maxmsg, self.msgsize)
+    }
 }
 
 /// The size of a ring.

@@ -1,8 +1,9 @@
 //! The plan's invariants, as a check that tests and a debug build run.
 
 use super::{
-    EndpointKind, EndpointPlan, NAME_BYTES_MAX, Overflow, Path, Plan, RING_BYTES_MAX, RING_PAYLOAD_BYTES_MAX,
-    RING_SLOTS_MAX, RoutePlan, SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES, SPIN_SOURCES_MAX, TargetPlan, Wait,
+    EndpointKind, EndpointPlan, NAME_BYTES_MAX, Overflow, POOL_BYTES_MAX, Path, Plan, RING_BYTES_MAX,
+    RING_PAYLOAD_BYTES_MAX, RING_SLOTS_MAX, RoutePlan, SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES,
+    SPIN_SOURCES_MAX, TargetPlan, Wait,
 };
 use rtcore::sys::signame;
 
@@ -121,7 +122,8 @@ impl Plan {
         for (id, endpoint) in self.endpoints.iter().enumerate() {
             let name = &endpoint.name;
             let read = self.routes.iter().any(|route| route.from == id);
-            if read && sunk[id] && !matches!(endpoint.kind, EndpointKind::Mqueue { .. }) {
+            let either = matches!(endpoint.kind, EndpointKind::Mqueue { .. } | EndpointKind::Xddp(_));
+            if read && sunk[id] && !either {
                 return Some(format!("endpoint `{name}` is used both ways"));
             }
             if let EndpointKind::Signal { signo, inbox: Some(_), .. } = endpoint.kind
@@ -131,6 +133,11 @@ impl Plan {
             }
             if matches!(endpoint.kind, EndpointKind::Lane(_)) && endpoint.owner.is_none() {
                 return Some(format!("lane endpoint `{name}` has no owner"));
+            }
+            if let EndpointKind::Xddp(port) = &endpoint.kind
+                && (port.port < 0 || port.pool_bytes() > POOL_BYTES_MAX)
+            {
+                return Some(format!("xddp `{name}` has port {} and {} bytes", port.port, port.pool_bytes()));
             }
             let Some(ring) = endpoint.kind.ring() else { continue };
             if !ring.slots.is_power_of_two()
@@ -150,8 +157,8 @@ impl Plan {
         let mut left: Vec<&RoutePlan> = self.routes.iter().collect();
         loop {
             let before = left.len();
-            let fed: Vec<usize> =
-                left.iter().flat_map(|r| &r.to).flat_map(|t| t.endpoints()).copied().collect();
+            let to = left.iter().flat_map(|r| &r.to).flat_map(|t| t.endpoints()).copied();
+            let fed: Vec<usize> = to.filter(|id| self.endpoints[*id].kind.feeds_itself()).collect();
             left.retain(|route| fed.contains(&route.from));
             if left.len() == before {
                 break;
@@ -181,6 +188,7 @@ impl Plan {
         let (in_queue, in_ring) = match source {
             EndpointKind::Signal { .. } => (SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES),
             EndpointKind::Mqueue { msgsize: bytes, .. }
+            | EndpointKind::Xddp(super::XddpPlan { msgsize: bytes, .. })
             | EndpointKind::Lane(super::RingPlan { payload_bytes: bytes, .. }) => {
                 let longest = route.payload_bytes_max.min(*bytes);
                 (longest, longest)
@@ -189,7 +197,8 @@ impl Plan {
         for id in route.to.iter().flat_map(|target| target.endpoints()) {
             let target = &self.endpoints[*id];
             let takes = match &target.kind {
-                EndpointKind::Mqueue { msgsize, .. } => in_queue <= *msgsize,
+                EndpointKind::Mqueue { msgsize, .. }
+                | EndpointKind::Xddp(super::XddpPlan { msgsize, .. }) => in_queue <= *msgsize,
                 EndpointKind::Lane(ring) => in_ring <= ring.payload_bytes,
                 EndpointKind::Signal { signo, inbox, .. } => {
                     let room = match inbox {

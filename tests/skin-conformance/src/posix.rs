@@ -41,6 +41,12 @@ pub fn api() -> Api {
         sem_close: libc::sem_close,
         sem_unlink: libc::sem_unlink,
         pthread_sigqueue_np: None,
+        socket: None,
+        close: None,
+        bind: None,
+        setsockopt: None,
+        recvfrom: None,
+        sendto: None,
     }
 }
 

@@ -44,7 +44,9 @@ fn assert_only_broken(output: &Output, rule: &str) {
 
 #[test]
 fn posix_keeps_the_rules() {
-    assert_kept(&conformance(&["--skin", "posix"], &[]));
+    let output = conformance(&["--skin", "posix"], &[]);
+    assert_kept(&output);
+    assert_eq!(text(&output).matches("skip  xddp: ").count(), 7, "{}", text(&output));
 }
 
 #[test]
@@ -54,6 +56,7 @@ fn the_stand_in_keeps_the_rules_and_says_what_it_is() {
     let text = text(&output);
     assert!(text.lines().next().is_some_and(|first| first.contains("stand-in")), "{text}");
     assert!(text.contains("skip  signal: pthread_sigqueue_np"), "{text}");
+    assert!(text.matches("pass  xddp: ").count() == 7 || text.contains("was not promoted"), "{text}");
 }
 
 #[test]
@@ -61,6 +64,19 @@ fn with_the_old_extension_it_is_checked_too() {
     let output = on_stand_in("np", Kind::WithSigqueueNp, &["--rule", "pthread_sigqueue_np"], &[]);
     assert_kept(&output);
     assert!(text(&output).contains("pass  signal: pthread_sigqueue_np"), "{}", text(&output));
+}
+
+#[test]
+fn where_there_is_no_xddp_its_rules_say_why() {
+    for (name, kind, switches, why) in [
+        ("no-xddp", Kind::Stock, &[("RTD_STAND_IN_NO_XDDP", "1")][..], "CONFIG_XENO_DRIVERS_RTIPC_XDDP"),
+        ("no-sendto", Kind::Without("__cobalt_sendto"), &[], "this skin has none"),
+    ] {
+        let output = on_stand_in(name, kind, &["--rule", "xddp: "], switches);
+        assert_kept(&output);
+        assert_eq!(text(&output).matches("skip  xddp: ").count(), 7, "{}", text(&output));
+        assert!(text(&output).contains(why), "{}", text(&output));
+    }
 }
 
 #[test]
@@ -170,6 +186,8 @@ fn a_space_leaves_nothing_behind() {
     let path = path.to_str().expect("a path of this build");
     conformance(&["--skin", "cobalt", "--library", path, "--rule", "clock"], &[space.environment()]);
     assert!(memory.exists());
+    let device = space.device(0);
+    assert!(device.exists());
     drop(space);
-    assert!(!memory.exists());
+    assert!(!memory.exists() && !device.exists());
 }

@@ -46,6 +46,7 @@ unsafe extern "C" fn xenomai_init(argc: *mut c_int, argv: *mut *const *mut c_cha
     if let Err(e) = space::shared() {
         fail(&e.to_string());
     }
+    crate::xddp::make_devices();
     if BOUND.swap(true, Ordering::AcqRel) {
         eprintln!("stand-in for libcobalt.so.2: duplicate call to xenomai_init() ignored");
         return;

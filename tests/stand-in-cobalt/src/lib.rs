@@ -4,6 +4,7 @@
 //! As the real one: nothing works before `xenomai_init`, which exits the process on failure; blocking calls are for
 //! promoted threads; signals go to promoted threads by thread id, out of one pool for all processes, and are dropped
 //! silently when that is empty; queues and semaphores have names of their own; a queue's descriptor polls as POLLERR;
+//! XDDP sockets carry datagrams to plain Linux programs, which open them by [`Device`] and not by open(2);
 //! a null time gives -14. Stricter than the real one, because these are mistakes that go unnoticed there: it ends the
 //! process when `xenomai_init` finds a second thread or a null vector, and when a signal number 65 to 69 gets through.
 //!
@@ -16,15 +17,19 @@
 
 mod clock;
 pub mod copies;
+mod device;
 mod init;
 mod mq;
+mod pump;
 mod sem;
 mod shared;
 mod signal;
 mod space;
 pub mod switch;
 mod thread;
+mod xddp;
 
+pub use device::{Device, PORTS};
 pub use space::Space;
 
 /// What a call of the core returns inside: a value or a positive error number.

@@ -30,6 +30,11 @@ impl Space {
         (switch::SPACE, &self.name)
     }
 
+    /// The file that stands for the device of an XDDP port, for [`crate::Device::open`].
+    pub fn device(&self, port: i16) -> PathBuf {
+        devices(&self.name).join(format!("rtp{port}"))
+    }
+
     fn remove(&self) {
         let memory = memory_path(&self.name);
         if let Ok(shared) = map(&self.name, false) {
@@ -48,6 +53,7 @@ impl Space {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
+        let _ = std::fs::remove_dir_all(devices(&self.name));
         let _ = std::fs::remove_file(memory);
     }
 }
@@ -78,6 +84,11 @@ fn name_in(space: &str, name: &CStr) -> Option<CString> {
     // Slashes mean nothing to Cobalt, and Linux allows none but the first.
     let own: Vec<u8> = own.iter().map(|&b| if b == b'/' { b'!' } else { b }).collect();
     CString::new([b"/", PREFIX.as_bytes(), space.as_bytes(), b".", &own].concat()).ok()
+}
+
+/// Directory of what stands for device files.
+pub(crate) fn devices(space: &str) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/{PREFIX}{space}.dev"))
 }
 
 fn memory_path(space: &str) -> PathBuf {

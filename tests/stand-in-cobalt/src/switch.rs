@@ -10,6 +10,7 @@
 //! | `RTD_STAND_IN_ESRCH=1` | no signal finds its thread |
 //! | `RTD_STAND_IN_PROMOTE=ERRNO` | promoting a thread fails with this number |
 //! | `RTD_STAND_IN_PROMOTE_OTHERS=ERRNO` | promoting any but the main thread fails with this number |
+//! | `RTD_STAND_IN_NO_XDDP=1` | as a core without that protocol: `__cobalt_socket` is Linux's for every family |
 //! | `RTD_STAND_IN_RELAX_EVERY=N` | each Nth primary call of a thread leaves it relaxed until its next one |
 
 use std::sync::OnceLock;
@@ -44,6 +45,8 @@ pub struct Switches {
     pub promote_others: i32,
     /// Which primary call leaves a thread relaxed; 0 for none.
     pub relax_every: u32,
+    /// The core has no XDDP.
+    pub no_xddp: bool,
 }
 
 /// Variable that names the space.
@@ -66,6 +69,7 @@ pub fn get() -> &'static Switches {
         promote: number("RTD_STAND_IN_PROMOTE").unwrap_or(0),
         promote_others: number("RTD_STAND_IN_PROMOTE_OTHERS").unwrap_or(0),
         relax_every: number("RTD_STAND_IN_RELAX_EVERY").unwrap_or(0),
+        no_xddp: text("RTD_STAND_IN_NO_XDDP").is_some(),
     })
 }
 

@@ -8,6 +8,7 @@
 //! place is free now. (Between the two calls somebody on another CPU may take the very last one; a few places in reserve
 //! are the credits' business, see [`POOL_SHARED`].)
 
+use super::super::xddp::Xddp;
 use super::super::{Caps, Doorbell, Length, Mqd, Setup, SignalAddress, Skin};
 use super::api;
 use crate::sys::clock::timespec;
@@ -49,7 +50,7 @@ thread_local! {
     static TID: Cell<i32> = const { Cell::new(0) };
 }
 
-pub(super) fn table(name: &'static str) -> Skin {
+pub(super) fn table(name: &'static str, xddp: Option<Xddp>) -> Skin {
     Skin {
         name,
         caps: CAPS,
@@ -75,6 +76,7 @@ pub(super) fn table(name: &'static str) -> Skin {
         signal_backlog: |_| Some(backlog()),
         wait_ready,
         is_relaxed: Some(is_relaxed),
+        xddp,
     }
 }
 

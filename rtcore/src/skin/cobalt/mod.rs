@@ -7,8 +7,10 @@
 //! Constraint: the table holds plain function pointers, so the library's calls stand in a static that is set once.
 
 mod calls;
+mod xddp;
 
 use super::Skin;
+use super::xddp::Xddp;
 use crate::sys::{Errno, sched};
 use std::ffi::{CString, c_char};
 use std::io;
@@ -79,6 +81,17 @@ impl Loaded {
         }
     }
 
+    /// The calls for datagrams to Linux programs; else the first one that the library does not export.
+    fn xddp(&self) -> Result<Xddp, &'static str> {
+        self.lib.api().sockets().map(|sockets| xddp::table(sockets, self.lib.devices()))
+    }
+
+    /// Directory of the device files of such datagrams, if the library has the calls; else which one it lacks.
+    pub fn xddp_devices(&self) -> Result<&'static Path, String> {
+        let lacks = |symbol| format!("{} does not export {symbol}", self.lib.name());
+        self.lib.api().sockets().map(|_| self.lib.devices()).map_err(lacks)
+    }
+
     /// Name of the skin: `cobalt`, and whether it is none.
     fn skin_name(&self) -> &'static str {
         if self.lib.stand_in().is_some() { "cobalt (stand-in)" } else { "cobalt" }
@@ -109,7 +122,7 @@ impl Loaded {
             Unavailable::Unbound { library, errno }
         })?;
         calls::remember_thread(sched::gettid());
-        let (_, skin) = BOUND.get_or_init(|| (api, calls::table(self.skin_name())));
+        let (_, skin) = BOUND.get_or_init(|| (api, calls::table(self.skin_name(), self.xddp().ok())));
         Ok(skin)
     }
 }

@@ -1,6 +1,6 @@
 //! Endpoints: keys that fit the kind, owners that exist, queues that are told apart.
 
-use super::{Context, names::Names, rings};
+use super::{Context, names::Names, rings, xddp};
 use crate::config::diagnostic::Place;
 use crate::config::sections::Endpoint;
 use crate::config::values::Kind;
@@ -28,6 +28,7 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<EndpointPlan> {
         let kind = match endpoint.kind.get().map(|kind| kind.0) {
             Some(Kind::Signal) => signal(cx, endpoint),
             Some(Kind::Lane) => rings::lane(cx, endpoint),
+            Some(Kind::Xddp) => xddp::endpoint(cx, endpoint),
             Some(Kind::Mqueue) | None => {
                 let kind = mqueue(cx, endpoint, &name);
                 if let (EndpointKind::Mqueue { queue, .. }, Some(_)) = (&kind, endpoint.kind.get()) {
@@ -57,6 +58,7 @@ pub fn kind_name(kind: &EndpointKind) -> &'static str {
         EndpointKind::Mqueue { .. } => "mqueue",
         EndpointKind::Signal { .. } => "signal",
         EndpointKind::Lane(_) => "lane",
+        EndpointKind::Xddp(_) => "xddp",
     }
 }
 
@@ -67,6 +69,8 @@ pub fn foreign(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, kind: &str, ke
         ("mode", endpoint.mode.at().map(|at| &at.place)),
         ("signal", endpoint.signal.at().map(|at| &at.place)),
         ("target", endpoint.target.at().map(|at| &at.place)),
+        ("port", endpoint.port.at().map(|at| &at.place)),
+        ("label", endpoint.label.at().map(|at| &at.place)),
     ];
     for (key, place) in written.into_iter().filter(|(key, _)| keys.contains(key)) {
         let Some(place) = place else { continue };
@@ -76,7 +80,7 @@ pub fn foreign(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, kind: &str, ke
 }
 
 fn signal(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
-    foreign(cx, endpoint, "signal", &["queue", "mode"]);
+    foreign(cx, endpoint, "signal", &["queue", "mode", "port", "label"]);
     if endpoint.signal.is_absent() && !cx.report.has_broken_lines() {
         let place = Place { key: format!("{}.signal", endpoint.place.key), ..endpoint.place.clone() };
         cx.report.error(&place, "`signal` is missing for kind = \"signal\"", "signal = \"SIGRTMIN+3\"");
@@ -90,7 +94,7 @@ fn signal(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
 
 fn mqueue(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, name: &str) -> EndpointKind {
     if endpoint.kind.get().is_some() {
-        foreign(cx, endpoint, "mqueue", &["signal", "target"]);
+        foreign(cx, endpoint, "mqueue", &["signal", "target", "port", "label"]);
     }
     let default = format!("/{name}");
     let written = endpoint.queue.at();

@@ -78,7 +78,10 @@ pub fn circles(plan: &Plan) -> Vec<(RouteId, Vec<EndpointId>)> {
     let mut out: Vec<Vec<(RouteId, EndpointId)>> = vec![Vec::new(); plan.endpoints.len()];
     for (id, route) in plan.routes.iter().enumerate() {
         if let Some(out) = out.get_mut(route.from) {
-            out.extend(route.to.iter().flat_map(TargetPlan::endpoints).map(|to| (id, *to)));
+            let comes_out =
+                |to: &&EndpointId| plan.endpoints.get(**to).is_some_and(|e| e.kind.feeds_itself());
+            let to = route.to.iter().flat_map(TargetPlan::endpoints).filter(comes_out);
+            out.extend(to.map(|to| (id, *to)));
         }
     }
     let mut found: Vec<(RouteId, Vec<EndpointId>)> = Vec::new();

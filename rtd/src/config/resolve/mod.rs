@@ -10,6 +10,7 @@ mod endpoints;
 mod flow;
 mod groups;
 mod lanes;
+mod library;
 mod names;
 mod payload;
 mod processes;
@@ -18,6 +19,7 @@ mod rings;
 mod routes;
 mod signals;
 mod skin;
+mod xddp;
 
 use super::diagnostic::{Place, Report};
 use super::machine::Machine;
@@ -59,6 +61,7 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
     flow::check(&mut cx, &plan);
     signals::check(&mut cx, &plan);
     skin::check(&mut cx, &plan);
+    xddp::check(&mut cx, &plan);
     rings::check(&mut cx, &plan);
     endpoints::check_writers(&mut cx, &plan);
     lanes::check_sources(&mut cx, &plan);

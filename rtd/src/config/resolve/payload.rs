@@ -42,6 +42,7 @@ pub fn bound(
         Some((EndpointKind::Mqueue { msgsize, .. }, source)) => {
             from_bytes(cx, route, source, *msgsize, &targets)
         }
+        Some((EndpointKind::Xddp(port), source)) => from_bytes(cx, route, source, port.msgsize, &targets),
         Some((EndpointKind::Lane(ring), source)) => {
             from_bytes(cx, route, source, ring.payload_bytes, &targets)
         }
@@ -53,6 +54,7 @@ pub fn bound(
 fn room_of(target: &EndpointPlan) -> Option<usize> {
     match &target.kind {
         EndpointKind::Mqueue { msgsize, .. } => Some(*msgsize),
+        EndpointKind::Xddp(port) => Some(port.msgsize),
         kind => kind.ring().map(|ring| ring.payload_bytes),
     }
 }
@@ -66,7 +68,7 @@ fn from_signal(cx: &mut Context<'_, '_, '_>, route: &Route, signo: i32, targets:
     for target in targets {
         // What a record has besides the value, a ring's slot has too.
         let (what, needed) = match target.kind {
-            EndpointKind::Mqueue { .. } => ("record", SIGNAL_RECORD_BYTES),
+            EndpointKind::Mqueue { .. } | EndpointKind::Xddp(_) => ("record", SIGNAL_RECORD_BYTES),
             _ => ("value", SIGNAL_VALUE_BYTES),
         };
         match (room_of(target), &target.kind) {

@@ -76,7 +76,7 @@ pub fn resolve(
 pub fn is_certain(cx: &Context<'_, '_, '_>, endpoint: EndpointId) -> bool {
     cx.config.endpoint.get(endpoint).is_some_and(|written| {
         written.kind.get().is_some_and(|kind| match kind.0 {
-            Kind::Mqueue => !matches!(written.msgsize, Field::Invalid),
+            Kind::Mqueue | Kind::Xddp => !matches!(written.msgsize, Field::Invalid),
             Kind::Signal => written.signal.get().is_some() && rings::is_certain(written),
             Kind::Lane => rings::is_certain(written),
         })
@@ -209,7 +209,7 @@ fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
             let mend = "accept_claimed = true\na source of kind = \"mqueue\", whose owner the daemon knows";
             cx.report.error(&route.accept_claimed.place_or(&fallback), message, mend);
         }
-        EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) if accepts => {
+        EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) if accepts => {
             let place = route.accept_claimed.place_or(&route.place);
             cx.report.warning(
                 &place,

@@ -4,9 +4,10 @@
 //! capabilities.
 
 use super::endpoints::kind_name;
-use super::{Context, whole_file};
+use super::{Context, library, whole_file};
+use crate::config::diagnostic::Place;
 use crate::config::sections::Endpoint;
-use crate::config::values::SkinText;
+use crate::config::values::{Kind, SkinText};
 use crate::plan::{
     EndpointKind, EndpointPlan, Path, Plan, RoutePlan, SkinChoice, SkinKind, SkinPlan, TargetPlan,
 };
@@ -19,15 +20,30 @@ const PRIVATE_NAME_BYTES_MAX: usize = 63;
 /// Chooses; a skin that was asked for by name and cannot be had is an error.
 pub fn choose(cx: &mut Context<'_, '_, '_>) -> SkinPlan {
     let daemon = &cx.config.daemon;
-    let library = library(cx);
+    let named = library_path(cx);
     let written = daemon.skin.get().map_or(SkinChoice::Auto, |SkinText(choice)| *choice);
     let wanted = cx.options.skin.unwrap_or(written);
     if wanted == SkinChoice::Posix {
         return SkinPlan::posix("asked for");
     }
     let place = daemon.skin.place_or(&daemon.cobalt_library.place_or(&whole_file()));
+    let library = named.as_deref().map(library::resolved);
+    if let Some(why) = library.as_deref().and_then(|library| untrusted(cx, library)) {
+        return SkinPlan::posix(why);
+    }
     match cx.machine.cobalt(library.as_deref()) {
-        Ok(what) => SkinPlan { kind: SkinKind::Cobalt, library, why: what },
+        Ok(found) => match linux_mode(cx).filter(|_| wanted == SkinChoice::Auto) {
+            Some(name) => SkinPlan::posix(format!(
+                "endpoint `{name}` has a `mode`, which only Linux's queues have (skin = \"cobalt\" takes {} all the same)",
+                found.what
+            )),
+            None => {
+                if wanted == SkinChoice::Auto {
+                    unseen_queues(cx, &place);
+                }
+                SkinPlan { kind: SkinKind::Cobalt, library, why: found.what, xddp: found.xddp }
+            }
+        },
         Err(why) if wanted == SkinChoice::Cobalt => {
             let message = format!("Cobalt cannot be had: {why}");
             cx.report.error(
@@ -48,7 +64,38 @@ pub fn choose(cx: &mut Context<'_, '_, '_>) -> SkinPlan {
     }
 }
 
-fn library(cx: &mut Context<'_, '_, '_>) -> Option<PathBuf> {
+/// A queue that was written for Linux programs: who may open it is said, and on Cobalt anybody may.
+fn linux_mode<'c>(cx: &Context<'c, '_, '_>) -> Option<&'c str> {
+    let endpoint = cx.config.endpoint.iter().find(|endpoint| endpoint.mode.at().is_some())?;
+    Some(endpoint.name.get().map_or("?", |name| name.0.as_str()))
+}
+
+/// Nobody asked for Cobalt by name, and its queues are not those that a plain Linux program opens.
+fn unseen_queues(cx: &mut Context<'_, '_, '_>, place: &Place) {
+    let is_queue = |e: &&Endpoint| e.kind.get().is_some_and(|kind| kind.0 == Kind::Mqueue);
+    let Some(endpoint) = cx.config.endpoint.iter().find(is_queue) else { return };
+    let message = format!(
+        "`auto` takes Cobalt here, whose queues plain Linux programs do not see: `{}` is one",
+        endpoint.name.get().map_or("?", |name| name.0.as_str())
+    );
+    let mend = "skin = \"cobalt\" (its programs are Cobalt's)\nskin = \"posix\" (they are Linux's)";
+    cx.report.warning(place, message, mend);
+}
+
+/// Reports a library that others may have changed; why it must not be loaded, not even to see what it is.
+fn untrusted(cx: &mut Context<'_, '_, '_>, library: &std::path::Path) -> Option<String> {
+    let fault = library::fault(library, cx.machine.uid)?;
+    let place = cx.config.daemon.cobalt_library.place_or(&whole_file());
+    let message = format!("{}, and the code of `{}` runs with rtd's rights", fault.text, library.display());
+    if !fault.is_open {
+        cx.report.warning(&place, message, fault.mend);
+        return None;
+    }
+    cx.report.error(&place, message, fault.mend);
+    Some(fault.text)
+}
+
+fn library_path(cx: &mut Context<'_, '_, '_>) -> Option<PathBuf> {
     let at = cx.config.daemon.cobalt_library.at()?;
     let path = PathBuf::from(&at.value);
     if path.is_absolute() && !at.value.contains('\0') {

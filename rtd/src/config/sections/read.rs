@@ -144,6 +144,8 @@ impl Endpoint {
             mode: r.optional("mode"),
             signal: r.optional("signal"),
             target: r.optional("target"),
+            port: r.optional("port"),
+            label: r.optional("label"),
         }
     }
 }

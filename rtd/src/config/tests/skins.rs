@@ -1,12 +1,18 @@
 //! Which skin a plan runs on, and what that one cannot do.
 
 use super::util::{LANE, PROCESS, QUEUES, ROUTE, SIGNAL_ROUTE, SIGNALS, lanes, machine};
-use crate::config::machine::Cobalt;
+use crate::config::machine::{Cobalt, Found};
 use crate::config::{CheckOptions, Checked, check_with};
-use crate::plan::{SkinChoice, SkinKind};
+use crate::plan::{EndpointKind, SkinChoice, SkinKind};
+use std::path::Path;
 
 fn on(answer: Result<&str, &str>, text: &str, skin: Option<SkinChoice>) -> Checked {
-    let cobalt = Cobalt::Fixed(answer.map(str::to_owned).map_err(str::to_owned));
+    with_devices(Path::new("/dev"), answer, text, skin)
+}
+
+fn with_devices(devices: &Path, answer: Result<&str, &str>, text: &str, skin: Option<SkinChoice>) -> Checked {
+    let found = answer.map(|what| Found { what: what.to_owned(), xddp: Ok(devices.to_owned()) });
+    let cobalt = Cobalt::Fixed(found.map_err(str::to_owned));
     let machine = crate::config::Machine { cobalt, ..machine() };
     check_with("t", text, &machine, CheckOptions { skin, ..CheckOptions::default() })
 }
@@ -54,4 +60,32 @@ fn what_a_capability_forbids_is_refused_on_the_route_or_warned_of() {
     assert!(
         process.diagnostics.iter().any(|d| d.to_string().contains("would go to its owner's main thread"))
     );
+}
+
+#[test]
+fn both_directions_of_a_port_are_no_circle_and_its_sizes_count() {
+    let devices = std::env::temp_dir().join(format!("rtd-devices-{}", std::process::id()));
+    std::fs::create_dir_all(&devices).unwrap();
+    std::fs::write(devices.join("rtp3"), "").unwrap();
+    let port = "[[endpoint]]\nname = \"hmi\"\nkind = \"xddp\"\nport = 3\nmsgsize = 64\nmaxmsg = 32\n";
+    let there = "[[route]]\nfrom = \"in\"\nto = [\"hmi\"]\nlane = \"control\"\n";
+    let back = "[[route]]\nfrom = \"hmi\"\nto = [\"in\"]\nlane = \"control\"\n";
+    let queue = "[[endpoint]]\nname = \"in\"\nkind = \"mqueue\"\nmsgsize = 64\n";
+    let text = [LANE, queue, port, there, back].concat();
+    let cobalt = Some(SkinChoice::Cobalt);
+    let checked = with_devices(&devices, Ok("core"), &text, cobalt);
+    assert!(checked.diagnostics.is_empty(), "{}", super::util::shown(&checked.diagnostics));
+    let plan = checked.plan.unwrap();
+    assert_eq!(plan.broken_invariant(), None);
+    let EndpointKind::Xddp(port) = &plan.endpoints[1].kind else { panic!() };
+    // 64 bytes and a header are a piece of 128; the lane's buffer has room for the whole pool.
+    assert_eq!((port.port, port.pool_bytes(), plan.port_bytes()), (3, 4096, 4096));
+    assert_eq!(plan.queue_bytes(), rtcore::sys::limits::mq_bytes(10, 64));
+    assert_eq!(plan.notes().len(), 3, "{:?}", plan.notes());
+    let long = text.replacen("msgsize = 64\nmaxmsg", "msgsize = 128\nmaxmsg", 1);
+    let refused = with_devices(&devices, Ok("core"), &long, cobalt);
+    assert!(refused.diagnostics[0].to_string().contains("up to 128 bytes go to `in`, which takes 64"));
+    std::fs::remove_dir_all(&devices).unwrap();
+    let gone = with_devices(&devices, Ok("core"), &text, cobalt);
+    assert!(gone.plan.is_none() && gone.diagnostics[0].to_string().contains("has no device"));
 }

@@ -272,11 +272,18 @@ pub enum Kind {
     Signal,
     /// A place in shared memory.
     Lane,
+    /// Datagrams to and from plain Linux programs, on Cobalt.
+    Xddp,
 }
 
 words! {
-    /// `lane`, `mqueue` or `signal`.
-    KindText(Kind) { "mqueue" => Kind::Mqueue, "signal" => Kind::Signal, "lane" => Kind::Lane }
+    /// `lane`, `mqueue`, `signal` or `xddp`.
+    KindText(Kind) {
+        "mqueue" => Kind::Mqueue,
+        "signal" => Kind::Signal,
+        "lane" => Kind::Lane,
+        "xddp" => Kind::Xddp,
+    }
 }
 
 words! {

@@ -38,6 +38,12 @@ impl Rings {
                 };
                 return denied(format!("`{endpoint}` is signal {signo}, no lane: {way}"));
             }
+            EndpointKind::Xddp(port) => {
+                return denied(format!(
+                    "`{endpoint}` is xddp port {0}, no lane: open(2) /dev/rtp{0}",
+                    port.port
+                ));
+            }
             EndpointKind::Lane(_) => {}
         }
         if found.owner != Some(process) {

@@ -133,7 +133,7 @@ impl Table {
                 EndpointKind::Signal { signo, inbox: Some(ring), .. } => {
                     (Role::Signal { signo: *signo }, Some(*ring))
                 }
-                EndpointKind::Signal { .. } | EndpointKind::Mqueue { .. } => continue,
+                EndpointKind::Signal { .. } | EndpointKind::Mqueue { .. } | EndpointKind::Xddp(_) => continue,
             };
             let receivers = Vec::new();
             let draft = Draft { route, own: id, other: from, ring, role, block_ns: 0, way, receivers };
@@ -188,7 +188,7 @@ fn ends(plan: &Plan, route: RouteId) -> impl Iterator<Item = EndpointId> + '_ {
 fn receiver(plan: &Plan, id: EndpointId) -> Receiver {
     let endpoint = &plan.endpoints[id];
     match endpoint.kind {
-        EndpointKind::Mqueue { .. } => Receiver::Queue(endpoint.owner),
+        EndpointKind::Mqueue { .. } | EndpointKind::Xddp(_) => Receiver::Queue(endpoint.owner),
         EndpointKind::Signal { .. } => Receiver::Signal(endpoint.owner),
         EndpointKind::Lane(_) => Receiver::Session(endpoint.owner),
     }

@@ -35,6 +35,9 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyho
         EndpointKind::Lane { .. } => {
             In::Lane { process: owner(&snapshot, source)?, endpoint: from.to_owned() }
         }
+        EndpointKind::Xddp { device, .. } => {
+            bail!("{from} is the device {device}: rtlat does not measure those")
+        }
         EndpointKind::Unknown(_) => bail!("{from} is of a kind this rtlat does not know"),
     };
     let output = match &sink.kind {
@@ -52,6 +55,9 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyho
             Out::Signal { process: owner(&snapshot, sink)?, signo: page::signal_of(sink, *signo)? }
         }
         EndpointKind::Lane { .. } => Out::Lane { process: owner(&snapshot, sink)?, endpoint: to.to_owned() },
+        EndpointKind::Xddp { device, .. } => {
+            bail!("{to} is the device {device}: rtlat does not measure those")
+        }
         EndpointKind::Unknown(_) => bail!("{to} is of a kind this rtlat does not know"),
     };
     let socket = rtcore::client::locate::socket_of(instance);

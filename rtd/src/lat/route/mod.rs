@@ -8,7 +8,7 @@ mod find;
 mod own;
 
 pub use find::find;
-pub use own::{LaneArgs, OwnRoute, Way, config};
+pub use own::{LaneArgs, OwnRoute, Way, config, depth};
 
 use super::mech::slots::Slots;
 use super::mech::{Mechanism, Rx, Tx};

@@ -163,6 +163,11 @@ pub struct LaneArgs {
     pub lane_wait: String,
 }
 
+/// Messages that a queue of it holds: as many as an ordinary user may have.
+pub fn depth() -> u64 {
+    rtcore::sys::limits::mq_sysctl(rtcore::sys::limits::MqSysctl::MsgMax).unwrap_or(10).clamp(1, 10)
+}
+
 /// The whole configuration.
 pub fn config(
     instance: &str,
@@ -171,8 +176,6 @@ pub fn config(
     cpu: usize,
     routes: &[OwnRoute],
 ) -> String {
-    let depth =
-        rtcore::sys::limits::mq_sysctl(rtcore::sys::limits::MqSysctl::MsgMax).unwrap_or(10).clamp(1, 10);
     let LaneArgs { lane_priority, lane_wait, .. } = lane;
     let unisolated = if lane_wait == "block" { "" } else { "unisolated = true\n" };
     let mut text = format!(
@@ -180,6 +183,6 @@ pub fn config(
          [[lane]]\nname = \"lane\"\npriority = {lane_priority}\ncpu = {cpu}\nwait = \"{lane_wait}\"\n{unisolated}",
         socket.display()
     );
-    routes.iter().for_each(|route| text += &route.toml(instance, depth));
+    routes.iter().for_each(|route| text += &route.toml(instance, depth()));
     text
 }

@@ -18,6 +18,7 @@ mod signal_loss;
 mod table;
 mod thread;
 mod util;
+mod xddp;
 
 pub use process::peer;
 
@@ -47,7 +48,7 @@ pub fn before_binding() -> Vec<Rule> {
 
 /// The rules for the table that lanes use.
 pub fn table_rules() -> Vec<Rule<rtcore::skin::Skin>> {
-    table::RULES.to_vec()
+    [table::RULES, xddp::RULES].concat()
 }
 
 /// All other rules, in the order in which they are to run.

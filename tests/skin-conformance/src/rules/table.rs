@@ -14,7 +14,7 @@ use std::fmt::Debug;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-type Table = &'static Skin;
+pub(super) type Table = &'static Skin;
 
 pub(super) const RULES: &[Rule<Skin>] = &[
     Rule { name: "table: a queue is created once, adopted again, refused with another size", check: queues },
@@ -38,12 +38,12 @@ pub(super) const RULES: &[Rule<Skin>] = &[
 ];
 
 /// The error is this one.
-fn refused<T: Debug>(what: &str, got: Call<T>, wanted: i32) -> Result<String, Stop> {
+pub(super) fn refused<T: Debug>(what: &str, got: Call<T>, wanted: i32) -> Result<String, Stop> {
     let plain = got.map_err(|errno| crate::Errno(errno.0));
     super::util::refused(what, plain, wanted)
 }
 
-fn failed(errno: Errno) -> Stop {
+pub(super) fn failed(errno: Errno) -> Stop {
     broken(format!("a call failed: {}", crate::Errno(errno.0)))
 }
 
@@ -108,14 +108,14 @@ fn messages(skin: Table) -> Ending {
 }
 
 /// Runs this and checks that it took at least so long.
-fn not_early<T>(skin: Table, time: Duration, call: impl FnOnce() -> T) -> Result<T, Stop> {
+pub(super) fn not_early<T>(skin: Table, time: Duration, call: impl FnOnce() -> T) -> Result<T, Stop> {
     let start = (skin.now_ns)();
     let result = call();
     let took = Duration::from_nanos((skin.now_ns)() - start);
     if took < time { Err(broken(format!("returned after {took:?} of {time:?}"))) } else { Ok(result) }
 }
 
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -124,6 +124,19 @@ pub(super) fn interrupted<T: Debug + Send>(
     skin: &dyn Skin,
     call: impl FnOnce() -> Result<T, Errno> + Send,
 ) -> Result<String, Stop> {
+    let promote = || Ok(skin.promote(crate::run::PRIORITY)?);
+    let pause = || {
+        let _ = skin.sleep(Duration::from_millis(2), false);
+    };
+    interrupted_by(promote, pause, call)
+}
+
+/// The same, with how the calling thread is promoted and how the other one passes a short time.
+pub(super) fn interrupted_by<T: Debug + Send>(
+    promote: impl FnOnce() -> Result<(), Stop> + Send,
+    pause: impl Fn(),
+    call: impl FnOnce() -> Result<T, Errno> + Send,
+) -> Result<String, Stop> {
     extern "C" fn nothing(_: libc::c_int) {}
     // SAFETY: the action is zero but for a handler that does nothing; without SA_RESTART.
     unsafe {
@@ -135,7 +148,8 @@ pub(super) fn interrupted<T: Debug + Send>(
     std::thread::scope(|scope| {
         let (tell, told) = std::sync::mpsc::channel();
         let back = &back;
-        let victim = beside(scope, skin, move || {
+        let victim = scope.spawn(move || {
+            promote()?;
             unblock(libc::SIGURG);
             let _ = tell.send(crate::skin::me().pthread);
             let result = call();
@@ -144,7 +158,7 @@ pub(super) fn interrupted<T: Debug + Send>(
         });
         if let Ok(thread) = told.recv() {
             while !back.load(Ordering::Acquire) && !victim.is_finished() {
-                skin.sleep(Duration::from_millis(2), false)?;
+                pause();
                 // SAFETY: a thread that is not joined yet.
                 unsafe { libc::pthread_kill(thread, libc::SIGURG) };
             }

@@ -1,0 +1,85 @@
+//! Whose code `cobalt_library` is: it runs with rtd's rights as soon as it is loaded, also by the check.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+
+/// What is wrong with a path, and whether somebody else's code may be there already.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Any program on the machine, or another user's, can put its own code there.
+    pub is_open: bool,
+    /// Which file or directory, and why.
+    pub text: String,
+    /// The line that mends it.
+    pub mend: String,
+}
+
+/// The file itself, links resolved, so that what was looked at is what is loaded; as given where it is not there.
+pub fn resolved(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// The first of the file and its directories that somebody besides root and `uid` may change; absent ones are no fault.
+pub fn fault(path: &Path, uid: u32) -> Option<Fault> {
+    let mut weaker = None;
+    for part in path.ancestors() {
+        let Ok(found) = part.metadata() else { continue };
+        let (shown, mode) = (part.display(), found.mode());
+        if found.uid() != 0 && found.uid() != uid {
+            let text = format!("{shown} belongs to uid {}", found.uid());
+            return Some(Fault { is_open: true, text, mend: format!("chown root {shown}") });
+        }
+        // In a sticky directory (/tmp) nobody else renames or removes what is there.
+        if found.is_dir() && mode & STICKY != 0 {
+            continue;
+        }
+        if mode & OTHERS_WRITE != 0 {
+            let text = format!("{shown} has mode {:04o}: any user may write it", mode & 0o7777);
+            return Some(Fault { is_open: true, text, mend: format!("chmod go-w {shown}") });
+        }
+        if mode & GROUP_WRITES != 0 && found.gid() != 0 {
+            let text = format!("{shown} has mode {:04o}: group {} may write it", mode & 0o7777, found.gid());
+            weaker.get_or_insert(Fault { is_open: false, text, mend: format!("chmod g-w {shown}") });
+        }
+    }
+    weaker
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn what_others_may_write_is_open_and_a_group_is_less() {
+        let dir = std::env::temp_dir().join(format!("rtd-library-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (library, uid) = (dir.join("libcobalt.so.2"), rtcore::sys::accounts::own_uid());
+        std::fs::write(&library, "").unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set(&dir, 0o755);
+        for (mode, open) in [(0o644, None), (0o666, Some(true)), (0o646, Some(true))] {
+            set(&library, mode);
+            assert_eq!(fault(&library, uid).map(|f| f.is_open), open, "{mode:o}");
+        }
+        set(&library, 0o644);
+        set(&dir, 0o777);
+        let found = fault(&library, uid).unwrap();
+        assert!(found.is_open && found.mend == format!("chmod go-w {}", dir.display()), "{found:?}");
+        set(&dir, 0o1777);
+        assert_eq!(fault(&library, uid), None, "sticky");
+        // Nobody has this number; what is somebody else's is his to change whatever its mode says.
+        set(&dir, 0o755);
+        if uid != 0 {
+            assert!(fault(&library, u32::MAX - 1).is_some_and(|f| f.text.contains("belongs to uid")));
+        }
+        assert_eq!(fault(Path::new("/nowhere/libcobalt.so.2"), uid), None);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
