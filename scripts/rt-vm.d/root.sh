@@ -18,8 +18,8 @@ programs() {
             test_binary=$(jq -r 'select(.target.name? == "integration" and .executable != null).executable' \
                 "$work/built.json" | tail -n 1)
         else
-            test_binary=$(find "$built/deps" -maxdepth 1 -name 'integration-*' -type f -executable -printf '%T@ %p\n' |
-                sort -n | tail -n 1 | cut -d' ' -f2-)
+            test_binary=$(find "$built/deps" -maxdepth 1 -name 'integration-*' -type f -executable \
+                -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d' ' -f2-) || true
         fi
         [ -n "$test_binary" ] || die "there is no test binary in $built/deps: cargo test --no-run, or without --no-build"
         installed+=("$test_binary" "$built/deps/libstand_in_cobalt.so")
