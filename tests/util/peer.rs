@@ -127,6 +127,11 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
             let sent = rtsignal::queue_to_pid(pid.parse()?, signo.parse()?, value.parse()?);
             sent.map_err(|e| anyhow::anyhow!("{e:?}"))?;
         }
+        // Real, effective and saved user.
+        ["setresuid", real, effective, saved] => {
+            let id = |text: &str| anyhow::Ok(nix::unistd::Uid::from_raw(text.parse()?));
+            nix::unistd::setresuid(id(real)?, id(effective)?, id(saved)?)?;
+        }
         // kill(2), for standard signals.
         ["kill", pid, signo] => {
             let signal = nix::sys::signal::Signal::try_from(signo.parse::<i32>()?)?;
