@@ -378,6 +378,10 @@ impl Running<'_> {
             route.pump(&mut ctx);
         }
         self.progress.rest();
+        // The wake-up of a stop is a Linux signal: that switch is the daemon's own.
+        if !self.stopping() {
+            self.watch_mode();
+        }
         self.publish();
     }
 

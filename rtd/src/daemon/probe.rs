@@ -7,7 +7,7 @@ use crate::config::machine::Found;
 use anyhow::Context as _;
 use rtcore::skin::{Skin, cobalt};
 use rtcore::sys::memfd;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -20,6 +20,11 @@ pub struct ProbeArgs {
     #[arg(long = "library")]
     path: Option<PathBuf>,
 }
+
+/// Most bytes that are read of what the library and the probe said: the last ones, where the verdict is.
+const SAID_BYTES_MAX: u64 = 64 * 1024;
+/// Most characters of a library's own words in a message.
+const WORDS_MAX: usize = 200;
 
 /// What precedes the verdict: the library's own words may be on the same output.
 const YES: &str = "rtd-probe: yes: ";
@@ -39,7 +44,8 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
         Ok((what, Err(why))) => format!("{YES}{what}\n{NO_XDDP}{why}\n"),
         Err(why) => format!("{NO}{why}\n"),
     };
-    std::io::stdout().write_all(line.as_bytes()).context("cannot say what was found")
+    // What the library has said may end in the middle of a line.
+    std::io::stdout().write_all(format!("\n{line}").as_bytes()).context("cannot say what was found")
 }
 
 /// Where the devices of XDDP are; whether the core has it turns out when a socket is made.
@@ -80,7 +86,8 @@ fn ask(library: Option<&Path>) -> anyhow::Result<Result<Found, String>> {
         return Ok(Ok(Found { what, xddp: find(XDDP).map(PathBuf::from).ok_or_else(why) }));
     }
     let words = read(&mut complained);
-    let words = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing was said why");
+    let words = words.lines().rev().map(printable).find(|line| !line.trim().is_empty());
+    let words = words.unwrap_or_else(|| "nothing was said why".to_owned());
     Ok(Err(find(NO)
         .unwrap_or_else(|| format!("xenomai_init ended the process that tried it ({status}): {words}"))))
 }
@@ -89,10 +96,17 @@ fn scratch() -> anyhow::Result<std::fs::File> {
     memfd::scratch("rtd-probe").context("cannot make a place for what the probe says")
 }
 
-/// What somebody who has ended wrote.
+/// A line of somebody else's, for a terminal and a log; its end, where more was written in front of it.
+fn printable(line: &str) -> String {
+    let chars: Vec<char> = line.chars().filter(|c| !c.is_control()).collect();
+    chars[chars.len().saturating_sub(WORDS_MAX)..].iter().collect()
+}
+
+/// The end of what somebody who has ended wrote.
 fn read(file: &mut std::fs::File) -> String {
     let mut text = Vec::new();
     // What cannot be read is missing in an error message.
-    let _ = file.rewind().and_then(|()| file.read_to_end(&mut text));
+    let start = file.seek(SeekFrom::End(0)).unwrap_or(0).saturating_sub(SAID_BYTES_MAX);
+    let _ = file.seek(SeekFrom::Start(start)).and_then(|_| file.take(SAID_BYTES_MAX).read_to_end(&mut text));
     String::from_utf8_lossy(&text).into_owned()
 }
