@@ -1,10 +1,12 @@
 //! What goes wrong around a daemon on Cobalt, on the stand-in for libcobalt: libraries that misbehave, a start too many.
 
+use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced};
 use super::util::session::{lane_end, unbroken};
-use super::util::{privileged, process, route, skip};
+use super::util::{Instance, privileged, process, route, skip};
 use anyhow::ensure;
 use stand_in_cobalt::copies::Kind;
+use stand_in_cobalt::follow;
 
 const THREADS: &str = "CAP_SYS_NICE: a Cobalt thread is a real-time thread";
 
@@ -76,5 +78,56 @@ pub fn a_library_that_writes_what_is_no_text_is_heard_all_the_same() -> anyhow::
         let controls = said.chars().filter(|c| c.is_control() && *c != '\n').count();
         ensure!(controls == 0 && said.len() < 4_000, "{init}: {} bytes, {controls} controls", said.len());
     }
+    Ok(())
+}
+
+pub fn two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip(THREADS);
+    }
+    let bench = Bench::new(Kind::Stock)?;
+    let (at, other) = (&bench.instance, Instance::new()?);
+    let config = bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
+    let first = bench.daemon(&config)?;
+    let head = bench.head().replace(&at.socket(), &other.socket()).replace(&at.name, &other.name);
+    let shares = head + &other.mqueue("own", "") + &at.mqueue("in", "");
+    let reads = bench.daemon(&(shares.clone() + &route("in", &["own"], "")));
+    let said = reads.map(|_| ()).map_err(|e| format!("{e:#}"));
+    let names = format!("is read by rtd instance `{}`", at.name);
+    ensure!(said.as_ref().is_err_and(|e| e.contains(&names)), "{said:?}");
+    let log = bench.daemon(&(shares + &route("own", &["in"], "")))?.stop()?;
+    ensure!(log.contains(&format!("{} stays: rtd instance", at.queue("in"))), "{log}");
+    // Who opens it now reaches the first one's lane.
+    let (mut sender, mut receiver) = (bench.at("send", "in")?, bench.at("recv", "out")?);
+    sender.tell("stream 0 3")?;
+    ensure!(counters(&receiver.tell("recv 3 5000")?) == [0, 1, 2]);
+    first.stop()?;
+    ensure!(bench.at("recv", "in").is_err(), "the last one removes it");
+    Ok(())
+}
+
+pub fn a_lane_that_polls_makes_no_blocking_call_and_is_in_its_mode_all_the_same() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip(THREADS);
+    }
+    let bench = Bench::new(Kind::Stock)?;
+    let polls = "name = \"lane\"\nwait = \"poll\"\nunisolated = true";
+    let config = bench.head().replacen("name = \"lane\"", polls, 1)
+        + &process("planner")
+        + &process("arm")
+        + &lane_end("plan", "planner", "")
+        + &lane_end("axis", "arm", "")
+        + &route("plan", &["axis"], "");
+    let daemon = if follow::is_supported() { bench.followed(&config)? } else { bench.daemon(&config)? };
+    let (mut planner, mut arm) = (bench.sender("planner", "plan")?, bench.inbox("arm")?);
+    planner.tell("session wait plan")?;
+    arm.ask_until("number 9")?;
+    for n in 1..=9 {
+        planner.number("plan", n)?;
+    }
+    unbroken(&arm.answered_until("number 9")?, 1, 9)?;
+    let read = bench.instance.until("all delivered", |s| s.routes[0].ledger.delivered == 9)?;
+    ensure!(read.lanes[0].mode_switches == 0, "{:#?}", read.workers);
+    daemon.stop()?;
     Ok(())
 }

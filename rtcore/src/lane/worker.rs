@@ -163,6 +163,8 @@ impl Worker {
         if let Err(errno) = confined {
             run.events.emit((run.skin.now_ns)(), EventKind::Unconfined { errno });
         }
+        // What led here were Linux calls; a lane that polls makes no call that would end that.
+        run.regain_mode();
         match (self.wait, self.inputs.as_mut_slice()) {
             (Wait::Block, [input]) => run.block(input, &mut waits),
             (Wait::Block | Wait::Poll, inputs) => run.scan(inputs, None, &mut waits),
@@ -362,6 +364,15 @@ impl Running<'_> {
         // The first time, and then ever more rarely: the counter has them all.
         if times.is_power_of_two() {
             self.events.emit((self.skin.now_ns)(), EventKind::Relaxed { times });
+        }
+        self.regain_mode();
+    }
+
+    /// Takes the thread back to its real-time mode, as each call that may block does: here a sleep that is over. Rings of
+    /// a busy lane, or of one that polls, need no such call, and it would stay with Linux.
+    fn regain_mode(&self) {
+        if self.skin.is_relaxed.is_some() {
+            (self.skin.sleep_until)((self.skin.now_ns)());
         }
     }
 

@@ -58,9 +58,10 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Daemon {
     plan: Plan,
+    /// Dropped before the page: with that the instance's name is free for the next one, whose queues have the same names.
+    queues: Queues,
     page: Page,
     peers: Peers,
-    queues: Queues,
     threads: Vec<Thread>,
     /// Lane threads wait behind these until `go`.
     gates: Vec<mpsc::Sender<()>>,
