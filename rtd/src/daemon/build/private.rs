@@ -34,7 +34,8 @@ impl Private {
         (maxmsg, msgsize): (usize, usize),
         is_source: bool,
     ) -> io::Result<Private> {
-        if let Some(other) = other_user(instance, name, |endpoint| endpoint.is_source).filter(|_| is_source) {
+        let reads = |endpoint: &Endpoint| endpoint.is_source;
+        if is_source && let Some(other) = other_user(instance, name, reads) {
             return Err(io::Error::other(format!(
                 "message queue {} of {} is read by {other} already, and each message would reach only one of the two: stop \
                  that one, or give this endpoint a queue of its own",
