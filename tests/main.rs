@@ -88,6 +88,9 @@ fn main() -> std::process::ExitCode {
     if args.get(1).is_some_and(|a| a == "--breach") {
         return confined::breach();
     }
+    if args.get(1).is_some_and(|a| a == "--fault") {
+        return confined::fault();
+    }
     if args.get(1).is_some_and(|a| a == "--signal-peer") {
         return util::signal_peer::main();
     }
@@ -115,6 +118,7 @@ fn main() -> std::process::ExitCode {
         cobalt_rings::a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages,
         confined::each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach,
         confined::a_call_off_the_list_is_refused_counted_and_named,
+        confined::a_fault_of_a_lane_ends_the_process,
         confined::in_tests_a_call_off_the_list_aborts_and_the_line_names_it,
         confined::a_start_without_a_filter_is_refused_or_said_everywhere,
         crash::a_killed_sender_loses_nothing_it_sent,
