@@ -348,7 +348,10 @@ impl Looking {
 
 /// Sets RLIMIT_RTTIME: the kernel tells at the limit, and kills later where the configuration wants an end.
 pub fn limit_rttime(limit_ns: u64, on_runaway: OnRunaway) -> rtcore::sys::Call<()> {
-    let us = |ns: u64| ns.div_ceil(1000);
-    let hard_us = (on_runaway != OnRunaway::Report).then(|| us(limit_ns + RTTIME_GRACE_NS));
-    limits::set_real_time(us(limit_ns), hard_us)
+    limits::set_real_time(limit_ns.div_ceil(1000), rttime_hard_us(limit_ns, on_runaway))
+}
+
+/// When the kernel kills; none = never.
+fn rttime_hard_us(limit_ns: u64, on_runaway: OnRunaway) -> Option<u64> {
+    (on_runaway != OnRunaway::Report).then(|| (limit_ns + RTTIME_GRACE_NS).div_ceil(1000))
 }

@@ -2,7 +2,9 @@
 //! found, and ended last.
 
 use super::notice::{self, Lines, label};
-use super::{Bounds, Judge, NAME, Notice, Shared, Subject, Tally, Watchdog, channel, limit_rttime};
+use super::{
+    Bounds, Judge, NAME, Notice, Shared, Subject, Tally, Watchdog, channel, limit_rttime, rttime_hard_us,
+};
 use crate::daemon::Privilege;
 use crate::log;
 use crate::plan::{LaneId, Plan, show_time};
@@ -12,7 +14,7 @@ use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
 use rtcore::sys::rtsignal::{self, SignalSet};
 use rtcore::sys::thread::{CpuClock, TaskState};
-use rtcore::sys::{memory, sched};
+use rtcore::sys::{limits, memory, sched};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -121,8 +123,13 @@ impl Running {
                 Ok(()) => format!("RLIMIT_RTTIME {}", show_time(*ns)),
                 Err(e) => format!("RLIMIT_RTTIME cannot be set: {e}"),
             },
-            Err(why) => format!("RLIMIT_RTTIME not set: {why}"),
+            // Whoever started us may have set one.
+            Err(why) => match limits::set_real_time(u64::MAX, None) {
+                Ok(()) => format!("RLIMIT_RTTIME not set: {why}"),
+                Err(e) => format!("RLIMIT_RTTIME cannot be lifted: {e}"),
+            },
         };
+        tell_of_a_limit_before_ours(plan);
         log::info(format_args!(
             "watchdog: priority {}{}, looks every {}, {rttime}",
             plan.watchdog_priority(),
@@ -199,6 +206,20 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.join();
+    }
+}
+
+/// A hard RLIMIT_RTTIME that the process was started with stays: the kernel kills at it, whatever the configuration wants.
+fn tell_of_a_limit_before_ours(plan: &Plan) {
+    let watch = &plan.daemon.watch;
+    let ours = watch.rttime.as_ref().ok().and_then(|ns| rttime_hard_us(*ns, watch.on_runaway));
+    match limits::real_time_hard_us() {
+        Ok(Some(hard_us)) if ours.is_none_or(|ours_us| hard_us < ours_us) => log::warning(format_args!(
+            "rtd was started with a hard RLIMIT_RTTIME of {hard_us} us: the kernel kills it as soon as a lane thread runs for \
+             that long without waiting; LimitRTTIME=infinity in the unit, or in a shell of root: prlimit \
+             --rttime=unlimited rtd run FILE"
+        )),
+        _ => {}
     }
 }
 
