@@ -7,6 +7,7 @@ use crate::util::kernel::{self, FIFO};
 use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, privileged, route, skip};
 use anyhow::{Context as _, ensure};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::signal::Signal;
 use rtcore::stats::guard::GuardState;
 use rtcore::stats::reader::Snapshot;
 use rtcore::sys::cpus;
@@ -16,6 +17,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 const NEEDS: &str = "SCHED_FIFO and locked memory (root)";
 const NEEDS_CPUS: &str = "two CPUs (one of them is taken from the lane)";
@@ -329,6 +331,40 @@ pub fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::R
     daemon.logged("rtd: warning: lane lane: thread in (tid ")?;
     daemon.logged("moves again after ")?;
     daemon.stop()?;
+    Ok(())
+}
+
+/// The watchdog itself does not run, so nobody watches the lanes: the control thread says so. Unless everything stood still.
+pub fn the_control_thread_speaks_for_a_watchdog_that_does_not_run() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "", ""))?;
+    let named = |tid: &u32| kernel::thread(daemon.pid(), *tid).is_ok_and(|thread| thread.name == "watchdog");
+    let dog = kernel::threads(daemon.pid())?.into_iter().find(named).context("no watchdog")?;
+    daemon.freeze()?;
+    std::thread::sleep(Duration::from_millis(1500));
+    daemon.signal(Signal::SIGCONT)?;
+    // More ticks than it takes.
+    std::thread::sleep(Duration::from_millis(500));
+    let Some(halted) = Halted::thread(dog)? else { return skip(NEEDS_PTRACE) };
+    ensure!(!daemon.log().contains("has not looked"), "{}", daemon.log());
+    daemon.logged("the watchdog (tid ")?;
+    daemon.logged("has not looked for 1")?;
+    drop(halted);
+    daemon.logged("the watchdog looks again")?;
+    daemon.stop()?;
+    Ok(())
+}
+
+/// A lane thread that does not come along when the daemon is stopped: the end is no good one.
+pub fn a_stop_that_leaves_a_lane_behind_is_a_failure() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "drain = \"0ms\"", ""))?;
+    let Some(halted) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    daemon.signal(Signal::SIGTERM)?;
+    daemon.logged("1 of 2 lane threads gave no account of what they held")?;
+    drop(halted);
+    let (status, log) = daemon.end()?;
+    assert_eq!(status.code(), Some(1), "{status}\n{log}");
     Ok(())
 }
 

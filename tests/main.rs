@@ -157,6 +157,8 @@ fn main() -> std::process::ExitCode {
         guard::a_polling_lane_is_judged_by_its_dispatches,
         guard::a_lane_that_never_waits_is_told_by_the_kernel,
         guard::a_limit_from_before_the_start_is_lifted_or_told_of,
+        guard::the_control_thread_speaks_for_a_watchdog_that_does_not_run,
+        guard::a_stop_that_leaves_a_lane_behind_is_a_failure,
         guard::a_standard_error_that_takes_nothing_changes_no_end,
         guard::the_watchdog_speaks_for_a_control_thread_that_does_not_run,
         guard::a_stop_that_nobody_carries_out_is_carried_out_by_force,

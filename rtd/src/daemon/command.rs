@@ -70,9 +70,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     }
     go_down(&mut control, &mut serving)?;
     let Serving { daemon, failed, .. } = serving;
-    daemon.finish(&control.direct_ledgers());
+    let finished = daemon.finish(&control.direct_ledgers());
     log::info(format_args!("control socket: {}", control.counters()));
-    failed.map_or(Ok(()), Err)
+    // What came first is why.
+    failed.map_or(finished, Err)
 }
 
 /// Reads and checks the configuration; problems go to standard error, all of them.

@@ -24,6 +24,10 @@ use std::time::Duration;
 const LOOKS_MISSED_MAX: u64 = 3;
 /// What ending the daemon may take beyond what the lanes get: a tick, and what the log may hold it up.
 const STOP_SLACK_NS: u64 = 1_000_000_000;
+/// A watchdog that has not looked for so long, if its period is shorter, does not run.
+const SILENT_NS: u64 = 1_000_000_000;
+/// Ticks in a row that must find it so: the first after a stop of the whole daemon may come before its look.
+const SILENT_TICKS: u32 = 3;
 const JOIN_POLL: Duration = Duration::from_millis(1);
 
 /// A lane thread that waits at its gate.
@@ -65,6 +69,8 @@ pub struct Running {
     /// By lane thread.
     labels: Vec<(LaneId, String)>,
     tid: i32,
+    /// Ticks in a row that found it silent.
+    silent_ticks: u32,
     gate: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<Tally>>,
 }
@@ -111,12 +117,16 @@ impl Running {
             })
             .context("cannot start the watchdog's thread")?;
         let (tid, granted) = told.recv().context("the watchdog's thread did not start")?;
-        Ok((Running { shared, notices, labels, tid, gate: Some(open), thread: Some(thread) }, granted))
+        Ok((
+            Running { shared, notices, labels, tid, silent_ticks: 0, gate: Some(open), thread: Some(thread) },
+            granted,
+        ))
     }
 
     /// Lets it look, and sets the limit that the kernel watches.
     pub fn go(&mut self, plan: &Plan, granted_cpu: Option<usize>, now_ns: u64) {
         self.shared.beat(now_ns);
+        self.shared.starts(now_ns);
         let watch = &plan.daemon.watch;
         let rttime = match &watch.rttime {
             Ok(ns) => match limit_rttime(*ns, watch.on_runaway) {
@@ -149,9 +159,32 @@ impl Running {
         if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
             anyhow::bail!("the watchdog's thread ended by itself: a defect");
         }
+        self.watch_the_watchdog(plan, now_ns);
         let Some(runaway) = self.shared.verdict() else { return Ok(()) };
         let (lane, label) = &self.labels[runaway.worker as usize];
         Err(LaneRanAway(notice::verdict(plan, &plan.lanes[*lane], label, runaway.cause)).into())
+    }
+
+    /// One that gets no CPU sees nothing, and afterwards does not know what it missed.
+    fn watch_the_watchdog(&mut self, plan: &Plan, now_ns: u64) {
+        let silent_ns = now_ns.saturating_sub(self.shared.looked_ns());
+        if silent_ns <= SILENT_NS.max(LOOKS_MISSED_MAX * plan.daemon.watch.period_ns) {
+            if self.silent_ticks >= SILENT_TICKS {
+                log::info(format_args!("the watchdog looks again"));
+            }
+            self.silent_ticks = 0;
+            return;
+        }
+        self.silent_ticks = self.silent_ticks.saturating_add(1);
+        if self.silent_ticks == SILENT_TICKS {
+            log::error(format_args!(
+                "the watchdog (tid {}) has not looked for {}: no lane is watched, and those of its CPU do not run either; \
+                 something above its priority {} does not let go of that CPU (ps -eLo pid,tid,cls,rtprio,psr,pcpu,comm)",
+                self.tid,
+                show_time(silent_ns / 1_000_000 * 1_000_000),
+                plan.watchdog_priority()
+            ));
+        }
     }
 
     fn log(&mut self, plan: &Plan) {
