@@ -73,9 +73,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (direct, counters) = (control.direct_ledgers(), control.counters());
     // Before the page: with that the instance's name is free, and what is removed afterwards may be the next one's.
     drop(control);
-    daemon.finish(&direct);
+    let finished = daemon.finish(&direct);
     log::info(format_args!("control socket: {counters}"));
-    failed.map_or(Ok(()), Err)
+    // What came first is why.
+    failed.map_or(finished, Err)
 }
 
 /// Reads and checks the configuration; problems go to standard error, all of them.

@@ -282,8 +282,9 @@ impl Daemon {
     }
 
     /// Waits for the lanes after `request_stop` and tells how everything ended; the ledgers of direct routes, which
-    /// have no lane thread, are the control thread's.
-    pub fn finish(mut self, direct: &[(RouteId, Ledger)]) -> Vec<Report> {
+    /// have no lane thread, are the control thread's. An error when what some thread held is not accounted for.
+    pub fn finish(mut self, direct: &[(RouteId, Ledger)]) -> anyhow::Result<()> {
+        let lanes = self.threads.len();
         self.join();
         self.watchdog.end(&self.plan);
         self.log_events(&mut Vec::new());
@@ -304,7 +305,11 @@ impl Daemon {
                 log::info(format_args!("left in message queue {queue}: {messages} messages"));
             }
         }
-        reports
+        let lost = lanes - reports.len();
+        if lost > 0 {
+            anyhow::bail!("{lost} of {lanes} lane threads gave no account of what they held, see above");
+        }
+        Ok(())
     }
 
     /// Waits until the lanes have ended, within the bound of the stop that was asked for.
