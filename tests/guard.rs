@@ -2,7 +2,7 @@
 //! say; and who speaks when the control thread cannot.
 
 use crate::util::book::End::Delivered;
-use crate::util::halt::{Halted, starve};
+use crate::util::halt::{Halted, alone, starve};
 use crate::util::kernel::{self, FIFO};
 use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, privileged, route, skip};
 use anyhow::{Context as _, ensure};
@@ -74,6 +74,7 @@ fn out(output: Output) -> String {
 /// Somebody else's thread takes the CPU: the lane is named, is well again afterwards, and keeps its priority even where
 /// runaways are demoted, because it is not the one that ran away.
 pub fn a_starved_lane_is_named_and_never_demoted() -> anyhow::Result<()> {
+    let _alone = alone();
     if !privileged() || cpus::allowed()?.len() < 2 {
         return skip(if privileged() { NEEDS_CPUS } else { NEEDS });
     }
@@ -106,12 +107,13 @@ pub fn a_starved_lane_is_named_and_never_demoted() -> anyhow::Result<()> {
 /// A lane that does not move ends the daemon, which says why and exits with a status of its own, although that lane's
 /// thread does not come along.
 pub fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
+    let _alone = alone();
     let instance = Instance::new()?;
     let daemon =
         Daemon::start(&config(&instance, "on_runaway = \"stop\"\ndrain = \"10ms\"", "stall = \"40ms\""))?;
     let Some(halted) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
     daemon.logged("lane thread in does not end; leaving it behind")?;
-    drop(halted);
+    halted.ended()?;
     let (status, log) = daemon.end()?;
     assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");
     // First the watchdog's own line, then the control thread's, then the last one.
@@ -125,6 +127,7 @@ pub fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
 
 /// More comes than the lane may carry: counted, named, and nothing else where it is only reported.
 pub fn a_lane_above_its_budget_is_reported() -> anyhow::Result<()> {
+    let _alone = alone();
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "duty_window = \"20ms\"", "duty = \"1%\""))?;
     let tid = lane_tid(&instance.snapshot()?)?;
@@ -145,6 +148,7 @@ pub fn a_lane_above_its_budget_is_reported() -> anyhow::Result<()> {
 
 /// The same where it costs the thread its priority: shown as degraded everywhere, and messages go on.
 pub fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
+    let _alone = alone();
     if !privileged() {
         return skip(NEEDS);
     }
@@ -172,6 +176,7 @@ pub fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
 
 /// And where it ends the daemon: as cleanly as SIGTERM does, with the status that says what it was.
 pub fn a_lane_above_its_budget_stops_the_daemon() -> anyhow::Result<()> {
+    let _alone = alone();
     let instance = Instance::new()?;
     let more = "on_runaway = \"stop\"\nduty_window = \"20ms\"";
     let daemon = Daemon::start(&config(&instance, more, "duty = \"1%\""))?;
@@ -220,6 +225,7 @@ fn rttime(daemon: &Daemon) -> anyhow::Result<(String, String)> {
 /// Many routes make each message some work, so that one sender keeps the lane from ever waiting: the kernel tells, and the
 /// line names the lane. Only where an end is wanted does the kernel have leave to kill.
 pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
+    let _alone = alone();
     if !privileged() || cpus::allowed()?.len() < 2 {
         return skip(if privileged() { NEEDS_CPUS } else { NEEDS });
     }
@@ -230,10 +236,13 @@ pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
         let more = format!("on_runaway = \"{what}\"\nrttime = \"10ms\"");
         let daemon = Daemon::start(&(config(&instance, &more, "duty = \"100%\"\nstall = \"1s\"") + &routes))?;
         assert_eq!(rttime(&daemon)?, ("10000".to_owned(), hard.to_owned()));
-        // In portions: none of them keeps the CPU for long.
+        // Ahead of everything ordinary, so that there is always a next message; in portions, none of which keeps the CPU
+        // for long.
+        let mut sender = Peer::sender(&instance.queue("in"))?;
+        sender.tell("fifo 10")?;
         let told = "ran for rttime = \"10ms\" without waiting once (SIGXCPU)";
         for _ in 0..20 {
-            flood(&instance, 200)?;
+            sender.stream(0, 200)?;
             if daemon.log().contains(told) {
                 break;
             }
@@ -322,6 +331,7 @@ fn fill(pipe: &std::io::PipeWriter) -> anyhow::Result<()> {
 
 /// The control thread does not run, so nobody logs what the watchdog finds: it says so itself.
 pub fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::Result<()> {
+    let _alone = alone();
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", "stall = \"40ms\""))?;
     let Some(control) = Halted::thread(daemon.pid())? else { return skip(NEEDS_PTRACE) };
@@ -371,13 +381,14 @@ pub fn a_stop_that_leaves_a_lane_behind_is_a_failure() -> anyhow::Result<()> {
 
 /// The daemon is to end and its control thread does not see to it: the watchdog ends it.
 pub fn a_stop_that_nobody_carries_out_is_carried_out_by_force() -> anyhow::Result<()> {
+    let _alone = alone();
     let instance = Instance::new()?;
     let more = "on_runaway = \"stop\"\ndrain = \"0ms\"";
     let daemon = Daemon::start(&config(&instance, more, "stall = \"40ms\""))?;
     let Some(control) = Halted::thread(daemon.pid())? else { return skip(NEEDS_PTRACE) };
     let Some(lane) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
     daemon.logged("was to end and has not: ending it by force")?;
-    drop(lane);
+    lane.ended()?;
     let (status, log) = daemon.end()?;
     drop(control);
     assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");

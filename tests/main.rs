@@ -7,6 +7,7 @@ mod abuse;
 mod check;
 mod claims;
 mod cobalt;
+mod cobalt_broken;
 mod cobalt_rings;
 mod confined;
 mod crash;
@@ -107,6 +108,11 @@ fn main() -> std::process::ExitCode {
         cobalt::the_choice_falls_back_with_the_reason_or_fails_with_it,
         cobalt::a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one,
         cobalt::what_cobalt_cannot_do_is_refused_with_what_mends_it,
+        cobalt_broken::a_second_start_leaves_a_running_daemon_its_doorbells,
+        cobalt_broken::a_mode_that_is_lost_while_queued_messages_move_on_is_counted,
+        cobalt_broken::two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it,
+        cobalt_broken::a_lane_that_polls_makes_no_blocking_call_and_is_in_its_mode_all_the_same,
+        cobalt_broken::a_library_that_writes_what_is_no_text_is_heard_all_the_same,
         cobalt_rings::messages_go_from_ring_to_ring_while_everybody_sleeps_in_between,
         cobalt_rings::several_rings_of_one_thread_ring_one_doorbell,
         cobalt_rings::rings_and_queues_are_routed_into_each_other,

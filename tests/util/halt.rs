@@ -9,7 +9,14 @@ use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::mqueue::{self, Access};
 use rtcore::sys::sched;
 use std::ffi::CString;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+
+/// Held by a test that keeps a CPU from others, and by one whose lanes must not be kept from theirs by anybody but itself.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// One thread, stopped by ptrace(2) while its process goes on. To be dropped on the thread that made it.
 #[derive(Debug)]
@@ -28,6 +35,13 @@ impl Halted {
         let status = waitpid(tid, Some(WaitPidFlag::__WALL))?;
         anyhow::ensure!(matches!(status, WaitStatus::PtraceEvent(..)), "{status:?}");
         Ok(Some(halted))
+    }
+
+    /// Waits until it has ended, still halted, with its process; that process can be waited for only then.
+    pub fn ended(self) -> anyhow::Result<()> {
+        let status = waitpid(self.0, Some(WaitPidFlag::__WALL))?;
+        anyhow::ensure!(matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)), "{status:?}");
+        Ok(())
     }
 }
 

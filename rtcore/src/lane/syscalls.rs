@@ -58,6 +58,7 @@ const RING_SINK: &[Allowed] = &[
 pub const WAY_OUT: &[Allowed] = &[
     allow(Call::FUTEX, "wakes who waits for its end; the lock of the heap"),
     allow(Call::MUNMAP, "its alternate stack, and what the last user of something lets go"),
+    allow(Call::CLOSE, "descriptors whose last holder it is, where the daemon ended without waiting for it"),
     allow(Call::SIGALTSTACK, "takes its alternate stack away"),
     allow(Call::SIGPROCMASK, "no signal any more"),
     allow(Call::MADVISE, "gives the pages of its stack back"),

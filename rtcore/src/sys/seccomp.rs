@@ -51,6 +51,8 @@ impl Call {
     pub const CLOCK_GETTIME: Call = Call::of(libc::SYS_clock_gettime);
     /// clock_nanosleep(2).
     pub const CLOCK_NANOSLEEP: Call = Call::of(libc::SYS_clock_nanosleep);
+    /// close(2).
+    pub const CLOSE: Call = Call::of(libc::SYS_close);
     /// epoll_wait(2), by the call that every architecture has.
     pub const EPOLL_PWAIT: Call = Call::of(libc::SYS_epoll_pwait);
     /// exit(2): of the thread, not of the process.

@@ -58,9 +58,10 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Daemon {
     plan: Plan,
+    /// Dropped before the page: with that the instance's name is free for the next one, whose queues have the same names.
+    queues: Queues,
     page: Page,
     peers: Peers,
-    queues: Queues,
     threads: Vec<Thread>,
     /// Lane threads wait behind these until `go`.
     gates: Vec<mpsc::Sender<()>>,
@@ -116,10 +117,11 @@ impl Daemon {
     /// Makes everything the plan needs; the lanes wait at their gates, so that no message is touched before
     /// `go`. `prepare_signals` must have been called. The rings are for the control thread.
     pub fn start(plan: Plan, skin: &'static Skin, options: Options) -> anyhow::Result<(Daemon, Rings)> {
-        let mut rings = Rings::new(&plan, skin, options.allow_degraded)?;
         let worker_plans = build::workers(&plan);
-        // The page first: its name is the instance's, and there is one of each.
+        // The page first: its name is the instance's, and there is one of each. What follows may clean up after an
+        // earlier life of the instance, which must not be a living one.
         let page = Page::create(&build::page_spec(&plan, &worker_plans, skin))?;
+        let mut rings = Rings::new(&plan, skin, options.allow_degraded)?;
         rings.show(&page);
         let queues = Queues::open(&plan, skin)?;
         for (queue, found) in queues.adopted() {

@@ -73,6 +73,8 @@ pub struct Judge {
     still_ns: u64,
     stalled: bool,
     over: bool,
+    /// Times that it came to be over its budget, each of one window or more.
+    floods: u64,
     /// Beginning of the window, and what had been used by then.
     window: Option<(u64, u64)>,
     /// CPU time of late, halved at each look: who has run most is who ran without a break.
@@ -91,6 +93,7 @@ impl Judge {
             still_ns: 0,
             stalled: false,
             over: false,
+            floods: 0,
             window: None,
             recent_ns: 0,
             guard: Guard::default(),
@@ -100,6 +103,11 @@ impl Judge {
     /// Whether it stands still for longer than it may.
     pub fn is_stalled(&self) -> bool {
         self.stalled
+    }
+
+    /// Times that it came to be over its budget.
+    pub fn floods(&self) -> u64 {
+        self.floods
     }
 
     /// How much it had run of late at the last look.
@@ -173,7 +181,10 @@ impl Judge {
         let over = self.bounds.duty_permille.is_some_and(|most| permille > most.into());
         self.guard.over_budget += u64::from(over);
         match (std::mem::replace(&mut self.over, over), over) {
-            (false, true) => Some(Change::Over(permille)),
+            (false, true) => {
+                self.floods += 1;
+                Some(Change::Over(permille))
+            }
             (true, false) => Some(Change::Within(permille)),
             _ => None,
         }
@@ -306,6 +317,7 @@ mod tests {
         assert_eq!(window(0), [Change::Within(0)]);
         let guard = case.0.guard;
         assert_eq!((guard.over_budget, guard.duty_permille, guard.duty_max_permille), (2, 0, 1000));
+        assert_eq!(case.0.floods(), 1, "two windows in a row are one flood");
     }
 
     #[test]

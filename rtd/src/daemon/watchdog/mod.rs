@@ -271,16 +271,17 @@ impl Looking {
         let Some(sight) = subject.sight(now_ns) else { return };
         let Subject { judge, state, .. } = subject;
         let changes = judge.look(sight, || state.as_ref()?.waits());
-        let (stalls, windows) = (judge.guard.stalls, judge.guard.over_budget);
+        // What begins and its end have the same number, so either both are told or neither.
+        let (stalls, floods) = (judge.guard.stalls, judge.floods());
         for change in changes.into_iter().flatten() {
             match change {
                 Change::Stalled(still, ns) => {
                     let cause = if still == Still::Starved { Cause::Starved } else { Cause::Dispatch };
                     self.ran_away(index, cause, ns, stalls, now_ns);
                 }
-                Change::Over(permille) => self.ran_away(index, Cause::Duty, permille, windows, now_ns),
+                Change::Over(permille) => self.ran_away(index, Cause::Duty, permille, floods, now_ns),
                 Change::Moves(ns) => self.tell(index, What::Moves { ns }, stalls),
-                Change::Within(permille) => self.tell(index, What::Within { permille }, windows),
+                Change::Within(permille) => self.tell(index, What::Within { permille }, floods),
             }
         }
         let subject = &mut self.dog.subjects[index];

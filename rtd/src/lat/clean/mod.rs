@@ -26,7 +26,7 @@ use rtcore::seal;
 use rtcore::stats::degraded;
 use rtcore::stats::reader::{Reader, Snapshot, Worker};
 use rtcore::sys::clock::{monotonic_ns, sleep_until_or_signal};
-use rtcore::sys::{cpus, procfs, rtsignal, sched};
+use rtcore::sys::{cpus, procfs, rtsignal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -39,10 +39,11 @@ const PAYLOAD_BYTES: usize = 64;
 const LANE_PRIORITY: u8 = 80;
 /// How often the main thread looks.
 const LOOK_NS: u64 = 50_000_000;
+/// How often a thread that is to end is woken.
+const WAKE_NS: u64 = 1_000_000;
 /// How long a receiver may take to its end when its sender is through.
 const END_NS: u64 = 3_000_000_000;
-/// A thread above the lane, for [`Unclean::Preempt`]: so often, so far apart.
-const INTRUSIONS: u32 = 100;
+/// A thread above the lane, for [`Unclean::Preempt`], comes so often.
 const INTRUSION_NS: u64 = 1_000_000;
 
 /// Arguments of `rtlat clean`.
@@ -200,8 +201,8 @@ impl Run<'_> {
         self.granted.memory &= lock_memory().is_ok();
         let lane = self.lane_of(path)?;
         self.watch(&ends, lane.as_ref())?;
+        let intruder = self.intruder(&ends.board)?;
         ends.board.begin(&Block { count: self.args.loops, ..Block::default() });
-        let intruder = self.intruder()?;
         self.wait_until(&ends, |ends| ends.threads[0].is_finished())?;
         let until_ns = monotonic_ns() + END_NS;
         self.wait_until(&ends, |ends| ends.threads[1].is_finished() || monotonic_ns() > until_ns)?;
@@ -324,7 +325,8 @@ impl Run<'_> {
 
     /// Adds to each account who preempted the thread.
     fn rows(&mut self, accounts: Vec<Account>) -> anyhow::Result<Vec<Row>> {
-        let switches = match self.trace.as_ref().map(Trace::read) {
+        let daemon = self.conditions.daemon.as_ref().context("no daemon")?.pid();
+        let switches = match self.trace.as_ref().map(|trace| trace.read(daemon)) {
             Some(Ok(switches)) => Some(switches),
             Some(Err(e)) => {
                 self.granted.no_trace = Some(format!("{e:#}"));
@@ -360,21 +362,24 @@ impl Run<'_> {
         Ok(accounts.into_iter().map(row).collect())
     }
 
-    /// The thread of [`Unclean::Preempt`].
-    fn intruder(&self) -> anyhow::Result<Option<JoinHandle<()>>> {
+    /// The thread of [`Unclean::Preempt`]; it is there when this returns, and until the run is over.
+    fn intruder(&self, board: &Arc<Board>) -> anyhow::Result<Option<JoinHandle<()>>> {
         if self.args.unclean != Some(Unclean::Preempt) {
             return Ok(None);
         }
         let seat = Seat { cpu: self.seats[0].cpu, priority: LANE_PRIORITY + 1 };
+        let (board, (stands, stood)) = (Arc::clone(board), std::sync::mpsc::channel());
         let intrude = move || {
-            if seat.take("rtlat-intruder").is_ok() {
-                for n in 0..INTRUSIONS {
-                    sleep_until_or_signal(monotonic_ns() + INTRUSION_NS + u64::from(n));
-                }
+            let taken = seat.take("rtlat-intruder");
+            let has_taken = taken.is_ok();
+            let _ = stands.send(taken);
+            while has_taken && !board.is_quit() {
+                sleep_until_or_signal(monotonic_ns() + INTRUSION_NS);
             }
-            let _ = sched::set_ordinary();
         };
-        Ok(Some(std::thread::Builder::new().spawn(intrude).context("cannot start a thread")?))
+        let thread = std::thread::Builder::new().spawn(intrude).context("cannot start a thread")?;
+        stood.recv().context("the intruder ended")??;
+        Ok(Some(thread))
     }
 }
 
@@ -409,7 +414,7 @@ impl Ends {
             }
             // Repeated: one that comes between a look and a wait is lost.
             self.tids().iter().for_each(|tid| rtsignal::wake(tid.cast_signed()));
-            self.board.wait_news(self.board.news(), INTRUSION_NS);
+            self.board.wait_news(self.board.news(), WAKE_NS);
         }
         Ok(())
     }

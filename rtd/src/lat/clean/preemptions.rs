@@ -31,6 +31,8 @@ pub struct Watched {
 /// What kind of thread ran instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
+    /// A thread of the run's daemon that is no lane: its watchdog.
+    Daemon,
     /// One of the kernel's own, of higher priority: migration/N of the stop class, an interrupt's thread.
     Kernel,
     /// An ordinary thread, or none: the kernel's real-time budget was used up.
@@ -88,8 +90,8 @@ impl Trace {
         self.set("events/sched/sched_switch/enable", "1")
     }
 
-    /// What was recorded.
-    pub fn read(&self) -> anyhow::Result<Vec<Switch>> {
+    /// What was recorded in a run of this daemon.
+    pub fn read(&self, daemon_pid: u32) -> anyhow::Result<Vec<Switch>> {
         self.set("events/sched/sched_switch/enable", "0")?;
         let lost = self.lost()?;
         if lost > 0 {
@@ -98,7 +100,7 @@ impl Trace {
         let text = self.get("trace")?;
         text.lines()
             .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
-            .map(|line| parse(line, procfs::is_kernel_thread).with_context(|| format!("trace: {line:?}")))
+            .map(|line| parse(line, |tid| whose(daemon_pid, tid)).with_context(|| format!("trace: {line:?}")))
             .collect()
     }
 
@@ -149,9 +151,19 @@ fn filter(threads: &[Watched]) -> String {
     threads.iter().map(one).collect::<Vec<_>>().join(" || ")
 }
 
+fn whose(daemon_pid: u32, tid: u32) -> By {
+    if std::path::Path::new(&format!("/proc/{daemon_pid}/task/{tid}")).exists() {
+        By::Daemon
+    } else if procfs::is_kernel_thread(tid) == Some(true) {
+        By::Kernel
+    } else {
+        By::Stranger
+    }
+}
+
 /// `comm-tid [cpu] flags SECONDS.MICROS: sched_switch: prev_comm=.. prev_pid=.. prev_prio=.. prev_state=.. ==>
 /// next_comm=.. next_pid=.. next_prio=..`; a name may have anything in it.
-fn parse(line: &str, is_kernel_thread: impl Fn(u32) -> Option<bool>) -> Option<Switch> {
+fn parse(line: &str, whose: impl Fn(u32) -> By) -> Option<Switch> {
     let (head, event) = line.split_once(": sched_switch: ")?;
     let (seconds, micros) = head.rsplit_once(' ')?.1.split_once('.')?;
     let at_ns = seconds.parse::<u64>().ok()? * 1_000_000_000 + micros.parse::<u64>().ok()? * 1000;
@@ -163,8 +175,7 @@ fn parse(line: &str, is_kernel_thread: impl Fn(u32) -> Option<bool>) -> Option<S
     let (name, tid) = next.rsplit_once(" next_pid=")?;
     let by = match tid.parse().ok()? {
         _ if prio >= ORDINARY_PRIO => By::Throttled,
-        tid if is_kernel_thread(tid) == Some(true) => By::Kernel,
-        _ => By::Stranger,
+        tid => whose(tid),
     };
     Some(Switch { at_ns, from, name: name.to_owned(), by })
 }
@@ -178,14 +189,16 @@ mod tests {
 
     #[test]
     fn a_switch_is_read_whatever_the_names_are() {
-        let of = |next: &str| parse(&format!("{LINE}{next}"), |tid| Some(tid < 100)).unwrap();
+        let of = |next: &str| {
+            parse(&format!("{LINE}{next}"), |tid| if tid < 100 { By::Kernel } else { By::Stranger }).unwrap()
+        };
         let switch = of("migration/1 next_pid=18 next_prio=0");
         assert_eq!((switch.at_ns, switch.from), (1_234_000_567_000, 17));
         assert_eq!((switch.name.as_str(), switch.by), ("migration/1", By::Kernel));
         assert_eq!(of("swapper/1 next_pid=0 next_prio=120").by, By::Throttled);
         let stranger = of("a next_pid=5 b next_pid=4711 next_prio=9");
         assert_eq!((stranger.name.as_str(), stranger.by), ("a next_pid=5 b", By::Stranger));
-        assert_eq!(parse("CPU:1 [LOST 3 EVENTS]", |_| None), None);
+        assert_eq!(parse("CPU:1 [LOST 3 EVENTS]", |_| By::Stranger), None);
     }
 
     #[test]

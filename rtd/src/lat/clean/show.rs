@@ -127,6 +127,7 @@ fn path_value(outcome: &Outcome) -> Value {
 
 fn thread_value(Row { account: a, preempted }: &Row) -> Value {
     let kind = |by: &By| match by {
+        By::Daemon => "daemon",
         By::Kernel => "kernel",
         By::Throttled => "ordinary",
         By::Stranger => "stranger",

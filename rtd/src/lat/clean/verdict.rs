@@ -1,9 +1,9 @@
 //! What a path's threads must not have done, and the sentence for each that did.
 //!
 //! The rules. Heap calls, system calls off the list and lost messages: none, ever. Page faults: none where memory is
-//! locked. A thread may be preempted by threads of the run that are above it, and by the kernel's own of higher
-//! priority (migration/N of the stop class, interrupt threads), which are no lanes and nobody's to forbid: those are
-//! shown by name. It may not be preempted by anybody else, nor by ordinary threads because the kernel's real-time budget
+//! locked. A thread may be preempted by threads of the run that are above it, and by two that are no lanes, which are
+//! shown by name: the daemon's watchdog, and the kernel's own of higher priority (migration/N of the stop class, interrupt
+//! threads), which are nobody's to forbid. It may not be preempted by anybody else, nor by ordinary threads because the kernel's real-time budget
 //! was used up. Without the kernel's trace nobody knows by whom, which is shown and not judged; without SCHED_FIFO being
 //! preempted is what an ordinary thread has to expect.
 
@@ -100,13 +100,13 @@ fn of_thread(Row { account: a, preempted }: &Row, granted: &Granted) -> Vec<Stri
         all.push(format!("{who}: {minor} minor and {major} major page faults"));
     }
     if granted.fifo {
-        let unclean = preempted.by.iter().filter(|(by, ..)| *by != By::Kernel);
+        let unclean = preempted.by.iter().filter(|(by, ..)| !matches!(by, By::Kernel | By::Daemon));
         all.extend(unclean.map(|(by, name, times)| match by {
             By::Throttled => format!(
                 "{who}: the CPU was taken from it {times} times for {name}, no real-time thread: the kernel's budget \
                  (sysctl kernel.sched_rt_runtime_us) was used up"
             ),
-            By::Kernel | By::Stranger => {
+            By::Kernel | By::Daemon | By::Stranger => {
                 format!("{who}: preempted {times} times by {name}, which is no part of the run and above it")
             }
         }));
@@ -128,8 +128,9 @@ mod tests {
     fn row(change: impl FnOnce(&mut Row)) -> Row {
         let used = ThreadUsage { voluntary_switches: 9, involuntary_switches: 9, ..ThreadUsage::default() };
         let account = Account { role: "sender", name: "x".into(), used, ..Account::default() };
-        let by = vec![(By::Kernel, "migration/0".to_owned(), 1)];
-        let mut row = Row { account, preempted: Preemptions { by_lanes: 8, by, unknown: 0 } };
+        let by = [(By::Kernel, "migration/0"), (By::Daemon, "watchdog")];
+        let by = by.map(|(by, name)| (by, name.to_owned(), 1)).to_vec();
+        let mut row = Row { account, preempted: Preemptions { by_lanes: 7, by, unknown: 0 } };
         change(&mut row);
         row
     }
