@@ -1,6 +1,6 @@
 //! Clients of the control socket that misbehave: the daemon stays well, and traffic flows meanwhile.
 
-use crate::util::{Daemon, Instance, PATIENCE, Peer, eventually, process, route, skip};
+use crate::util::{Daemon, Instance, Peer, eventually, patience, process, route, skip};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use rtcore::sys::limits::{self, Kind};
@@ -39,7 +39,7 @@ impl Busy {
     }
 
     fn connect(&self) -> anyhow::Result<Conn> {
-        Ok(Conn::connect(self.instance.socket().as_ref(), PATIENCE)?)
+        Ok(Conn::connect(self.instance.socket().as_ref(), patience())?)
     }
 
     /// Registration works, all of the stream went through, no descriptor is left over; the daemon's log.
@@ -73,9 +73,9 @@ fn answer(busy: &Busy, packet: &[u8]) -> anyhow::Result<(Reply, bool)> {
     let conn = busy.connect()?;
     conn.send(packet)?;
     let mut frame = [0; FRAME_BYTES];
-    let got = conn.receive_within(&mut frame, PATIENCE)?;
+    let got = conn.receive_within(&mut frame, patience())?;
     ensure!(got == Received::Packet(FRAME_BYTES), "{got:?}");
-    let closed = conn.receive_within(&mut [0; FRAME_BYTES], PATIENCE).is_ok_and(|r| r == Received::Closed);
+    let closed = conn.receive_within(&mut [0; FRAME_BYTES], patience()).is_ok_and(|r| r == Received::Closed);
     Ok((Reply::decode(&frame)?, closed))
 }
 
@@ -139,11 +139,11 @@ pub fn a_flood_of_good_requests_keeps_nobody_out() -> anyhow::Result<()> {
     let busy = Busy::start()?;
     let socket = busy.instance.socket();
     let flood = || -> anyhow::Result<()> {
-        let conn = Conn::connect(socket.as_ref(), PATIENCE)?;
+        let conn = Conn::connect(socket.as_ref(), patience())?;
         let mut frame = [0; FRAME_BYTES];
         for _ in 0..REQUESTS {
             ensure!(conn.send(&Request::Ping.encode())?);
-            conn.receive_within(&mut frame, PATIENCE)?;
+            conn.receive_within(&mut frame, patience())?;
             ensure!(Reply::decode(&frame)?.status == Status::Ok);
         }
         Ok(())

@@ -157,11 +157,11 @@ pub fn a_hand_made_request_is_judged_by_the_sockets_credentials() -> anyhow::Res
     let uid = geteuid().as_raw();
     let _daemon = Daemon::start(&config(&i, &[("other", format!("user = {}", uid + 1))]))?;
     let socket = i.socket();
-    let conn = rtcore::sys::seqpacket::Conn::connect(socket.as_ref(), util::PATIENCE)?;
+    let conn = rtcore::sys::seqpacket::Conn::connect(socket.as_ref(), util::patience())?;
     let name = Name::new("other")?;
     conn.send(&Request::Register { name, pid: 0, tid: 0, exec_follows: false }.encode())?;
     let mut frame = [0; FRAME_BYTES];
-    conn.receive_within(&mut frame, util::PATIENCE)?;
+    conn.receive_within(&mut frame, util::patience())?;
     let reply = Reply::decode(&frame)?;
     ensure!(reply.status == Status::Denied && reply.text.contains("demands uid"), "{reply:?}");
     Ok(())

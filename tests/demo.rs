@@ -2,7 +2,7 @@
 
 use crate::util::terminal::Terminal;
 use crate::util::tool::{NOBODY, RTD, Said, Tool, as_nobody, copy_program, nobody_lacks, rtd};
-use crate::util::{self, Instance, eventually, privileged};
+use crate::util::{self, Instance, eventually, patience, privileged};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -69,8 +69,17 @@ fn files_below(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-/// `rtd demo` with a $TMPDIR of its own.
+/// `rtd demo` with a $TMPDIR of its own, for two seconds.
 fn demo(i: &Instance, program: &str) -> anyhow::Result<(Command, PathBuf)> {
+    demo_of(i, program, 2)
+}
+
+/// The same for longer than a test waits for anything: it is ended before.
+fn endless(i: &Instance, program: &str) -> anyhow::Result<(Command, PathBuf)> {
+    demo_of(i, program, 2 * patience().as_secs())
+}
+
+fn demo_of(i: &Instance, program: &str, seconds: u64) -> anyhow::Result<(Command, PathBuf)> {
     let directory = i.file("tmp");
     std::fs::create_dir_all(&directory)?;
     let mut command = rtd(&[]);
@@ -78,7 +87,7 @@ fn demo(i: &Instance, program: &str) -> anyhow::Result<(Command, PathBuf)> {
         command = Command::new(program);
         rtcore::sys::process::die_with_parent_at_exec(&mut command);
     }
-    command.args(["demo", "--seconds", "2"]).env("TMPDIR", &directory);
+    command.args(["demo", "--seconds", &seconds.to_string()]).env("TMPDIR", &directory);
     Ok((command, directory))
 }
 
@@ -171,7 +180,7 @@ pub fn a_terminal_shows_its_progress() -> anyhow::Result<()> {
 /// Starts it, ends it in the middle, and looks what is left.
 fn ended_by(end: impl FnOnce(&Tool, &Traces) -> anyhow::Result<()>) -> anyhow::Result<Said> {
     let i = Instance::new()?;
-    let (mut command, directory) = demo(&i, RTD)?;
+    let (mut command, directory) = endless(&i, RTD)?;
     command.process_group(0);
     let tool = Tool::start(command)?;
     let traces = Traces::of_running(tool.pid(), &directory)?;
@@ -234,7 +243,7 @@ pub fn with_a_privileged_binary_kill_9_leaves_nothing_either() -> anyhow::Result
     copy_program(RTD.as_ref(), &program)?;
     chown(&program, Some(0), Some(1))?;
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o2755))?;
-    let (mut command, directory) = demo(&i, &program.display().to_string())?;
+    let (mut command, directory) = endless(&i, &program.display().to_string())?;
     chown(&directory, Some(NOBODY), Some(NOBODY))?;
     as_nobody(&mut command);
     let tool = Tool::start(command)?;

@@ -3,7 +3,7 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::book::targets;
-use crate::util::{Daemon, Instance, PATIENCE, Peer, held, privileged, process, route, rt, signal, skip};
+use crate::util::{Daemon, Instance, Peer, held, patience, privileged, process, route, rt, signal, skip};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::sys::procfs;
@@ -276,7 +276,7 @@ fn send_until_it_goes_to(
         if end == wanted {
             return Ok(());
         }
-        anyhow::ensure!(started.elapsed() < PATIENCE, "the change is never seen");
+        anyhow::ensure!(started.elapsed() < patience(), "the change is never seen");
     }
 }
 

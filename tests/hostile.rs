@@ -3,7 +3,7 @@
 
 use crate::util::stranger::Stranger;
 use crate::util::tool::{NOBODY, as_nobody, nobody_lacks, run};
-use crate::util::{Daemon, Instance, PATIENCE, Peer, eventually, privileged, process, route, signal, skip};
+use crate::util::{Daemon, Instance, Peer, eventually, patience, privileged, process, route, signal, skip};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,7 +17,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 fn config(i: &Instance) -> String {
     i.head()
@@ -60,7 +60,7 @@ pub fn a_log_that_nobody_reads_holds_up_nothing() -> anyhow::Result<()> {
     kill(pid, Signal::SIGTERM)?;
     let stopping = Instant::now();
     let status = eventually(|| daemon.try_wait().ok().flatten()).context("SIGTERM does not end it")?;
-    ensure!(status.success() && stopping.elapsed() < Duration::from_secs(5), "{status}");
+    ensure!(status.success() && stopping.elapsed() < patience() / 2, "{status}");
     drop(stderr);
     ensure!(filler.join().is_ok_and(|written| written.is_err()));
     Ok(())
@@ -123,17 +123,17 @@ pub fn one_name_on_every_connection_keeps_nobody_out() -> anyhow::Result<()> {
     let claim = Request::Register { name: Name::new("leg")?, pid: 0, tid: 0, exec_follows: true }.encode();
     let mut held = Vec::new();
     for n in 0..rtd::control::CONNECTIONS_MAX {
-        let conn = Conn::connect(i.socket().as_ref(), PATIENCE)?;
+        let conn = Conn::connect(i.socket().as_ref(), patience())?;
         conn.send(&claim)?;
         let mut frame = [0; FRAME_BYTES];
-        conn.receive_within(&mut frame, PATIENCE)?;
+        conn.receive_within(&mut frame, patience())?;
         let reply = Reply::decode(&frame)?;
         ensure!(reply.status == Status::Ok, "{n}: {reply:?}");
         held.push(conn);
     }
     let asked = Instant::now();
     let arm = Peer::run_as(&i, "arm").context("registration does not work")?;
-    ensure!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    ensure!(asked.elapsed() < patience() / 3, "{:?}", asked.elapsed());
     ensure!(i.snapshot()?.processes[0].pid == arm.pid());
     Ok(())
 }

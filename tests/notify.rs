@@ -1,7 +1,7 @@
 //! The service manager's side (sd_notify(3)), on a socket of the test's own: ready, alive as long as every lane is, stopping.
 
 use crate::util::halt::{Halted, alone};
-use crate::util::{Daemon, Instance, Peer, route, skip};
+use crate::util::{Daemon, Instance, Peer, patience, route, skip};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::stats::guard::GuardState;
@@ -24,7 +24,7 @@ struct Manager(UnixDatagram);
 impl Manager {
     fn new(address: &SocketAddr) -> anyhow::Result<Manager> {
         let socket = UnixDatagram::bind_addr(address)?;
-        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        socket.set_read_timeout(Some(patience()))?;
         Ok(Manager(socket))
     }
 
@@ -62,7 +62,7 @@ impl Manager {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.0.set_read_timeout(Some(Duration::from_secs(10)))?;
+                self.0.set_read_timeout(Some(patience()))?;
                 return Ok(pings);
             }
             self.0.set_read_timeout(Some(left))?;

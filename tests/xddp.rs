@@ -3,14 +3,13 @@
 
 use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced};
-use super::util::{eventually, privileged, route, skip};
+use super::util::{eventually, patience, privileged, route, skip};
 use anyhow::{Context as _, ensure};
 use stand_in_cobalt::Device;
 use stand_in_cobalt::copies::Kind;
 use std::time::Duration;
 
 const NEEDS: &str = "CAP_SYS_NICE: a Cobalt thread is a real-time thread";
-const PATIENCE: Duration = Duration::from_secs(5);
 /// No message comes: so long.
 const A_WHILE: Duration = Duration::from_millis(200);
 
@@ -25,7 +24,7 @@ fn open(bench: &Bench, number: i16) -> anyhow::Result<Device> {
 
 /// The next message, which is a number.
 fn number(device: &Device) -> anyhow::Result<u64> {
-    let message = device.read(PATIENCE)?.context("no message came")?;
+    let message = device.read(patience())?.context("no message came")?;
     Ok(u64::from_ne_bytes(message.as_slice().try_into()?))
 }
 

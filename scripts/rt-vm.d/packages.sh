@@ -26,7 +26,7 @@ package() {
 fetch_kernel() {
     local name version packed offset
     name=$(apt-cache depends linux-image-rt-amd64 2>/dev/null |
-        sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+        sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1) || true
     # Without package lists an earlier kernel is as good.
     version=${name#linux-image-}
     kernel=$cache/vmlinux-$version

@@ -2,16 +2,15 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # from scripts/rt-vm and packages.sh: work, repo, parts, verb, build, profile, in, systemd, ...
 
-# programs: builds them and names them in `installed`; the test's binary in `test_binary`.
+# programs: builds them and names them in `installed`, their directory in `built`, the test's binary in `test_binary`.
 programs() {
-    local built
     built=${CARGO_TARGET_DIR:-$repo/target}/$([ "$profile" = dev ] && echo debug || echo "$profile")
-    if [ -n "$build" ]; then
-        need cargo cargo
-        job cargo build --quiet --locked --profile "$profile" --workspace --bins --examples
-    fi
+    [ -z "$build" ] || need cargo cargo
     installed=("$built/rtd" "$built/rtctl" "$built/rtlat")
-    if [ "$verb" = test ]; then
+    if [ "$verb" = run ]; then
+        [ -z "$build" ] || job cargo build --quiet --locked --profile "$profile" --workspace --bins --examples ||
+            die "the programs do not build"
+    else
         if [ -n "$build" ]; then
             # The same command as the host's tests: in the dev profile nothing is built twice.
             job cargo test --quiet --locked --profile "$profile" --workspace --no-run --message-format=json \
@@ -19,14 +18,14 @@ programs() {
             test_binary=$(jq -r 'select(.target.name? == "integration" and .executable != null).executable' \
                 "$work/built.json" | tail -n 1)
         else
-            test_binary=$(find "$built/deps" -maxdepth 1 -name 'integration-*' -type f -executable -printf '%T@ %p\n' |
-                sort -n | tail -n 1 | cut -d' ' -f2-)
+            test_binary=$(find "$built/deps" -maxdepth 1 -name 'integration-*' -type f -executable \
+                -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d' ' -f2-) || true
         fi
         [ -n "$test_binary" ] || die "there is no test binary in $built/deps: cargo test --no-run, or without --no-build"
         installed+=("$test_binary" "$built/deps/libstand_in_cobalt.so")
-        while read -r example; do installed+=("$example"); done < <(
-            find "$built/examples" -maxdepth 1 -type f -executable ! -name '*-*')
     fi
+    while read -r example; do installed+=("$example"); done < <(
+        find "$built/examples" -maxdepth 1 -type f -executable ! -name '*-*' 2>/dev/null)
     for program in "${installed[@]}"; do
         [ -x "$program" ] || die "$program is missing: cargo build --profile $profile, or without --no-build"
     done

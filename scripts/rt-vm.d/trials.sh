@@ -3,7 +3,15 @@
 # shellcheck disable=SC2154 # from scripts/rt-vm and root.sh: work, repo, parts, test_binary, all, threads
 
 # How much longer than on a machine of its own a test may wait for what should happen at once.
-patience=10
+patience=30
+
+# gate MARK: the tests in the lines of the gate's list that begin with this mark, or with none.
+gate() {
+    local line
+    while read -r line; do
+        grep -E "^${line#"$1"}(::|$)" "$work/trials" || die "$parts/gate: there are no tests '$line'"
+    done < <(if [ -n "$1" ]; then grep "^$1" "$parts/gate"; else grep '^[a-z]' "$parts/gate"; fi)
+}
 
 # choose_trials [PART...]: the tests to run into $work/chosen, the others into $work/others.
 choose_trials() {
@@ -16,9 +24,9 @@ choose_trials() {
             grep -F -e "$line" "$work/trials" || die "no test has '$line' in its name: $test_binary --list"
         done >"$work/wanted"
     else
-        while read -r line; do
-            grep -E "^$line(::|$)" "$work/trials" || die "$parts/gate: there are no tests '$line'"
-        done < <(grep -v '^#' "$parts/gate") >"$work/wanted"
+        gate '' >"$work/in"
+        gate '!' >"$work/not"
+        sort -u "$work/in" | comm -23 - <(sort -u "$work/not") >"$work/wanted"
     fi
     while read -r line reason; do
         grep -qxF -e "$line" "$work/trials" || die "$parts/left-out: there is no test '$line'"
@@ -36,7 +44,7 @@ test_commands() {
     while read -r line; do skip+=(--skip "$line"); done <"$work/others"
     cat <<COMMANDS
 uname -rv
-export CI=1 RTD_TEST_PATIENCE=$patience
+export CI=1 RTD_TEST_PATIENCE=$patience RTD_TEST_EXAMPLES=$(printf '%q' "$built/examples")
 code=0
 cd $(printf '%q' "$repo/rtd")
 $(printf '%q ' "$test_binary" --color never --test-threads "$threads" --exact "${skip[@]}") || code=1

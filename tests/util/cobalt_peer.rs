@@ -1,5 +1,6 @@
 //! A participant on Cobalt's calls, which are the stand-in's here: told what to do line by line, see `peer.rs`.
 
+use super::patience_ns;
 use super::peer::{Answer, serve, unhex};
 use super::session_peer::Links;
 use super::signal_peer::Life;
@@ -12,7 +13,6 @@ use std::ffi::CString;
 use std::path::Path;
 
 /// Longest wait for room.
-const PATIENCE_NS: u64 = 5_000_000_000;
 /// Nothing announces room: how often to look.
 const LOOK_NS: u64 = 500_000;
 
@@ -92,7 +92,7 @@ fn obey(skin: &'static Skin, words: &[&str], queue: &mut Option<OpenQueue>) -> A
 
 /// Waits for room, so that a full queue is no failure.
 fn send(skin: &Skin, queue: &OpenQueue, bytes: &[u8], priority: u32) -> anyhow::Result<()> {
-    let give_up = (skin.now_ns)() + PATIENCE_NS;
+    let give_up = (skin.now_ns)() + patience_ns();
     loop {
         match (skin.mq_send)(queue.mqd(), bytes, priority) {
             Ok(()) => return Ok(()),

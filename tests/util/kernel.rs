@@ -26,6 +26,17 @@ pub struct Thread {
 /// SCHED_FIFO in `Thread::policy`.
 pub const FIFO: u32 = 1;
 
+/// Whether the kernel tells how any process ended, also one that its parent reaped at once (Linux 6.15, PIDFD_GET_INFO).
+/// Before, whoever asks must be quicker than the parent.
+pub fn tells_endings() -> anyhow::Result<bool> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        anyhow::bail!("kernel release {release:?}");
+    };
+    Ok((major, minor) >= (6, 15))
+}
+
 /// Reads about one thread of a process.
 pub fn thread(pid: u32, tid: u32) -> anyhow::Result<Thread> {
     let read = |file: &str| {

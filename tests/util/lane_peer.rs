@@ -1,8 +1,8 @@
 //! What a participant does that links the client library: sessions, senders, inboxes, calls, told line by line
 //! (`lane ...`, see `peer`).
 
-use super::PATIENCE;
 use super::peer::unhex;
+use super::{patience, patience_ns};
 use anyhow::{Context as _, bail};
 use rtcore::client::waiter::{Interest, SignalSource, Timer, Waiter};
 use rtcore::client::{
@@ -39,8 +39,8 @@ fn after(ms: u64) -> u64 {
     monotonic_ns() + ms * 1_000_000
 }
 
-fn patience() -> u64 {
-    after(u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX))
+fn give_up_ns() -> u64 {
+    monotonic_ns() + patience_ns()
 }
 
 impl Client {
@@ -60,14 +60,14 @@ impl Client {
         let mut data = String::new();
         match words {
             ["connect", socket, name] => {
-                self.session = Some(Session::builder(name).socket(socket).timeout(PATIENCE).connect()?);
+                self.session = Some(Session::builder(name).socket(socket).timeout(patience()).connect()?);
             }
             ["close"] => *self = Client::default(),
             ["claim", endpoint] => {
                 let sender = self.session()?.sender(endpoint)?;
                 self.senders.insert((*endpoint).to_owned(), sender);
             }
-            ["reach", endpoint] => self.sender(endpoint)?.wait_for_receiver(patience())?,
+            ["reach", endpoint] => self.sender(endpoint)?.wait_for_receiver(give_up_ns())?,
             ["inbox", key] => {
                 let inbox = self.session()?.inbox()?;
                 self.inboxes.insert((*key).to_owned(), inbox);
@@ -106,7 +106,7 @@ impl Client {
             ["serve", key, endpoint, count] => self.serve(key, endpoint, count.parse()?)?,
             // Takes a request and leaves it unanswered until `answer`.
             ["hold", key] => {
-                let text = receive_with(self.inbox(key)?, 1, patience(), |m| m.reply_to())?;
+                let text = receive_with(self.inbox(key)?, 1, give_up_ns(), |m| m.reply_to())?;
                 self.asked = text.into_iter().next().flatten();
                 self.asked.context("that was no request")?;
             }
@@ -134,7 +134,7 @@ impl Client {
         let sender = self.senders.get_mut(endpoint).context("no sender")?;
         let mut n = 0;
         while n < count {
-            let Some(incoming) = inbox.recv_deadline(patience())? else { bail!("only {n} came") };
+            let Some(incoming) = inbox.recv_deadline(give_up_ns())? else { bail!("only {n} came") };
             let Incoming::Message(message) = incoming else { continue };
             sender.send(message.bytes())?;
             n += 1;
@@ -161,7 +161,7 @@ impl Client {
         let sender = self.senders.get_mut(endpoint).context("no sender")?;
         let mut n = 0;
         while n < count {
-            let Some(incoming) = inbox.recv_deadline(patience())? else { bail!("only {n} came") };
+            let Some(incoming) = inbox.recv_deadline(give_up_ns())? else { bail!("only {n} came") };
             let Incoming::Message(request) = incoming else { continue };
             let mut bytes = request.bytes().to_vec();
             bytes.reverse();
@@ -207,7 +207,7 @@ fn ping(sender: &mut Sender, inbox: &mut Inbox, count: u64, came: &mut u64) -> R
         loop {
             let got = match n % 3 {
                 0 => inbox.recv().map(Some),
-                1 => inbox.recv_deadline(patience()),
+                1 => inbox.recv_deadline(give_up_ns()),
                 _ => inbox.try_recv(),
             };
             match got.map_err(|_| "not received")? {
@@ -277,7 +277,7 @@ fn burst(sender: &mut Sender, from: u64, count: u64) -> String {
 
 /// All of them, however long it takes.
 fn stream(sender: &mut Sender, from: u64, count: u64) -> anyhow::Result<()> {
-    let until = patience();
+    let until = give_up_ns();
     for n in from..from + count {
         loop {
             match sender.send(&n.to_ne_bytes()) {
@@ -368,7 +368,7 @@ fn by_epoll(inbox: &mut Inbox, count: usize) -> anyhow::Result<String> {
     set.add(inbox.as_fd(), 7)?;
     let (mut tokens, mut n, mut woke, mut idle) = (Vec::new(), 0_u64, 0, 0);
     while n < count as u64 {
-        set.wait(&mut tokens, Some(PATIENCE))?;
+        set.wait(&mut tokens, Some(patience()))?;
         if tokens.is_empty() {
             let missed = matches!(inbox.try_recv(), Ok(Some(_)));
             bail!("asleep after {n} messages; something was there: {missed}");
@@ -393,7 +393,7 @@ fn one_wait(inbox: &mut Inbox, signo: i32) -> anyhow::Result<String> {
     waiter.add(&timer, 2, 2, Interest::Readable)?;
     waiter.add(&signals, 3, 3, Interest::Readable)?;
     timer.at(monotonic_ns())?;
-    let until = patience();
+    let until = give_up_ns();
     loop {
         // What is only readable because it was never asked.
         let keys: Vec<u64> = waiter.wait(Some(until))?.iter().map(|ready| ready.key).collect();

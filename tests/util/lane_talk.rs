@@ -1,6 +1,6 @@
 //! What tests say to a participant that has a session, and what it answers, as values.
 
-use super::{Instance, PATIENCE, Peer, eventually};
+use super::{Instance, Peer, eventually, patience};
 use anyhow::Context as _;
 
 /// A message as it came out of an inbox.
@@ -106,7 +106,7 @@ impl Peer {
 
     /// The same from another inbox.
     pub fn take_from(&mut self, key: &str, count: usize) -> anyhow::Result<Vec<Got>> {
-        let lines = self.tell(&format!("lane recv {key} {count} {}", PATIENCE.as_millis()))?;
+        let lines = self.tell(&format!("lane recv {key} {count} {}", patience().as_millis()))?;
         lines.iter().filter(|line| line.starts_with("m ")).map(|line| parse(line)).collect()
     }
 
@@ -135,7 +135,7 @@ impl Peer {
 
     /// Begins to wait for numbers; `taken_numbers` has them.
     pub fn ask_numbers(&mut self, count: usize) -> anyhow::Result<()> {
-        self.ask(&format!("lane numbers i {count} {}", PATIENCE.as_millis()))
+        self.ask(&format!("lane numbers i {count} {}", patience().as_millis()))
     }
 
     /// The answer to `ask_numbers`.

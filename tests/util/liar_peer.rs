@@ -2,7 +2,7 @@
 //!
 //! It keeps every descriptor it ever got, and writes whatever it is told into the memory it may write.
 
-use super::PATIENCE;
+use super::patience;
 use super::peer::unhex;
 use anyhow::{Context as _, bail};
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -57,7 +57,7 @@ impl Liar {
     fn obey(&mut self, words: &[&str]) -> anyhow::Result<String> {
         let mut data = String::new();
         match words {
-            ["connect", socket] => self.conn = Some(Conn::connect(socket.as_ref(), PATIENCE)?),
+            ["connect", socket] => self.conn = Some(Conn::connect(socket.as_ref(), patience())?),
             ["open", name] => self.open(name)?,
             ["close"] => *self = Liar::default(),
             // Takes in what the daemon has told meanwhile, until the ring of this endpoint is joined.
@@ -89,7 +89,7 @@ impl Liar {
             ["sessions", socket, name, count] => self.sessions(socket, name, count.parse()?)?,
             ["connections", socket, count] => {
                 for _ in 0..count.parse()? {
-                    self.hoard.push(Conn::connect(socket.as_ref(), PATIENCE)?);
+                    self.hoard.push(Conn::connect(socket.as_ref(), patience())?);
                 }
             }
             ["deaf", count] => data = self.deaf(count.parse()?)?,
@@ -110,7 +110,7 @@ impl Liar {
     }
 
     fn open(&mut self, name: &str) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         loop {
             self.conn()?
                 .send(&Request::Open { name: Name::new(name)?, tid: 0, semaphores: false }.encode())?;
@@ -151,7 +151,7 @@ impl Liar {
     }
 
     fn until(&mut self, done: impl Fn(&Liar) -> bool) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while !done(self) {
             let (answer, fds) = self.next(deadline)?.context("closed")?;
             self.heard(answer, fds)?;
@@ -289,7 +289,7 @@ impl Liar {
     /// Sends any bytes as a frame; what is answered.
     fn frame(&mut self, bytes: &[u8]) -> anyhow::Result<String> {
         let _ = self.conn()?.send(bytes);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         loop {
             match self.next(deadline)? {
                 Some((Answer::Reply(reply), _)) => return Ok(format!("{:?}\n", reply.status)),
@@ -303,7 +303,7 @@ impl Liar {
     fn hoard(&mut self, count: u32) -> anyhow::Result<String> {
         let (reader, _writer) = std::io::pipe()?;
         let fds: [BorrowedFd<'_>; 4] = [reader.as_fd(); 4];
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         for serial in 0..count {
             let frame = Request::Mapped { serial: serial | 1 << 31 }.encode();
             loop {
@@ -321,7 +321,7 @@ impl Liar {
     fn sessions(&mut self, socket: &str, name: &str, count: u32) -> anyhow::Result<()> {
         for _ in 0..count {
             *self = Liar::default();
-            self.conn = Some(Conn::connect(socket.as_ref(), PATIENCE)?);
+            self.conn = Some(Conn::connect(socket.as_ref(), patience())?);
             self.open(name)?;
         }
         *self = Liar::default();
@@ -331,7 +331,7 @@ impl Liar {
     /// Asks and never reads an answer, until the daemon has had enough.
     fn deaf(&mut self, count: u32) -> anyhow::Result<String> {
         let ask = Request::Explain { endpoint: Name::new("x")? }.encode();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         for _ in 0..count {
             loop {
                 match self.conn()?.send(&ask) {
@@ -347,7 +347,7 @@ impl Liar {
 
     /// Waits until the daemon has closed the connection.
     fn gone(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while let Some((answer, fds)) = self.next(deadline)? {
             self.heard(answer, fds)?;
         }

@@ -29,11 +29,25 @@ use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-/// Longest time a test waits for something that should happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time a test waits for something that should happen at once: ten seconds on a machine that the tests have for
+/// themselves, as many times longer as `RTD_TEST_PATIENCE` says on one that is so much slower (an emulated one).
+///
+/// Every limit of the tests that a slow machine may reach comes from here.
+pub fn patience() -> Duration {
+    static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
+        let times = std::env::var("RTD_TEST_PATIENCE").map_or(Ok(1), |times| times.parse());
+        Duration::from_secs(10) * times.expect("RTD_TEST_PATIENCE is a whole number")
+    });
+    *PATIENCE
+}
+
+/// The same in nanoseconds.
+pub fn patience_ns() -> u64 {
+    u64::try_from(patience().as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// A test's own instance: names that no other test, run or user shares.
 #[derive(Debug)]
@@ -166,13 +180,13 @@ pub fn rt(n: i32) -> i32 {
 
 /// Asks again until there is an answer.
 pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + patience();
     loop {
         if let Some(answer) = ask() {
             return Ok(answer);
         }
         if Instant::now() > give_up {
-            bail!("not within {PATIENCE:?}");
+            bail!("not within {:?}", patience());
         }
         // What is asked for has no descriptor to wait on (another process' page).
         std::thread::sleep(Duration::from_millis(2));

@@ -2,6 +2,7 @@
 //!
 //! Every command is answered by any number of data lines and then `ok`, or by `err TEXT`.
 
+use super::patience_ns;
 use super::session_peer::Links;
 use anyhow::{Context as _, bail};
 use rtcore::sys::mqueue::{self, Access, Queue};
@@ -159,14 +160,13 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
 
 /// Waits for room with an event, so that a full queue is no failure.
 fn send(queue: &Queue, bytes: &[u8], priority: u32) -> anyhow::Result<()> {
-    const PATIENCE_NS: u64 = 5_000_000_000;
     loop {
         match mqueue::send(queue.as_raw_fd(), bytes, priority) {
             Ok(()) => return Ok(()),
             Err(rtcore::sys::Errno::AGAIN) => {}
             Err(e) => bail!("{e:?}"),
         }
-        if poll::wait(&mut [poll::Interest::writable(queue.as_raw_fd())], PATIENCE_NS) == Ok(0) {
+        if poll::wait(&mut [poll::Interest::writable(queue.as_raw_fd())], patience_ns()) == Ok(0) {
             bail!("the queue stays full");
         }
     }

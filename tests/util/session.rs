@@ -1,6 +1,6 @@
 //! What tests say to a participant with a session, and what it answers, as values.
 
-use super::{Instance, PATIENCE, Peer, kernel};
+use super::{Instance, Peer, kernel, patience};
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::Signal;
 
@@ -148,7 +148,7 @@ impl Peer {
 
     /// So many messages and events; fewer when none comes.
     pub fn got(&mut self, count: usize) -> anyhow::Result<Vec<Got>> {
-        parse(&self.tell(&format!("session recv {count} {}", PATIENCE.as_millis()))?)
+        parse(&self.tell(&format!("session recv {count} {}", patience().as_millis()))?)
     }
 
     /// Everything up to this event or number (`event up`, `number 7`), which has to come.
@@ -159,7 +159,7 @@ impl Peer {
 
     /// The same, asked now and answered later.
     pub fn ask_until(&mut self, wanted: &str) -> anyhow::Result<()> {
-        self.ask(&format!("session until {} {wanted}", PATIENCE.as_millis()))
+        self.ask(&format!("session until {} {wanted}", patience().as_millis()))
     }
 
     /// The answer.

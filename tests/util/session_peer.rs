@@ -5,6 +5,7 @@
 //! a few lines; `util::session` reads them.
 
 use super::peer::unhex;
+use super::{patience, patience_ns};
 use anyhow::{Context as _, bail};
 use rtcore::client::{Builder, Event, Inbox, Incoming, SendError, Sender, Session};
 use rtcore::skin::Skin;
@@ -18,7 +19,6 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// What one participant has of the library.
 #[derive(Default)]
@@ -49,7 +49,7 @@ impl Links {
     }
 
     fn builder(&self, name: &str) -> Builder {
-        let builder = Session::builder(name).timeout(Duration::from_secs(10));
+        let builder = Session::builder(name).timeout(patience());
         self.skin.map_or(builder.clone(), |skin| builder.skin(skin))
     }
 
@@ -78,7 +78,7 @@ impl Links {
             }
             // Until somebody receives.
             ["wait", endpoint] => {
-                let until_ns = monotonic_ns() + 10_000_000_000;
+                let until_ns = monotonic_ns() + patience_ns();
                 self.sender(endpoint)?.wait_for_receiver(until_ns).map_err(told)?;
             }
             ["send", endpoint, hex] => {

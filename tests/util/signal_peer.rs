@@ -1,7 +1,7 @@
 //! A participant that links the client library for its signals: told what to do line by line, as `peer.rs`.
 
-use super::PATIENCE;
 use super::peer::{Answer, serve, unhex};
+use super::{patience, patience_ns};
 use anyhow::{Context as _, bail, ensure};
 use rtcore::client::signals::{Flags, Signals};
 use rtcore::client::{Sender, Session};
@@ -60,7 +60,7 @@ impl Life {
             ["sigpending", limit] => super::peer::limit_sigpending(limit.parse()?)?,
             ["register", socket, name] => rtd::ctl::register::this_process(socket.as_ref(), name)?,
             ["session", socket, name] => {
-                let builder = Session::builder(name).socket(*socket).timeout(PATIENCE);
+                let builder = Session::builder(name).socket(*socket).timeout(patience());
                 let builder = self.skin.map_or(builder.clone(), |skin| builder.skin(skin));
                 self.session = Some(builder.connect()?);
             }
@@ -121,7 +121,7 @@ impl Life {
 
     /// Numbers, each in the first 8 bytes of a payload of `len`; a daemon that is away or has no room is waited for.
     fn stream(&mut self, from: u64, count: u64, len: usize) -> anyhow::Result<()> {
-        let until_ns = clock::monotonic_ns() + 3 * u64::try_from(PATIENCE.as_nanos())?;
+        let until_ns = clock::monotonic_ns() + 3 * patience_ns();
         let mut payload = vec![0xa5; len.max(8)];
         for n in from..from + count {
             payload[..8].copy_from_slice(&n.to_ne_bytes());
@@ -162,7 +162,7 @@ impl Life {
     /// Waits for so many lines.
     fn grown_to(&self, count: usize) -> anyhow::Result<MutexGuard<'_, Vec<Line>>> {
         let lines = locked(&self.log.lines);
-        let waited = self.log.grown.wait_timeout_while(lines, 3 * PATIENCE, |lines| lines.len() < count);
+        let waited = self.log.grown.wait_timeout_while(lines, 3 * patience(), |lines| lines.len() < count);
         let (lines, timeout) = waited.unwrap_or_else(|e| e.into_inner());
         ensure!(!timeout.timed_out(), "{} notices of {count}", lines.len());
         Ok(lines)

@@ -1,6 +1,6 @@
 //! What tests say to a participant, and what it answers, as values.
 
-use super::{Instance, PATIENCE, Peer};
+use super::{Instance, Peer, patience};
 use anyhow::Context as _;
 
 /// A message as it was received: priority and bytes.
@@ -58,7 +58,7 @@ impl Peer {
 
     /// Waits for `count` messages; fewer when no more come.
     pub fn receive(&mut self, count: usize) -> anyhow::Result<Vec<Mail>> {
-        self.mail(&format!("recv {count} {}", PATIENCE.as_millis()))
+        self.mail(&format!("recv {count} {}", patience().as_millis()))
     }
 
     /// What is there now.
@@ -78,13 +78,13 @@ impl Peer {
 
     /// Waits for `count` signals; fewer when no more come.
     pub fn signals(&mut self, signo: i32, count: usize) -> anyhow::Result<Vec<Rang>> {
-        let lines = self.tell(&format!("sigwait {signo} {count} {}", PATIENCE.as_millis()))?;
+        let lines = self.tell(&format!("sigwait {signo} {count} {}", patience().as_millis()))?;
         rang(&lines)
     }
 
     /// The same in its second thread.
     pub fn second_signals(&mut self, signo: i32, count: usize) -> anyhow::Result<Vec<Rang>> {
-        let lines = self.tell(&format!("second sigwait {signo} {count} {}", PATIENCE.as_millis()))?;
+        let lines = self.tell(&format!("second sigwait {signo} {count} {}", patience().as_millis()))?;
         rang(&lines)
     }
 

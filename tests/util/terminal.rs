@@ -1,6 +1,6 @@
 //! A terminal of 24 x 100 for one command: what a human would see, escape codes included.
 
-use super::{PATIENCE, eventually};
+use super::{eventually, patience};
 use anyhow::{Context as _, bail};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
@@ -51,7 +51,7 @@ impl Terminal {
     /// Reads on until everything shown so far satisfies this.
     pub fn until(&mut self, what: &str, shown: impl Fn(&str) -> bool) -> anyhow::Result<&str> {
         while !shown(&self.seen) {
-            let Ok(piece) = self.pieces.recv_timeout(PATIENCE) else {
+            let Ok(piece) = self.pieces.recv_timeout(patience()) else {
                 bail!("never shown: {what}; shown: {:?}", self.seen);
             };
             self.seen += &String::from_utf8_lossy(&piece);
@@ -62,7 +62,7 @@ impl Terminal {
     /// Waits for its end; everything it showed.
     pub fn end(mut self) -> anyhow::Result<(ExitStatus, String)> {
         let status = eventually(|| self.child.try_wait().ok().flatten()).context("it does not end")?;
-        while let Ok(piece) = self.pieces.recv_timeout(PATIENCE) {
+        while let Ok(piece) = self.pieces.recv_timeout(patience()) {
             self.seen += &String::from_utf8_lossy(&piece);
         }
         Ok((status, std::mem::take(&mut self.seen)))

@@ -1,6 +1,6 @@
 //! The command-line tools as their user meets them: started, watched line by line, ended, judged.
 
-use super::{PATIENCE, eventually};
+use super::{eventually, patience, patience_ns};
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -160,7 +160,7 @@ impl Tool {
 
     /// The next line of standard output, with its end.
     pub fn line(&self) -> anyhow::Result<String> {
-        self.lines.recv_timeout(PATIENCE).context("no more lines")
+        self.lines.recv_timeout(patience()).context("no more lines")
     }
 
     /// Whether it runs still.
@@ -172,7 +172,7 @@ impl Tool {
     pub fn end(mut self) -> anyhow::Result<Said> {
         let status = eventually(|| self.child.try_wait().ok().flatten()).context("it does not end")?;
         let mut out = String::new();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+        while let Ok(line) = self.lines.recv_timeout(patience()) {
             out += &line;
         }
         let err = self.err.take().context("ended twice")?.join().unwrap_or_default();
@@ -182,7 +182,7 @@ impl Tool {
     /// The same of one that has a minute's work to do where the machine is busy.
     pub fn end_of_work(self) -> anyhow::Result<Said> {
         let pidfd = process::pidfd(self.child.id())?;
-        let _ = poll::wait(&mut [poll::Interest::readable(pidfd.as_raw_fd())], 60_000_000_000);
+        let _ = poll::wait(&mut [poll::Interest::readable(pidfd.as_raw_fd())], 6 * patience_ns());
         self.end()
     }
 }

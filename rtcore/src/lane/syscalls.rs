@@ -58,6 +58,7 @@ const RING_SINK: &[Allowed] = &[
 pub const WAY_OUT: &[Allowed] = &[
     allow(Call::FUTEX, "wakes who waits for its end; the lock of the heap"),
     allow(Call::MUNMAP, "its alternate stack, and what the last user of something lets go"),
+    allow(Call::CLOSE, "descriptors whose last holder it is, where the daemon ended without waiting for it"),
     allow(Call::SIGALTSTACK, "takes its alternate stack away"),
     allow(Call::SIGPROCMASK, "no signal any more"),
     allow(Call::MADVISE, "gives the pages of its stack back"),
@@ -71,6 +72,12 @@ pub const LAST_WORDS: &[Allowed] = &[
     allow(Call::GETTID, "abort(3)"),
     allow(Call::SIGPROCMASK, "abort(3)"),
     allow(Call::ABORT, "abort(3)"),
+    allow(
+        Call::ACTION_OF_SEGV,
+        "a fault ends the process: the standard library's handler sets the default and returns into the fault, and would \
+         come back for ever",
+    ),
+    allow(Call::ACTION_OF_BUS, "the same for memory behind which there is nothing any more"),
     allow(
         Call::BRK,
         "a heap call after the seal is counted as such; refused memory would end the daemon instead",

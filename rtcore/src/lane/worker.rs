@@ -163,6 +163,8 @@ impl Worker {
         if let Err(errno) = confined {
             run.events.emit((run.skin.now_ns)(), EventKind::Unconfined { errno });
         }
+        // What led here were Linux calls; a lane that polls makes no call that would end that.
+        run.regain_mode();
         match (self.wait, self.inputs.as_mut_slice()) {
             (Wait::Block, [input]) => run.block(input, &mut waits),
             (Wait::Block | Wait::Poll, inputs) => run.scan(inputs, None, &mut waits),
@@ -363,6 +365,15 @@ impl Running<'_> {
         if times.is_power_of_two() {
             self.events.emit((self.skin.now_ns)(), EventKind::Relaxed { times });
         }
+        self.regain_mode();
+    }
+
+    /// Takes the thread back to its real-time mode, as each call that may block does: here a sleep that is over. Rings of
+    /// a busy lane, or of one that polls, need no such call, and it would stay with Linux.
+    fn regain_mode(&self) {
+        if self.skin.is_relaxed.is_some() {
+            (self.skin.sleep_until)((self.skin.now_ns)());
+        }
     }
 
     fn pump(&mut self, input: &mut Input) {
@@ -378,6 +389,10 @@ impl Running<'_> {
             route.pump(&mut ctx);
         }
         self.progress.rest();
+        // The wake-up of a stop is a Linux signal: that switch is the daemon's own.
+        if !self.stopping() {
+            self.watch_mode();
+        }
         self.publish();
     }
 

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use rtd::config::{self, CheckOptions};
 use rtd::plan::SkinChoice;
-use rtd::{daemon, demo};
+use rtd::{daemon, demo, log};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("rtd: error: {e:#}");
+            log::last(format_args!("{e:#}"));
             // Distinct, so that a service manager can tell it from a start that failed.
             if e.is::<daemon::LaneRanAway>() {
                 ExitCode::from(daemon::EXIT_RUNAWAY)

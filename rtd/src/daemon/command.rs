@@ -73,9 +73,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     }
     go_down(&mut control, &mut serving)?;
     let Serving { daemon, failed, .. } = serving;
-    daemon.finish(&control.direct_ledgers());
-    log::info(format_args!("control socket: {}", control.counters()));
-    failed.map_or(Ok(()), Err)
+    let (direct, counters) = (control.direct_ledgers(), control.counters());
+    // Before the page: with that the instance's name is free, and what is removed afterwards may be the next one's.
+    drop(control);
+    let finished = daemon.finish(&direct);
+    log::info(format_args!("control socket: {counters}"));
+    // What came first is why.
+    failed.map_or(finished, Err)
 }
 
 /// Reads and checks the configuration; problems go to standard error, all of them.

@@ -58,9 +58,10 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Daemon {
     plan: Plan,
+    /// Dropped before the page: with that the instance's name is free for the next one, whose queues have the same names.
+    queues: Queues,
     page: Page,
     peers: Peers,
-    queues: Queues,
     threads: Vec<Thread>,
     /// Lane threads wait behind these until `go`.
     gates: Vec<mpsc::Sender<()>>,
@@ -116,10 +117,11 @@ impl Daemon {
     /// Makes everything the plan needs; the lanes wait at their gates, so that no message is touched before
     /// `go`. `prepare_signals` must have been called. The rings are for the control thread.
     pub fn start(plan: Plan, skin: &'static Skin, options: Options) -> anyhow::Result<(Daemon, Rings)> {
-        let mut rings = Rings::new(&plan, skin, options.allow_degraded)?;
         let worker_plans = build::workers(&plan);
-        // The page first: its name is the instance's, and there is one of each.
+        // The page first: its name is the instance's, and there is one of each. What follows may clean up after an
+        // earlier life of the instance, which must not be a living one.
         let page = Page::create(&build::page_spec(&plan, &worker_plans, skin))?;
+        let mut rings = Rings::new(&plan, skin, options.allow_degraded)?;
         rings.show(&page);
         let queues = Queues::open(&plan, skin)?;
         for (queue, found) in queues.adopted() {
@@ -279,8 +281,9 @@ impl Daemon {
     }
 
     /// Waits for the lanes after `request_stop` and tells how everything ended; the ledgers of direct routes, which
-    /// have no lane thread, are the control thread's.
-    pub fn finish(mut self, direct: &[(RouteId, Ledger)]) -> Vec<Report> {
+    /// have no lane thread, are the control thread's. An error when what some thread held is not accounted for.
+    pub fn finish(mut self, direct: &[(RouteId, Ledger)]) -> anyhow::Result<()> {
+        let lanes = self.threads.len();
         self.join();
         self.watchdog.end(&self.plan);
         self.log_events(&mut Vec::new());
@@ -301,7 +304,11 @@ impl Daemon {
                 log::info(format_args!("left in message queue {queue}: {messages} messages"));
             }
         }
-        reports
+        let lost = lanes - reports.len();
+        if lost > 0 {
+            anyhow::bail!("{lost} of {lanes} lane threads gave no account of what they held, see above");
+        }
+        Ok(())
     }
 
     /// Waits until the lanes have ended, within the bound of the stop that was asked for.

@@ -16,7 +16,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// How long it may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of the hidden `own-daemon`: `rtd run`, and who its parent is.
 #[derive(clap::Args, Clone, Debug)]

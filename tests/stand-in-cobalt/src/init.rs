@@ -40,6 +40,9 @@ unsafe extern "C" fn xenomai_init(argc: *mut c_int, argv: *mut *const *mut c_cha
     if threads != 1 {
         complain(format_args!("xenomai_init was called when the process had {threads} threads"));
     }
+    if switch::get().noise {
+        make_noise();
+    }
     match switch::get().init {
         Init::Works => {}
         Init::Exits => fail("binding failed: Operation not permitted"),
@@ -73,6 +76,14 @@ unsafe fn check_vector(argc: *mut c_int, argv: *mut *const *mut c_char) {
     if vector.is_null() || count == 0 || !unsafe { *vector.add(count) }.is_null() {
         complain(format_args!("xenomai_init needs a program name and a null pointer behind it"));
     }
+}
+
+/// As a library that is broken, or not the one it was taken for.
+fn make_noise() {
+    use std::io::Write;
+    let bytes: Vec<u8> = (0..200_000u32).map(|n| [b'x', 0x1b, 0xff, b'[', 7][n as usize % 5]).collect();
+    let _ = std::io::stdout().write_all(&bytes).and_then(|()| std::io::stdout().flush());
+    let _ = std::io::stderr().write_all(&bytes);
 }
 
 fn fail(why: &str) -> ! {

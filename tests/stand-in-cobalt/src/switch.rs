@@ -6,6 +6,7 @@
 //! | `RTD_STAND_IN_INIT=exit` | `xenomai_init` prints a line and exits with 1 |
 //! | `RTD_STAND_IN_INIT=enosys` | as if there were no Cobalt: `xenomai_init` exits, every other call is ENOSYS |
 //! | `RTD_STAND_IN_INIT=eperm` | `xenomai_init` returns, the process stays unbound: every other call is EPERM |
+//! | `RTD_STAND_IN_INIT_NOISE=1` | `xenomai_init` first writes what is no text to standard output and standard error, no line ended |
 //! | `RTD_STAND_IN_POOL=N` | records for pending signals, at most and by default 128 |
 //! | `RTD_STAND_IN_ESRCH=1` | no signal finds its thread |
 //! | `RTD_STAND_IN_PROMOTE=ERRNO` | promoting a thread fails with this number |
@@ -36,6 +37,8 @@ pub struct Switches {
     pub space: String,
     /// How `xenomai_init` fails.
     pub init: Init,
+    /// It writes what is no text before.
+    pub noise: bool,
     /// Records for pending signals.
     pub pool: usize,
     /// No signal finds its thread.
@@ -67,6 +70,7 @@ pub fn get() -> &'static Switches {
             Some("eperm") => Init::Unbound,
             Some(other) => crate::complain(format_args!("RTD_STAND_IN_INIT={other}: exit, enosys or eperm")),
         },
+        noise: text("RTD_STAND_IN_INIT_NOISE").is_some(),
         pool: number("RTD_STAND_IN_POOL").unwrap_or(crate::shared::POOL).min(crate::shared::POOL),
         no_thread: text("RTD_STAND_IN_ESRCH").is_some(),
         promote: number("RTD_STAND_IN_PROMOTE").unwrap_or(0),

@@ -1,8 +1,12 @@
 //! A queue in a namespace of its skin's own: made or adopted, kept or removed. Such queues have no owner, no mode and no
-//! locks, so nothing is known of who else uses them.
+//! locks: which other rtd uses one is known from the statistics pages alone. An instance shows its own before it looks at
+//! those of others, so of two that start at once at least one sees the other.
 
 use crate::log;
+use rtcore::client::locate::may_order;
 use rtcore::skin::{OpenQueue, Skin};
+use rtcore::stats::reader::{DaemonState, Endpoint, Reader, instances};
+use rtcore::stats::snapshot::EndpointKind as Shown;
 use rtcore::sys::mqueue::Attributes;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -11,6 +15,8 @@ use std::io;
 #[derive(Debug)]
 pub(super) struct Private {
     name: CString,
+    /// Of which this is a queue.
+    instance: String,
     queue: OpenQueue,
     skin: &'static Skin,
     /// It was not there before.
@@ -20,15 +26,26 @@ pub(super) struct Private {
 }
 
 impl Private {
-    /// Creates or adopts it. Until the daemon runs, what was created goes with it.
+    /// Creates or adopts it for an instance, whose page is there. Until the daemon runs, what was created goes with it.
     pub(super) fn open(
         skin: &'static Skin,
+        instance: &str,
         name: &CStr,
-        maxmsg: usize,
-        msgsize: usize,
+        (maxmsg, msgsize): (usize, usize),
+        is_source: bool,
     ) -> io::Result<Private> {
+        let reads = |endpoint: &Endpoint| endpoint.is_source;
+        if is_source && let Some(other) = other_user(instance, name, reads) {
+            return Err(io::Error::other(format!(
+                "message queue {} of {} is read by {other} already, and each message would reach only one of the two: stop \
+                 that one, or give this endpoint a queue of its own",
+                name.to_string_lossy(),
+                skin.name
+            )));
+        }
         let (queue, adopted) = OpenQueue::create(skin, name, maxmsg, msgsize)?;
-        Ok(Private { name: name.to_owned(), queue, skin, created: !adopted, unlink: !adopted })
+        let instance = instance.to_owned();
+        Ok(Private { name: name.to_owned(), instance, queue, skin, created: !adopted, unlink: !adopted })
     }
 
     /// `/name`.
@@ -47,6 +64,10 @@ impl Drop for Private {
         if !self.unlink {
             return;
         }
+        if let Some(other) = other_user(&self.instance, &self.name, |_| true) {
+            log::info(format_args!("message queue {} stays: {other} uses it", self.name.to_string_lossy()));
+            return;
+        }
         let left = self.attributes().map_or(0, |attributes| attributes.curmsgs);
         if let Err(e) = (self.skin.setup.mq_unlink)(&self.name) {
             log::error(format_args!("{e}"));
@@ -58,4 +79,21 @@ impl Drop for Private {
             ));
         }
     }
+}
+
+/// Another instance that runs and has the queue in its plan, in such an endpoint; only of users whose word counts here.
+fn other_user(instance: &str, queue: &CStr, uses: fn(&Endpoint) -> bool) -> Option<String> {
+    let found = |name: &String| {
+        let page = Reader::open(name).ok()?;
+        let snapshot = page.snapshot().ok()?;
+        let runs = page.daemon_state().ok()? != DaemonState::Stopped;
+        let has = |endpoint: &Endpoint| {
+            matches!(&endpoint.kind, Shown::Mqueue { queue: q, .. } if q.as_bytes() == queue.to_bytes())
+                && uses(endpoint)
+        };
+        let counts = runs && snapshot.private_namespace && may_order(snapshot.uid);
+        (counts && snapshot.endpoints.iter().any(has))
+            .then(|| format!("rtd instance `{name}` (pid {})", page.pid()))
+    };
+    instances().iter().filter(|name| *name != instance).find_map(found)
 }

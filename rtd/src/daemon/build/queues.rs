@@ -53,7 +53,8 @@ impl Queues {
             if let EndpointKind::Mqueue { queue: name, maxmsg, msgsize, mode } = &endpoint.kind {
                 let is_source = plan.sources.iter().any(|source| source.endpoint == id);
                 if !skin.caps.shared_namespace {
-                    queues.private.push(Private::open(skin, name, *maxmsg, *msgsize)?);
+                    let (own, sizes) = (&plan.daemon.name, (*maxmsg, *msgsize));
+                    queues.private.push(Private::open(skin, own, name, sizes, is_source)?);
                     continue;
                 }
                 let (queue, found) = Queue::create(name, *maxmsg, *msgsize, *mode)?;
