@@ -187,6 +187,33 @@ pub fn breach() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
+/// What `--fault` of the test binary does: a thread with a lane's last words reads where nothing is.
+pub fn fault() -> std::process::ExitCode {
+    let program = Program::compile([WAY_OUT, LAST_WORDS].into_iter().flatten());
+    if let (Ok(program), Ok(())) = (program, seal::watch_calls()) {
+        let run = move || {
+            let _ = seal::confine(&program);
+            // SAFETY: none: nothing is mapped there, and the fault is what this is about.
+            unsafe { std::ptr::read_volatile(std::ptr::without_provenance::<u8>(8)) }
+        };
+        let _ = std::thread::spawn(run).join();
+    }
+    std::process::ExitCode::SUCCESS
+}
+
+/// Not a thread that faults again and again at its priority, with a daemon around it that seems to live.
+pub fn a_fault_of_a_lane_ends_the_process() -> anyhow::Result<()> {
+    let mut child = Command::new(std::env::current_exe()?).arg("--fault").spawn()?;
+    let ended = eventually(|| child.try_wait().ok().flatten());
+    if ended.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    let status = ended?;
+    ensure!(status.signal() == Some(Signal::SIGSEGV as i32), "{status}");
+    Ok(())
+}
+
 pub fn in_tests_a_call_off_the_list_aborts_and_the_line_names_it() -> anyhow::Result<()> {
     let output = Command::new(std::env::current_exe()?).arg("--breach").output()?;
     ensure!(output.status.signal() == Some(Signal::SIGABRT as i32), "{output:?}");

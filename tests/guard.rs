@@ -6,10 +6,18 @@ use crate::util::halt::{Halted, alone, starve};
 use crate::util::kernel::{self, FIFO};
 use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, privileged, route, skip};
 use anyhow::{Context as _, ensure};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::signal::Signal;
 use rtcore::stats::guard::GuardState;
 use rtcore::stats::reader::Snapshot;
 use rtcore::sys::cpus;
-use std::process::Output;
+use rtcore::sys::poll::{self, Interest};
+use rtcore::sys::process;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 const NEEDS: &str = "SCHED_FIFO and locked memory (root)";
 const NEEDS_CPUS: &str = "two CPUs (one of them is taken from the lane)";
@@ -251,6 +259,76 @@ pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A limit that was there before rtd does not end a lane that is to run without a break, and one that would is told of.
+pub fn a_limit_from_before_the_start_is_lifted_or_told_of() -> anyhow::Result<()> {
+    if !privileged() || cpus::allowed()?.len() < 2 {
+        return skip(if privileged() { NEEDS_CPUS } else { NEEDS });
+    }
+    const LIMIT_US: u64 = 50_000;
+    let started_with = |config: &str, hard_us: u64| {
+        Daemon::start_with(config, |command| {
+            let limit = move || Ok(setrlimit(Resource::RLIMIT_RTTIME, LIMIT_US, hard_us)?);
+            // SAFETY: one system call between fork and exec.
+            unsafe { command.pre_exec(limit) };
+        })
+    };
+    let instance = Instance::new()?;
+    let polling = config(&instance, "", "wait = \"poll\"\nunisolated = true");
+    let daemon = started_with(&polling.replace("priority = 50", "priority = 1"), RLIM_INFINITY)?;
+    assert_eq!(rttime(&daemon)?.0, "unlimited");
+    instance.until("it has polled for longer", |s| s.lanes[0].guard.cpu_ns > 5 * LIMIT_US * 1000)?;
+    ensure!(!daemon.log().contains("hard RLIMIT_RTTIME"), "{}", daemon.log());
+    daemon.stop()?;
+    let instance = Instance::new()?;
+    let daemon = started_with(&config(&instance, "", ""), 1_500_000)?;
+    daemon.logged("started with a hard RLIMIT_RTTIME of 1500000 us: the kernel kills it")?;
+    daemon.stop()?;
+    Ok(())
+}
+
+/// What the last line of an ending daemon goes to does not hold up its end, nor change how it ended: a standard error that
+/// is closed, and one that nobody reads.
+pub fn a_standard_error_that_takes_nothing_changes_no_end() -> anyhow::Result<()> {
+    for is_closed in [true, false] {
+        let instance = Instance::new()?;
+        let text = config(&instance, "on_runaway = \"stop\"\nduty_window = \"20ms\"", "duty = \"1%\"");
+        let (reader, writer) = std::io::pipe()?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
+        command.args(["run", "--allow-degraded", "-"]).stderr(writer.try_clone()?);
+        process::die_with_parent_at_exec(&mut command);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        child.stdin.take().context("no stdin")?.write_all(text.as_bytes())?;
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut ready)?;
+        assert_eq!(ready, "READY\n");
+        let reader = if is_closed { None } else { Some(reader) };
+        if reader.is_some() {
+            fill(&writer)?;
+        }
+        drop(writer);
+        Peer::sender(&instance.queue("in"))?.ask("stream 0 3000")?;
+        let ended = eventually(|| child.try_wait().ok().flatten());
+        if ended.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        assert_eq!(ended?.code(), Some(EXIT_RUNAWAY), "closed: {is_closed}");
+        drop(reader);
+    }
+    Ok(())
+}
+
+/// Until it takes no more.
+fn fill(pipe: &std::io::PipeWriter) -> anyhow::Result<()> {
+    let writable =
+        || poll::wait(&mut [Interest::writable(pipe.as_raw_fd())], 0).map_err(std::io::Error::from);
+    let mut pipe = pipe;
+    while writable()? > 0 {
+        pipe.write_all(b"x")?;
+    }
+    Ok(())
+}
+
 /// The control thread does not run, so nobody logs what the watchdog finds: it says so itself.
 pub fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::Result<()> {
     let _alone = alone();
@@ -264,6 +342,40 @@ pub fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::R
     daemon.logged("rtd: warning: lane lane: thread in (tid ")?;
     daemon.logged("moves again after ")?;
     daemon.stop()?;
+    Ok(())
+}
+
+/// The watchdog itself does not run, so nobody watches the lanes: the control thread says so. Unless everything stood still.
+pub fn the_control_thread_speaks_for_a_watchdog_that_does_not_run() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "", ""))?;
+    let named = |tid: &u32| kernel::thread(daemon.pid(), *tid).is_ok_and(|thread| thread.name == "watchdog");
+    let dog = kernel::threads(daemon.pid())?.into_iter().find(named).context("no watchdog")?;
+    daemon.freeze()?;
+    std::thread::sleep(Duration::from_millis(1500));
+    daemon.signal(Signal::SIGCONT)?;
+    // More ticks than it takes.
+    std::thread::sleep(Duration::from_millis(500));
+    let Some(halted) = Halted::thread(dog)? else { return skip(NEEDS_PTRACE) };
+    ensure!(!daemon.log().contains("has not looked"), "{}", daemon.log());
+    daemon.logged("the watchdog (tid ")?;
+    daemon.logged("has not looked for 1")?;
+    drop(halted);
+    daemon.logged("the watchdog looks again")?;
+    daemon.stop()?;
+    Ok(())
+}
+
+/// A lane thread that does not come along when the daemon is stopped: the end is no good one.
+pub fn a_stop_that_leaves_a_lane_behind_is_a_failure() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "drain = \"0ms\"", ""))?;
+    let Some(halted) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    daemon.signal(Signal::SIGTERM)?;
+    daemon.logged("1 of 2 lane threads gave no account of what they held")?;
+    drop(halted);
+    let (status, log) = daemon.end()?;
+    assert_eq!(status.code(), Some(1), "{status}\n{log}");
     Ok(())
 }
 

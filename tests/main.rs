@@ -89,6 +89,9 @@ fn main() -> std::process::ExitCode {
     if args.get(1).is_some_and(|a| a == "--breach") {
         return confined::breach();
     }
+    if args.get(1).is_some_and(|a| a == "--fault") {
+        return confined::fault();
+    }
     if args.get(1).is_some_and(|a| a == "--signal-peer") {
         return util::signal_peer::main();
     }
@@ -121,6 +124,7 @@ fn main() -> std::process::ExitCode {
         cobalt_rings::a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages,
         confined::each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach,
         confined::a_call_off_the_list_is_refused_counted_and_named,
+        confined::a_fault_of_a_lane_ends_the_process,
         confined::in_tests_a_call_off_the_list_aborts_and_the_line_names_it,
         confined::a_start_without_a_filter_is_refused_or_said_everywhere,
         crash::a_killed_sender_loses_nothing_it_sent,
@@ -158,6 +162,10 @@ fn main() -> std::process::ExitCode {
         guard::a_lane_above_its_budget_stops_the_daemon,
         guard::a_polling_lane_is_judged_by_its_dispatches,
         guard::a_lane_that_never_waits_is_told_by_the_kernel,
+        guard::a_limit_from_before_the_start_is_lifted_or_told_of,
+        guard::the_control_thread_speaks_for_a_watchdog_that_does_not_run,
+        guard::a_stop_that_leaves_a_lane_behind_is_a_failure,
+        guard::a_standard_error_that_takes_nothing_changes_no_end,
         guard::the_watchdog_speaks_for_a_control_thread_that_does_not_run,
         guard::a_stop_that_nobody_carries_out_is_carried_out_by_force,
         guard::the_watchdog_is_above_all_lanes_and_out_of_their_way,

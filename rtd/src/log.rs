@@ -69,6 +69,24 @@ impl Drop for Started {
     }
 }
 
+/// Why the program ends, as it is, over as many lines as it has. A daemon whose standard error is not read, or closed, ends
+/// all the same: this waits as long as a flush at most.
+pub fn last(error: Arguments<'_>) {
+    let text = format!("rtd: error: {error}\n");
+    match LOGGER.get() {
+        Some(logger) => {
+            logger.put(text);
+            logger.flush(FLUSH_MAX);
+        }
+        None => write(&text),
+    }
+}
+
+fn write(text: &str) {
+    // Nobody to tell when standard error is gone.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 fn line(level: &str, text: Arguments<'_>) {
     // One write per line, so that lines of several threads do not mix. Control characters can come from
     // the paths and names of clients and must not move the cursor of whoever reads the log.
@@ -79,10 +97,7 @@ fn line(level: &str, text: Arguments<'_>) {
         .collect();
     match LOGGER.get() {
         Some(logger) => logger.put(text),
-        None => {
-            // Nobody to tell when standard error is gone.
-            let _ = io::stderr().lock().write_all(text.as_bytes());
-        }
+        None => write(&text),
     }
 }
 

@@ -73,6 +73,12 @@ pub const LAST_WORDS: &[Allowed] = &[
     allow(Call::SIGPROCMASK, "abort(3)"),
     allow(Call::ABORT, "abort(3)"),
     allow(
+        Call::ACTION_OF_SEGV,
+        "a fault ends the process: the standard library's handler sets the default and returns into the fault, and would \
+         come back for ever",
+    ),
+    allow(Call::ACTION_OF_BUS, "the same for memory behind which there is nothing any more"),
+    allow(
         Call::BRK,
         "a heap call after the seal is counted as such; refused memory would end the daemon instead",
     ),

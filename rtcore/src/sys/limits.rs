@@ -71,11 +71,20 @@ pub fn raise_soft() {
 /// Touches no heap.
 pub fn set_real_time(soft_us: u64, hard_us: Option<u64>) -> Call<()> {
     let resource = Resource::RLIMIT_RTTIME;
-    let errno = |e: nix::errno::Errno| Errno(e as i32);
     let (_, now) = getrlimit(resource).map_err(errno)?;
     // RLIM_INFINITY is the largest number.
     let hard = hard_us.unwrap_or(RLIM_INFINITY).min(now);
     setrlimit(resource, soft_us.min(hard), hard).map_err(errno)
+}
+
+/// The hard RLIMIT_RTTIME in microseconds, at which the kernel kills; none = never.
+pub fn real_time_hard_us() -> Call<Option<u64>> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_RTTIME).map_err(errno)?;
+    Ok((hard != RLIM_INFINITY).then_some(hard))
+}
+
+fn errno(e: nix::errno::Errno) -> Errno {
+    Errno(e as i32)
 }
 
 /// Reads a limit of this process.

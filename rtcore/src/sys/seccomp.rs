@@ -99,6 +99,10 @@ impl Call {
     pub const SIGALTSTACK: Call = Call::of(libc::SYS_sigaltstack);
     /// tgkill(2) of SIGABRT: what abort(3) comes to.
     pub const ABORT: Call = Call::only(libc::SYS_tgkill, 2, libc::SIGABRT.cast_unsigned());
+    /// rt_sigaction(2) of SIGSEGV.
+    pub const ACTION_OF_SEGV: Call = Call::only(libc::SYS_rt_sigaction, 0, libc::SIGSEGV.cast_unsigned());
+    /// rt_sigaction(2) of SIGBUS.
+    pub const ACTION_OF_BUS: Call = Call::only(libc::SYS_rt_sigaction, 0, libc::SIGBUS.cast_unsigned());
     /// write(2), to whatever descriptor.
     pub const WRITE: Call = Call::of(libc::SYS_write);
     /// write(2) to standard error.

@@ -7,8 +7,8 @@
 //! any in between: a thread that has not run cannot have gone to sleep meanwhile, so it wanted it all the time. A thread
 //! that sleeps has nothing to do: what it waits for, a queue, a signal, a futex, wakes it when there is something.
 //!
-//! Invariant: only time between looks that came when they should is counted, and no more than two periods of it, so that a
-//! machine (or a daemon) that stood still as a whole is not taken for a lane that did.
+//! Invariant: of the time to a look that came more than a period late one period is counted, which is less than any bound
+//! (two periods at least), so that a machine (or a daemon) that stood still as a whole is not taken for a lane that did.
 
 use rtcore::lane::progress::Turns;
 use rtcore::stats::guard::{Guard, GuardState};
@@ -124,7 +124,8 @@ impl Judge {
     /// Takes a look in; `waits` says whether the thread waits, and is asked only where that matters.
     pub fn look(&mut self, sight: Sight, waits: impl FnOnce() -> Option<bool>) -> [Option<Change>; 2] {
         let last = self.last.replace(sight).unwrap_or(sight);
-        let elapsed_ns = sight.at_ns.saturating_sub(last.at_ns).min(2 * self.bounds.period_ns);
+        let since_ns = sight.at_ns.saturating_sub(last.at_ns);
+        let elapsed_ns = if since_ns <= 2 * self.bounds.period_ns { since_ns } else { self.bounds.period_ns };
         let ran_ns = sight.cpu_ns.zip(last.cpu_ns).map(|(now, before)| now.saturating_sub(before));
         self.recent_ns = self.recent_ns / 2 + ran_ns.unwrap_or(0);
         self.guard.cpu_ns = sight.cpu_ns.unwrap_or(self.guard.cpu_ns);
@@ -294,6 +295,13 @@ mod tests {
         case.after(10, 1, 1, false);
         // Ten seconds later the watchdog itself runs again, and finds the message where it was.
         assert_eq!(case.after(10_000, 0, 0, false)[0], None);
+        assert_eq!(case.after(10, 1, 1, true)[0], None);
+        assert_eq!(case.0.guard.stalls, 0);
+        // Nor with the shortest bound there is, and the look that was missed meanwhile right behind it.
+        let mut case = Case::new(Bounds { stall_ns: 20 * MS, ..bounds() });
+        case.after(10, 1, 1, false);
+        assert_eq!(case.after(10_000, 0, 0, false)[0], None);
+        assert_eq!(case.after(0, 0, 0, false)[0], None);
         assert_eq!(case.after(10, 1, 1, true)[0], None);
         assert_eq!(case.0.guard.stalls, 0);
     }

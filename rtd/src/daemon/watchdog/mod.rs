@@ -90,10 +90,12 @@ pub struct Shared {
     control: Heard,
 }
 
-/// Written by the watchdog.
+/// Written by the watchdog, from its start.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Told {
+    /// The last look, CLOCK_MONOTONIC.
+    looked_ns: AtomicU64,
     /// The last look at which no lane stood still, CLOCK_MONOTONIC.
     well_ns: AtomicU64,
     /// Lane threads that stand still now.
@@ -120,6 +122,11 @@ impl Shared {
         self.control.beat_ns.store(now_ns, Ordering::Relaxed);
     }
 
+    /// The watchdog is let go, and its first look is to come.
+    pub fn starts(&self, now_ns: u64) {
+        self.watchdog.looked_ns.store(now_ns, Ordering::Relaxed);
+    }
+
     /// The lanes are asked to stop.
     pub fn stopping(&self) {
         self.control.stopping.store(1, Ordering::Relaxed);
@@ -133,6 +140,11 @@ impl Shared {
     /// When every lane was last seen well.
     pub fn well_ns(&self) -> u64 {
         self.watchdog.well_ns.load(Ordering::Relaxed)
+    }
+
+    /// When it last looked.
+    pub fn looked_ns(&self) -> u64 {
+        self.watchdog.looked_ns.load(Ordering::Relaxed)
     }
 
     /// Lane threads that stand still.
@@ -246,6 +258,7 @@ impl Looking {
             }
             self.restore_rttime();
         }
+        shared.watchdog.looked_ns.store(now_ns, Ordering::Relaxed);
         self.speak_for_control(now_ns);
         if now_ns >= self.give_up_ns {
             self.end_by_force();
@@ -349,7 +362,10 @@ impl Looking {
 
 /// Sets RLIMIT_RTTIME: the kernel tells at the limit, and kills later where the configuration wants an end.
 pub fn limit_rttime(limit_ns: u64, on_runaway: OnRunaway) -> rtcore::sys::Call<()> {
-    let us = |ns: u64| ns.div_ceil(1000);
-    let hard_us = (on_runaway != OnRunaway::Report).then(|| us(limit_ns + RTTIME_GRACE_NS));
-    limits::set_real_time(us(limit_ns), hard_us)
+    limits::set_real_time(limit_ns.div_ceil(1000), rttime_hard_us(limit_ns, on_runaway))
+}
+
+/// When the kernel kills; none = never.
+fn rttime_hard_us(limit_ns: u64, on_runaway: OnRunaway) -> Option<u64> {
+    (on_runaway != OnRunaway::Report).then(|| (limit_ns + RTTIME_GRACE_NS).div_ceil(1000))
 }

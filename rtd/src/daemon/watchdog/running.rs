@@ -2,7 +2,9 @@
 //! found, and ended last.
 
 use super::notice::{self, Lines, label};
-use super::{Bounds, Judge, NAME, Notice, Shared, Subject, Tally, Watchdog, channel, limit_rttime};
+use super::{
+    Bounds, Judge, NAME, Notice, Shared, Subject, Tally, Watchdog, channel, limit_rttime, rttime_hard_us,
+};
 use crate::daemon::Privilege;
 use crate::log;
 use crate::plan::{LaneId, Plan, show_time};
@@ -12,7 +14,7 @@ use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
 use rtcore::sys::rtsignal::{self, SignalSet};
 use rtcore::sys::thread::{CpuClock, TaskState};
-use rtcore::sys::{memory, sched};
+use rtcore::sys::{limits, memory, sched};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -22,6 +24,10 @@ use std::time::Duration;
 const LOOKS_MISSED_MAX: u64 = 3;
 /// What ending the daemon may take beyond what the lanes get: a tick, and what the log may hold it up.
 const STOP_SLACK_NS: u64 = 1_000_000_000;
+/// A watchdog that has not looked for so long, if its period is shorter, does not run.
+const SILENT_NS: u64 = 1_000_000_000;
+/// Ticks in a row that must find it so: the first after a stop of the whole daemon may come before its look.
+const SILENT_TICKS: u32 = 3;
 const JOIN_POLL: Duration = Duration::from_millis(1);
 
 /// A lane thread that waits at its gate.
@@ -63,6 +69,8 @@ pub struct Running {
     /// By lane thread.
     labels: Vec<(LaneId, String)>,
     tid: i32,
+    /// Ticks in a row that found it silent.
+    silent_ticks: u32,
     gate: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<Tally>>,
 }
@@ -109,24 +117,38 @@ impl Running {
             })
             .context("cannot start the watchdog's thread")?;
         let (tid, granted) = told.recv().context("the watchdog's thread did not start")?;
-        Ok((Running { shared, notices, labels, tid, gate: Some(open), thread: Some(thread) }, granted))
+        Ok((
+            Running { shared, notices, labels, tid, silent_ticks: 0, gate: Some(open), thread: Some(thread) },
+            granted,
+        ))
     }
 
     /// Lets it look, and sets the limit that the kernel watches.
-    pub fn go(&mut self, plan: &Plan, granted_cpu: Option<usize>, now_ns: u64) {
+    pub fn go(&mut self, plan: &Plan, granted: &Granted, now_ns: u64) {
         self.shared.beat(now_ns);
+        self.shared.starts(now_ns);
         let watch = &plan.daemon.watch;
         let rttime = match &watch.rttime {
             Ok(ns) => match limit_rttime(*ns, watch.on_runaway) {
                 Ok(()) => format!("RLIMIT_RTTIME {}", show_time(*ns)),
                 Err(e) => format!("RLIMIT_RTTIME cannot be set: {e}"),
             },
-            Err(why) => format!("RLIMIT_RTTIME not set: {why}"),
+            // Whoever started us may have set one.
+            Err(why) => match limits::set_real_time(u64::MAX, None) {
+                Ok(()) => format!("RLIMIT_RTTIME not set: {why}"),
+                Err(e) => format!("RLIMIT_RTTIME cannot be lifted: {e}"),
+            },
         };
+        tell_of_a_limit_before_ours(plan);
         log::info(format_args!(
-            "watchdog: priority {}{}, looks every {}, {rttime}",
-            plan.watchdog_priority(),
-            granted_cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}")),
+            "watchdog: {}{}, looks every {}, {rttime}",
+            // A degraded start says elsewhere why it is not what was asked for.
+            if granted.fifo.is_ok() {
+                format!("priority {}", plan.watchdog_priority())
+            } else {
+                "no real-time priority".to_owned()
+            },
+            granted.cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}")),
             show_time(watch.period_ns)
         ));
         if let Some(gate) = self.gate.take() {
@@ -142,9 +164,32 @@ impl Running {
         if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
             anyhow::bail!("the watchdog's thread ended by itself: a defect");
         }
+        self.watch_the_watchdog(plan, now_ns);
         let Some(runaway) = self.shared.verdict() else { return Ok(()) };
         let (lane, label) = &self.labels[runaway.worker as usize];
         Err(LaneRanAway(notice::verdict(plan, &plan.lanes[*lane], label, runaway.cause)).into())
+    }
+
+    /// One that gets no CPU sees nothing, and afterwards does not know what it missed.
+    fn watch_the_watchdog(&mut self, plan: &Plan, now_ns: u64) {
+        let silent_ns = now_ns.saturating_sub(self.shared.looked_ns());
+        if silent_ns <= SILENT_NS.max(LOOKS_MISSED_MAX * plan.daemon.watch.period_ns) {
+            if self.silent_ticks >= SILENT_TICKS {
+                log::info(format_args!("the watchdog looks again"));
+            }
+            self.silent_ticks = 0;
+            return;
+        }
+        self.silent_ticks = self.silent_ticks.saturating_add(1);
+        if self.silent_ticks == SILENT_TICKS {
+            log::error(format_args!(
+                "the watchdog (tid {}) has not looked for {}: no lane is watched, and those of its CPU do not run either; \
+                 something above its priority {} does not let go of that CPU (ps -eLo pid,tid,cls,rtprio,psr,pcpu,comm)",
+                self.tid,
+                show_time(silent_ns / 1_000_000 * 1_000_000),
+                plan.watchdog_priority()
+            ));
+        }
     }
 
     fn log(&mut self, plan: &Plan) {
@@ -199,6 +244,20 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.join();
+    }
+}
+
+/// A hard RLIMIT_RTTIME that the process was started with stays: the kernel kills at it, whatever the configuration wants.
+fn tell_of_a_limit_before_ours(plan: &Plan) {
+    let watch = &plan.daemon.watch;
+    let ours = watch.rttime.as_ref().ok().and_then(|ns| rttime_hard_us(*ns, watch.on_runaway));
+    match limits::real_time_hard_us() {
+        Ok(Some(hard_us)) if ours.is_none_or(|ours_us| hard_us < ours_us) => log::warning(format_args!(
+            "rtd was started with a hard RLIMIT_RTTIME of {hard_us} us: the kernel kills it as soon as a lane thread runs for \
+             that long without waiting; LimitRTTIME=infinity in the unit, or in a shell of root: prlimit \
+             --rttime=unlimited rtd run FILE"
+        )),
+        _ => {}
     }
 }
 
