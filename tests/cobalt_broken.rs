@@ -87,9 +87,10 @@ pub fn two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it() -> a
     }
     let bench = Bench::new(Kind::Stock)?;
     let (at, other) = (&bench.instance, Instance::new()?);
-    let config = bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
+    let head = bench.head().replacen("[daemon]\n", "[daemon]\nkeep_queues = false\n", 1);
+    let config = head.clone() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
     let first = bench.daemon(&config)?;
-    let head = bench.head().replace(&at.socket(), &other.socket()).replace(&at.name, &other.name);
+    let head = head.replace(&at.socket(), &other.socket()).replace(&at.name, &other.name);
     let shares = head + &other.mqueue("own", "") + &at.mqueue("in", "");
     let reads = bench.daemon(&(shares.clone() + &route("in", &["own"], "")));
     let said = reads.map(|_| ()).map_err(|e| format!("{e:#}"));
@@ -110,6 +111,9 @@ pub fn a_lane_that_polls_makes_no_blocking_call_and_is_in_its_mode_all_the_same(
     if !privileged() {
         return skip(THREADS);
     }
+    if !follow::is_supported() {
+        return skip("x86_64 and Linux 5.11: the stand-in follows Linux calls by Syscall User Dispatch");
+    }
     let bench = Bench::new(Kind::Stock)?;
     let polls = "name = \"lane\"\nwait = \"poll\"\nunisolated = true";
     let config = bench.head().replacen("name = \"lane\"", polls, 1)
@@ -118,7 +122,7 @@ pub fn a_lane_that_polls_makes_no_blocking_call_and_is_in_its_mode_all_the_same(
         + &lane_end("plan", "planner", "")
         + &lane_end("axis", "arm", "")
         + &route("plan", &["axis"], "");
-    let daemon = if follow::is_supported() { bench.followed(&config)? } else { bench.daemon(&config)? };
+    let daemon = bench.followed(&config)?;
     let (mut planner, mut arm) = (bench.sender("planner", "plan")?, bench.inbox("arm")?);
     planner.tell("session wait plan")?;
     arm.ask_until("number 9")?;
@@ -128,6 +132,7 @@ pub fn a_lane_that_polls_makes_no_blocking_call_and_is_in_its_mode_all_the_same(
     unbroken(&arm.answered_until("number 9")?, 1, 9)?;
     let read = bench.instance.until("all delivered", |s| s.routes[0].ledger.delivered == 9)?;
     ensure!(read.lanes[0].mode_switches == 0, "{:#?}", read.workers);
-    daemon.stop()?;
+    // Not a stop, whose wake-up is a Linux signal: one that comes between two calls the stand-in cannot follow.
+    daemon.kill()?;
     Ok(())
 }
