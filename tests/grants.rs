@@ -148,7 +148,11 @@ pub fn the_capabilities_that_a_refusal_names_are_enough() -> anyhow::Result<()> 
     let instance = Instance::new()?;
     let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
     let rest = text.split_once("setcap ").with_context(|| format!("no setcap in\n{text}"))?.1;
-    let capabilities = rest.split_whitespace().next().context("no capabilities")?;
+    let mut words = rest.split_whitespace();
+    let capabilities = words.next().context("no capabilities")?;
+    let named = words.next().context("no program")?;
+    // Pasted, it does something for the program that was refused, wherever that lies.
+    anyhow::ensure!(named.starts_with('/') && named != "/usr/bin/rtd", "grants it to {named}");
     let stranger = Stranger::new(&instance)?;
     let rtd = instance.file("rtd-capable");
     crate::util::tool::copy_program(stranger.rtd(), &rtd)?;
@@ -188,6 +192,7 @@ pub fn a_degraded_start_says_so_everywhere() -> anyhow::Result<()> {
     assert_eq!((thread.policy, thread.priority), (0, 0));
     daemon.logged("DEGRADED")?;
     daemon.logged("SCHED_FIFO 50 for lane lane")?;
+    daemon.logged("watchdog: no real-time priority")?;
     let json = String::from_utf8(instance.rtctl(&["stats", "--json"])?.stdout)?;
     let document: serde_json::Value = serde_json::from_str(&json)?;
     assert_eq!(document["lanes"][0]["degraded"], serde_json::json!(["fifo", "memory"]), "{json}");

@@ -7,15 +7,18 @@ use rtd::ctl;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Over the options that every command has, so that they do not stand among its own.
+const WHICH: &str = "Which rtd";
+
 /// Look at a running rtd, register processes, send and listen
 #[derive(Parser)]
 #[command(name = "rtctl", version, propagate_version = true)]
 struct Cli {
     /// Instance, as in the configuration's [daemon] name
-    #[arg(long, short, global = true, default_value = "rtd", env = "RTD_INSTANCE")]
+    #[arg(long, short, global = true, default_value = "rtd", env = "RTD_INSTANCE", help_heading = WHICH)]
     instance: String,
     /// Control socket, where the instance's page does not tell it
-    #[arg(long, global = true, value_name = "PATH", env = "RTD_SOCKET")]
+    #[arg(long, global = true, value_name = "PATH", env = "RTD_SOCKET", help_heading = WHICH)]
     socket: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,

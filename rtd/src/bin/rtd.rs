@@ -11,7 +11,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: rtcore::seal::GuardAlloc = rtcore::seal::GuardAlloc;
 
-/// Routes POSIX message queues and real-time signals between processes, in priority lanes
+/// Routes real-time signals, message-queue messages and messages in shared memory between processes, in priority lanes
 #[derive(Parser)]
 #[command(name = "rtd", version, propagate_version = true)]
 struct Cli {
@@ -38,8 +38,8 @@ enum Command {
 #[derive(clap::Args)]
 struct CheckCommand {
     /// Configuration; - reads standard input
-    #[arg(required_unless_present = "schema", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[arg(default_value = daemon::CONFIG_FILE, value_name = "FILE")]
+    file: PathBuf,
     /// Print the diagnostics as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -78,11 +78,9 @@ fn main() -> ExitCode {
 }
 
 fn check(args: &CheckCommand) -> u8 {
-    match &args.file {
-        Some(file) if !args.schema => {
-            let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
-            config::command::check(file, config::command::CheckArgs { json: args.json, options })
-        }
-        _ => config::command::print_schema(),
+    if args.schema {
+        return config::command::print_schema();
     }
+    let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
+    config::command::check(&args.file, config::command::CheckArgs { json: args.json, options })
 }

@@ -50,6 +50,8 @@ pub struct Machine {
     pub cap_sys_ptrace: Option<bool>,
     /// CAP_SETUID and CAP_SETGID: to become another user.
     pub cap_setid: Option<bool>,
+    /// The program that setcap(8) would grant capabilities: this one.
+    pub program: String,
     /// Real user id of the daemon.
     pub uid: u32,
     /// Who owns /run/rtd, where it exists.
@@ -100,6 +102,11 @@ pub enum Known {
 
 pub use rtcore::client::locate::{RUN_DIR, run_dir_owner};
 
+/// Path of this program; where it is installed, if the kernel does not tell.
+pub fn own_program() -> String {
+    std::env::current_exe().map_or_else(|_| "/usr/bin/rtd".to_owned(), |path| path.display().to_string())
+}
+
 impl Machine {
     /// Reads the machine this process runs on.
     pub fn probe() -> Machine {
@@ -126,6 +133,7 @@ impl Machine {
             cap_kill: has(Capability::Kill),
             cap_sys_ptrace: has(Capability::SysPtrace),
             cap_setid: capabilities.map(|set| set.has(Capability::SetUid) && set.has(Capability::SetGid)),
+            program: own_program(),
             uid: accounts::own_uid(),
             run_dir_owner: run_dir_owner(),
             runtime_dir: std::env::var_os("XDG_RUNTIME_DIR")
@@ -158,6 +166,7 @@ impl Machine {
             cap_kill: None,
             cap_sys_ptrace: None,
             cap_setid: None,
+            program: own_program(),
             uid: 0,
             runtime_dir: None,
             run_dir_owner: None,

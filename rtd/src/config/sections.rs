@@ -28,6 +28,9 @@ pub const GROUPS_MAX: usize = 1024;
 /// Most `[[route]]` entries.
 pub const ROUTES_MAX: usize = 4096;
 
+/// Shortest time from one look of the watchdog to the next.
+pub const WATCHDOG_NS_MIN: u64 = 1_000_000;
+
 /// Longest time to live and deadline.
 const HOUR_NS: u64 = 3600 * SECOND_NS;
 
@@ -100,7 +103,7 @@ pub struct Daemon {
     pub cobalt_library: Field<String>,
     /// How often the watchdog looks at the lanes: a thread at one priority above the highest of them. 1ms to 10s.
     #[schemars(default, extend("default" = "50ms"))]
-    pub watchdog: Field<Time<1_000_000, { 10 * SECOND_NS }>>,
+    pub watchdog: Field<Time<WATCHDOG_NS_MIN, { 10 * SECOND_NS }>>,
     /// Time over which a lane's `duty` counts; at least two looks of the watchdog. Default: 1s, or two looks.
     #[schemars(default)]
     pub duty_window: Field<Time<1_000_000, { 60 * SECOND_NS }>>,

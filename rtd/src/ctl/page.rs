@@ -13,18 +13,22 @@ use std::io::{self, Write};
 /// Opens the page of `instance`.
 pub fn open(instance: &str) -> anyhow::Result<Reader> {
     Reader::open(instance).map_err(|e| match e {
-        ReadError::Absent(path) => {
-            let others = instances();
-            let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
-            anyhow!(
-                "instance \"{instance}\" does not run: there is no {}\n\
-                 \x20 start it: rtd run FILE (or try: rtd demo)\n\
-                 \x20 instances on this machine: {others}; choose one with --instance NAME",
-                path.display()
-            )
-        }
+        ReadError::Absent(path) => anyhow!(
+            "instance \"{instance}\" does not run: there is no {}\n\
+             \x20 start it: rtd run FILE (or try: rtd demo)\n\
+             \x20 {}",
+            path.display(),
+            others()
+        ),
         e => e.into(),
     })
+}
+
+/// Which instances there are, for an error that tells of one that is not.
+pub fn others() -> String {
+    let others = instances();
+    let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+    format!("instances on this machine: {others}; choose one with --instance NAME or RTD_INSTANCE")
 }
 
 /// What the page of `instance` says, for a command that acts on it.

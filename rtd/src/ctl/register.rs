@@ -133,11 +133,15 @@ pub fn ask(socket: &Path, request: &Request, limit: Duration) -> Result<(Conn, R
 
 fn no_daemon(socket: &Path, e: &io::Error) -> String {
     let mend = match e.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            ": rtd is not running there: start it, or give the path that [daemon] socket names"
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
+            ": rtd is not running there: start it, or give the path that [daemon] socket names\n\
+             \x20 {}",
+            super::page::others()
+        ),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            ": rtd takes no connections: does it hang?".to_owned()
         }
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ": rtd takes no connections: does it hang?",
-        _ => "",
+        _ => String::new(),
     };
     // The error names the path already.
     let path = if e.to_string().contains(&*socket.to_string_lossy()) { None } else { Some(socket) };

@@ -16,11 +16,14 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// The configuration where none is named.
+pub const CONFIG_FILE: &str = "/etc/rtd.toml";
+
 /// Arguments of `rtd run`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RunArgs {
     /// Configuration; - reads standard input
-    #[arg(default_value = "/etc/rtd.toml", value_name = "FILE")]
+    #[arg(default_value = CONFIG_FILE, value_name = "FILE")]
     config: PathBuf,
     /// Run without SCHED_FIFO, pinning, locked memory or a filter of system calls where they are not granted; every tool says so
     #[arg(long)]
@@ -83,7 +86,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
 fn load(args: &RunArgs) -> anyhow::Result<Plan> {
     let name = args.config.display().to_string();
     let text = config::command::read(&args.config)
-        .with_context(|| format!("cannot read {name}; name another: rtd run FILE"))?;
+        .map_err(|e| anyhow::anyhow!("cannot read {name}: {e}; another one: rtd run FILE"))?;
     let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
     let checked = config::check_with(&name, &text, &Machine::probe(), options);
     for diagnostic in &checked.diagnostics {

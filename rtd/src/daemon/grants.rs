@@ -1,6 +1,7 @@
 //! What the kernel did not grant, and the line that grants it.
 
 use super::{Waiting, unisolated_bit, watchdog};
+use crate::config::machine::own_program;
 use crate::plan::{Account, Plan};
 use rtcore::stats::degraded;
 use rtcore::sys::grants::Grant;
@@ -89,7 +90,7 @@ pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
     list(&mut text, missing);
     for mend in [Grant::Fifo, Grant::Pinning, Grant::Memory, Grant::Filter] {
         if missing.iter().any(|m| m.mend == mend) {
-            text.push_str(&mend.mend("/usr/bin/rtd"));
+            text.push_str(&mend.mend(&own_program()));
         }
     }
     text.push_str(&match needed_by {

@@ -16,7 +16,7 @@ pub mod probe;
 pub mod rings;
 mod watchdog;
 
-pub use command::{RunArgs, run};
+pub use command::{CONFIG_FILE, RunArgs, run};
 pub use watchdog::{EXIT_RUNAWAY, LaneRanAway};
 
 use crate::control::Expulsion;
@@ -68,7 +68,7 @@ pub struct Daemon {
     stop_at_ns: Arc<AtomicU64>,
     skin: &'static Skin,
     watchdog: watchdog::Running,
-    watchdog_cpu: Option<usize>,
+    guarded: watchdog::Granted,
 }
 
 #[derive(Debug)]
@@ -162,9 +162,8 @@ impl Daemon {
         }
         drop(worker_plans);
         let (gates, threads) = waiting.into_iter().map(|w| (w.open, w.thread)).unzip();
-        let watchdog_cpu = guarded.cpu;
         let daemon =
-            Daemon { plan, page, peers, queues, threads, gates, stop_at_ns, skin, watchdog, watchdog_cpu };
+            Daemon { plan, page, peers, queues, threads, gates, stop_at_ns, skin, watchdog, guarded };
         Ok((daemon, rings))
     }
 
@@ -177,7 +176,7 @@ impl Daemon {
             let _ = gate.send(());
         }
         let now_ns = clock::monotonic_ns();
-        self.watchdog.go(&self.plan, self.watchdog_cpu, now_ns);
+        self.watchdog.go(&self.plan, &self.guarded, now_ns);
         self.page.set_ready(now_ns);
     }
 

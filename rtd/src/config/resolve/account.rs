@@ -75,9 +75,9 @@ fn signals(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
         );
         let mend = format!(
             "AmbientCapabilities=CAP_KILL in the unit's [Service] section\n\
-             setcap cap_kill,cap_sys_nice,cap_ipc_lock+ep /usr/bin/rtd\n\
+             setcap cap_kill,cap_sys_nice,cap_ipc_lock+ep {}\n\
              user = {uid} in [[process]] `{}`",
-            process.name
+            cx.machine.program, process.name
         );
         cx.report.error(&written.owner.place_or(&written.place), message, mend);
     }

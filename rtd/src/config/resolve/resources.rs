@@ -14,7 +14,9 @@ const FILES_BASE: u64 = 64;
 const SIGNALS_PER_ENDPOINT: u64 = 32;
 
 /// Both privileges at once, for a daemon that no unit and no login session starts.
-const SETCAP: &str = "setcap cap_sys_nice,cap_ipc_lock+ep /usr/bin/rtd";
+fn setcap(cx: &Context<'_, '_, '_>) -> String {
+    format!("setcap cap_sys_nice,cap_ipc_lock+ep {}", cx.machine.program)
+}
 
 /// Checks everything the machine limits.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
@@ -266,7 +268,8 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         plan.ring_bytes()
     );
     let mend = raise("memlock", "LimitMEMLOCK", "l", needed, 1024, limit);
-    let mend = format!("{mend}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section\n{SETCAP}");
+    let setcap = setcap(cx);
+    let mend = format!("{mend}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section\n{setcap}");
     let allowed = cx.options.allow_degraded;
     cx.report.error_unless(allowed, &place.unwrap_or_else(whole_file), message, mend);
 }
@@ -279,6 +282,7 @@ fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     let highest = plan.watchdog_priority();
     let allowed = cx.options.allow_degraded;
+    let setcap = setcap(cx);
     for (lane, written) in plan.lanes.iter().zip(&config.lane) {
         // The watchdog is one above the highest lane.
         let watched = lane.priority + 1 == highest;
@@ -294,7 +298,7 @@ fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         };
         let mend = raise("rtprio", "LimitRTPRIO", "r", u64::from(highest), 1, limit);
         let mend =
-            format!("{mend}\nAmbientCapabilities=CAP_SYS_NICE in the unit's [Service] section\n{SETCAP}");
+            format!("{mend}\nAmbientCapabilities=CAP_SYS_NICE in the unit's [Service] section\n{setcap}");
         let place = written.priority.place_or(&written.place);
         cx.report.error_unless(allowed, &place, message, mend);
     }

@@ -1,7 +1,7 @@
 //! What the watchdog is told: how often it looks, what each lane may do, and what it does about those that do more.
 
 use super::{Context, whole_file};
-use crate::config::sections::Lane;
+use crate::config::sections::{Lane, WATCHDOG_NS_MIN};
 use crate::config::values::{DutyText, OnRunawayText, RttimeText, show_time};
 use crate::plan::watch::{DUTY_PERMILLE, PERIOD_NS, RTTIME_NS, STALL_NS, WINDOW_NS};
 use crate::plan::{LaneWatch, OnRunaway, Plan, Wait, WatchPlan};
@@ -61,11 +61,10 @@ fn too_short(
         show_time(ns),
         show_time(least_ns)
     );
-    let mend = format!(
-        "{key} = \"{}\"\nwatchdog = \"{}\" in [daemon]",
-        show_time(least_ns),
-        show_time(ns / LOOKS_MIN)
-    );
+    let mut mend = format!("{key} = \"{}\"", show_time(least_ns));
+    if ns / LOOKS_MIN >= WATCHDOG_NS_MIN {
+        mend.push_str(&format!("\nwatchdog = \"{}\" in [daemon]", show_time(ns / LOOKS_MIN)));
+    }
     cx.report.error(place, message, mend);
 }
 

@@ -67,9 +67,9 @@ fn numbers_out_of_range_name_the_range() {
 fn times_need_a_unit_and_bounds() {
     for (value, message, mend) in [
         ("5", "5 has no unit", "ttl = \"5ms\""),
-        ("\"5\"", "is no time", "ttl = \"5ms\""),
-        ("\"fast\"", "is no time", "ttl = \"5ms\""),
-        ("\"2s5ms\"", "is no time", "ttl = \"5ms\""),
+        ("\"5\"", "is no time", "ttl = \"200ms\""),
+        ("\"fast\"", "is no time", "ttl = \"200ms\""),
+        ("\"2s5ms\"", "is no time", "ttl = \"200ms\""),
         ("\"0us\"", "not within 1us to 3600s", "ttl = \"1us\""),
         ("\"99999999999999999999s\"", "is no time", "ttl"),
         ("\"61min\"", "not within", "ttl = \"3600s\""),

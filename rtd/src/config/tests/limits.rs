@@ -94,6 +94,9 @@ fn locked_memory_and_priority_can_be_put_up_with() {
     let mend = format!("LimitMEMLOCK={bytes} in the unit's [Service] section\n@rtd - memlock {kib} in");
     expect(&checked.diagnostics[0], 1, "lane[0]", "RLIMIT_MEMLOCK = 8388608", &mend);
     expect(&checked.diagnostics[1], 3, "lane[0].priority", "RLIMIT_RTPRIO = 0", "@rtd - rtprio 51");
+    for diagnostic in &checked.diagnostics {
+        assert!(diagnostic.mend.ends_with("+ep /opt/rtd"), "{}", diagnostic.mend);
+    }
     let degraded =
         check_with("t", &whole(), &poor, CheckOptions { allow_degraded: true, ..CheckOptions::default() });
     assert!(degraded.plan.is_some(), "{}", shown(&degraded.diagnostics));

@@ -325,7 +325,7 @@ fn accounts_and_executables_exist() {
         "exe = \"/usr/bin/drive\"",
     );
     error(&process("exe = \"/no\""), 7, "process[0].exe", "no such file", "install it");
-    error(&process("user = -1"), 7, "process[0].user", "-1 is no id", "user = 0");
+    error(&process("user = -1"), 7, "process[0].user", "-1 is no id (0 to 4294967294)", "user = 1000");
     let all = process("user = \"robot\"\ngroup = 5\nexe = \"/usr/bin/drive\"");
     // Signals go to it, and what it runs is looked at: of another user, that takes capabilities.
     let able = Machine { cap_kill: None, cap_sys_ptrace: None, ..machine() };

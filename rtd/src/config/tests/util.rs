@@ -28,6 +28,7 @@ pub fn machine() -> Machine {
         cap_kill: Some(false),
         cap_sys_ptrace: Some(false),
         cap_setid: Some(false),
+        program: "/opt/rtd".to_owned(),
         uid: 1000,
         run_dir_owner: None,
         runtime_dir: Some(PathBuf::from("/run/user/1000")),

@@ -33,6 +33,7 @@ fn wrong_values_say_what_would_be_right() {
         ("duty = \"0%\"", "duty", "0% is not within 1% to 100%", "duty = \"1%\""),
         ("duty = \"101%\"", "duty", "101% is not within", "duty = \"100%\""),
         ("duty = \"much\"", "duty", "is no share", "duty = \"80%\""),
+        ("stall = \"2h\"", "stall", "is no time (a whole number and", "stall = \"200ms\""),
         ("stall = \"1us\"", "stall", "1us is not within 1ms to 60s", "stall = \"1ms\""),
     ] {
         let text = text("", lane);
@@ -40,7 +41,7 @@ fn wrong_values_say_what_would_be_right() {
     }
     for (daemon, key, message, mend) in [
         ("rttime = \"1ms\"", "rttime", "1ms is not within 10ms to 60s", "rttime = \"10ms\""),
-        ("rttime = \"never\"", "rttime", "no time and not `off`", "rttime = \"2s\""),
+        ("rttime = \"never\"", "rttime", "not `off` and no time (a whole number and", "rttime = \"2s\""),
         ("on_runaway = \"kill\"", "on_runaway", "not one of", "on_runaway = \"report\""),
         ("watchdog = \"0ms\"", "watchdog", "0ms is not within 1ms to 10s", "watchdog = \"1ms\""),
     ] {
@@ -61,6 +62,10 @@ fn a_bound_that_the_watchdog_cannot_see_is_refused() {
         "stall = \"200ms\"",
     );
     error(&unseen, line, "lane[0].stall", "at least 200ms", "watchdog = \"75ms\" in [daemon]");
+    // What is offered can be had: the watchdog looks at most every millisecond.
+    let unseen = text("", "stall = \"1ms\"");
+    let checked = run(&unseen);
+    assert_eq!(only(&checked).mend, "stall = \"100ms\"", "{}", shown(&checked.diagnostics));
     let unseen = text("duty_window = \"50ms\"", "");
     error(&unseen, 2, "daemon.duty_window", "cannot tell whether 50ms", "duty_window = \"100ms\"");
     assert!(run(&text("watchdog = \"25ms\"\nduty_window = \"50ms\"", "stall = \"50ms\"")).plan.is_some());

@@ -154,6 +154,12 @@ pub const SECOND_NS: u64 = 1_000_000_000;
 const UNITS: [(&str, u64); 5] =
     [("min", 60 * SECOND_NS), ("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", SECOND_NS)];
 
+/// How a time is written.
+const TIME_FORM: &str = "a whole number and ns, us, ms, s or min";
+
+/// One that each key with a time takes, beside the default of every other key.
+const TIME_EXAMPLE: &str = "\"200ms\"";
+
 /// Nanoseconds of `250us`; `None` when it is not written like that or too large to count.
 pub fn parse_time(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -178,10 +184,9 @@ impl<const MIN_NS: u64, const MAX_NS: u64> FromToml for Time<MIN_NS, MAX_NS> {
             let example = format!("\"{number}ms\"");
             return Err(Refused::new(format!("{number} has no unit (ns, us, ms, s, min)"), example));
         }
-        let text = string(value, "\"5ms\"")?;
+        let text = string(value, TIME_EXAMPLE)?;
         let Some(ns) = parse_time(text) else {
-            let message = format!("{} is no time (a whole number and ns, us, ms, s or min)", quoted(text));
-            return Err(Refused::new(message, "\"5ms\""));
+            return Err(Refused::new(format!("{} is no time ({TIME_FORM})", quoted(text)), TIME_EXAMPLE));
         };
         if !(MIN_NS..=MAX_NS).contains(&ns) {
             let (low, high) = (show_time(MIN_NS), show_time(MAX_NS));

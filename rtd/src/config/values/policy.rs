@@ -1,6 +1,6 @@
 //! Values that choose a behaviour: waiting, overflow, permissions, signals, priorities, accounts.
 
-use super::{SECOND_NS, integer, parse_time, quoted, show_time, string};
+use super::{SECOND_NS, TIME_FORM, integer, parse_time, quoted, show_time, string};
 use crate::config::reader::{FromToml, Refused};
 use crate::config::suggest;
 use crate::plan::{GroupMode, OnRunaway, Overflow, Path, SignalTarget, SkinChoice, Wait};
@@ -156,7 +156,10 @@ impl FromToml for RttimeText {
                 let nearest = if ns > *RTTIME_NS.end() { &high } else { &low };
                 Err(Refused::new(format!("{text} is not within {low} to {high}"), quoted(nearest)))
             }
-            None => Err(Refused::new(format!("{} is no time and not `off`", quoted(text)), "\"2s\"")),
+            None => {
+                let message = format!("{} is not `off` and no time ({TIME_FORM})", quoted(text));
+                Err(Refused::new(message, "\"2s\""))
+            }
         }
     }
 }
@@ -282,11 +285,11 @@ impl FromToml for Account {
             // The last number is "no id" to the kernel.
             (Some(number), _) => match u32::try_from(number) {
                 Ok(id) if id != u32::MAX => Ok(Account::Id(id)),
-                _ => Err(Refused::new(format!("{number} is no id"), "0")),
+                _ => Err(Refused::new(format!("{number} is no id (0 to {})", u32::MAX - 1), "1000")),
             },
-            (None, Some("")) => Err(Refused::new("an account cannot be empty", "\"root\"")),
+            (None, Some("")) => Err(Refused::new("an account cannot be empty", "\"robot\"")),
             (None, Some(name)) => Ok(Account::Name(name.to_owned())),
-            (None, None) => Err(Refused::wrong_type(value, "a name or an id", "\"root\"")),
+            (None, None) => Err(Refused::wrong_type(value, "a name or an id", "\"robot\"")),
         }
     }
 }

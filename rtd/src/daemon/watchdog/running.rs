@@ -124,7 +124,7 @@ impl Running {
     }
 
     /// Lets it look, and sets the limit that the kernel watches.
-    pub fn go(&mut self, plan: &Plan, granted_cpu: Option<usize>, now_ns: u64) {
+    pub fn go(&mut self, plan: &Plan, granted: &Granted, now_ns: u64) {
         self.shared.beat(now_ns);
         self.shared.starts(now_ns);
         let watch = &plan.daemon.watch;
@@ -141,9 +141,14 @@ impl Running {
         };
         tell_of_a_limit_before_ours(plan);
         log::info(format_args!(
-            "watchdog: priority {}{}, looks every {}, {rttime}",
-            plan.watchdog_priority(),
-            granted_cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}")),
+            "watchdog: {}{}, looks every {}, {rttime}",
+            // A degraded start says elsewhere why it is not what was asked for.
+            if granted.fifo.is_ok() {
+                format!("priority {}", plan.watchdog_priority())
+            } else {
+                "no real-time priority".to_owned()
+            },
+            granted.cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}")),
             show_time(watch.period_ns)
         ));
         if let Some(gate) = self.gate.take() {
