@@ -306,14 +306,15 @@ pub fn a_standard_error_that_takes_nothing_changes_no_end() -> anyhow::Result<()
             fill(&writer)?;
         }
         drop(writer);
-        Peer::sender(&instance.queue("in"))?.ask("stream 0 3000")?;
+        let mut sender = Peer::sender(&instance.queue("in"))?;
+        sender.ask("stream 0 3000")?;
         let ended = eventually(|| child.try_wait().ok().flatten());
         if ended.is_err() {
             child.kill()?;
             child.wait()?;
         }
         assert_eq!(ended?.code(), Some(EXIT_RUNAWAY), "closed: {is_closed}");
-        drop(reader);
+        drop((reader, sender));
     }
     Ok(())
 }

@@ -294,6 +294,7 @@ fn main() -> std::process::ExitCode {
         privilege::without_the_capability_signals_to_others_are_refused_before_they_are_lost,
         privilege::who_may_not_become_that_user_is_told_what_it_takes,
         privilege::a_user_with_capabilities_keeps_those_that_are_needed,
+        privilege::the_starters_code_does_not_get_the_rights_of_the_file,
         privilege::an_ordinary_start_is_what_it_was,
         privilege::root_that_stays_root_says_so,
         privilege::what_a_killed_daemon_of_roots_left_is_taken_over,

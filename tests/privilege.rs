@@ -3,7 +3,7 @@
 use crate::grants::{Granted, ordinary};
 use crate::util::kernel::{self, Credentials, FIFO};
 use crate::util::stranger::Stranger;
-use crate::util::tool::{NOBODY, RTD, Tool, nobody_lacks, rtd, run_on};
+use crate::util::tool::{NOBODY, RTD, Tool, copy_program, nobody_lacks, rtd, run_on};
 use crate::util::{Daemon, Instance, Peer, exists, privileged, process, route, rt, signal, skip, status};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
@@ -261,6 +261,43 @@ pub fn a_user_with_capabilities_keeps_those_that_are_needed() -> anyhow::Result<
     passes(&i, &mut own.peer()?)?;
     ensure!(owner(format!("/proc/{}/environ", daemon.pid()))?.0 == 0, "it can be traced");
     daemon.stop()?;
+    Ok(())
+}
+
+/// A program that got capabilities of its file (setcap) loads no library that its starter could have written; without
+/// them it may.
+pub fn the_starters_code_does_not_get_the_rights_of_the_file() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root (sets capabilities of a file)");
+    }
+    let i = Instance::new()?;
+    let own = Stranger::new(&i)?;
+    let library = i.file("libcobalt.so.2");
+    std::fs::write(&library, "")?;
+    chown(&library, Some(own.uid), Some(own.uid))?;
+    let capable = i.file("rtd-capable");
+    copy_program(own.rtd(), &capable)?;
+    match Command::new("setcap").arg("cap_sys_nice,cap_ipc_lock+ep").arg(&capable).status() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            println!("skipped: needs the program setcap");
+            return Ok(());
+        }
+        status => ensure!(status?.success(), "setcap failed"),
+    }
+    let key = format!("cobalt_library = \"{}\"", library.display());
+    let said = |program: &Path| {
+        let mut command = Command::new(program);
+        command.args(["check", "--skin", "cobalt", "-"]).uid(own.uid).gid(own.uid);
+        run_on(command, config(&i, &key, "").as_bytes()).map(|said| said.out + &said.err)
+    };
+    let refused = format!("{} belongs to uid {}", library.display(), own.uid);
+    let mut probe = Command::new(&capable);
+    probe.args(["cobalt-probe", "--library"]).arg(&library).uid(own.uid).gid(own.uid);
+    let probed = run_on(probe, b"")?;
+    ensure!(probed.out.contains(&refused), "{}", probed.out);
+    let (capable, plain) = (said(&capable)?, said(own.rtd())?);
+    ensure!(capable.contains(&refused), "{capable}");
+    ensure!(!plain.contains(&refused) && plain.contains("Cobalt cannot be had"), "{plain}");
     Ok(())
 }
 

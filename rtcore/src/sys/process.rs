@@ -44,6 +44,13 @@ pub fn exit_now(code: u8) -> ! {
     unsafe { libc::_exit(code.into()) }
 }
 
+/// Whether this program has more rights than whoever started it: set-user-id, or capabilities of its file (getauxval(3),
+/// AT_SECURE). Then its starter decides no more than what it does with them.
+pub fn has_rights_of_its_file() -> bool {
+    // SAFETY: takes an integer and returns one.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Stops a child (SIGSTOP), until SIGCONT or its end.
 pub fn suspend(pid: u32) -> io::Result<()> {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);

@@ -25,7 +25,7 @@ use crate::plan::{Plan, SkinChoice};
 pub use diagnostic::{Diagnostic, Severity};
 use diagnostic::{Place, Report};
 pub use machine::Machine;
-pub(crate) use resolve::{may_be_sink, may_be_source};
+pub(crate) use resolve::{library, may_be_sink, may_be_source};
 pub use summary::summary;
 use toml::de::DeTable;
 

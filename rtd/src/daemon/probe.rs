@@ -3,9 +3,11 @@
 //! Invariant: nothing of the library is loaded into the process that asks.
 
 use super::own::{PATIENCE, own_binary, wait};
+use crate::config::library;
 use crate::config::machine::Found;
 use anyhow::{Context as _, bail};
 use rtcore::skin::{Skin, cobalt};
+use rtcore::sys::accounts::own_uid;
 use rtcore::sys::memfd;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -39,7 +41,13 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
         // What the library has said may end in the middle of a line.
         std::io::stdout().write_all(format!("\n{line}\n").as_bytes()).context("cannot say what was found")
     };
-    let loaded = cobalt::load(args.path.as_deref());
+    // The check has looked before; but whoever may run this program may run the probe by itself.
+    let library = args.path.as_deref().map(library::resolved);
+    let fault = library.as_deref().and_then(|path| library::fault(path, library::trusted(own_uid())));
+    if let Some(fault) = fault.filter(|fault| fault.is_open) {
+        return say(&format!("{NO}{}", fault.text));
+    }
+    let loaded = cobalt::load(library.as_deref());
     say(LOADED)?;
     let verdict = loaded.and_then(|loaded| {
         let (description, devices) = (loaded.description(), loaded.xddp_devices());

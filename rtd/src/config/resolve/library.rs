@@ -1,5 +1,6 @@
 //! Whose code `cobalt_library` is: it runs with rtd's rights as soon as it is loaded, also by the check.
 
+use rtcore::sys::process;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,12 @@ pub struct Fault {
 /// The file itself, links resolved, so that what was looked at is what is loaded; as given where it is not there.
 pub fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// Who besides root may change a library that is loaded, where rtd's user is `uid`: that one; but nobody where the program
+/// has rights of its file, which are not its starter's to use.
+pub fn trusted(uid: u32) -> u32 {
+    if process::has_rights_of_its_file() { 0 } else { uid }
 }
 
 /// The first of the file and its directories that somebody besides root and `uid` may change; absent ones are no fault.

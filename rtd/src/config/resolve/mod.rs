@@ -11,7 +11,7 @@ mod endpoints;
 mod flow;
 mod groups;
 mod lanes;
-mod library;
+pub mod library;
 mod names;
 mod payload;
 mod processes;

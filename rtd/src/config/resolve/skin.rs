@@ -81,7 +81,7 @@ fn unseen_queues(cx: &mut Context<'_, '_, '_>, place: &Place) {
 
 /// Reports a library that others may have changed; why it must not be loaded, not even to see what it is.
 fn untrusted(cx: &mut Context<'_, '_, '_>, library: &std::path::Path) -> Option<String> {
-    let fault = library::fault(library, cx.machine.uid)?;
+    let fault = library::fault(library, library::trusted(cx.machine.uid))?;
     let place = cx.config.daemon.cobalt_library.place_or(&whole_file());
     let message = format!("{}, and the code of `{}` runs with rtd's rights", fault.text, library.display());
     if !fault.is_open {
