@@ -291,6 +291,7 @@ impl Daemon {
         for thread in std::mem::take(&mut self.threads) {
             if !thread.handle.is_finished() {
                 log::error(format_args!("lane thread {} does not end; leaving it behind", thread.name));
+                thread.leave_behind();
                 continue;
             }
             match thread.handle.join() {
@@ -334,6 +335,15 @@ impl Drop for Daemon {
         self.gates.clear();
         self.stop_at_ns.store((self.skin.now_ns)(), Ordering::Relaxed);
         self.join();
+        self.threads.drain(..).filter(|thread| !thread.handle.is_finished()).for_each(Thread::leave_behind);
+    }
+}
+
+impl Thread {
+    /// It ends when it does, if ever. The handle stays: without it the thread would drop its report, and close all that
+    /// is in there, itself; that is on the list of no sealed thread.
+    fn leave_behind(self) {
+        std::mem::forget(self.handle);
     }
 }
 
