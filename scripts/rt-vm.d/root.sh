@@ -48,7 +48,7 @@ common_files() {
     cp "$parts/report" "$root/rt-vm/report"
     cp "$work/command" "$root/rt-vm/command"
     for program in "${installed[@]}"; do install_program "$program"; done
-    for tool in cyclictest pmqtest sigwaittest strace setcap prlimit; do
+    for tool in cyclictest pmqtest sigwaittest strace setcap prlimit chrt; do
         if path=$(command -v "$tool"); then install_program "$(realpath "$path")"; fi
     done
     cp -R configs README.md "$root$repo/"
