@@ -4,6 +4,7 @@
 use crate::util::book::End::{Delivered, PeerDead};
 use crate::util::lane_talk::{endpoint, first};
 use crate::util::{Daemon, Instance, Peer, process, route};
+use nix::sys::signal::Signal;
 
 /// `ask` of each client goes to `server.in`; `server.NAME` answers to `NAME.answers`.
 fn served(instance: &Instance, clients: &[&str], more: &str) -> String {
@@ -121,7 +122,8 @@ pub fn a_killed_server_ends_the_call_at_once() -> anyhow::Result<()> {
         server.ask("lane hold a")?;
         a.ask("lane call c 01 60000")?;
         server.answer()?;
-        server.kill()?;
+        // Not reaped yet: before Linux 6.15 nobody but a parent knows the ending of one that is.
+        server.signal(Signal::SIGKILL)?;
         let answer = a.answer()?;
         let (took, said) = first(&answer)?.split_once(' ').unwrap_or_default();
         assert_eq!(said, "dead server:(Signal(9))", "{more}");

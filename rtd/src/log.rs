@@ -38,6 +38,12 @@ pub fn error(text: Arguments<'_>) {
     line("error: ", text);
 }
 
+/// A line as it is, from a program that has no such thread (yet). Where nobody reads standard error any more it is lost,
+/// and the program goes on, which `eprintln!` would not.
+pub fn tell(text: Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// From here on a thread writes the lines. It has the signal mask of the caller, so every signal that
 /// somebody else is to take must be blocked by now. What it does first, `enter`, has been done when this returns.
 pub fn start(enter: impl FnOnce() + Send + 'static) -> io::Result<Started> {

@@ -14,9 +14,9 @@ const WHICH: &str = "Which rtd";
 #[derive(Parser)]
 #[command(name = "rtctl", version, propagate_version = true)]
 struct Cli {
-    /// Instance, as in the configuration's [daemon] name
-    #[arg(long, short, global = true, default_value = "rtd", env = "RTD_INSTANCE", help_heading = WHICH)]
-    instance: String,
+    /// Instance, as in the configuration's [daemon] name. Default: the only one that runs
+    #[arg(long, short, global = true, env = "RTD_INSTANCE", help_heading = WHICH)]
+    instance: Option<String>,
     /// Control socket, where the instance's page does not tell it
     #[arg(long, global = true, value_name = "PATH", env = "RTD_SOCKET", help_heading = WHICH)]
     socket: Option<PathBuf>,
@@ -44,7 +44,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let instance = cli.instance.as_str();
+    let instance = match cli.instance.clone().map_or_else(rtd::ctl::page::default_instance, Ok) {
+        Ok(instance) => instance,
+        Err(e) => return failed(&e),
+    };
+    let instance = instance.as_str();
     let socket = || cli.socket.clone().unwrap_or_else(|| rtcore::client::locate::socket_of(instance));
     let done = match &cli.command {
         Command::Ls(args) => ctl::ls::ls(instance, args.json),
@@ -57,9 +61,11 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("rtctl: {e:#}");
-            ExitCode::FAILURE
-        }
+        Err(e) => failed(&e),
     }
+}
+
+fn failed(e: &anyhow::Error) -> ExitCode {
+    rtd::log::tell(format_args!("rtctl: {e:#}"));
+    ExitCode::FAILURE
 }

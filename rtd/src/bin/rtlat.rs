@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
-            eprintln!("rtlat: error: {e:#}");
+            rtd::log::tell(format_args!("rtlat: error: {e:#}"));
             ExitCode::from(if e.is::<BadOption>() { 2 } else { 1 })
         }
     }

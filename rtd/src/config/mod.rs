@@ -29,6 +29,8 @@ pub(crate) use resolve::{library, may_be_sink, may_be_source};
 pub use summary::summary;
 use toml::de::DeTable;
 
+/// The name of an instance whose configuration gives none.
+pub const DEFAULT_INSTANCE: &str = "rtd";
 /// Largest configuration file.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 

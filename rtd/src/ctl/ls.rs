@@ -7,7 +7,7 @@ use super::page;
 use super::table::{Table, left, or_dash, right};
 use anyhow::Context;
 use rtcore::stats::reader::{EndpointKind, Snapshot};
-use rtcore::sys::rtsignal::rt_range;
+use rtcore::sys::signame;
 
 /// Arguments of `rtctl ls`.
 #[derive(Clone, Debug, clap::Args)]
@@ -102,7 +102,7 @@ fn endpoints(read: &Snapshot) -> Table {
             }
             EndpointKind::Signal { signo, to_thread } => {
                 let target = if *to_thread { "thread" } else { "process" };
-                ("signal", format!("{}  to {target}", signal(*signo)))
+                ("signal", format!("{} ({signo})  to {target}", signame::name(*signo)))
             }
             EndpointKind::Lane { maxmsg, msgsize } => ("lane", format!("{maxmsg} x {msgsize} B")),
             EndpointKind::Xddp { device, maxmsg, msgsize } => {
@@ -119,15 +119,6 @@ fn endpoints(read: &Snapshot) -> Table {
         ]);
     }
     table
-}
-
-fn signal(signo: i32) -> String {
-    let (first, last) = rt_range();
-    if (first..=last).contains(&signo) {
-        format!("SIGRTMIN+{} ({signo})", signo - first)
-    } else {
-        signo.to_string()
-    }
 }
 
 fn routes(read: &Snapshot) -> Table {

@@ -5,7 +5,8 @@
 
 use crate::config;
 use anyhow::{anyhow, bail};
-use rtcore::client::locate::{RUN_DIR, may_order};
+use rtcore::client::ConnectError;
+use rtcore::client::locate::{self, RUN_DIR, may_order};
 use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, ReadError, Reader, Snapshot, instances};
 use rtcore::sys::procfs::effective_uid;
 use std::io::{self, Write};
@@ -22,6 +23,21 @@ pub fn open(instance: &str) -> anyhow::Result<Reader> {
         ),
         e => e.into(),
     })
+}
+
+/// The instance that is meant when none is named: the only one that runs, as for programs that link the library; where none
+/// does, the one whose configuration does not say its name.
+pub fn default_instance() -> anyhow::Result<String> {
+    match locate::default_instance() {
+        Ok(name) => Ok(name),
+        Err(ConnectError::NoInstance) => Ok(crate::config::DEFAULT_INSTANCE.to_owned()),
+        Err(ConnectError::SeveralInstances { instances }) => {
+            bail!(
+                "several instances of rtd run here ({instances}): choose one with --instance NAME or RTD_INSTANCE"
+            )
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Which instances there are, for an error that tells of one that is not.

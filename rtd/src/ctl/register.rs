@@ -50,7 +50,7 @@ pub fn unregister(args: &UnregisterArgs, socket: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(text) => {
-            eprintln!("rtctl: {text}");
+            crate::log::tell(format_args!("rtctl: {text}"));
             ExitCode::FAILURE
         }
     }
@@ -66,7 +66,7 @@ pub fn register(args: &RegisterArgs, socket: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(text) => {
-            eprintln!("rtctl: {text}");
+            crate::log::tell(format_args!("rtctl: {text}"));
             ExitCode::FAILURE
         }
     }

@@ -41,21 +41,21 @@ pub struct RunArgs {
 /// there is no such program, 126 when it cannot be run.
 pub fn run(args: &RunArgs, socket: &Path) -> ExitCode {
     let Some((program, arguments)) = args.command.split_first() else {
-        eprintln!("rtctl: nothing to run: write the command behind --");
+        crate::log::tell(format_args!("rtctl: nothing to run: write the command behind --"));
         return ExitCode::FAILURE;
     };
     let (conn, reply) = match claim_blocked(args, socket) {
         Ok(granted) => granted,
         Err(text) => {
-            eprintln!("rtctl: {text}");
+            crate::log::tell(format_args!("rtctl: {text}"));
             return ExitCode::FAILURE;
         }
     };
     // Standard output is the program's.
-    eprintln!("rtctl: {}", granted(&args.name, &reply));
+    crate::log::tell(format_args!("rtctl: {}", granted(&args.name, &reply)));
     let e = Command::new(program).args(arguments).exec();
     drop(conn);
-    eprintln!("rtctl: cannot run {}: {e}", program.display());
+    crate::log::tell(format_args!("rtctl: cannot run {}: {e}", program.display()));
     ExitCode::from(if e.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
 }
 

@@ -90,7 +90,7 @@ fn load(args: &RunArgs) -> anyhow::Result<Plan> {
     let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
     let checked = config::check_with(&name, &text, &Machine::probe(), options);
     for diagnostic in &checked.diagnostics {
-        eprintln!("{diagnostic}");
+        crate::log::tell(format_args!("{diagnostic}"));
     }
     checked.plan.with_context(|| format!("{name} cannot run, see above (rtd check {name} shows the same)"))
 }

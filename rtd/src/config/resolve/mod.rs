@@ -76,7 +76,8 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
 
 fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
     let daemon = &cx.config.daemon;
-    let name = daemon.name.get().map_or_else(|| "rtd".to_owned(), |name| name.0.clone());
+    let name =
+        daemon.name.get().map_or_else(|| crate::config::DEFAULT_INSTANCE.to_owned(), |name| name.0.clone());
     let default = cx.machine.default_socket(&name);
     let mut socket = default.clone();
     if let Some(at) = daemon.socket.at() {

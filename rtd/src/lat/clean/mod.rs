@@ -26,6 +26,7 @@ use rtcore::seal;
 use rtcore::stats::degraded;
 use rtcore::stats::reader::{Reader, Snapshot, Worker};
 use rtcore::sys::clock::{monotonic_ns, sleep_until_or_signal};
+use rtcore::sys::memory::ThreadUsage;
 use rtcore::sys::{cpus, procfs, rtsignal};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -201,6 +202,10 @@ impl Run<'_> {
         self.granted.memory &= lock_memory().is_ok();
         let lane = self.lane_of(path)?;
         self.watch(&ends, lane.as_ref())?;
+        // From here on the trace says by whom.
+        let daemon = self.conditions.daemon.as_ref().context("no daemon")?.pid();
+        let watched =
+            lane.map(|lane| anyhow::Ok((procfs::thread_usage(daemon, lane.tid)?, lane))).transpose()?;
         let intruder = self.intruder(&ends.board)?;
         ends.board.begin(&Block { count: self.args.loops, ..Block::default() });
         self.wait_until(&ends, |ends| ends.threads[0].is_finished())?;
@@ -215,7 +220,8 @@ impl Run<'_> {
         let [sender, receiver] = joined.map(|joined| joined.map(|(account, _)| account));
         let (sender, receiver) = (sender?, receiver?);
         let messages = [sender.messages, receiver.messages];
-        let mut accounts = Vec::from_iter(lane.map(|lane| self.account_of(&lane)).transpose()?);
+        let mut accounts =
+            Vec::from_iter(watched.map(|(since, lane)| self.account_of(&lane, &since)).transpose()?);
         accounts.extend([sender, receiver]);
         Ok(Outcome {
             path: path.way().title(),
@@ -224,6 +230,7 @@ impl Run<'_> {
             count: self.args.loops,
             rows: self.rows(accounts)?,
             reasons: Vec::new(),
+            machine: Vec::new(),
         })
     }
 
@@ -300,13 +307,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What the daemon's thread did since its seal.
-    fn account_of(&self, lane: &Worker) -> anyhow::Result<Account> {
+    /// What the daemon's thread did since its seal; how often it was preempted, since it is watched.
+    fn account_of(&self, lane: &Worker, watched_at: &ThreadUsage) -> anyhow::Result<Account> {
         let snapshot = self.page.snapshot()?;
         let now = snapshot.workers.iter().find(|w| w.tid == lane.tid).context("the lane's thread is gone")?;
         let sealed_at = now.sealed_at.context("the lane's thread is not sealed")?;
         let shown = now.lane.and_then(|lane| snapshot.lanes.get(lane)).context("a thread of no lane")?;
         let fifo = shown.degraded_bits & degraded::FIFO == 0;
+        let usage = procfs::thread_usage(snapshot.pid, now.tid)?;
+        let involuntary_switches = usage.since(watched_at).involuntary_switches;
         Ok(Account {
             role: "lane",
             name: now.name.clone(),
@@ -315,7 +324,7 @@ impl Run<'_> {
             // Without the END.
             messages: now.counters.received.saturating_sub(1),
             allocations: now.counters.allocations,
-            used: procfs::thread_usage(snapshot.pid, now.tid)?.since(&sealed_at),
+            used: ThreadUsage { involuntary_switches, ..usage.since(&sealed_at) },
             refused_calls: now.counters.refused_calls,
             refused_call: now.refused_call(),
             is_confined: shown.refused_calls.is_some() && shown.degraded_bits & degraded::UNCONFINED == 0,
@@ -326,7 +335,8 @@ impl Run<'_> {
     /// Adds to each account who preempted the thread.
     fn rows(&mut self, accounts: Vec<Account>) -> anyhow::Result<Vec<Row>> {
         let daemon = self.conditions.daemon.as_ref().context("no daemon")?.pid();
-        let switches = match self.trace.as_ref().map(|trace| trace.read(daemon)) {
+        let tids: Vec<_> = accounts.iter().map(|account| account.tid).collect();
+        let switches = match self.trace.as_ref().map(|trace| trace.read(daemon, &tids)) {
             Some(Ok(switches)) => Some(switches),
             Some(Err(e)) => {
                 self.granted.no_trace = Some(format!("{e:#}"));

@@ -31,12 +31,17 @@ pub struct Watched {
 /// What kind of thread ran instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// A thread of the run's daemon that is no lane: its watchdog.
+    /// A thread of the run's daemon that is no lane: its watchdog, or one that has inherited a priority (see `Heir`).
     Daemon,
     /// One of the kernel's own, of higher priority: migration/N of the stop class, an interrupt's thread.
     Kernel,
-    /// An ordinary thread, or none: the kernel's real-time budget was used up.
-    Throttled,
+    /// An ordinary thread, or none: the kernel keeps a share of the CPU from real-time threads.
+    Ordinary,
+    /// A thread of the run that is below, at a priority it has inherited: it holds a lock of the kernel's that the watched
+    /// one waits for. On PREEMPT_RT most of the kernel's locks are such.
+    Heir,
+    /// A thread of the run that is below, at its own priority.
+    Below,
     /// Another thread of higher or equal priority, no part of the run.
     Stranger,
 }
@@ -90,8 +95,8 @@ impl Trace {
         self.set("events/sched/sched_switch/enable", "1")
     }
 
-    /// What was recorded in a run of this daemon.
-    pub fn read(&self, daemon_pid: u32) -> anyhow::Result<Vec<Switch>> {
+    /// What was recorded in a run of this daemon and these threads.
+    pub fn read(&self, daemon_pid: u32, parties: &[u32]) -> anyhow::Result<Vec<Switch>> {
         self.set("events/sched/sched_switch/enable", "0")?;
         let lost = self.lost()?;
         if lost > 0 {
@@ -100,7 +105,10 @@ impl Trace {
         let text = self.get("trace")?;
         text.lines()
             .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
-            .map(|line| parse(line, |tid| whose(daemon_pid, tid)).with_context(|| format!("trace: {line:?}")))
+            .map(|line| {
+                let whose = |tid| if parties.contains(&tid) { By::Below } else { whose(daemon_pid, tid) };
+                parse(line, whose).with_context(|| format!("trace: {line:?}"))
+            })
             .collect()
     }
 
@@ -168,14 +176,19 @@ fn parse(line: &str, whose: impl Fn(u32) -> By) -> Option<Switch> {
     let (seconds, micros) = head.rsplit_once(' ')?.1.split_once('.')?;
     let at_ns = seconds.parse::<u64>().ok()? * 1_000_000_000 + micros.parse::<u64>().ok()? * 1000;
     let (prev, next) = event.rsplit_once(" ==> next_comm=")?;
-    let (prev, _) = prev.rsplit_once(" prev_prio=")?;
+    let (prev, prev_prio) = prev.rsplit_once(" prev_prio=")?;
+    let prev_prio: u32 = prev_prio.split_once(' ')?.0.parse().ok()?;
     let from = prev.rsplit_once(" prev_pid=")?.1.parse().ok()?;
     let (next, prio) = next.rsplit_once(" next_prio=")?;
     let prio: u32 = prio.trim().parse().ok()?;
     let (name, tid) = next.rsplit_once(" next_pid=")?;
     let by = match tid.parse().ok()? {
-        _ if prio >= ORDINARY_PRIO => By::Throttled,
-        tid => whose(tid),
+        _ if prio >= ORDINARY_PRIO => By::Ordinary,
+        tid => match whose(tid) {
+            // The trace has priorities as they are at the time; less is more urgent.
+            By::Below if prio <= prev_prio => By::Heir,
+            by => by,
+        },
     };
     Some(Switch { at_ns, from, name: name.to_owned(), by })
 }
@@ -190,12 +203,19 @@ mod tests {
     #[test]
     fn a_switch_is_read_whatever_the_names_are() {
         let of = |next: &str| {
-            parse(&format!("{LINE}{next}"), |tid| if tid < 100 { By::Kernel } else { By::Stranger }).unwrap()
+            let whose = |tid| match tid {
+                ..100 => By::Kernel,
+                200 => By::Below,
+                _ => By::Stranger,
+            };
+            parse(&format!("{LINE}{next}"), whose).unwrap()
         };
         let switch = of("migration/1 next_pid=18 next_prio=0");
         assert_eq!((switch.at_ns, switch.from), (1_234_000_567_000, 17));
         assert_eq!((switch.name.as_str(), switch.by), ("migration/1", By::Kernel));
-        assert_eq!(of("swapper/1 next_pid=0 next_prio=120").by, By::Throttled);
+        assert_eq!(of("swapper/1 next_pid=0 next_prio=120").by, By::Ordinary);
+        assert_eq!(of("rtlat-sender next_pid=200 next_prio=31").by, By::Below);
+        assert_eq!(of("rtlat-sender next_pid=200 next_prio=30").by, By::Heir);
         let stranger = of("a next_pid=5 b next_pid=4711 next_prio=9");
         assert_eq!((stranger.name.as_str(), stranger.by), ("a next_pid=5 b", By::Stranger));
         assert_eq!(parse("CPU:1 [LOST 3 EVENTS]", |_| By::Stranger), None);

@@ -25,6 +25,9 @@ pub fn print(outcomes: &[Outcome], granted: &Granted) -> anyhow::Result<()> {
     }
     text.push('\n');
     for outcome in outcomes {
+        for said in &outcome.machine {
+            text += &format!("machine: {}: {said}\n", outcome.path);
+        }
         for reason in &outcome.reasons {
             text += &format!("unclean: {}: {reason}\n", outcome.path);
         }
@@ -91,7 +94,10 @@ fn table(outcome: &Outcome) -> Table {
 }
 
 fn others(preempted: &Preemptions) -> String {
-    let named = preempted.by.iter().map(|(_, name, times)| format!("{name} {times}"));
+    let named = preempted.by.iter().map(|(by, name, times)| match by {
+        By::Heir => format!("{name} {times} (its priority inherited)"),
+        _ => format!("{name} {times}"),
+    });
     let unknown = (preempted.unknown > 0).then(|| format!("unknown {}", preempted.unknown));
     named.chain(unknown).collect::<Vec<_>>().join(", ")
 }
@@ -121,6 +127,7 @@ fn path_value(outcome: &Outcome) -> Value {
         "lost": outcome.lost(),
         "clean": outcome.reasons.is_empty(),
         "reasons": outcome.reasons,
+        "machine": outcome.machine,
         "threads": outcome.rows.iter().map(thread_value).collect::<Vec<_>>(),
     })
 }
@@ -129,7 +136,9 @@ fn thread_value(Row { account: a, preempted }: &Row) -> Value {
     let kind = |by: &By| match by {
         By::Daemon => "daemon",
         By::Kernel => "kernel",
-        By::Throttled => "ordinary",
+        By::Ordinary => "ordinary",
+        By::Heir => "heir",
+        By::Below => "below",
         By::Stranger => "stranger",
     };
     let by = preempted.by.iter();

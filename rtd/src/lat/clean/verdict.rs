@@ -1,11 +1,13 @@
 //! What a path's threads must not have done, and the sentence for each that did.
 //!
 //! The rules. Heap calls, system calls off the list and lost messages: none, ever. Page faults: none where memory is
-//! locked. A thread may be preempted by threads of the run that are above it, and by two that are no lanes, which are
-//! shown by name: the daemon's watchdog, and the kernel's own of higher priority (migration/N of the stop class, interrupt
-//! threads), which are nobody's to forbid. It may not be preempted by anybody else, nor by ordinary threads because the kernel's real-time budget
-//! was used up. Without the kernel's trace nobody knows by whom, which is shown and not judged; without SCHED_FIFO being
-//! preempted is what an ordinary thread has to expect.
+//! locked. A thread may be preempted by threads of the run that are above it, and by these, which are shown by name: the
+//! daemon's watchdog; the kernel's own of higher priority (migration/N of the stop class, interrupt threads), which are
+//! nobody's to forbid; and a thread of the run below it that has inherited its priority because it holds a lock of the
+//! kernel's, which is how PREEMPT_RT bounds that wait. It may not be preempted by anybody else. Where the kernel gave the
+//! CPU to ordinary threads, the machine is not set up for real time, which no path can help: that is told with what mends
+//! it, and no reason. Without the kernel's trace nobody knows by whom, which is shown and not judged; without SCHED_FIFO
+//! being preempted is what an ordinary thread has to expect.
 
 #![forbid(unsafe_code)]
 
@@ -58,6 +60,8 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// What is unclean, a sentence each.
     pub reasons: Vec<String>,
+    /// What the machine did to a thread, a sentence each.
+    pub machine: Vec<String>,
 }
 
 impl Outcome {
@@ -69,6 +73,7 @@ impl Outcome {
         }
         for row in &self.rows {
             self.reasons.extend(of_thread(row, granted));
+            self.machine.extend(of_machine(row, granted));
         }
         self
     }
@@ -100,15 +105,13 @@ fn of_thread(Row { account: a, preempted }: &Row, granted: &Granted) -> Vec<Stri
         all.push(format!("{who}: {minor} minor and {major} major page faults"));
     }
     if granted.fifo {
-        let unclean = preempted.by.iter().filter(|(by, ..)| !matches!(by, By::Kernel | By::Daemon));
-        all.extend(unclean.map(|(by, name, times)| match by {
-            By::Throttled => format!(
-                "{who}: the CPU was taken from it {times} times for {name}, no real-time thread: the kernel's budget \
-                 (sysctl kernel.sched_rt_runtime_us) was used up"
-            ),
-            By::Kernel | By::Daemon | By::Stranger => {
-                format!("{who}: preempted {times} times by {name}, which is no part of the run and above it")
-            }
+        all.extend(preempted.by.iter().filter_map(|(by, name, times)| {
+            let why = match by {
+                By::Daemon | By::Kernel | By::Heir | By::Ordinary => return None,
+                By::Below => "which is below it",
+                By::Stranger => "which is no part of the run and above it",
+            };
+            Some(format!("{who}: preempted {times} times by {name}, {why}"))
         }));
         if granted.no_trace.is_none() && preempted.unknown > 0 {
             all.push(format!(
@@ -118,6 +121,18 @@ fn of_thread(Row { account: a, preempted }: &Row, granted: &Granted) -> Vec<Stri
         }
     }
     all
+}
+
+fn of_machine(Row { account: a, preempted }: &Row, granted: &Granted) -> Vec<String> {
+    let ordinary = preempted.by.iter().filter(|(by, ..)| granted.fifo && *by == By::Ordinary);
+    let say = |(_, name, times): &(By, String, u64)| {
+        format!(
+            "{} ({}): the kernel gave its CPU {times} times to {name}, no real-time thread: it keeps a share for those \
+             (/sys/kernel/debug/sched/fair_server/cpu*/runtime, sysctl kernel.sched_rt_runtime_us)",
+            a.role, a.name
+        )
+    };
+    ordinary.map(say).collect()
 }
 
 #[cfg(test)]
@@ -135,7 +150,7 @@ mod tests {
         row
     }
 
-    fn reasons(messages: [u64; 2], granted: &Granted, change: impl FnOnce(&mut Row)) -> Vec<String> {
+    fn judged(messages: [u64; 2], granted: &Granted, change: impl FnOnce(&mut Row)) -> Outcome {
         let outcome = Outcome {
             path: "p",
             key: "p".into(),
@@ -143,8 +158,13 @@ mod tests {
             count: messages[0],
             rows: vec![row(change)],
             reasons: Vec::new(),
+            machine: Vec::new(),
         };
-        outcome.judge(granted).reasons
+        outcome.judge(granted)
+    }
+
+    fn reasons(messages: [u64; 2], granted: &Granted, change: impl FnOnce(&mut Row)) -> Vec<String> {
+        judged(messages, granted, change).reasons
     }
 
     #[test]
@@ -165,8 +185,24 @@ mod tests {
         found([5, 5], |r| r.account.used.minor_faults = 4, "4 minor");
         found([5, 5], |r| r.account.used.major_faults = 4, "4 major");
         found([5, 5], |r| r.preempted.by.push((By::Stranger, "hog".into(), 6)), "hog");
-        found([5, 5], |r| r.preempted.by.push((By::Throttled, "swapper/0".into(), 7)), "sched_rt_runtime_us");
+        found(
+            [5, 5],
+            |r| r.preempted.by.push((By::Below, "rtlat-sender".into(), 7)),
+            "rtlat-sender, which is below",
+        );
         found([5, 5], |r| r.preempted.unknown = 1, "nobody");
+    }
+
+    #[test]
+    fn what_the_machine_does_is_told_and_no_reason() {
+        let all = Granted { memory: true, fifo: true, no_trace: None };
+        let ordinary = |r: &mut Row| r.preempted.by.push((By::Ordinary, "kworker/1:2".into(), 7));
+        let outcome = judged([5, 5], &all, ordinary);
+        assert_eq!(outcome.reasons, [""; 0]);
+        assert!(outcome.machine.len() == 1 && outcome.machine[0].contains("7 times to kworker/1:2"));
+        let heir = |r: &mut Row| r.preempted.by.push((By::Heir, "rtlat-sender".into(), 7));
+        let outcome = judged([5, 5], &all, heir);
+        assert_eq!((outcome.reasons.len(), outcome.machine.len()), (0, 0));
     }
 
     #[test]

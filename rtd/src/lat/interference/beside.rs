@@ -27,7 +27,7 @@ pub enum Condition {
     Telemetry,
     /// Ordinary processes that stream memory and make system calls, one each per CPU.
     Load,
-    /// A client of the measured lane that was stopped (SIGSTOP), and one that sends to it at 1 kHz.
+    /// A client of the measured lane that was stopped (SIGSTOP), and one that sends to it about every millisecond.
     Stopped,
     /// A client of the measured lane that registers, sends, is killed, and registers again, without a pause.
     Dying,

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 /// Bytes of a telemetry message, and of one to a stopped client.
 pub const MESSAGE_BYTES: usize = 64;
-/// How often the feeder sends.
-const FEED_NS: u64 = 1_000_000;
+/// How often the feeder sends. No multiple of anybody's schedule: two that are in step meet at every message or at none,
+/// which depends on when they began.
+const FEED_NS: u64 = 1_013_000;
 /// How often whoever only waits looks whether it is to end.
 const LOOK_NS: u64 = 20_000_000;
 /// Messages between two looks whether it is to end.
@@ -33,7 +34,7 @@ pub enum Role {
     Flood,
     /// Empties the queue that telemetry comes out of.
     Drain,
-    /// Sends to the client that is stopped, every millisecond.
+    /// Sends to the client that is stopped, about every millisecond.
     Feed,
     /// Registers, and is stopped.
     Hold,
