@@ -17,7 +17,7 @@ use rtcore::lane::target::Target;
 use rtcore::lane::worker::{Input, Worker};
 use rtcore::seal;
 use rtcore::skin::{self, OpenQueue};
-use rtcore::stats::reader::Reader;
+use rtcore::stats::reader::{Reader, Snapshot};
 use rtcore::stats::writer::Page;
 use rtcore::stats::{LaneSpec, PageSpec, RouteSpec, WorkerSpec};
 use rtcore::sys::mqueue::Access;
@@ -151,7 +151,8 @@ pub fn a_call_off_the_list_is_refused_counted_and_named() -> anyhow::Result<()> 
     let lane = std::thread::spawn(move || worker.run());
     Peer::sender(&instance.queue("in"))?.stream(0, 3)?;
     let reader = Reader::open(&instance.name)?;
-    let read = eventually(|| reader.snapshot().ok().filter(|s| s.lanes[0].refused_calls == Some(3)))?;
+    let all = |s: &Snapshot| s.lanes[0].refused_calls == Some(3) && s.routes[0].ledger.accepted == 3;
+    let read = eventually(|| reader.snapshot().ok().filter(all))?;
     ensure!(read.lanes[0].refused_call == Some("mq_timedsend"), "{:?}", read.lanes);
     ensure!(
         read.routes[0].ledger.rejected_total() == 3 && read.routes[0].ledger.balances(),

@@ -48,7 +48,7 @@ common_files() {
     cp "$parts/report" "$root/rt-vm/report"
     cp "$work/command" "$root/rt-vm/command"
     for program in "${installed[@]}"; do install_program "$program"; done
-    for tool in cyclictest pmqtest sigwaittest strace setcap prlimit chrt; do
+    for tool in cyclictest pmqtest sigwaittest strace setcap prlimit chrt setpriv dash; do
         if path=$(command -v "$tool"); then install_program "$(realpath "$path")"; fi
     done
     cp -R configs README.md "$root$repo/"
@@ -59,6 +59,8 @@ busybox_files() {
     mkdir -p "$root"/{bin,etc,root}
     cp "$parts/init" "$root/init"
     for program in "${installed[@]}"; do ln -sf "$program" "$root/bin/"; done
+    # Busybox's shell takes its own programs, whatever the PATH says.
+    if path=$(command -v dash); then ln -s "$(realpath "$path")" "$root/bin/sh"; fi
     printf '%s:/:/bin/sh\n' 'root:x:0:0:root' 'daemon:x:1:1:daemon' 'nobody:x:65534:65534:nobody' >"$root/etc/passwd"
     printf '%s:\n' 'root:x:0' 'daemon:x:1' 'nogroup:x:65534' >"$root/etc/group"
 }

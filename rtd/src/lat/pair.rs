@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Recorders that go round between a pair and the main thread: one at work, the others ready for the next slices.
 const RECORDERS: usize = 4;
 /// A party that does not stand after this long never will.
-const STAND: Duration = Duration::from_secs(10);
+const STAND: Duration = Duration::from_secs(30);
 /// How often a look is taken at a block that nobody watches.
 const LOOK_NS: u64 = 10_000_000;
 /// A party that was told to end and has not after this long never will.

@@ -19,7 +19,7 @@ use zerocopy::FromBytes as _;
 /// A receiver on an inbox looks up so often.
 const LOOK_NS: u64 = 100_000_000;
 /// How long a sender waits for somebody to receive, before the run.
-const RECEIVER_NS: u64 = 5_000_000_000;
+const RECEIVER_NS: u64 = 20_000_000_000;
 
 fn session(socket: &Path, process: &str) -> anyhow::Result<Session> {
     let session = Session::builder(process).socket(socket).connect();
