@@ -222,7 +222,7 @@ pub fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()
         Ok(text)
     };
     let text = refused(ordinary(&i, Granted::default(), &["--allow-degraded"])?)?;
-    ensure!(text.contains("would become uid 65534") && text.contains("CAP_SETUID and CAP_SETGID"), "{text}");
+    ensure!(text.contains("would become uid 65534 gid 65534") && text.contains("CAP_SETUID and CAP_SETGID"), "{text}");
     ensure!(text.contains("User=65534"), "{text}");
 
     let namespace = Granted { namespace: true, ..Granted::default() };
