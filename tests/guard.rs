@@ -320,7 +320,7 @@ pub fn a_standard_error_that_takes_nothing_changes_no_end() -> anyhow::Result<()
 }
 
 /// Until it takes no more.
-fn fill(pipe: &std::io::PipeWriter) -> anyhow::Result<()> {
+pub fn fill(pipe: &std::io::PipeWriter) -> anyhow::Result<()> {
     let writable =
         || poll::wait(&mut [Interest::writable(pipe.as_raw_fd())], 0).map_err(std::io::Error::from);
     let mut pipe = pipe;
