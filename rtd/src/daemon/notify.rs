@@ -26,7 +26,8 @@ pub struct Notifier {
     manager: Option<(UnixDatagram, SocketAddr)>,
     /// From one WATCHDOG=1 to the next; none where nobody waits for it.
     ping_ns: Option<u64>,
-    pinged_ns: u64,
+    /// The last one.
+    pinged_ns: Option<u64>,
     status: String,
     status_ns: u64,
     /// What has to arrive and has not been sent.
@@ -63,7 +64,7 @@ impl Notifier {
         Notifier {
             manager,
             ping_ns: bound_ns.map(|ns| ns / PINGS_MIN),
-            pinged_ns: 0,
+            pinged_ns: None,
             status: String::new(),
             status_ns: 0,
             owed: String::new(),
@@ -84,8 +85,10 @@ impl Notifier {
             return;
         }
         let mut news = String::new();
-        if well && self.ping_ns.is_some_and(|ping_ns| now_ns.saturating_sub(self.pinged_ns) >= ping_ns) {
-            self.pinged_ns = now_ns;
+        let due =
+            |ping_ns| self.pinged_ns.is_none_or(|pinged_ns| now_ns.saturating_sub(pinged_ns) >= ping_ns);
+        if well && self.ping_ns.is_some_and(due) {
+            self.pinged_ns = Some(now_ns);
             news.push_str("WATCHDOG=1\n");
         }
         if now_ns.saturating_sub(self.status_ns) >= STATUS_NS {
@@ -124,7 +127,7 @@ impl Notifier {
             }
             Err(e) => {
                 // As if never sent: the next tick has newer ones.
-                self.pinged_ns = 0;
+                self.pinged_ns = None;
                 self.status.clear();
                 // Once for each reason: the manager may be on its way back.
                 if self.told.replace(e.kind()) != Some(e.kind()) {
