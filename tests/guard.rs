@@ -211,7 +211,9 @@ pub fn a_polling_lane_is_judged_by_its_dispatches() -> anyhow::Result<()> {
     ensure!(guard.over_budget == 0 && guard.duty_max_permille < 100, "{guard:?}");
     // Nobody reads: soon all that it does with messages is to reject them.
     flood(&instance, 200)?;
-    instance.until("all is full", |s| s.lanes[0].ledger.accepted == 200 && s.lanes[0].ledger.rejected > 0)?;
+    instance.until("all is full", |s| {
+        s.lanes[0].ledger.accepted == 200 && s.lanes[0].ledger.rejected_total() > 0
+    })?;
     let worked = |s: &Snapshot| s.lanes[0].guard.duty_max_permille > 20;
     for _ in 0..20 {
         flood(&instance, 2_000)?;

@@ -302,7 +302,7 @@ impl Running<'_> {
                     route.dispatch(&message, &mut ctx);
                 }
                 // Who delivers has read the clock; a message that nobody got was work too.
-                let ended_ns = if ctx.last_ns == dequeued_ns { ctx.now() } else { ctx.last_ns };
+                let ended_ns = if ctx.last_ns == dequeued_ns { (self.skin.now_ns)() } else { ctx.last_ns };
                 let duty_ns = ended_ns.saturating_sub(dequeued_ns);
                 self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
                 self.progress.done(duty_ns);
