@@ -209,6 +209,19 @@ pub fn a_polling_lane_is_judged_by_its_dispatches() -> anyhow::Result<()> {
     let seen = instance.until("it polls", spent)?;
     let guard = seen.lanes[0].guard;
     ensure!(guard.over_budget == 0 && guard.duty_max_permille < 100, "{guard:?}");
+    // Nobody reads: soon all that it does with messages is to reject them.
+    flood(&instance, 200)?;
+    instance.until("all is full", |s| {
+        s.lanes[0].ledger.accepted == 200 && s.lanes[0].ledger.rejected_total() > 0
+    })?;
+    let worked = |s: &Snapshot| s.lanes[0].guard.duty_max_permille > 20;
+    for _ in 0..20 {
+        flood(&instance, 2_000)?;
+        if worked(&instance.snapshot()?) {
+            break;
+        }
+    }
+    instance.until("rejecting is work too", worked)?;
     daemon.logged("RLIMIT_RTTIME not set: lane `lane` never sleeps")?;
     assert_eq!(rttime(&daemon)?, ("unlimited".to_owned(), "unlimited".to_owned()));
     daemon.stop()?;
@@ -321,7 +334,7 @@ pub fn a_standard_error_that_takes_nothing_changes_no_end() -> anyhow::Result<()
 }
 
 /// Until it takes no more.
-fn fill(pipe: &std::io::PipeWriter) -> anyhow::Result<()> {
+pub fn fill(pipe: &std::io::PipeWriter) -> anyhow::Result<()> {
     let writable =
         || poll::wait(&mut [Interest::writable(pipe.as_raw_fd())], 0).map_err(std::io::Error::from);
     let mut pipe = pipe;

@@ -267,6 +267,7 @@ fn main() -> std::process::ExitCode {
         notify::signs_of_life_stop_with_a_lane_and_come_again,
         notify::signs_of_life_stop_with_the_control_thread,
         notify::a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody,
+        notify::a_standard_output_that_takes_nothing_holds_up_no_start,
         overflow::reject_keeps_what_came_first,
         overflow::displace_oldest_keeps_the_latest,
         overflow::displace_newest_keeps_the_first_and_the_last,

@@ -1,12 +1,17 @@
 //! The service manager's side (sd_notify(3)), on a socket of the test's own: ready, alive as long as every lane is, stopping.
 
+use crate::guard::fill;
 use crate::util::halt::{Halted, alone};
-use crate::util::{Daemon, Instance, Peer, patience, route, skip};
+use crate::util::tool::RTD;
+use crate::util::{Daemon, Instance, Peer, eventually, patience, route, skip};
 use anyhow::{Context as _, ensure};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rtcore::stats::guard::GuardState;
+use rtcore::sys::process;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What the daemon is told it has for a sign of life.
@@ -164,5 +169,31 @@ pub fn a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody() -> a
     let first = manager.next()?;
     ensure!(first.lines().next() == Some("READY=1"), "{first}");
     daemon.stop()?;
+    Ok(())
+}
+
+/// Nor does a standard output that nobody reads: the manager is told, the lanes are served, and a signal ends it.
+pub fn a_standard_output_that_takes_nothing_holds_up_no_start() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let file = instance.file("rtd.toml");
+    std::fs::write(&file, config(&instance))?;
+    let path = instance.file("manager.sock");
+    let manager = Manager::new(&SocketAddr::from_pathname(&path)?)?;
+    let (_reader, writer) = std::io::pipe()?;
+    fill(&writer)?;
+    let mut command = Command::new(RTD);
+    command.args(["run", "--allow-degraded"]).arg(&file).stdout(writer).stderr(Stdio::piped());
+    process::die_with_parent_at_exec(&mut command);
+    let mut child = command.env("NOTIFY_SOCKET", &path).spawn()?;
+    let first = manager.next();
+    let asked = kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM);
+    let ended = eventually(|| child.try_wait().ok().flatten());
+    if ended.is_err() {
+        child.kill()?;
+    }
+    let log = String::from_utf8(child.wait_with_output()?.stderr)?;
+    ensure!(first.is_ok_and(|first| first.starts_with("READY=1\n")), "{log}");
+    asked?;
+    ensure!(ended?.success() && log.contains("READY is not said on standard output"), "{log}");
     Ok(())
 }

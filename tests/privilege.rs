@@ -222,7 +222,10 @@ pub fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()
         Ok(text)
     };
     let text = refused(ordinary(&i, Granted::default(), &["--allow-degraded"])?)?;
-    ensure!(text.contains("would become uid 65534") && text.contains("CAP_SETUID and CAP_SETGID"), "{text}");
+    ensure!(
+        text.contains("would become uid 65534 gid 65534") && text.contains("CAP_SETUID and CAP_SETGID"),
+        "{text}"
+    );
     ensure!(text.contains("User=65534"), "{text}");
 
     let namespace = Granted { namespace: true, ..Granted::default() };
@@ -359,13 +362,19 @@ pub fn the_directory_of_the_socket_is_made_for_the_user() -> anyhow::Result<()> 
     }
     let i = Instance::new()?;
     let text = config(&i, &account(NOBODY), "").replace(&format!("socket = \"{}\"\n", i.socket()), "");
-    for before in ["true", "mkdir /run/rtd", "mkdir /run/rtd && touch /run/rtd/other.sock"] {
+    let refusals = [
+        ("mkdir /run/rtd && touch /run/rtd/other.sock", "/run/rtd belongs to uid 0 and has more in it"),
+        ("mkdir /run/rtd && chown 77777 /run/rtd", "run rtd as uid 77777, or chown 65534 /run/rtd"),
+        ("ln -s /proc/self/fdinfo /run/rtd", "/run/rtd is a symbolic link: remove it"),
+        ("mount -o remount,ro /run", "/run/rtd, where the socket is to lie, cannot be made"),
+    ];
+    for (before, says) in [("true", ""), ("mkdir /run/rtd", "")].into_iter().chain(refusals) {
         let script = format!("mount -t tmpfs none /run && {before} && exec {RTD} run -");
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", &script]);
-        if before.contains("other") {
+        if !says.is_empty() {
             let refused = format!("{:#}", Daemon::spawn(command, &text).err().context("it started")?);
-            ensure!(refused.contains("/run/rtd belongs to uid 0 and has more in it"), "{refused}");
+            ensure!(refused.contains(says) && refused.contains("[daemon] socket"), "{before}: {refused}");
             continue;
         }
         let daemon = match Daemon::spawn(command, &text) {

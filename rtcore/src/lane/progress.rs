@@ -1,7 +1,8 @@
 //! What a lane thread is at, told by the thread itself for whoever watches over it from outside.
 //!
 //! Two words on a cache line of the thread's own, written with plain single-writer stores: two stores for a message, and
-//! no reading of a clock that was not read anyway. The watchdog looks at them some ten times a second.
+//! no reading of a clock that was not read anyway, but one for a message that nobody got. The watchdog looks at them some
+//! ten times a second.
 //!
 //! Invariant: the number of turns is odd exactly while the thread has a message in hand and does not wait for anybody. A
 //! dispatch that a full receiver holds (`block`) is even meanwhile: that wait has a bound of its own.

@@ -301,7 +301,9 @@ impl Running<'_> {
                 for route in &mut input.routes {
                     route.dispatch(&message, &mut ctx);
                 }
-                let duty_ns = ctx.last_ns.saturating_sub(dequeued_ns);
+                // Who delivers has read the clock; a message that nobody got was work too.
+                let ended_ns = if ctx.last_ns == dequeued_ns { (self.skin.now_ns)() } else { ctx.last_ns };
+                let duty_ns = ended_ns.saturating_sub(dequeued_ns);
                 self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
                 self.progress.done(duty_ns);
                 // Only now: what a killed daemon had not finished is still in the sender's ring.

@@ -26,6 +26,11 @@ pub fn own_uid() -> u32 {
     nix::unistd::getuid().as_raw()
 }
 
+/// Real group id of this process.
+pub fn own_gid() -> u32 {
+    nix::unistd::getgid().as_raw()
+}
+
 fn named(kind: &str, name: &str, error: nix::errno::Errno) -> io::Error {
     let error = io::Error::from(error);
     io::Error::new(error.kind(), format!("{kind} `{name}`: {error}"))

@@ -169,7 +169,10 @@ pub fn make_parent(path: &Path) -> io::Result<bool> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             // Under /tmp the directory stands for one user; elsewhere clients of every user pass it.
             let mode = if parent.parent() == Some(Path::new("/tmp")) { 0o700 } else { 0o755 };
-            std::fs::DirBuilder::new().mode(mode).create(parent).map_err(|e| named(&dir, e))?;
+            std::fs::DirBuilder::new().mode(mode).create(parent).map_err(|e| {
+                let mend = "make it, for this user, or set [daemon] socket to another place";
+                named(format!("{dir}, where the socket is to lie, cannot be made ({mend})"), e)
+            })?;
             // mkdir(2) applied the umask, which must not shut the clients out.
             std::fs::set_permissions(parent, PermissionsExt::from_mode(mode)).map_err(|e| named(&dir, e))?;
             Ok(true)
@@ -193,8 +196,8 @@ fn ensure_parent(path: &Path) -> io::Result<()> {
     let (owner, ours) = (meta.uid(), effective_uid());
     if owner != 0 && owner != ours {
         let text = format!(
-            "{dir} belongs to uid {owner}, not to root or uid {ours}: its owner could replace the \
-             socket; remove it, or set [daemon] socket to another place"
+            "{dir} belongs to uid {owner}, not to root or uid {ours}: its owner could replace the socket; run rtd as uid \
+             {owner}, or chown {ours} {dir} if no rtd of uid {owner} runs there, or set [daemon] socket to another place"
         );
         return refuse(io::ErrorKind::PermissionDenied, text);
     }
@@ -248,6 +251,9 @@ fn is_listened_to(path: &Path, at: &SocketAddrUnix) -> io::Result<bool> {
 /// Who may not write in whose directory, where that is what is wrong.
 fn cannot_bind(path: &Path, e: Errno) -> io::Error {
     let owner = path.parent().and_then(|dir| Some((dir, dir.symlink_metadata().ok()?.uid())));
+    if e == Errno::ROFS {
+        return named(format!("{} (set [daemon] socket to a place that can be written)", path.display()), e);
+    }
     let Some((dir, owner)) = owner.filter(|_| e == Errno::ACCESS) else { return named(path.display(), e) };
     let (dir, uid) = (dir.display(), effective_uid());
     let text = format!(

@@ -147,7 +147,19 @@ fn places_that_strangers_control_are_refused() {
     std::fs::create_dir(&other).unwrap();
     std::os::unix::fs::chown(&other, Some(12345), None).unwrap();
     let err = Listener::bind(&other.join("s")).unwrap_err().to_string();
-    assert!(err.contains("uid 12345"), "{err}");
+    assert!(err.contains("uid 12345") && err.contains("run rtd as uid 12345"), "{err}");
+    assert!(err.contains(&format!("chown 0 {}", other.display())), "{err}");
+    // What it says mends it.
+    std::os::unix::fs::chown(&other, Some(0), None).unwrap();
+    Listener::bind(&other.join("s")).unwrap();
+}
+
+#[test]
+fn a_place_that_cannot_be_made_is_named_with_what_mends_it() {
+    let base = dir("nowhere");
+    let err = Listener::bind(&base.join("no/such/s")).unwrap_err().to_string();
+    assert!(err.contains("no/such, where the socket is to lie, cannot be made"), "{err}");
+    assert!(err.contains("set [daemon] socket"), "{err}");
 }
 
 #[test]

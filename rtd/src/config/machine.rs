@@ -48,12 +48,16 @@ pub struct Machine {
     pub cap_kill: Option<bool>,
     /// Shows what other users' processes run.
     pub cap_sys_ptrace: Option<bool>,
-    /// CAP_SETUID and CAP_SETGID: to become another user.
-    pub cap_setid: Option<bool>,
+    /// Becomes another user.
+    pub cap_setuid: Option<bool>,
+    /// Changes its groups.
+    pub cap_setgid: Option<bool>,
     /// The program that setcap(8) would grant capabilities: this one.
     pub program: String,
     /// Real user id of the daemon.
     pub uid: u32,
+    /// Real group id of the daemon.
+    pub gid: u32,
     /// Who owns /run/rtd, where it exists.
     pub run_dir_owner: Option<u32>,
     /// $XDG_RUNTIME_DIR.
@@ -132,9 +136,11 @@ impl Machine {
             cap_sys_nice: has(Capability::SysNice),
             cap_kill: has(Capability::Kill),
             cap_sys_ptrace: has(Capability::SysPtrace),
-            cap_setid: capabilities.map(|set| set.has(Capability::SetUid) && set.has(Capability::SetGid)),
+            cap_setuid: has(Capability::SetUid),
+            cap_setgid: has(Capability::SetGid),
             program: own_program(),
             uid: accounts::own_uid(),
+            gid: accounts::own_gid(),
             run_dir_owner: run_dir_owner(),
             runtime_dir: std::env::var_os("XDG_RUNTIME_DIR")
                 .map(PathBuf::from)
@@ -165,9 +171,11 @@ impl Machine {
             cap_sys_nice: None,
             cap_kill: None,
             cap_sys_ptrace: None,
-            cap_setid: None,
+            cap_setuid: None,
+            cap_setgid: None,
             program: own_program(),
             uid: 0,
+            gid: 0,
             runtime_dir: None,
             run_dir_owner: None,
             queues: None,

@@ -11,8 +11,10 @@ use rtcore::lane::peer::PeerState;
 use rtcore::seal;
 use rtcore::skin::{self, Skin};
 use rtcore::sys::epoll::{StopSignal, StopSignals};
+use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::{clock, limits, memory};
 use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -125,10 +127,20 @@ fn announce(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
         endpoints.len(),
         daemon.socket.display()
     ));
-    let mut out = std::io::stdout();
-    // Nobody listens on standard output: then nobody waits for it either.
-    let _ = writeln!(out, "READY").and_then(|()| out.flush());
+    say_ready();
     Ok(())
+}
+
+/// Whoever waits for the line reads it. A standard output that takes nothing now must not hold up the control thread, nor
+/// that the service manager is told.
+fn say_ready() {
+    let mut out = std::io::stdout();
+    if matches!(poll::wait(&mut [Interest::writable(out.as_raw_fd())], 0), Ok(1..)) {
+        // Nobody listens on standard output: then nobody waits for it either.
+        let _ = writeln!(out, "READY").and_then(|()| out.flush());
+    } else {
+        log::warning(format_args!("READY is not said on standard output, whose reader does not read"));
+    }
 }
 
 fn go_down(control: &mut Control, serving: &mut Serving) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! News for the service manager (sd_notify(3), systemd.service(5)): ready, how things are, alive, on the way out.
 //!
 //! A datagram each to the socket that NOTIFY_SOCKET names, a path or (`@`) a name without a file. Nothing here waits: what
-//! finds no room is sent again at the next tick where it has to arrive, and else is superseded by then.
+//! finds no room is sent again at the next tick: READY= and STOPPING= as they were, the others as they are by then.
 //!
 //! Constraint: allocates. Control thread only.
 //! Invariant: WATCHDOG=1 is sent by the control thread, so it runs; and only when the watchdog says that every lane was well
@@ -26,7 +26,8 @@ pub struct Notifier {
     manager: Option<(UnixDatagram, SocketAddr)>,
     /// From one WATCHDOG=1 to the next; none where nobody waits for it.
     ping_ns: Option<u64>,
-    pinged_ns: u64,
+    /// The last one.
+    pinged_ns: Option<u64>,
     status: String,
     status_ns: u64,
     /// What has to arrive and has not been sent.
@@ -63,7 +64,7 @@ impl Notifier {
         Notifier {
             manager,
             ping_ns: bound_ns.map(|ns| ns / PINGS_MIN),
-            pinged_ns: 0,
+            pinged_ns: None,
             status: String::new(),
             status_ns: 0,
             owed: String::new(),
@@ -84,8 +85,10 @@ impl Notifier {
             return;
         }
         let mut news = String::new();
-        if well && self.ping_ns.is_some_and(|ping_ns| now_ns.saturating_sub(self.pinged_ns) >= ping_ns) {
-            self.pinged_ns = now_ns;
+        let due =
+            |ping_ns| self.pinged_ns.is_none_or(|pinged_ns| now_ns.saturating_sub(pinged_ns) >= ping_ns);
+        if well && self.ping_ns.is_some_and(due) {
+            self.pinged_ns = Some(now_ns);
             news.push_str("WATCHDOG=1\n");
         }
         if now_ns.saturating_sub(self.status_ns) >= STATUS_NS {
@@ -122,12 +125,15 @@ impl Notifier {
                 self.owed.clear();
                 self.told = None;
             }
-            // Once for each reason: the manager may be on its way back.
-            Err(e) if self.told != Some(e.kind()) => {
-                log::warning(format_args!("the service manager does not take news: {e}"));
-                self.told = Some(e.kind());
+            Err(e) => {
+                // As if never sent: the next tick has newer ones.
+                self.pinged_ns = None;
+                self.status.clear();
+                // Once for each reason: the manager may be on its way back.
+                if self.told.replace(e.kind()) != Some(e.kind()) {
+                    log::warning(format_args!("the service manager does not take news: {e}"));
+                }
             }
-            Err(_) => {}
         }
     }
 }
@@ -224,6 +230,18 @@ mod tests {
         notifier.tick(now_ns + MS, true, String::new);
         assert_eq!(next(&manager).as_deref(), Some("READY=1\nWATCHDOG=1\n"));
         assert_eq!(notifier.owed, "");
+        assert_eq!(next(&manager), None);
+        // Neither does a sign of life wait for its next turn, nor a status for the next change.
+        let mut late = Notifier::new(notifier.manager.take(), Some(30_000 * MS));
+        late.ready(now_ns, "fine".into());
+        while late.told.is_none() {
+            late.owe("X=1");
+            late.send("");
+        }
+        while next(&manager).is_some() {}
+        late.owed.clear();
+        late.tick(now_ns + 1000 * MS, true, || "fine".into());
+        assert_eq!(next(&manager).as_deref(), Some("WATCHDOG=1\nSTATUS=fine\n"));
     }
 
     #[test]

@@ -153,8 +153,10 @@ fn directory(socket: &Path, account: Account) -> anyhow::Result<()> {
     let Account { uid, gid } = account;
     let shown = dir.display();
     if !made {
-        let owner = dir.symlink_metadata().with_context(|| shown.to_string())?.uid();
-        if dir != Path::new(RUN_DIR) || owner != procfs::effective_uid() {
+        let meta = dir.symlink_metadata().with_context(|| shown.to_string())?;
+        let owner = meta.uid();
+        // What is no directory is refused where the socket is made.
+        if dir != Path::new(RUN_DIR) || !meta.is_dir() || owner != procfs::effective_uid() {
             return Ok(());
         }
         for entry in std::fs::read_dir(dir).with_context(|| shown.to_string())? {
@@ -168,5 +170,9 @@ fn directory(socket: &Path, account: Account) -> anyhow::Result<()> {
             }
         }
     }
-    lchown(dir, Some(uid), Some(gid)).with_context(|| format!("cannot give {shown} to uid {uid} gid {gid}"))
+    lchown(dir, Some(uid), Some(gid)).with_context(|| {
+        format!(
+            "cannot give {shown} to uid {uid} gid {gid} (or set [daemon] socket to a place in a directory of that user)"
+        )
+    })
 }

@@ -15,24 +15,43 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Option<Account> {
         cx.report.error(&group.place, "`group` says in which group `user` is, and there is no `user`", mend);
     }
     let uid = processes::account(cx, &daemon.user, "user")?;
-    let place = daemon.user.place_or(&whole_file());
     let gid = if daemon.group.is_absent() {
         primary_group(cx, uid)?
     } else {
         processes::account(cx, &daemon.group, "group")?
     };
-    if uid != cx.machine.uid && cx.machine.cap_setid == Some(false) {
-        let own = cx.machine.uid;
-        let message = format!(
-            "rtd would become uid {uid}, for which it needs CAP_SETUID and CAP_SETGID; uid {own} has not both"
-        );
-        let mend = format!(
-            "start rtd as root\nUser={uid} in the unit's [Service] section (then rtd is that user from the start)\n\
-             user = {own}"
-        );
-        cx.report.error(&place, message, mend);
-    }
+    change(cx, Account { uid, gid });
     Some(Account { uid, gid })
+}
+
+/// Reports an account that rtd is not and could not become.
+fn change(cx: &mut Context<'_, '_, '_>, to: Account) {
+    let (machine, daemon) = (cx.machine, &cx.config.daemon);
+    let from = Account { uid: machine.uid, gid: machine.gid };
+    // The groups are given up with any change.
+    let lacks: Vec<&str> = [
+        (to.uid != from.uid && machine.cap_setuid == Some(false)).then_some("CAP_SETUID"),
+        (to != from && machine.cap_setgid == Some(false)).then_some("CAP_SETGID"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if lacks.is_empty() {
+        return;
+    }
+    let user = daemon.user.place_or(&whole_file());
+    let place = if to.uid == from.uid { daemon.group.place_or(&user) } else { user };
+    let (Account { uid, gid }, Account { uid: own, gid: own_group }) = (to, from);
+    let message = format!(
+        "rtd would become uid {uid} gid {gid}, and as uid {own} gid {own_group} has not {} for that",
+        lacks.join(" and ")
+    );
+    let mend = format!(
+        "start rtd as root, with CAP_SETUID and CAP_SETGID\n\
+         User={uid} and Group={gid} in the unit's [Service] section (then rtd is that user from the start)\n\
+         user = {own} and group = {own_group}"
+    );
+    cx.report.error(&place, message, mend);
 }
 
 fn primary_group(cx: &mut Context<'_, '_, '_>, uid: u32) -> Option<u32> {

@@ -11,9 +11,11 @@ fn roots() -> Machine {
     let yes = Some(true);
     Machine {
         uid: 0,
+        gid: 0,
         cap_kill: yes,
         cap_sys_ptrace: yes,
-        cap_setid: yes,
+        cap_setuid: yes,
+        cap_setgid: yes,
         cap_sys_nice: yes,
         cap_ipc_lock: yes,
         cap_sys_resource: yes,
@@ -51,11 +53,24 @@ fn the_account_is_looked_up_and_a_group_may_be_named() {
 #[test]
 fn only_who_may_change_ids_becomes_another() {
     let text = daemon("user = 7\ngroup = 8", &queues());
-    let says = "uid 1000 has not both";
-    refused(&machine(), &text, 2, "daemon.user", says, "User=7 in the unit's");
-    assert!(on(&Machine { cap_setid: None, ..machine() }, &text).plan.is_some(), "not known is not refused");
-    let own = on(&machine(), &daemon("user = 1000\ngroup = 8", &queues()));
+    let says = "uid 1000 gid 1000 has not CAP_SETUID and CAP_SETGID";
+    refused(&machine(), &text, 2, "daemon.user", says, "User=7 and Group=8 in the unit's");
+    let unknown = Machine { cap_setuid: None, cap_setgid: None, ..machine() };
+    assert!(on(&unknown, &text).plan.is_some(), "not known is not refused");
+    let own = on(&machine(), &daemon("user = 1000\ngroup = 1000", &queues()));
     assert!(own.diagnostics.is_empty(), "{}", shown(&own.diagnostics));
+}
+
+#[test]
+fn what_is_missing_to_change_the_ids_is_named_and_no_more() {
+    let group_alone = daemon("user = 0\ngroup = 8", &queues());
+    let no_setgid = Machine { cap_setgid: Some(false), ..roots() };
+    refused(&no_setgid, &group_alone, 3, "daemon.group", "has not CAP_SETGID for", "user = 0 and group = 0");
+    let no_setuid = Machine { cap_setuid: Some(false), ..roots() };
+    assert!(on(&no_setuid, &group_alone).diagnostics.is_empty(), "it stays the same user");
+    let another = daemon("user = 7\ngroup = 8", &queues());
+    refused(&no_setuid, &another, 2, "daemon.user", "has not CAP_SETUID for", "start rtd as root");
+    refused(&no_setgid, &another, 2, "daemon.user", "has not CAP_SETGID for", "start rtd as root");
 }
 
 /// One signal of `drive`, which has these keys.

@@ -8,7 +8,9 @@
 //! that sleeps has nothing to do: what it waits for, a queue, a signal, a futex, wakes it when there is something.
 //!
 //! Invariant: of the time to a look that came more than a period late one period is counted, which is less than any bound
-//! (two periods at least), so that a machine (or a daemon) that stood still as a whole is not taken for a lane that did.
+//! (two periods at least), and of what was used in that time the same part: so a machine (or a daemon) that stood still as
+//! a whole is not taken for a lane that did, nor for one that used all of it, which is what the clock of a virtual CPU says
+//! that was halted at work.
 
 use rtcore::lane::progress::Turns;
 use rtcore::stats::guard::{Guard, GuardState};
@@ -75,8 +77,9 @@ pub struct Judge {
     over: bool,
     /// Times that it came to be over its budget, each of one window or more.
     floods: u64,
-    /// Beginning of the window, and what had been used by then.
-    window: Option<(u64, u64)>,
+    /// Of the window so far: its time, and what has been used of it.
+    window_ns: u64,
+    used_ns: u64,
     /// CPU time of late, halved at each look: who has run most is who ran without a break.
     recent_ns: u64,
     /// What is shown.
@@ -94,7 +97,8 @@ impl Judge {
             stalled: false,
             over: false,
             floods: 0,
-            window: None,
+            window_ns: 0,
+            used_ns: 0,
             recent_ns: 0,
             guard: Guard::default(),
         }
@@ -129,7 +133,10 @@ impl Judge {
         let ran_ns = sight.cpu_ns.zip(last.cpu_ns).map(|(now, before)| now.saturating_sub(before));
         self.recent_ns = self.recent_ns / 2 + ran_ns.unwrap_or(0);
         self.guard.cpu_ns = sight.cpu_ns.unwrap_or(self.guard.cpu_ns);
-        let changes = [self.progress(sight, last, elapsed_ns, ran_ns, waits), self.duty(sight)];
+        let worked_ns = sight.worked_ns.saturating_sub(last.worked_ns);
+        let used_ns = if self.bounds.duty_is_dispatch { Some(worked_ns) } else { ran_ns };
+        let over = used_ns.and_then(|used_ns| self.duty(part(used_ns, elapsed_ns, since_ns), elapsed_ns));
+        let changes = [self.progress(sight, last, elapsed_ns, ran_ns, waits), over];
         self.guard.state = match (self.stalled, self.over) {
             (true, _) => GuardState::Stalled,
             (false, true) => GuardState::OverBudget,
@@ -167,15 +174,14 @@ impl Judge {
         Some(Change::Stalled(if starved { Still::Starved } else { Still::Dispatch }, self.still_ns))
     }
 
-    fn duty(&mut self, sight: Sight) -> Option<Change> {
-        let used_ns = if self.bounds.duty_is_dispatch { sight.worked_ns } else { sight.cpu_ns? };
-        let (from_ns, used_before_ns) = *self.window.get_or_insert((sight.at_ns, used_ns));
-        let window_ns = sight.at_ns.saturating_sub(from_ns);
-        if window_ns < self.bounds.window_ns {
+    fn duty(&mut self, used_ns: u64, elapsed_ns: u64) -> Option<Change> {
+        self.used_ns = self.used_ns.saturating_add(used_ns);
+        self.window_ns += elapsed_ns;
+        if self.window_ns < self.bounds.window_ns {
             return None;
         }
-        self.window = Some((sight.at_ns, used_ns));
-        let permille = used_ns.saturating_sub(used_before_ns).saturating_mul(1000) / window_ns.max(1);
+        let window_ns = std::mem::take(&mut self.window_ns).max(1);
+        let permille = std::mem::take(&mut self.used_ns).saturating_mul(1000) / window_ns;
         self.guard.duty_permille = permille;
         self.guard.duty_max_permille = self.guard.duty_max_permille.max(permille);
         let over = self.bounds.duty_permille.is_some_and(|most| permille > most.into());
@@ -189,6 +195,12 @@ impl Judge {
             _ => None,
         }
     }
+}
+
+/// As much of it as `of_ns` is of `whole_ns`.
+fn part(used_ns: u64, of_ns: u64, whole_ns: u64) -> u64 {
+    let part = u128::from(used_ns) * u128::from(of_ns) / u128::from(whole_ns.max(1));
+    u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -318,6 +330,21 @@ mod tests {
         let guard = case.0.guard;
         assert_eq!((guard.over_budget, guard.duty_permille, guard.duty_max_permille), (2, 0, 1000));
         assert_eq!(case.0.floods(), 1, "two windows in a row are one flood");
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_while_a_lane_worked_is_no_lane_above_its_duty() {
+        let mut case = Case::new(bounds());
+        // Ten seconds, all of them on the lane's clock.
+        assert_eq!(case.after(10_000, 10_000, 2, false), [None, None]);
+        for _ in 0..9 {
+            assert_eq!(case.after(10, 4, 2, false), [None, None]);
+        }
+        let guard = case.0.guard;
+        assert_eq!((guard.duty_permille, guard.over_budget), (460, 0), "a period at work, nine at 40%");
+        // A watchdog that is always late sees what there is to see, only later.
+        let mut late = (0..10).filter_map(|_| case.after(30, 24, 2, false)[1]);
+        assert_eq!(late.next(), Some(Change::Over(800)));
     }
 
     #[test]

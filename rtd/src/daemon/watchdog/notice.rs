@@ -88,7 +88,8 @@ fn explain(plan: &Plan, lane: &LanePlan, cause: Cause) -> String {
     match cause {
         Cause::Starved => format!(
             "wants CPU {} and does not get it at priority {}, for longer than its stall = \"{stall}\" allows: something of a \
-             higher priority does not let go of that CPU (ps -eLo pid,tid,cls,rtprio,psr,pcpu,comm)",
+             higher priority does not let go of that CPU, or a debugger holds the thread (ps -eLo \
+             pid,tid,stat,cls,rtprio,psr,pcpu,comm)",
             lane.cpu, lane.priority
         ),
         Cause::Dispatch => {
