@@ -153,7 +153,8 @@ pub fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
         return skip(NEEDS);
     }
     let instance = Instance::new()?;
-    let more = "on_runaway = \"demote\"\nduty_window = \"20ms\"";
+    // Long enough that a slow machine's lane is within it until the flood comes.
+    let more = "on_runaway = \"demote\"\nduty_window = \"200ms\"";
     let daemon = Daemon::start(&config(&instance, more, "duty = \"1%\""))?;
     let tid = lane_tid(&instance.snapshot()?)?;
     assert_eq!(policy(&daemon, tid)?, FIFO);

@@ -8,7 +8,7 @@
 //! the parent are the parent's alone.
 
 use super::pidfd::Ending;
-use super::procfs::named;
+use super::procfs::{self, named};
 use rustix::process::{Pid, Signal};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,8 +27,7 @@ pub struct ForkedChild {
 ///
 /// Errors: the process has more than one thread; EAGAIN at RLIMIT_NPROC or pids.max; ENOMEM.
 pub fn fork_child(work: impl FnOnce() -> u8) -> io::Result<ForkedChild> {
-    const TASKS: &str = "/proc/self/task";
-    let threads = std::fs::read_dir(TASKS).map_err(|e| named(TASKS, e))?.count();
+    let threads = procfs::lasting_threads()?;
     if threads != 1 {
         let text = format!(
             "cannot fork: this process has {threads} threads, and a child would have one of them; fork first"

@@ -8,11 +8,17 @@
 //! or one in user space may be for ever; `environ`, `maps`, `mem`, `io`, `stack` and `syscall` of /proc/PID
 //! wait for that lock, and are not read here. `status`, `stat`, `exe` and `task` do not.
 
+use super::clock::monotonic_ns;
 use super::memory::ThreadUsage;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a thread that has ended may be listed still.
+const LISTED_NS: u64 = 1_000_000_000;
+const LISTED_LOOK: Duration = Duration::from_millis(1);
 
 /// Puts the object in front of an error's text and keeps its kind.
 pub(crate) fn named(object: impl Display, e: impl Into<io::Error>) -> io::Error {
@@ -226,6 +232,22 @@ fn exiting(stat: &str) -> Option<bool> {
     let after_name = stat.get(stat.rfind(')')? + 1..)?;
     let flags: u64 = after_name.split_whitespace().nth(6)?.parse().ok()?;
     Some(flags & PF_EXITING != 0)
+}
+
+/// How many threads this process has, for whoever needs to be the only one.
+///
+/// Not those that have ended: the kernel lists a thread for a while after whoever joined it went on, and there is no event
+/// for the end of that. So several are looked for again, for a second.
+pub fn lasting_threads() -> io::Result<usize> {
+    const TASKS: &str = "/proc/self/task";
+    let until_ns = monotonic_ns() + LISTED_NS;
+    loop {
+        let threads = std::fs::read_dir(TASKS).map_err(|e| named(TASKS, e))?.count();
+        if threads == 1 || monotonic_ns() > until_ns {
+            return Ok(threads);
+        }
+        std::thread::sleep(LISTED_LOOK);
+    }
 }
 
 /// Our own effective user id.

@@ -18,15 +18,9 @@ use rtcore::client::locate::RUN_DIR;
 use rtcore::stats::layout::page_path;
 use rtcore::sys::caps::{self, Set};
 use rtcore::sys::limits::{self, Kind};
-use rtcore::sys::{clock, ids, procfs, sched, seqpacket, shm};
-use std::io;
+use rtcore::sys::{ids, procfs, sched, seqpacket, shm};
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
-use std::time::Duration;
-
-/// How long a thread that has ended may be listed still.
-const ENDED_NS: u64 = 1_000_000_000;
-const ENDED_LOOK: Duration = Duration::from_millis(1);
 
 /// What each kind of thread may keep. The default narrows nothing: root that stays root, or nobody in particular.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +39,8 @@ struct Held {
 impl Privilege {
     /// Becomes the user of the plan and keeps what a start needs. Before there is a second thread.
     pub fn take(plan: &Plan) -> anyhow::Result<Privilege> {
-        let threads = lasting_threads().context("cannot see whose this process is")?;
+        let threads = procfs::lasting_threads().and_then(|_| ids::threads());
+        let threads = threads.context("cannot see whose this process is")?;
         let [main] = threads.as_slice() else {
             bail!("{} threads where one may be: whose they are could not be changed together", threads.len());
         };
@@ -125,19 +120,6 @@ impl Privilege {
             }
         }
         Ok(())
-    }
-}
-
-/// The threads of this process, without one that has ended: the kernel lists a thread for a moment after whoever joined it
-/// went on. There is no event for that, so it is looked for again, within a bound.
-fn lasting_threads() -> io::Result<Vec<ids::Thread>> {
-    let until_ns = clock::monotonic_ns() + ENDED_NS;
-    loop {
-        let threads = ids::threads()?;
-        if threads.len() == 1 || clock::monotonic_ns() > until_ns {
-            return Ok(threads);
-        }
-        std::thread::sleep(ENDED_LOOK);
     }
 }
 

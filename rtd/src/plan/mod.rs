@@ -105,8 +105,9 @@ impl SkinPlan {
 
     /// Linux's own calls, for this reason.
     pub fn posix(why: impl Into<String>) -> SkinPlan {
-        let xddp = Err("only Cobalt has them, and this runs on posix".to_owned());
-        SkinPlan { kind: SkinKind::Posix, library: None, why: why.into(), xddp }
+        let why = why.into();
+        let xddp = Err(format!("only Cobalt has them, and this runs on posix: {why}"));
+        SkinPlan { kind: SkinKind::Posix, library: None, why, xddp }
     }
 }
 

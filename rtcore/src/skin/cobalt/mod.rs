@@ -12,7 +12,7 @@ mod xddp;
 
 use super::Skin;
 use super::xddp::Xddp;
-use crate::sys::{Errno, sched};
+use crate::sys::{Errno, procfs, sched};
 use std::ffi::{CString, c_char};
 use std::io;
 use std::path::Path;
@@ -102,7 +102,7 @@ impl Loaded {
     ///
     /// *Exits the process* where the core refuses, with the library's own words on standard error.
     pub fn bind(self) -> Result<&'static Skin, Unavailable> {
-        let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+        let threads = procfs::lasting_threads().unwrap_or(1);
         if threads != 1 || sched::gettid() != sched::getpid() {
             return Err(Unavailable::Threads(threads));
         }
