@@ -74,6 +74,15 @@ pub fn every_path_is_clean() -> anyhow::Result<()> {
     Ok(())
 }
 
+pub fn a_path_that_is_named_twice_runs_over_two_lanes() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let (said, json) = run(&instance, &["--path", "mq,mq"])?;
+    code_of(&said, &json)?;
+    let lanes: Vec<_> = (0..2).map(|n| &json["paths"][n]["threads"][0]["name"]).collect();
+    ensure!(lanes == ["tx0.msg", "tx1.msg"], "{json}");
+    Ok(())
+}
+
 pub fn whatever_is_unclean_is_found_and_named() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let wrongs =

@@ -182,6 +182,7 @@ fn main() -> std::process::ExitCode {
         lanes::a_polling_lane_scans_its_sources,
         lat_breaker::a_break_touches_no_heap,
         lat_clean::every_path_is_clean,
+        lat_clean::a_path_that_is_named_twice_runs_over_two_lanes,
         lat_clean::whatever_is_unclean_is_found_and_named,
         lat_clean::who_takes_the_cpu_and_is_no_lane_is_named,
         lat_clean::a_slip_on_the_command_line_is_refused,

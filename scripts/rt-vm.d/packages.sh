@@ -11,7 +11,7 @@ nothing_installed=(-q -o Dir::State::status=/dev/null)
 # download NAME...: fetches packages into $work/deb.
 download() {
     mkdir -p "$work/deb"
-    job env -C "$work/deb" apt-get "${nothing_installed[@]}" download "$@" >"$work/apt.log" 2>&1 ||
+    env -C "$work/deb" apt-get "${nothing_installed[@]}" download "$@" >"$work/apt.log" 2>&1 ||
         die "cannot fetch $1: $(grep -m 1 '^E:' "$work/apt.log" || tail -n 1 "$work/apt.log") (apt-get update?)"
 }
 
@@ -77,11 +77,15 @@ fetch_systemd() {
     rm -rf "$base" "$work/deb"
 }
 
+# fetch: all that is wanted; the paths of the kernel and of the Debian into $work/kernel and $work/debian.
 fetch() {
+    set +m
     need apt-get apt
     need dpkg-deb dpkg
     mkdir -p "$cache" || die "there is no place for the kernel: set XDG_CACHE_HOME to a directory that may be written"
     fetch_kernel
     [ -s "$cache/busybox" ] || package busybox-static bin/busybox "$cache/busybox"
     [ -z "$systemd" ] || fetch_systemd
+    echo "$kernel" >"$work/kernel"
+    echo "${debian:-}" >"$work/debian"
 }

@@ -52,7 +52,7 @@ common_files() {
         if path=$(command -v "$tool"); then install_program "$(realpath "$path")"; fi
     done
     cp -R configs README.md "$root$repo/"
-    [ -z "$in" ] || cp -RL "$in/." "$root/in"
+    [ -z "$in" ] || cp -RL "$in/." "$root/in" || die "--in: not all of '$in' can be read"
 }
 
 busybox_files() {
@@ -87,9 +87,10 @@ systemd_files() {
 
 # initramfs: everything above, into $work/initramfs. All of it is root's there.
 initramfs() {
+    set +m
     root=$work/root
     mkdir -p "$root"
-    [ -z "$systemd" ] || tar -xf "$debian" -C "$root"
+    [ -z "$systemd" ] || tar -xf "$(<"$work/debian")" -C "$root"
     common_files
     if [ -n "$systemd" ]; then systemd_files; else busybox_files; fi
     mkdir -p "$root"/{dev,proc,run,sys}

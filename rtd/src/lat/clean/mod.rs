@@ -144,8 +144,8 @@ pub fn clean(args: &CleanArgs) -> anyhow::Result<u8> {
         conditions,
     };
     let mut outcomes = Vec::new();
-    for (path, mechanism) in args.path.iter().zip(mechanisms) {
-        outcomes.push(run.path(*path, Arc::new(mechanism))?);
+    for (number, mechanism) in mechanisms.into_iter().enumerate() {
+        outcomes.push(run.path(number, Arc::new(mechanism))?);
     }
     let outcomes: Vec<Outcome> = outcomes.into_iter().map(|outcome| outcome.judge(&run.granted)).collect();
     run.conditions.end_daemon()?;
@@ -190,8 +190,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Sends and receives all messages of one path.
-    fn path(&mut self, path: PathArg, mechanism: Arc<dyn Mechanism>) -> anyhow::Result<Outcome> {
+    /// Sends and receives all messages of one path, by its number on the command line: one that is named twice runs
+    /// twice, over routes of its own.
+    fn path(&mut self, number: usize, mechanism: Arc<dyn Mechanism>) -> anyhow::Result<Outcome> {
+        let path = self.args.path[number];
         let board = Arc::new(Board::new()?);
         // The receiver first: a sender waits for one.
         let receiver = self.spawn(path, Role::Receiver, &board, &mechanism)?;
@@ -200,7 +202,7 @@ impl Run<'_> {
         self.wait_until(&ends, |ends| ends.board.ready() == 2)?;
         // All stacks and buffers are there now.
         self.granted.memory &= lock_memory().is_ok();
-        let lane = self.lane_of(path)?;
+        let lane = self.lane_of(number)?;
         self.watch(&ends, lane.as_ref())?;
         // From here on the trace says by whom.
         let daemon = self.conditions.daemon.as_ref().context("no daemon")?.pid();
@@ -283,9 +285,8 @@ impl Run<'_> {
     }
 
     /// The daemon's thread of a path; none where there is none.
-    fn lane_of(&self, path: PathArg) -> anyhow::Result<Option<Worker>> {
+    fn lane_of(&self, number: usize) -> anyhow::Result<Option<Worker>> {
         let snapshot = self.page.snapshot()?;
-        let number = self.args.path.iter().position(|known| *known == path).unwrap_or(0);
         let source = format!("tx{number}.msg");
         Ok(snapshot.workers.into_iter().find(|worker| worker.name == source))
     }
