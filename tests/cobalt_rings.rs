@@ -6,6 +6,7 @@ use super::util::session::{Got, lane_end, runs, unbroken};
 use super::util::{Daemon, Peer, eventually, kernel, privileged, process, route, rt, signal, skip};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
+use rtcore::stats::reader::Snapshot;
 use stand_in_cobalt::copies::Kind;
 use stand_in_cobalt::follow;
 
@@ -195,7 +196,7 @@ pub fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyh
         let quiet = Quiet::of(&bench, lane_thread(&bench, "plan")?, 0)?;
         planner.ask(&format!("session pace plan 1 {sent} 100"))?;
         let kept = if overflow == "reject" {
-            let full = |s: &rtcore::stats::reader::Snapshot| s.routes[0].ledger.accepted == sent + 1;
+            let full = |s: &Snapshot| s.routes[0].ledger.accepted == sent + 1;
             bench.instance.until("the rest is rejected", full)?;
             8
         } else {
@@ -205,7 +206,9 @@ pub fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyh
         unbroken(&arm.got_until(&format!("number {kept}"))?, 1, kept)?;
         planner.answer()?;
         quiet.is_kept(&bench)?;
-        let read = bench.instance.until("settled", |s| s.routes[0].ledger.queued == 0)?;
+        let settled =
+            |s: &Snapshot| s.routes[0].ledger.accepted == sent + 1 && s.routes[0].ledger.queued == 0;
+        let read = bench.instance.until("settled", settled)?;
         balanced(&read)?;
         ensure!(read.routes[0].ledger.delivered == kept + 1, "{:?}", read.routes[0].ledger);
         daemon.stop()?;

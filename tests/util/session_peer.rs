@@ -106,7 +106,13 @@ impl Links {
                 let pause_ns = pause_us.parse::<u64>()? * 1000;
                 let sender = self.sender(endpoint)?;
                 for number in from..from + count {
-                    sender.send(&number.to_ne_bytes()).map_err(told)?;
+                    // Quicker than the lane takes them: again after the pause.
+                    while let Err(e) = sender.send(&number.to_ne_bytes()) {
+                        if !matches!(e, SendError::Full { .. }) {
+                            return Err(told(e));
+                        }
+                        (skin.sleep_until)((skin.now_ns)() + pause_ns);
+                    }
                     (skin.sleep_until)((skin.now_ns)() + pause_ns);
                 }
             }
