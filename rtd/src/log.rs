@@ -41,7 +41,7 @@ pub fn error(text: Arguments<'_>) {
 /// A line as it is, from a program that has no such thread (yet). Where nobody reads standard error any more it is lost,
 /// and the program goes on, which `eprintln!` would not.
 pub fn tell(text: Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{text}");
+    write(&format!("{text}\n"));
 }
 
 /// From here on a thread writes the lines. It has the signal mask of the caller, so every signal that
