@@ -394,6 +394,7 @@ fn main() -> std::process::ExitCode {
         hostile::a_strangers_page_is_no_order_to_root,
         hostile::a_number_that_passed_on_gets_no_signal,
         hostile::one_name_on_every_connection_keeps_nobody_out,
+        registration::a_thread_name_that_is_not_utf_8_hides_no_process,
         registration::run_gives_an_unmodified_program_a_name_and_the_pid_stays,
         registration::the_program_keeps_its_streams_arguments_and_exit_code,
         registration::what_cannot_be_run_says_126_or_127_and_gives_the_name_back,

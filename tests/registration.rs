@@ -208,3 +208,30 @@ pub fn no_signal_kills_between_registration_and_sigwait() -> anyhow::Result<()> 
     daemon.stop()?;
     Ok(())
 }
+
+/// prctl(PR_SET_NAME) takes any bytes, and /proc shows them.
+pub fn a_thread_name_that_is_not_utf_8_hides_no_process() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&config(&i))?;
+    let mut sender = sender(&i)?;
+    // One that links nothing, is registered from outside and dies.
+    let mut arm = Peer::start()?;
+    arm.tell("name 61ff292053")?;
+    arm.tell(&format!("block {}", rt(5)))?;
+    let said = i.rtctl(&["register", "--as", "arm", "--pid", &arm.pid().to_string()])?;
+    ensure!(said.status.success(), "{said:?}");
+    sender.stream(7, 1)?;
+    ensure!(arm.signals(rt(5), 1)?.first().map(|got| got.value) == Some(7));
+    arm.kill()?;
+    i.until("arm is dead", |s| state(s, "arm").is_some_and(|(state, _)| state == PeerState::Dead))?;
+    // One with a session, whose library looks at the masks of all its threads.
+    let mut arm = Peer::with_signals(|_| {})?;
+    arm.tell("name c328")?;
+    arm.tell(&format!("block {}", rt(5)))?;
+    arm.tell(&format!("session {} arm", i.socket()))?;
+    arm.tell(&format!("handle {}", rt(5)))?;
+    sender.stream(8, 1)?;
+    let notices = arm.tell("notices 1")?;
+    ensure!(notices[0].starts_with(&format!("{} 8 ", rt(5))), "{notices:?}");
+    Ok(())
+}

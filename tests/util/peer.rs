@@ -96,6 +96,8 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
         }
         ["setsid"] => data = format!("{}\n", nix::unistd::setsid()?),
         ["exit", status] => std::process::exit(status.parse()?),
+        // The calling thread's name, in hexadecimal.
+        ["name", hex] => std::fs::write("/proc/thread-self/comm", unhex(hex)?)?,
         ["tid"] => data = format!("{}\n", sched::gettid()),
         ["register", socket, name] => rtd::ctl::register::this_process(socket.as_ref(), name)?,
         ["open", access, name] => {

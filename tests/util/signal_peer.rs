@@ -55,6 +55,7 @@ impl Life {
     pub fn obey(&mut self, words: &[&str]) -> Answer {
         let mut data = String::new();
         match words {
+            ["name", hex] => std::fs::write("/proc/thread-self/comm", unhex(hex)?)?,
             ["tid"] => data = format!("{}\n", sched::gettid()),
             ["block", signo] => Signals::block([signo.parse()?])?,
             ["sigpending", limit] => super::peer::limit_sigpending(limit.parse()?)?,

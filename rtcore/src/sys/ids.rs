@@ -1,7 +1,7 @@
 //! Whose process this is, and how it becomes another user's for good (credentials(7), setresuid(2)).
 
 use super::caps::Set;
-use super::procfs::named;
+use super::procfs::{self, named};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use std::io;
 
@@ -50,7 +50,7 @@ pub fn threads() -> io::Result<Vec<Thread>> {
         let entry = entry.map_err(|e| named(TASKS, e))?;
         let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let path = entry.path().join("status");
-        let text = match std::fs::read_to_string(&path) {
+        let text = match procfs::text(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             text => text.map_err(|e| named(path.display(), e))?,
         };

@@ -26,6 +26,13 @@ pub(crate) fn named(object: impl Display, e: impl Into<io::Error>) -> io::Error 
     io::Error::new(e.kind(), format!("{object}: {e}"))
 }
 
+/// Reads a file of /proc in which a process or thread name may stand. A name is any bytes (prctl(2), PR_SET_NAME); what is
+/// not UTF-8 is replaced, and everything else is ASCII.
+pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {
+    let bytes = std::fs::read(path)?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+}
+
 /// The lines of /proc/PID/status (proc_pid_status(5)) that say who a process is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -48,7 +55,7 @@ pub struct Status {
 /// Reads /proc/PID/status.
 pub fn status(pid: i32) -> io::Result<Status> {
     let path = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(&path).map_err(|e| named(&path, e))?;
+    let text = text(&path).map_err(|e| named(&path, e))?;
     parse_status(&text)
         .ok_or_else(|| named(&path, io::Error::new(io::ErrorKind::InvalidData, "lines are missing")))
 }
@@ -77,7 +84,7 @@ fn parse_status(text: &str) -> Option<Status> {
 pub fn thread_usage(pid: u32, tid: u32) -> io::Result<ThreadUsage> {
     let read = |file: &str| {
         let path = format!("/proc/{pid}/task/{tid}/{file}");
-        std::fs::read_to_string(&path).map_err(|e| named(&path, e))
+        text(&path).map_err(|e| named(&path, e))
     };
     let usage = parse_usage(&read("stat")?, &read("status")?);
     usage.ok_or_else(|| named(format!("/proc/{pid}/task/{tid}"), io::Error::from_raw_os_error(libc::ENODATA)))
@@ -99,14 +106,14 @@ fn parse_usage(stat: &str, status: &str) -> Option<ThreadUsage> {
 /// Whether the thread of this number is the kernel's own (PF_KTHREAD); none when there is no such thread.
 pub fn is_kernel_thread(tid: u32) -> Option<bool> {
     const PF_KTHREAD: u64 = 0x0020_0000;
-    let stat = std::fs::read_to_string(format!("/proc/{tid}/stat")).ok()?;
+    let stat = text(format!("/proc/{tid}/stat")).ok()?;
     let flags: u64 = behind_name(&stat)?.split_whitespace().nth(9 - 3)?.parse().ok()?;
     Some(flags & PF_KTHREAD != 0)
 }
 
-/// What /proc/PID/stat says behind the name, which may have blanks and brackets in it.
+/// What /proc/PID/stat says behind the name, which may contain blanks, parentheses and newlines.
 fn behind_name(stat: &str) -> Option<&str> {
-    stat.rsplit_once(") ").map(|(_, rest)| rest)
+    stat.rsplit_once(')').map(|(_, rest)| rest)
 }
 
 /// POSIX process group and session (credentials(7)) of a process.
@@ -121,15 +128,13 @@ pub struct Groups {
 /// Reads process group and session from /proc/PID/stat (proc_pid_stat(5)).
 pub fn groups(pid: i32) -> io::Result<Groups> {
     let path = format!("/proc/{pid}/stat");
-    let text = std::fs::read(&path).map_err(|e| named(&path, e))?;
+    let text = text(&path).map_err(|e| named(&path, e))?;
     parse_groups(&text)
         .ok_or_else(|| named(&path, io::Error::new(io::ErrorKind::InvalidData, "fields are missing")))
 }
 
-/// The name in front of the fields is the process' own choice and may hold any byte, blanks and parentheses too.
-fn parse_groups(stat: &[u8]) -> Option<Groups> {
-    let name_end = stat.iter().rposition(|&b| b == b')')?;
-    let mut fields = str::from_utf8(stat.get(name_end + 1..)?).ok()?.split_ascii_whitespace().skip(2);
+fn parse_groups(stat: &str) -> Option<Groups> {
+    let mut fields = behind_name(stat)?.split_ascii_whitespace().skip(2);
     let mut number = || fields.next()?.parse::<i32>().ok();
     Some(Groups { pgid: number()?, sid: number()? })
 }
@@ -183,7 +188,7 @@ pub fn thread_masks() -> io::Result<Vec<ThreadMask>> {
         let entry = entry.map_err(|e| named(TASKS, e))?;
         let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // One that has ended since the directory was read takes no signal any more.
-        let Ok(text) = std::fs::read_to_string(entry.path().join("status")) else { continue };
+        let Ok(text) = text(entry.path().join("status")) else { continue };
         masks.extend(parse_mask(tid, &text));
     }
     Ok(masks)
@@ -203,9 +208,8 @@ fn parse_mask(tid: i32, text: &str) -> Option<ThreadMask> {
 /// Wait status of a process that ended and was not reaped yet, when we may see it (proc_pid_stat(5)
 /// shows 0 to whoever may not).
 pub(super) fn zombie_wait_status(pid: i32) -> Option<i32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = text.get(text.rfind(')')? + 1..)?;
-    let mut fields = after_name.split_whitespace();
+    let stat = text(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = behind_name(&stat)?.split_whitespace();
     let zombie = fields.next()? == "Z";
     let wait_status: i32 = fields.next_back()?.parse().ok()?;
     (zombie && (wait_status != 0 || effective_uid() == 0)).then_some(wait_status)
@@ -218,7 +222,7 @@ pub fn is_exiting(pid: i32) -> io::Result<bool> {
     for thread in std::fs::read_dir(&path).map_err(|e| named(&path, e))? {
         let stat = thread.map_err(|e| named(&path, e))?.path().join("stat");
         // A thread that is gone by now was exiting.
-        let Ok(text) = std::fs::read_to_string(&stat) else { continue };
+        let Ok(text) = text(&stat) else { continue };
         if exiting(&text) == Some(false) {
             return Ok(false);
         }
@@ -229,8 +233,7 @@ pub fn is_exiting(pid: i32) -> io::Result<bool> {
 /// PF_EXITING among the flags, the seventh field behind the name (proc_pid_stat(5), include/linux/sched.h).
 fn exiting(stat: &str) -> Option<bool> {
     const PF_EXITING: u64 = 4;
-    let after_name = stat.get(stat.rfind(')')? + 1..)?;
-    let flags: u64 = after_name.split_whitespace().nth(6)?.parse().ok()?;
+    let flags: u64 = behind_name(stat)?.split_whitespace().nth(6)?.parse().ok()?;
     Some(flags & PF_EXITING != 0)
 }
 
@@ -285,13 +288,29 @@ mod tests {
 
     #[test]
     fn a_hostile_name_does_not_shift_the_fields() {
-        let of = |stat: &[u8]| parse_groups(stat);
-        assert_eq!(of(b"7 (a) S 1 2 3 (\xff) S 1 40 50 0 -1"), Some(Groups { pgid: 40, sid: 50 }));
-        assert_eq!(of(b"7 (x) Z 1 -1 -1 0"), Some(Groups { pgid: -1, sid: -1 }));
-        for broken in [b"".as_slice(), b"7 (x", b"7 (x) S 1 2", b"7 (x) S 1 y 3", b"7 (x) S 1 99999999999 3"]
-        {
-            assert_eq!(of(broken), None);
+        assert_eq!(parse_groups("7 (a) S 1 2 3 (\n) S 1 40 50 0 -1"), Some(Groups { pgid: 40, sid: 50 }));
+        assert_eq!(parse_groups("7 (x) Z 1 -1 -1 0"), Some(Groups { pgid: -1, sid: -1 }));
+        for broken in ["", "7 (x", "7 (x) S 1 2", "7 (x) S 1 y 3", "7 (x) S 1 99999999999 3"] {
+            assert_eq!(parse_groups(broken), None);
         }
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_hides_nothing() {
+        std::thread::spawn(|| {
+            std::fs::write("/proc/thread-self/comm", b"arm \xff) \xc3").unwrap();
+            let (pid, tid) = (std::process::id(), crate::sys::sched::gettid());
+            let number = i32::try_from(pid).unwrap();
+            assert_eq!(status(tid).unwrap().tgid, number);
+            assert_eq!(is_kernel_thread(tid.unsigned_abs()), Some(false));
+            assert_eq!(groups(tid).unwrap(), groups(number).unwrap());
+            assert!(thread_usage(pid, tid.unsigned_abs()).unwrap().minor_faults > 0);
+            let mask = thread_masks().unwrap().into_iter().find(|mask| mask.tid == tid).unwrap();
+            assert_eq!(mask.comm, "arm \u{fffd}) \u{fffd}");
+            assert!(!is_exiting(number).unwrap());
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

@@ -130,7 +130,9 @@ impl Trace {
 
     fn get(&self, file: &str) -> anyhow::Result<String> {
         let path: &Path = &self.directory.join(file);
-        std::fs::read_to_string(path).with_context(|| path.display().to_string())
+        // Names of threads stand in it, which are any bytes.
+        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
