@@ -192,6 +192,19 @@ pub fn a_loop_of_ones_own_waits_for_an_inbox_too() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each waits for a partner, so it is there to be looked at.
+pub fn each_holds_the_signals_that_come_early() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = daemon(&i)?;
+    let all: [(&str, &[&str]); 5] =
+        [("controller", &[]), ("drive", &[]), ("estop", &["machine"]), ("ask", &["axis"]), ("epoll", &[])];
+    for (name, args) in all {
+        let tool = example(&i, name, args)?;
+        crate::starting::holds_signals(tool.pid()).context(name)?;
+    }
+    Ok(())
+}
+
 pub fn without_a_daemon_each_says_how_to_start_it() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let all: [(&str, &[&str]); 7] = [

@@ -59,6 +59,7 @@ mod sends;
 mod sessions;
 mod signal_payload;
 mod signals;
+mod starting;
 mod stats;
 mod stop;
 mod util;
@@ -370,6 +371,7 @@ fn main() -> std::process::ExitCode {
         examples::the_end_of_the_daemon_stops_the_machine,
         examples::questions_are_answered_or_late,
         examples::a_loop_of_ones_own_waits_for_an_inbox_too,
+        examples::each_holds_the_signals_that_come_early,
         examples::without_a_daemon_each_says_how_to_start_it,
         abuse::half_and_oversized_frames_are_answered_and_closed,
         abuse::garbage_of_the_right_size_is_answered_and_closed,
@@ -406,6 +408,7 @@ fn main() -> std::process::ExitCode {
         registration::a_signal_does_not_kill_a_program_that_does_not_expect_it,
         registration::no_signal_kills_between_registration_and_sigwait,
         regressions::a_lane_that_drains_sooner_than_others_is_no_defect,
+        starting::a_signal_to_a_starting_daemon_is_routed,
         stats::json_has_every_key_and_the_right_figures,
         stats::ls_and_stats_show_all_of_it_to_a_human,
         stats::a_hung_daemon_is_shown_as_hung_with_its_figures,

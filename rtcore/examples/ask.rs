@@ -12,6 +12,9 @@ use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::ExitCode;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+// What comes early waits: by default a real-time signal would end a program that has not blocked it yet.
+rtcore::hold_signals!();
+
 /// How long a question may take.
 const LIMIT_NS: u64 = 20_000_000;
 /// Between two questions.

@@ -15,6 +15,9 @@ use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::ExitCode;
 use zerocopy::IntoBytes;
 
+// What comes early waits: by default a real-time signal would end a program that has not blocked it yet.
+rtcore::hold_signals!();
+
 const PERIOD_NS: u64 = 1_000_000;
 /// How long to wait for a drive at the start.
 const PATIENCE_NS: u64 = 30_000_000_000;

@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+// What comes early waits: by default a real-time signal would end a program that has not blocked it yet.
+rtcore::hold_signals!();
+
 /// Without a set point for so long the drive holds its position.
 const WATCHDOG_NS: u64 = 10_000_000;
 

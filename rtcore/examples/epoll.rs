@@ -14,6 +14,9 @@ use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::signame;
 use std::process::ExitCode;
 
+// What comes early waits: by default a real-time signal would end a program that has not blocked it yet.
+rtcore::hold_signals!();
+
 /// Keys of the things that are waited for.
 const TIMER: u64 = 0;
 const INBOX: u64 = 1;

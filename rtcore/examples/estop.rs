@@ -13,6 +13,9 @@ use rtcore::client::{Event, Inbox, Incoming, RecvError, Session};
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::ExitCode;
 
+// What comes early waits: by default a real-time signal would end a program that has not blocked it yet.
+rtcore::hold_signals!();
+
 const RELEASED: u8 = 0;
 const PRESSED: u8 = 1;
 /// How often the button says so.

@@ -245,21 +245,42 @@ impl Daemon {
 
     /// The same, with the command changed first.
     pub fn start_with(config: &str, change: impl FnOnce(&mut Command)) -> anyhow::Result<Daemon> {
+        let mut command = Daemon::command();
+        change(&mut command);
+        Daemon::spawn(command, config)
+    }
+
+    /// The same; the daemon gets its configuration after `before`, which has its pid.
+    pub fn start_after(
+        config: &str,
+        before: impl FnOnce(u32) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Daemon> {
+        Daemon::spawn_after(Daemon::command(), config, before)
+    }
+
+    fn command() -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
         command.args(["run", "-"]);
         if !privileged() {
             command.arg("--allow-degraded");
         }
-        change(&mut command);
-        Daemon::spawn(command, config)
+        command
     }
 
     /// Starts this command, which is some `rtd run`, on this configuration.
-    pub fn spawn(mut command: Command, config: &str) -> anyhow::Result<Daemon> {
+    pub fn spawn(command: Command, config: &str) -> anyhow::Result<Daemon> {
+        Daemon::spawn_after(command, config, |_| Ok(()))
+    }
+
+    fn spawn_after(
+        mut command: Command,
+        config: &str,
+        before: impl FnOnce(u32) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Daemon> {
         command.env("RTD_GUARD", "abort").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         process::die_with_parent_at_exec(&mut command);
         let mut child = command.spawn().context("cannot start rtd")?;
-        child.stdin.take().context("no stdin")?.write_all(config.as_bytes())?;
+        let mut stdin = child.stdin.take().context("no stdin")?;
         let stderr = child.stderr.take().context("no stderr")?;
         let log = Arc::new(Mutex::new(String::new()));
         let written = Arc::clone(&log);
@@ -270,6 +291,9 @@ impl Daemon {
         });
         let stdout = child.stdout.take().context("no stdout")?;
         let daemon = Daemon { child, log, reader: Some(reader) };
+        before(daemon.pid())?;
+        stdin.write_all(config.as_bytes())?;
+        drop(stdin);
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         if line.trim_end() != "READY" {

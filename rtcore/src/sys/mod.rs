@@ -41,6 +41,7 @@ pub mod sigaction;
 pub mod signame;
 pub mod sigqueue;
 pub mod socketpair;
+pub mod startup;
 pub mod sysv;
 pub mod thread;
 pub mod timerfd;

@@ -20,20 +20,15 @@ pub const CPU_TIME: i32 = libc::SIGXCPU;
 /// What ends a daemon or asks it to reload: SIGTERM, SIGINT, SIGHUP.
 pub const TERMINATION: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
+/// The standard signals that a route may read and send. They coalesce, so they can only say that something is there.
+pub const DOORBELLS: [i32; 5] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGIO, libc::SIGWINCH];
+
 /// Signals that end a process by default and mean nothing to one that does not expect them.
 pub fn ignorable() -> impl Iterator<Item = i32> {
-    let standard = [
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-        libc::SIGALRM,
-        libc::SIGVTALRM,
-        libc::SIGPROF,
-        libc::SIGIO,
-        libc::SIGPIPE,
-        libc::SIGPWR,
-        libc::SIGSTKFLT,
-    ];
-    standard.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+    let standard = [libc::SIGVTALRM, libc::SIGPROF, libc::SIGPIPE, libc::SIGPWR, libc::SIGSTKFLT];
+    // Ignored by default, and libcobalt handles it.
+    let doorbells = DOORBELLS.into_iter().filter(|&signo| signo != libc::SIGWINCH);
+    standard.into_iter().chain(doorbells).chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
 }
 
 /// Signals that report a fault of the very thread they come to; blocked, they end the process all the same.

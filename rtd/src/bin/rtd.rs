@@ -11,6 +11,9 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: rtcore::seal::GuardAlloc = rtcore::seal::GuardAlloc;
 
+// A message that arrives while rtd starts waits for its lane.
+rtcore::hold_signals!();
+
 /// Routes real-time signals, message-queue messages and messages in shared memory between processes, in priority lanes
 #[derive(Parser)]
 #[command(name = "rtd", version, propagate_version = true)]

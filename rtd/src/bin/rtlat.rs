@@ -14,6 +14,9 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: rtcore::seal::GuardAlloc = rtcore::seal::GuardAlloc;
 
+// A signal of a route that is measured must not end a process that is still starting.
+rtcore::hold_signals!();
+
 /// Measure latency as cyclictest and its family do: timers, every mechanism, and routes through rtd
 ///
 /// Exit codes: 0; 1 it could not be measured; 2 bad options; 3 a latency broke the -b bound; 4 worse than the baseline;

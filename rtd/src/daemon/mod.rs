@@ -34,7 +34,7 @@ use rtcore::seal;
 use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
 use rtcore::stats::{Ledger, degraded};
-use rtcore::sys::{clock, memory, rtsignal};
+use rtcore::sys::{clock, memory, rtsignal, startup};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -96,19 +96,22 @@ pub const CONTROL_SIGNALS: [i32; 3] = rtsignal::TERMINATION;
 /// Masks for the whole process; before the first thread starts.
 ///
 /// Sources' signals and the control signals are blocked everywhere: lane threads and the signalfd take
-/// them. Every other signal that a stranger may send is ignored: a blocked one that nobody takes would stay
-/// pending and eat the user's RLIMIT_SIGPENDING.
+/// them. What arrived since the start of the program is still pending then, and is delivered. Every other signal that a
+/// stranger may send is ignored and unblocked: a blocked one that nobody takes would stay pending and eat the user's
+/// RLIMIT_SIGPENDING.
 pub fn prepare_signals(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
     // A skin's own signals are no Linux signals of these numbers.
     let sources = if skin.caps.shared_namespace { build::source_signals(plan) } else { Vec::new() };
     let taken: Vec<i32> = sources.iter().chain(&CONTROL_SIGNALS).copied().collect();
-    let strangers = rtsignal::ignorable().filter(|s| !taken.contains(s));
-    rtsignal::ignore(strangers);
+    let of_strangers = |s: &i32| !taken.contains(s);
+    rtsignal::ignore(rtsignal::ignorable().filter(of_strangers));
+    let held = startup::routable().filter(of_strangers);
+    rtsignal::SignalSet::of(held).unblock().context("cannot unblock signals")?;
     rtsignal::install_wake().context("cannot install the wake signal")?;
     seal::watch_calls().context("cannot install the handler of SIGSYS")?;
     // The watchdog takes it; where nobody does, it keeps its meaning.
     let cpu_time = plan.daemon.watch.rttime.as_ref().ok().map(|_| rtsignal::CPU_TIME);
-    let blocked = taken.into_iter().chain([rtsignal::WAKE]).chain(cpu_time);
+    let blocked = taken.iter().copied().chain([rtsignal::WAKE]).chain(cpu_time);
     rtsignal::SignalSet::of(blocked).block().context("cannot block signals")?;
     Ok(())
 }

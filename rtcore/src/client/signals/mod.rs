@@ -35,6 +35,12 @@
 //! Until somebody registers for the signal its ring is not read and no signal is sent: messages gather there, then in
 //! front of it in the daemon, then by the route's overflow policy.
 //!
+//! # A program that is starting
+//!
+//! The default action of a real-time signal ends the process, so one that arrives before `main` has blocked it is deadly. Write
+//! [`rtcore::hold_signals!()`](crate::hold_signals) beside `main`, outside any function: it blocks every signal that a route may carry
+//! before `main` runs, and what arrives waits for its dispatcher.
+//!
 //! # Other ways
 //!
 //! Who insists on an asynchronous handler finds it in [`handler`]; who has a loop of its own takes signals as one

@@ -48,7 +48,7 @@ const PROBE: i32 = rtsignal::WAKE;
 const WAIT_NS_MAX: u64 = 3_600_000_000_000;
 
 /// Linux signals that the library handles itself (mode switches, debugging): blocked, they never come.
-const LIBRARY_SIGNALS: [i32; 2] = [libc::SIGWINCH, libc::SIGXCPU];
+pub(super) const LIBRARY_SIGNALS: [i32; 2] = [libc::SIGWINCH, libc::SIGXCPU];
 
 thread_local! {
     /// Kernel id of a thread that was promoted here; 0 for others. Const-initialised: reading it allocates nothing.

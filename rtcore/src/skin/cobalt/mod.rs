@@ -12,6 +12,7 @@ mod xddp;
 
 use super::Skin;
 use super::xddp::Xddp;
+use crate::sys::rtsignal::SignalSet;
 use crate::sys::{Errno, procfs, sched};
 use std::ffi::{CString, c_char};
 use std::io;
@@ -110,6 +111,8 @@ impl Loaded {
             return Err(Unavailable::Again);
         }
         let api = *self.lib.api();
+        // Threads that the library starts inherit the mask. The numbers are valid, so there is no error.
+        let _ = SignalSet::of(calls::LIBRARY_SIGNALS).unblock();
         // The library reads options from a command line, and takes away what it knows: it gets one of its own.
         let program = CString::from(c"rtd").into_raw();
         let argv: &'static mut [*mut c_char; 2] = Box::leak(Box::new([program, std::ptr::null_mut()]));

@@ -6,12 +6,11 @@
 use super::Context;
 use crate::config::diagnostic::Place;
 use crate::plan::{EndpointId, EndpointKind, Plan, TargetPlan};
+use rtcore::sys::rtsignal::DOORBELLS;
 use rtcore::sys::signame;
 use std::collections::HashMap;
 
-/// Standard signals that neither the daemon nor its threads need themselves.
-const SOURCES: [&str; 5] = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGIO", "SIGWINCH"];
-/// Standard signals that make sense to be sent besides those.
+/// Standard signals that may be sent, in addition to [`DOORBELLS`].
 const SINKS_TOO: [&str; 4] = ["SIGHUP", "SIGINT", "SIGTERM", "SIGCONT"];
 
 /// Checks every signal endpoint in the roles that the routes give it.
@@ -124,7 +123,7 @@ fn both_ways(cx: &mut Context<'_, '_, '_>, place: &Place, name: &str, signo: i32
 
 /// Whether a configuration may let rtd read this signal.
 pub fn may_be_source(signo: i32) -> bool {
-    signame::is_realtime(signo) || SOURCES.contains(&signame::name(signo).as_str())
+    signame::is_realtime(signo) || DOORBELLS.contains(&signo)
 }
 
 /// Whether a configuration may let rtd send this signal.
@@ -142,7 +141,7 @@ fn source(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
     cx.report.error(
         place,
         message,
-        format!("signal = \"SIGRTMIN+3\"\nsignal = one of {}", SOURCES.join(", ")),
+        format!("signal = \"SIGRTMIN+3\"\nsignal = one of {}", DOORBELLS.map(signame::name).join(", ")),
     );
 }
 
@@ -153,7 +152,8 @@ fn sink(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
     }
     let message =
         format!("{name} cannot be sent as a message: it would stop or kill the receiver, or be lost");
-    let list: Vec<&str> = SOURCES.iter().chain(&SINKS_TOO).copied().collect();
+    let list: Vec<String> =
+        DOORBELLS.map(signame::name).into_iter().chain(SINKS_TOO.map(str::to_owned)).collect();
     cx.report.error(place, message, format!("signal = \"SIGRTMIN+3\"\nsignal = one of {}", list.join(", ")));
 }
 
