@@ -41,8 +41,8 @@ impl Traces {
 
     /// What is left of it, by name.
     fn left(&self) -> Vec<String> {
-        let page = rtcore::stats::layout::page_path(&self.instance);
-        let mut left: Vec<String> = page.exists().then(|| page.display().to_string()).into_iter().collect();
+        let page = rtcore::stats::place::file_of(&self.instance);
+        let mut left: Vec<String> = page.iter().map(|page| page.display().to_string()).collect();
         left.extend(files_below(&self.directory));
         let alive = self.processes.iter().filter(|p| p.is_alive()).count();
         left.extend((alive > 0).then(|| format!("{alive} processes")));

@@ -73,10 +73,8 @@ fn refused(instance: &Instance, command: Command) -> anyhow::Result<String> {
     for name in ["in", "out"] {
         assert!(!exists(&instance.queue(name))?, "queue {name} was left behind");
     }
-    let page = format!("/dev/shm/rtd.{}", instance.name);
-    for path in [page, instance.socket()] {
-        assert!(!Path::new(&path).exists(), "{path} was left behind");
-    }
+    assert!(instance.page().is_err(), "the page was left behind");
+    assert!(!Path::new(&instance.socket()).exists(), "the socket was left behind");
     Ok(text)
 }
 

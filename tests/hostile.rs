@@ -8,7 +8,6 @@ use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rtcore::lane::peer::PeerState;
-use rtcore::stats::layout::page_path;
 use rtcore::sys::accounts::own_uid;
 use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::seqpacket::Conn;
@@ -76,7 +75,7 @@ pub fn a_strangers_page_is_no_order_to_root() -> anyhow::Result<()> {
     let mut command = Command::new(stranger.rtd());
     command.args(["run", "-", "--allow-degraded"]).uid(stranger.uid).gid(stranger.uid);
     let daemon = Daemon::spawn(command, &config(&i))?;
-    let says = [&format!("/dev/shm/rtd.{} belongs to uid {}", i.name, stranger.uid), "run this as that user"];
+    let says = [&format!("{}.page belongs to uid {}", i.name, stranger.uid), "run this as that user"];
     let says = says.map(|s| s as &str);
     run(i.rtctl_command(&["send", "in", "--value", "1"]))?.refused(&says)?;
     run(i.rtctl_command(&["send", "arm.go", "--value", "1"]))?.refused(&says)?;
@@ -101,10 +100,10 @@ pub fn a_number_that_passed_on_gets_no_signal() -> anyhow::Result<()> {
     // As if the daemon had not seen yet that `arm` died and `other` got its number.
     daemon.freeze()?;
     let words = |pid: u32| [PeerState::Alive as u64, u64::from(pid), 0].map(u64::to_ne_bytes).concat();
-    let mut page = std::fs::read(page_path(&i.name))?;
+    let mut page = std::fs::read(i.page()?)?;
     let at = page.windows(24).position(|w| w == words(arm.pid())).context("arm is not on the page")?;
     page[at..at + 24].copy_from_slice(&words(other.id()));
-    let file = std::fs::OpenOptions::new().write(true).open(page_path(&i.name))?;
+    let file = std::fs::OpenOptions::new().write(true).open(i.page()?)?;
     std::os::unix::fs::FileExt::write_all_at(&file, &page[at..at + 24], u64::try_from(at)?)?;
     let refused = run(i.rtctl_command(&["send", "arm.go", "--value", "1"]));
     let lives = other.try_wait()?.is_none();

@@ -156,7 +156,7 @@ pub fn ended_by_sigint_it_shows_the_turns_it_has() -> anyhow::Result<()> {
     let pid = tool.pid();
     let name = format!("rtlat-{pid}");
     // Its daemon is there, so it can be told; two seconds are many turns.
-    eventually(|| rtcore::stats::layout::page_path(&name).exists().then_some(()))?;
+    eventually(|| rtcore::stats::place::file_of(&name))?;
     std::thread::sleep(std::time::Duration::from_secs(2));
     tool.signal(Signal::SIGINT)?;
     let said = tool.end_of_work()?;

@@ -46,6 +46,7 @@ mod notify;
 mod overflow;
 mod partners;
 mod pending;
+mod places;
 mod privilege;
 mod queues;
 mod quiet;
@@ -290,6 +291,8 @@ fn main() -> std::process::ExitCode {
         pending::what_is_queued_expires,
         pending::what_is_queued_dies_with_its_receiver,
         pending::a_stuck_receiver_holds_up_nobody,
+        places::nothing_that_a_stranger_makes_keeps_rtd_from_starting,
+        places::a_second_start_in_another_place_is_refused,
         privilege::started_by_root_it_is_the_configured_user_in_every_respect,
         privilege::what_the_plan_does_not_need_is_not_kept,
         privilege::for_the_executable_of_another_user_the_control_thread_alone_can_trace,

@@ -7,7 +7,6 @@ use crate::util::tool::{NOBODY, RTD, Tool, copy_program, nobody_lacks, rtd, run_
 use crate::util::{Daemon, Instance, Peer, exists, privileged, process, route, rt, signal, skip, status};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
-use rtcore::stats::layout::page_path;
 use rtcore::sys::accounts::own_uid;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -98,7 +97,7 @@ pub fn started_by_root_it_is_the_configured_user_in_every_respect() -> anyhow::R
     ensure!(all.iter().all(|thread| thread.sets[3] == 0), "the bounding set: {all:?}");
 
     let ours = (own.uid, own.uid);
-    ensure!(owner(page_path(&i.name))? == ours && owner(i.socket())? == ours);
+    ensure!(owner(i.page()?)? == ours && owner(i.socket())? == ours);
     for queue in ["in", "out", "ring"] {
         let found = status(&i.queue(queue))?;
         ensure!(found.uid == own.uid && found.mode == 0o666, "{queue}: {found:?}");
@@ -125,7 +124,7 @@ pub fn started_by_root_it_is_the_configured_user_in_every_respect() -> anyhow::R
     let log = daemon.stop()?;
     let line = format!("runs as uid {0} gid {0}, keeps ", own.uid);
     ensure!(log.contains(&line) && log.contains("CAP_KILL (signals to `arm`)"), "{log}");
-    ensure!(!page_path(&i.name).exists() && !Path::new(&i.socket()).exists(), "what it made it takes away");
+    ensure!(i.page().is_err() && !Path::new(&i.socket()).exists(), "what it made it takes away");
     Ok(())
 }
 
@@ -218,7 +217,7 @@ pub fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()
     let config = config(&i, &account(NOBODY), "");
     let refused = |command: Command| -> anyhow::Result<String> {
         let text = format!("{:#}", Daemon::spawn(command, &config).err().context("it started")?);
-        ensure!(!exists(&i.queue("in"))? && !page_path(&i.name).exists(), "something is left behind");
+        ensure!(!exists(&i.queue("in"))? && i.page().is_err(), "something is left behind");
         Ok(text)
     };
     let text = refused(ordinary(&i, Granted::default(), &["--allow-degraded"])?)?;
@@ -339,7 +338,7 @@ pub fn what_a_killed_daemon_of_roots_left_is_taken_over() -> anyhow::Result<()> 
     daemon.freeze()?;
     Peer::sender(&i.queue("in"))?.stream(0, 5)?;
     daemon.kill()?;
-    ensure!(owner(page_path(&i.name))?.0 == 0 && status(&i.queue("in"))?.uid == 0);
+    ensure!(owner(i.page()?)?.0 == 0 && status(&i.queue("in"))?.uid == 0);
     let later = config(&i, &account(NOBODY), "");
     let mut daemon = become_user(&i, NOBODY, &later)?;
     daemon.logged(&format!("message queue {}: from uid 0 to uid {NOBODY}", i.queue("in")))?;
@@ -348,7 +347,7 @@ pub fn what_a_killed_daemon_of_roots_left_is_taken_over() -> anyhow::Result<()> 
     for _ in 0..3 {
         daemon.kill()?;
         daemon = Daemon::start(&later)?;
-        ensure!(owner(page_path(&i.name))?.0 == NOBODY && status(&i.queue("in"))?.uid == NOBODY);
+        ensure!(owner(i.page()?)?.0 == NOBODY && status(&i.queue("in"))?.uid == NOBODY);
         passes(&i, &mut Peer::start()?)?;
     }
     daemon.stop()?;

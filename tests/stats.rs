@@ -185,7 +185,7 @@ pub fn a_killed_daemon_leaves_its_figures() -> anyhow::Result<()> {
 pub fn after_a_clean_stop_the_error_says_how_to_start() -> anyhow::Result<()> {
     let i = Instance::new()?;
     after_traffic(&i)?.stop()?;
-    let page = format!("/dev/shm/rtd.{}", i.name);
+    let page = format!("{}.page", i.name);
     for command in ["stats", "ls"] {
         let says = [&i.name, "does not run", &page, "rtd run", "instances on this machine"];
         run(i.rtctl_command(&[command]))?.refused(&says)?;
@@ -239,7 +239,7 @@ pub fn another_user_reads_the_page_and_cannot_write_it() -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let i = Instance::new()?;
     let daemon = after_traffic(&i)?;
-    let page = rtcore::stats::layout::page_path(&i.name);
+    let page = i.page()?;
     let mode = std::fs::metadata(&page)?.permissions().mode() & 0o777;
     ensure!(mode == 0o644, "{mode:o}");
     if let Some(lacks) = nobody_lacks() {

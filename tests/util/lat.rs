@@ -188,8 +188,8 @@ impl Traces {
     /// What is left of it, by name.
     fn left(&self) -> anyhow::Result<Vec<String>> {
         let instance = format!("rtlat-{}", self.pid);
-        let page = rtcore::stats::layout::page_path(&instance);
-        let mut left: Vec<String> = page.exists().then(|| page.display().to_string()).into_iter().collect();
+        let page = rtcore::stats::place::file_of(&instance);
+        let mut left: Vec<String> = page.iter().map(|page| page.display().to_string()).collect();
         left.extend(files_below(&self.directory));
         // /dev/mqueue need not be mounted: by name. Those of routes, and the raw ones.
         for pair in 0..4 {

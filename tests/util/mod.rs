@@ -117,6 +117,11 @@ impl Instance {
         command
     }
 
+    /// The file of its page.
+    pub fn page(&self) -> anyhow::Result<PathBuf> {
+        Ok(Reader::open(&self.name)?.path().to_owned())
+    }
+
     /// What the page says now.
     pub fn snapshot(&self) -> anyhow::Result<Snapshot> {
         Ok(Reader::open(&self.name)?.snapshot()?)
@@ -142,7 +147,7 @@ impl Drop for Instance {
             let _ = Queue::unlink(&queue);
         }
         let _ = std::fs::remove_dir_all(&self.directory);
-        let _ = std::fs::remove_file(format!("/dev/shm/rtd.{}", self.name));
+        let _ = self.page().map(std::fs::remove_file);
     }
 }
 

@@ -9,21 +9,10 @@ use crate::sys::procfs::effective_uid;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where a daemon that serves the whole machine listens.
-pub const RUN_DIR: &str = "/run/rtd";
+pub use crate::stats::place::{RUN_DIR, may_order, run_dir_owner};
+
 /// Names the instance for programs that do not.
 pub const INSTANCE_VARIABLE: &str = "RTD_INSTANCE";
-
-/// Who owns /run/rtd. /run is root's: whoever owns this was appointed by root to run rtd on this machine.
-pub fn run_dir_owner() -> Option<u32> {
-    let found = std::fs::symlink_metadata(RUN_DIR).ok()?;
-    found.is_dir().then(|| found.uid())
-}
-
-/// Root, ourselves, and whom root appointed to run rtd here.
-pub fn may_order(uid: u32) -> bool {
-    uid == 0 || uid == effective_uid() || Some(uid) == run_dir_owner()
-}
 
 /// Where the daemon `name` listens unless its configuration says otherwise: the system's, then the
 /// user's own.

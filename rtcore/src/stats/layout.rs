@@ -383,11 +383,3 @@ pub fn instance_name_ok(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (1..NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed)
 }
-
-/// The file of an instance's page.
-pub fn page_path(name: &str) -> std::path::PathBuf {
-    std::path::PathBuf::from(format!("{}/{PREFIX}{name}", crate::sys::shm::DIR))
-}
-
-/// What the file names of pages start with.
-pub const PREFIX: &str = "rtd.";

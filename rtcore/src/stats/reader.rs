@@ -10,7 +10,8 @@
 use super::guard::Guard;
 use super::latency::{Extremes, Latency};
 use super::layout::{self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, Section};
-use super::layout::{GuardRecord, TargetRecord, WorkerRecord, page_path};
+use super::layout::{GuardRecord, TargetRecord, WorkerRecord};
+use super::place;
 use super::snapshot::ledger_sum;
 use super::{Ledger, degraded, writer};
 use crate::lane::peer::PeerState;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use zerocopy::FromBytes;
 
 pub use super::latency::LatencySummary;
+pub use super::place::instances;
 pub use super::snapshot::{
     DaemonState, Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, TargetStats, Worker,
 };
@@ -45,6 +47,14 @@ pub enum ReadError {
     #[error("instance name {0:?}: wanted 1 to 31 of A-Z a-z 0-9 . _ -")]
     Name(String),
     /// No daemon of this name has run since the machine started, or it ended properly.
+    #[error("no statistics page of instance \"{instance}\" in {places}")]
+    NoInstance {
+        /// Its name.
+        instance: String,
+        /// Directories that were searched.
+        places: String,
+    },
+    /// No such file.
     #[error("no statistics page {}", .0.display())]
     Absent(PathBuf),
     /// The file is there and cannot be opened or read.
@@ -84,17 +94,6 @@ pub struct Reader {
     pid: u32,
 }
 
-/// Instances that have a page, running or not, in name order.
-pub fn instances() -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(crate::sys::shm::DIR) else { return Vec::new() };
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix(layout::PREFIX).map(str::to_owned))
-        .filter(|name| layout::instance_name_ok(name))
-        .collect();
-    names.sort_unstable();
-    names
-}
-
 /// What whoever wants to connect has to know of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -109,10 +108,7 @@ pub struct Address {
 impl Reader {
     /// Opens and checks the page of an instance.
     pub fn open(name: &str) -> Result<Reader, ReadError> {
-        if !layout::instance_name_ok(name) {
-            return Err(ReadError::Name(name.to_owned()));
-        }
-        Reader::open_path(&page_path(name))
+        place::find(name)
     }
 
     /// Opens and checks a page wherever it is, for instance a copy that somebody took.
@@ -124,6 +120,11 @@ impl Reader {
         let mut reader = Reader { path: path.to_owned(), shared, pid: 0 };
         reader.pid = reader.header()?.pid;
         Ok(reader)
+    }
+
+    /// The page's file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The daemon's process id, as the page says.

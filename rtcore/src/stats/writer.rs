@@ -11,6 +11,7 @@ use super::fill::{fill, invalid};
 use super::guard::GuardCell;
 use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};
 use super::layout::{GuardRecord, TargetRecord, WorkerRecord};
+use super::place;
 use super::reader::Reader;
 use super::{Ledger, PageSpec, WorkerCounters};
 use crate::lane::peer::PeerState;
@@ -19,6 +20,7 @@ use crate::sys::memory::ThreadUsage;
 use crate::sys::shm::{Draft, Mapping, PublishError, Published};
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -77,11 +79,10 @@ unsafe impl Send for RouteCell {}
 unsafe impl Send for WorkerCell {}
 
 impl Page {
-    /// Creates the page at `/dev/shm/rtd.<name>`, complete, faulted in and locked as alive.
+    /// Creates the page in this user's [`place`], complete, faulted in and locked as alive.
     ///
     /// # Errors
-    /// `AddrInUse` when an instance of that name runs, `PermissionDenied` when the name belongs to another
-    /// user, `InvalidInput` when something in `spec` does not fit the layout, else the kernel's.
+    /// `AddrInUse` when an instance of that name runs, `PermissionDenied` when there is no place for it, `InvalidInput` when something in `spec` does not fit the layout, else the kernel's.
     pub fn create(spec: &PageSpec) -> io::Result<Page> {
         if !layout::instance_name_ok(&spec.name) {
             return Err(invalid(format!(
@@ -105,10 +106,13 @@ impl Page {
                 layout::COUNTS_MAX
             ))
         })?;
-        let mut draft = Draft::new(bytes)?;
+        let dir = place::choose()?;
+        let mut draft = Draft::new(&dir, bytes)?;
         fill(draft.bytes_mut(), spec, sections, bytes)?;
-        let path = layout::page_path(&spec.name);
-        let published = draft.publish(&path).map_err(|e| refused(e, spec, &path.display().to_string()))?;
+        let path = dir.join(place::file_name(&spec.name));
+        let published = draft.publish(&path).map_err(|e| refused(e, spec, &path))?;
+        // After it is published: of two that start at once in two places, at least one sees the other.
+        place::clear_others(&spec.name, &path).map_err(|(e, other)| refused(e, spec, &other))?;
         let mut first = 0;
         let ends = spec.routes.iter().map(|route| {
             let ends = first..first + route.ends.len();
@@ -116,6 +120,11 @@ impl Page {
             ends
         });
         Ok(Page { published, sections, ends: ends.collect() })
+    }
+
+    /// The page's file.
+    pub fn path(&self) -> &Path {
+        self.published.path()
     }
 
     /// The route's cell; to be handed to exactly one thread.
@@ -426,14 +435,15 @@ pub(super) fn worker_of(words: [u64; layout::WORKER_WORDS]) -> WorkerCounters {
     }
 }
 
-fn refused(e: PublishError, spec: &PageSpec, path: &str) -> io::Error {
+fn refused(e: PublishError, spec: &PageSpec, path: &Path) -> io::Error {
+    let shown = path.display();
     match e {
         PublishError::Locked => {
             // The page is the other daemon's claim; good enough for a text.
             let pid =
-                Reader::open(&spec.name).map_or_else(|_| "unknown".to_owned(), |page| page.pid().to_string());
+                Reader::open_path(path).map_or_else(|_| "unknown".to_owned(), |page| page.pid().to_string());
             let text = format!(
-                "instance \"{}\" is running: pid {pid} holds {path}; stop it (`kill -TERM {pid}`) or give \
+                "instance \"{}\" is running: pid {pid} holds {shown}; stop it (`kill -TERM {pid}`) or give \
                  this one another `name` in [daemon]",
                 spec.name
             );
@@ -441,14 +451,14 @@ fn refused(e: PublishError, spec: &PageSpec, path: &str) -> io::Error {
         }
         PublishError::Foreign(uid) => {
             let text = format!(
-                "{path} belongs to uid {uid}, not to this user; remove it as that user or as root \
-                 (`rm {path}`), or choose another `name` in [daemon]"
+                "{shown} belongs to uid {uid}, not to this user; remove it as that user or as root \
+                 (`rm {shown}`), or choose another `name` in [daemon]"
             );
             io::Error::new(io::ErrorKind::PermissionDenied, text)
         }
         PublishError::NotAFile => io::Error::new(
             io::ErrorKind::AlreadyExists,
-            format!("{path} is not a regular file and not made by rtd; remove it (`rm -r {path}`)"),
+            format!("{shown} is not a regular file and not made by rtd; remove it (`rm -r {shown}`)"),
         ),
         PublishError::Io(e) => e,
     }

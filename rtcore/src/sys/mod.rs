@@ -22,6 +22,7 @@ pub mod inherited;
 pub mod inotify;
 pub mod last_words;
 pub mod limits;
+pub mod memdir;
 pub mod memfd;
 pub mod memory;
 pub mod mqueue;

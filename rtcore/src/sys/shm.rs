@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Where named shared memory lives.
+/// Where every Linux has a tmpfs that every user may write.
 pub const DIR: &str = "/dev/shm";
 
 /// Attempts to put a file at its name while others take and leave the name.
@@ -103,27 +103,27 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// `len` zero bytes, backed by memory, write-locked, mapped and faulted in for writing.
-    pub fn new(len: usize) -> io::Result<Draft> {
+    /// `len` zero bytes in `dir`, which must be in memory ([`super::memdir`]): backed by memory, write-locked, mapped and
+    /// faulted in for writing.
+    pub fn new(dir: &Path, len: usize) -> io::Result<Draft> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .mode(0o600)
             .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
-            .open(DIR)
-            .map_err(|e| context(e, "cannot create shared memory in", Path::new(DIR)))?;
+            .open(dir)
+            .map_err(|e| context(e, "cannot create shared memory in", dir))?;
         let bytes = u64::try_from(len).map_err(io::Error::other)?;
         // Without this a full tmpfs shows as SIGBUS at the first touch instead of ENOSPC here.
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)
-            .map_err(|e| context(e.into(), &format!("cannot reserve {len} bytes in"), Path::new(DIR)))?;
+            .map_err(|e| context(e.into(), &format!("cannot reserve {len} bytes in"), dir))?;
         // Before the name exists and while the mode is 0600, so that no one else can hold a lock on it.
         if !set_write_lock(&file)? {
             return Err(io::Error::other("a nameless shared-memory file was locked by somebody else"));
         }
         file.set_permissions(Permissions::from_mode(0o644))?;
-        let mut map = Mapping::new(&file, len).map_err(|e| {
-            context(e, &format!("cannot map {len} bytes of shared memory in"), Path::new(DIR))
-        })?;
+        let mut map = Mapping::new(&file, len)
+            .map_err(|e| context(e, &format!("cannot map {len} bytes of shared memory in"), dir))?;
         // MAP_POPULATE only reads shared pages in; the write is what a lane would fault on.
         for page in map.bytes_mut().chunks_mut(4096) {
             // SAFETY: a plain byte of an exclusive slice; volatile so that writing a 0 over a 0 happens.
@@ -231,6 +231,11 @@ pub struct Published {
 }
 
 impl Published {
+    /// Its name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The memory.
     pub fn mapping(&self) -> &Arc<Mapping> {
         &self.map

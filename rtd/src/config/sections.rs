@@ -70,7 +70,8 @@ pub struct Daemon {
     /// Where the section begins.
     #[schemars(skip)]
     pub place: Option<Place>,
-    /// Instance name; two daemons on one machine need two. The statistics page is /dev/shm/rtd.<name>.
+    /// Instance name; two daemons on one machine need two. The statistics page is <name>.page in /run/rtd,
+    /// $XDG_RUNTIME_DIR/rtd or /dev/shm/rtd-<uid>, the first that is on a tmpfs and belongs to rtd's user.
     #[schemars(default, extend("default" = "rtd"))]
     pub name: Field<Name>,
     /// User to become at the start, by name or number, when all that takes a privilege is there; rtd keeps no capability

@@ -14,11 +14,10 @@ use std::io::{self, Write};
 /// Opens the page of `instance`.
 pub fn open(instance: &str) -> anyhow::Result<Reader> {
     Reader::open(instance).map_err(|e| match e {
-        ReadError::Absent(path) => anyhow!(
-            "instance \"{instance}\" does not run: there is no {}\n\
+        ReadError::NoInstance { places, .. } => anyhow!(
+            "instance \"{instance}\" does not run: there is no {instance}.page in {places}\n\
              \x20 start it: rtd run FILE (or try: rtd demo)\n\
              \x20 {}",
-            path.display(),
             others()
         ),
         e => e.into(),
@@ -52,12 +51,14 @@ pub fn others() -> String {
 /// Whoever owns a page writes into it what he likes: the process that gets a signal, the queue that is
 /// opened. So it counts as an order only from those who may order us about anyway.
 pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
-    let page = open(instance)?.snapshot()?;
+    let reader = open(instance)?;
+    let page = reader.snapshot()?;
     if !may_order(page.uid) {
         let ours = effective_uid();
         bail!(
-            "the page /dev/shm/rtd.{instance} belongs to uid {}, not to root, to uid {ours} or to the owner of {RUN_DIR}: \
-             what it says is that user's word, and nothing is sent or read on it; run this as that user",
+            "the page {} belongs to uid {}, not to root, to uid {ours} or to the owner of {RUN_DIR}: its content is not \
+             trusted, and no message is sent or read because of it; run this as that user",
+            reader.path().display(),
             page.uid
         );
     }
@@ -151,7 +152,7 @@ mod tests {
     #[test]
     fn an_absent_instance_is_told_how_to_start() {
         let text = open("no-such-instance").unwrap_err().to_string();
-        assert!(text.contains("/dev/shm/rtd.no-such-instance") && text.contains("rtd run"), "{text}");
+        assert!(text.contains("no-such-instance.page in /run/rtd, ") && text.contains("rtd run"), "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use super::RunArgs;
 use anyhow::{Context as _, bail};
+use rtcore::stats::place;
 use rtcore::sys::mqueue::Queue;
 use rtcore::sys::{clock, memfd, poll, process};
 use std::ffi::CString;
@@ -146,7 +147,7 @@ impl Drop for OwnDaemon {
             }
         }
         // It removed all that itself, unless it was killed. The names carry our pid: they are nobody else's.
-        let _ = std::fs::remove_file(rtcore::stats::layout::page_path(&self.instance));
+        let _ = place::file_of(&self.instance).map(std::fs::remove_file);
         let _ = std::fs::remove_file(&self.socket);
         self.queues.iter().for_each(|name| _ = Queue::unlink(name));
     }

@@ -15,7 +15,7 @@ use crate::plan::needs::{self, Need, Who};
 use crate::plan::{Account, Plan, SkinKind};
 use anyhow::{Context as _, bail};
 use rtcore::client::locate::RUN_DIR;
-use rtcore::stats::layout::page_path;
+use rtcore::stats::place;
 use rtcore::sys::caps::{self, Set};
 use rtcore::sys::limits::{self, Kind};
 use rtcore::sys::{ids, procfs, sched, seqpacket, shm};
@@ -139,8 +139,10 @@ fn tell(account: Account, control: Set, needed: &[Need]) {
 /// What the starter can do and the user cannot: a place for the socket, and what an earlier run of the starter's own left.
 fn prepare(plan: &Plan, account: Account) -> anyhow::Result<()> {
     directory(&plan.daemon.socket, account)?;
-    // One that lives keeps its page, and the start is refused over that name later, in the right words.
-    let _ = shm::remove_stale(&page_path(&plan.daemon.name), procfs::effective_uid());
+    // A live daemon keeps its page, and the start is refused over that name later, in the right words.
+    for page in place::trusted_paths(&plan.daemon.name) {
+        let _ = shm::remove_stale(&page, procfs::effective_uid());
+    }
     hand_over(plan, account)?;
     Ok(())
 }
@@ -161,7 +163,7 @@ fn directory(socket: &Path, account: Account) -> anyhow::Result<()> {
         }
         for entry in std::fs::read_dir(dir).with_context(|| shown.to_string())? {
             let path = entry.with_context(|| shown.to_string())?.path();
-            if path != socket {
+            if path != socket && !place::is_left_behind(&path) {
                 bail!(
                     "{shown} belongs to uid {owner} and has more in it than this socket ({}): stop the rtd that it \
                      belongs to and remove it, or give this one another place ([daemon] socket)",

@@ -65,7 +65,7 @@ pub struct Plan {
 /// `[daemon]`.
 #[derive(Clone, Debug)]
 pub struct DaemonPlan {
-    /// Instance name; the statistics page is `/dev/shm/rtd.<name>`. Default `rtd`.
+    /// Instance name; the statistics page is `<name>.page` in a directory of [`rtcore::stats::place`]. Default `rtd`.
     pub name: String,
     /// Whom the daemon becomes; none = it stays whose it is.
     pub account: Option<Account>,

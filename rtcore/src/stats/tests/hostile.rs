@@ -5,14 +5,13 @@ use crate::stats::layout::{self, Header, Section};
 use crate::stats::reader::{ReadError, Snapshot};
 use proptest::prelude::*;
 use std::mem::offset_of;
-use std::path::PathBuf;
 
 /// A copy of a page in a file of its own; removed when dropped.
 struct Copy(PathBuf);
 
 impl Copy {
     fn new(bytes: &[u8]) -> Copy {
-        let path = layout::page_path(&unique("copy"));
+        let path = page_path(&unique("copy"));
         std::fs::write(&path, bytes).unwrap();
         Copy(path)
     }
@@ -35,7 +34,7 @@ fn page_bytes() -> Vec<u8> {
     page.route(0).publish(&ledger(99));
     page.route(0).record_latency(99);
     page.route(0).record_delivery(1, 99);
-    std::fs::read(layout::page_path(&name)).unwrap()
+    std::fs::read(page_path(&name)).unwrap()
 }
 
 /// Uses every number of a snapshot the way the tools do.
@@ -163,7 +162,7 @@ fn a_page_that_shrinks_under_the_reader_is_an_error() {
 
 #[test]
 fn what_is_not_a_file_does_not_hold_the_reader_up() {
-    let path = layout::page_path(&unique("dir"));
+    let path = page_path(&unique("dir"));
     std::fs::create_dir(&path).unwrap();
     assert!(matches!(Reader::open_path(&path), Err(ReadError::Io { .. })));
     std::fs::remove_dir(&path).unwrap();

@@ -1,7 +1,6 @@
 //! Who may have a name, and what is left when its owner is stopped or killed.
 
 use super::*;
-use crate::stats::layout::page_path;
 use crate::stats::reader::{DaemonState, instances};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::lane::peer::PeerState;
 use crate::sys::clock::monotonic_ns;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,11 @@ use std::time::{Duration, Instant};
 fn unique(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("t{}.{}.{what}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Where its page goes.
+fn page_path(name: &str) -> PathBuf {
+    super::place::choose().unwrap().join(super::place::file_name(name))
 }
 
 /// Two lanes, three routes (two in the first lane), two processes, two endpoints.
