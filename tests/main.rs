@@ -275,6 +275,7 @@ fn main() -> std::process::ExitCode {
         overflow::displace_oldest_keeps_the_latest,
         overflow::displace_newest_keeps_the_first_and_the_last,
         overflow::conflate_keeps_the_latest_alone,
+        overflow::a_conflating_queue_holds_one_message_in_front_of_the_latest,
         overflow::block_gives_up_after_its_bound,
         overflow::block_loses_nothing_within_its_bound,
         overflow::what_waits_too_long_expires,

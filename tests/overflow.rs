@@ -53,6 +53,25 @@ pub fn conflate_keeps_the_latest_alone() -> anyhow::Result<()> {
     ten_for_a_sleeper("conflate", &ends, &[0, 1, 2, 9])
 }
 
+/// The kernel's queue keeps its oldest message, so a sink that conflates holds one: a slow reader gets that one and the
+/// latest.
+pub fn a_conflating_queue_holds_one_message_in_front_of_the_latest() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let config = instance.head()
+        + &instance.mqueue("in", "")
+        + &instance.mqueue("out", "").replace("maxmsg = 10\n", "")
+        + &route("in", &["out"], "overflow = \"conflate\"");
+    let daemon = Daemon::start(&config)?;
+    Peer::sender(&instance.queue("in"))?.stream(1, 30)?;
+    instance.ledger_is("in->out", 30, &[(Delivered, 1), (Queued, 1), (Displaced, 28)])?;
+    assert_eq!(held(&instance.queue("out"))?, 1);
+    let mut receiver = Peer::receiver(&instance.queue("out"))?;
+    assert_eq!(receiver.numbers(2)?, [1, 30]);
+    instance.ledger_is("in->out", 30, &[(Delivered, 2), (Displaced, 28)])?;
+    daemon.stop()?;
+    Ok(())
+}
+
 /// A bound that runs out for each message: then it is rejected, and the next gets its own.
 pub fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
     let ends = [(Delivered, 3), (Queued, 2), (Rejected(Reject::Full), 5)];

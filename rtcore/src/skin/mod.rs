@@ -52,6 +52,8 @@ pub struct Caps {
     /// Linux schedules its threads: what Linux says of their CPU time and state is so, and its limits and its scheduler
     /// calls reach them.
     pub linux_threads: bool,
+    /// Its clock is CLOCK_MONOTONIC as every Linux program reads it: ages of stamps from other programs can be taken.
+    pub linux_clock: bool,
 }
 
 /// What a thread sleeps at that waits for a ring in shared memory.

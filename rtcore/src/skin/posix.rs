@@ -19,6 +19,7 @@ pub(super) static SKIN: Skin = Skin {
         unpromoted_threads: true,
         linux_calls: true,
         linux_threads: true,
+        linux_clock: true,
     },
     setup: Setup {
         promote,

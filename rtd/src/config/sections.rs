@@ -208,7 +208,7 @@ pub struct Endpoint {
     /// mqueue: name of the queue, `/` first. Default: `/` and the endpoint's name.
     #[schemars(default)]
     pub queue: Field<String>,
-    /// mqueue: messages the queue holds; default 10. lane: slots of the ring, rounded up to a power of two;
+    /// mqueue: messages the queue holds; default 10, or 1 if every route to it has overflow = "conflate". lane: slots of the ring, rounded up to a power of two;
     /// default 64. signal, as a sink with msgsize: the same. xddp: messages of msgsize that both directions have room for
     /// together; default 64.
     #[schemars(default)]

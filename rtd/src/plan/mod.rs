@@ -285,6 +285,21 @@ pub struct RoutePlan {
     pub path: Path,
 }
 
+impl RoutePlan {
+    /// The endpoints that it reaches, in order over all its targets.
+    pub fn ends(&self) -> impl Iterator<Item = EndpointId> + '_ {
+        self.to.iter().flat_map(TargetPlan::endpoints).copied()
+    }
+
+    /// Whether this end is a member of a group of which one takes each message.
+    pub fn is_one_of_many(&self, end: EndpointId) -> bool {
+        self.to.iter().any(|target| match target {
+            TargetPlan::Group { mode, members, .. } => *mode != GroupMode::All && members.contains(&end),
+            TargetPlan::Endpoint(_) => false,
+        })
+    }
+}
+
 /// The way a route's messages take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {

@@ -34,6 +34,7 @@ pub const CAPS: Caps = Caps {
     unpromoted_threads: false,
     linux_calls: false,
     linux_threads: false,
+    linux_clock: false,
 };
 
 /// Places of the pool that credits divide among the receivers; the others are for who sends without asking.

@@ -20,6 +20,7 @@ mod rings;
 mod routes;
 mod signals;
 mod skin;
+mod stale;
 mod watch;
 mod xddp;
 
@@ -55,8 +56,9 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
     let daemon = daemon(&mut cx);
     let lanes = lanes::resolve(&mut cx);
     let processes = processes::resolve(&mut cx);
-    let endpoints = endpoints::resolve(&mut cx);
+    let mut endpoints = endpoints::resolve(&mut cx);
     let routes = routes::resolve(&mut cx, &lanes, &endpoints);
+    stale::default_maxmsg(&cx, &mut endpoints, &routes);
     direct::check_sources(&mut cx, &routes);
     let sources = flow::sources(&mut cx, &routes);
     let mut plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
@@ -67,6 +69,7 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
     skin::check(&mut cx, &plan);
     xddp::check(&mut cx, &plan);
     rings::check(&mut cx, &plan);
+    stale::check(&mut cx, &plan);
     endpoints::check_writers(&mut cx, &plan);
     lanes::check_sources(&mut cx, &plan);
     flow::unused(&mut cx, &plan);

@@ -36,7 +36,6 @@ fn the_arms_plan_is_what_its_file_says() {
     let telemetry = &plan.sources[2];
     assert_eq!(telemetry.routes, [2, 3]);
     let setpoints = &plan.routes[1];
-    assert_eq!(setpoints.ttl_ns, Some(5_000_000));
     assert_eq!(setpoints.deadline_ns, Some(1_000_000), "the lane's");
     assert_eq!(setpoints.payload_bytes_max, 64, "the source's msgsize");
     assert_eq!(setpoints.overflow, crate::plan::Overflow::DisplaceOldest, "the lane's");

@@ -9,5 +9,6 @@ mod properties;
 mod rules;
 mod shared;
 mod skins;
+mod stale;
 mod util;
 mod watch;
