@@ -19,6 +19,7 @@ mod examples;
 mod grants;
 mod groups;
 mod guard;
+mod handshakes;
 mod help;
 mod holding;
 mod hostile;
@@ -464,6 +465,9 @@ fn main() -> std::process::ExitCode {
         restart::a_stopped_daemon_interrupts_no_direct_traffic,
         restart::without_a_daemon_a_routed_send_is_disconnected_at_once,
         restart::a_changed_configuration_takes_ends_and_brings_others,
+        handshakes::killed_while_both_sessions_open,
+        handshakes::killed_while_the_receiver_replaces_its_session,
+        handshakes::killed_while_the_sender_replaces_its_session,
         partners::a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back,
         partners::a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back,
         partners::a_sender_that_goes_is_told_and_its_successor_heard,

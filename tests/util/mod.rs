@@ -19,6 +19,7 @@ pub mod stranger;
 pub mod talk;
 pub mod terminal;
 pub mod tool;
+pub mod trace;
 
 use anyhow::{Context as _, bail};
 use rtcore::stats::reader::{Reader, Snapshot};

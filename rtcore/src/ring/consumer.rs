@@ -2,7 +2,7 @@
 
 use super::Corrupt;
 use super::bell::{self, Bells, Doorbell};
-use super::layout::{Envelope, Geometry, complete, copy_out, in_progress};
+use super::layout::{Envelope, GIVEN_UP, Geometry, LEFT, complete, copy_out, in_progress};
 use super::memory::View;
 use crate::sync::{Ordering, fence};
 use crate::sys::eventfd::Listener;
@@ -213,7 +213,17 @@ impl Consumer {
 
     /// Takes nothing more out of this ring, for whoever adds up what became of the messages.
     pub fn give_up(&mut self) {
-        self.view.consumer().given_up.store(1, Ordering::Release);
+        self.view.consumer().given_up.store(GIVEN_UP, Ordering::Release);
+    }
+
+    /// This end is let go of while the ring may hold messages: the producer's process then knows that nobody takes
+    /// them, and moves them to the next ring.
+    pub fn leave(&mut self) {
+        let given_up = &self.view.consumer().given_up;
+        if given_up.load(Ordering::Relaxed) == 0 {
+            // SYNC POINT with `Trail::has_left`: the head is final.
+            given_up.store(LEFT, Ordering::Release);
+        }
     }
 
     /// Whether the producer was at work on a slot when it stopped: to be asked when it is known to be dead.

@@ -3,7 +3,7 @@
 
 use super::bell::Bells;
 use super::consumer::Consumer;
-use super::layout::{Geometry, copy_out};
+use super::layout::{ConsumerWords, Geometry, LEFT, ProducerWords, copy_out};
 use super::memory::View;
 use super::producer::Producer;
 use super::shared::{Side, view};
@@ -14,12 +14,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// One end whose own memory is mapped and whose other's is yet to come: see [`crate::wire::Notice::Join`].
+///
+/// The other end may be complete already. So one that is dropped says in its own memory that nobody is here: a
+/// producer's closes the ring, and the consumer goes on to the next one; a consumer's leaves it, and the producer moves
+/// what it sent.
 #[derive(Debug)]
 pub struct Half {
     geometry: Geometry,
     side: Side,
-    own: Map,
-    eventfd: OwnedFd,
+    /// Taken when the end is completed.
+    own: Option<(Map, OwnedFd)>,
     bells: Bells,
 }
 
@@ -37,7 +41,7 @@ impl Half {
             Side::Consumer => geometry.consumer_bytes(),
         };
         let own = Map::of(own.as_fd(), len, true)?;
-        Ok(Half { geometry, side, own, eventfd, bells })
+        Ok(Half { geometry, side, own: Some((own, eventfd)), bells })
     }
 
     /// Its bells.
@@ -46,26 +50,43 @@ impl Half {
     }
 
     /// The sending end, with the consumer's memory. An error for the half of a consumer.
-    pub fn into_producer(self, other: &OwnedFd, bell: u32) -> io::Result<Producer> {
-        self.expect(Side::Producer)?;
+    pub fn into_producer(mut self, other: &OwnedFd, bell: u32) -> io::Result<Producer> {
         let consumer = Map::of(other.as_fd(), self.geometry.consumer_bytes(), false)?;
-        let view = view(self.geometry, &self.bells, self.own, consumer);
-        Ok(Producer::new(view, Some(EventFd::from_fd(self.eventfd)), bell))
+        let (own, eventfd) = self.complete(Side::Producer)?;
+        let view = view(self.geometry, &self.bells, own, consumer);
+        Ok(Producer::new(view, Some(EventFd::from_fd(eventfd)), bell))
     }
 
     /// The receiving end, with the producer's memory. An error for the half of a producer.
-    pub fn into_consumer(self, other: &OwnedFd, bell: u32) -> io::Result<Consumer> {
-        self.expect(Side::Consumer)?;
+    pub fn into_consumer(mut self, other: &OwnedFd, bell: u32) -> io::Result<Consumer> {
         let producer = Map::of(other.as_fd(), self.geometry.producer_bytes(), false)?;
-        let view = view(self.geometry, &self.bells, producer, self.own);
-        Ok(Consumer::new(view, Some(Listener::from_fd(self.eventfd)), bell))
+        let (own, eventfd) = self.complete(Side::Consumer)?;
+        let view = view(self.geometry, &self.bells, producer, own);
+        Ok(Consumer::new(view, Some(Listener::from_fd(eventfd)), bell))
     }
 
-    fn expect(&self, side: Side) -> io::Result<()> {
-        if self.side == side {
-            Ok(())
-        } else {
-            Err(io::Error::other("the half of a ring is the other side's"))
+    fn complete(&mut self, side: Side) -> io::Result<(Map, OwnedFd)> {
+        let own = if self.side == side { self.own.take() } else { None };
+        own.ok_or_else(|| io::Error::other("the half of a ring is the other side's"))
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        let Some((own, _)) = &self.own else { return };
+        match self.side {
+            Side::Producer => {
+                // SAFETY: `new` checked that the mapping has the bytes of a producer's piece, which begins with its words;
+                // a mapping starts on a page; the words are atomics, and all bytes are valid ones.
+                let words = unsafe { own.start().cast::<ProducerWords>().as_ref() };
+                // Nobody sleeps for this alone: the consumer looks again when it is given the next ring.
+                words.closed.store(1, Ordering::Release);
+            }
+            Side::Consumer => {
+                // SAFETY: likewise, of a consumer's piece.
+                let words = unsafe { own.start().cast::<ConsumerWords>().as_ref() };
+                words.given_up.store(LEFT, Ordering::Release);
+            }
         }
     }
 }
@@ -116,6 +137,17 @@ impl Trail {
     pub fn close(&self) {
         // SYNC POINT with `Consumer::is_closed`, as `Producer::close`.
         self.0.producer().closed.store(1, Ordering::Release);
+    }
+
+    /// Whether the consumer has let go of its end: what it has not taken, it never will.
+    pub fn has_left(&self) -> bool {
+        // SYNC POINT with `Consumer::leave`.
+        self.0.consumer().given_up.load(Ordering::Acquire) == LEFT
+    }
+
+    /// So many messages that were announced here are in another ring now, and count there.
+    pub fn count_moved(&self, moved: u64) {
+        self.0.producer().moved.store(moved, Ordering::Relaxed);
     }
 
     /// Puts the messages `from..until` into another ring, as they are, and wakes its consumer. What is further back

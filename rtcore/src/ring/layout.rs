@@ -77,7 +77,9 @@ pub(super) struct ProducerWords {
     pub refused: AtomicU64,
     /// 1 when nothing more comes: the producer has moved on to another ring.
     pub closed: AtomicU64,
-    pad2: [u64; 5],
+    /// Messages that the consumer had not taken when it left, and that the producer put into its next ring.
+    pub moved: AtomicU64,
+    pad2: [u64; 4],
 }
 
 /// What the consumer writes. The producer maps it read-only.
@@ -89,10 +91,15 @@ pub(super) struct ConsumerWords {
     pad: [u64; 7],
     /// How it sleeps: a flag of [`super::bell`].
     pub sleep: AtomicU64,
-    /// 1 when it takes nothing more: the producer wrote what cannot be.
+    /// Not 0 when it takes nothing more: [`GIVEN_UP`] or [`LEFT`].
     pub given_up: AtomicU64,
     pad2: [u64; 6],
 }
+
+/// The producer wrote what cannot be.
+pub(super) const GIVEN_UP: u64 = 1;
+/// The consumer let go of its end; what it had not taken is still in the ring.
+pub(super) const LEFT: u64 = 2;
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<ProducerWords>() == 128 && size_of::<ConsumerWords>() == 128);

@@ -2,7 +2,7 @@
 
 use super::bell::Bells;
 use super::consumer::Consumer;
-use super::layout::{Geometry, SLOTS_OFFSET};
+use super::layout::{GIVEN_UP, Geometry, LEFT, SLOTS_OFFSET};
 use super::memory::View;
 use super::producer::Producer;
 use crate::sys::eventfd::{EventFd, Listener};
@@ -155,6 +155,10 @@ pub struct Indices {
     pub closed: bool,
     /// The consumer says that it takes nothing more, because of what the producer wrote.
     pub given_up: bool,
+    /// The consumer says that it has let go of its end.
+    pub left: bool,
+    /// Of the messages not taken, those that the producer says it put into its next ring.
+    pub moved: u64,
 }
 
 impl Watch {
@@ -172,7 +176,10 @@ impl Watch {
         let later = self.0.consumer().head.load(Ordering::Acquire);
         let slots = u64::from(self.0.geometry.slots());
         let possible = head <= tail && head <= later && tail - head <= slots.saturating_add(later - head);
-        let given_up = self.0.consumer().given_up.load(Ordering::Acquire) != 0;
-        possible.then_some(Indices { tail, head: later.min(tail), refused, closed, given_up })
+        let end = self.0.consumer().given_up.load(Ordering::Acquire);
+        let (given_up, left) = (end == GIVEN_UP, end == LEFT);
+        let head = later.min(tail);
+        let moved = self.0.producer().moved.load(Ordering::Relaxed).min(tail - head);
+        possible.then_some(Indices { tail, head, refused, closed, given_up, left, moved })
     }
 }

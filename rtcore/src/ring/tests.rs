@@ -328,6 +328,38 @@ fn a_close_is_a_mark_that_hides_nothing() {
     assert!(consumer.wait(1_000_000).is_err());
 }
 
+/// The other end may be complete when a half is dropped: it must not wait for one that never comes.
+#[test]
+#[cfg_attr(miri, ignore = "memfd")]
+fn a_half_that_is_dropped_closes_or_leaves_the_ring() {
+    let (size, bells) = (geometry(1024, 64), bells());
+    let ring = Shared::create("rtd-ring", size).unwrap();
+    let half = |side| {
+        let Handles { producer, consumer, eventfd } = ring.handles(side).unwrap();
+        let (own, other) = if side == Side::Producer { (producer, consumer) } else { (consumer, producer) };
+        (Half::new(side, size, &own, eventfd, bells.clone()).unwrap(), other)
+    };
+    let consumer = ring.consumer(&bells, 0).unwrap();
+    let (lost, _) = half(Side::Producer);
+    assert!(!consumer.is_closed());
+    drop(lost);
+    assert!(consumer.is_closed());
+    let producer = ring.producer(&bells, 1).unwrap();
+    let (whole, other) = half(Side::Consumer);
+    let mut whole = whole.into_consumer(&other, 0).unwrap();
+    assert!(!producer.trail().has_left(), "an end that was completed is not dropped");
+    whole.give_up();
+    whole.leave();
+    assert!(!producer.trail().has_left(), "what cannot be read is not moved");
+    let ring = Shared::create("rtd-ring", size).unwrap();
+    let own = ring.handles(Side::Consumer).unwrap();
+    let producer = ring.producer(&bells, 1).unwrap();
+    let lost = Half::new(Side::Consumer, size, &own.consumer, own.eventfd, bells.clone()).unwrap();
+    // The other's memory cannot be mapped: too small.
+    assert!(lost.into_consumer(&own.consumer, 0).is_err());
+    assert!(producer.trail().has_left());
+}
+
 #[test]
 fn what_has_been_overwritten_is_not_moved() {
     let ((mut old, mut reader), (mut new, mut next)) = (shared(2, 8), shared(8, 8));

@@ -343,7 +343,8 @@ impl Conn {
 
     /// Takes a packet, never waits. Descriptors that come with it are closed by the kernel: there is no room for them.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        match rustix::net::recv(&self.fd, buffer, RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
+        let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+        match past_reset(|| rustix::net::recv(&self.fd, &mut *buffer, flags)) {
             // An empty packet and the end of file both read as 0; only after the latter is it hung up.
             Ok((_, 0)) if self.is_hung_up() => Ok(Received::Closed),
             Ok((_, bytes)) => Ok(Received::Packet(bytes)),
@@ -418,7 +419,7 @@ impl Conn {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC | RecvFlags::TRUNC;
         let mut slices = [IoSliceMut::new(buffer)];
-        match rustix::net::recvmsg(&self.fd, &mut slices, &mut control, flags) {
+        match past_reset(|| rustix::net::recvmsg(&self.fd, &mut slices, &mut control, flags)) {
             Ok(got) if got.bytes == 0 && self.is_hung_up() => Ok(Received::Closed),
             // The buffer has room for all that rtd sends: this process had no numbers left for them.
             Ok(got) if got.flags.contains(ReturnFlags::CTRUNC) => Err(Errno::MFILE.into()),
@@ -447,6 +448,15 @@ impl Conn {
 impl AsFd for Conn {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// Receives once more after ECONNRESET. The kernel reports it once, and before the packets that are still there to be
+/// read, when the other side ended with packets of ours unread.
+fn past_reset<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    match receive() {
+        Err(Errno::CONNRESET) => receive(),
+        other => other,
     }
 }
 

@@ -28,6 +28,22 @@ fn a_long_packet_reports_its_full_length_and_is_gone() {
     assert_eq!(server.receive(&mut buffer).unwrap(), Received::Packet(4));
 }
 
+/// The kernel reports the reset before what was sent.
+#[test]
+fn packets_are_received_that_were_sent_before_an_end_with_others_unread() {
+    let mut buffer = [0; 16];
+    for copied in [true, false] {
+        let (_listener, client, server) = if copied { pair("reset1") } else { pair("reset2") };
+        assert!(client.send(&[1]).unwrap() && server.send(&[2; 3]).unwrap());
+        drop(server);
+        let mut receive = || match copied {
+            true => client.receive(&mut buffer).unwrap(),
+            false => client.receive_with(&mut buffer, &mut Vec::new()).unwrap(),
+        };
+        assert_eq!((receive(), receive()), (Received::Packet(3), Received::Closed));
+    }
+}
+
 #[test]
 fn an_empty_packet_is_not_the_end() {
     let (_listener, client, server) = pair("empty");

@@ -132,9 +132,7 @@ fn what_outlives_its_session_says_so() {
     assert_eq!(refused, SendError::Disconnected { endpoint: name("arm.pos"), why: Gone::Closed });
     link.closed();
     assert_eq!(link.take(0).unwrap().1, b"last");
-    assert!(!link.consumer(0).is_closed());
-    drop(sender);
-    assert!(link.consumer(0).is_closed());
+    assert!(link.consumer(0).is_closed(), "though the sender was not dropped");
 }
 
 #[test]

@@ -175,6 +175,32 @@ fn a_sender_closes_the_old_ring_when_it_takes_the_next() {
 }
 
 #[test]
+fn what_a_receiver_left_in_its_ring_goes_into_the_next() {
+    let place = Place::new();
+    let channels = [direct(sender("arm.pos"))];
+    let (session, _daemon, link) = session(&place, &channels);
+    let mut sender = session.sender("arm.pos").unwrap();
+    let mut old = link.direct(&channels[0], 0, 1, std::process::id());
+    for number in 1..=4 {
+        assert_eq!(send(&mut sender, b"x"), number);
+    }
+    assert_eq!(take(old.consumer()).unwrap().0.meta.sequence, 1);
+    old.consumer().leave();
+    let mut new = link.direct(&channels[0], 0, 2, std::process::id());
+    let until = in_ms(10_000);
+    let mut sent = 4;
+    // The first sends may still be refused: the receiver of the old ring has left.
+    while sent == 4 {
+        assert!(monotonic_ns() < until);
+        sent = sender.send(b"x").unwrap_or(sent);
+    }
+    let numbers = || Some(take(new.consumer())?.0.meta.sequence);
+    let came: Vec<u64> = std::iter::from_fn(numbers).collect();
+    assert_eq!(came[..3], [2, 3, 4]);
+    assert_eq!(came.last(), Some(&sent));
+}
+
+#[test]
 fn a_partner_that_lies_is_cut_off_alone_until_it_comes_anew() {
     let place = Place::new();
     let channels = [direct(inbox("arm.cmd", "planner.cmd")), inbox("arm.log", "log")];

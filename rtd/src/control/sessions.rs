@@ -254,10 +254,12 @@ impl Sessions {
     fn send(&mut self, process: ProcessId, frame: &[u8], fds: &[BorrowedFd<'_>]) {
         let Some(session) = &self.table[process] else { return };
         let Some(conn) = &session.conn else { return };
-        // An error is its end, which comes as an event of its own.
-        if !conn.send_with(frame, fds).unwrap_or(true)
-            && !self.doomed.iter().any(|doomed| doomed.process == process)
-        {
+        let sent = conn.send_with(frame, fds).unwrap_or_else(|e| {
+            // Its end comes as an event of its own. After any other error it would miss a frame that its partner counts
+            // on.
+            matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+        });
+        if !sent && !self.doomed.iter().any(|doomed| doomed.process == process) {
             self.doomed.push(Doomed { process, why: Why::Unread });
         }
     }

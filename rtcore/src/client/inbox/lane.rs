@@ -78,6 +78,13 @@ impl In {
     }
 }
 
+impl Drop for In {
+    /// Nobody takes what is left in it: the sender of a direct ring moves it to the next.
+    fn drop(&mut self) {
+        self.consumer.leave();
+    }
+}
+
 /// What an inbox has of a channel.
 #[derive(Debug)]
 pub(in crate::client) struct Lane {

@@ -12,7 +12,8 @@ use crate::wire::Channel;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Rings of one channel that may wait for a reader that does not read; the oldest goes first.
+/// Rings of one channel that may wait for a reader that does not read; the oldest goes first. A sender remembers as many
+/// that their receivers have not emptied.
 const WAITING_MAX: usize = 64;
 
 /// Who is at the other end of a direct ring.
@@ -45,6 +46,10 @@ pub(super) struct OutEntry {
     /// Found no room in the feeder: the sender has not run for long.
     waiting: Option<Offer<Out>>,
     ring: Option<OutRing>,
+    /// Direct rings from before whose receivers live: they may hold messages.
+    old: Vec<OutRing>,
+    /// Messages of these that nobody will take, not told yet.
+    lost: u64,
     /// A routed ring, with its connection, that nobody receives from yet: see [`OutEntry::hold`].
     held: Option<(Producer, u64)>,
     /// Partners of rings that are gone, still in the session thread's set.
@@ -56,15 +61,25 @@ impl OutEntry {
         let (feeder, end) = feed();
         let refusal = Arc::new(Refusal::new(&channel));
         let shared = Arc::clone(&refusal);
-        let (waiting, ring, held, gone) = (None, None, None, Vec::new());
-        let entry = OutEntry { channel, id: None, refusal, feeder, waiting, ring, held, gone };
+        let entry = OutEntry {
+            channel,
+            id: None,
+            refusal,
+            feeder,
+            waiting: None,
+            ring: None,
+            old: Vec::new(),
+            lost: 0,
+            held: None,
+            gone: Vec::new(),
+        };
         (entry, Outlet { index, feed: end, refusal: shared, sequence: 0, channel, corrupt: None })
     }
 
     /// A new ring. What the old one's daemon had not taken goes in first; returns how many of these found no room.
     pub fn renew(&mut self, mut producer: Producer, partner: Option<Partner>, connection: u64) -> u64 {
         let gate = Arc::new(Gate::new());
-        let lost = self.abandon(Some(&mut producer).filter(|_| partner.is_none()));
+        let lost = self.abandon(Some((&mut producer, partner.is_some())));
         let trail = producer.trail();
         let refusal = Arc::new(Refusal::new(&self.channel));
         let shared = (Arc::clone(&gate), Arc::clone(&refusal));
@@ -126,19 +141,29 @@ impl OutEntry {
         }
     }
 
-    /// Lets go of the old ring: what was not taken is moved into `next`, or counted as lost.
+    /// Lets go of the old ring: what nobody takes any more is moved into the next one if both are direct or neither is
+    /// (`next`, and whether it is direct), or counted as lost.
     ///
-    /// A direct ring whose receiver lives is left to it: it drains what it has.
-    fn abandon(&mut self, next: Option<&mut Producer>) -> u64 {
-        let Some(old) = self.ring.take() else { return 0 };
-        if let Some(partner) = old.partner {
-            self.gone.push(partner);
+    /// A direct ring whose receiver lives and still has its end is left to it: it drains what it has.
+    fn abandon(&mut self, next: Option<(&mut Producer, bool)>) -> u64 {
+        let Some(mut old) = self.ring.take() else { return 0 };
+        let direct = old.partner.is_some();
+        if let Some(partner) = &old.partner
+            && partner.pidfd.is_alive()
+            && !old.trail.has_left()
+        {
+            self.old.push(old);
             return 0;
         }
-        let until = old.gate.close(|| old.trail.tail());
-        let from = old.trail.taken(until);
-        match next {
-            Some(next) => old.trail.move_to(from, until, next).lost,
+        let dead = old.partner.as_ref().is_some_and(|partner| !partner.pidfd.is_alive());
+        let (from, until) = old.close();
+        self.gone.extend(old.partner.take());
+        match next.filter(|(_, next_is_direct)| *next_is_direct == direct && !dead) {
+            Some((next, _)) => {
+                let moved = old.trail.move_to(from, until, next);
+                old.trail.count_moved(moved.moved);
+                moved.lost
+            }
             None => until - from,
         }
     }
@@ -147,9 +172,7 @@ impl OutEntry {
     pub fn remove(&mut self) -> u64 {
         self.id = None;
         self.refuse(Why::Removed);
-        if let Some(ring) = &self.ring {
-            ring.gate.close(|| ring.trail.tail());
-        }
+        self.close_all();
         let lost = self.abandon(None);
         self.offer(None);
         lost
@@ -163,24 +186,34 @@ impl OutEntry {
             return;
         }
         self.refuse(why);
-        if let Some(ring) = &self.ring {
-            ring.gate.close(|| ring.trail.tail());
+        self.close_all();
+    }
+
+    /// No ring takes anything more, whether or not its sender ever looks at it again: a receiver that is given another
+    /// goes on to it.
+    fn close_all(&self) {
+        for ring in self.old.iter().chain(&self.ring) {
+            ring.close();
         }
     }
 
     /// Who is at the other end, by token.
     pub fn partner(&self, token: u64) -> Option<&Partner> {
-        self.ring.as_ref()?.partner.as_ref().filter(|partner| partner.token == token)
+        self.ring.iter().chain(&self.old).filter_map(|ring| ring.partner.as_ref()).find(|p| p.token == token)
     }
 
-    /// The receiver of the direct ring has ended; returns how many messages it had not taken.
-    pub fn bereave(&mut self, token: u64) -> u64 {
-        let (Some(_), Some(ring)) = (self.partner(token), &self.ring) else { return 0 };
+    /// The receiver of the direct ring with this token has ended; returns how many messages it had not taken.
+    pub fn bereave(&mut self, token: u64, ending: Option<Ending>) -> u64 {
+        if let Some(at) = self.old.iter().position(|ring| ring.is(token)) {
+            let (from, until) = self.old.swap_remove(at).close();
+            return until - from;
+        }
+        let Some(ring) = self.ring.as_ref().filter(|ring| ring.is(token)) else { return 0 };
+        self.set_ending(ending);
         self.refuse(Why::Nobody);
-        let until = ring.gate.close(|| ring.trail.tail());
         // A sender that is silent from now on would keep the daemon watching the ring.
-        ring.trail.close();
-        until - ring.trail.taken(until)
+        let (from, until) = ring.close();
+        until - from
     }
 
     /// Somebody can receive what is sent, or nobody. What an earlier daemon's ring is to this one nobody knows.
@@ -213,6 +246,53 @@ impl OutEntry {
         if let Some(offer) = self.waiting.take() {
             self.waiting = self.feeder.offer(offer).err();
         }
+        if let Some(ring) = self.ring.as_ref().filter(|ring| ring.partner.is_some() && ring.trail.has_left())
+        {
+            // What is in there waits for the next ring.
+            self.refuse(Why::Nobody);
+            ring.gate.close(|| ring.trail.tail());
+        }
+        self.settle_old();
+    }
+
+    /// Forgets rings that are empty and that the sender has let go of, and those whose receivers have.
+    fn settle_old(&mut self) {
+        let over = self.old.len().saturating_sub(WAITING_MAX);
+        for (number, ring) in std::mem::take(&mut self.old).into_iter().enumerate() {
+            let left = ring.trail.has_left() || number < over;
+            if !left && !ring.is_done() {
+                self.old.push(ring);
+                continue;
+            }
+            let (from, until) = ring.close();
+            self.lost += until - from;
+            self.gone.extend(ring.partner);
+        }
+    }
+
+    /// How many messages went with rings that their receivers left; told once.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+}
+
+impl OutRing {
+    fn is(&self, token: u64) -> bool {
+        self.partner.as_ref().is_some_and(|partner| partner.token == token)
+    }
+
+    /// Nothing more goes in. Answers which of its messages count and were not taken.
+    fn close(&self) -> (u64, u64) {
+        let until = self.gate.close(|| self.trail.tail());
+        self.trail.close();
+        (self.trail.taken(until), until)
+    }
+
+    /// Its sender has another, and its receiver has taken all.
+    fn is_done(&self) -> bool {
+        // The sender's end holds the other.
+        let tail = self.trail.tail();
+        Arc::strong_count(&self.gate) == 1 && self.trail.taken(tail) == tail
     }
 }
 

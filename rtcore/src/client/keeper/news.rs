@@ -84,9 +84,10 @@ impl Keeper {
         self.halves.push((channel, serial, pid, uid, half));
         let mapped = Request::Mapped { serial }.encode();
         match self.conn.as_ref().map(|conn| conn.send(&mapped)) {
-            Some(Ok(true)) => Ok(()),
-            Some(Err(e)) => Err(Failure::System("writing to rtd".to_owned(), e)),
-            _ => Err(Failure::Protocol("rtd does not read".to_owned())),
+            Some(Ok(false)) => Err(Failure::Protocol("rtd does not read".to_owned())),
+            // The end of the connection is read behind the frames that are still there: the other side may count on
+            // what they say (a Join).
+            _ => Ok(()),
         }
     }
 
@@ -102,16 +103,17 @@ impl Keeper {
         let failed = Failure::system("mapping the other half of a direct ring");
         match self.find(channel) {
             Some(At::Out(index)) => {
-                let producer = half.into_producer(&other, PRODUCER_BELL).map_err(failed)?;
+                // First all that can fail: a half that is dropped tells the other end.
                 let (partner, connection) = (self.partner(pidfd, pid)?, self.connection);
+                let producer = half.into_producer(&other, PRODUCER_BELL).map_err(failed)?;
                 let entry = &mut self.outs[index];
                 let lost = entry.renew(producer, Some(partner), connection);
                 let endpoint = entry.channel.endpoint;
                 self.tell_lost(endpoint, lost);
             }
             Some(At::In(index)) => {
-                let consumer = half.into_consumer(&other, CONSUMER_BELL).map_err(failed)?;
                 let partner = self.partner(pidfd, pid)?;
+                let consumer = half.into_consumer(&other, CONSUMER_BELL).map_err(failed)?;
                 let origin = Origin { pid, uid, verified: true };
                 self.receive(index, consumer, Some((partner, origin)));
             }
@@ -141,10 +143,10 @@ impl Keeper {
         let mut lost = None;
         for entry in &mut self.outs {
             if let Some(partner) = entry.partner(token) {
-                found = Some((entry.channel.process, partner.pid, partner.pidfd.ending(pid_of(partner))));
+                let ending = partner.pidfd.ending(pid_of(partner));
+                found = Some((entry.channel.process, partner.pid, ending));
                 let _ = self.set.remove(&partner.pidfd);
-                entry.set_ending(found.and_then(|(_, _, ending)| ending));
-                lost = Some((entry.channel.endpoint, entry.bereave(token)));
+                lost = Some((entry.channel.endpoint, entry.bereave(token, ending)));
             }
         }
         for entry in &mut self.ins {

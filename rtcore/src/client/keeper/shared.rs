@@ -14,6 +14,11 @@ impl Keeper {
     pub(super) fn flush(&mut self) -> bool {
         self.outs.iter_mut().for_each(OutEntry::flush);
         let mut news = self.ins.iter_mut().fold(false, |any, entry| entry.flush() | any);
+        for index in 0..self.outs.len() {
+            let (endpoint, lost) = (self.outs[index].channel.endpoint, self.outs[index].take_lost());
+            self.tell_lost(endpoint, lost);
+            news |= lost > 0;
+        }
         let gone = self.outs.iter_mut().flat_map(|entry| entry.gone.drain(..));
         for partner in gone.chain(self.ins.iter_mut().flat_map(|entry| entry.gone.drain(..))) {
             // The daemon has a duplicate, so closing alone would leave it in the set. One that has ended is out.

@@ -292,8 +292,8 @@ impl Ring {
 
     /// Nothing more goes in, and what is in it is taken or never will be.
     fn is_over(&self) -> bool {
-        let Indices { tail, head, closed, given_up, .. } = self.seen;
-        (closed || self.dead[SENDER]) && (head == tail || given_up || self.dead[RECEIVER])
+        let Indices { tail, head, closed, given_up, left, .. } = self.seen;
+        (closed || self.dead[SENDER]) && (head == tail || given_up || left || self.dead[RECEIVER])
     }
 }
 
@@ -307,7 +307,9 @@ enum Rest {
 
 /// Adds a ring to a ledger. What is accepted is the sum of what is added elsewhere, so it balances.
 fn settle(ledger: &mut Ledger, seen: &Indices, rest: Rest) {
-    let Indices { tail, head, refused, .. } = *seen;
+    let Indices { tail, head, refused, moved, .. } = *seen;
+    // What its sender put into the next ring counts there.
+    let tail = tail - moved;
     let left = tail - head;
     let place = match rest {
         Rest::Queued => &mut ledger.queued,

@@ -1,0 +1,207 @@
+//! rtd is killed at every system call that its control thread makes while sessions open, are joined, end and are
+//! replaced. After a normal restart both processes must exchange messages again, and a message that was accepted in
+//! between must arrive.
+
+use crate::util::session::{lane_end, runs};
+use crate::util::trace::Traced;
+use crate::util::{Daemon, Instance, Peer, eventually, process, route};
+use anyhow::{Context as _, ensure};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// More system calls than any of these handshakes takes: a test that reaches this does not end.
+const CALLS_MAX: u64 = 1000;
+
+/// `planner` sends to `arm` through the daemon (`cmd`) and directly (`fast`).
+struct Pair {
+    instance: Instance,
+    config: String,
+    planner: Peer,
+    arm: Peer,
+    /// The last number that was sent.
+    number: u64,
+}
+
+/// A handshake, begun by the clients while the daemon is traced. None of them waits for it.
+type Begin = fn(&mut Pair) -> anyhow::Result<()>;
+/// What the clients still have to do when it was begun, with a daemon that runs.
+type End = fn(&mut Pair) -> anyhow::Result<()>;
+
+impl Pair {
+    fn new() -> anyhow::Result<(Pair, Daemon)> {
+        let instance = Instance::new()?;
+        let config = instance.head()
+            + &process("planner")
+            + &process("arm")
+            + &lane_end("cmd", "planner", "")
+            + &lane_end("fast", "planner", "")
+            + &lane_end("arm.cmd", "arm", "")
+            + &lane_end("arm.fast", "arm", "")
+            + &route("cmd", &["arm.cmd"], "")
+            + &route("fast", &["arm.fast"], "path = \"direct\"");
+        let daemon = Daemon::start(&config)?;
+        let arm = Peer::session_inbox(&instance, "arm")?;
+        let mut planner = Peer::session_sender(&instance, "planner", "cmd")?;
+        planner.tell("session sender fast")?;
+        let mut pair = Pair { instance, config, planner, arm, number: 0 };
+        pair.exchange()?;
+        Ok((pair, daemon))
+    }
+
+    /// One message each way, which has to arrive.
+    fn exchange(&mut self) -> anyhow::Result<()> {
+        for endpoint in ["cmd", "fast"] {
+            self.send(endpoint)?;
+            self.arm.got_until(&format!("number {}", self.number)).with_context(|| endpoint.to_owned())?;
+        }
+        Ok(())
+    }
+
+    /// Sends as soon as somebody receives. A receiver that has left may be noticed only by the send itself.
+    fn send(&mut self, endpoint: &str) -> anyhow::Result<()> {
+        self.number += 1;
+        let (planner, number) = (&mut self.planner, self.number);
+        eventually(|| {
+            planner.tell(&format!("session wait {endpoint}")).ok()?;
+            planner.number(endpoint, number).ok().map(drop)
+        })
+        .with_context(|| format!("{endpoint} takes nothing"))
+    }
+
+    /// A message into the direct ring while no daemon runs; its number if it was accepted.
+    fn send_alone(&mut self) -> Option<u64> {
+        self.number += 1;
+        self.planner.number("fast", self.number).is_ok().then_some(self.number)
+    }
+
+    fn start(&self) -> anyhow::Result<Daemon> {
+        Daemon::start(&self.config)
+    }
+
+    /// How many system calls the handshake takes, with the exchange of messages that shows its end.
+    fn length(&mut self, daemon: &Daemon, begin: Begin, end: End) -> anyhow::Result<u64> {
+        let done = AtomicBool::new(false);
+        let mut traced = Traced::attach(daemon.pid())?;
+        std::thread::scope(|scope| {
+            let clients = scope.spawn(|| {
+                let result = begin(self).and_then(|()| end(self)).and_then(|()| self.exchange());
+                done.store(true, Ordering::Release);
+                result
+            });
+            let mut calls = 0;
+            while !done.load(Ordering::Acquire) {
+                traced.next_call()?;
+                calls += 1;
+            }
+            traced.detach()?;
+            clients.join().map_err(|_| anyhow::anyhow!("the clients panicked"))??;
+            ensure!(calls < CALLS_MAX, "{calls} system calls");
+            Ok(calls)
+        })
+    }
+
+    /// Kills the daemon before its `call`-th system call of the handshake, and starts another.
+    ///
+    /// `fresh`: the clients have no command to answer, so one of them sends while no daemon runs.
+    fn kill_at(
+        &mut self,
+        daemon: Daemon,
+        call: u64,
+        fresh: bool,
+        begin: Begin,
+        end: End,
+    ) -> anyhow::Result<Daemon> {
+        let mut traced = Traced::attach(daemon.pid())?;
+        begin(self)?;
+        for _ in 0..call {
+            traced.next_call()?;
+        }
+        daemon.kill()?;
+        let alone = if fresh { self.send_alone() } else { None };
+        let daemon = self.start()?;
+        end(self)?;
+        self.send("fast")?;
+        let got = self.arm.got_until(&format!("number {}", self.number))?;
+        if let Some(number) = alone {
+            let came = runs(&got).iter().any(|run| (run.number..run.number + run.count).contains(&number));
+            ensure!(came, "{number} was accepted and is lost: {got:?}");
+        }
+        self.exchange()?;
+        Ok(daemon)
+    }
+}
+
+/// `fresh`: a handshake that begins with the start of a daemon, before which the clients are stopped.
+fn killed_at_every_call(fresh: bool, begin: Begin, end: End) -> anyhow::Result<()> {
+    let (mut pair, mut daemon) = Pair::new()?;
+    let prepare = |pair: &mut Pair, daemon: Daemon| -> anyhow::Result<Daemon> {
+        if !fresh {
+            return Ok(daemon);
+        }
+        daemon.kill()?;
+        pair.planner.freeze()?;
+        pair.arm.freeze()?;
+        pair.start()
+    };
+    daemon = prepare(&mut pair, daemon)?;
+    let length = pair.length(&daemon, begin, end)?;
+    for call in 1..=length {
+        daemon = prepare(&mut pair, daemon)?;
+        daemon = pair
+            .kill_at(daemon, call, fresh, begin, end)
+            .with_context(|| format!("killed before system call {call} of {length}"))?;
+    }
+    println!("{length} system calls");
+    daemon.stop()?;
+    Ok(())
+}
+
+fn nothing_more(_: &mut Pair) -> anyhow::Result<()> {
+    Ok(())
+}
+
+/// Both sessions come back to a daemon that was restarted: open and join.
+pub fn killed_while_both_sessions_open() -> anyhow::Result<()> {
+    let begin = |pair: &mut Pair| {
+        pair.planner.thaw()?;
+        pair.arm.thaw()
+    };
+    killed_at_every_call(true, begin, nothing_more)
+}
+
+/// The commands that replace a session; their answers are fetched later.
+fn replace(peer: &mut Peer, instance: &Instance, name: &str) -> anyhow::Result<()> {
+    peer.ask("session close")?;
+    peer.ask(&format!("session open {} {name}", instance.socket()))
+}
+
+/// The answers. A session that found no daemon is opened again.
+fn replaced(peer: &mut Peer, instance: &Instance, name: &str) -> anyhow::Result<()> {
+    peer.answer()?;
+    if peer.answer().is_err() {
+        peer.open(instance, name)?;
+    }
+    Ok(())
+}
+
+/// The receiver's session ends and the next one of the same process opens: leave, open, join.
+pub fn killed_while_the_receiver_replaces_its_session() -> anyhow::Result<()> {
+    let begin = |pair: &mut Pair| replace(&mut pair.arm, &pair.instance, "arm");
+    let end = |pair: &mut Pair| {
+        replaced(&mut pair.arm, &pair.instance, "arm")?;
+        pair.arm.tell("session inbox")?;
+        Ok(())
+    };
+    killed_at_every_call(false, begin, end)
+}
+
+/// The sender's.
+pub fn killed_while_the_sender_replaces_its_session() -> anyhow::Result<()> {
+    let begin = |pair: &mut Pair| replace(&mut pair.planner, &pair.instance, "planner");
+    let end = |pair: &mut Pair| {
+        replaced(&mut pair.planner, &pair.instance, "planner")?;
+        pair.planner.tell("session sender cmd")?;
+        pair.planner.tell("session sender fast")?;
+        Ok(())
+    };
+    killed_at_every_call(false, begin, end)
+}
