@@ -43,6 +43,7 @@ mod lat_running;
 mod lat_view;
 mod liars;
 mod listen;
+mod losses;
 mod notify;
 mod overflow;
 mod partners;
@@ -441,6 +442,9 @@ fn main() -> std::process::ExitCode {
         listen::it_steals_only_when_told,
         listen::a_closed_pipe_ends_it_quietly,
         listen::ctrl_c_ends_a_listener,
+        losses::every_kind_of_loss_is_logged_with_what_to_change,
+        losses::state_shows_what_is_lost_until_ten_seconds_later,
+        losses::a_receiver_at_its_limit_does_not_flood_the_log,
         sessions::a_name_is_had_by_who_may_have_it,
         sessions::a_process_has_one_session_of_a_name,
         sessions::an_endpoint_that_is_not_to_be_had_names_the_rule,

@@ -111,7 +111,7 @@ pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
         instance.ledger_is("in->drive.sig", 10, &[(Delivered, contents.len() as u64), lost])?;
         // To conflate is no trouble.
         if overflow != "conflate" {
-            daemon.logged("drive.sig does not catch up")?;
+            daemon.logged("drive.sig is full")?;
         }
     }
     Ok(())

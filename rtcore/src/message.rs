@@ -58,6 +58,9 @@ pub enum Reject {
 impl Reject {
     /// Number of reasons; the length of a per-reason counter array.
     pub const COUNT: usize = 6;
+    /// Every reason in counter order.
+    pub const ALL: [Reject; Self::COUNT] =
+        [Reject::Full, Reject::TooLarge, Reject::Rate, Reject::Origin, Reject::Error, Reject::Stopped];
     /// Every reason in counter order with the name used in `rtctl stats --json`.
     pub const NAMES: [&'static str; Self::COUNT] =
         ["full", "too_large", "rate", "origin", "error", "stopped"];

@@ -172,16 +172,14 @@ pub struct Dest {
     pub peer: Option<Arc<Peer>>,
     /// What waits for room.
     pub spill: Spill,
-    /// The errno told last, so that a failing sink tells it once.
+    /// The errno reported last, so that a failing signal is reported once.
     pub told: Option<Errno>,
-    /// The overflow was told since the receiver was last drained.
-    pub told_overflow: bool,
 }
 
 impl Dest {
     /// A new end with an empty queue.
     pub fn new(sink: Sink, peer: Option<Arc<Peer>>, spill: Spill) -> Dest {
-        Dest { sink, peer, spill, told: None, told_overflow: false }
+        Dest { sink, peer, spill, told: None }
     }
 
     /// Whether nobody is there to receive: a dead owner, or a signal whose owner never registered.

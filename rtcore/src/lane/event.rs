@@ -1,4 +1,6 @@
-//! What lane threads tell the log: `Copy` values through a ring per thread, written by nobody else.
+//! What lane threads report to the log: `Copy` values through a ring per thread, written by nobody else.
+//!
+//! Losses are not among them: the control thread finds those in the ledgers on the page, however many there are.
 
 use crate::ring::Corrupt;
 use crate::sys::Errno;
@@ -15,22 +17,8 @@ pub struct Event {
 /// The kinds. `route` is the plan's index, `dest` the position among the route's endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// A receiver and the queue in front of it are full: the overflow policy decides from now on.
-    Overflow {
-        /// Route.
-        route: u32,
-        /// Endpoint of the route.
-        dest: u32,
-    },
-    /// It caught up.
-    CaughtUp {
-        /// Route.
-        route: u32,
-        /// Endpoint of the route.
-        dest: u32,
-    },
-    /// The kernel refused a message; told once per errno until one goes through.
-    SendFailed {
+    /// The kernel refused the signal for a payload that was delivered; emitted once per errno until one goes through.
+    SignalFailed {
         /// Route.
         route: u32,
         /// Endpoint of the route.

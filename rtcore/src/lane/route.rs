@@ -14,6 +14,7 @@ use super::waits::Waits;
 use crate::message::{Body, Message, Outcome, Reject};
 use crate::skin::{Semaphore, Skin};
 use crate::stats::Ledger;
+use crate::stats::loss::Loss;
 use crate::stats::writer::RouteCell;
 use crate::sys::Errno;
 use std::ops::Range;
@@ -102,6 +103,14 @@ impl Book {
             Outcome::Displaced => self.ledger.displaced += 1,
             Outcome::Rejected(reason) => self.ledger.rejected[reason as usize] += 1,
             Outcome::PeerDead => self.ledger.peer_dead += 1,
+        }
+    }
+
+    /// The same for a copy that was on its way to this end: the page shows whose loss it is.
+    fn settle_at(&mut self, end: usize, outcome: Outcome) {
+        self.settle(outcome);
+        if let Some(loss) = Loss::of(outcome) {
+            self.cell.record_loss(end, loss);
         }
     }
 
@@ -239,9 +248,9 @@ impl Route {
 
     /// Gives up on what is queued: the daemon stops.
     pub fn abandon(&mut self) {
-        for dest in &mut self.dests {
+        for (at, dest) in self.dests.iter_mut().enumerate() {
             for _ in 0..dest.spill.clear() {
-                self.book.settle(Outcome::Rejected(Reject::Stopped));
+                self.book.settle_at(at, Outcome::Rejected(Reject::Stopped));
             }
         }
         self.backlog = 0;
@@ -394,65 +403,60 @@ impl Route {
         self.owes_signal |= dest.owes_signal();
         match dest.signal_error() {
             None => dest.told = None,
-            Some(errno) => self.tell_failure(at, errno, ctx),
+            Some(errno) => self.report_signal(at, errno, ctx),
         }
         Ok(())
     }
 
-    /// Says so, once until something else happens at that end.
+    /// Reports a failing signal once until something else happens at that end.
     #[cold]
-    fn tell_failure(&mut self, at: usize, errno: Errno, ctx: &mut Context<'_>) {
+    fn report_signal(&mut self, at: usize, errno: Errno, ctx: &mut Context<'_>) {
         if self.dests[at].told != Some(errno) {
             self.dests[at].told = Some(errno);
             let (route, dest) = self.name(at);
-            ctx.emit(EventKind::SendFailed { route, dest, errno });
+            ctx.emit(EventKind::SignalFailed { route, dest, errno });
         }
     }
 
     /// Ends the message in hand for a refusal that waiting does not mend.
     fn refused(&mut self, at: usize, refusal: Refusal, ctx: &mut Context<'_>) {
         match refusal {
-            Refusal::PeerDead => self.book.settle(Outcome::PeerDead),
-            Refusal::TooLarge => self.book.settle(Outcome::Rejected(Reject::TooLarge)),
-            Refusal::Full => self.book.settle(Outcome::Rejected(Reject::Full)),
+            Refusal::PeerDead => self.book.settle_at(at, Outcome::PeerDead),
+            Refusal::TooLarge => self.book.settle_at(at, Outcome::Rejected(Reject::TooLarge)),
+            Refusal::Full => self.book.settle_at(at, Outcome::Rejected(Reject::Full)),
             Refusal::Corrupt(corrupt) => {
-                self.book.settle(Outcome::PeerDead);
+                self.book.settle_at(at, Outcome::PeerDead);
                 let (route, dest) = self.name(at);
                 let generation = self.dests[at].generation();
                 ctx.emit(EventKind::Corrupt { route, dest: Some(dest), generation, corrupt });
             }
             Refusal::Failed(errno) => {
-                self.book.settle(Outcome::Rejected(Reject::Error));
-                self.tell_failure(at, errno, ctx);
+                self.book.settle_at(at, Outcome::Rejected(Reject::Error));
+                self.book.cell.record_errno(at, errno.0);
             }
         }
     }
 
     /// Queues the message in front of a full receiver; past the capacity the policy decides.
     fn enqueue(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
-        let (route, dest_name) = self.name(at);
         let dest = &mut self.dests[at];
         if dest.spill.is_empty() && dest.spill.capacity() > 0 {
             self.backlog += 1;
         } else if self.rules.overflow == Overflow::Conflate {
             for _ in 0..dest.spill.clear() {
-                self.book.settle(Outcome::Displaced);
+                self.book.settle_at(at, Outcome::Displaced);
             }
         }
         if dest.spill.push(message) {
             return;
         }
-        if !dest.told_overflow {
-            dest.told_overflow = true;
-            ctx.emit(EventKind::Overflow { route, dest: dest_name });
-        }
         match self.rules.overflow {
             Overflow::DisplaceOldest if dest.spill.capacity() > 0 => dest.spill.pop_front(),
             Overflow::DisplaceNewest if dest.spill.capacity() > 0 => dest.spill.pop_back(),
             Overflow::Block { limit_ns } => return self.block(at, message, limit_ns, ctx),
-            _ => return self.book.settle(Outcome::Rejected(Reject::Full)),
+            _ => return self.book.settle_at(at, Outcome::Rejected(Reject::Full)),
         }
-        self.book.settle(Outcome::Displaced);
+        self.book.settle_at(at, Outcome::Displaced);
         dest.spill.push(message);
     }
 
@@ -485,14 +489,14 @@ impl Route {
             }
             let now = ctx.now();
             if now.saturating_sub(message.dequeued_ns) > self.rules.ttl_ns {
-                return self.book.settle(Outcome::Expired);
+                return self.book.settle_at(at, Outcome::Expired);
             }
             let (give_up, reason) = match ctx.stop_at_ns.load(Ordering::Relaxed) {
                 stop_at if stop_at != 0 && stop_at < until => (stop_at, Reject::Stopped),
                 _ => (until, Reject::Full),
             };
             if now >= give_up {
-                return self.book.settle(Outcome::Rejected(reason));
+                return self.book.settle_at(at, Outcome::Rejected(reason));
             }
             let mut waits = std::mem::take(&mut self.waits);
             waits.clear();
@@ -547,7 +551,7 @@ impl Route {
         while let Some(message) = self.dests[at].spill.front() {
             let dequeued_ns = message.dequeued_ns;
             if ctx.now().saturating_sub(dequeued_ns) > self.rules.ttl_ns {
-                self.book.settle(Outcome::Expired);
+                self.book.settle_at(at, Outcome::Expired);
             } else {
                 match self.offer(at, &message, ctx.skin) {
                     Ok(end) => self.book.delivered(end, dequeued_ns, ctx.now()),
@@ -558,10 +562,6 @@ impl Route {
             self.dests[at].spill.pop_front();
         }
         self.backlog -= 1;
-        if std::mem::take(&mut self.dests[at].told_overflow) {
-            let (route, dest) = self.name(at);
-            ctx.emit(EventKind::CaughtUp { route, dest });
-        }
     }
 
     fn name(&self, at: usize) -> (u32, u32) {

@@ -57,6 +57,8 @@ pub(super) fn fill(
             last_delivery_ns: 0.into(),
             route,
             endpoint,
+            lost: zeros(),
+            errno: 0.into(),
             padding: [0; _],
         };
         put(page, at(layout::TARGETS, i), record)?;

@@ -1,25 +1,26 @@
 //! The bytes of the statistics page, for the writer, the reader, and tools in other languages.
 //!
-//! A header, then eight sections of equal-sized records, each found by (offset, stride, count) in the header.
+//! A header, then nine sections of equal-sized records, each found by (offset, stride, count) in the header.
 //! Numbers have the machine's byte order; the magic shows it. What changes after the page has its name is
 //! an aligned 64- or 32-bit word with one writer. Names are padded with NUL and need not end in one.
 //!
 //! Records whose words belong together start with a sequence number: odd while the writer is inside, so a
 //! copy is whole when the number was even and the same before and after.
 //!
-//! A route costs 384 + 28,800 bytes, nearly all of it histogram, and 128 for each of its ends; that is locked
+//! A route costs 384 + 28,800 + 128 bytes, nearly all of it histogram, and 128 for each of its ends; that is locked
 //! memory, which the plan estimates on the high side (`cost::STATS_ENTRY_BYTES` of rtd).
 //!
 //! Invariant: a change of anything here changes [`VERSION`]. (2: targets, the path of a route. 3: skin, its clock,
-//! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says.)
+//! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says. 5: losses by receiver, and when.)
 
+use super::loss::Loss;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
 /// Layout version.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 32;
@@ -48,12 +49,14 @@ pub const HISTOGRAMS: usize = 5;
 pub const TARGETS: usize = 6;
 /// Index of what the watchdog says, one per lane thread in the threads' order.
 pub const GUARDS: usize = 7;
+/// Index of the times of the last losses, one per route in the routes' order.
+pub const LOSSES: usize = 8;
 /// Number of sections.
-pub const SECTIONS: usize = 8;
+pub const SECTIONS: usize = 9;
 
 /// Section names for error texts, in section order.
 pub const SECTION_NAMES: [&str; SECTIONS] =
-    ["lanes", "routes", "workers", "processes", "endpoints", "histograms", "targets", "guards"];
+    ["lanes", "routes", "workers", "processes", "endpoints", "histograms", "targets", "guards", "losses"];
 /// Bytes of one record, in section order.
 pub const STRIDES: [usize; SECTIONS] = [
     size_of::<LaneRecord>(),
@@ -64,9 +67,10 @@ pub const STRIDES: [usize; SECTIONS] = [
     size_of::<HistogramRecord>(),
     size_of::<TargetRecord>(),
     size_of::<GuardRecord>(),
+    size_of::<LossRecord>(),
 ];
 /// Most records, in section order; bounds what a reader takes from a page it does not trust.
-pub const COUNTS_MAX: [usize; SECTIONS] = [98, 4096, 4096, 4096, 8192, 4096, 4096 * 64, 4096];
+pub const COUNTS_MAX: [usize; SECTIONS] = [98, 4096, 4096, 4096, 8192, 4096, 4096 * 64, 4096, 4096];
 
 /// Significant decimal digits of the histograms.
 pub const HISTOGRAM_DIGITS: u8 = 2;
@@ -174,7 +178,7 @@ pub struct Header {
     /// What the lanes' clock shows beyond CLOCK_MONOTONIC, two's complement: of the stamps that lanes write.
     pub clock_ahead_ns: AtomicU64,
     /// Zero.
-    pub padding: [u8; 72],
+    pub padding: [u8; 56],
 }
 
 /// A lane.
@@ -295,9 +299,10 @@ pub struct HistogramRecord {
 
 /// One end of one route.
 ///
-/// The two words have no sequence number in front of them: each is right alone, nothing is added up from both,
-/// and a copy in which one of them is a delivery ahead of the other misleads nobody. They are written before the
-/// route's ledger is published, so who reads the ledger first finds here all that it calls delivered.
+/// The words have no sequence number in front of them: each is right alone, nothing is added up from several, and a
+/// copy in which one of them is a message ahead of another misleads nobody. They are written before the route's ledger
+/// is published: a reader that reads the ledger first finds here all that the ledger calls delivered or, at this end,
+/// lost.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct TargetRecord {
@@ -310,8 +315,25 @@ pub struct TargetRecord {
     pub route: u32,
     /// Index of the endpoint.
     pub endpoint: u32,
+    /// Messages lost at this end, by [`Loss`]. Losses that are no receiver's (origin, rate, a group without members)
+    /// are in the ledger only.
+    pub lost: [AtomicU64; Loss::COUNT],
+    /// errno of the last message that the kernel refused here; 0 before the first.
+    pub errno: AtomicU32,
     /// Zero; the next record may be another thread's, see [`RouteRecord::padding`].
-    pub padding: [u8; 104],
+    pub padding: [u8; 128 - 28 - 8 * Loss::COUNT],
+}
+
+/// When a route lost its last message, for each kind of loss.
+///
+/// Written by the control thread, which compares the ledgers about ten times a second; so it costs lane threads nothing.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct LossRecord {
+    /// By [`Loss`], CLOCK_MONOTONIC, up to a tick of the control thread late; 0 before the first.
+    pub last_ns: [AtomicU64; Loss::COUNT],
+    /// Zero.
+    pub padding: [u8; 128 - 8 * Loss::COUNT],
 }
 
 /// What the watchdog says about the lane thread of the same index.
@@ -336,6 +358,7 @@ const _: () =
     assert!(size_of::<HistogramRecord>() == 28_800 && size_of::<HistogramRecord>().is_multiple_of(128));
 const _: () = assert!(size_of::<TargetRecord>() == 128);
 const _: () = assert!(size_of::<GuardRecord>() == 128);
+const _: () = assert!(size_of::<LossRecord>() == 128);
 const _: () = assert!(std::mem::offset_of!(HistogramRecord, counts) == COUNTS_OFFSET);
 
 /// The count that a value belongs to: HdrHistogram's index for lowest value 1 and two digits.

@@ -8,6 +8,7 @@ mod fill;
 pub mod guard;
 pub mod latency;
 pub mod layout;
+pub mod loss;
 pub mod place;
 pub mod reader;
 pub mod snapshot;

@@ -10,7 +10,7 @@
 use super::guard::Guard;
 use super::latency::{Extremes, Latency};
 use super::layout::{self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, Section};
-use super::layout::{GuardRecord, TargetRecord, WorkerRecord};
+use super::layout::{GuardRecord, LossRecord, TargetRecord, WorkerRecord};
 use super::place;
 use super::snapshot::ledger_sum;
 use super::{Ledger, degraded, writer};
@@ -21,14 +21,14 @@ use crate::sys::shm::{FileId, Shared};
 use std::io;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 use zerocopy::FromBytes;
 
 pub use super::latency::LatencySummary;
 pub use super::place::instances;
 pub use super::snapshot::{
-    DaemonState, Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, TargetStats, Worker,
+    DaemonState, Diff, Endpoint, EndpointKind, Lane, LossTimes, Process, Route, Snapshot, TargetStats, Worker,
 };
 
 /// A daemon that holds its page but did not show a sign of life for so long is hung.
@@ -218,11 +218,18 @@ impl Reader {
                 direct: record.flags & layout::ROUTE_DIRECT != 0,
                 targets: Vec::new(),
                 ledger: writer::ledger_of(words),
+                losses: self.losses(header, i)?,
                 latency: self.latency(place(&sections[layout::HISTOGRAMS], i), &mut histogram)?,
                 consistent,
             });
         }
         Ok(routes)
+    }
+
+    fn losses(&self, header: &Header, route: usize) -> Result<LossTimes, ReadError> {
+        let record: LossRecord = self.record(header, layout::LOSSES, route)?;
+        let time = |ns: AtomicU64| Some(ns.into_inner()).filter(|&ns| ns != 0);
+        Ok(LossTimes { last_ns: record.last_ns.map(time) })
     }
 
     /// Gives each route its targets; one that names no route is nobody's.
@@ -238,6 +245,7 @@ impl Reader {
                 delivered: record.delivered.into_inner(),
                 last_ns: (last_ns != 0)
                     .then(|| last_ns.wrapping_sub(if route.direct { 0 } else { ahead_ns })),
+                lost: record.lost.map(AtomicU64::into_inner),
             });
         }
         Ok(())
@@ -365,6 +373,9 @@ impl Reader {
         if header.sections[layout::HISTOGRAMS].count != header.sections[layout::ROUTES].count {
             return Err(self.invalid("it has not one histogram per route".to_owned()));
         }
+        if header.sections[layout::LOSSES].count != header.sections[layout::ROUTES].count {
+            return Err(self.invalid("it has not one record of losses per route".to_owned()));
+        }
         if header.sections[layout::GUARDS].count != header.sections[layout::WORKERS].count {
             return Err(self.invalid("it has not one guard per lane thread".to_owned()));
         }
@@ -458,6 +469,7 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
         wait: text(&record.wait),
         degraded_bits: record.degraded.into_inner(),
         ledger: Ledger::default(),
+        losses: LossTimes::default(),
         latency: Latency::default(),
         duty_max_ns: 0,
         mode_switches: 0,
@@ -469,6 +481,7 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
     for route in routes.iter().filter(|route| route.lane == Some(index)) {
         lane.ledger = ledger_sum(&lane.ledger, &route.ledger);
         lane.latency.merge(&route.latency);
+        lane.losses.merge(&route.losses);
         lane.consistent &= route.consistent;
     }
     for worker in workers.iter().filter(|worker| worker.lane == Some(index)) {

@@ -4,6 +4,7 @@
 
 use super::guard::Guard;
 use super::latency::Latency;
+use super::loss::{LOSING_NS, Loss};
 use super::{Ledger, WorkerCounters, degraded};
 use crate::lane::peer::PeerState;
 use crate::message::Reject;
@@ -89,6 +90,8 @@ pub struct Lane {
     pub degraded_bits: u32,
     /// Sum over its routes.
     pub ledger: Ledger,
+    /// The latest of its routes.
+    pub losses: LossTimes,
     /// All its routes' latencies.
     pub latency: Latency,
     /// Highest of its workers.
@@ -133,6 +136,8 @@ pub struct Route {
     pub targets: Vec<TargetStats>,
     /// Where its messages are.
     pub ledger: Ledger,
+    /// When it lost its last messages.
+    pub losses: LossTimes,
     /// Dequeue -> delivered.
     pub latency: Latency,
     /// False when the ledger was caught in the middle of an update at each attempt: its writer was stopped
@@ -149,6 +154,37 @@ pub struct TargetStats {
     pub delivered: u64,
     /// When the last one was, CLOCK_MONOTONIC; none before the first.
     pub last_ns: Option<u64>,
+    /// Messages lost here, by [`Loss`].
+    pub lost: [u64; Loss::COUNT],
+}
+
+/// When the last message was lost in each way, CLOCK_MONOTONIC, a tenth of a second late at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossTimes {
+    /// By [`Loss`]; none before the first.
+    pub last_ns: [Option<u64>; Loss::COUNT],
+}
+
+impl LossTimes {
+    /// The losses of the last ten seconds before `taken_ns` ([`Snapshot::taken_ns`]) that the configuration did not ask
+    /// for; empty = all is well.
+    pub fn losing(&self, taken_ns: u64) -> Vec<Loss> {
+        let recent =
+            |last_ns: Option<u64>| last_ns.is_some_and(|ns| taken_ns.saturating_sub(ns) <= LOSING_NS);
+        let now = |loss: &Loss| !loss.is_requested() && recent(self.last_ns[loss.index()]);
+        Loss::ALL.into_iter().filter(now).collect()
+    }
+
+    /// Time from the last such loss to `taken_ns`; none before the first.
+    pub fn age_ns(&self, loss: Loss, taken_ns: u64) -> Option<u64> {
+        self.last_ns[loss.index()].map(|ns| taken_ns.saturating_sub(ns))
+    }
+
+    pub(super) fn merge(&mut self, other: &LossTimes) {
+        for (latest, ns) in self.last_ns.iter_mut().zip(other.last_ns) {
+            *latest = (*latest).max(ns);
+        }
+    }
 }
 
 impl TargetStats {
@@ -256,8 +292,8 @@ pub enum EndpointKind {
 /// What happened between two snapshots of one instance.
 ///
 /// Counters are differences, `queued` is the later one's, so these ledgers need not balance; latencies are
-/// those of the interval; `duty_max_ns` is the maximum since the start of the daemon, `last_ns` the last delivery of
-/// all times, `guard` what it was at the end.
+/// those of the interval; `duty_max_ns` is the maximum since the start of the daemon, `last_ns` and `losses` the last
+/// delivery and losses of all times, `guard` what it was at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff {
     /// Between the snapshots (when the daemon was restarted: since its start).
@@ -314,6 +350,9 @@ impl Snapshot {
             now.latency = now.latency.since(&before.latency);
             for (now, before) in now.targets.iter_mut().zip(&before.targets) {
                 now.delivered = now.delivered.saturating_sub(before.delivered);
+                for (now, before) in now.lost.iter_mut().zip(before.lost) {
+                    *now = now.saturating_sub(before);
+                }
             }
         }
         for (now, before) in diff.workers.iter_mut().zip(&earlier.workers) {

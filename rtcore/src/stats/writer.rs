@@ -10,7 +10,8 @@
 use super::fill::{fill, invalid};
 use super::guard::GuardCell;
 use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};
-use super::layout::{GuardRecord, TargetRecord, WorkerRecord};
+use super::layout::{GuardRecord, LossRecord, TargetRecord, WorkerRecord};
+use super::loss::Loss;
 use super::place;
 use super::reader::Reader;
 use super::{Ledger, PageSpec, WorkerCounters};
@@ -99,6 +100,7 @@ impl Page {
             spec.routes.len(),
             spec.routes.iter().map(|route| route.ends.len()).sum(),
             spec.workers.len(),
+            spec.routes.len(),
         ];
         let (sections, bytes) = layout::sections(counts).map_err(|section| {
             invalid(format!(
@@ -180,13 +182,34 @@ impl Page {
 
     /// Messages accepted, delivered and queued, all routes together, as they are at this moment.
     pub fn accounted(&self) -> (u64, u64, u64) {
-        let ledgers = (0..self.ends.len()).map(|index| {
-            let record: &RouteRecord = self.record(layout::ROUTES, index);
-            ledger_of(std::array::from_fn(|word| record.ledger[word].load(Ordering::Relaxed)))
-        });
+        let ledgers = (0..self.ends.len()).map(|route| self.ledger(route));
         ledgers.fold((0, 0, 0), |(accepted, delivered, queued), ledger| {
             (accepted + ledger.accepted, delivered + ledger.delivered, queued + ledger.queued)
         })
+    }
+
+    /// A route's ledger. Each counter is right, their sum need not be: they may be copied in the middle of an update.
+    pub fn ledger(&self, route: usize) -> Ledger {
+        let record: &RouteRecord = self.record(layout::ROUTES, route);
+        ledger_of(std::array::from_fn(|word| record.ledger[word].load(Ordering::Relaxed)))
+    }
+
+    /// What a route lost at its n-th end, by [`Loss`], and the errno of the last message that the kernel refused there.
+    pub fn losses_at(&self, route: usize, end: usize) -> ([u64; Loss::COUNT], i32) {
+        let record: &TargetRecord = self.record(layout::TARGETS, self.ends[route].start + end);
+        let lost = std::array::from_fn(|at| record.lost[at].load(Ordering::Relaxed));
+        (lost, record.errno.load(Ordering::Relaxed).cast_signed())
+    }
+
+    /// Number of ends of a route.
+    pub fn ends(&self, route: usize) -> usize {
+        self.ends[route].len()
+    }
+
+    /// A route has lost messages in this way, and when: CLOCK_MONOTONIC. Control thread only.
+    pub fn set_lost(&self, route: usize, loss: Loss, now_ns: u64) {
+        let record: &LossRecord = self.record(layout::LOSSES, route);
+        record.last_ns[loss.index()].store(now_ns, Ordering::Relaxed);
     }
 
     /// Whether some lane does not have all it asked for, from the start or any more.
@@ -300,6 +323,24 @@ impl RouteCell {
         let record = unsafe { target.record.as_ref() };
         record.last_delivery_ns.store(now_ns, Ordering::Relaxed);
         record.delivered.store(target.delivered, Ordering::Relaxed);
+    }
+
+    /// Counts a message lost at the route's n-th end. Before the ledger that includes it is published, see
+    /// [`TargetRecord`].
+    #[cold]
+    pub fn record_loss(&mut self, end: usize, loss: Loss) {
+        let Some(target) = self.targets.get(end) else { return };
+        // SAFETY: points into `_map`, made from a reference in `Page::route`.
+        let lost = unsafe { &target.record.as_ref().lost[loss.index()] };
+        lost.store(lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Why the kernel refused a message at the route's n-th end.
+    #[cold]
+    pub fn record_errno(&mut self, end: usize, errno: i32) {
+        let Some(target) = self.targets.get(end) else { return };
+        // SAFETY: points into `_map`, made from a reference in `Page::route`.
+        unsafe { target.record.as_ref() }.errno.store(errno.cast_unsigned(), Ordering::Relaxed);
     }
 
     #[inline]

@@ -9,11 +9,13 @@ use rtcore::message::Reject;
 use rtcore::stats::Ledger;
 use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
+use rtcore::stats::loss::Loss;
 use rtcore::stats::reader::{
-    Diff, Endpoint, EndpointKind, Lane, Process, Route, Snapshot, TargetStats, Worker,
+    Diff, Endpoint, EndpointKind, Lane, LossTimes, Process, Route, Snapshot, TargetStats, Worker,
 };
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 
 /// The whole page.
 #[derive(Debug, Serialize)]
@@ -51,6 +53,8 @@ struct LaneJson<'a> {
     guard: GuardJson,
     latency_ns: LatencyJson,
     rejected_by: Reasons,
+    #[serde(flatten)]
+    losing: LosingJson,
     #[serde(skip_serializing_if = "Option::is_none")]
     per_second: Option<Rates>,
 }
@@ -66,6 +70,8 @@ struct RouteJson<'a> {
     counts: Counts,
     latency_ns: LatencyJson,
     rejected_by: Reasons,
+    #[serde(flatten)]
+    losing: LosingJson,
     targets: Vec<TargetJson<'a>>,
     consistent: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +85,8 @@ struct TargetJson<'a> {
     delivered: u64,
     /// None before the first.
     last_delivery_age_s: Option<f64>,
+    /// By [`Loss`]; only what was lost.
+    lost_by: BTreeMap<&'static str, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered_per_second: Option<f64>,
 }
@@ -115,6 +123,15 @@ struct LatencyJson {
     p99: u64,
     p999: u64,
     max: u64,
+}
+
+/// What a route, or some route of a lane, loses.
+#[derive(Debug, Serialize)]
+struct LosingJson {
+    /// The kinds of the last ten seconds, by [`Loss::name`]; empty = all is well.
+    losing: Vec<&'static str>,
+    /// Time since the last loss of each kind; only those that happened.
+    last_loss_age_s: BTreeMap<&'static str, f64>,
 }
 
 /// Counts by [`Reject::NAMES`].
@@ -190,9 +207,9 @@ impl<'a> Document<'a> {
             state: read.state.name(),
             ready: read.ready_ns.is_some(),
             skin: &read.skin,
-            uptime_s: (read.uptime_ns() / 1_000_000) as f64 / 1000.0,
+            uptime_s: seconds(read.uptime_ns()),
             interval_s: None,
-            lanes: read.lanes.iter().map(LaneJson::new).collect(),
+            lanes: read.lanes.iter().map(|lane| LaneJson::new(read, lane)).collect(),
             routes: read.routes.iter().map(|r| RouteJson::new(read, r)).collect(),
             workers: read.workers.iter().map(|w| WorkerJson::new(w, lane_name(read, w.lane))).collect(),
             processes: read.processes.iter().map(ProcessJson::new).collect(),
@@ -226,7 +243,7 @@ impl<'a> Document<'a> {
 }
 
 impl<'a> LaneJson<'a> {
-    fn new(lane: &'a Lane) -> LaneJson<'a> {
+    fn new(read: &Snapshot, lane: &'a Lane) -> LaneJson<'a> {
         LaneJson {
             name: &lane.name,
             priority: lane.priority,
@@ -241,6 +258,7 @@ impl<'a> LaneJson<'a> {
             guard: GuardJson::new(&lane.guard),
             latency_ns: LatencyJson::new(&lane.latency),
             rejected_by: Reasons(lane.ledger.rejected),
+            losing: LosingJson::new(&lane.losses, read.taken_ns),
             per_second: None,
         }
     }
@@ -251,7 +269,12 @@ impl<'a> RouteJson<'a> {
         let target = |target: &TargetStats| TargetJson {
             endpoint: endpoint_name(read, target.endpoint),
             delivered: target.delivered,
-            last_delivery_age_s: target.age_ns(read.taken_ns).map(|ns| (ns / 1_000_000) as f64 / 1000.0),
+            last_delivery_age_s: target.age_ns(read.taken_ns).map(seconds),
+            lost_by: Loss::ALL
+                .into_iter()
+                .map(|loss| (loss.name(), target.lost[loss.index()]))
+                .filter(|&(_, lost)| lost > 0)
+                .collect(),
             delivered_per_second: None,
         };
         RouteJson {
@@ -264,10 +287,26 @@ impl<'a> RouteJson<'a> {
             counts: Counts::new(&route.ledger),
             latency_ns: LatencyJson::new(&route.latency),
             rejected_by: Reasons(route.ledger.rejected),
+            losing: LosingJson::new(&route.losses, read.taken_ns),
             consistent: route.consistent,
             per_second: None,
         }
     }
+}
+
+impl LosingJson {
+    fn new(losses: &LossTimes, taken_ns: u64) -> LosingJson {
+        let age = |loss: Loss| Some((loss.name(), seconds(losses.age_ns(loss, taken_ns)?)));
+        LosingJson {
+            losing: losses.losing(taken_ns).into_iter().map(Loss::name).collect(),
+            last_loss_age_s: Loss::ALL.into_iter().filter_map(age).collect(),
+        }
+    }
+}
+
+/// To the millisecond.
+fn seconds(ns: u64) -> f64 {
+    (ns / 1_000_000) as f64 / 1000.0
 }
 
 impl GuardJson {

@@ -4,6 +4,7 @@
 
 use super::document::{Document, path_name, state_name};
 use super::page;
+use super::stats::{lane_state, route_state};
 use super::table::{Table, left, or_dash, right};
 use anyhow::Context;
 use rtcore::stats::reader::{EndpointKind, Snapshot};
@@ -55,6 +56,7 @@ fn lanes(read: &Snapshot) -> Table {
         left("WAIT"),
         right("ROUTES"),
         left("THREADS"),
+        left("STATE"),
         left("DEGRADED"),
     ]);
     for (i, lane) in read.lanes.iter().enumerate() {
@@ -68,6 +70,7 @@ fn lanes(read: &Snapshot) -> Table {
             lane.wait.clone(),
             routes.to_string(),
             or_dash(threads.join(" ")),
+            lane_state(lane, read.taken_ns),
             or_dash(lane.degraded().join(",")),
         ]);
     }
@@ -122,7 +125,8 @@ fn endpoints(read: &Snapshot) -> Table {
 }
 
 fn routes(read: &Snapshot) -> Table {
-    let mut table = Table::new(vec![left("ROUTE"), left("LANE"), left("PATH"), left("FROM"), left("TO")]);
+    let columns = vec![left("ROUTE"), left("LANE"), left("PATH"), left("FROM"), left("TO"), left("STATE")];
+    let mut table = Table::new(columns);
     for route in &read.routes {
         let lane = route.lane.and_then(|i| read.lanes.get(i)).map(|lane| lane.name.clone());
         let from = route.from.and_then(|i| read.endpoints.get(i)).map(|from| from.name.clone());
@@ -132,6 +136,7 @@ fn routes(read: &Snapshot) -> Table {
             path_name(route).to_owned(),
             or_dash(from.unwrap_or_default()),
             route.to.clone(),
+            route_state(&route.losses, read.taken_ns),
         ]);
     }
     table

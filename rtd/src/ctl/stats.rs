@@ -13,7 +13,8 @@ use rtcore::message::Reject;
 use rtcore::stats::Ledger;
 use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
-use rtcore::stats::reader::{Diff, Lane, Route, Snapshot};
+use rtcore::stats::loss::Loss;
+use rtcore::stats::reader::{Diff, Lane, LossTimes, Route, Snapshot};
 use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::rtsignal::{SignalSet, TERMINATION};
 use std::io::IsTerminal;
@@ -197,9 +198,9 @@ impl<'a> Shown<'a> {
                 "messages per second, dequeue to delivered in us, both of this interval\n\n"
             }
         });
-        self.lane_table(counting).render(&mut out);
+        self.lane_table(read, counting).render(&mut out);
         out.push('\n');
-        self.route_table(counting).render(&mut out);
+        self.route_table(read, counting).render(&mut out);
         let mut targets = String::new();
         self.target_table(read, counting).render(&mut targets);
         if !targets.is_empty() {
@@ -209,9 +210,9 @@ impl<'a> Shown<'a> {
         out
     }
 
-    /// MSW, mode switches, is what Xenomai's own tools call them. DUTY is the share of the CPU in the last window, STATE what
-    /// the watchdog says, with how often it said something else.
-    fn lane_table(&self, counting: &Counting<'_>) -> Table {
+    /// MSW, mode switches, is what Xenomai's own tools call them. DUTY is the share of the CPU in the last window. STATE
+    /// is what the watchdog reports, with how often it reported something else, and what the lane's routes are losing.
+    fn lane_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
         let mut columns = vec![left("LANE"), right("PRIO"), right("CPU"), left("WAIT")];
         columns.extend(self.number_columns());
         columns.extend([right("DUTY-MAX"), right("DUTY"), right("MSW"), right("REFUSED-CALLS")]);
@@ -226,7 +227,7 @@ impl<'a> Shown<'a> {
                 percent(lane.guard.duty_permille),
                 counting.cell(lane.mode_switches),
                 refused_calls(lane, counting),
-                guarded(&lane.guard),
+                lane_state(lane, read.taken_ns),
                 or_dash(lane.degraded().join(",")),
             ]);
             lanes.row(row);
@@ -234,15 +235,17 @@ impl<'a> Shown<'a> {
         lanes
     }
 
-    fn route_table(&self, counting: &Counting<'_>) -> Table {
+    fn route_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
         let mut columns = vec![left("ROUTE")];
         columns.extend(self.number_columns());
+        columns.push(left("STATE"));
         let torn = self.routes.iter().any(|(_, route)| !route.consistent);
         columns.extend(torn.then(|| left("NOTE")));
         let mut routes = Table::new(columns);
         for (_, route) in &self.routes {
             let mut row = vec![route.name.clone()];
             row.extend(self.numbers(&route.ledger, &route.latency, counting));
+            row.push(route_state(&route.losses, read.taken_ns));
             let note = if route.consistent { "" } else { "caught in an update: may not add up" };
             row.extend(torn.then(|| note.to_owned()));
             routes.row(row);
@@ -250,9 +253,11 @@ impl<'a> Shown<'a> {
         routes
     }
 
-    /// Who of several got how much, and when last; a route with one target has said it all.
+    /// Deliveries and losses of each receiver, for routes that have several; the row of a route with one shows the same.
     fn target_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
-        let mut table = Table::new(vec![left("ROUTE"), left("TARGET"), right("DELIVERED"), right("LAST")]);
+        let columns =
+            vec![left("ROUTE"), left("TARGET"), right("DELIVERED"), right("LAST"), right("LOST"), left("BY")];
+        let mut table = Table::new(columns);
         for (_, route) in self.routes.iter().filter(|(_, route)| route.targets.len() > 1) {
             for target in &route.targets {
                 let age = target.age_ns(read.taken_ns);
@@ -261,6 +266,8 @@ impl<'a> Shown<'a> {
                     or_dash(endpoint_name(read, target.endpoint).unwrap_or_default()),
                     counting.cell(target.delivered),
                     age.map_or("never".to_owned(), |ns| format!("{} ago", duration(ns as f64 / 1e9))),
+                    counting.cell(target.lost.iter().sum()),
+                    or_dash(names(Loss::ALL.into_iter().filter(|loss| target.lost[loss.index()] > 0))),
                 ]);
             }
         }
@@ -308,6 +315,26 @@ fn refused_calls(lane: &Lane, counting: &Counting<'_>) -> String {
 /// Thousandths with their decimal.
 fn percent(permille: u64) -> String {
     format!("{}.{}%", permille / 10, permille % 10)
+}
+
+/// `ok`, or `losing` with the reasons of the last ten seconds.
+pub fn route_state(losses: &LossTimes, taken_ns: u64) -> String {
+    let losing = losses.losing(taken_ns);
+    if losing.is_empty() { "ok".to_owned() } else { format!("losing: {}", names(losing.into_iter())) }
+}
+
+/// The same for a lane, behind what its watchdog reports unless all is well there.
+pub fn lane_state(lane: &Lane, taken_ns: u64) -> String {
+    let (guarded, losing) = (guarded(&lane.guard), route_state(&lane.losses, taken_ns));
+    match (guarded.as_str(), losing.as_str()) {
+        ("ok", _) => losing,
+        (_, "ok") => guarded,
+        _ => format!("{guarded}, {losing}"),
+    }
+}
+
+fn names(losses: impl Iterator<Item = Loss>) -> String {
+    losses.map(|loss| loss.name().replace('_', "-")).collect::<Vec<_>>().join(",")
 }
 
 /// `ok`, or what there is and was.

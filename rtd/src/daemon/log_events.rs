@@ -1,5 +1,6 @@
 //! Lane events and final ledgers as log lines. On the control thread only.
 
+use super::losses::hint;
 use super::names::Names;
 use crate::control::Expulsion;
 use crate::log;
@@ -12,19 +13,11 @@ use rtcore::sys::seccomp;
 /// One event of a thread as one line.
 pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
     match event.kind {
-        EventKind::Overflow { route, dest } => log::warning(format_args!(
-            "route {}: {} does not catch up and the route's capacity is used up; its overflow policy decides",
-            names.route(route),
-            names.end(route, dest)
-        )),
-        EventKind::CaughtUp { route, dest } => {
-            log::info(format_args!("route {}: {} caught up", names.route(route), names.end(route, dest)));
-        }
-        EventKind::SendFailed { route, dest, errno } => log::error(format_args!(
-            "route {}: {} does not take messages: {errno} ({errno:?}){}",
+        EventKind::SignalFailed { route, dest, errno } => log::error(format_args!(
+            "route {}: {} does not take the signal for its payloads: {errno} ({errno:?}){}",
             names.route(route),
             names.end(route, dest),
-            send_hint(errno)
+            hint(errno)
         )),
         EventKind::Corrupt { route, dest, generation, corrupt } => {
             let who = dest.map_or("its source", |dest| names.end(route, dest));
@@ -71,14 +64,6 @@ pub(super) fn expulsion(plan: &Plan, event: &Event) -> Option<Expulsion> {
     let endpoint = &plan.endpoints[endpoint];
     let reason = format!("it broke the ring of endpoint {}: {corrupt}", endpoint.name);
     Some(Expulsion { process: endpoint.owner?, generation, reason })
-}
-
-fn send_hint(errno: rtcore::sys::Errno) -> &'static str {
-    if errno == rtcore::sys::Errno::PERM {
-        "; signals to another user need CAP_KILL (systemd: AmbientCapabilities=CAP_KILL) or the same user"
-    } else {
-        ""
-    }
 }
 
 /// The sum per lane, and a loud line if one does not balance.

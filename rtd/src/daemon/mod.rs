@@ -8,6 +8,7 @@ mod build;
 mod command;
 mod grants;
 mod log_events;
+mod losses;
 mod names;
 mod notify;
 pub mod own;
@@ -24,6 +25,7 @@ use crate::log;
 use crate::plan::{Plan, ProcessId, RouteId};
 use anyhow::Context as _;
 use build::{Builder, Peers, Ports, Queues, WorkerPlan};
+use losses::LossLog;
 pub use privilege::Privilege;
 use rings::Rings;
 use rtcore::lane::event::{Event, EventKind};
@@ -68,6 +70,7 @@ pub struct Daemon {
     stop_at_ns: Arc<AtomicU64>,
     skin: &'static Skin,
     watchdog: watchdog::Running,
+    losses: LossLog,
     guarded: watchdog::Granted,
 }
 
@@ -165,8 +168,9 @@ impl Daemon {
         }
         drop(worker_plans);
         let (gates, threads) = waiting.into_iter().map(|w| (w.open, w.thread)).unzip();
+        let losses = LossLog::new(&plan, &page);
         let daemon =
-            Daemon { plan, page, peers, queues, threads, gates, stop_at_ns, skin, watchdog, guarded };
+            Daemon { plan, page, peers, queues, threads, gates, stop_at_ns, skin, watchdog, losses, guarded };
         Ok((daemon, rings))
     }
 
@@ -217,6 +221,7 @@ impl Daemon {
         self.page.heartbeat(now_ns, (self.skin.now_ns)());
         self.queues.look(now_ns);
         self.log_events(expelled);
+        self.losses.tick(&self.plan, &self.page, now_ns);
         // Asked to stop, each ends when it has drained, and some do before others.
         let stopping = self.stop_at_ns.load(Ordering::Relaxed) != 0;
         for thread in self.threads.iter_mut().filter(|_| !stopping) {
@@ -290,6 +295,7 @@ impl Daemon {
         self.join();
         self.watchdog.end(&self.plan);
         self.log_events(&mut Vec::new());
+        self.losses.finish(&self.plan, &self.page, clock::monotonic_ns());
         let mut reports = Vec::new();
         for thread in std::mem::take(&mut self.threads) {
             if !thread.handle.is_finished() {

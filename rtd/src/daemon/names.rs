@@ -19,10 +19,15 @@ impl<'a> Names<'a> {
         self.plan.routes.get(route as usize).map_or("?", |r| &r.name)
     }
 
-    /// The endpoint behind a route's n-th end.
+    /// Name of the endpoint behind a route's n-th end.
     pub fn end(&self, route: u32, end: u32) -> &'a str {
-        let ends = self.plan.routes.get(route as usize).into_iter().flat_map(|r| &r.to).flat_map(members);
-        ends.copied().nth(end as usize).map_or("?", |e| &self.plan.endpoints[e].name)
+        self.endpoint(route as usize, end as usize).map_or("?", |e| &self.plan.endpoints[e].name)
+    }
+
+    /// The endpoint behind a route's n-th end.
+    pub fn endpoint(&self, route: usize, end: usize) -> Option<EndpointId> {
+        let ends = self.plan.routes.get(route).into_iter().flat_map(|r| &r.to).flat_map(members);
+        ends.copied().nth(end)
     }
 
     /// A route's targets as in the configuration, separated by `, `.

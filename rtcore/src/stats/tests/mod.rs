@@ -5,12 +5,14 @@ mod hostile;
 mod life;
 mod numbers;
 
-use super::reader::{Reader, TargetStats};
+use super::loss::{LOSING_NS, Loss};
+use super::reader::{LossTimes, Reader, TargetStats};
 use super::writer::Page;
 use super::{
     EndpointSpec, EndpointSpecKind, LaneSpec, Ledger, PageSpec, RouteSpec, WorkerCounters, WorkerSpec,
 };
 use crate::lane::peer::PeerState;
+use crate::message::Reject;
 use crate::sys::clock::monotonic_ns;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -144,7 +146,12 @@ fn what_is_written_is_what_is_read() {
         (read.routes[2].lane, read.routes[2].from, read.routes[2].to.as_str()),
         (Some(1), Some(0), "drive, logger")
     );
-    let target = |endpoint, delivered, last_ns| TargetStats { endpoint: Some(endpoint), delivered, last_ns };
+    let target = |endpoint, delivered, last_ns| TargetStats {
+        endpoint: Some(endpoint),
+        delivered,
+        last_ns,
+        lost: [0; Loss::COUNT],
+    };
     assert_eq!(read.routes[0].targets, [target(0, 1, Some(50)), target(1, 2, Some(70))]);
     assert_eq!((read.routes[1].targets.as_slice(), read.routes[1].direct), ([].as_slice(), true));
     assert_eq!((&read.routes[2].targets, read.routes[2].direct), (&vec![target(1, 0, None)], false));
@@ -164,6 +171,29 @@ fn what_is_written_is_what_is_read() {
     assert_eq!((read.endpoints[0].owner, read.endpoints[1].owner), (Some(0), None));
     let button = super::reader::EndpointKind::Signal { signo: 37, to_thread: true };
     assert_eq!((read.endpoints[1].kind.clone(), read.endpoints[1].is_sink), (button, true));
+}
+
+/// A loss is shown with its receiver and its time, of the route and of its lane, until ten seconds after the last one.
+#[test]
+fn a_loss_is_shown_with_its_receiver_and_its_time() {
+    let name = unique("loss");
+    let page = Page::create(&spec(&name)).unwrap();
+    let full = Loss::Rejected(Reject::Full);
+    let mut cell = page.route(0);
+    cell.record_loss(1, full);
+    cell.record_loss(1, Loss::Displaced);
+    cell.record_errno(0, 1);
+    assert_eq!((page.ends(0), page.losses_at(0, 1).0[full.index()], page.losses_at(0, 0).1), (2, 1, 1));
+    page.set_lost(0, full, 5);
+    page.set_lost(0, Loss::Displaced, 7);
+    let read = Reader::open(&name).unwrap().snapshot().unwrap();
+    let lost = read.routes[0].targets.iter().map(|target| target.lost[full.index()]);
+    assert_eq!(lost.collect::<Vec<_>>(), [0, 1]);
+    let of_lane = read.lanes[0].losses;
+    assert_eq!((of_lane, read.lanes[1].losses), (read.routes[0].losses, LossTimes::default()));
+    assert_eq!(of_lane.losing(5 + LOSING_NS), [full], "the configuration asked for what was displaced");
+    assert_eq!(of_lane.losing(6 + LOSING_NS), []);
+    assert_eq!((of_lane.age_ns(full, 9), of_lane.age_ns(Loss::Expired, 9)), (Some(4), None));
 }
 
 #[test]

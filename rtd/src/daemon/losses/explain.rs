@@ -1,0 +1,211 @@
+//! Why a route lost a message: the receiver, the limit with its value, and what to change.
+
+use super::Names;
+use crate::plan::{EndpointId, EndpointKind, Overflow, Path, Plan, RoutePlan, show_time};
+use rtcore::message::{Reject, SIGNAL_VALUE_BYTES};
+use rtcore::stats::loss::Loss;
+use rtcore::sys::Errno;
+
+/// Receivers that a line names.
+const NAMED_MAX: usize = 3;
+
+/// A loss of one route: at which of its ends, and why the kernel refused it there.
+#[derive(Debug)]
+pub struct Case<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Index of the route.
+    pub route: usize,
+    /// What kind of loss.
+    pub loss: Loss,
+    /// Ends at fault; none where no receiver is.
+    pub ends: &'a [usize],
+    /// Of the last refusal by the kernel.
+    pub errno: Option<Errno>,
+}
+
+impl Case<'_> {
+    /// The sentence for the log.
+    pub fn why(&self) -> String {
+        let route = self.rules();
+        let at = format!("in [[route]] \"{}\"", route.name);
+        match self.loss {
+            Loss::Expired => {
+                let ttl = show_time(route.ttl_ns.unwrap_or(0));
+                let who = self.receivers();
+                format!("{who} had no room within ttl = \"{ttl}\": make it read faster, or raise ttl {at}")
+            }
+            Loss::Displaced => format!(
+                "{} is full and overflow = \"{}\" {at} makes room for newer messages",
+                self.receivers(),
+                policy(route.overflow)
+            ),
+            Loss::PeerDead => self.peer_dead(),
+            Loss::Rejected(Reject::Full) => self.full(&at),
+            Loss::Rejected(Reject::TooLarge) => self.too_large(&at),
+            Loss::Rejected(Reject::Rate) => route.rate.map_or_else(String::new, |rate| {
+                format!(
+                    "they came faster than rate_hz = {} with burst = {}: send slower, or raise them {at}",
+                    rate.per_second, rate.burst
+                )
+            }),
+            Loss::Rejected(Reject::Origin) => self.origin(&at),
+            Loss::Rejected(Reject::Error) => self.error(),
+            Loss::Rejected(Reject::Stopped) => {
+                let drain = show_time(self.plan.daemon.drain_ns);
+                let who = self.receivers();
+                format!("{who} had no room before rtd stopped, [daemon] drain = \"{drain}\"")
+            }
+        }
+    }
+
+    fn rules(&self) -> &RoutePlan {
+        &self.plan.routes[self.route]
+    }
+
+    /// Endpoints at fault.
+    fn endpoints(&self) -> Vec<EndpointId> {
+        let names = Names::new(self.plan);
+        self.ends.iter().filter_map(|&end| names.endpoint(self.route, end)).collect()
+    }
+
+    /// Names of the ends at fault, or of the route's targets where no end is named.
+    fn receivers(&self) -> String {
+        let ends = self.endpoints();
+        if ends.is_empty() {
+            return Names::new(self.plan).targets(self.rules());
+        }
+        let named: Vec<&str> =
+            ends.iter().take(NAMED_MAX).map(|&end| self.plan.endpoints[end].name.as_str()).collect();
+        match ends.len() - named.len() {
+            0 => named.join(", "),
+            more => format!("{} and {more} more", named.join(", ")),
+        }
+    }
+
+    fn full(&self, at: &str) -> String {
+        let (who, route) = (self.receivers(), self.rules());
+        let holds = self.endpoints().first().map_or(String::new(), |&end| room(self.plan, end));
+        if route.path == Path::Direct {
+            return format!(
+                "{who} is full ({holds}) and its sender was refused: make it read faster, or raise maxmsg"
+            );
+        }
+        format!(
+            "{who} is full: {holds} and capacity = {} {at} are used up, overflow = \"{}\": make it read faster, or raise \
+             capacity",
+            route.capacity,
+            policy(route.overflow)
+        )
+    }
+
+    fn too_large(&self, at: &str) -> String {
+        let payload_max = self.rules().payload_bytes_max;
+        let Some(&end) = self.endpoints().first() else {
+            return format!(
+                "they are longer than payload = {payload_max} bytes {at}: send less, or raise it"
+            );
+        };
+        let endpoint = &self.plan.endpoints[end];
+        match &endpoint.kind {
+            EndpointKind::Signal { .. } => format!(
+                "{} takes {SIGNAL_VALUE_BYTES} bytes while its owner has no session: send less, say truncate = true {at}, or \
+                 give [[endpoint]] \"{}\" a msgsize and its owner a session",
+                endpoint.name, endpoint.name
+            ),
+            kind => format!(
+                "they are longer than msgsize = {} of {}: send less, or raise msgsize in [[endpoint]] \"{}\"",
+                msgsize(kind),
+                endpoint.name,
+                endpoint.name
+            ),
+        }
+    }
+
+    fn peer_dead(&self) -> String {
+        let ends = self.endpoints();
+        let owner = |&end: &EndpointId| {
+            let endpoint = &self.plan.endpoints[end];
+            let owner = endpoint.owner.map(|owner| self.plan.processes[owner].name.as_str());
+            (endpoint, owner.unwrap_or("?"))
+        };
+        match ends.first().map(owner) {
+            None => format!("no process of {} is registered: start one of them", self.receivers()),
+            Some((endpoint, owner)) if matches!(endpoint.kind, EndpointKind::Lane(_)) => {
+                format!("nobody receives at {}: process {owner} has no session; start it", self.receivers())
+            }
+            Some((_, owner)) => format!(
+                "nobody receives at {}: process {owner} is not registered or has ended; start it (rtctl run --as {owner} \
+                 -- COMMAND)",
+                self.receivers()
+            ),
+        }
+    }
+
+    fn origin(&self, at: &str) -> String {
+        let route = self.rules();
+        let source = &self.plan.endpoints[route.from];
+        let claimed = if route.accept_claimed {
+            String::new()
+        } else {
+            format!("; accept_claimed = true {at} takes a pid that sigqueue(3) only claims")
+        };
+        match source.owner.map(|owner| self.plan.processes[owner].name.as_str()) {
+            Some(owner) => format!(
+                "only process {owner}, the owner of {}, may send it: register the sender (rtctl run --as {owner} -- \
+                 COMMAND), or remove owner from [[endpoint]] \"{}\"{claimed}",
+                source.name, source.name
+            ),
+            None => format!("the sender of {} is not verified{claimed}", source.name),
+        }
+    }
+
+    fn error(&self) -> String {
+        let who = self.receivers();
+        match self.errno {
+            Some(errno) => format!("{who} does not take messages: {errno} ({errno:?}){}", hint(errno)),
+            None => format!("{who} gave up a ring whose sender wrote what no ring may hold"),
+        }
+    }
+}
+
+/// What to do about an errno of a send.
+pub fn hint(errno: Errno) -> &'static str {
+    if errno == Errno::PERM {
+        "; signals to another user need CAP_KILL (systemd: AmbientCapabilities=CAP_KILL) or the same user"
+    } else {
+        ""
+    }
+}
+
+/// What an endpoint holds before it is full.
+fn room(plan: &Plan, endpoint: EndpointId) -> String {
+    match &plan.endpoints[endpoint].kind {
+        EndpointKind::Mqueue { maxmsg, .. } => format!("maxmsg = {maxmsg} of its queue"),
+        EndpointKind::Lane(ring) | EndpointKind::Signal { inbox: Some(ring), .. } => {
+            format!("maxmsg = {} of its ring", ring.slots)
+        }
+        EndpointKind::Signal { .. } => "its share of its user's pending signals (ulimit -i)".to_owned(),
+        EndpointKind::Xddp(port) => format!("maxmsg = {} of its port", port.maxmsg),
+    }
+}
+
+fn msgsize(kind: &EndpointKind) -> usize {
+    match kind {
+        EndpointKind::Mqueue { msgsize, .. } => *msgsize,
+        EndpointKind::Lane(ring) => ring.payload_bytes,
+        EndpointKind::Signal { .. } => SIGNAL_VALUE_BYTES,
+        EndpointKind::Xddp(port) => port.msgsize,
+    }
+}
+
+/// As in the configuration.
+fn policy(overflow: Overflow) -> String {
+    match overflow {
+        Overflow::Reject => "reject".to_owned(),
+        Overflow::DisplaceOldest => "displace-oldest".to_owned(),
+        Overflow::DisplaceNewest => "displace-newest".to_owned(),
+        Overflow::Conflate => "conflate".to_owned(),
+        Overflow::Block { limit_ns } => format!("block:{}", show_time(limit_ns)),
+    }
+}

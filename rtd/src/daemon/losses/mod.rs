@@ -1,0 +1,275 @@
+//! Losses in the log: the first of each kind on a route at once, then a summary a second.
+//!
+//! Lane threads only count. The control thread compares the ledgers on the page at each tick, so a loss is logged, and its
+//! time is on the page, within a tenth of a second, and a flood of losses costs a lane nothing. Ledgers of direct routes,
+//! which the control thread adds up itself, are on the same page.
+//!
+//! A kind of loss is *first* again when there was none of it for [`LOSING_NS`].
+//!
+//! Invariant: a loss is in exactly one line, or in a count that waits for its line; at most [`LINES_PER_SECOND`] lines are
+//! written in a second, and what found no room waits for the next.
+
+mod explain;
+#[cfg(test)]
+mod tests;
+
+use super::names::Names;
+use crate::log;
+use crate::plan::{Overflow, Path, Plan};
+use explain::Case;
+pub use explain::hint;
+use rtcore::stats::loss::{LOSING_NS, Loss};
+use rtcore::stats::writer::Page;
+use rtcore::sys::Errno;
+
+/// Lines about losses in a second, all routes together.
+const LINES_PER_SECOND: u32 = 50;
+const SECOND_NS: u64 = 1_000_000_000;
+
+type Counts = [u64; Loss::COUNT];
+
+/// What of the losses is in the log.
+#[derive(Debug)]
+pub struct LossLog {
+    routes: Vec<RouteLosses>,
+    /// Start of the second that the budget is for.
+    second_ns: u64,
+    lines_left: u32,
+    /// The route that is served first at the next tick, so that no route is always last in the budget.
+    turn: usize,
+}
+
+/// One route's.
+#[derive(Clone, Debug)]
+struct RouteLosses {
+    /// The ledger at the last tick.
+    seen: Counts,
+    /// By end: what was lost there when the ledger last showed a loss of that kind.
+    ends: Vec<Counts>,
+    /// Lost and not in the log yet.
+    pending: Counts,
+    /// Their line is the long one.
+    first: [bool; Loss::COUNT],
+    /// Of `first`: the ends that lost them.
+    at_fault: Vec<[bool; Loss::COUNT]>,
+    /// Last loss; none before the first.
+    last_ns: [Option<u64>; Loss::COUNT],
+    /// Lost since `is_losing` holds.
+    episode: Counts,
+    is_losing: bool,
+    /// When nothing was pending last, or the last summary.
+    logged_ns: u64,
+}
+
+/// What a tick works on.
+#[derive(Clone, Copy)]
+struct Tick<'a> {
+    plan: &'a Plan,
+    page: &'a Page,
+    now_ns: u64,
+    /// The daemon ends: no later tick will say it.
+    is_last: bool,
+}
+
+/// How loud a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Info,
+    Warning,
+}
+
+impl LossLog {
+    /// Nothing lost yet on any route of the page.
+    pub fn new(plan: &Plan, page: &Page) -> LossLog {
+        let routes = (0..plan.routes.len()).map(|route| RouteLosses::new(page.ends(route))).collect();
+        LossLog { routes, second_ns: 0, lines_left: LINES_PER_SECOND, turn: 0 }
+    }
+
+    /// Compares the page's ledgers with those of the last tick: shows the times on the page and writes the log.
+    pub fn tick(&mut self, plan: &Plan, page: &Page, now_ns: u64) {
+        self.observe(Tick { plan, page, now_ns, is_last: false });
+    }
+
+    /// What is not in the log yet, before the daemon ends: nothing waits for its second any more.
+    pub fn finish(&mut self, plan: &Plan, page: &Page, now_ns: u64) {
+        self.lines_left = LINES_PER_SECOND;
+        self.observe(Tick { plan, page, now_ns, is_last: true });
+    }
+
+    fn observe(&mut self, tick: Tick<'_>) {
+        let Tick { page, now_ns, .. } = tick;
+        for (route, losses) in self.routes.iter_mut().enumerate() {
+            for loss in losses.observe(route, page, now_ns) {
+                page.set_lost(route, loss, now_ns);
+            }
+        }
+        self.report(tick);
+    }
+
+    fn report(&mut self, tick: Tick<'_>) {
+        let now_ns = tick.now_ns;
+        if now_ns.saturating_sub(self.second_ns) >= SECOND_NS {
+            (self.second_ns, self.lines_left) = (now_ns, LINES_PER_SECOND);
+        }
+        let routes = self.routes.len();
+        for route in (0..routes).map(|at| (self.turn + at) % routes) {
+            if self.lines_left == 0 {
+                self.turn = route;
+                return;
+            }
+            let losses = &mut self.routes[route];
+            let lines = losses.lines(tick, route, self.lines_left as usize);
+            self.lines_left -= u32::try_from(lines.len()).unwrap_or(u32::MAX).min(self.lines_left);
+            for (level, line) in lines {
+                match level {
+                    Level::Info => log::info(format_args!("{line}")),
+                    Level::Warning => log::warning(format_args!("{line}")),
+                }
+            }
+        }
+    }
+}
+
+impl RouteLosses {
+    fn new(ends: usize) -> RouteLosses {
+        RouteLosses {
+            seen: [0; Loss::COUNT],
+            ends: vec![[0; Loss::COUNT]; ends],
+            pending: [0; Loss::COUNT],
+            first: [false; Loss::COUNT],
+            at_fault: vec![[false; Loss::COUNT]; ends],
+            last_ns: [None; Loss::COUNT],
+            episode: [0; Loss::COUNT],
+            is_losing: false,
+            logged_ns: 0,
+        }
+    }
+
+    /// Takes what the ledger has lost since the last time, and returns of which kinds.
+    fn observe(&mut self, route: usize, page: &Page, now_ns: u64) -> Vec<Loss> {
+        let counts = page.ledger(route).losses();
+        let mut lost = Vec::new();
+        for loss in Loss::ALL {
+            let at = loss.index();
+            // A direct ring's messages may move from one kind to another while its end is accounted.
+            let new = counts[at].saturating_sub(self.seen[at]);
+            self.seen[at] = counts[at];
+            if new == 0 {
+                continue;
+            }
+            lost.push(loss);
+            self.first[at] |= self.last_ns[at].is_none_or(|last| now_ns.saturating_sub(last) > LOSING_NS);
+            self.last_ns[at] = Some(now_ns);
+            if self.first[at] || !loss.is_requested() {
+                self.pending[at] += new;
+            }
+            if !loss.is_requested() {
+                self.is_losing = true;
+                self.episode[at] += new;
+            }
+        }
+        if !lost.is_empty() {
+            self.find_ends(route, page, &lost);
+        }
+        lost
+    }
+
+    /// Which ends these are losses of. The ends are written before the ledger, so theirs are among what is new there.
+    fn find_ends(&mut self, route: usize, page: &Page, lost: &[Loss]) {
+        for (end, before) in self.ends.iter_mut().enumerate() {
+            let (now, _) = page.losses_at(route, end);
+            for at in lost.iter().map(|loss| loss.index()) {
+                self.at_fault[end][at] |= now[at] > before[at];
+                before[at] = now[at];
+            }
+        }
+    }
+
+    /// At most `lines_max` lines for what waits for one.
+    fn lines(&mut self, tick: Tick<'_>, route: usize, lines_max: usize) -> Vec<(Level, String)> {
+        let mut lines = Vec::new();
+        for loss in Loss::ALL {
+            if self.first[loss.index()] && lines.len() < lines_max {
+                lines.extend(self.first_line(tick, route, loss));
+                if self.pending == [0; Loss::COUNT] {
+                    self.logged_ns = tick.now_ns;
+                }
+            }
+        }
+        if self.is_losing && lines.len() < lines_max {
+            let name = &tick.plan.routes[route].name;
+            lines.extend(self.summary(tick, name).or_else(|| self.ending(tick.now_ns, name)));
+        }
+        lines
+    }
+
+    /// What was lost since the route's last line, once a second.
+    fn summary(&mut self, tick: Tick<'_>, name: &str) -> Option<(Level, String)> {
+        let since_ns = tick.now_ns.saturating_sub(self.logged_ns);
+        if since_ns < SECOND_NS && !tick.is_last {
+            return None;
+        }
+        let more: Counts =
+            std::array::from_fn(|at| if self.is_summed(Loss::ALL[at]) { self.pending[at] } else { 0 });
+        let total: u64 = more.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        for (pending, more) in self.pending.iter_mut().zip(more) {
+            *pending -= more;
+        }
+        self.logged_ns = tick.now_ns;
+        let (seconds, by) = (since_ns as f64 / 1e9, by_reason(&more));
+        Some((Level::Warning, format!("route {name}: {total} more lost in the last {seconds:.1} s: {by}")))
+    }
+
+    /// Said once when nothing was lost for a while.
+    fn ending(&mut self, now_ns: u64, name: &str) -> Option<(Level, String)> {
+        let recent = |loss: &Loss| {
+            self.last_ns[loss.index()].is_some_and(|last| now_ns.saturating_sub(last) <= LOSING_NS)
+        };
+        if Loss::ALL.iter().filter(|loss| !loss.is_requested()).any(recent) {
+            return None;
+        }
+        self.is_losing = false;
+        let (seconds, by) = (LOSING_NS / SECOND_NS, by_reason(&std::mem::take(&mut self.episode)));
+        Some((Level::Info, format!("route {name}: nothing lost for {seconds} s, after {by}")))
+    }
+
+    /// The line for a kind of loss that was not there for a while.
+    fn first_line(&mut self, tick: Tick<'_>, route: usize, loss: Loss) -> Option<(Level, String)> {
+        let Tick { plan, page, .. } = tick;
+        let at = loss.index();
+        self.first[at] = false;
+        let lost = std::mem::take(&mut self.pending[at]);
+        let direct = plan.routes[route].path == Path::Direct;
+        let ends: Vec<usize> = (0..self.ends.len())
+            .filter(|&end| std::mem::take(&mut self.at_fault[end][at]) || direct)
+            .collect();
+        let errno = ends.iter().map(|&end| page.losses_at(route, end).1).find(|&errno| errno != 0).map(Errno);
+        // A value that is conflated is no event: the newest one is what its receiver wants.
+        if loss.is_requested() && plan.routes[route].overflow == Overflow::Conflate {
+            return None;
+        }
+        let name = &plan.routes[route].name;
+        let case = Case { plan, route, loss, ends: &ends, errno };
+        let level = if loss.is_requested() { Level::Info } else { Level::Warning };
+        Some((level, format!("route {name}: {lost} lost ({}): {}", shown(loss), case.why())))
+    }
+
+    /// Whether the kind goes into summaries: what the configuration asks for is counted in `rtctl stats` alone.
+    fn is_summed(&self, loss: Loss) -> bool {
+        !loss.is_requested() && !self.first[loss.index()]
+    }
+}
+
+/// `12 full, 3 peer-dead`.
+fn by_reason(counts: &Counts) -> String {
+    let some = Loss::ALL.into_iter().zip(counts).filter(|&(_, &n)| n > 0);
+    some.map(|(loss, n)| format!("{n} {}", shown(loss))).collect::<Vec<_>>().join(", ")
+}
+
+/// A kind of loss as tables and log write it.
+fn shown(loss: Loss) -> String {
+    loss.name().replace('_', "-")
+}
