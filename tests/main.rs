@@ -4,6 +4,7 @@
 //! program that knows `mq_open`, `sigqueue` and `sigwaitinfo` and does what it is told on standard input.
 
 mod abuse;
+mod adoption;
 mod check;
 mod claims;
 mod cobalt;
@@ -463,6 +464,11 @@ fn main() -> std::process::ExitCode {
         claims::killed_right_after_it_connected_a_process_leaves_nothing,
         claims::killed_while_it_connects_a_process_leaves_nothing,
         claims::a_receiver_may_come_and_go_while_nothing_is_sent,
+        adoption::a_registered_program_gets_its_signals_after_every_restart,
+        adoption::what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others,
+        adoption::who_cannot_be_restored_is_named_with_the_reason,
+        adoption::another_process_of_the_same_number_is_not_restored,
+        adoption::a_file_that_is_not_rtds_own_never_fails_a_start,
         restart::a_killed_daemon_loses_no_routed_message,
         restart::a_stopped_daemon_loses_no_routed_message,
         restart::a_killed_daemon_interrupts_no_direct_traffic,

@@ -20,6 +20,7 @@ pub mod idle;
 pub mod ids;
 pub mod inherited;
 pub mod inotify;
+pub mod keepfile;
 pub mod last_words;
 pub mod limits;
 pub mod memdir;

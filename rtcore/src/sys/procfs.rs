@@ -139,6 +139,28 @@ fn parse_groups(stat: &str) -> Option<Groups> {
     Some(Groups { pgid: number()?, sid: number()? })
 }
 
+/// When the process was started, in clock ticks since the machine was: with the pid it names one process of this boot.
+pub fn start_ticks(pid: i32) -> io::Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = text(&path)?;
+    parse_start_ticks(&stat)
+        .ok_or_else(|| named(&path, io::Error::new(io::ErrorKind::InvalidData, "fields are missing")))
+}
+
+/// Field 22 (proc_pid_stat(5)); the first behind the name is field 3.
+fn parse_start_ticks(stat: &str) -> Option<u64> {
+    behind_name(stat)?.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// In which numbers of processes mean what they mean to us: the boot of the machine and our pid namespace.
+pub fn pid_scope() -> io::Result<String> {
+    const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+    const NAMESPACE: &str = "/proc/self/ns/pid";
+    let boot = std::fs::read_to_string(BOOT).map_err(|e| named(BOOT, e))?;
+    let namespace = std::fs::read_link(NAMESPACE).map_err(|e| named(NAMESPACE, e))?;
+    Ok(format!("boot {} {}", boot.trim(), namespace.display()))
+}
+
 /// Path of the program the process runs, as seen from here; ends in ` (deleted)` when the file was
 /// replaced since. For messages: a mount namespace can make it read as anything, see [`runs`].
 pub fn exe(pid: i32) -> io::Result<PathBuf> {
@@ -311,6 +333,20 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn a_start_time_is_the_processs_own() {
+        let own = start_ticks(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let mut child = Command::new("/bin/sleep").arg("10").spawn().unwrap();
+        let of_child = start_ticks(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(of_child >= own && own > 0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let hostile = "7 (a) 22) S 1 40 50 0 -1 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(parse_start_ticks(hostile), Some(4242));
+        assert_eq!(parse_start_ticks("7 (x) S 1 2 3"), None);
+        assert!(pid_scope().unwrap().contains("pid:["));
     }
 
     #[test]

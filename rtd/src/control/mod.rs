@@ -10,6 +10,7 @@
 mod budget;
 mod conns;
 mod counters;
+mod kept;
 mod open;
 mod policy;
 mod registry;
@@ -18,6 +19,7 @@ mod token;
 
 pub use conns::{CONNECTIONS_MAX, IDLE_MAX};
 pub use counters::ControlCounters;
+pub use kept::path_beside as kept_beside;
 pub use open::Expulsion;
 
 use crate::daemon::rings::Rings;
@@ -25,9 +27,10 @@ use crate::log;
 use crate::plan::{Plan, ProcessId};
 use budget::LogBudget;
 use conns::Clients;
+use kept::Kept;
 use open::{Heard, Opening, hear};
 use policy::Refusal;
-use registry::{Claim, Registry};
+use registry::{Adopted, Claim, Registry};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::{Epoll, StopSignal, StopSignals, Ticker};
 use rtcore::sys::seqpacket::{Listener, is_shortage};
@@ -86,6 +89,8 @@ pub struct Control {
     ticker: Ticker,
     clients: Clients,
     registry: Registry,
+    /// What of it outlives this process.
+    kept: Kept,
     sessions: Sessions,
     counters: ControlCounters,
     log: LogBudget,
@@ -114,10 +119,32 @@ impl Control {
             ticker,
             clients: Clients::new(),
             registry: Registry::new(plan, peers)?,
+            kept: Kept::beside(&plan.daemon.socket),
             sessions: Sessions::new(plan, rings)?,
             counters: ControlCounters::default(),
             log: LogBudget::new(Instant::now()),
         })
+    }
+
+    /// Takes over the registrations of the last life of the instance, each checked again, and says what became of it. Before
+    /// the lanes run: what waits for these processes must find them.
+    pub fn adopt(&mut self, handler: &mut dyn Handler) {
+        for record in self.kept.load() {
+            match self.registry.adopt(&self.epoll, record, handler) {
+                Some(Adopted::Again(line)) => log::info(format_args!("{line}")),
+                Some(Adopted::Not(line)) => log::warning(format_args!("{line}")),
+                None => {}
+            }
+        }
+        self.settle(handler);
+        self.keep();
+    }
+
+    /// Keeps what changed for the next start.
+    fn keep(&mut self) {
+        if let Some(records) = self.registry.take_unkept() {
+            self.kept.store(&records);
+        }
     }
 
     /// Serves until a signal, the handler or the deadline ends it; may be called again, for instance to
@@ -219,9 +246,9 @@ impl Control {
                     Some(reply)
                 })
             }
-            Request::Register { name, pid, tid, exec_follows } => {
-                self.register(slot, token, Claim { name, pid, tid, exec_follows }, handler).map(Some)
-            }
+            Request::Register { name, pid, tid, exec_follows } => self
+                .register(slot, token, Claim { name, pid, tid, exec_follows, session: false }, handler)
+                .map(Some),
         };
         self.settle(handler);
         result.unwrap_or_else(|refusal| {

@@ -84,7 +84,7 @@ impl Control {
             let text = format!("{name}: this connection announced an exec before: open a session on its own");
             return Err(Refusal::new(Status::BadFrame, text));
         }
-        let claim = Claim { name, pid: 0, tid, exec_follows: false };
+        let claim = Claim { name, pid: 0, tid, exec_follows: false, session: true };
         let candidate = self.registry.claim(&self.epoll, client, claim, handler)?;
         let pidfd = client.pidfd.try_clone();
         let process = candidate.process();
@@ -100,6 +100,8 @@ impl Control {
         let (reply, _) = self.registry.seat(&self.epoll, candidate, handler).inspect_err(|_| {
             self.sessions.detach(process);
         })?;
+        // Before the client can read the reply: it may rely on it.
+        self.keep();
         if let Some(client) = self.clients.remove(&self.epoll, slot)
             && let Err(e) = self.sessions.admit(&self.epoll, process, client, &reply, attached)
         {
@@ -188,7 +190,7 @@ impl Control {
     }
 
     /// Tells the sessions what has changed, until nothing changes any more: to tell one may end another. Ends, as
-    /// each round ends a session.
+    /// each round ends a session. Then keeps what changed for the next start.
     pub(super) fn settle(&mut self, handler: &mut dyn Handler) {
         loop {
             for change in self.registry.take_changes() {
@@ -197,7 +199,7 @@ impl Control {
             for warning in self.sessions.flush() {
                 self.log.warning(format_args!("{warning}"));
             }
-            let Some(Doomed { process, why }) = self.sessions.next_doomed() else { return };
+            let Some(Doomed { process, why }) = self.sessions.next_doomed() else { return self.keep() };
             match why {
                 Why::Lies(reason) => self.cast_out(process, &reason, handler),
                 Why::Unread => {

@@ -6,12 +6,15 @@
 //! Invariant: the pidfd of every holder is in the readiness set, and [`Peer::take`], [`Peer::died`] and
 //! [`Peer::left`] are called from nowhere else, each followed by the handler and noted as a [`Change`].
 
+mod adopt;
 mod grant;
 
+pub(super) use adopt::Adopted;
 pub(super) use grant::Claim;
 
 use super::Handler;
 use super::conns::{Client, ExecOf};
+use super::kept::{Identity, Record};
 use super::policy::{self, Ceiling, Exe, Refusal};
 use crate::plan::{EndpointKind, Filter, Plan, ProcessId, ProcessPlan, TargetPlan, needs};
 use rtcore::lane::peer::{Peer, PeerState};
@@ -28,18 +31,24 @@ use std::time::Instant;
 #[derive(Debug)]
 struct Holder {
     pidfd: PidFd,
-    pid: i32,
-    tid: i32,
+    who: Identity,
     /// Real user: the one whose signal quota counts.
     ruid: u32,
-    /// Effective user when it registered: who may take the name back.
-    euid: u32,
-    /// User of the process that asked.
-    requester: u32,
     since: Instant,
     active: bool,
     /// Ticks at which it is judged again, see [`Registry::tick`].
     looks_left: u8,
+}
+
+impl Holder {
+    fn new(pidfd: PidFd, who: Identity, ruid: u32) -> Holder {
+        Holder { pidfd, who, ruid, since: Instant::now(), active: false, looks_left: 0 }
+    }
+
+    /// After an exec(2): what it runs now, as far as rtd may see it.
+    fn note_program(&mut self) {
+        self.who.exe = program(self.who.pid);
+    }
 }
 
 /// Looks that follow the one at the end of the connection.
@@ -66,7 +75,7 @@ impl Entry {
     /// read: then it is about to die, which its pidfd tells, or descriptors are short for a moment.
     fn groups(&self) -> Option<Groups> {
         let holder = self.holder.as_ref().filter(|_| self.grouped)?;
-        policy::observe(&holder.pidfd, holder.pid, || procfs::groups(holder.pid)).ok()
+        policy::observe(&holder.pidfd, holder.who.pid, || procfs::groups(holder.who.pid)).ok()
     }
 }
 
@@ -77,6 +86,8 @@ pub(super) struct Registry {
     own_pid: i32,
     deaths: u64,
     changes: Vec<Change>,
+    /// Who holds which name has changed since [`Registry::take_unkept`].
+    unkept: bool,
 }
 
 /// A process came or went.
@@ -122,12 +133,24 @@ impl Registry {
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),
             deaths: 0,
             changes: Vec::new(),
+            unkept: false,
         })
     }
 
     /// Holders that ended.
     pub fn deaths(&self) -> u64 {
         self.deaths
+    }
+
+    /// What has to be kept for the next start, if that has changed since the last call.
+    pub fn take_unkept(&mut self) -> Option<Vec<Record>> {
+        std::mem::take(&mut self.unkept).then(|| {
+            let held = |entry: &Entry| {
+                let who = entry.holder.as_ref()?.who.clone();
+                Some(Record { name: entry.plan.name.clone(), who })
+            };
+            self.entries.iter().filter_map(held).collect()
+        })
     }
 
     /// What changed since the last call.
@@ -138,7 +161,7 @@ impl Registry {
     /// A process' name and the pid that has it, 0 when nobody has.
     pub fn holder(&self, process: ProcessId) -> (String, i32) {
         let entry = &self.entries[process];
-        (entry.plan.name.clone(), entry.holder.as_ref().map_or(0, |holder| holder.pid))
+        (entry.plan.name.clone(), entry.holder.as_ref().map_or(0, |holder| holder.who.pid))
     }
 
     /// The session of a holder ended: it has died, it is about to, or the name is free again.
@@ -172,14 +195,14 @@ impl Registry {
             return Err(Refusal::new(Status::NoProcess, format!("nobody is registered as {name}")));
         };
         let uid = client.cred.uid;
-        if uid != 0 && uid != holder.euid {
+        if uid != 0 && uid != holder.who.euid {
             let text = format!(
                 "uid {uid} may not unregister {name}, which pid {} of uid {} holds: only that user and root may",
-                holder.pid, holder.euid
+                holder.who.pid, holder.who.euid
             );
             return Err(Refusal::new(Status::Denied, text));
         }
-        let pid = holder.pid;
+        let pid = holder.who.pid;
         self.release(epoll, process, handler);
         Ok(Reply::plain(Status::Ok, format!("pid {pid} is no longer {name}")))
     }
@@ -191,17 +214,18 @@ impl Registry {
         // The peer's slot duplicates the descriptor, so closing ours alone would leave it in the set,
         // readable for ever.
         let _ = epoll.remove(&holder.pidfd);
+        self.unkept = true;
         self.deaths += 1;
-        let ending = holder.pidfd.ending(holder.pid);
+        let ending = holder.pidfd.ending(holder.who.pid);
         let cause = ending.map(|e| format!(" ({e})")).unwrap_or_default();
         // Not `holder.active`: a process that registers anew for an exec(2) is pending, and announced still
         // from before.
         if entry.peer.state() == PeerState::Alive {
             entry.peer.died();
-            handler.peer_changed(process, PeerState::Dead, holder.pid, holder.ruid);
-            self.changes.push(Change { process, state: PeerState::Dead, pid: holder.pid, ending });
+            handler.peer_changed(process, PeerState::Dead, holder.who.pid, holder.ruid);
+            self.changes.push(Change { process, state: PeerState::Dead, pid: holder.who.pid, ending });
         }
-        Some(format!("{}: pid {} died{cause}", entry.plan.name, holder.pid))
+        Some(format!("{}: pid {} died{cause}", entry.plan.name, holder.who.pid))
     }
 
     /// The connection that announced an exec(2) is closed: see what runs now. `Ok` carries the line for
@@ -253,9 +277,9 @@ impl Registry {
     ) -> Result<Option<String>, Refusal> {
         let entry = &self.entries[process];
         let Some(holder) = entry.holder.as_ref() else { return Ok(None) };
-        let pid = holder.pid;
+        let pid = holder.who.pid;
         let verdict = policy::observe(&holder.pidfd, pid, || procfs::status(pid)).and_then(|status| {
-            policy::may_speak_for(holder.requester, pid, &status, true)?;
+            policy::may_speak_for(holder.who.requester, pid, &status, true)?;
             policy::check(&entry.plan, &holder.pidfd, pid, &status, Exe::Now)
         });
         match verdict {
@@ -269,12 +293,30 @@ impl Registry {
                 self.release(epoll, process, handler);
                 Err(refusal)
             }
-            Ok(()) if holder.active => Ok(None),
             Ok(()) => {
+                self.entries[process].holder.as_mut().into_iter().for_each(Holder::note_program);
+                self.unkept = true;
+                self.runs(epoll, process, handler)
+            }
+        }
+    }
+
+    /// A holder runs what it may run: from now on it is active.
+    fn runs(
+        &mut self,
+        epoll: &Epoll,
+        process: ProcessId,
+        handler: &mut dyn Handler,
+    ) -> Result<Option<String>, Refusal> {
+        let entry = &self.entries[process];
+        match &entry.holder {
+            Some(holder) if !holder.active => {
+                let pid = holder.who.pid;
                 let line = format!("{}: pid {pid} runs what it must, active", entry.plan.name);
                 self.announce(epoll, process, handler)?;
                 Ok(Some(line))
             }
+            _ => Ok(None),
         }
     }
 
@@ -302,14 +344,14 @@ impl Registry {
         let Groups { pgid, sid } = entry.groups().unwrap_or_default();
         let Some(holder) = entry.holder.as_mut() else { return Ok(()) };
         entry.peer.set_groups(pgid, sid);
-        if let Err(e) = entry.peer.take(holder.pidfd.as_fd(), holder.pid, holder.tid, holder.ruid) {
-            let text = format!("{}: pidfd of pid {}: {e}: restart rtd", entry.plan.name, holder.pid);
+        if let Err(e) = entry.peer.take(holder.pidfd.as_fd(), holder.who.pid, holder.who.tid, holder.ruid) {
+            let text = format!("{}: pidfd of pid {}: {e}: restart rtd", entry.plan.name, holder.who.pid);
             self.release(epoll, process, handler);
             return Err(Refusal::new(Status::Failed, text));
         }
         holder.active = true;
-        handler.peer_changed(process, PeerState::Alive, holder.pid, holder.ruid);
-        self.changes.push(Change { process, state: PeerState::Alive, pid: holder.pid, ending: None });
+        handler.peer_changed(process, PeerState::Alive, holder.who.pid, holder.ruid);
+        self.changes.push(Change { process, state: PeerState::Alive, pid: holder.who.pid, ending: None });
         Ok(())
     }
 
@@ -317,14 +359,20 @@ impl Registry {
     pub fn release(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) {
         let entry = &mut self.entries[process];
         let Some(holder) = entry.holder.take() else { return };
+        self.unkept = true;
         let _ = epoll.remove(&holder.pidfd);
         if entry.peer.state() == PeerState::Alive {
             entry.peer.left();
-            handler.peer_changed(process, PeerState::Unregistered, holder.pid, holder.ruid);
-            let (state, pid) = (PeerState::Unregistered, holder.pid);
+            handler.peer_changed(process, PeerState::Unregistered, holder.who.pid, holder.ruid);
+            let (state, pid) = (PeerState::Unregistered, holder.who.pid);
             self.changes.push(Change { process, state, pid, ending: None });
         }
     }
+}
+
+/// What a process runs, as far as rtd may see it.
+fn program(pid: i32) -> String {
+    procfs::exe(pid).map_or("?".to_owned(), |path| path.display().to_string())
 }
 
 /// Whether some dynamic group compares the process with others.

@@ -55,14 +55,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     // Last of all dropped: then the last lines go out, if anybody reads them.
     let _log = log::start(move || privilege.of_helper()).context("cannot start the log thread")?;
     let options = Options { allow_degraded: args.allow_degraded, privilege };
-    let (mut daemon, rings) = Daemon::start(plan, skin, options)?;
+    let (daemon, rings) = Daemon::start(plan, skin, options)?;
     let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), rings, signals)?;
-    daemon.go();
-    announce(daemon.plan(), skin)?;
     let look_ns = daemon.plan().daemon.watch.period_ns.max(u64::try_from(TICK.as_nanos())?);
-    let mut notifier = Notifier::from_env(look_ns);
-    notifier.ready(clock::monotonic_ns(), daemon.status());
-    let mut serving = Serving { daemon, notifier, failed: None };
+    let mut serving = Serving { daemon, notifier: Notifier::from_env(look_ns), failed: None };
+    // The lanes must not read a source before they know the receivers that are still there.
+    control.adopt(&mut serving);
+    serving.daemon.go();
+    announce(serving.daemon.plan(), skin)?;
+    serving.notifier.ready(clock::monotonic_ns(), serving.daemon.status());
     match control.run(&mut serving, None)? {
         Stop::Signal(signal) => {
             log::info(format_args!("{}: stopping", signal_name(signal)));

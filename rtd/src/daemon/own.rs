@@ -6,7 +6,7 @@ use super::RunArgs;
 use anyhow::{Context as _, bail};
 use rtcore::stats::place;
 use rtcore::sys::mqueue::Queue;
-use rtcore::sys::{clock, memfd, poll, process};
+use rtcore::sys::{clock, keepfile, memfd, poll, process};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _, Seek as _, Write as _};
@@ -149,6 +149,7 @@ impl Drop for OwnDaemon {
         // It removed all that itself, unless it was killed. The names carry our pid: they are nobody else's.
         let _ = place::file_of(&self.instance).map(std::fs::remove_file);
         let _ = std::fs::remove_file(&self.socket);
+        let _ = keepfile::remove(&crate::control::kept_beside(&self.socket));
         self.queues.iter().for_each(|name| _ = Queue::unlink(name));
     }
 }

@@ -10,6 +10,7 @@
 
 use super::build::hand_over;
 use super::grants;
+use crate::control::kept_beside;
 use crate::log;
 use crate::plan::needs::{self, Need, Who};
 use crate::plan::{Account, Plan, SkinKind};
@@ -18,7 +19,7 @@ use rtcore::client::locate::RUN_DIR;
 use rtcore::stats::place;
 use rtcore::sys::caps::{self, Set};
 use rtcore::sys::limits::{self, Kind};
-use rtcore::sys::{ids, procfs, sched, seqpacket, shm};
+use rtcore::sys::{ids, keepfile, procfs, sched, seqpacket, shm};
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
@@ -139,12 +140,22 @@ fn tell(account: Account, control: Set, needed: &[Need]) {
 /// What the starter can do and the user cannot: a place for the socket, and what an earlier run of the starter's own left.
 fn prepare(plan: &Plan, account: Account) -> anyhow::Result<()> {
     directory(&plan.daemon.socket, account)?;
+    give_kept(&kept_beside(&plan.daemon.socket), account);
     // A live daemon keeps its page, and the start is refused over that name later, in the right words.
     for page in place::trusted_paths(&plan.daemon.name) {
         let _ = shm::remove_stale(&page, procfs::effective_uid());
     }
     hand_over(plan, account)?;
     Ok(())
+}
+
+/// Gives the registrations that an earlier run of the starter's kept to the user. Without them it starts all the same, and
+/// says so where it reads them.
+fn give_kept(kept: &Path, account: Account) {
+    let meta = kept.symlink_metadata();
+    if meta.is_ok_and(|meta| meta.is_file() && meta.uid() == procfs::effective_uid()) {
+        let _ = lchown(kept, Some(account.uid), Some(account.gid));
+    }
 }
 
 /// Makes the socket's directory for the user. One that is there stays whose it is, except /run/rtd, if root has nothing in
@@ -163,7 +174,9 @@ fn directory(socket: &Path, account: Account) -> anyhow::Result<()> {
         }
         for entry in std::fs::read_dir(dir).with_context(|| shown.to_string())? {
             let path = entry.with_context(|| shown.to_string())?.path();
-            if path != socket && !place::is_left_behind(&path) {
+            let kept = kept_beside(socket);
+            let left = [&kept, &keepfile::draft(&kept)].contains(&&path) || place::is_left_behind(&path);
+            if path != socket && !left {
                 bail!(
                     "{shown} belongs to uid {owner} and has more in it than this socket ({}): stop the rtd that it \
                      belongs to and remove it, or give this one another place ([daemon] socket)",

@@ -2,6 +2,7 @@
 
 use super::{Entry, Holder, Registry};
 use crate::control::conns::{Client, ExecOf};
+use crate::control::kept::Identity;
 use crate::control::policy::{self, Exe, Refusal};
 use crate::control::{Handler, Token};
 use crate::plan::ProcessId;
@@ -10,7 +11,6 @@ use rtcore::sys::pidfd::PidFd;
 use rtcore::sys::procfs::{self, Status as ProcStatus};
 use rtcore::wire::{Name, Reply, Status};
 use std::io;
-use std::time::Instant;
 
 /// A request to take a name.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,8 @@ pub(in crate::control) struct Claim {
     pub pid: i32,
     pub tid: i32,
     pub exec_follows: bool,
+    /// By a session; its end frees the name.
+    pub session: bool,
 }
 
 /// Somebody who may have a name, and has not got it yet.
@@ -37,7 +39,7 @@ impl Candidate {
     }
 
     pub fn pid(&self) -> i32 {
-        self.holder.pid
+        self.holder.who.pid
     }
 
     pub fn ruid(&self) -> u32 {
@@ -85,7 +87,8 @@ impl Registry {
         epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(failed)?;
         entry.generation += 1;
         holder.active = !(exec_follows && entry.plan.exe.is_some());
-        let (pid, pending) = (holder.pid, !holder.active);
+        let (pid, pending) = (holder.who.pid, !holder.active);
+        self.unkept = true;
         if let Some(before) = entry.holder.replace(holder) {
             let _ = epoll.remove(&before.pidfd);
         }
@@ -139,18 +142,39 @@ impl Registry {
             return Err(Refusal::new(Status::NoProcess, text));
         }
         let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
-        let Entry { plan, ceiling, signalled, .. } = &self.entries[process];
-        policy::check(plan, &pidfd, pid, &status, exe)?;
-        if *signalled {
-            policy::may_be_signalled(plan, &pidfd, pid, &status)?;
-        }
-        let warning = match ceiling {
-            Some(ceiling) => policy::below(ceiling, plan, &pidfd, pid, tid)?,
-            None => None,
+        let warning = self.vet(process, &pidfd, (pid, tid), &status, exe)?;
+        let who = Identity {
+            pid,
+            tid,
+            start_ticks: policy::observe(&pidfd, pid, || procfs::start_ticks(pid))?,
+            euid: status.euid,
+            egid: status.egid,
+            groups: status.groups,
+            requester: cred.uid,
+            session: claim.session,
+            exe: super::program(pid),
         };
-        let (ruid, euid, requester) = (status.ruid, status.euid, cred.uid);
-        let (since, active, looks_left) = (Instant::now(), false, 0);
-        Ok((Holder { pidfd, pid, tid, ruid, euid, requester, since, active, looks_left }, warning))
+        Ok((Holder::new(pidfd, who, status.ruid), warning))
+    }
+
+    /// The process and its thread against the configuration; what it may do all the same is the warning.
+    pub(super) fn vet(
+        &self,
+        process: ProcessId,
+        pidfd: &PidFd,
+        (pid, tid): (i32, i32),
+        status: &ProcStatus,
+        exe: Exe,
+    ) -> Result<Option<String>, Refusal> {
+        let Entry { plan, ceiling, signalled, .. } = &self.entries[process];
+        policy::check(plan, pidfd, pid, status, exe)?;
+        if *signalled {
+            policy::may_be_signalled(plan, pidfd, pid, status)?;
+        }
+        match ceiling {
+            Some(ceiling) => policy::below(ceiling, plan, pidfd, pid, tid),
+            None => Ok(None),
+        }
     }
 
     /// A dead holder is accounted, the same process may register anew, another live one keeps the name.
@@ -167,11 +191,11 @@ impl Registry {
         }
         let entry = &mut self.entries[process];
         let Some(holder) = entry.holder.as_ref() else { return Ok(()) };
-        if holder.pid != next.pid {
+        if holder.who.pid != next.who.pid {
             let text = format!(
                 "{} is held by pid {} since {} s: stop that process, or free the name: rtctl unregister --as {}",
                 entry.plan.name,
-                holder.pid,
+                holder.who.pid,
                 holder.since.elapsed().as_secs(),
                 entry.plan.name
             );

@@ -1,0 +1,217 @@
+//! Registrations outlive a restart of rtd: they are kept in a file beside the control socket, `<socket>.registered`.
+//!
+//! The file says which process had which name. The next start checks each entry again (`registry/adopt.rs`): process and
+//! start time, then the configuration. Only the control thread reads and writes it.
+//!
+//! Invariant: a file that is foreign, corrupt, or of another boot or pid namespace is reported and ignored; it never fails
+//! a start.
+
+use crate::log;
+use rtcore::sys::keepfile;
+use rtcore::sys::procfs::pid_scope;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// First line; the number is the version of what follows.
+const HEADER: &str = "rtd registrations 1";
+/// Largest file that is read: a thousand entries of the longest kind.
+const BYTES_MAX: u64 = 1 << 20;
+/// Supplementary groups that are kept; a process with more is held to these.
+const GROUPS_MAX: usize = 64;
+/// Bytes that are kept of the path of a program, which is for the log only.
+const EXE_BYTES_MAX: usize = 256;
+
+/// A process as it was when it took its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub pid: i32,
+    /// Thread that thread-directed signals go to.
+    pub tid: i32,
+    /// With the pid, names one process ([`rtcore::sys::procfs::start_ticks`]).
+    pub start_ticks: u64,
+    /// Effective user: who may free the name.
+    pub euid: u32,
+    pub egid: u32,
+    pub groups: Vec<u32>,
+    /// User of the process that asked.
+    pub requester: u32,
+    /// It holds the name by a session, and not by a registration.
+    pub session: bool,
+    /// Path of its program, for the log.
+    pub exe: String,
+}
+
+/// A name and who had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub name: String,
+    pub who: Identity,
+}
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Kept {
+    path: PathBuf,
+    /// The last write failed, and that was logged.
+    failed: bool,
+}
+
+/// Where the registrations of the instance with this socket are kept.
+pub fn path_beside(socket: &Path) -> PathBuf {
+    let mut name = socket.as_os_str().to_owned();
+    name.push(".registered");
+    name.into()
+}
+
+impl Kept {
+    pub fn beside(socket: &Path) -> Kept {
+        Kept { path: path_beside(socket), failed: false }
+    }
+
+    /// What the last life of the instance kept. A file that cannot be used is named in a warning.
+    pub fn load(&self) -> Vec<Record> {
+        let read = keepfile::read(&self.path, BYTES_MAX).map_err(|e| e.to_string());
+        let parsed = read.and_then(|text| {
+            let Some(text) = text else { return Ok(Vec::new()) };
+            let scope = pid_scope().map_err(|e| e.to_string())?;
+            parse(&text, &scope).map_err(|e| format!("{}: {e}", self.path.display()))
+        });
+        parsed.unwrap_or_else(|why| {
+            log::warning(format_args!(
+                "registrations of the last run are not restored: {why}; register running programs again (rtctl register)"
+            ));
+            Vec::new()
+        })
+    }
+
+    /// Replaces the file. If that fails, the log says so once, and rtd runs on.
+    pub fn store(&mut self, records: &[Record]) {
+        let stored = if records.is_empty() {
+            keepfile::remove(&self.path)
+        } else {
+            pid_scope().and_then(|scope| keepfile::write(&self.path, &render(records, &scope)))
+        };
+        if let Err(e) = &stored
+            && !self.failed
+        {
+            log::warning(format_args!(
+                "registrations will not outlive a restart of rtd: {e}; set [daemon] socket to a directory that rtd may write"
+            ));
+        }
+        self.failed = stored.is_err();
+    }
+}
+
+fn render(records: &[Record], scope: &str) -> String {
+    let mut text = format!("{HEADER}\n{scope}\n");
+    for Record { name, who } in records {
+        let kind = if who.session { "session" } else { "registration" };
+        let groups: Vec<String> = who.groups.iter().take(GROUPS_MAX).map(u32::to_string).collect();
+        let exe: String = who.exe.escape_debug().to_string().chars().take(EXE_BYTES_MAX / 4).collect();
+        let Identity { pid, tid, start_ticks, euid, egid, requester, .. } = who;
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "{kind} {name} {pid} {tid} {start_ticks} {euid} {egid} {requester} {}. {exe}",
+            groups.join(",")
+        );
+    }
+    text
+}
+
+fn parse(text: &str, scope: &str) -> Result<Vec<Record>, String> {
+    let mut lines = text.lines();
+    if lines.next() != Some(HEADER) {
+        return Err(format!("its first line is not `{HEADER}`"));
+    }
+    if lines.next() != Some(scope) {
+        return Err("it was written in another boot of the machine or another pid namespace".to_owned());
+    }
+    // A file that was cut off would hide a registration.
+    if !text.ends_with('\n') {
+        return Err("its last line is incomplete".to_owned());
+    }
+    let record = |(number, line): (usize, &str)| {
+        parse_record(line).ok_or_else(|| format!("line {} is not an entry: {line:?}", number + 3))
+    };
+    lines.enumerate().map(record).collect()
+}
+
+fn parse_record(line: &str) -> Option<Record> {
+    let mut words = line.splitn(10, ' ');
+    let session = match words.next()? {
+        "session" => true,
+        "registration" => false,
+        _ => return None,
+    };
+    let name = words.next()?.to_owned();
+    let mut number = || words.next()?.parse::<u64>().ok();
+    let (pid, tid, start_ticks) = (number()?, number()?, number()?);
+    let (euid, egid, requester) = (number()?, number()?, number()?);
+    let groups = words.next()?.strip_suffix('.')?;
+    let groups = groups.split(',').filter(|group| !group.is_empty()).map(|group| group.parse().ok());
+    let (small, id) = (|n: u64| i32::try_from(n).ok(), |n: u64| u32::try_from(n).ok());
+    let who = Identity {
+        pid: small(pid)?,
+        tid: small(tid)?,
+        start_ticks,
+        euid: id(euid)?,
+        egid: id(egid)?,
+        groups: groups.collect::<Option<_>>()?,
+        requester: id(requester)?,
+        session,
+        exe: words.next()?.to_owned(),
+    };
+    Some(Record { name, who })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str, groups: &[u32]) -> Record {
+        let who = Identity {
+            pid: 12,
+            tid: 13,
+            start_ticks: 1 << 40,
+            euid: 1,
+            egid: 2,
+            groups: groups.to_vec(),
+            requester: u32::MAX,
+            session: groups.is_empty(),
+            exe: "/opt/a program (deleted)".to_owned(),
+        };
+        Record { name: name.to_owned(), who }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_there() {
+        let records = [record("arm", &[]), record("leg", &[7, 8])];
+        let text = render(&records, "boot x pid:[1]");
+        assert_eq!(parse(&text, "boot x pid:[1]").unwrap(), records);
+        let other = parse(&text, "boot y pid:[1]").unwrap_err();
+        assert!(other.contains("another boot"), "{other}");
+        let mut strange = record("arm", &[]);
+        strange.who.exe = "/a\nregistration leg 1 1 1 0 0 0 . /b".to_owned();
+        assert_eq!(parse(&render(&[strange], "s"), "s").unwrap().len(), 1, "a path has no line of its own");
+    }
+
+    #[test]
+    fn rubbish_is_refused_as_a_whole() {
+        let good = render(&[record("arm", &[3])], "s");
+        assert!(parse(&good, "s").is_ok());
+        for (bad, says) in [
+            (String::new(), "first line"),
+            (good.replacen(" 1\n", " 2\n", 1), "first line"),
+            (good.clone() + "x\n", "line 4"),
+            (good.replace("registration arm", "lodger arm"), "line 3"),
+            (good.replace("arm 12", "arm -12"), "line 3"),
+            (good.replace("arm 12", "arm 9999999999"), "line 3"),
+            (good.replace("3.", "3,x."), "line 3"),
+            (good.trim_end().to_owned(), "incomplete"),
+        ] {
+            let text = parse(&bad, "s").unwrap_err();
+            assert!(text.contains(says), "{bad}: {text}");
+        }
+    }
+}

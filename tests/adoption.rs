@@ -1,0 +1,185 @@
+//! Registrations outlive a restart of rtd: what is restored, what is not, and that the log says which.
+
+use crate::util::tool::{Tool, run};
+use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
+use anyhow::ensure;
+use rtcore::lane::peer::PeerState;
+use rtcore::sys::procfs;
+use std::path::PathBuf;
+
+/// A queue whose messages go to the process `arm` as SIGRTMIN+5; `more` adds keys to the process.
+fn config(i: &Instance, more: &str) -> String {
+    i.head()
+        + &process("arm")
+        + more
+        + &i.mqueue("in", "")
+        + &signal("arm.go", "arm", "SIGRTMIN+5", "")
+        + &route("in", &["arm.go"], "")
+}
+
+/// Where the instance keeps its registrations.
+fn kept(i: &Instance) -> PathBuf {
+    i.file("rtd.sock.registered")
+}
+
+fn state(i: &Instance) -> anyhow::Result<Option<(PeerState, u32)>> {
+    Ok(i.snapshot()?.processes.iter().find(|p| p.name == "arm").map(|p| (p.state, p.pid)))
+}
+
+/// One message through the queue, and whether it comes as a signal.
+fn reaches(i: &Instance, arm: &mut Peer, value: u8) -> anyhow::Result<()> {
+    let mut sender = Peer::start()?;
+    sender.tell(&format!("open send {}", i.queue("in")))?;
+    sender.tell(&format!("send 0 {value:02x}00000000000000"))?;
+    let got = arm.tell(&format!("sigwait {} 1 10000", rt(5)))?;
+    ensure!(got.len() == 1 && got[0].starts_with(&format!("{value} ")), "{got:?}");
+    Ok(())
+}
+
+/// How a daemon ends.
+fn end(daemon: Daemon, kill: bool) -> anyhow::Result<()> {
+    if kill { daemon.kill() } else { daemon.stop().map(drop) }
+}
+
+/// The signals of a program that knows nothing of rtd go on arriving, whoever registered it.
+pub fn a_registered_program_gets_its_signals_after_every_restart() -> anyhow::Result<()> {
+    for by_run in [true, false] {
+        let i = Instance::new()?;
+        let text = config(&i, "");
+        let mut daemon = Daemon::start(&text)?;
+        let mut arm = if by_run {
+            Peer::run_as(&i, "arm")?
+        } else {
+            let mut arm = Peer::start()?;
+            arm.tell(&format!("block {}", rt(5)))?;
+            let pid = arm.pid().to_string();
+            run(i.rtctl_command(&["register", "--as", "arm", "--pid", &pid]))?.well()?;
+            arm
+        };
+        for (round, kill) in (1..).zip([true, false, true, false]) {
+            reaches(&i, &mut arm, round)?;
+            end(daemon, kill)?;
+            daemon = Daemon::start(&text)?;
+            daemon.logged(&format!("arm: pid {}", arm.pid()))?;
+            daemon.logged("is registered again, as before rtd was restarted")?;
+            ensure!(state(&i)? == Some((PeerState::Alive, arm.pid())));
+        }
+        reaches(&i, &mut arm, 9)?;
+        let ledger = i.snapshot()?.routes[0].ledger;
+        ensure!((ledger.delivered, ledger.peer_dead) == (1, 0), "{ledger:?}");
+        // Its death is noticed as that of any other.
+        let pid = arm.pid();
+        arm.kill()?;
+        daemon.logged(&format!("arm: pid {pid} died"))?;
+    }
+    Ok(())
+}
+
+/// A name that was given back is not taken again, and a held one still is held.
+pub fn what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = config(&i, "");
+    let daemon = Daemon::start(&text)?;
+    let arm = Peer::run_as(&i, "arm")?;
+    end(daemon, true)?;
+    let daemon = Daemon::start(&text)?;
+    let held = format!("arm is held by pid {}", arm.pid());
+    run(i.rtctl_command(&["run", "--as", "arm", "--", "true"]))?.refused(&[&held])?;
+    run(i.rtctl_command(&["unregister", "--as", "arm"]))?.well()?;
+    end(daemon, true)?;
+    let _daemon = Daemon::start(&text)?;
+    ensure!(state(&i)?.is_some_and(|(state, _)| state == PeerState::Unregistered));
+    ensure!(!kept(&i).exists(), "nothing is left to keep");
+    Ok(())
+}
+
+/// Who is not restored is named, with the reason and what to do.
+pub fn who_cannot_be_restored_is_named_with_the_reason() -> anyhow::Result<()> {
+    let says = |more: &str, name: &str, end_it: bool, says: &[&str]| -> anyhow::Result<()> {
+        let i = Instance::new()?;
+        let daemon = Daemon::start(&config(&i, ""))?;
+        let arm = Tool::start(i.rtctl_command(&["run", "--as", "arm", "--", "sleep", "1000"]))?;
+        let pid = arm.pid();
+        i.until("arm is alive", |s| s.processes[0].state == PeerState::Alive)?;
+        end(daemon, true)?;
+        let arm = if end_it {
+            drop(arm);
+            None
+        } else {
+            Some(arm)
+        };
+        let daemon = Daemon::start(&config(&i, more).replace("\"arm\"", &format!("\"{name}\"")))?;
+        daemon.logged(&format!("arm: pid {pid} ("))?;
+        let log = daemon.log();
+        let line = log.lines().find(|line| line.contains("was registered before rtd was restarted"));
+        let line = line.unwrap_or_default();
+        ensure!(says.iter().all(|says| line.contains(says)), "{says:?} in {log}");
+        ensure!(i.snapshot()?.processes[0].state == PeerState::Unregistered);
+        drop(arm);
+        Ok(())
+    };
+    says("", "arm", true, &["has ended", "start the program again"])?;
+    says("exe = \"/bin/true\"\n", "arm", false, &["demands exe", "/sleep", "correct exe ="])?;
+    says("user = 4242\n", "arm", false, &["is uid", "demands uid 4242"])?;
+    says("", "hand", false, &["no process is called arm", "[[process]] name = \"arm\""])
+}
+
+/// A number that passed on to another process brings that process no name.
+pub fn another_process_of_the_same_number_is_not_restored() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = config(&i, "");
+    let daemon = Daemon::start(&text)?;
+    let arm = Peer::run_as(&i, "arm")?;
+    end(daemon, true)?;
+    let written = std::fs::read_to_string(kept(&i))?;
+    let started = procfs::start_ticks(i32::try_from(arm.pid())?)?;
+    ensure!(written.contains(&format!(" {started} ")), "{written}");
+    std::fs::write(kept(&i), written.replace(&format!(" {started} "), &format!(" {} ", started - 1)))?;
+    let daemon = Daemon::start(&text)?;
+    daemon.logged("has ended: start the program again")?;
+    ensure!(state(&i)?.is_some_and(|(state, _)| state == PeerState::Unregistered));
+    Ok(())
+}
+
+/// A file that cannot be used is reported, and rtd starts.
+pub fn a_file_that_is_not_rtds_own_never_fails_a_start() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = config(&i, "");
+    let arm = Peer::start()?;
+    let of_another_boot = format!(
+        "rtd registrations 1\nboot 0 pid:[1]\nregistration arm {0} {0} 1 0 0 0 . /bin/x\n",
+        arm.pid()
+    );
+    for (bytes, says) in [
+        ("\u{0}rubbish", "its first line is not"),
+        ("rtd registrations 77\n", "its first line is not"),
+        (of_another_boot.as_str(), "another boot"),
+    ] {
+        std::fs::write(kept(&i), bytes)?;
+        let daemon = Daemon::start(&text)?;
+        daemon.logged("registrations of the last run are not restored")?;
+        daemon.logged(says)?;
+        ensure!(state(&i)?.is_some_and(|(state, _)| state == PeerState::Unregistered));
+        daemon.stop()?;
+    }
+    // What is no file of rtd's is neither read nor followed, and nothing waits for it.
+    std::fs::write(i.file("elsewhere"), "rtd registrations 1\n")?;
+    let _ = std::fs::remove_file(kept(&i));
+    std::os::unix::fs::symlink(i.file("elsewhere"), kept(&i))?;
+    let daemon = Daemon::start(&text)?;
+    daemon.logged("registrations of the last run are not restored")?;
+    let _arm = Peer::run_as(&i, "arm")?;
+    ensure!(
+        std::fs::read_to_string(i.file("elsewhere"))? == "rtd registrations 1\n",
+        "written through a link"
+    );
+    daemon.stop()?;
+    ensure!(kept(&i).symlink_metadata()?.is_file(), "replaced by rtd's own");
+    std::fs::remove_file(kept(&i))?;
+    std::fs::create_dir(kept(&i))?;
+    let daemon = Daemon::start(&text)?;
+    run(i.rtctl_command(&["run", "--as", "arm", "--", "true"]))?;
+    daemon.logged("registrations will not outlive a restart of rtd")?;
+    daemon.stop()?;
+    Ok(())
+}
