@@ -22,6 +22,7 @@ mod groups;
 mod guard;
 mod handshakes;
 mod help;
+mod holders;
 mod holding;
 mod hostile;
 mod lane_calls;
@@ -476,6 +477,11 @@ fn main() -> std::process::ExitCode {
         restart::without_a_daemon_a_routed_send_is_disconnected_at_once,
         restart::a_changed_configuration_takes_ends_and_brings_others,
         handshakes::killed_while_both_sessions_open,
+        holders::an_inbox_gets_what_another_lets_go_of,
+        holders::an_inbox_that_waits_without_a_channel_is_woken_by_one,
+        holders::a_claim_by_name_of_what_is_held_names_the_holder,
+        holders::of_two_threads_that_claim_an_endpoint_one_has_it,
+        holders::a_dispatcher_that_its_own_handler_replaces_goes_on,
         handshakes::killed_while_the_receiver_replaces_its_session,
         handshakes::killed_while_the_sender_replaces_its_session,
         partners::a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back,

@@ -11,13 +11,13 @@ use rtcore::client::{Builder, Event, Inbox, Incoming, SendError, Sender, Session
 use rtcore::skin::Skin;
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use rtcore::sys::pidfd::Ending;
-use rtcore::sys::poll;
+use rtcore::sys::{poll, sched};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 
 /// What one participant has of the library.
@@ -75,6 +75,44 @@ impl Links {
             ["inbox"] => self.inbox = Some(self.session()?.inbox().map_err(told)?),
             ["inbox", endpoints @ ..] => {
                 self.inbox = Some(self.session()?.inbox_of(endpoints).map_err(told)?);
+            }
+            ["no-inbox"] => self.inbox = None,
+            // What an inbox receives that was opened, and slept, while another one had everything.
+            ["waits-for-another"] => {
+                let (first, mut second) = (self.session()?.inbox()?, self.session()?.inbox()?);
+                let (tell, told) = std::sync::mpsc::channel();
+                let waiter = std::thread::spawn(move || {
+                    let _ = tell.send(sched::gettid().unsigned_abs());
+                    loop {
+                        match second.recv() {
+                            Ok(Incoming::Message(m)) => return m.bytes().to_vec(),
+                            Ok(Incoming::Event(_)) => {}
+                            Err(_) => return Vec::new(),
+                        }
+                    }
+                });
+                let (pid, tid) = (std::process::id(), told.recv()?);
+                super::eventually(|| (super::kernel::thread(pid, tid).ok()?.state == 'S').then_some(()))?;
+                drop(first);
+                let bytes = waiter.join().map_err(|_| anyhow::anyhow!("it panicked"))?;
+                data = format!("{}\n", u64::from_ne_bytes(bytes.as_slice().try_into()?));
+            }
+            // Two threads claim the endpoint at once, so many times: in how many rounds not exactly one had it.
+            ["race", endpoint, rounds] => {
+                let (session, start) = (self.session()?, Barrier::new(2));
+                let claim = || {
+                    start.wait();
+                    session.inbox_of(&[endpoint])
+                };
+                let mut wrong = 0;
+                for _ in 0..rounds.parse::<u64>()? {
+                    let [a, b] = std::thread::scope(|scope| {
+                        [scope.spawn(claim), scope.spawn(claim)].map(|thread| thread.join())
+                    });
+                    let had = [&a, &b].into_iter().filter(|claimed| matches!(claimed, Ok(Ok(_)))).count();
+                    wrong += u64::from(had != 1);
+                }
+                data = format!("{wrong}\n");
             }
             // Until somebody receives.
             ["wait", endpoint] => {

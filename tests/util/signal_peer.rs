@@ -3,7 +3,7 @@
 use super::peer::{Answer, serve, unhex};
 use super::{patience, patience_ns};
 use anyhow::{Context as _, bail, ensure};
-use rtcore::client::signals::{Flags, Signals};
+use rtcore::client::signals::{Flags, Notice, Signals};
 use rtcore::client::{Sender, Session};
 use rtcore::skin::Skin;
 use rtcore::sys::rtsignal::{self, SignalSet};
@@ -31,9 +31,11 @@ pub struct Life {
     /// Linux's calls where there is none.
     skin: Option<&'static Skin>,
     log: Arc<Log>,
-    session: Option<Session>,
+    session: Option<Arc<Session>>,
     sender: Option<Sender>,
     signals: Option<Arc<Signals>>,
+    /// A dispatcher that one of its handlers replaces.
+    replaced: Arc<Mutex<Option<Arc<Signals>>>>,
 }
 
 /// Body of a `--signal-peer` process.
@@ -44,6 +46,20 @@ pub fn main() -> std::process::ExitCode {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Log {
+    fn note(&self, notice: &Notice<'_>) {
+        let (pid, verified) = (notice.origin.pid, u32::from(notice.origin.verified));
+        let (from, sequence) = notice.head.map_or(("-", 0), |head| (head.from(), head.sequence()));
+        let hex = match notice.payload {
+            [] => "-".to_owned(),
+            bytes => rtd::ctl::payload::hex(bytes),
+        };
+        let text = format!("{} {} {pid} {verified} {from} {sequence} {hex}", notice.signo, notice.value);
+        locked(&self.lines).push(Line { text, value: notice.value });
+        self.grown.notify_all();
+    }
 }
 
 impl Life {
@@ -63,7 +79,7 @@ impl Life {
             ["session", socket, name] => {
                 let builder = Session::builder(name).socket(*socket).timeout(patience());
                 let builder = self.skin.map_or(builder.clone(), |skin| builder.skin(skin));
-                self.session = Some(builder.connect()?);
+                self.session = Some(Arc::new(builder.connect()?));
             }
             ["session-end"] => self.session = None,
             ["dispatcher-end"] => self.signals = None,
@@ -76,6 +92,8 @@ impl Life {
                 let flags = Flags::new().only_from(move |origin| origin.verified && is(origin));
                 self.handle(signo.parse()?, flags)?;
             }
+            // The first signal has its handler drop the dispatcher and open the next one.
+            ["replace-in-handler", signo] => self.replace_in_handler(signo.parse()?)?,
             ["hold"] => *locked(&self.log.held) = true,
             ["release"] => {
                 *locked(&self.log.held) = false;
@@ -111,7 +129,7 @@ impl Life {
     }
 
     fn session(&self) -> anyhow::Result<&Session> {
-        self.session.as_ref().context("no session")
+        self.session.as_deref().context("no session")
     }
 
     fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
@@ -147,16 +165,27 @@ impl Life {
                 held = log.released.wait(held).unwrap_or_else(|e| e.into_inner());
             }
             drop(held);
-            let (pid, verified) = (notice.origin.pid, u32::from(notice.origin.verified));
-            let (from, sequence) = notice.head.map_or(("-", 0), |head| (head.from(), head.sequence()));
-            let hex = match notice.payload {
-                [] => "-".to_owned(),
-                bytes => rtd::ctl::payload::hex(bytes),
-            };
-            let text = format!("{} {} {pid} {verified} {from} {sequence} {hex}", notice.signo, notice.value);
-            locked(&log.lines).push(Line { text, value: notice.value });
-            log.grown.notify_all();
+            log.note(notice);
         })?;
+        Ok(())
+    }
+
+    fn replace_in_handler(&mut self, signo: i32) -> anyhow::Result<()> {
+        let (log, place) = (Arc::clone(&self.log), Arc::clone(&self.replaced));
+        let mut session = Some(Arc::clone(self.session.as_ref().context("no session")?));
+        let first = self.session()?.signals()?;
+        first.register(signo, Flags::new(), move |notice| {
+            log.note(notice);
+            let Some(session) = session.take() else { return };
+            drop(locked(&place).take());
+            let log = Arc::clone(&log);
+            let next = session.signals().and_then(|next| {
+                next.register(signo, Flags::new(), move |notice| log.note(notice)).map(|_| next)
+            });
+            // What went wrong shows by what never comes.
+            *locked(&place) = next.ok();
+        })?;
+        *locked(&self.replaced) = Some(first);
         Ok(())
     }
 

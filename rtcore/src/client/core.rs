@@ -11,7 +11,9 @@ use super::outlet::Outlet;
 use crate::skin::{Doorbell, Skin};
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::eventfd::EventFd;
+use crate::sys::sched;
 use crate::wire::{Channel, Name, PeerNews, Reply};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 pub(super) use crate::ring::bell::CHANNELS_MAX;
@@ -30,6 +32,27 @@ pub enum State {
     Closed,
 }
 
+/// What of this process holds a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    what: &'static str,
+    /// The thread that claimed it.
+    tid: i32,
+}
+
+impl Holder {
+    /// Claimed by the calling thread.
+    pub fn here(what: &'static str) -> Holder {
+        Holder { what, tid: sched::gettid() }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of thread {}", self.what, self.tid)
+    }
+}
+
 /// One sender's channel.
 #[derive(Debug)]
 pub(super) struct OutletSlot {
@@ -38,6 +61,8 @@ pub(super) struct OutletSlot {
     pub present: bool,
     /// Nobody has it.
     pub half: Option<Outlet>,
+    /// Who has it otherwise.
+    pub holder: Option<Holder>,
 }
 
 /// One receiver's channel.
@@ -46,11 +71,23 @@ pub(super) struct LaneSlot {
     pub channel: Channel,
     pub present: bool,
     pub half: Option<Lane>,
+    pub holder: Option<Holder>,
+}
+
+/// Why an inbox does not get what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unclaimed {
+    /// No channel of this endpoint.
+    Absent(Name),
+    /// Another has one.
+    Taken(Name, Option<Holder>),
 }
 
 /// For the session thread.
 #[derive(Debug)]
 pub(super) enum Command {
+    /// Channels went from one inbox to another: have it look.
+    Wake,
     /// Ask the daemon.
     Explain { endpoint: Name, answer: mpsc::SyncSender<Reply> },
     /// End.
@@ -132,16 +169,48 @@ impl Core {
 }
 
 impl Table {
-    /// Gives a lane to the inbox that wants it: one that names it, else one that takes the rest. Handed back when none
-    /// does.
-    pub fn adopt(&mut self, lane: Lane) -> Option<Lane> {
+    /// Gives a lane that nobody has to the inbox that wants it: one that names it, else one that takes the rest; into
+    /// its slot when none does. The inbox has to be woken.
+    pub fn adopt(&mut self, lane: Lane) {
         let names = |post: &&Arc<Post>| post.filter != Filter::Rest && post.filter.admits(&lane.channel);
         let rest = |post: &&Arc<Post>| post.filter.admits(&lane.channel);
         let post = self.inboxes.iter().find(names).or_else(|| self.inboxes.iter().find(rest));
-        match post {
-            Some(post) => post.add(lane),
-            None => Some(lane),
+        let index = lane.index;
+        let (half, holder) = match post {
+            Some(post) => match post.add(lane) {
+                None => (None, Some(post.holder)),
+                full => (full, None),
+            },
+            None => (Some(lane), None),
+        };
+        if let Some(slot) = self.lanes.get_mut(index) {
+            (slot.half, slot.holder) = (half, holder);
         }
+    }
+
+    /// Gives a new inbox what it names, all of it or nothing; or of the rest what nobody has. What others have of the
+    /// rest, and of a signal's payloads, comes when they let go of it.
+    pub fn claim(&mut self, post: &Arc<Post>) -> Result<(), Unclaimed> {
+        for endpoint in post.filter.endpoints() {
+            let of = |slot: &&LaneSlot| {
+                slot.present && post.filter.admits(&slot.channel) && slot.channel.endpoint == *endpoint
+            };
+            let mut slots = self.lanes.iter().filter(of).peekable();
+            if slots.peek().is_none() {
+                return Err(Unclaimed::Absent(*endpoint));
+            }
+            if let Some(taken) = slots.find(|slot| slot.half.is_none()) {
+                return Err(Unclaimed::Taken(*endpoint, taken.holder));
+            }
+        }
+        for slot in self.lanes.iter_mut().filter(|slot| post.filter.admits(&slot.channel)) {
+            if let Some(lane) = slot.half.take() {
+                slot.half = post.add(lane);
+                slot.holder = Some(post.holder);
+            }
+        }
+        self.inboxes.push(Arc::clone(post));
+        Ok(())
     }
 
     /// The pid behind a name, followed through every registration.

@@ -112,12 +112,12 @@ pub enum ClaimError {
         text: String,
     },
     /// This session has handed it out already.
-    #[error(
-        "`{endpoint}` is taken in this session: a ring has one end; drop the other one first, or share it"
-    )]
+    #[error("`{endpoint}` is held by {holder} in this session: drop that first, or share it")]
     Taken {
         /// Which endpoint.
         endpoint: String,
+        /// What has it, and which thread claimed it.
+        holder: String,
     },
     /// The daemon cannot be asked.
     #[error("`{endpoint}` is not known to this session, and rtd is away ({why}): try again when it is back")]

@@ -270,7 +270,7 @@ impl Drop for Sender {
         if !self.core.is_closed()
             && let Some(slot) = table.outlets.get_mut(outlet.index)
         {
-            slot.half = Some(outlet);
+            (slot.half, slot.holder) = (Some(outlet), None);
         }
     }
 }

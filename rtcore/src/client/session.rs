@@ -1,7 +1,7 @@
 //! The session: a process' place in the daemon's configuration, and all that it has there.
 
 use super::caller::Caller;
-use super::core::{Command, Core, State};
+use super::core::{Command, Core, Holder, State, Unclaimed};
 use super::error::{ClaimError, ConnectError};
 use super::inbox::{Filter, Inbox};
 use super::keeper::{Keeper, Order};
@@ -140,6 +140,12 @@ fn spawn(keeper: Keeper) -> io::Result<JoinHandle<()>> {
     thread
 }
 
+fn taken(endpoint: &str, holder: Option<Holder>) -> ClaimError {
+    // None for a moment, while it goes from one to another.
+    let holder = holder.map_or_else(|| "another inbox".to_owned(), |holder| holder.to_string());
+    ClaimError::Taken { endpoint: endpoint.to_owned(), holder }
+}
+
 /// Which life of the sender: another one in each session of a name, never 0.
 fn epoch() -> u32 {
     // Two sessions of one name are at least a connection apart, which takes longer than a microsecond; the same
@@ -177,42 +183,32 @@ impl Session {
         let mut table = self.core.table();
         let slot =
             table.outlets.iter_mut().find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
-        match slot.map(|slot| slot.half.take()) {
-            Some(Some(outlet)) => Ok(Sender::new(Arc::clone(&self.core), outlet)),
-            Some(None) => Err(ClaimError::Taken { endpoint: endpoint.to_owned() }),
-            None => {
-                drop(table);
-                Err(self.explain(endpoint))
+        let Some(slot) = slot else {
+            drop(table);
+            return Err(self.explain(endpoint));
+        };
+        match slot.half.take() {
+            Some(outlet) => {
+                slot.holder = Some(Holder::here("a sender"));
+                Ok(Sender::new(Arc::clone(&self.core), outlet))
             }
+            None => Err(taken(endpoint, slot.holder)),
         }
     }
 
     /// Everything that comes to lane endpoints of its own and that no other inbox has; also what a later configuration
-    /// adds.
+    /// adds, and what another inbox has when that is dropped.
     pub fn inbox(&self) -> Result<Inbox, ClaimError> {
         self.make_inbox(Filter::Rest)
     }
 
-    /// What comes to these endpoints alone.
+    /// What comes to these endpoints alone: all of them, or an error.
     ///
-    /// Errors: [`ClaimError`], for the first that is not to be had.
+    /// Errors: [`ClaimError`], for the first that is unknown or held by another inbox, also by one of [`Session::inbox`].
     pub fn inbox_of(&self, endpoints: &[&str]) -> Result<Inbox, ClaimError> {
         let mut names = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
-            let table = self.core.table();
-            let mut slots = table.lanes.iter().filter(|slot| {
-                slot.present
-                    && Filter::Rest.admits(&slot.channel)
-                    && slot.channel.endpoint.as_str() == *endpoint
-            });
-            let Some(first) = slots.next() else {
-                drop(table);
-                return Err(self.explain(endpoint));
-            };
-            if first.half.is_none() || slots.any(|slot| slot.half.is_none()) {
-                return Err(ClaimError::Taken { endpoint: (*endpoint).to_owned() });
-            }
-            names.push(first.channel.endpoint);
+            names.push(Name::new(endpoint).map_err(|_| self.explain(endpoint))?);
         }
         self.make_inbox(Filter::Endpoints(names))
     }
@@ -236,7 +232,11 @@ impl Session {
     }
 
     fn make_inbox(&self, filter: Filter) -> Result<Inbox, ClaimError> {
-        Inbox::open(&self.core, filter).map_err(|e| ClaimError::System(e.to_string()))
+        match Inbox::open(&self.core, filter).map_err(|e| ClaimError::System(e.to_string()))? {
+            Ok(inbox) => Ok(inbox),
+            Err(Unclaimed::Absent(endpoint)) => Err(self.explain(endpoint.as_str())),
+            Err(Unclaimed::Taken(endpoint, holder)) => Err(taken(endpoint.as_str(), holder)),
+        }
     }
 
     /// Requests into one endpoint, answers at another; see [`Caller`].

@@ -11,7 +11,7 @@ mod sleep;
 pub(super) use lane::{In, Lane, Life};
 pub(super) use post::{Filter, Post};
 
-use super::core::{CHANNELS_MAX, Core, ENTRIES_MAX};
+use super::core::{CHANNELS_MAX, Command, Core, ENTRIES_MAX, Unclaimed};
 use super::error::RecvError;
 use super::event::Event;
 use super::message::{Head, InPlace, Incoming, Message};
@@ -101,8 +101,8 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Over all that the filter admits and nobody has, and what comes to be later.
-    pub(super) fn open(core: &Arc<Core>, filter: Filter) -> io::Result<Inbox> {
+    /// Over what [`Table::claim`](super::core::Table::claim) gives it, and what comes to be later.
+    pub(super) fn open(core: &Arc<Core>, filter: Filter) -> io::Result<Result<Inbox, Unclaimed>> {
         let (post, mail) = Post::new(filter, CHANNELS_MAX)?;
         // All that can fail comes before a lane is taken.
         let set = Epoll::new()?;
@@ -111,14 +111,9 @@ impl Inbox {
         if let Some(timer) = &looks {
             set.add(timer, 2)?;
         }
-        let mut table = core.table();
-        for slot in table.lanes.iter_mut().filter(|slot| post.filter.admits(&slot.channel)) {
-            if let Some(lane) = slot.half.take() {
-                slot.half = post.add(lane);
-            }
+        if let Err(unclaimed) = core.table().claim(&post) {
+            return Ok(Err(unclaimed));
         }
-        table.inboxes.push(Arc::clone(&post));
-        drop(table);
         let mut inbox = Inbox {
             core: Arc::clone(core),
             post,
@@ -135,7 +130,7 @@ impl Inbox {
             counters: InboxCounters::default(),
         };
         inbox.catch_up();
-        Ok(inbox)
+        Ok(Ok(inbox))
     }
 
     /// How to wait: sleep (the default), spin for a while and then sleep, or spin for ever. The latter two are for a
@@ -364,7 +359,7 @@ impl AsFd for Inbox {
 }
 
 impl Drop for Inbox {
-    /// Its channels can be had again, and go on where they are.
+    /// Its channels go on where they are: in another inbox that wants them, or in the next that is opened.
     fn drop(&mut self) {
         let mut table = self.core.table();
         table.inboxes.retain(|post| !Arc::ptr_eq(post, &self.post));
@@ -379,9 +374,9 @@ impl Drop for Inbox {
             if let Some(ring) = lane.feed.current() {
                 ring.watched = false;
             }
-            if let Some(slot) = table.lanes.get_mut(lane.index) {
-                slot.half = Some(lane);
-            }
+            table.adopt(lane);
         }
+        drop(table);
+        self.core.command(Command::Wake);
     }
 }

@@ -1,6 +1,7 @@
 //! What an inbox and the session thread share: news of every kind that is no message.
 
 use super::lane::Lane;
+use crate::client::core::Holder;
 use crate::client::event::{EVENTS_MAX, Event};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::eventfd::EventFd;
@@ -22,6 +23,20 @@ pub(in crate::client) enum Filter {
 }
 
 impl Filter {
+    /// The endpoints that it names.
+    pub fn endpoints(&self) -> &[Name] {
+        if let Filter::Endpoints(names) = self { names } else { &[] }
+    }
+
+    /// Its inbox, for whoever is refused what it has.
+    fn holder(&self) -> Holder {
+        Holder::here(match self {
+            Filter::Rest => "an inbox for all endpoints that no other inbox names",
+            Filter::Endpoints(_) => "an inbox",
+            Filter::Signal { .. } => "a signal handler",
+        })
+    }
+
     /// Whether it names this channel, or (`Rest`) has nothing against it.
     pub fn admits(&self, channel: &Channel) -> bool {
         match (self, channel.role) {
@@ -37,6 +52,7 @@ impl Filter {
 #[derive(Debug)]
 pub(in crate::client) struct Post {
     pub filter: Filter,
+    pub holder: Holder,
     /// Grows with all that the inbox has to look at; a sleeper without any ring sleeps at it.
     news: AtomicU32,
     /// Readable when there is such news, for who waits by descriptor.
@@ -65,6 +81,7 @@ impl Post {
         let (events, events_out) = rtrb::RingBuffer::new(EVENTS_MAX);
         let (lanes, lanes_out) = rtrb::RingBuffer::new(lanes_max);
         let post = Post {
+            holder: filter.holder(),
             filter,
             news: AtomicU32::new(0),
             event: EventFd::new()?,

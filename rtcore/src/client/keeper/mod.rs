@@ -359,10 +359,11 @@ impl Keeper {
     fn commands(&mut self) -> bool {
         self.core.control.take();
         let commands = std::mem::take(&mut self.core.table().commands);
-        let mut stop = false;
+        let (mut stop, mut wake) = (false, false);
         for command in commands {
             match command {
                 Command::Stop => stop = true,
+                Command::Wake => wake = true,
                 Command::Explain { endpoint, answer } => {
                     let up = matches!(self.phase, Phase::Up) && self.questions.len() < QUESTIONS_MAX;
                     let request = Request::Explain { endpoint }.encode();
@@ -372,7 +373,7 @@ impl Keeper {
                 }
             }
         }
-        if self.flush() {
+        if self.flush() || wake {
             self.wake();
         }
         stop

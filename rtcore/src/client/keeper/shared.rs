@@ -79,7 +79,12 @@ impl Keeper {
         let index = self.outs.len();
         let (entry, outlet) = OutEntry::new(index, channel);
         self.outs.push(entry);
-        self.core.table().outlets.push(OutletSlot { channel, present: true, half: Some(outlet) });
+        self.core.table().outlets.push(OutletSlot {
+            channel,
+            present: true,
+            half: Some(outlet),
+            holder: None,
+        });
         Some(index)
     }
 
@@ -98,8 +103,8 @@ impl Keeper {
         let (entry, lane) = InEntry::new(index, channel);
         self.ins.push(entry);
         let mut table = self.core.table();
-        let half = table.adopt(lane);
-        table.lanes.push(LaneSlot { channel, present: true, half });
+        table.lanes.push(LaneSlot { channel, present: true, half: None, holder: None });
+        table.adopt(lane);
         Some(index)
     }
 }

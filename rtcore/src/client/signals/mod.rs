@@ -248,8 +248,12 @@ impl Signals {
         let Some(core) = self.session.as_ref().filter(|_| rtsignal::is_realtime(signo)) else {
             return Ok(None);
         };
-        let inbox = Inbox::open(core, Filter::Signal { signo, tid: self.tid });
-        inbox.map(Some).map_err(SignalsError::system("making the inbox of the signal"))
+        let system = SignalsError::system("making the inbox of the signal");
+        match Inbox::open(core, Filter::Signal { signo, tid: self.tid }) {
+            // It names no endpoint: what a dispatcher before it still has comes when that ends.
+            Ok(inbox) => Ok(inbox.ok()),
+            Err(e) => Err(system(e)),
+        }
     }
 
     /// Puts another handler into the place of one; place and flags stay, and a one-shot may fire again. A call that runs

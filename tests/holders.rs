@@ -1,0 +1,116 @@
+//! A channel has one holder in its session. Who claims it meanwhile is refused and told who has it, or gets it when it
+//! is free.
+
+use crate::util::session::{lane_end, unbroken};
+use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
+use anyhow::ensure;
+
+/// `planner` sends to `arm`, which sends from `pos`.
+fn pair(instance: &Instance) -> anyhow::Result<(Daemon, Peer, Peer)> {
+    let config = instance.head()
+        + &process("planner")
+        + &process("arm")
+        + &lane_end("cmd", "planner", "")
+        + &lane_end("fast", "planner", "")
+        + &lane_end("arm.cmd", "arm", "")
+        + &lane_end("arm.fast", "arm", "")
+        + &lane_end("pos", "arm", "")
+        + &lane_end("planner.pos", "planner", "")
+        + &route("cmd", &["arm.cmd"], "")
+        + &route("fast", &["arm.fast"], "path = \"direct\"")
+        + &route("pos", &["planner.pos"], "");
+    let daemon = Daemon::start(&config)?;
+    let arm = Peer::session(instance, "arm")?;
+    let mut planner = Peer::session_sender(instance, "planner", "cmd")?;
+    planner.tell("session sender fast")?;
+    Ok((daemon, planner, arm))
+}
+
+/// The second inbox is opened while the first still has everything, and is there when that is dropped: it goes on where
+/// the first was, with what the first had not received.
+pub fn an_inbox_gets_what_another_lets_go_of() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let (_daemon, mut planner, mut arm) = pair(&instance)?;
+    for endpoint in ["cmd", "fast"] {
+        arm.tell("session inbox")?;
+        planner.tell(&format!("session wait {endpoint}"))?;
+        for number in 1..=3 {
+            planner.number(endpoint, number)?;
+        }
+        unbroken(&arm.got_until("number 1")?, 1, 1)?;
+        // Opened before the one that it replaces is dropped.
+        arm.tell("session inbox")?;
+        unbroken(&arm.got_until("number 3")?, 2, 2)?;
+        // By name, after a while without a holder.
+        arm.tell("session no-inbox")?;
+        planner.number(endpoint, 4)?;
+        arm.tell(&format!("session inbox arm.{endpoint}"))?;
+        planner.number(endpoint, 5)?;
+        unbroken(&arm.got_until("number 5")?, 4, 2)?;
+        let counters = arm.tell("session counters")?.concat();
+        ensure!(counters.contains("received: 2") && counters.contains("duplicates: 0"), "{counters}");
+        arm.tell("session no-inbox")?;
+    }
+    Ok(())
+}
+
+/// One that sleeps for ever without a channel is woken by the one that it gets.
+pub fn an_inbox_that_waits_without_a_channel_is_woken_by_one() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let (_daemon, mut planner, mut arm) = pair(&instance)?;
+    planner.tell("session wait cmd")?;
+    planner.number("cmd", 7)?;
+    let came = arm.tell("session waits-for-another")?;
+    ensure!(came.concat() == "7", "{came:?}");
+    Ok(())
+}
+
+pub fn a_claim_by_name_of_what_is_held_names_the_holder() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let (_daemon, _planner, mut arm) = pair(&instance)?;
+    let tid = arm.tell("tid")?.concat();
+    arm.tell("session inbox")?;
+    let of = format!("of thread {tid} in this session");
+    let rest = "`arm.cmd` is held by an inbox for all endpoints that no other inbox names";
+    arm.refused("session inbox arm.cmd", &[rest, &of, "drop that first, or share it"])?;
+    arm.tell("session no-inbox")?;
+    arm.tell("session inbox arm.cmd")?;
+    arm.refused("session inbox arm.fast arm.cmd", &["`arm.cmd` is held by an inbox", &of])?;
+    // The refused claim has kept nothing of what it could have had.
+    arm.tell("session inbox arm.fast")?;
+    arm.tell("session sender pos")?;
+    arm.refused("session sender pos", &["`pos` is held by a sender", &of])?;
+    Ok(())
+}
+
+pub fn of_two_threads_that_claim_an_endpoint_one_has_it() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let (_daemon, _planner, mut arm) = pair(&instance)?;
+    let wrong = arm.tell("session race arm.cmd 3000")?;
+    ensure!(wrong.concat() == "0", "{wrong:?} of 3000 rounds");
+    Ok(())
+}
+
+/// The rings of the old dispatcher are its own until the handler has returned.
+pub fn a_dispatcher_that_its_own_handler_replaces_goes_on() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let config = instance.head()
+        + &process("controller")
+        + &lane_end("out", "controller", "msgsize = 64")
+        + &process("drive")
+        + &signal("drive.go", "drive", "SIGRTMIN+3", "msgsize = 64\nmaxmsg = 64")
+        + &route("out", &["drive.go"], "");
+    let _daemon = Daemon::start(&config)?;
+    let mut drive = Peer::with_signals(|_| {})?;
+    drive.tell(&format!("block {}", rt(3)))?;
+    drive.tell(&format!("session {} drive", instance.socket()))?;
+    drive.tell(&format!("replace-in-handler {}", rt(3)))?;
+    let mut controller = Peer::with_signals(|_| {})?;
+    controller.tell(&format!("session {} controller", instance.socket()))?;
+    controller.tell("sender out")?;
+    controller.tell("stream 1 10 8")?;
+    drive.tell("counted 1 10")?;
+    controller.tell("stream 11 10 8")?;
+    drive.tell("counted 1 20")?;
+    Ok(())
+}
