@@ -394,6 +394,24 @@ pub fn a_stop_that_leaves_a_lane_behind_is_a_failure() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Its messages are accounted for with the figures that it published last, not with zeros.
+pub fn the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = Daemon::start(&config(&instance, "drain = \"0ms\"", ""))?;
+    Peer::sender(&instance.queue("in"))?.stream(0, 5)?;
+    instance.ledger_is("in->out", 5, &[(Delivered, 5)])?;
+    let Some(halted) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    daemon.signal(Signal::SIGTERM)?;
+    daemon.logged("1 of 2 lane threads gave no account of what they held")?;
+    drop(halted);
+    let (status, log) = daemon.end()?;
+    assert_eq!(status.code(), Some(1), "{status}\n{log}");
+    ensure!(log.contains("route in->out: its thread gave no account"), "{log}");
+    ensure!(log.contains("lane lane: accepted 5 = delivered 5 "), "{log}");
+    ensure!(!log.contains("route in.high->out: its thread"), "the other lane gave one: {log}");
+    Ok(())
+}
+
 /// The daemon is to end and its control thread does not see to it: the watchdog ends it.
 pub fn a_stop_that_nobody_carries_out_is_carried_out_by_force() -> anyhow::Result<()> {
     let _alone = alone();

@@ -47,6 +47,7 @@ mod liars;
 mod listen;
 mod losses;
 mod notify;
+mod outside;
 mod overflow;
 mod partners;
 mod pending;
@@ -56,6 +57,7 @@ mod queues;
 mod quiet;
 mod registration;
 mod regressions;
+mod removed;
 mod restart;
 mod sealed;
 mod security;
@@ -170,6 +172,7 @@ fn main() -> std::process::ExitCode {
         guard::a_lane_that_never_waits_is_told_by_the_kernel,
         guard::a_limit_from_before_the_start_is_lifted_or_told_of,
         guard::the_control_thread_speaks_for_a_watchdog_that_does_not_run,
+        guard::the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published,
         guard::a_stop_that_leaves_a_lane_behind_is_a_failure,
         guard::a_standard_error_that_takes_nothing_changes_no_end,
         guard::the_watchdog_speaks_for_a_control_thread_that_does_not_run,
@@ -275,6 +278,9 @@ fn main() -> std::process::ExitCode {
         notify::signs_of_life_stop_with_the_control_thread,
         notify::a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody,
         notify::a_standard_output_that_takes_nothing_holds_up_no_start,
+        outside::a_changed_policy_is_reported_with_what_it_was_and_is,
+        outside::what_was_changed_is_restored_where_the_configuration_says_so,
+        outside::a_stopped_daemon_says_afterwards_for_how_long,
         overflow::reject_keeps_what_came_first,
         overflow::displace_oldest_keeps_the_latest,
         overflow::displace_newest_keeps_the_first_and_the_last,
@@ -470,6 +476,10 @@ fn main() -> std::process::ExitCode {
         adoption::who_cannot_be_restored_is_named_with_the_reason,
         adoption::another_process_of_the_same_number_is_not_restored,
         adoption::a_file_that_is_not_rtds_own_never_fails_a_start,
+        removed::a_removed_page_is_made_again_and_goes_on_counting,
+        removed::a_removed_socket_is_made_again_and_sessions_go_on,
+        removed::a_removed_run_directory_is_made_again,
+        removed::what_cannot_be_made_again_is_said_once_and_rtctl_knows_that_rtd_runs,
         restart::a_killed_daemon_loses_no_routed_message,
         restart::a_stopped_daemon_loses_no_routed_message,
         restart::a_killed_daemon_interrupts_no_direct_traffic,

@@ -57,6 +57,8 @@ pub const SECTIONS: usize = 9;
 /// Section names for error texts, in section order.
 pub const SECTION_NAMES: [&str; SECTIONS] =
     ["lanes", "routes", "workers", "processes", "endpoints", "histograms", "targets", "guards", "losses"];
+/// Whether the first word of a record is a sequence number over all of it that changes, in section order.
+pub const SEQUENCED: [bool; SECTIONS] = [false, true, true, true, false, false, false, true, false];
 /// Bytes of one record, in section order.
 pub const STRIDES: [usize; SECTIONS] = [
     size_of::<LaneRecord>(),

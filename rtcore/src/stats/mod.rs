@@ -9,6 +9,7 @@ pub mod guard;
 pub mod latency;
 pub mod layout;
 pub mod loss;
+mod mirror;
 pub mod place;
 pub mod reader;
 pub mod snapshot;
@@ -230,8 +231,10 @@ pub mod degraded {
     pub const WATCHDOG: u32 = 32;
     /// The watchdog took a thread of it its priority. Seen by a reader, from [`super::guard::Guard::demoted`].
     pub const DEMOTED: u32 = 64;
+    /// The scheduling of a thread of it, or of the watchdog, was changed from outside.
+    pub const TAMPERED: u32 = 128;
     /// Bit, name pairs in display order.
-    pub const NAMES: [(u32, &str); 7] = [
+    pub const NAMES: [(u32, &str); 8] = [
         (FIFO, "fifo"),
         (PINNING, "pinning"),
         (MEMORY, "memory"),
@@ -239,5 +242,6 @@ pub mod degraded {
         (UNCONFINED, "unconfined"),
         (WATCHDOG, "watchdog"),
         (DEMOTED, "demoted"),
+        (TAMPERED, "tampered"),
     ];
 }

@@ -12,6 +12,7 @@ use super::guard::GuardCell;
 use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};
 use super::layout::{GuardRecord, LossRecord, TargetRecord, WorkerRecord};
 use super::loss::Loss;
+use super::mirror::Mirror;
 use super::place;
 use super::reader::Reader;
 use super::{Ledger, PageSpec, WorkerCounters};
@@ -32,7 +33,11 @@ use zerocopy::FromBytes;
 /// The memory itself stays for as long as a cell is alive.
 #[derive(Debug)]
 pub struct Page {
+    /// What the cells write. Of the published file, until that is removed.
+    memory: Arc<Mapping>,
     published: Published,
+    /// Copies `memory` to the published file, which is another one then.
+    mirror: Option<Mirror>,
     sections: [Section; layout::SECTIONS],
     /// By route: where its ends are among the targets.
     ends: Vec<Range<usize>>,
@@ -121,7 +126,8 @@ impl Page {
             first = ends.end;
             ends
         });
-        Ok(Page { published, sections, ends: ends.collect() })
+        let memory = Arc::clone(published.mapping());
+        Ok(Page { memory, published, mirror: None, sections, ends: ends.collect() })
     }
 
     /// The page's file.
@@ -150,7 +156,7 @@ impl Page {
             min_ns: histogram.min_ns.load(Ordering::Relaxed),
             max_ns: histogram.max_ns.load(Ordering::Relaxed),
             saturated: histogram.saturated.load(Ordering::Relaxed),
-            _map: Arc::clone(self.published.mapping()),
+            _map: Arc::clone(&self.memory),
         }
     }
 
@@ -163,7 +169,7 @@ impl Page {
         WorkerCell {
             record: record.into(),
             seq: even(record.seq.load(Ordering::Relaxed)),
-            _map: Arc::clone(self.published.mapping()),
+            _map: Arc::clone(&self.memory),
         }
     }
 
@@ -172,12 +178,23 @@ impl Page {
         self.record::<LaneRecord>(layout::LANES, lane).degraded.fetch_or(bits, Ordering::Relaxed);
     }
 
+    /// Takes back what was said with [`Page::add_degraded`]. Control thread only.
+    pub fn remove_degraded(&self, lane: usize, bits: u32) {
+        self.record::<LaneRecord>(layout::LANES, lane).degraded.fetch_and(!bits, Ordering::Relaxed);
+    }
+
+    /// Whether the watchdog has taken the thread its priority.
+    pub fn is_demoted(&self, worker: usize) -> bool {
+        let words = &self.record::<GuardRecord>(layout::GUARDS, worker).words;
+        words[layout::GUARD_DEMOTED].load(Ordering::Relaxed) != 0
+    }
+
     /// Where the watchdog shows a worker; to be handed to that one thread.
     ///
     /// # Panics
     /// When the page has no such worker.
     pub fn guard(&self, worker: usize) -> GuardCell {
-        GuardCell::new(self.record::<GuardRecord>(layout::GUARDS, worker), self.published.mapping())
+        GuardCell::new(self.record::<GuardRecord>(layout::GUARDS, worker), &self.memory)
     }
 
     /// Messages accepted, delivered and queued, all routes together, as they are at this moment.
@@ -216,10 +233,7 @@ impl Page {
     pub fn is_degraded(&self) -> bool {
         let lane =
             |index| self.record::<LaneRecord>(layout::LANES, index).degraded.load(Ordering::Relaxed) != 0;
-        let demoted = |index| {
-            let words = &self.record::<GuardRecord>(layout::GUARDS, index).words;
-            words[layout::GUARD_DEMOTED].load(Ordering::Relaxed) != 0
-        };
+        let demoted = |index| self.is_demoted(index);
         let count = |section: usize| self.sections[section].count as usize;
         (0..count(layout::LANES)).any(lane) || (0..count(layout::GUARDS)).any(demoted)
     }
@@ -244,17 +258,43 @@ impl Page {
         header.ready_ns.store(now_ns, Ordering::Release);
     }
 
+    /// Gives the page a file again if its own was removed; the new file's path. Control thread only.
+    pub fn restore(&mut self) -> io::Result<Option<&Path>> {
+        if self.published.is_current() {
+            return Ok(None);
+        }
+        let dir = place::choose()?;
+        let name = self.published.path().file_name().unwrap_or_default();
+        let path = dir.join(name);
+        let mut draft = Draft::new(&dir, self.memory.len())?;
+        let mut mirror = Mirror::new(&self.sections, self.memory.len());
+        mirror.fill(&self.memory, draft.bytes_mut());
+        self.published = draft.publish(&path).map_err(|e| match e {
+            PublishError::Io(e) => e,
+            taken => io::Error::other(format!("{}: {taken}", path.display())),
+        })?;
+        self.mirror = Some(mirror);
+        Ok(Some(self.published.path()))
+    }
+
     /// Sign of life, CLOCK_MONOTONIC, and what the lanes' clock shows at that moment. Control thread, about ten times a
     /// second.
-    pub fn heartbeat(&self, now_ns: u64, lanes_ns: u64) {
+    pub fn heartbeat(&mut self, now_ns: u64, lanes_ns: u64) {
         let header = self.header();
         header.clock_ahead_ns.store(lanes_ns.wrapping_sub(now_ns), Ordering::Relaxed);
         header.heartbeat_ns.store(now_ns, Ordering::Relaxed);
+        self.update_mirror();
+    }
+
+    fn update_mirror(&mut self) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.copy(&self.memory, self.published.mapping());
+        }
     }
 
     fn header(&self) -> &Header {
         // SAFETY: only Header is viewed at 0; its words that change are atomics.
-        unsafe { self.published.mapping().view(0) }
+        unsafe { self.memory.view(0) }
     }
 
     fn record<T: FromBytes>(&self, section: usize, index: usize) -> &T {
@@ -265,7 +305,14 @@ impl Page {
         let offset = at.offset as usize + index * at.stride as usize;
         // SAFETY: a section is viewed as its one record type (stride asserted above; private, and each caller
         // names the pair of layout.rs); what is written in those records after publishing are atomics.
-        unsafe { self.published.mapping().view(offset) }
+        unsafe { self.memory.view(offset) }
+    }
+}
+
+impl Drop for Page {
+    /// The last figures are for readers that keep the file open.
+    fn drop(&mut self) {
+        self.update_mirror();
     }
 }
 

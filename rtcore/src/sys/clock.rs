@@ -8,6 +8,12 @@ pub fn monotonic_ns() -> u64 {
     t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs()
 }
 
+/// CLOCK_BOOTTIME now, in nanoseconds: CLOCK_MONOTONIC and the time that the machine was suspended.
+pub fn boottime_ns() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs()
+}
+
 /// CLOCK_REALTIME so many nanoseconds from now: what the calls take that know no other clock.
 pub(crate) fn realtime_after(timeout_ns: u64) -> libc::timespec {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);

@@ -52,6 +52,71 @@ pub fn realtime_priority(tid: i32) -> io::Result<Option<u8>> {
     u8::try_from(param.sched_priority).map(Some).map_err(io::Error::other)
 }
 
+/// Policy and priority of an ordinary thread.
+pub const ORDINARY: (i32, i32) = (libc::SCHED_OTHER, 0);
+
+/// How a thread is scheduled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// SCHED_FIFO, SCHED_OTHER ...
+    pub policy: i32,
+    /// Real-time priority; 0 for other policies.
+    pub priority: i32,
+    /// CPUs that it may run on.
+    pub cpus: Vec<usize>,
+}
+
+impl std::fmt::Display for Placement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.policy {
+            libc::SCHED_OTHER => f.write_str("SCHED_OTHER")?,
+            libc::SCHED_FIFO => write!(f, "SCHED_FIFO {}", self.priority)?,
+            libc::SCHED_RR => write!(f, "SCHED_RR {}", self.priority)?,
+            libc::SCHED_BATCH => f.write_str("SCHED_BATCH")?,
+            libc::SCHED_IDLE => f.write_str("SCHED_IDLE")?,
+            libc::SCHED_DEADLINE => f.write_str("SCHED_DEADLINE")?,
+            other => write!(f, "scheduling policy {other}")?,
+        }
+        write!(f, " on CPU {}", super::cpus::show_list(&self.cpus))
+    }
+}
+
+/// How any thread of this machine is scheduled. ESRCH when there is no such thread.
+pub fn placement(tid: i32) -> io::Result<Placement> {
+    // SAFETY: a plain integer in and out.
+    let policy = unsafe { libc::sched_getscheduler(tid) };
+    let mut param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `param` is ours to write for the call.
+    if policy < 0 || unsafe { libc::sched_getparam(tid, &raw mut param) } < 0 {
+        return Err(named(format!("thread {tid}"), io::Error::last_os_error()));
+    }
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(tid))?;
+    let cpus = (0..CPUS_MAX).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect();
+    Ok(Placement { policy: policy & !libc::SCHED_RESET_ON_FORK, priority: param.sched_priority, cpus })
+}
+
+/// Schedules a thread like this: CPUs first, so that it does not run at its priority where it does not belong.
+///
+/// Errors: EINVAL when a cpuset has none of the CPUs, EPERM without CAP_SYS_NICE or RLIMIT_RTPRIO.
+pub fn place(tid: i32, wanted: &Placement) -> io::Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    for cpu in &wanted.cpus {
+        set.set(*cpu)?;
+    }
+    let pinned = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(tid), &set);
+    let param = libc::sched_param { sched_priority: wanted.priority };
+    // SAFETY: the parameter is initialised; a thread that is not there is an error.
+    if unsafe { libc::sched_setscheduler(tid, wanted.policy, &raw const param) } < 0 {
+        return Err(named(
+            "sched_setscheduler (RLIMIT_RTPRIO or CAP_SYS_NICE grants it)",
+            io::Error::last_os_error(),
+        ));
+    }
+    pinned.map_err(|e| {
+        named("sched_setaffinity (the cpuset of its control group must have that CPU)", io::Error::from(e))
+    })
+}
+
 /// Makes the calling thread an ordinary one: threads inherit the scheduling of the one that starts them.
 pub fn set_ordinary() -> io::Result<()> {
     Ok(make_ordinary(0)?)

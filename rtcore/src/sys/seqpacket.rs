@@ -81,6 +81,14 @@ impl Listener {
         }
     }
 
+    /// Whether its name still leads to it. An error counts as yes: it says nothing about the name.
+    pub fn is_current(&self) -> bool {
+        match self.path.symlink_metadata() {
+            Ok(found) => (found.dev(), found.ino()) == self.identity,
+            Err(e) => e.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     /// Where it listens.
     pub fn path(&self) -> &Path {
         &self.path

@@ -236,6 +236,11 @@ impl Published {
         &self.path
     }
 
+    /// Whether the name still leads to this file. Errors count as yes: they say nothing about the name.
+    pub fn is_current(&self) -> bool {
+        at_name(&self.path).map_or(true, |found| found.is_some_and(|found| FileId::of(&found) == self.id))
+    }
+
     /// The memory.
     pub fn mapping(&self) -> &Arc<Mapping> {
         &self.map

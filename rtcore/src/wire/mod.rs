@@ -27,6 +27,11 @@ pub const NAME_BYTES_MAX: usize = 31;
 /// First four bytes of a frame.
 const MAGIC: [u8; 4] = *b"rtd\0";
 
+/// The answer to [`Request::Ping`].
+pub fn pong(instance: &str) -> String {
+    format!("rtd `{instance}` is there")
+}
+
 /// A frame as it travels.
 pub type Frame = [u8; FRAME_BYTES];
 

@@ -11,8 +11,8 @@ use super::diagnostic::Place;
 use super::reader::{At, Field};
 use super::values::{
     AboveCeilingText, Account, DutyText, GroupModeText, Int, KindText, ModeBits, MqPriority, Name,
-    OnRunawayText, OverflowText, PathText, RttimeText, SECOND_NS, SignalNumber, SkinText, TargetText, Time,
-    WaitText,
+    OnRunawayText, OnTamperingText, OverflowText, PathText, RttimeText, SECOND_NS, SignalNumber, SkinText,
+    TargetText, Time, WaitText,
 };
 use rtcore::sys::limits::{MQ_MAXMSG_HARD, MQ_MSGSIZE_HARD};
 use schemars::JsonSchema;
@@ -114,6 +114,10 @@ pub struct Daemon {
     /// demoted.
     #[schemars(default, extend("default" = "report"))]
     pub on_runaway: Field<OnRunawayText>,
+    /// What rtd does when policy, priority or CPUs of one of its real-time threads were changed from outside (chrt, taskset,
+    /// a cpuset): `report` it, or report it and `restore` them. Either way `rtctl stats` shows `tampered` while it lasts.
+    #[schemars(default, extend("default" = "report"))]
+    pub on_tampering: Field<OnTamperingText>,
     /// How long a lane's thread may run without waiting once before the kernel tells (RLIMIT_RTTIME, SIGXCPU): 10ms to 60s,
     /// or `off`. With on_runaway `demote` or `stop` the kernel kills the daemon one second later, should nothing else have
     /// helped. Not set where a lane spins or polls, nor on Cobalt.

@@ -34,7 +34,7 @@ use registry::{Adopted, Claim, Registry};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::{Epoll, StopSignal, StopSignals, Ticker};
 use rtcore::sys::seqpacket::{Listener, is_shortage};
-use rtcore::wire::{Reply, Request, Status};
+use rtcore::wire::{Reply, Request, Status, pong};
 use sessions::Sessions;
 use std::io;
 use std::sync::Arc;
@@ -81,10 +81,13 @@ pub enum Stop {
 /// The control thread's state. Dropping it removes the socket.
 #[derive(Debug)]
 pub struct Control {
+    instance: String,
     epoll: Epoll,
     listener: Listener,
     /// False while descriptors are short: the listener is out of the set until the next tick.
     listening: bool,
+    /// Why the socket, which was removed, cannot be made again.
+    socket_lost: Option<String>,
     signals: StopSignals,
     ticker: Ticker,
     clients: Clients,
@@ -112,9 +115,11 @@ impl Control {
         epoll.add(&signals, Token::Signals.encode())?;
         epoll.add(&ticker, Token::Ticker.encode())?;
         Ok(Control {
+            instance: plan.daemon.name.clone(),
             epoll,
             listener,
             listening: true,
+            socket_lost: None,
             signals,
             ticker,
             clients: Clients::new(),
@@ -233,7 +238,7 @@ impl Control {
         let client = self.clients.get(slot, token)?;
         client.heard(Instant::now());
         let result = match request {
-            Request::Ping => Ok(Some(Reply::plain(Status::Ok, "rtd is there"))),
+            Request::Ping => Ok(Some(Reply::plain(Status::Ok, pong(&self.instance)))),
             Request::Mapped { .. } | Request::Explain { .. } => {
                 Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
             }
@@ -344,6 +349,7 @@ impl Control {
         for news in self.registry.tick(&self.epoll, handler) {
             self.judged(news);
         }
+        self.restore_socket();
         if !self.listening {
             self.listening = self.epoll.add(&self.listener, Token::Listener.encode()).is_ok();
         }
@@ -363,6 +369,40 @@ impl Control {
         let counters = self.counters();
         self.log.refill(now, &counters);
         (flow == Flow::Stop).then_some(Stop::Handler)
+    }
+
+    /// A socket whose name was removed while rtd runs.
+    fn restore_socket(&mut self) {
+        if self.listener.is_current() {
+            self.socket_lost = None;
+            return;
+        }
+        let path = self.listener.path().to_owned();
+        let shown = path.display();
+        match Listener::bind(&path) {
+            Ok(listener) => {
+                // Those that connected before wait in the old one.
+                self.accept();
+                if self.listening {
+                    let _ = self.epoll.remove(&self.listener);
+                }
+                self.listener = listener;
+                // Else the tick tries again.
+                self.listening = self.epoll.add(&self.listener, Token::Listener.encode()).is_ok();
+                log::error(format_args!(
+                    "control socket {shown} was removed while rtd uses it; rtd listens there again"
+                ));
+            }
+            Err(e) => {
+                let why = e.to_string();
+                if self.socket_lost.as_ref() != Some(&why) {
+                    log::error(format_args!(
+                        "control socket {shown} was removed while rtd uses it and cannot be made again: {why}"
+                    ));
+                    self.socket_lost = Some(why);
+                }
+            }
+        }
     }
 
     fn signal(&mut self) -> Option<Stop> {

@@ -11,7 +11,7 @@ use crate::daemon::rings::{RingsError, Seat};
 use crate::plan::{ProcessId, RouteId};
 use rtcore::stats::Ledger;
 use rtcore::sys::seqpacket::{Conn, Received};
-use rtcore::wire::{FRAME_BYTES, FrameError, Name, Reply, Request, Status};
+use rtcore::wire::{FRAME_BYTES, FrameError, Name, Reply, Request, Status, pong};
 use std::sync::Arc;
 
 /// What a session is asked for as.
@@ -139,7 +139,7 @@ impl Control {
             Heard::Closed => self.leave(process, handler),
             Heard::Request(Request::Mapped { serial }) => self.sessions.mapped(process, serial),
             Heard::Request(Request::Ping) => {
-                self.sessions.reply(process, &Reply::plain(Status::Ok, "rtd is there"));
+                self.sessions.reply(process, &Reply::plain(Status::Ok, pong(&self.instance)));
             }
             Heard::Request(Request::Explain { endpoint }) => {
                 let explanation = self.sessions.explain(process, endpoint);

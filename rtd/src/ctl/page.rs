@@ -3,26 +3,105 @@
 
 #![forbid(unsafe_code)]
 
+use super::register;
 use crate::config;
 use anyhow::{anyhow, bail};
 use rtcore::client::ConnectError;
 use rtcore::client::locate::{self, RUN_DIR, may_order};
 use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, ReadError, Reader, Snapshot, instances};
 use rtcore::sys::procfs::effective_uid;
+use rtcore::wire::{self, Request};
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-/// Opens the page of `instance`.
+/// Time in which a running daemon makes a page or a socket again that was removed, with room to spare.
+pub const RESTORED_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks for it; nothing announces it.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+const PING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Opens the page of `instance`. One that was removed under a running daemon is waited for.
 pub fn open(instance: &str) -> anyhow::Result<Reader> {
-    Reader::open(instance).map_err(|e| match e {
-        ReadError::NoInstance { places, .. } => anyhow!(
-            "instance \"{instance}\" does not run: there is no {instance}.page in {places}\n\
-             \x20 start it: rtd run FILE (or try: rtd demo)\n\
-             \x20 {}",
-            others()
-        ),
-        e => e.into(),
+    let give_up = Instant::now() + RESTORED_WITHIN;
+    let mut pageless = pageless();
+    loop {
+        let places = match Reader::open(instance) {
+            Err(ReadError::NoInstance { places, .. }) => places,
+            found => return Ok(found?),
+        };
+        let socket = answering(instance);
+        if socket.is_none() && pageless.is_empty() {
+            bail!(
+                "instance \"{instance}\" does not run: there is no {instance}.page in {places}\n\
+                 \x20 start it: rtd run FILE (or try: rtd demo)\n\
+                 \x20 {}",
+                others()
+            );
+        }
+        if Instant::now() > give_up {
+            let seen = match socket {
+                Some(socket) => {
+                    format!("instance \"{instance}\" runs, its control socket {} answers", socket.display())
+                }
+                None => format!("rtd runs as pid {}, perhaps as instance \"{instance}\"", pageless[0]),
+            };
+            bail!(
+                "{seen}, but it has no statistics page: there is no {instance}.page in {places}; the log of rtd says why it \
+                 cannot make it again"
+            );
+        }
+        std::thread::sleep(LOOK_PAUSE);
+        let still = self::pageless();
+        pageless.retain(|pid| still.contains(pid));
+    }
+}
+
+/// Running daemons, in the same mount namespace, whose page is not found: it was removed, or they are just starting.
+fn pageless() -> Vec<u32> {
+    let own_namespace = std::fs::read_link("/proc/self/ns/mnt").ok();
+    let runs = |pid: &u32| {
+        let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let is_daemon =
+            read("comm") == b"rtd\n" && read("cmdline").split(|byte| *byte == 0).nth(1) == Some(b"run");
+        // A link that may not be read is no reason to overlook it.
+        let namespace = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        is_daemon && (namespace.is_none() || namespace == own_namespace)
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let running: Vec<u32> = pids.filter(runs).collect();
+    if running.is_empty() {
+        return running;
+    }
+    let shown: Vec<u32> =
+        instances().iter().filter_map(|name| Some(Reader::open(name).ok()?.pid())).collect();
+    running.into_iter().filter(|pid| !shown.contains(pid)).collect()
+}
+
+/// The control socket at which the instance answers, if it does.
+fn answering(instance: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
+    let sockets = named.into_iter().chain([locate::find_socket(instance)]);
+    let answers = |socket: &PathBuf| {
+        register::ask(socket, &Request::Ping, PING_PATIENCE)
+            .is_ok_and(|(_, reply)| reply.text == wire::pong(instance))
+    };
+    sockets.into_iter().find(answers)
+}
+
+/// The running daemon whose control socket this is, as its page says: the page's instance and pid.
+pub fn serving(socket: &Path) -> Option<(String, u32)> {
+    instances().into_iter().find_map(|name| {
+        let page = Reader::open(&name).ok()?;
+        let address = page.address().ok()?;
+        (address.state != DaemonState::Stopped && Path::new(&address.socket) == socket)
+            .then(|| (name, page.pid()))
     })
 }
+
+/// Names the control socket for all commands.
+pub const SOCKET_VARIABLE: &str = "RTD_SOCKET";
 
 /// The instance that is meant when none is named: the only one that runs, as for programs that link the library; where none
 /// does, the one whose configuration does not say its name.

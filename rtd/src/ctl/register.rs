@@ -3,6 +3,7 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "help texts show [[process]] as it is written")]
 
+use super::page;
 use clap::Args;
 use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{FRAME_BYTES, Name, Reply, Request, Status};
@@ -110,7 +111,7 @@ fn request(socket: &Path, request: &Request) -> Result<(Conn, Reply), String> {
 pub fn ask(socket: &Path, request: &Request, limit: Duration) -> Result<(Conn, Reply), String> {
     let path = socket.display();
     let deadline = Instant::now() + limit;
-    let conn = Conn::connect(socket, limit).map_err(|e| no_daemon(socket, &e))?;
+    let conn = connect(socket, limit).map_err(|e| no_daemon(socket, &e))?;
     // Failing to send means that the daemon closed first; its reason is there to be read.
     let sent = conn.send(&request.encode());
     let mut frame = [0; FRAME_BYTES];
@@ -131,13 +132,34 @@ pub fn ask(socket: &Path, request: &Request, limit: Duration) -> Result<(Conn, R
     }
 }
 
+/// Connects. A socket that was removed under a running daemon is waited for.
+fn connect(socket: &Path, limit: Duration) -> io::Result<Conn> {
+    let give_up = Instant::now() + limit.min(page::RESTORED_WITHIN);
+    loop {
+        let error = match Conn::connect(socket, limit) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => e,
+            connected => return connected,
+        };
+        if Instant::now() > give_up || page::serving(socket).is_none() {
+            return Err(error);
+        }
+        std::thread::sleep(BUSY_PAUSE);
+    }
+}
+
 fn no_daemon(socket: &Path, e: &io::Error) -> String {
     let mend = match e.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
-            ": rtd is not running there: start it, or give the path that [daemon] socket names\n\
-             \x20 {}",
-            super::page::others()
-        ),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => match page::serving(socket) {
+            Some((name, pid)) => format!(
+                ": instance \"{name}\" runs (pid {pid}), but its control socket was removed; the log of rtd says why it \
+                 cannot make it again"
+            ),
+            None => format!(
+                ": rtd is not running there: start it, or give the path that [daemon] socket names\n\
+                 \x20 {}",
+                page::others()
+            ),
+        },
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             ": rtd takes no connections: does it hang?".to_owned()
         }

@@ -66,14 +66,30 @@ pub(super) fn expulsion(plan: &Plan, event: &Event) -> Option<Expulsion> {
     Some(Expulsion { process: endpoint.owner?, generation, reason })
 }
 
-/// The sum per lane, and a loud line if one does not balance.
-pub(super) fn final_ledger(plan: &Plan, reports: &[Report], direct: &[(RouteId, Ledger)]) {
+/// The sum per lane, and a loud line if one does not balance. Of a thread that gave no report, `on_page` has the figures
+/// that it published last.
+pub(super) fn final_ledger(
+    plan: &Plan,
+    reports: &[Report],
+    direct: &[(RouteId, Ledger)],
+    on_page: impl Fn(RouteId) -> Ledger,
+) {
     let mut lanes = vec![Ledger::default(); plan.lanes.len()];
+    let mut routes: Vec<Option<Ledger>> = vec![None; plan.routes.len()];
     let routed = reports.iter().flat_map(|r| &r.ledgers).map(|(route, ledger)| (*route as usize, *ledger));
     for (route, ledger) in routed.chain(direct.iter().copied()) {
-        if let Some(route) = plan.routes.get(route) {
-            lanes[route.lane] += ledger;
+        if let Some(known) = routes.get_mut(route) {
+            *known = Some(ledger);
         }
+    }
+    for (id, (route, known)) in plan.routes.iter().zip(routes).enumerate() {
+        if known.is_none() {
+            log::warning(format_args!(
+                "route {}: its thread gave no account; these are the figures that it published last",
+                route.name
+            ));
+        }
+        lanes[route.lane] += known.unwrap_or_else(|| on_page(id));
     }
     for (lane, l) in plan.lanes.iter().zip(&lanes) {
         log::info(format_args!(

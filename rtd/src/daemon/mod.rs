@@ -12,20 +12,23 @@ mod losses;
 mod names;
 mod notify;
 pub mod own;
+mod pause;
 mod privilege;
 pub mod probe;
 pub mod rings;
+mod tampering;
 mod watchdog;
 
 pub use command::{CONFIG_FILE, RunArgs, run};
 pub use watchdog::{EXIT_RUNAWAY, LaneRanAway};
 
-use crate::control::Expulsion;
+use crate::control::{Expulsion, TICK};
 use crate::log;
 use crate::plan::{Plan, ProcessId, RouteId};
 use anyhow::Context as _;
 use build::{Builder, Peers, Ports, Queues, WorkerPlan};
 use losses::LossLog;
+use pause::Pause;
 pub use privilege::Privilege;
 use rings::Rings;
 use rtcore::lane::event::{Event, EventKind};
@@ -42,6 +45,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tampering::Tampering;
 
 /// How long the daemon waits for a lane thread to end after its drain bound, waking it all the time.
 const JOIN_GRACE_NS: u64 = 2_000_000_000;
@@ -72,6 +76,11 @@ pub struct Daemon {
     watchdog: watchdog::Running,
     losses: LossLog,
     guarded: watchdog::Granted,
+    pause: Pause,
+    /// From `go` on, where Linux schedules the threads.
+    tampering: Option<Tampering>,
+    /// Why the page, which was removed, cannot be made again.
+    page_lost: Option<String>,
 }
 
 #[derive(Debug)]
@@ -169,8 +178,22 @@ impl Daemon {
         drop(worker_plans);
         let (gates, threads) = waiting.into_iter().map(|w| (w.open, w.thread)).unzip();
         let losses = LossLog::new(&plan, &page);
-        let daemon =
-            Daemon { plan, page, peers, queues, threads, gates, stop_at_ns, skin, watchdog, losses, guarded };
+        let daemon = Daemon {
+            plan,
+            page,
+            peers,
+            queues,
+            threads,
+            gates,
+            stop_at_ns,
+            skin,
+            watchdog,
+            losses,
+            guarded,
+            pause: Pause::new(0),
+            tampering: None,
+            page_lost: None,
+        };
         Ok((daemon, rings))
     }
 
@@ -184,6 +207,15 @@ impl Daemon {
         }
         let now_ns = clock::monotonic_ns();
         self.watchdog.go(&self.plan, &self.guarded, now_ns);
+        if self.skin.caps.linux_threads {
+            let lanes = self.threads.iter().enumerate();
+            let lanes = lanes
+                .map(|(index, thread)| (tampering::Thread::Lane(index), thread.name.clone(), thread.tid));
+            let watchdog = (tampering::Thread::Watchdog, watchdog::NAME.to_owned(), self.watchdog.tid());
+            self.tampering =
+                Some(Tampering::new(self.plan.daemon.watch.on_tampering, lanes.chain([watchdog])));
+        }
+        self.pause = Pause::new(self.watchdog.late_ns());
         self.page.set_ready(now_ns);
     }
 
@@ -218,7 +250,10 @@ impl Daemon {
     /// stand: one that is gone silently would be the worst of all.
     pub fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> anyhow::Result<()> {
         let now_ns = clock::monotonic_ns();
+        self.restore_page();
         self.page.heartbeat(now_ns, (self.skin.now_ns)());
+        self.pause.tick(self.watchdog.late_ns(), self.plan.daemon.watch.period_ns);
+        self.look_at_scheduling();
         self.queues.look(now_ns);
         self.log_events(expelled);
         self.losses.tick(&self.plan, &self.page, now_ns);
@@ -233,6 +268,55 @@ impl Daemon {
         // Once, however long the way down takes.
         let found = self.watchdog.tick(&self.plan, now_ns);
         if stopping { Ok(()) } else { found }
+    }
+
+    /// A page that was removed while rtd runs.
+    fn restore_page(&mut self) {
+        match self.page.restore() {
+            Ok(None) => {}
+            Ok(Some(path)) => {
+                log::error(format_args!(
+                    "the statistics page was removed while rtd uses it; it is {} now, with figures up to {} ms old",
+                    path.display(),
+                    TICK.as_millis()
+                ));
+                self.page_lost = None;
+            }
+            Err(e) => {
+                let why = e.to_string();
+                if self.page_lost.as_ref() != Some(&why) {
+                    log::error(format_args!(
+                        "the statistics page {} was removed while rtd uses it and cannot be made again: {why}",
+                        self.page.path().display()
+                    ));
+                    self.page_lost = Some(why);
+                }
+            }
+        }
+    }
+
+    fn look_at_scheduling(&mut self) {
+        let Some(tampering) = &mut self.tampering else { return };
+        let (page, threads, lanes) = (&self.page, &self.threads, self.plan.lanes.len());
+        // By lane: none = not looked at, else whether a thread of it, or the watchdog, is not as it was started.
+        let mut tampered = vec![None; lanes];
+        let show = |thread, intact: bool| {
+            let of_thread = match thread {
+                tampering::Thread::Lane(index) => threads[index].lane..threads[index].lane + 1,
+                tampering::Thread::Watchdog => 0..lanes,
+            };
+            for lane in &mut tampered[of_thread] {
+                *lane = Some(lane.unwrap_or(false) || !intact);
+            }
+        };
+        tampering.tick(|index| page.is_demoted(index), show);
+        for (lane, tampered) in tampered.into_iter().enumerate() {
+            match tampered {
+                Some(true) => page.add_degraded(lane, degraded::TAMPERED),
+                Some(false) => page.remove_degraded(lane, degraded::TAMPERED),
+                None => {}
+            }
+        }
     }
 
     /// Whether every lane was well a moment ago.
@@ -308,7 +392,8 @@ impl Daemon {
                 Err(_) => log::error(format_args!("lane thread {} panicked", thread.name)),
             }
         }
-        log_events::final_ledger(&self.plan, &reports, direct);
+        let page = &self.page;
+        log_events::final_ledger(&self.plan, &reports, direct, |route| page.ledger(route));
         if self.plan.daemon.keep_queues {
             for (queue, messages) in self.queues.left() {
                 log::info(format_args!("left in message queue {queue}: {messages} messages"));

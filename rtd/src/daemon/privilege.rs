@@ -125,8 +125,9 @@ impl Privilege {
 }
 
 fn needs(plan: &Plan, account: Account) -> Vec<Need> {
-    let memlock = limits::get(Kind::MemLock).is_ok_and(|limit| limit.soft.is_none());
-    needs::to_run(plan, account.uid, memlock)
+    let memlock_infinite = limits::get(Kind::MemLock).is_ok_and(|limit| limit.soft.is_none());
+    let rtprio = limits::get(Kind::RtPrio).map_or(Some(0), |limit| limit.soft);
+    needs::to_run(plan, account.uid, needs::Limits { memlock_infinite, rtprio })
 }
 
 /// One line: who it is now, what it keeps, and why.

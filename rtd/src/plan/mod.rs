@@ -18,7 +18,7 @@ use rtcore::skin::{self, Caps, xddp};
 pub use rtcore::sys::ids::Account;
 use std::ffi::CString;
 use std::path::PathBuf;
-pub use watch::{LaneWatch, OnRunaway, WatchPlan};
+pub use watch::{LaneWatch, OnRunaway, OnTampering, WatchPlan};
 
 /// Index into [`Plan::lanes`].
 pub type LaneId = usize;

@@ -2,7 +2,7 @@
 //!
 //! | capability | while it starts | while it runs |
 //! |---|---|---|
-//! | CAP_SYS_NICE | SCHED_FIFO past RLIMIT_RTPRIO | no: a thread keeps its policy. On Cobalt all: the core refuses every call of a thread without it |
+//! | CAP_SYS_NICE | SCHED_FIFO past RLIMIT_RTPRIO | the control thread, if `on_tampering` is `restore` and RLIMIT_RTPRIO does not grant the priorities: else no, a thread keeps its policy. On Cobalt all: the core refuses every call of a thread without it |
 //! | CAP_IPC_LOCK | locked memory past RLIMIT_MEMLOCK | the control thread, unless that limit is infinite: its rings are locked, and its own stack is, which could not grow past the limit |
 //! | CAP_SYS_RESOURCE | queues past the fs.mqueue sysctls | no |
 //! | CAP_KILL | no | the control thread and the lanes, if signals go to a process that may be another user's |
@@ -13,7 +13,7 @@
 //! Invariant: what is not in a list here is given up (`daemon/privilege.rs`). Root is not asked: a user id 0 that gave
 //! up its capabilities still owns every file of the system.
 
-use super::{EndpointKind, Plan, ProcessPlan, SkinKind, TargetPlan};
+use super::{EndpointKind, OnTampering, Plan, ProcessPlan, SkinKind, TargetPlan};
 use rtcore::sys::caps::Capability;
 
 /// What a start takes, of what is there.
@@ -39,8 +39,17 @@ pub struct Need {
     pub what_for: String,
 }
 
-/// Everything that a daemon of this user needs to run the plan; `memlock_infinite` is RLIMIT_MEMLOCK.
-pub fn to_run(plan: &Plan, uid: u32, memlock_infinite: bool) -> Vec<Need> {
+/// What the process' limits grant without a capability.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// RLIMIT_MEMLOCK is infinite.
+    pub memlock_infinite: bool,
+    /// RLIMIT_RTPRIO; none = infinite.
+    pub rtprio: Option<u64>,
+}
+
+/// Everything that a daemon of this user needs to run the plan.
+pub fn to_run(plan: &Plan, uid: u32, limits: Limits) -> Vec<Need> {
     let mut needs = Vec::new();
     if uid == 0 {
         return needs;
@@ -49,7 +58,17 @@ pub fn to_run(plan: &Plan, uid: u32, memlock_infinite: bool) -> Vec<Need> {
     if plan.daemon.skin.kind == SkinKind::Cobalt {
         add(Capability::SysNice, Who::All, "every call on Cobalt".to_owned());
     }
-    if !memlock_infinite {
+    // On Cobalt every thread has it already, and Linux does not schedule them.
+    let linux = plan.daemon.skin.kind != SkinKind::Cobalt;
+    let short = limits.rtprio.is_some_and(|most| most < plan.watchdog_priority().into());
+    if plan.daemon.watch.on_tampering == OnTampering::Restore && short && linux {
+        add(
+            Capability::SysNice,
+            Who::Control,
+            "on_tampering = \"restore\", RLIMIT_RTPRIO is lower".to_owned(),
+        );
+    }
+    if !limits.memlock_infinite {
         add(Capability::IpcLock, Who::Control, "locked memory, RLIMIT_MEMLOCK is not infinite".to_owned());
     }
     if let Some(process) = signalled(plan).map(|(_, process)| process).find(|p| p.may_be_of_another(uid)) {

@@ -23,6 +23,8 @@ pub struct WatchPlan {
     pub window_ns: u64,
     /// What happens to a lane that runs away.
     pub on_runaway: OnRunaway,
+    /// What happens when somebody changes the scheduling of a thread.
+    pub on_tampering: OnTampering,
     /// How long a lane thread may run without waiting once, before the kernel tells; or why that is not set.
     pub rttime: Result<u64, String>,
 }
@@ -33,6 +35,7 @@ impl Default for WatchPlan {
             period_ns: PERIOD_NS,
             window_ns: WINDOW_NS,
             on_runaway: OnRunaway::Report,
+            on_tampering: OnTampering::Report,
             rttime: Ok(RTTIME_NS),
         }
     }
@@ -47,6 +50,15 @@ pub enum OnRunaway {
     Demote,
     /// The daemon ends.
     Stop,
+}
+
+/// What happens when somebody changes policy, priority or CPUs of a real-time thread of rtd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTampering {
+    /// The change is reported.
+    Report,
+    /// It is reported and undone.
+    Restore,
 }
 
 /// The watchdog's part of `[[lane]]`.

@@ -12,7 +12,7 @@ const CHILD_NAME: &str = "RTD_STATS_TEST_PAGE";
 #[test]
 fn child_that_publishes() {
     let Ok(name) = std::env::var(CHILD_NAME) else { return };
-    let page = Page::create(&spec(&name)).unwrap();
+    let mut page = Page::create(&spec(&name)).unwrap();
     let mut cell = page.route(0);
     page.set_ready(monotonic_ns());
     for n in 1.. {
@@ -199,4 +199,47 @@ fn names_that_do_not_fit_are_refused_and_targets_are_cut() {
     let read = Reader::open(&name).unwrap().snapshot().unwrap();
     assert_eq!(read.routes[0].name, long.routes[0].name);
     assert_eq!(read.routes[0].to, "ü".repeat(92));
+}
+
+/// While a lane publishes as fast as it can.
+#[test]
+fn a_removed_page_is_made_again_and_its_copy_keeps_the_promises_of_a_page() {
+    let name = unique("removed");
+    let mut page = Page::create(&spec(&name)).unwrap();
+    let mut cell = page.route(0);
+    assert_eq!(page.restore().unwrap(), None, "it is there");
+    std::fs::remove_file(page_path(&name)).unwrap();
+    assert!(Reader::open(&name).is_err());
+    let again = page.restore().unwrap().map(std::path::Path::to_owned);
+    assert_eq!(again, Some(page_path(&name)));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0;
+            while !done.load(Ordering::Relaxed) {
+                n += 1;
+                (0..1 + n % 2).for_each(|_| cell.record_delivery(0, n));
+                cell.record_latency(n);
+                cell.publish(&ledger(n));
+            }
+        });
+        let reader = Reader::open(&name).unwrap();
+        let mut last = 0;
+        for round in 0..400 {
+            page.heartbeat(monotonic_ns(), monotonic_ns());
+            let read = reader.snapshot().unwrap();
+            let route = &read.routes[0];
+            assert!(route.consistent && route.ledger.balances(), "{round}: {route:?}");
+            assert!(route.ledger.delivered >= last && route.targets[0].delivered >= route.ledger.delivered);
+            last = route.ledger.delivered;
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(last > 0, "nothing was copied");
+    });
+    page.set_process(1, PeerState::Dead, 4711, 1000);
+    let reader = Reader::open(&name).unwrap();
+    drop(page);
+    let left = reader.snapshot().unwrap();
+    assert_eq!((left.processes[1].pid, left.state), (4711, DaemonState::Stopped));
+    assert!(!page_path(&name).exists());
 }

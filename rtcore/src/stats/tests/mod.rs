@@ -342,7 +342,7 @@ fn a_difference_holds_what_happened_in_between() {
 #[test]
 fn stamps_of_a_clock_of_the_lanes_own_are_shown_on_the_common_one() {
     let name = unique("clock");
-    let page =
+    let mut page =
         Page::create(&PageSpec { skin: "cobalt".into(), private_namespace: true, ..spec(&name) }).unwrap();
     let now = monotonic_ns();
     for ahead_ns in [7_000_000_000, -3_000_000i64] {

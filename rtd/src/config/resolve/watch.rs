@@ -2,9 +2,9 @@
 
 use super::{Context, whole_file};
 use crate::config::sections::{Lane, WATCHDOG_NS_MIN};
-use crate::config::values::{DutyText, OnRunawayText, RttimeText, show_time};
+use crate::config::values::{DutyText, OnRunawayText, OnTamperingText, RttimeText, show_time};
 use crate::plan::watch::{DUTY_PERMILLE, PERIOD_NS, RTTIME_NS, STALL_NS, WINDOW_NS};
-use crate::plan::{LaneWatch, OnRunaway, Plan, Wait, WatchPlan};
+use crate::plan::{LaneWatch, OnRunaway, OnTampering, Plan, Wait, WatchPlan};
 
 /// Looks that a bound must have room for.
 const LOOKS_MIN: u64 = 2;
@@ -25,12 +25,13 @@ pub fn daemon(cx: &mut Context<'_, '_, '_>) -> WatchPlan {
         too_short(cx, &at.place, "duty_window", at.value.0, least_ns);
     }
     let on_runaway = daemon.on_runaway.get().map_or(OnRunaway::Report, |OnRunawayText(what)| *what);
+    let on_tampering = daemon.on_tampering.get().map_or(OnTampering::Report, |OnTamperingText(what)| *what);
     let rttime = match daemon.rttime.get() {
         None => Ok(RTTIME_NS),
         Some(RttimeText(Some(ns))) => Ok(*ns),
         Some(RttimeText(None)) => Err("switched off".to_owned()),
     };
-    WatchPlan { period_ns, window_ns, on_runaway, rttime }
+    WatchPlan { period_ns, window_ns, on_runaway, on_tampering, rttime }
 }
 
 /// Of `[[lane]]`.

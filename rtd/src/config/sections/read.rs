@@ -100,6 +100,7 @@ impl Daemon {
             watchdog: r.optional("watchdog"),
             duty_window: r.optional("duty_window"),
             on_runaway: r.optional("on_runaway"),
+            on_tampering: r.optional("on_tampering"),
             rttime: r.optional("rttime"),
         }
     }

@@ -111,7 +111,10 @@ fn an_executable_of_another_user_is_refused_or_warned_of() {
 fn what_is_needed_follows_from_the_plan() {
     let needed = |text: &str, uid: u32, infinite: bool| -> Vec<Capability> {
         let plan = on(&roots(), text).plan.unwrap();
-        needs::to_run(&plan, uid, infinite).into_iter().map(|need| need.capability).collect()
+        needs::to_run(&plan, uid, needs::Limits { memlock_infinite: infinite, rtprio: None })
+            .into_iter()
+            .map(|need| need.capability)
+            .collect()
     };
     assert_eq!(needed(&queues(), 7, true), []);
     assert_eq!(needed(&queues(), 7, false), [Capability::IpcLock]);

@@ -45,6 +45,20 @@ fn the_arms_plan_is_what_its_file_says() {
 }
 
 #[test]
+fn the_template_unit_is_the_unit_with_another_file() {
+    let keys = |name: &str| {
+        let text = example(name);
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (unit, template) = (keys("systemd/rtd.service"), keys("systemd/rtd@.service"));
+    assert_eq!(unit.len(), template.len());
+    let differ = unit.iter().zip(&template).filter(|(unit, template)| unit != template);
+    let differ: Vec<_> = differ.map(|(_, template)| template.split('=').next().unwrap()).collect();
+    assert_eq!(differ, ["Description", "ExecStart"]);
+    assert!(unit.contains(&"RuntimeDirectoryPreserve=yes".to_owned()));
+}
+
+#[test]
 fn the_schema_in_configs_is_the_one_the_code_makes() {
     let path = configs().join("rtd.schema.json");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

@@ -3,7 +3,7 @@
 use super::{SECOND_NS, TIME_FORM, integer, parse_time, quoted, show_time, string};
 use crate::config::reader::{FromToml, Refused};
 use crate::config::suggest;
-use crate::plan::{GroupMode, OnRunaway, Overflow, Path, SignalTarget, SkinChoice, Wait};
+use crate::plan::{GroupMode, OnRunaway, OnTampering, Overflow, Path, SignalTarget, SkinChoice, Wait};
 use rtcore::sys::signame::{self, SignalNameError};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -355,6 +355,11 @@ words! {
         "demote" => OnRunaway::Demote,
         "stop" => OnRunaway::Stop,
     }
+}
+
+words! {
+    /// `report` or `restore`.
+    OnTamperingText(OnTampering) { "report" => OnTampering::Report, "restore" => OnTampering::Restore }
 }
 
 words! {

@@ -92,7 +92,7 @@ fn a_session_is_told_what_it_has_and_sends_and_receives() {
         "ready",
     ];
     assert_eq!(told, expected);
-    assert_eq!(arm.ask("ping"), "Ok rtd is there", "and nothing more");
+    assert_eq!(arm.ask("ping"), "Ok rtd `t` is there", "and nothing more");
     feeds.take_all();
     assert_eq!(arm.ask("push 0 hello"), "Ok(false)");
     let source = feeds.sources.get_mut(&0).unwrap();
@@ -126,7 +126,7 @@ fn partners_hear_of_each_other_and_get_a_ring_between_them() {
     let serial = |ring: &str| ring.split(' ').nth(3).unwrap().to_owned();
     planner.ask(&format!("mapped {}", serial(&ring)));
     planner.ask("mapped 4711");
-    assert_eq!(planner.ask("ping"), "Ok rtd is there", "one half is not enough");
+    assert_eq!(planner.ask("ping"), "Ok rtd `t` is there", "one half is not enough");
     arm.ask(&format!("mapped {}", serial(&ring_of_arm)));
     assert_eq!(arm.ask("next"), "join 1 own=true fds=2");
     assert_eq!(arm.ask("next"), "reach 1 true");
@@ -250,7 +250,7 @@ fn sessions_give_way_to_nobody() {
     arm.until("ready");
     let idle: Vec<Conn> = (0..500).map(|_| Conn::connect(&rig.socket, LIMIT).unwrap()).collect();
     assert_eq!(register::ask(&rig.socket, &Request::Ping, LIMIT).unwrap().1.status, Status::Ok);
-    assert_eq!(arm.ask("ping"), "Ok rtd is there");
+    assert_eq!(arm.ask("ping"), "Ok rtd `t` is there");
     drop(idle);
 }
 
@@ -345,7 +345,7 @@ fn the_largest_session_opens_for_a_client_that_reads_late() {
     assert_eq!(arm.ask("next"), "Ok 1");
     arm.until("reach 126 false");
     arm.until("ready");
-    assert_eq!(arm.ask("ping"), "Ok rtd is there");
+    assert_eq!(arm.ask("ping"), "Ok rtd `t` is there");
 }
 
 #[test]

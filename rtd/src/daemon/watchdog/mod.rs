@@ -39,6 +39,8 @@ pub const EXIT_RUNAWAY: u8 = 3;
 const CONTROL_SILENT_NS: u64 = 1_000_000_000;
 /// From the soft to the hard RLIMIT_RTTIME: what taking a thread its priority may take, if it helps at all.
 const RTTIME_GRACE_NS: u64 = 1_000_000_000;
+/// A look that comes so late is counted as such.
+const LATE_NS: u64 = 500_000_000;
 /// Notices that the control thread may be behind.
 const NOTICES_MAX: usize = 256;
 
@@ -98,6 +100,8 @@ struct Told {
     looked_ns: AtomicU64,
     /// The last look at which no lane stood still, CLOCK_MONOTONIC.
     well_ns: AtomicU64,
+    /// How late its looks were, in all, of those that were late by more than [`LATE_NS`].
+    late_ns: AtomicU64,
     /// Lane threads that stand still now.
     stalled: AtomicU32,
     /// Why the daemon has to end, see [`Runaway::encode`]; 0 = it has not.
@@ -140,6 +144,11 @@ impl Shared {
     /// When every lane was last seen well.
     pub fn well_ns(&self) -> u64 {
         self.watchdog.well_ns.load(Ordering::Relaxed)
+    }
+
+    /// How late its looks were, in all.
+    pub fn late_ns(&self) -> u64 {
+        self.watchdog.late_ns.load(Ordering::Relaxed)
     }
 
     /// When it last looked.
@@ -225,7 +234,7 @@ impl Watchdog {
         while looking.dog.shared.control.done.load(Ordering::Relaxed) == 0 {
             let now_ns = clock::monotonic_ns();
             if now_ns >= next_ns {
-                looking.tally.late_max_ns = looking.tally.late_max_ns.max(now_ns - next_ns);
+                looking.late(now_ns - next_ns);
                 looking.look(now_ns);
                 next_ns = (next_ns + looking.dog.period_ns).max(now_ns);
             }
@@ -243,6 +252,14 @@ impl Watchdog {
 }
 
 impl Looking {
+    fn late(&mut self, late_ns: u64) {
+        self.tally.late_max_ns = self.tally.late_max_ns.max(late_ns);
+        if late_ns > LATE_NS {
+            let late = &self.dog.shared.watchdog.late_ns;
+            late.store(late.load(Ordering::Relaxed).saturating_add(late_ns), Ordering::Relaxed);
+        }
+    }
+
     fn look(&mut self, now_ns: u64) {
         self.tally.looks += 1;
         let shared = Arc::clone(&self.dog.shared);

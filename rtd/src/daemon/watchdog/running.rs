@@ -206,6 +206,16 @@ impl Running {
         self.shared.stalled() == 0 && age_ns <= LOOKS_MISSED_MAX * plan.daemon.watch.period_ns
     }
 
+    /// How late its looks were, in all.
+    pub fn late_ns(&self) -> u64 {
+        self.shared.late_ns()
+    }
+
+    /// Kernel thread id.
+    pub fn tid(&self) -> i32 {
+        self.tid
+    }
+
     /// Lane threads that stand still.
     pub fn stalled(&self) -> u32 {
         self.shared.stalled()

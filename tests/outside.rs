@@ -1,0 +1,141 @@
+//! What is done to a running rtd from outside: its threads are rescheduled, or it is stopped for a while.
+
+use crate::util::kernel::{self, FIFO};
+use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, privileged, route, skip};
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
+use rtcore::stats::reader::Snapshot;
+use std::process::Command;
+use std::time::Duration;
+
+const NEEDS: &str = "SCHED_FIFO and locked memory (root)";
+
+fn config(i: &Instance, daemon: &str) -> String {
+    let head = i.head().replacen("[daemon]\n", &format!("[daemon]\n{daemon}\n"), 1);
+    head + &lane("high", 70, "")
+        + &i.mqueue("in", "")
+        + &i.mqueue("out", "")
+        + &i.mqueue("in.high", "")
+        + &route("in", &["out"], "")
+        + &route("in.high", &["out"], "lane = \"high\"")
+}
+
+fn thread(daemon: &Daemon, name: &str) -> anyhow::Result<u32> {
+    let named = |tid: &u32| kernel::thread(daemon.pid(), *tid).is_ok_and(|thread| thread.name == name);
+    kernel::threads(daemon.pid())?.into_iter().find(named).with_context(|| format!("no thread {name}"))
+}
+
+fn tool(args: &[&str]) -> anyhow::Result<bool> {
+    match Command::new(args[0]).args(&args[1..]).output() {
+        Ok(done) => {
+            ensure!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+            Ok(true)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn tampered(snapshot: &Snapshot) -> Vec<bool> {
+    snapshot.lanes.iter().map(|lane| lane.degraded().contains(&"tampered")).collect()
+}
+
+/// chrt(1) on a lane thread and on the watchdog: logged with what it was and is, shown, and over when it is undone.
+pub fn a_changed_policy_is_reported_with_what_it_was_and_is() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip(NEEDS);
+    }
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i, ""))?;
+    let tid = thread(&daemon, "in")?.to_string();
+    if !tool(&["chrt", "--other", "--pid", "0", &tid])? {
+        return skip("chrt (util-linux)");
+    }
+    let cpu = first_cpu();
+    daemon.logged(&format!(
+        "the scheduling of thread in (tid {tid}) was changed from outside: it was SCHED_FIFO 50 on CPU {cpu} and is \
+         SCHED_OTHER on CPU {cpu}"
+    ))?;
+    let shown = i.until("its lane alone is tampered with", |s| tampered(s) == [true, false])?;
+    ensure!(shown.is_degraded());
+    ensure!(crate::util::tool::run(i.rtctl_command(&["stats"]))?.well()?.contains("DEGRADED"));
+    // Report means that it stays.
+    ensure!(kernel::thread(daemon.pid(), tid.parse()?)?.policy != FIFO);
+    tool(&["chrt", "--fifo", "--pid", "50", &tid])?;
+    i.until("it is as it was", |s| tampered(s) == [false, false])?;
+    daemon.logged(&format!("thread in (tid {tid}) has SCHED_FIFO 50 on CPU {cpu} again"))?;
+    let dog = thread(&daemon, "watchdog")?.to_string();
+    tool(&["chrt", "--rr", "--pid", "1", &dog])?;
+    daemon.logged(&format!("the scheduling of thread watchdog (tid {dog}) was changed"))?;
+    daemon.logged("and is SCHED_RR 1 on CPU")?;
+    i.until("no lane is watched as it should", |s| tampered(s) == [true, true])?;
+    let log = daemon.stop()?;
+    ensure!(log.matches("was changed from outside").count() == 2, "each change once: {log}");
+    Ok(())
+}
+
+/// taskset(1) and chrt(1) with `restore`: the thread has its CPU and priority again, and messages flow.
+pub fn what_was_changed_is_restored_where_the_configuration_says_so() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip(NEEDS);
+    }
+    if rtcore::sys::cpus::allowed()?.len() < 2 {
+        return skip("two CPUs (a thread is moved to the other)");
+    }
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i, "on_tampering = \"restore\""))?;
+    let cpu = first_cpu();
+    let other =
+        rtcore::sys::cpus::allowed()?.into_iter().find(|c| *c != cpu).context("no other CPU")?.to_string();
+    for name in ["in", "watchdog"] {
+        let tid = thread(&daemon, name)?;
+        let before = kernel::thread(daemon.pid(), tid)?;
+        let (text, elsewhere) =
+            (tid.to_string(), if before.cpus == other { cpu.to_string() } else { other.clone() });
+        if !tool(&["taskset", "--pid", "--cpu-list", &elsewhere, &text])? {
+            return skip("taskset (util-linux)");
+        }
+        tool(&["chrt", "--other", "--pid", "0", &text])?;
+        daemon.logged(&format!("thread {name} (tid {tid}) was changed from outside: it was SCHED_FIFO "))?;
+        daemon.logged(&format!("and is SCHED_OTHER on CPU {elsewhere}; restored"))?;
+        eventually(|| {
+            let now = kernel::thread(daemon.pid(), tid).ok()?;
+            (now.policy == FIFO && now.priority == before.priority && now.cpus == before.cpus).then_some(())
+        })
+        .with_context(|| format!("{name} is not as it was"))?;
+    }
+    i.until("it is as it was", |s| tampered(s) == [false, false])?;
+    Peer::sender(&i.queue("in"))?.stream(0, 3)?;
+    ensure!(Peer::receiver(&i.queue("out"))?.numbers(3)? == [0, 1, 2]);
+    daemon.stop()?;
+    Ok(())
+}
+
+/// The daemon is stopped and goes on: the log says for how long, and no lane has run away.
+pub fn a_stopped_daemon_says_afterwards_for_how_long() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i, "watchdog = \"10ms\""))?;
+    let mut sender = Peer::sender(&i.queue("in"))?;
+    for _ in 0..2 {
+        sender.stream(0, 4)?;
+        daemon.freeze()?;
+        std::thread::sleep(Duration::from_millis(1600));
+        daemon.signal(Signal::SIGCONT)?;
+        Peer::receiver(&i.queue("out"))?.numbers(4)?;
+    }
+    eventually(|| (daemon.log().matches("rtd stood still for ").count() == 2).then_some(()))
+        .with_context(|| daemon.log())?;
+    let stood = daemon
+        .log()
+        .lines()
+        .filter_map(|line| {
+            line.split_once("rtd stood still for ")?.1.split_once(" s (SIGSTOP")?.0.parse::<f64>().ok()
+        })
+        .collect::<Vec<_>>();
+    ensure!(stood.len() == 2 && stood.iter().all(|s| (1.5..60.0).contains(s)), "{stood:?}");
+    let log = daemon.stop()?;
+    for runaway in ["stands still", "has not looked", "of its CPU", "wants CPU", "did not tick"] {
+        ensure!(!log.contains(runaway), "{runaway}: {log}");
+    }
+    Ok(())
+}
