@@ -494,6 +494,7 @@ fn main() -> std::process::ExitCode {
         holders::a_dispatcher_that_its_own_handler_replaces_goes_on,
         handshakes::killed_while_the_receiver_replaces_its_session,
         handshakes::killed_while_the_sender_replaces_its_session,
+        restart::what_comes_from_queues_and_signals_arrives_after_a_restart,
         partners::a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back,
         partners::a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back,
         partners::a_sender_that_goes_is_told_and_its_successor_heard,

@@ -1,9 +1,11 @@
 //! The daemon goes, by kill -9 or by SIGTERM, and another comes, while messages flow: what is lost, what comes twice,
 //! how long it takes.
 
-use crate::util::session::{Got, Run, Tried, events, lane_end, runs};
-use crate::util::{Daemon, Instance, Peer, process, route};
+use crate::util::session::{Got, Run, Tried, events, lane_end, runs, unbroken};
+use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
+use rtcore::lane::peer::PeerState;
+use rtcore::stats::reader::Snapshot;
 use rtcore::sys::clock::monotonic_ns;
 use std::collections::BTreeMap;
 
@@ -27,7 +29,7 @@ fn config(i: &Instance) -> String {
 }
 
 /// How a daemon ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Kill,
     Terminate,
@@ -268,5 +270,66 @@ pub fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<
     planner.tell("session wait cmd")?;
     planner.number("cmd", 6)?;
     arm.got_until("number 6")?;
+    Ok(())
+}
+
+/// Queues and signals have no numbers of their own: the daemon counts them, and each life of it from 1. Inboxes and
+/// dispatchers that outlive it take these numbers for new ones, and nothing is reported as missed.
+pub fn what_comes_from_queues_and_signals_arrives_after_a_restart() -> anyhow::Result<()> {
+    const BEFORE: u64 = 40;
+    const AFTER: u64 = 5;
+    let i = Instance::new()?;
+    let ring = "maxmsg = 64\nmsgsize = 64";
+    let text = i.head()
+        + &process("arm")
+        + &process("drive")
+        + &lane_end("arm.in", "arm", ring)
+        + &lane_end("arm.rang", "arm", ring)
+        + &signal("drive.go", "drive", "SIGRTMIN+3", ring)
+        + &signal("rang", "", "SIGRTMIN+5", "")
+        + &i.mqueue("to-lane", "")
+        + &i.mqueue("to-signal", "")
+        + &route("to-lane", &["arm.in"], "")
+        + &route("rang", &["arm.rang"], "accept_claimed = true")
+        + &route("to-signal", &["drive.go"], "");
+    let mut daemon = Daemon::start(&text)?;
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut drive = Peer::with_signals(|_| {})?;
+    drive.tell(&format!("block {}", rt(3)))?;
+    drive.tell(&format!("session {} drive", i.socket()))?;
+    drive.tell(&format!("handle {}", rt(3)))?;
+    let mut senders = [Peer::sender(&i.queue("to-lane"))?, Peer::sender(&i.queue("to-signal"))?];
+    let (mut first, mut handled) = (0, 0);
+    for (round, how) in [None, Some(End::Kill), Some(End::Terminate), Some(End::Kill)].into_iter().enumerate()
+    {
+        if let Some(how) = how {
+            end(daemon, how)?;
+            daemon = Daemon::start(&text)?;
+            arm.got_until("event up")?;
+            let alive = |page: &Snapshot| page.processes.iter().all(|p| p.state == PeerState::Alive);
+            i.until("both are back", alive)?;
+        }
+        let count = if round == 0 { BEFORE } else { AFTER };
+        for sender in &mut senders {
+            sender.stream(first, count)?;
+        }
+        for number in first..first + count {
+            senders[0].ring(daemon.pid(), rt(5), number)?;
+        }
+        let got = arm.got(2 * usize::try_from(count)?)?;
+        for from in ["to-lane", "rang"] {
+            let own: Vec<_> = got.iter().filter(|g| matches!(g, Got::Run(run) if run.from == from)).collect();
+            unbroken(&own.into_iter().cloned().collect::<Vec<_>>(), first, count)
+                .with_context(|| format!("{from}, round {round}, {how:?}"))?;
+        }
+        handled += count;
+        drive.tell(&format!("counted 0 {handled}")).with_context(|| format!("round {round}, {how:?}"))?;
+        first += count;
+        let page = i.snapshot()?;
+        ensure!(page.routes.iter().all(|r| r.ledger.delivered == count && r.ledger.balances()), "{page:?}");
+    }
+    let counters = arm.tell("session counters")?.concat();
+    ensure!(counters.contains("duplicates: 0, missed: 0"), "{counters}");
+    ensure!(drive.tell("counters")?.concat().ends_with(" 0"), "duplicates");
     Ok(())
 }

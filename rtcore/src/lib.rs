@@ -293,6 +293,8 @@
 #[cfg(not(loom))]
 pub mod client;
 #[cfg(not(loom))]
+pub mod epoch;
+#[cfg(not(loom))]
 pub mod lane;
 pub mod message;
 pub mod ring;

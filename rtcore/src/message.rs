@@ -68,8 +68,8 @@ impl Reject {
 
 /// What travels beside the payload.
 ///
-/// From a ring it is what the sender wrote; for a queue or a signal, whose envelope has no room for it, the
-/// daemon numbers and stamps the messages as it takes them.
+/// From a ring it is what the sender wrote. Queues, signals and datagrams have no room for it: there the daemon numbers
+/// and stamps the messages as it takes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// Number of the message among those of its sender, from 1; a gap shows a loss.
@@ -80,7 +80,8 @@ pub struct Meta {
     pub sent_ns: u64,
     /// Ties a reply to its request; 0 = neither.
     pub correlation: u64,
-    /// Which life of the sender counts the sequence; another one starts anew.
+    /// Identifies the counter behind `sequence`, never 0: each session and each of the daemon's sources has its own, new at
+    /// every start (`epoch::new_epoch`). Numbers of different epochs cannot be compared.
     pub epoch: u32,
 }
 

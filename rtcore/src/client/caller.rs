@@ -5,6 +5,7 @@ use super::event::Event;
 use super::inbox::{Found, Inbox};
 use super::message::{Incoming, Message};
 use super::sender::Sender;
+use crate::epoch::new_epoch;
 use crate::sys::clock::monotonic_ns;
 
 /// Asks, and waits for the answer to that very question.
@@ -24,9 +25,10 @@ pub struct Caller {
 pub type Reply<'a> = Message<'a>;
 
 impl Caller {
-    pub(super) fn new(epoch: u32, sender: Sender, inbox: Inbox) -> Caller {
-        // Another life of this process does not take answers for its predecessor: the upper half is this one's.
-        Caller { sender, inbox, last: u64::from(epoch) << 32, late: 0 }
+    pub(super) fn new(sender: Sender, inbox: Inbox) -> Caller {
+        // The upper half is this caller's own: an answer to an earlier one at the same endpoints, of this process or of
+        // its predecessor, answers nothing here.
+        Caller { sender, inbox, last: u64::from(new_epoch()) << 32, late: 0 }
     }
 
     /// Sends a request and returns its answer, which has to come before `deadline_ns` (CLOCK_MONOTONIC).

@@ -82,6 +82,9 @@ impl<'a> Head<'a> {
 
     /// How many of its sender's messages in front of it never came by this route: refused, displaced, expired, lost with
     /// a ring, or given to another member of a group.
+    ///
+    /// A sender that starts again counts from 1, and so does the daemon for what comes from its queues and signals. What
+    /// was lost at the end of the old count is unknown then: only messages of the new count are reported.
     pub fn missed(&self) -> u64 {
         self.missed
     }

@@ -9,11 +9,12 @@ use super::locate::{Place, default_instance};
 use super::realtime::RealTimeBuilder;
 use super::sender::Sender;
 use super::signals::{Signals, SignalsError};
+use crate::epoch::new_epoch;
 use crate::message::Origin;
 use crate::skin::{self, Skin};
 use crate::sync::Ordering;
 use crate::sys::eventfd::EventFd;
-use crate::sys::{clock, epoll, sched};
+use crate::sys::{epoll, sched};
 use crate::wire::{Channel, Name, PeerNews, Status};
 use std::io;
 use std::path::PathBuf;
@@ -109,7 +110,7 @@ impl Builder {
             |source| ConnectError::System { what, source }
         };
         let control = EventFd::new().map_err(system("making an eventfd"))?;
-        let core = Arc::new(Core::new(process, epoch(), self.skin, control));
+        let core = Arc::new(Core::new(process, new_epoch(), self.skin, control));
         let (tell, told) = mpsc::sync_channel(1);
         let order = Order { place, tid: self.tid, limit: self.limit };
         let keeper =
@@ -144,15 +145,6 @@ fn taken(endpoint: &str, holder: Option<Holder>) -> ClaimError {
     // None for a moment, while it goes from one to another.
     let holder = holder.map_or_else(|| "another inbox".to_owned(), |holder| holder.to_string());
     ClaimError::Taken { endpoint: endpoint.to_owned(), holder }
-}
-
-/// Which life of the sender: another one in each session of a name, never 0.
-fn epoch() -> u32 {
-    // Two sessions of one name are at least a connection apart, which takes longer than a microsecond; the same
-    // value comes again after 71 minutes at the earliest.
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what changes")]
-    let micros = (clock::monotonic_ns() / 1000) as u32;
-    micros.max(1)
 }
 
 impl Session {
@@ -244,7 +236,7 @@ impl Session {
     /// Errors: as [`Session::sender`] and [`Session::inbox_of`].
     pub fn caller(&self, requests: &str, answers: &str) -> Result<Caller, ClaimError> {
         let sender = self.sender(requests)?;
-        Ok(Caller::new(self.core.epoch, sender, self.inbox_of(&[answers])?))
+        Ok(Caller::new(sender, self.inbox_of(&[answers])?))
     }
 
     /// The processes that this one talks to, as far as they are known.

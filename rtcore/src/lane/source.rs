@@ -3,6 +3,7 @@
 use super::feed::Feed;
 use super::peer::{Peer, PeerState};
 use super::waits::Waits;
+use crate::epoch::new_epoch;
 use crate::message::{Body, Message, Meta, Origin};
 use crate::ring::{Consumer, Corrupt, Doorbell};
 use crate::skin::xddp::Port;
@@ -153,8 +154,9 @@ pub struct Source {
     /// The only user besides root who can write the queue; none when there are more (or it is a signal).
     sole_writer_uid: Option<u32>,
     buffer: Vec<u8>,
-    /// Numbers what comes without a number.
+    /// Numbers what comes without a number: the last one given, and the counter's epoch.
     sequence: u64,
+    epoch: u32,
     /// At a stop, what is still in it is taken and routed. Off for queues that stay: there it is safe.
     pub drain_at_stop: bool,
 }
@@ -165,7 +167,7 @@ impl Source {
     pub fn new(kind: SourceKind, owner: Option<Arc<Peer>>, bytes_max: usize, drain_at_stop: bool) -> Source {
         let mut buffer = vec![0; bytes_max];
         memory::touch(&mut buffer);
-        Source { kind, owner, sole_writer_uid: None, buffer, sequence: 0, drain_at_stop }
+        Source { kind, owner, sole_writer_uid: None, buffer, sequence: 0, epoch: new_epoch(), drain_at_stop }
     }
 
     /// Says that programs of this user and root's alone can write the queue: what comes out of it is then the
@@ -265,14 +267,14 @@ impl Source {
                     _ => Origin::UNKNOWN,
                 };
                 self.sequence += 1;
-                let meta = arrived(self.sequence, dequeued_ns);
+                let meta = arrived(self.epoch, self.sequence, dequeued_ns);
                 Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority, origin, dequeued_ns, meta })
             }
             SourceKind::Xddp(port) => {
                 let len = port.receive(&mut self.buffer, patience_ns)?;
                 let dequeued_ns = (skin.now_ns)();
                 self.sequence += 1;
-                let meta = arrived(self.sequence, dequeued_ns);
+                let meta = arrived(self.epoch, self.sequence, dequeued_ns);
                 let (body, origin) = (Body::Bytes(&self.buffer[..len]), Origin::UNKNOWN);
                 Ok(Message { body, priority: 0, origin, dequeued_ns, meta })
             }
@@ -290,7 +292,7 @@ impl Source {
                 let origin = Origin { pid: got.pid, uid: got.uid, verified: got.kernel_wrote_origin };
                 let body = Body::Signal { signo: got.signo, value: got.value };
                 self.sequence += 1;
-                let meta = arrived(self.sequence, dequeued_ns);
+                let meta = arrived(self.epoch, self.sequence, dequeued_ns);
                 Ok(Message { body, priority: 0, origin, dequeued_ns, meta })
             }
         }
@@ -326,8 +328,8 @@ impl RingSource {
 }
 
 /// Number and stamps of what came without any.
-fn arrived(sequence: u64, now_ns: u64) -> Meta {
-    Meta { sequence, intended_ns: now_ns, sent_ns: now_ns, ..Meta::default() }
+fn arrived(epoch: u32, sequence: u64, now_ns: u64) -> Meta {
+    Meta { sequence, intended_ns: now_ns, sent_ns: now_ns, correlation: 0, epoch }
 }
 
 /// Who writes a queue is who registered for it, if nobody else can: the channel says so, not the envelope.

@@ -105,3 +105,22 @@ fn an_answer_carries_what_the_question_gave() {
         assert_eq!(link.take(0).unwrap().0.meta.correlation, 99);
     }
 }
+
+/// A late answer to a caller that was dropped is no answer to the first call of the next one.
+#[test]
+fn a_new_caller_takes_no_answer_to_an_earlier_one() {
+    let place = Place::new();
+    let channels = [sender("arm.ask"), inbox("arm.answers", "planner.answers")];
+    let (session, _daemon, mut link) = session(&place, &channels);
+    let mut caller = session.caller("arm.ask", "arm.answers").unwrap();
+    let (reply, first) = during(&mut caller, 20, || request(&mut link).0);
+    assert!(matches!(reply, Err(CallError::Timeout { .. })), "{reply:?}");
+    drop(caller);
+    let mut caller = session.caller("arm.ask", "arm.answers").unwrap();
+    let (reply, ()) = during(&mut caller, 10_000, || {
+        let envelope = request(&mut link).0;
+        answer(&mut link, &first, 1, b"late");
+        answer(&mut link, &envelope, 2, b"in time");
+    });
+    assert_eq!((reply.unwrap(), caller.late()), (b"in time".to_vec(), 1));
+}

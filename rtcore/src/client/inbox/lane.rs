@@ -1,7 +1,7 @@
 //! The receiving end of a channel: its rings one after the other, and who of its messages are known already.
 
 use crate::lane::feed::Feed;
-use crate::message::Origin;
+use crate::message::{Meta, Origin};
 use crate::ring::{Bells, Consumer, Corrupt, Doorbell, Envelope};
 use crate::sync::{AtomicU32, Ordering};
 use crate::wire::Channel;
@@ -92,8 +92,17 @@ pub(in crate::client) struct Lane {
     pub index: usize,
     pub feed: Feed<In>,
     pub channel: Channel,
-    /// The sender's life and its last message.
-    last: Option<(u32, u64)>,
+    last: Option<Last>,
+}
+
+/// The last message of a lane.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    /// Who sent it, as the channel says.
+    pid: u32,
+    /// Its counter.
+    epoch: u32,
+    sequence: u64,
 }
 
 /// What came out of a lane.
@@ -143,21 +152,23 @@ impl Lane {
         Ok(taken)
     }
 
+    /// A message is a duplicate only if its own counter has been seen past its number: same sender, same epoch. So the
+    /// numbers of a source that starts again, or of another sender, are never taken for old ones.
     #[inline]
     fn accept(&mut self, envelope: Envelope) -> Taken {
-        let (epoch, sequence) = (envelope.meta.epoch, envelope.meta.sequence);
+        let Meta { epoch, sequence, .. } = envelope.meta;
+        let partner = self.feed.peek().and_then(|ring| ring.partner);
+        let pid = partner.unwrap_or(envelope.origin).pid;
         let missed = match self.last {
-            Some((life, last)) if life == epoch => {
-                if sequence <= last {
-                    return Taken::Duplicate;
-                }
-                sequence - last - 1
-            }
-            // Another life of the sender counts from 1, and we were there.
+            // The pid may change: a queue has one counter, whoever registers as its owner.
+            Some(last) if last.epoch == epoch && sequence > last.sequence => sequence - last.sequence - 1,
+            // An epoch of 0 (a daemon of an earlier version) identifies no counter.
+            Some(last) if last.epoch == epoch && last.pid == pid && epoch != 0 => return Taken::Duplicate,
+            // Another counter, which starts at 1: we were there, and those before this one did not come.
             Some(_) => sequence.saturating_sub(1),
             None => 0,
         };
-        self.last = Some((epoch, sequence));
+        self.last = Some(Last { pid, epoch, sequence });
         Taken::Message(envelope, missed)
     }
 
@@ -230,7 +241,6 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::lane::feed::feed;
-    use crate::message::Meta;
     use crate::ring::Kind;
     use crate::wire::{Name, Role};
 
@@ -253,13 +263,18 @@ mod tests {
         Lane::new(0, feed().1, channel)
     }
 
-    fn missed(lane: &mut Lane, epoch: u32, sequence: u64) -> Option<u64> {
+    fn from(lane: &mut Lane, pid: u32, epoch: u32, sequence: u64) -> Option<u64> {
         let meta = Meta { sequence, epoch, ..Meta::default() };
         let kind = Kind::Bytes { priority: 0 };
-        match lane.accept(Envelope { meta, origin: Origin::UNKNOWN, kind, len: 0 }) {
+        let origin = Origin { pid, ..Origin::UNKNOWN };
+        match lane.accept(Envelope { meta, origin, kind, len: 0 }) {
             Taken::Message(_, missed) => Some(missed),
             _ => None,
         }
+    }
+
+    fn missed(lane: &mut Lane, epoch: u32, sequence: u64) -> Option<u64> {
+        from(lane, 1, epoch, sequence)
     }
 
     #[test]
@@ -273,5 +288,19 @@ mod tests {
         assert_eq!(missed(&mut lane, 8, 1), Some(0), "another life of the sender");
         assert_eq!(missed(&mut lane, 9, 3), Some(2));
         assert_eq!(missed(&mut lane, 9, u64::MAX), Some(u64::MAX - 4));
+    }
+
+    #[test]
+    fn a_number_is_old_only_for_the_sender_and_the_counter_it_belongs_to() {
+        let mut lane = lane();
+        assert_eq!(from(&mut lane, 10, 7, 5000), Some(0));
+        assert_eq!(from(&mut lane, 11, 7, 1), Some(0), "another sender whose epoch happens to be the same");
+        assert_eq!(from(&mut lane, 11, 7, 1), None);
+        assert_eq!(from(&mut lane, 12, 7, 2), Some(0), "the owner of a queue changed, its counter did not");
+        assert_eq!(from(&mut lane, 12, 7, 4), Some(1));
+        // A daemon that knew no epochs, and its successor.
+        for sequence in [1, 2, 3, 1, 2] {
+            assert_eq!(from(&mut lane, 0, 0, sequence), Some(0), "{sequence}");
+        }
     }
 }
