@@ -11,7 +11,6 @@ use rtcore::lane::policy::{GroupMode, Overflow, Wait};
 use rtcore::lane::progress::ProgressCell;
 use rtcore::lane::route::{OriginRule, Route, Rules};
 use rtcore::lane::source::{Source, SourceKind};
-use rtcore::lane::spill::Spill;
 use rtcore::lane::syscalls::{LAST_WORDS, WAY_OUT};
 use rtcore::lane::target::Target;
 use rtcore::lane::worker::{Input, Worker};
@@ -95,13 +94,13 @@ fn worker(
         ttl_ns: u64::MAX,
         deadline_ns: u64::MAX,
         payload_bytes_max: 64,
+        capacity: 1,
         overflow: Overflow::Reject,
         mq_priority: None,
         origin: OriginRule::Channel,
     };
     let target = Target { mode: GroupMode::All, first: 0, len: 1, cursor: 0, filter: None };
-    let dest =
-        Dest::new(Sink::Mqueue { queue, bytes_max: 64, announces_room: true }, None, Spill::new(1, 64));
+    let dest = Dest::new(Sink::Mqueue { queue, bytes_max: 64, announces_room: true }, None);
     let inputs = vec![Input {
         source: Source::new(SourceKind::Mqueue { blocking, nonblocking }, None, 64, false),
         routes: vec![Route::new(rules, None, vec![target], vec![dest], page.route(0), None)],

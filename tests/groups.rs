@@ -3,6 +3,7 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::book::targets;
+use crate::util::lane_talk::{endpoint, first};
 use crate::util::{Daemon, Instance, Peer, held, patience, privileged, process, route, rt, signal, skip};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
@@ -368,6 +369,64 @@ pub fn a_session_is_without_those_that_made_their_own() -> anyhow::Result<()> {
     assert_eq!(targets(&seen, "in->abc")?, [2, 0, 2]);
     for (peer, got) in peers.iter_mut().zip([0, 2, 0, 2]) {
         assert_eq!(peer.pending(rt(1))?.len(), got);
+    }
+    Ok(())
+}
+
+/// Two members with rings, one of them slow: whatever the policy does with the rest, what counts as delivered is
+/// received, in increasing order at each member, and no member takes a message for a duplicate.
+fn what_is_delivered_is_received(mode: &str, overflow: &str, messages: u64) -> anyhow::Result<()> {
+    const CHUNK: u64 = 10_000;
+    const QUIET_MS: u64 = 2_000;
+    let instance = Instance::new()?;
+    let mut config = instance.head() + &process("a") + &endpoint("a.out", "a", 256);
+    for name in ["fast", "slow"] {
+        config += &(process(name) + &endpoint(&format!("{name}.in"), name, 16));
+    }
+    config += &format!("[[group]]\nname = \"g\"\nmembers = [\"slow.in\", \"fast.in\"]\nmode = \"{mode}\"\n");
+    config += &route("a.out", &["g"], &format!("capacity = 8\noverflow = \"{overflow}\""));
+    let _daemon = Daemon::start(&config)?;
+    let mut members = [Peer::with_inbox(&instance, "fast")?, Peer::with_inbox(&instance, "slow")?];
+    let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
+    a.reach("a.out")?;
+    for (member, pause_us) in members.iter_mut().zip([0, 100]) {
+        member.ask(&format!("lane drain i {pause_us} {QUIET_MS}"))?;
+    }
+    for from in (0..messages).step_by(usize::try_from(CHUNK)?) {
+        a.lane_stream("a.out", from, CHUNK)?;
+    }
+    let settled = instance.until("all is settled", |s| {
+        s.routes[0].ledger.accepted == messages && s.routes[0].ledger.queued == 0
+    })?;
+    let ledger = settled.routes[0].ledger;
+    let mut received = 0;
+    for member in &mut members {
+        received += first(&member.answer()?)?.parse::<u64>()?;
+        let counters = first(&member.tell("lane counters i")?)?.to_owned();
+        anyhow::ensure!(
+            counters.split(' ').nth(1) == Some("0"),
+            "{mode}, {overflow}: duplicates: {counters}"
+        );
+    }
+    anyhow::ensure!(received == ledger.delivered, "{mode}, {overflow}: {received} received, {ledger:?}");
+    let lossless = overflow.starts_with("block");
+    anyhow::ensure!(!lossless || ledger.delivered == messages, "{mode}, {overflow}: {ledger:?}");
+    Ok(())
+}
+
+pub fn any_with_a_slow_member_loses_nothing() -> anyhow::Result<()> {
+    what_is_delivered_is_received("any", "block:5s", 200_000)
+}
+
+pub fn round_robin_with_a_slow_member_loses_nothing() -> anyhow::Result<()> {
+    what_is_delivered_is_received("round-robin", "block:5s", 200_000)
+}
+
+pub fn what_a_group_counts_as_delivered_is_received_with_every_policy() -> anyhow::Result<()> {
+    for mode in ["any", "round-robin"] {
+        for overflow in ["reject", "displace-oldest", "displace-newest", "conflate"] {
+            what_is_delivered_is_received(mode, overflow, 30_000)?;
+        }
     }
     Ok(())
 }

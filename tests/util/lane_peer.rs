@@ -94,6 +94,9 @@ impl Client {
             ["numbers", key, count, ms] => {
                 data = numbers(self.inbox(key)?, count.parse()?, ms.parse()?)?;
             }
+            ["drain", key, pause_us, quiet_ms] => {
+                data = drain(self.inbox(key)?, pause_us.parse()?, quiet_ms.parse()?)?;
+            }
             ["epoll", key, count] => data = by_epoll(self.inbox(key)?, count.parse()?)?,
             ["waiter", key, signo] => data = one_wait(self.inbox(key)?, signo.parse()?)?,
             ["echo", key, endpoint, count] => self.echo(key, endpoint, count.parse()?)?,
@@ -321,6 +324,23 @@ fn receive(inbox: &mut Inbox, count: usize, ms: u64) -> anyhow::Result<String> {
         }
     }
     Ok(data)
+}
+
+/// Numbers with a pause after each, until none comes for so long; answers how many. They have to increase.
+fn drain(inbox: &mut Inbox, pause_us: u64, quiet_ms: u64) -> anyhow::Result<String> {
+    let (mut count, mut last) = (0_u64, None);
+    loop {
+        let number = match inbox.recv_deadline(after(quiet_ms))? {
+            Some(Incoming::Message(message)) => message.value::<u64>().context("not a number")?,
+            Some(Incoming::Event(_)) => continue,
+            None => return Ok(format!("{count}\n")),
+        };
+        anyhow::ensure!(last < Some(number), "{number} after {last:?}");
+        (count, last) = (count + 1, Some(number));
+        if pause_us > 0 {
+            std::thread::sleep(Duration::from_micros(pause_us));
+        }
+    }
 }
 
 fn numbers(inbox: &mut Inbox, count: usize, ms: u64) -> anyhow::Result<String> {

@@ -1,9 +1,8 @@
-//! A route's end: the sink, the process behind it, and the queue in front of it.
+//! A route's end: the sink and the process behind it.
 
 use super::credit::Credit;
 use super::feed::Feed;
 use super::peer::{Peer, PeerState};
-use super::spill::Spill;
 use super::waits::Waits;
 use crate::message::{Body, Message, SIGNAL_VALUE_BYTES, SignalRecord};
 use crate::ring::{Corrupt, Envelope, Kind, Producer, PushError};
@@ -163,23 +162,21 @@ pub enum Refusal {
     Corrupt(Corrupt),
 }
 
-/// The sink with its owner and its queue.
+/// The sink with its owner.
 #[derive(Debug)]
 pub struct Dest {
     /// Where to.
     pub sink: Sink,
     /// Who owns it; none = anybody who opens the queue.
     pub peer: Option<Arc<Peer>>,
-    /// What waits for room.
-    pub spill: Spill,
     /// The errno reported last, so that a failing signal is reported once.
-    pub told: Option<Errno>,
+    pub told: Cell<Option<Errno>>,
 }
 
 impl Dest {
-    /// A new end with an empty queue.
-    pub fn new(sink: Sink, peer: Option<Arc<Peer>>, spill: Spill) -> Dest {
-        Dest { sink, peer, spill, told: None }
+    /// A new end.
+    pub fn new(sink: Sink, peer: Option<Arc<Peer>>) -> Dest {
+        Dest { sink, peer, told: Cell::new(None) }
     }
 
     /// Whether nobody is there to receive: a dead owner, or a signal whose owner never registered.

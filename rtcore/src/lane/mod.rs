@@ -6,6 +6,8 @@
 //!
 //! Invariant: a route's ledger balances whenever it is published; a message in hand counts as queued.
 
+mod account;
+mod backlog;
 pub mod credit;
 pub mod dest;
 pub mod event;
@@ -16,7 +18,7 @@ pub mod progress;
 pub mod rate;
 pub mod route;
 pub mod source;
-pub mod spill;
+mod spill;
 pub mod syscalls;
 pub mod target;
 pub mod waits;

@@ -8,7 +8,6 @@ use super::policy::{GroupMode, Overflow};
 use super::progress::ProgressCell;
 use super::route::{Context, OriginRule, Route, Rules};
 use super::source::{Failure, RingSource, Source, SourceKind};
-use super::spill::Spill;
 use super::target::Target;
 use crate::message::{Body, Message, Meta, Origin};
 use crate::ring::Doorbell;
@@ -106,7 +105,7 @@ fn a_message_that_was_half_written_at_the_end_is_told_once() {
 fn sink() -> (Feeder<Producer>, Dest, Arc<Peer>) {
     let (feeder, feed) = feed();
     let peer = Arc::new(Peer::new(1, skin::posix()).unwrap());
-    let dest = Dest::new(Sink::Ring(RingSink::new(feed, 64)), Some(Arc::clone(&peer)), Spill::new(1, 64));
+    let dest = Dest::new(Sink::Ring(RingSink::new(feed, 64)), Some(Arc::clone(&peer)));
     (feeder, dest, peer)
 }
 
@@ -182,7 +181,7 @@ fn signal_sink() -> (Feeder<Producer>, Dest) {
     peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
     let inbox = Some(RingSink::new(feed, 64));
     let sink = Sink::Signal { signo: 40, to_thread: false, truncate: false, credit: None, inbox };
-    (feeder, Dest::new(sink, Some(peer), Spill::new(1, 64)))
+    (feeder, Dest::new(sink, Some(peer)))
 }
 
 #[test]
@@ -252,6 +251,7 @@ fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
         ttl_ns: u64::MAX,
         deadline_ns: u64::MAX,
         payload_bytes_max: 64,
+        capacity: 1,
         overflow: Overflow::Reject,
         mq_priority: None,
         origin: OriginRule::Channel,

@@ -3,6 +3,8 @@
 //! Owned by the one thread that reads the route's source. `dispatch` takes a message in charge and
 //! brings each copy to an outcome or into a queue; `pump` moves queued ones on when there is room.
 
+use super::account::Account;
+use super::backlog::Backlog;
 use super::dest::{Dest, Refusal};
 use super::event::{EventKind, EventSink};
 use super::peer::Peer;
@@ -12,9 +14,9 @@ use super::rate::Bucket;
 use super::target::Target;
 use super::waits::Waits;
 use crate::message::{Body, Message, Outcome, Reject};
+use crate::ring::Corrupt;
 use crate::skin::{Semaphore, Skin};
 use crate::stats::Ledger;
-use crate::stats::loss::Loss;
 use crate::stats::writer::RouteCell;
 use crate::sys::Errno;
 use std::ops::Range;
@@ -64,6 +66,9 @@ pub struct Rules {
     pub deadline_ns: u64,
     /// Longest payload.
     pub payload_bytes_max: usize,
+    /// Messages queued in front of a full receiver (of a group of which one member takes each message: in front of all
+    /// of them). `conflate` queues one whatever this says: the latest value.
+    pub capacity: usize,
     /// What happens past the capacity.
     pub overflow: Overflow,
     /// Fixed mq priority of what is sent; none = as it came.
@@ -86,45 +91,6 @@ pub enum OriginRule {
     },
 }
 
-/// The ledger and where it is shown.
-#[derive(Debug)]
-struct Book {
-    ledger: Ledger,
-    cell: RouteCell,
-    deadline_ns: u64,
-}
-
-impl Book {
-    fn settle(&mut self, outcome: Outcome) {
-        self.ledger.queued -= 1;
-        match outcome {
-            Outcome::Delivered => self.ledger.delivered += 1,
-            Outcome::Expired => self.ledger.expired += 1,
-            Outcome::Displaced => self.ledger.displaced += 1,
-            Outcome::Rejected(reason) => self.ledger.rejected[reason as usize] += 1,
-            Outcome::PeerDead => self.ledger.peer_dead += 1,
-        }
-    }
-
-    /// The same for a copy that was on its way to this end: the page shows whose loss it is.
-    fn settle_at(&mut self, end: usize, outcome: Outcome) {
-        self.settle(outcome);
-        if let Some(loss) = Loss::of(outcome) {
-            self.cell.record_loss(end, loss);
-        }
-    }
-
-    fn delivered(&mut self, end: usize, dequeued_ns: u64, now_ns: u64) {
-        let latency = now_ns.saturating_sub(dequeued_ns);
-        self.settle(Outcome::Delivered);
-        self.cell.record_delivery(end, now_ns);
-        self.cell.record_latency(latency);
-        if latency > self.deadline_ns {
-            self.ledger.deadline_misses += 1;
-        }
-    }
-}
-
 /// The route.
 #[derive(Debug)]
 pub struct Route {
@@ -132,19 +98,19 @@ pub struct Route {
     bucket: Option<Bucket>,
     targets: Vec<Target>,
     dests: Vec<Dest>,
-    /// Index of each end's target.
-    target_of: Vec<usize>,
+    backlogs: Vec<Backlog>,
+    /// Of each target.
+    backlogs_of: Vec<Range<usize>>,
     /// By end: whether it counts for the message in hand.
     members: Vec<bool>,
-    /// Some target asks anew for each message who counts.
+    /// Some target decides for each message who counts.
     filtered: bool,
     /// Of the message in hand.
     copies: u64,
-    backlog: usize,
-    book: Book,
+    account: Account,
     /// What a blocked dispatch waits for; room for every end.
     waits: Waits,
-    /// Some end's receiver has to be told of what it was sent already.
+    /// Some end's receiver still has to be signalled for what it was sent.
     owes_signal: bool,
 }
 
@@ -159,21 +125,20 @@ impl Route {
         doorbell: Option<Arc<Semaphore>>,
     ) -> Route {
         let copies = targets.iter().map(|target| target.copies(target.len)).sum();
-        let target_of = (0..targets.len()).flat_map(|t| std::iter::repeat_n(t, targets[t].len)).collect();
-        let waits = Waits::with_room_for(dests.len(), doorbell);
-        let book = Book { ledger: Ledger::default(), cell, deadline_ns: rules.deadline_ns };
+        let capacity = if rules.overflow == Overflow::Conflate { 1 } else { rules.capacity };
+        let (backlogs, backlogs_of) = Backlog::of(&targets, capacity, rules.payload_bytes_max);
         Route {
             bucket: rate.map(Bucket::new),
-            rules,
             members: vec![true; dests.len()],
             filtered: targets.iter().any(|target| target.filter.is_some()),
             targets,
-            dests,
-            target_of,
+            backlogs,
+            backlogs_of,
             copies,
-            backlog: 0,
-            book,
-            waits,
+            account: Account::new(cell, rules.deadline_ns),
+            rules,
+            waits: Waits::with_room_for(dests.len(), doorbell),
+            dests,
             owes_signal: false,
         }
     }
@@ -195,12 +160,12 @@ impl Route {
 
     /// Whether some message waits for room.
     pub fn has_backlog(&self) -> bool {
-        self.backlog > 0 || self.owes_signal
+        self.owes_signal || self.backlogs.iter().any(|backlog| !backlog.queue.is_empty())
     }
 
     /// Where every message is.
     pub fn ledger(&self) -> &Ledger {
-        &self.book.ledger
+        &self.account.ledger
     }
 
     /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst.
@@ -208,17 +173,16 @@ impl Route {
         if self.filtered {
             self.choose();
         }
-        self.book.ledger.accepted += self.copies;
-        self.book.ledger.queued += self.copies;
+        self.account.accept(self.copies);
         match self.refuse(message) {
             Some(reason) => {
                 for _ in 0..self.copies {
-                    self.book.settle(Outcome::Rejected(reason));
+                    self.account.settle(Outcome::Rejected(reason));
                 }
             }
             None => {
-                for at in 0..self.targets.len() {
-                    self.dispatch_to(at, message, ctx);
+                for target in 0..self.targets.len() {
+                    self.dispatch_to(target, message, ctx);
                 }
             }
         }
@@ -226,8 +190,8 @@ impl Route {
 
     /// Moves queued messages on as far as there is room.
     pub fn pump(&mut self, ctx: &mut Context<'_>) {
-        for at in 0..self.dests.len() {
-            self.pump_dest(at, ctx);
+        for at in 0..self.backlogs.len() {
+            self.pump_backlog(at, ctx);
         }
         // Also those that came to owe one just now, or while a dispatch was blocked.
         self.dests.iter().filter(|dest| dest.owes_signal()).for_each(|dest| dest.pay_signal(ctx.skin));
@@ -248,42 +212,27 @@ impl Route {
 
     /// Gives up on what is queued: the daemon stops.
     pub fn abandon(&mut self) {
-        for (at, dest) in self.dests.iter_mut().enumerate() {
-            for _ in 0..dest.spill.clear() {
-                self.book.settle_at(at, Outcome::Rejected(Reject::Stopped));
+        for backlog in &mut self.backlogs {
+            for _ in 0..backlog.queue.clear() {
+                self.account.settle_at(backlog.only_end(), Outcome::Rejected(Reject::Stopped));
             }
         }
-        self.backlog = 0;
         self.publish();
     }
 
-    /// Adds what announces room, and returns how long to wait at most: 0 when there is room by now.
+    /// Adds what announces room for what is queued, and returns how long to wait at most: 0 when there is room by now.
     pub fn await_room(&self, waits: &mut Waits) -> u64 {
         let mut bound_ns = if self.owes_signal { SIGNAL_RETRY_NS } else { QUEUE_RETRY_NS };
-        for target in &self.targets {
-            let waiting = self.dests[target.ends()].iter().find_map(|dest| dest.spill.front());
-            if let Some(waiting) = waiting {
-                bound_ns = bound_ns.min(self.room_at(target, &waiting, waits));
-            }
-        }
-        bound_ns
-    }
-
-    /// The same for one target. Where one end is as good as another, what waits at one may go to any of them:
-    /// `waiting` stands for what an end with nothing queued would get.
-    fn room_at(&self, target: &Target, waiting: &Message<'_>, waits: &mut Waits) -> u64 {
-        let mut bound_ns = QUEUE_RETRY_NS;
-        for dest in &self.dests[target.ends()] {
-            let own = dest.spill.front();
-            if target.keeps_queued() && own.is_none() {
-                continue;
-            }
-            // The vectors were made for every end of every route: no allocation here.
-            if !dest.await_room(own.as_ref().unwrap_or(waiting), waits) {
-                return 0;
-            }
-            if dest.is_silent() {
-                bound_ns = bound_ns.min(SIGNAL_RETRY_NS);
+        for backlog in &self.backlogs {
+            let Some(first) = backlog.queue.front() else { continue };
+            for dest in &self.dests[backlog.ends.clone()] {
+                // The vectors were made for every end of every route: no allocation here.
+                if !dest.await_room(&first, waits) {
+                    return 0;
+                }
+                if dest.is_silent() {
+                    bound_ns = bound_ns.min(SIGNAL_RETRY_NS);
+                }
             }
         }
         bound_ns
@@ -291,8 +240,7 @@ impl Route {
 
     /// Shows the ledger.
     pub fn publish(&mut self) {
-        debug_assert!(self.book.ledger.balances());
-        self.book.cell.publish(&self.book.ledger);
+        self.account.publish();
     }
 
     fn refuse(&mut self, message: &Message<'_>) -> Option<Reject> {
@@ -328,245 +276,260 @@ impl Route {
         }
     }
 
-    fn dispatch_to(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
-        let target = &mut self.targets[at];
-        let ends = target.ends();
+    fn dispatch_to(&mut self, number: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
+        let target = &self.targets[number];
+        let backlogs = self.backlogs_of[number].clone();
+        if target.is_one_queue() {
+            return self.deliver(backlogs.start, message, ctx);
+        }
         match target.mode {
             GroupMode::All => {
-                let mut nobody = true;
-                for dest in ends {
-                    if self.members[dest] {
+                let (first_end, mut nobody) = (target.first, true);
+                for (n, at) in backlogs.enumerate() {
+                    if self.members[first_end + n] {
                         nobody = false;
-                        self.deliver(dest, message, ctx);
+                        self.deliver(at, message, ctx);
                     }
                 }
                 if nobody {
-                    self.book.settle(Outcome::PeerDead);
+                    self.account.settle(Outcome::PeerDead);
                 }
             }
-            GroupMode::RoundRobin => {
-                // The turn of who is no member is nobody's: else the next one would have two.
-                let turns = (0..target.len).map(|n| (target.cursor + n) % target.len);
-                let start = turns.clone().find(|n| self.members[ends.start + n]).unwrap_or(target.cursor);
-                target.cursor = (start + 1) % target.len;
-                self.deliver_to_one(ends, start, message, ctx);
-            }
-            GroupMode::Any => self.deliver_to_one(ends, 0, message, ctx),
+            GroupMode::RoundRobin | GroupMode::Any => self.deliver_to_a_member(number, message, ctx),
         }
     }
 
-    /// Starting with the `start`th, the first living member that has room takes it; when none has, the first
-    /// living one queues it. A member that can never take it is passed over as well.
-    fn deliver_to_one(
-        &mut self,
-        ends: Range<usize>,
-        start: usize,
-        message: &Message<'_>,
-        ctx: &mut Context<'_>,
-    ) {
-        let (mut full, mut never) = (None, None);
-        for n in 0..ends.len() {
-            let at = ends.start + (start + n) % ends.len();
-            if !self.members[at] {
+    /// Where membership is decided for each message: the first living member that has room takes it, beginning with the
+    /// one whose turn it is; when none has, the first living one queues it. A member that can never take it is passed
+    /// over as well.
+    fn deliver_to_a_member(&mut self, number: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
+        let target = &mut self.targets[number];
+        let (first, len) = (target.first, target.len);
+        // A turn of a process that is no member would give the next one two.
+        let start = (0..len).map(|n| (target.start() + n) % len).find(|n| self.members[first + n]);
+        let start = start.unwrap_or(target.start());
+        target.end_turn(start);
+        let (mut full, mut never) = (None, (None, Refusal::PeerDead));
+        for n in (0..len).map(|n| (start + n) % len) {
+            if !self.members[first + n] {
                 continue;
             }
+            let at = self.backlogs_of[number].start + n;
             match self.try_send(at, message, ctx) {
-                Ok(()) => return self.book.delivered(at, message.dequeued_ns, ctx.now()),
-                Err(Refusal::Full) => full = full.or(Some(at)),
-                Err(Refusal::PeerDead) => {}
-                Err(refusal) => never = never.or(Some((at, refusal))),
+                Ok(end) => return self.account.delivered(end, message.dequeued_ns, ctx.now()),
+                Err((_, Refusal::Full)) => full = full.or(Some(at)),
+                Err((_, Refusal::PeerDead)) => {}
+                Err(refused) if never.1 == Refusal::PeerDead => never = refused,
+                Err(_) => {}
             }
         }
         match (full, never) {
             (Some(at), _) => self.enqueue(at, message, ctx),
-            (None, Some((at, refusal))) => self.refused(at, refusal, ctx),
-            (None, None) => self.book.settle(Outcome::PeerDead),
+            (None, (end, refusal)) => self.refused(end, refusal),
         }
     }
 
     fn deliver(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
         match self.try_send(at, message, ctx) {
-            Ok(()) => self.book.delivered(at, message.dequeued_ns, ctx.now()),
-            Err(Refusal::Full) => self.enqueue(at, message, ctx),
-            Err(refusal) => self.refused(at, refusal, ctx),
+            Ok(end) => self.account.delivered(end, message.dequeued_ns, ctx.now()),
+            Err((_, Refusal::Full)) => self.enqueue(at, message, ctx),
+            Err((end, refusal)) => self.refused(end, refusal),
         }
     }
 
-    /// Hands a new message to one end; behind what is queued there already it is full, so that order is kept.
+    /// Hands a new message to an end of a backlog, and answers to which; full while older ones wait there, so that order
+    /// is kept.
     #[inline]
-    fn try_send(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) -> Result<(), Refusal> {
-        let dest = &mut self.dests[at];
-        if !dest.spill.is_empty() {
-            return Err(if dest.is_dead() { Refusal::PeerDead } else { Refusal::Full });
+    fn try_send(
+        &mut self,
+        at: usize,
+        message: &Message<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<usize, Refused> {
+        let backlog = &self.backlogs[at];
+        if !backlog.queue.is_empty() {
+            if let Some(end) = backlog.only_end() {
+                let is_dead = self.dests[end].is_dead();
+                return Err((Some(end), if is_dead { Refusal::PeerDead } else { Refusal::Full }));
+            }
+            // Another member than the one that was full may have room by now.
+            self.pump_backlog(at, ctx);
+            if !self.backlogs[at].queue.is_empty() {
+                return Err((None, Refusal::Full));
+            }
         }
-        dest.send(ctx.skin, message, self.rules.mq_priority)?;
+        let end = self.offer(at, message, ctx)?;
+        self.sent(at, end, ctx);
+        Ok(end)
+    }
+
+    /// An end of a backlog took a message.
+    #[inline]
+    fn sent(&mut self, at: usize, end: usize, ctx: &mut Context<'_>) {
+        let target = &mut self.targets[self.backlogs[at].target];
+        if target.is_one_queue() {
+            target.end_turn(target.start());
+        }
+        let dest = &self.dests[end];
         self.owes_signal |= dest.owes_signal();
         match dest.signal_error() {
-            None => dest.told = None,
-            Some(errno) => self.report_signal(at, errno, ctx),
+            None => dest.told.set(None),
+            Some(errno) => self.report_signal(end, errno, ctx),
         }
-        Ok(())
     }
 
     /// Reports a failing signal once until something else happens at that end.
     #[cold]
-    fn report_signal(&mut self, at: usize, errno: Errno, ctx: &mut Context<'_>) {
-        if self.dests[at].told != Some(errno) {
-            self.dests[at].told = Some(errno);
-            let (route, dest) = self.name(at);
-            ctx.emit(EventKind::SignalFailed { route, dest, errno });
+    fn report_signal(&self, end: usize, errno: Errno, ctx: &mut Context<'_>) {
+        if self.dests[end].told.replace(Some(errno)) != Some(errno) {
+            ctx.emit(EventKind::SignalFailed { route: self.rules.index, dest: number(end), errno });
         }
     }
 
-    /// Ends the message in hand for a refusal that waiting does not mend.
-    fn refused(&mut self, at: usize, refusal: Refusal, ctx: &mut Context<'_>) {
-        match refusal {
-            Refusal::PeerDead => self.book.settle_at(at, Outcome::PeerDead),
-            Refusal::TooLarge => self.book.settle_at(at, Outcome::Rejected(Reject::TooLarge)),
-            Refusal::Full => self.book.settle_at(at, Outcome::Rejected(Reject::Full)),
-            Refusal::Corrupt(corrupt) => {
-                self.book.settle_at(at, Outcome::PeerDead);
-                let (route, dest) = self.name(at);
-                let generation = self.dests[at].generation();
-                ctx.emit(EventKind::Corrupt { route, dest: Some(dest), generation, corrupt });
-            }
-            Refusal::Failed(errno) => {
-                self.book.settle_at(at, Outcome::Rejected(Reject::Error));
-                self.book.cell.record_errno(at, errno.0);
-            }
-        }
+    /// Reports that the process at an end broke its ring: also where another member takes the message.
+    #[cold]
+    fn report_corrupt(&self, end: usize, corrupt: Corrupt, ctx: &mut Context<'_>) {
+        let (route, generation) = (self.rules.index, self.dests[end].generation());
+        ctx.emit(EventKind::Corrupt { route, dest: Some(number(end)), generation, corrupt });
     }
 
-    /// Queues the message in front of a full receiver; past the capacity the policy decides.
+    /// Ends the message in hand for a refusal that no waiting changes, by this end or (none) by all of a group.
+    fn refused(&mut self, end: Option<usize>, refusal: Refusal) {
+        let outcome = match (refusal, end) {
+            (Refusal::Failed(errno), Some(end)) => return self.account.refused_by_kernel(end, errno),
+            (Refusal::Failed(_), None) => Outcome::Rejected(Reject::Error),
+            (Refusal::PeerDead | Refusal::Corrupt(_), _) => Outcome::PeerDead,
+            (Refusal::TooLarge, _) => Outcome::Rejected(Reject::TooLarge),
+            (Refusal::Full, _) => Outcome::Rejected(Reject::Full),
+        };
+        self.account.settle_at(end, outcome);
+    }
+
+    /// Queues the message in front of full receivers; past the capacity the policy decides.
     fn enqueue(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
-        let dest = &mut self.dests[at];
-        if dest.spill.is_empty() && dest.spill.capacity() > 0 {
-            self.backlog += 1;
-        } else if self.rules.overflow == Overflow::Conflate {
-            for _ in 0..dest.spill.clear() {
-                self.book.settle_at(at, Outcome::Displaced);
+        let backlog = &mut self.backlogs[at];
+        let end = backlog.only_end();
+        if self.rules.overflow == Overflow::Conflate {
+            for _ in 0..backlog.queue.clear() {
+                self.account.settle_at(end, Outcome::Displaced);
             }
         }
-        if dest.spill.push(message) {
+        if backlog.queue.push(message) {
             return;
         }
         match self.rules.overflow {
-            Overflow::DisplaceOldest if dest.spill.capacity() > 0 => dest.spill.pop_front(),
-            Overflow::DisplaceNewest if dest.spill.capacity() > 0 => dest.spill.pop_back(),
+            Overflow::DisplaceOldest if backlog.queue.capacity() > 0 => backlog.queue.pop_front(),
+            Overflow::DisplaceNewest if backlog.queue.capacity() > 0 => backlog.queue.pop_back(),
             Overflow::Block { limit_ns } => return self.block(at, message, limit_ns, ctx),
-            _ => return self.book.settle_at(at, Outcome::Rejected(Reject::Full)),
+            _ => return self.account.settle_at(end, Outcome::Rejected(Reject::Full)),
         }
-        self.book.settle_at(at, Outcome::Displaced);
-        dest.spill.push(message);
+        self.account.settle_at(end, Outcome::Displaced);
+        backlog.queue.push(message);
     }
 
     /// Holds the source's thread until there is room, at most `limit_ns`. The sender's messages stay in
     /// its own queue meanwhile.
     fn block(&mut self, at: usize, message: &Message<'_>, limit_ns: u64, ctx: &mut Context<'_>) {
-        let until = ctx.now().saturating_add(limit_ns);
-        let target = self.target_of[at];
+        let (until, end) = (ctx.now().saturating_add(limit_ns), self.backlogs[at].only_end());
         loop {
-            // All ends, so that this one does not hold up what waits for the others.
+            // All of them, so that this one does not hold up what waits for other receivers.
             self.pump(ctx);
-            if self.dests[at].spill.is_empty() {
+            if self.backlogs[at].queue.is_empty() {
                 // Room, or nobody there any more: the straight way again.
-                match self.offer(at, message, ctx.skin) {
+                match self.offer(at, message, ctx) {
                     Ok(end) => {
-                        self.owes_signal |= self.dests[end].owes_signal();
-                        return self.book.delivered(end, message.dequeued_ns, ctx.now());
+                        self.sent(at, end, ctx);
+                        return self.account.delivered(end, message.dequeued_ns, ctx.now());
                     }
-                    Err(Refusal::Full) => {}
-                    Err(refusal) => return self.refused(at, refusal, ctx),
+                    Err((_, Refusal::Full)) => {}
+                    Err((end, refusal)) => return self.refused(end, refusal),
                 }
             }
-            let dest = &mut self.dests[at];
-            if !dest.spill.is_full() {
-                if dest.spill.is_empty() {
-                    self.backlog += 1;
-                }
-                dest.spill.push(message);
+            if self.backlogs[at].queue.push(message) {
                 return;
             }
             let now = ctx.now();
             if now.saturating_sub(message.dequeued_ns) > self.rules.ttl_ns {
-                return self.book.settle_at(at, Outcome::Expired);
+                return self.account.settle_at(end, Outcome::Expired);
             }
             let (give_up, reason) = match ctx.stop_at_ns.load(Ordering::Relaxed) {
                 stop_at if stop_at != 0 && stop_at < until => (stop_at, Reject::Stopped),
                 _ => (until, Reject::Full),
             };
             if now >= give_up {
-                return self.book.settle_at(at, Outcome::Rejected(reason));
+                return self.account.settle_at(end, Outcome::Rejected(reason));
             }
-            let mut waits = std::mem::take(&mut self.waits);
-            waits.clear();
-            // What waits there first is what room is for.
-            let first = self.dests[at].spill.front();
-            let bound_ns = self.room_at(&self.targets[target], first.as_ref().unwrap_or(message), &mut waits);
-            if bound_ns > 0 {
-                ctx.progress.rest();
-                // SAFETY: the words are those of rings that this route holds.
-                // An interrupted wait only means to look again.
-                let _ = unsafe { waits.wait(ctx.skin, bound_ns.min(give_up - now)) };
-                ctx.progress.work();
-            }
-            self.waits = waits;
+            self.wait_for_room(give_up - now, ctx);
         }
     }
 
-    /// Hands a message that waited at `at` to it, or to another member of its group where one is as good as
-    /// another; answers which end took it. Dead only when all of them are.
-    fn offer(&self, at: usize, message: &Message<'_>, skin: &Skin) -> Result<usize, Refusal> {
-        let mut refusal = match self.dests[at].send(skin, message, self.rules.mq_priority) {
-            Ok(()) => return Ok(at),
-            Err(refusal) => refusal,
-        };
-        let target = &self.targets[self.target_of[at]];
-        if target.keeps_queued() {
-            return Err(refusal);
+    /// Sleeps until some queued message may move on, at most so long.
+    fn wait_for_room(&mut self, limit_ns: u64, ctx: &mut Context<'_>) {
+        let mut waits = std::mem::take(&mut self.waits);
+        waits.clear();
+        let bound_ns = self.await_room(&mut waits).min(limit_ns);
+        if bound_ns > 0 {
+            ctx.progress.rest();
+            // SAFETY: the words are those of rings that this route holds.
+            // An interrupted wait only means to look again.
+            let _ = unsafe { waits.wait(ctx.skin, bound_ns) };
+            ctx.progress.work();
         }
-        for other in target.ends().filter(|other| *other != at) {
-            let dest = &self.dests[other];
-            let sent = if dest.spill.is_empty() {
-                dest.send(skin, message, self.rules.mq_priority)
-            } else if dest.is_dead() {
-                Err(Refusal::PeerDead)
-            } else {
-                Err(Refusal::Full)
+        self.waits = waits;
+    }
+
+    /// Hands a message to the first end of a backlog that takes it, beginning with the one whose turn it is; answers
+    /// which did. Dead only when all of them are; otherwise full where one is.
+    fn offer(&self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) -> Result<usize, Refused> {
+        let backlog = &self.backlogs[at];
+        let (first, len) = (backlog.ends.start, backlog.ends.len());
+        let start = if len == 1 { 0 } else { self.targets[backlog.target].start() };
+        let mut refused = (backlog.only_end(), Refusal::PeerDead);
+        for n in 0..len {
+            let turn = start + n;
+            let end = first + if turn < len { turn } else { turn - len };
+            let refusal = match self.dests[end].send(ctx.skin, message, self.rules.mq_priority) {
+                Ok(()) => return Ok(end),
+                Err(refusal) => refusal,
             };
-            match sent {
-                Ok(()) => return Ok(other),
-                Err(Refusal::Full) => refusal = Refusal::Full,
-                Err(r) if refusal == Refusal::PeerDead => refusal = r,
-                Err(_) => {}
+            if let Refusal::Corrupt(corrupt) = refusal {
+                self.report_corrupt(end, corrupt, ctx);
+            }
+            if refusal == Refusal::Full {
+                refused = (backlog.only_end(), refusal);
+            } else if refused.1 == Refusal::PeerDead && refusal != Refusal::PeerDead {
+                refused = (Some(end), refusal);
             }
         }
-        Err(refusal)
+        Err(refused)
     }
 
-    fn pump_dest(&mut self, at: usize, ctx: &mut Context<'_>) {
-        if self.dests[at].spill.is_empty() {
-            return;
-        }
-        while let Some(message) = self.dests[at].spill.front() {
+    fn pump_backlog(&mut self, at: usize, ctx: &mut Context<'_>) {
+        while let Some(message) = self.backlogs[at].queue.front() {
             let dequeued_ns = message.dequeued_ns;
             if ctx.now().saturating_sub(dequeued_ns) > self.rules.ttl_ns {
-                self.book.settle_at(at, Outcome::Expired);
+                self.account.settle_at(self.backlogs[at].only_end(), Outcome::Expired);
             } else {
-                match self.offer(at, &message, ctx.skin) {
-                    Ok(end) => self.book.delivered(end, dequeued_ns, ctx.now()),
-                    Err(Refusal::Full) => return,
-                    Err(refusal) => self.refused(at, refusal, ctx),
+                match self.offer(at, &message, ctx) {
+                    Ok(end) => {
+                        self.sent(at, end, ctx);
+                        self.account.delivered(end, dequeued_ns, ctx.now());
+                    }
+                    Err((_, Refusal::Full)) => return,
+                    Err((end, refusal)) => self.refused(end, refusal),
                 }
             }
-            self.dests[at].spill.pop_front();
+            self.backlogs[at].queue.pop_front();
         }
-        self.backlog -= 1;
     }
+}
 
-    fn name(&self, at: usize) -> (u32, u32) {
-        (self.rules.index, u32::try_from(at).unwrap_or(u32::MAX))
-    }
+/// Why no end took a message, and which one is at fault, where it is one alone.
+type Refused = (Option<usize>, Refusal);
+
+/// An end's number in events.
+fn number(end: usize) -> u32 {
+    u32::try_from(end).unwrap_or(u32::MAX)
 }
 
 impl OriginRule {

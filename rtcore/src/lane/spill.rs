@@ -55,8 +55,8 @@ impl Spill {
         self.len == 0
     }
 
-    /// Messages queued.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.len
     }
 

@@ -38,10 +38,20 @@ impl Target {
         }
     }
 
-    /// Whether what is queued for an end is for that end alone: it is a copy of its own, or who else is a member
-    /// now was not asked when it came.
-    pub fn keeps_queued(&self) -> bool {
-        self.mode == GroupMode::All || self.filter.is_some()
+    /// Whether what is queued waits for any of its ends. It does not where each gets a copy of its own, nor where
+    /// membership is decided when a message arrives.
+    pub fn is_one_queue(&self) -> bool {
+        self.mode != GroupMode::All && self.filter.is_none()
+    }
+
+    /// The end, counted from the first, that is asked first.
+    pub fn start(&self) -> usize {
+        if self.mode == GroupMode::RoundRobin { self.cursor } else { 0 }
+    }
+
+    /// That end, counted from the first, had its turn, also where another one took the message.
+    pub fn end_turn(&mut self, end: usize) {
+        self.cursor = (end + 1) % self.len;
     }
 }
 

@@ -6,7 +6,6 @@ use crate::lane::event;
 use crate::lane::policy::Overflow;
 use crate::lane::progress::ProgressCell;
 use crate::lane::route::{Context, OriginRule, Route, Rules};
-use crate::lane::spill::Spill;
 use crate::message::{Body, Message, Meta, Origin, Reject};
 use crate::skin::{self, OpenQueue};
 use crate::stats::reader::Reader;
@@ -54,17 +53,14 @@ impl Bench {
         let members = std::array::from_fn(|_| alive(GROUP, GROUP));
         let dests = queues.iter().zip(&members).map(|((queue, _), peer): (_, &Arc<Peer>)| {
             let queue = OpenQueue::open(skin::posix(), queue, Access::Send, true).unwrap();
-            Dest::new(
-                Sink::Mqueue { queue, bytes_max: 8, announces_room: true },
-                Some(Arc::clone(peer)),
-                Spill::new(2, 8),
-            )
+            Dest::new(Sink::Mqueue { queue, bytes_max: 8, announces_room: true }, Some(Arc::clone(peer)))
         });
         let rules = Rules {
             index: 0,
             ttl_ns: u64::MAX,
             deadline_ns: u64::MAX,
             payload_bytes_max: 8,
+            capacity: 2,
             overflow: Overflow::Reject,
             mq_priority: None,
             origin: OriginRule::Channel,

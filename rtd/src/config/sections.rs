@@ -309,8 +309,8 @@ pub struct Route {
     /// A signal without msgsize carries 8 bytes (a standard signal none): send it all the same and drop the rest.
     #[schemars(default, extend("default" = false))]
     pub truncate: Field<bool>,
-    /// Messages kept in front of each full target, first in first out whatever their mq priority. Default:
-    /// the lane's. `conflate` keeps 1.
+    /// Messages kept in front of each full target, first in first out whatever their mq priority. The members of
+    /// a group `any` or `round-robin` share one such queue. Default: the lane's. `conflate` keeps 1.
     #[schemars(default)]
     pub capacity: Field<Capacity>,
     /// What happens past the capacity; oldest and newest go by arrival, not by mq priority. Default: the

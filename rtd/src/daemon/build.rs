@@ -18,11 +18,10 @@ use rtcore::lane::credit::Credit;
 use rtcore::lane::dest::{Dest, RingSink, Sink};
 use rtcore::lane::event::{self, Event};
 use rtcore::lane::peer::Peer;
-use rtcore::lane::policy::{GroupMode, Overflow};
+use rtcore::lane::policy::GroupMode;
 use rtcore::lane::progress::ProgressCell;
 use rtcore::lane::route::{OriginRule, Route, Rules};
 use rtcore::lane::source::{RingSource, Source, SourceKind};
-use rtcore::lane::spill::Spill;
 use rtcore::lane::syscalls;
 use rtcore::lane::target::{Kin, Membership, Target};
 use rtcore::lane::worker::{Input, Worker};
@@ -175,6 +174,7 @@ impl Builder<'_> {
             ttl_ns: plan.ttl_ns.unwrap_or(u64::MAX),
             deadline_ns: plan.deadline_ns.unwrap_or(u64::MAX),
             payload_bytes_max: plan.payload_bytes_max,
+            capacity: plan.capacity,
             overflow: plan.overflow,
             mq_priority: plan.mq_priority,
             origin: match self.plan.endpoints[plan.from].kind {
@@ -227,10 +227,7 @@ impl Builder<'_> {
                 inbox: inbox.map(|ring| RingSink::new(self.rings.take_sink(id, end), ring.payload_bytes)),
             },
         };
-        // The latest value is one value.
-        let capacity = if route.overflow == Overflow::Conflate { 1 } else { route.capacity };
-        let spill = Spill::new(capacity, route.payload_bytes_max);
-        Ok(Dest::new(sink, self.owner(endpoint), spill))
+        Ok(Dest::new(sink, self.owner(endpoint)))
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! The memory figures are estimates on the high side; the message-queue bytes are the kernel's formula.
 
-use super::{EndpointId, EndpointKind, EndpointPlan, Path, Plan, RingPlan, RoutePlan, TargetPlan, Wait};
+use super::{
+    EndpointId, EndpointKind, EndpointPlan, GroupMode, Path, Plan, RingPlan, RoutePlan, TargetPlan, Wait,
+};
 use rtcore::sys::limits::mq_bytes;
 
 /// Stack of a lane thread, all of it prefaulted and locked.
@@ -153,12 +155,12 @@ impl RingPlan {
 }
 
 impl RoutePlan {
-    /// Memory of one message in the queues in front of its targets: there is one for each endpoint it reaches.
+    /// Memory of one message in each of the queues in front of its targets.
     pub fn spill_slot_bytes(&self) -> u64 {
-        let targets: usize = self.to.iter().map(|target| target.endpoints().len()).sum();
+        let queues: usize = self.to.iter().map(TargetPlan::queues).sum();
         (self.payload_bytes_max as u64)
             .saturating_add(SPILL_SLOT_OVERHEAD_BYTES)
-            .saturating_mul(targets as u64)
+            .saturating_mul(queues as u64)
     }
 
     /// Memory of these queues.
@@ -168,6 +170,14 @@ impl RoutePlan {
 }
 
 impl TargetPlan {
+    /// Queues in front of it: one for each endpoint, but one in all where any member may take what is queued.
+    fn queues(&self) -> usize {
+        match self {
+            TargetPlan::Group { mode: GroupMode::RoundRobin | GroupMode::Any, filter: None, .. } => 1,
+            _ => self.endpoints().len(),
+        }
+    }
+
     /// The endpoints behind it.
     pub fn endpoints(&self) -> &[EndpointId] {
         match self {

@@ -275,7 +275,8 @@ pub struct RoutePlan {
     pub truncate: bool,
     /// What happens when a target is full and its queue here is too (the route's, else the lane's).
     pub overflow: Overflow,
-    /// Messages queued here per target while the target is full; 0 for a direct route, at least 1 else.
+    /// Messages queued here per target while it is full (a group `any` or `round-robin` is one target); 0 for a direct
+    /// route, at least 1 else.
     pub capacity: usize,
     /// mq priority of what is sent: as received, or fixed.
     pub mq_priority: Option<u32>,

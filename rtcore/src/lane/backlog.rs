@@ -1,0 +1,46 @@
+//! What waits in front of full receivers: one queue for each set of ends of which one takes each message.
+//!
+//! An endpoint, and each member of a group that gets a copy of its own, has a queue to itself. Members of a group `any`
+//! or `round-robin` share one, first in, first out: what leaves it later was sent later, so no member ever gets a
+//! message after a newer one went to the group. (An inbox takes a lower number for a duplicate.) Such a queue does not
+//! depend on any one member; it ends as peer-dead only when all of them are dead. Where a POSIX process group or session
+//! decides who is a member, that is decided when a message arrives, and what is queued for a member is for it alone.
+
+use super::spill::Spill;
+use super::target::Target;
+use std::ops::Range;
+
+/// A queue and the ends behind it.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    /// Ends, any of which may take what is queued.
+    pub ends: Range<usize>,
+    /// Index of their target.
+    pub target: usize,
+    /// The messages.
+    pub queue: Spill,
+}
+
+impl Backlog {
+    /// The one end behind it; none where there are several.
+    pub fn only_end(&self) -> Option<usize> {
+        (self.ends.len() == 1).then_some(self.ends.start)
+    }
+
+    /// The queues of a route in the order of its ends, and for each target which of them are its.
+    pub fn of(targets: &[Target], capacity: usize, slot_bytes: usize) -> (Vec<Backlog>, Vec<Range<usize>>) {
+        let mut all = Vec::new();
+        let mut by_target = Vec::with_capacity(targets.len());
+        for (number, target) in targets.iter().enumerate() {
+            let first = all.len();
+            let step = if target.is_one_queue() { target.len } else { 1 };
+            for start in target.ends().step_by(step) {
+                let queue = Spill::new(capacity, slot_bytes);
+                let ends = start..start + step;
+                all.push(Backlog { ends, target: number, queue });
+            }
+            by_target.push(first..all.len());
+        }
+        (all, by_target)
+    }
+}
