@@ -67,8 +67,8 @@ pub fn all_with_one_full_and_one_dead() -> anyhow::Result<()> {
     let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     for (target, delivered) in [("a", "2"), ("b", "0"), ("c", "5")] {
         let row = rows.iter().find(|row| row.get(..3) == Some(&["in->abc", target, delivered]));
-        let last = row.and_then(|row| row.last());
-        assert_eq!(last, Some(if target == "b" { &"never" } else { &"ago" }), "{target} in\n{shown}");
+        let when = if target == "b" { "never" } else { "ago" };
+        assert!(row.is_some_and(|row| row.contains(&when)), "{target} in\n{shown}");
     }
     assert_eq!(held(&instance.queue("b"))?, 0);
     let mut a = Peer::receiver(&instance.queue("a"))?;
