@@ -59,6 +59,7 @@ mod registration;
 mod regressions;
 mod removed;
 mod restart;
+mod resumed;
 mod sealed;
 mod security;
 mod send;
@@ -490,6 +491,9 @@ fn main() -> std::process::ExitCode {
         restart::without_a_daemon_a_routed_send_is_disconnected_at_once,
         restart::a_changed_configuration_takes_ends_and_brings_others,
         handshakes::killed_while_both_sessions_open,
+        resumed::a_backlog_is_sent_once_and_in_order_into_a_queue,
+        resumed::sessions_closed_under_a_flood_lose_and_repeat_nothing,
+        resumed::what_was_delivered_before_a_session_was_closed_is_received,
         holders::an_inbox_gets_what_another_lets_go_of,
         holders::an_inbox_that_waits_without_a_channel_is_woken_by_one,
         holders::a_claim_by_name_of_what_is_held_names_the_holder,

@@ -112,8 +112,9 @@ impl Liar {
     fn open(&mut self, name: &str) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience();
         loop {
-            self.conn()?
-                .send(&Request::Open { name: Name::new(name)?, tid: 0, semaphores: false }.encode())?;
+            self.conn()?.send(
+                &Request::Open { name: Name::new(name)?, tid: 0, semaphores: false, resumes: 0 }.encode(),
+            )?;
             let (answer, mut fds) = self.next(deadline)?.context("no answer")?;
             match answer {
                 Answer::Reply(reply) if reply.generation > 0 => {

@@ -8,7 +8,7 @@
 use crate::message::Origin;
 use crate::sys::futex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Ends that may wait to be taken.
 const ENDS_MAX: usize = 8;
@@ -33,6 +33,7 @@ pub struct Feeder<T> {
     offers: rtrb::Producer<Box<Offer<T>>>,
     retired: rtrb::Consumer<Box<Offer<T>>>,
     park: Arc<AtomicU32>,
+    leave: Arc<AtomicU64>,
 }
 
 /// The lane thread's half, with the end it has now.
@@ -41,6 +42,8 @@ pub struct Feed<T> {
     offers: rtrb::Consumer<Box<Offer<T>>>,
     retired: rtrb::Producer<Box<Offer<T>>>,
     park: Arc<AtomicU32>,
+    /// Of the registration whose end is not to be emptied; 0 = none.
+    leave: Arc<AtomicU64>,
     current: Box<Offer<T>>,
     given_up: bool,
 }
@@ -51,8 +54,9 @@ pub fn feed<T>() -> (Feeder<T>, Feed<T>) {
     let (given_back, retired) = rtrb::RingBuffer::new(RETIRED_MAX);
     let park = Arc::new(AtomicU32::new(0));
     let current = Box::new(Offer { end: None, generation: 0, origin: Origin::UNKNOWN });
-    let feeder = Feeder { offers, retired, park: Arc::clone(&park) };
-    (feeder, Feed { offers: taken, retired: given_back, park, current, given_up: false })
+    let leave = Arc::new(AtomicU64::new(0));
+    let feeder = Feeder { offers, retired, park: Arc::clone(&park), leave: Arc::clone(&leave) };
+    (feeder, Feed { offers: taken, retired: given_back, park, leave, current, given_up: false })
 }
 
 impl<T> Feeder<T> {
@@ -78,6 +82,12 @@ impl<T> Feeder<T> {
     pub fn nudge(&self) {
         self.park.fetch_add(1, Ordering::Release);
         futex::wake_all(&self.park);
+    }
+
+    /// The end of this registration, which something was offered in exchange for, is not to be emptied: whoever filled it
+    /// brings the rest another way once the thread has let go of it.
+    pub fn leave(&self, generation: u64) {
+        self.leave.store(generation, Ordering::Relaxed);
     }
 
     /// Drops what the thread has given back; true while it still has to take something.
@@ -113,6 +123,12 @@ impl<T> Feed<T> {
     #[inline]
     pub fn has_offer(&self) -> bool {
         !self.offers.is_empty()
+    }
+
+    /// Whether nothing more is to be taken out of the end it has; see [`Feeder::leave`].
+    pub fn is_left(&self) -> bool {
+        // What is left behind is exact whenever this is seen: the head tells.
+        self.leave.load(Ordering::Relaxed) == self.current.generation && self.current.end.is_some()
     }
 
     /// Takes the next offer, gives back what it had; false when nothing is offered.

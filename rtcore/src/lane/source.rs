@@ -109,10 +109,12 @@ impl RingSource {
         }
     }
 
-    /// What the old end holds now is the last that is taken of it.
+    /// What the old end holds now is the last that is taken of it; nothing more if its owner brings the rest.
     #[cold]
     fn count_last(&mut self) {
-        if self.last.is_none() {
+        if self.feed.is_left() {
+            self.last = Some(0);
+        } else if self.last.is_none() {
             self.last = Some(self.feed.current().map_or(0, |end| end.backlog()));
         }
     }

@@ -115,6 +115,9 @@ pub enum Request {
         tid: i32,
         /// It runs on a skin whose doorbell is a semaphore.
         semaphores: bool,
+        /// The lower half of the registration's generation whose session this one continues, in the same process: it
+        /// brings what a lane has not taken out of that one's rings. 0 = none.
+        resumes: u32,
     },
     /// The client's own memory of a direct ring is mapped: nobody else needs to open it for writing any more.
     Mapped {
@@ -154,9 +157,10 @@ impl Request {
                 layout.name = name.bytes;
             }
             Request::Ping => {}
-            Request::Open { name, tid, semaphores } => {
+            Request::Open { name, tid, semaphores, resumes } => {
                 layout.kind = OPEN;
                 layout.flags = u32::from(*semaphores) * SEMAPHORES;
+                layout.pid = *resumes;
                 layout.name = name.bytes;
                 layout.tid = tid.cast_unsigned();
             }
@@ -197,6 +201,7 @@ impl Request {
                 name: Name::decode(&layout.name)?,
                 tid: number("tid", layout.tid)?,
                 semaphores: flag("flags", layout.flags, SEMAPHORES)?,
+                resumes: layout.pid,
             },
             MAPPED => Request::Mapped { serial: layout.pid },
             EXPLAIN => Request::Explain { endpoint: Name::decode(&layout.name)? },

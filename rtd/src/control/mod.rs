@@ -242,8 +242,8 @@ impl Control {
             Request::Mapped { .. } | Request::Explain { .. } => {
                 Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
             }
-            Request::Open { name, tid, semaphores } => {
-                self.open(slot, token, Opening { name, tid, semaphores }, handler).map(|()| None)
+            Request::Open { name, tid, semaphores, resumes } => {
+                self.open(slot, token, Opening { name, tid, semaphores, resumes }, handler).map(|()| None)
             }
             Request::Unregister { name } => {
                 self.registry.unregister(&self.epoll, client, name, handler).map(|reply| {

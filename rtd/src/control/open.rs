@@ -7,7 +7,7 @@ use super::policy::Refusal;
 use super::registry::{Claim, Ended};
 use super::sessions::{Doomed, Why};
 use super::{Control, Handler};
-use crate::daemon::rings::{RingsError, Seat};
+use crate::daemon::rings::{RingsError, Seat, Wanted};
 use crate::plan::{ProcessId, RouteId};
 use rtcore::stats::Ledger;
 use rtcore::sys::seqpacket::{Conn, Received};
@@ -23,6 +23,8 @@ pub(super) struct Opening {
     pub tid: i32,
     /// It is rung by semaphores.
     pub semaphores: bool,
+    /// The session that it continues.
+    pub resumes: u32,
 }
 
 /// A session that must end.
@@ -76,7 +78,7 @@ impl Control {
         &mut self,
         slot: usize,
         token: u64,
-        Opening { name, tid, semaphores }: Opening,
+        Opening { name, tid, semaphores, resumes }: Opening,
         handler: &mut dyn Handler,
     ) -> Result<(), Refusal> {
         let Some(client) = self.clients.get(slot, token) else { return Ok(()) };
@@ -93,7 +95,12 @@ impl Control {
             Refusal::new(Status::Failed, format!("{name}: {e}: raise LimitNOFILE= of rtd"))
         };
         let (generation, pidfd) = (self.registry.next_generation(process), Arc::new(pidfd.map_err(failed)?));
-        let prepared = self.sessions.prepare(process, semaphores)?;
+        let wanted = Wanted { pid: candidate.pid(), semaphores, resumes };
+        let prepared = self.sessions.prepare(process, wanted).inspect_err(|e| {
+            if let RingsError::Held(_) = e {
+                handler.rings_wait();
+            }
+        })?;
         let seat = Seat { generation, pid: candidate.pid(), uid: candidate.ruid(), pidfd };
         let attached = self.sessions.attach(process, seat, prepared);
         // The lanes have their ends: now they may see it alive.
@@ -216,7 +223,7 @@ impl Control {
 impl From<RingsError> for Refusal {
     fn from(e: RingsError) -> Refusal {
         let status = match e {
-            RingsError::Busy(_) | RingsError::Unread(_) => Status::Busy,
+            RingsError::Busy(_) | RingsError::Held(_) | RingsError::Unread(_) => Status::Busy,
             RingsError::Skin { .. } => Status::Denied,
             RingsError::Unlocked(_) | RingsError::Doorbell(_) | RingsError::Io(..) => Status::Failed,
         };

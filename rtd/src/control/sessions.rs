@@ -10,7 +10,7 @@
 use super::Token;
 use super::conns::Client;
 use super::registry::Change;
-use crate::daemon::rings::{Attached, Explanation, Outbox, Prepared, Rings, RingsError, Seat};
+use crate::daemon::rings::{Attached, Explanation, Outbox, Prepared, Rings, RingsError, Seat, Wanted};
 use crate::plan::{Plan, ProcessId, RouteId};
 use rtcore::lane::peer::PeerState;
 use rtcore::ring::Handles;
@@ -115,8 +115,8 @@ impl Sessions {
     }
 
     /// Rings for a process that may have a session; they are in use after [`Sessions::attach`] only.
-    pub fn prepare(&mut self, process: ProcessId, semaphores: bool) -> Result<Prepared, RingsError> {
-        self.rings.prepare(process, semaphores)
+    pub fn prepare(&mut self, process: ProcessId, wanted: Wanted) -> Result<Prepared, RingsError> {
+        self.rings.prepare(process, wanted)
     }
 
     /// Gives the lanes their ends, before they see the process alive.

@@ -98,6 +98,8 @@ pub(super) struct Keeper {
     busy: Option<Reply>,
     /// Counts them.
     connection: u64,
+    /// The registration of the last one that was open.
+    generation: u32,
     up_since: Instant,
     outs: Vec<OutEntry>,
     ins: Vec<InEntry>,
@@ -135,6 +137,7 @@ impl Keeper {
             first,
             busy: None,
             connection: 0,
+            generation: 0,
             up_since: now,
             outs: Vec::new(),
             ins: Vec::new(),
@@ -220,6 +223,7 @@ impl Keeper {
             name: self.core.process,
             tid: self.order.tid,
             semaphores: self.core.has_semaphores(),
+            resumes: self.generation,
         };
         // Failing to send means that the daemon closed first; its reason is there to be read.
         let _ = conn.send(&request.encode());

@@ -21,6 +21,7 @@ const LATER_MAX: usize = 4 * CHANNELS_MAX;
 #[derive(Debug)]
 pub(super) struct Opening {
     pub deadline: Instant,
+    generation: u32,
     bells: Option<Bells>,
     /// By channel.
     semaphores: Vec<(u32, Semaphores)>,
@@ -39,8 +40,9 @@ enum End {
 
 impl Opening {
     pub fn new(deadline: Instant) -> Opening {
-        let (bells, semaphores) = (None, Vec::new());
-        Opening { deadline, bells, semaphores, channels: Vec::new(), peers: Vec::new(), later: Vec::new() }
+        let (bells, semaphores, channels) = (None, Vec::new(), Vec::new());
+        let (peers, later) = (Vec::new(), Vec::new());
+        Opening { deadline, generation: 0, bells, semaphores, channels, peers, later }
     }
 
     /// The answer to Open.
@@ -53,6 +55,9 @@ impl Opening {
         let [page] = <[OwnedFd; 1]>::try_from(fds).map_err(|fds| {
             Failure::Protocol(format!("{} descriptors with the answer to Open, not 1", fds.len()))
         })?;
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half travels back")]
+        let generation = reply.generation as u32;
+        self.generation = generation;
         let map = Map::of(page.as_fd(), Bells::BYTES, true)
             .map_err(Failure::system("mapping the page of bells"))?;
         self.bells = Some(Bells::shared(map).map_err(Failure::system("the page of bells"))?);
@@ -164,7 +169,7 @@ fn handles_of(fds: Vec<OwnedFd>) -> Result<Handles, Failure> {
 impl Keeper {
     /// Ready: puts in force what was collected.
     pub(super) fn open(&mut self, opening: Opening) -> Result<(), Failure> {
-        let Opening { bells, semaphores, channels, peers, later, .. } = opening;
+        let Opening { generation, bells, semaphores, channels, peers, later, .. } = opening;
         let Some(page) = bells else {
             return Err(Failure::Protocol("Ready before the answer to Open".into()));
         };
@@ -181,6 +186,7 @@ impl Keeper {
         };
         let ends = Opening::map(channels, &bells)?;
         self.connection += 1;
+        self.generation = generation;
         let is_lonely = |id: u32| {
             let is_it = |notice: &Notice| *notice == Notice::Reach { channel: id, reachable: false };
             later.iter().any(|(notice, _)| is_it(notice))

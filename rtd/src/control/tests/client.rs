@@ -98,17 +98,19 @@ impl Client {
         match *words {
             ["connect"] => drop(self.conn(socket)),
             ["open", who] => {
-                self.send(socket, &Request::Open { name: name(who), tid: 0, semaphores: false });
+                self.send(socket, &Request::Open { name: name(who), tid: 0, semaphores: false, resumes: 0 });
                 return self.next(LIMIT);
             }
             ["open", who, "thread"] => {
                 self.send(
                     socket,
-                    &Request::Open { name: name(who), tid: sched::gettid(), semaphores: false },
+                    &Request::Open { name: name(who), tid: sched::gettid(), semaphores: false, resumes: 0 },
                 );
                 return self.next(LIMIT);
             }
-            ["ask", who] => self.send(socket, &Request::Open { name: name(who), tid: 0, semaphores: false }),
+            ["ask", who] => {
+                self.send(socket, &Request::Open { name: name(who), tid: 0, semaphores: false, resumes: 0 })
+            }
             ["explain", endpoint] => {
                 self.send(socket, &Request::Explain { endpoint: name(endpoint) });
                 return self.next(LIMIT);

@@ -2,6 +2,7 @@
 
 use super::client::Other;
 use super::*;
+use crate::daemon::rings::Wanted;
 use rtcore::message::{Meta, Origin};
 use rtcore::ring::{Envelope, Kind};
 
@@ -369,10 +370,11 @@ fn rings_that_cannot_be_locked_are_refused_with_the_line_that_grants_it() {
 /// In a process that may lock nothing.
 pub fn unlocked() {
     let plan = two("/nonexistent".into());
-    let refused = Rings::new(&plan, rtcore::skin::posix(), false).unwrap().prepare(0, false).unwrap_err();
+    let wanted = Wanted { pid: 1, semaphores: false, resumes: 0 };
+    let refused = Rings::new(&plan, rtcore::skin::posix(), false).unwrap().prepare(0, wanted).unwrap_err();
     println!("\nrefused: {refused}");
     println!(
         "allowed: {}",
-        Rings::new(&plan, rtcore::skin::posix(), true).unwrap().prepare(0, false).is_ok()
+        Rings::new(&plan, rtcore::skin::posix(), true).unwrap().prepare(0, wanted).is_ok()
     );
 }

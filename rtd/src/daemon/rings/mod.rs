@@ -49,6 +49,17 @@ pub struct Seat {
     pub pidfd: Arc<PidFd>,
 }
 
+/// What a session is asked for with.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// The process that asks.
+    pub pid: i32,
+    /// It is rung by semaphores.
+    pub semaphores: bool,
+    /// The session that it continues; see [`rtcore::wire::Request::Open`].
+    pub resumes: u32,
+}
+
 /// A frame for a session.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -108,6 +119,8 @@ pub struct Rings {
     doorbells: Option<Doorbells>,
     /// By process.
     seats: Vec<Option<(Seat, Bells)>>,
+    /// Generation and pid of the session before, by process.
+    left: Vec<Option<(u64, i32)>>,
     serial: u32,
     allow_unlocked: bool,
     out: Outbox,
@@ -126,6 +139,7 @@ impl Rings {
             sinks: BTreeMap::new(),
             direct: BTreeMap::new(),
             seats: plan.processes.iter().map(|_| None).collect(),
+            left: vec![None; plan.processes.len()],
             plan: plan.clone(),
             serial: 0,
             allow_unlocked,
@@ -245,6 +259,7 @@ impl Rings {
     pub fn close(&mut self, process: ProcessId) {
         let Some((seat, bells)) = self.seats[process].take() else { return };
         let (generation, origin) = (seat.generation, Origin::UNKNOWN);
+        self.left[process] = Some((generation, seat.pid));
         for channel in &self.table.channels[process] {
             // There is room (`prepare`).
             match channel.way {

@@ -1,7 +1,7 @@
 //! The routed rings of a session, made before anybody gets any of them: a refusal changes nothing.
 
-use super::Rings;
 use super::table::{ChannelPlan, Way};
+use super::{Rings, Wanted};
 use crate::plan::{EndpointId, ProcessId, RouteId};
 use rtcore::ring::bell::daemon_bell;
 use rtcore::ring::{Bells, Consumer, Handles, Producer, Shared, Side};
@@ -16,6 +16,9 @@ pub enum RingsError {
     /// A lane thread has not taken what was offered before.
     #[error("the lane thread of route {0} has not run since the last sessions of this name: try again")]
     Busy(String),
+    /// A lane thread is at work on the rings of the session that is continued.
+    #[error("the lane thread of route {0} has not let go of the earlier session's ring: try again")]
+    Held(String),
     /// Its messages would have no room.
     #[error(
         "the receiver of route {0} has not read what earlier lives of its sender sent: let it read or end"
@@ -71,10 +74,10 @@ pub struct Prepared {
 }
 
 impl Rings {
-    /// Makes the rings of a process that asks for a session, and changes nothing. `semaphores`: it runs on a skin where
-    /// they are what rings.
-    pub fn prepare(&mut self, process: ProcessId, semaphores: bool) -> Result<Prepared, RingsError> {
-        self.on_one_skin(process, semaphores)?;
+    /// Makes the rings of a process that asks for a session, and changes nothing.
+    pub fn prepare(&mut self, process: ProcessId, wanted: Wanted) -> Result<Prepared, RingsError> {
+        self.on_one_skin(process, wanted.semaphores)?;
+        self.let_go(process, wanted)?;
         let clogged = self.direct.values().find(|direct| direct.is_clogged(process));
         if let Some(direct) = clogged {
             return Err(RingsError::Unread(direct.name().to_owned()));
@@ -109,6 +112,35 @@ impl Rings {
 }
 
 impl Rings {
+    /// A session that continues another gets no rings before the lane threads have let go of that one's. Then the client
+    /// knows by the heads what they took: it moves the rest into its new rings, and nothing comes into its old ones any
+    /// more. A source is left with what is in it; a session that nobody continues is emptied instead.
+    fn let_go(&mut self, process: ProcessId, wanted: Wanted) -> Result<(), RingsError> {
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half travels")]
+        let is_it = |(generation, pid): (u64, i32)| (generation as u32, pid) == (wanted.resumes, wanted.pid);
+        let Some((generation, _)) = self.left[process].filter(|left| wanted.resumes != 0 && is_it(*left))
+        else {
+            return Ok(());
+        };
+        let mut held = None;
+        for channel in &self.table.channels[process] {
+            let holds = match channel.way {
+                Way::Source(endpoint) => self.sources.get_mut(&endpoint).is_some_and(|lane| {
+                    lane.feeder.leave(generation);
+                    lane.feeder.collect()
+                }),
+                Way::Sink(route, end) => {
+                    self.sinks.get_mut(&(route, end)).is_some_and(|lane| lane.feeder.collect())
+                }
+                Way::Direct(..) => false,
+            };
+            if holds {
+                held = Some(channel.told.route.to_string());
+            }
+        }
+        held.map_or(Ok(()), |route| Err(RingsError::Held(route)))
+    }
+
     /// Both ends of a routed ring sleep at doorbells of one kind.
     fn on_one_skin(&self, process: ProcessId, semaphores: bool) -> Result<(), RingsError> {
         let routed = self.table.channels[process].iter().find(|channel| !channel.told.direct);

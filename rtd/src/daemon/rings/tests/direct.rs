@@ -286,13 +286,13 @@ fn a_sender_that_starts_again_and_again_before_a_reader_that_does_not_read_has_t
         }
     }
     pair.rings.close(ARM);
-    let refused = pair.rings.prepare(ARM, false).unwrap_err().to_string();
+    let refused = pair.rings.prepare(ARM, wanted(false)).unwrap_err().to_string();
     assert!(refused.contains("route d") && refused.contains("has not read"), "{refused}");
-    assert!(pair.rings.prepare(PLANNER, false).is_ok(), "who does not read may always come");
+    assert!(pair.rings.prepare(PLANNER, wanted(false)).is_ok(), "who does not read may always come");
     pair.planner.die();
     pair.rings.close(PLANNER);
     expect(pair.ledger(), [16, 0, 0, 0, 16, 0]);
-    assert!(pair.rings.prepare(ARM, false).is_ok());
+    assert!(pair.rings.prepare(ARM, wanted(false)).is_ok());
 }
 
 #[test]

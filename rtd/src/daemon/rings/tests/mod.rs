@@ -113,8 +113,13 @@ fn direct_plan() -> Plan {
     plan(endpoints, vec![route("d", 0, vec![TargetPlan::Endpoint(1)], Path::Direct)])
 }
 
+/// Of a process that continues nothing.
+fn wanted(semaphores: bool) -> Wanted {
+    Wanted { pid: 1, semaphores, resumes: 0 }
+}
+
 fn open(rings: &mut Rings, process: ProcessId, seat: Seat) -> Attached {
-    let prepared = rings.prepare(process, false).unwrap();
+    let prepared = rings.prepare(process, wanted(false)).unwrap();
     let attached = rings.attach(process, seat, prepared);
     rings.connect();
     attached

@@ -108,6 +108,33 @@ fn what_a_session_sends_the_thread_takes_and_a_dead_session_leaves_its_last_mess
 }
 
 #[test]
+fn a_session_goes_on_when_the_lanes_have_let_go_of_the_one_before() {
+    let mut rings = Rings::new(&mixed(), rtcore::skin::posix(), true).unwrap();
+    let mut lanes = [rings.take_sink(0, 2), rings.take_sink(2, 0)];
+    let mut source = rings.take_source(0);
+    let arm = Someone::new();
+    let pid = arm.seat(1).pid;
+    open(&mut rings, ARM, arm.seat(1));
+    let take_all = |lanes: &mut [Feed<Producer>]| lanes.iter_mut().for_each(|lane| while lane.take() {});
+    take_all(&mut lanes);
+    while source.take() {}
+    rings.close(ARM);
+    let resumes = |pid, resumes| Wanted { pid, semaphores: false, resumes };
+    assert!(!source.is_left(), "a session that nobody continues is emptied");
+    assert!(rings.prepare(ARM, resumes(pid, 2)).is_ok() && rings.prepare(ARM, resumes(1, 1)).is_ok());
+    assert!(!source.is_left());
+    let refused = rings.prepare(ARM, resumes(pid, 1)).unwrap_err();
+    assert!(matches!(&refused, RingsError::Held(_)), "{refused}");
+    assert!(source.is_left(), "its owner brings the rest");
+    while source.take() {}
+    assert!(!source.is_left());
+    let refused = rings.prepare(ARM, resumes(pid, 1)).unwrap_err();
+    assert!(matches!(&refused, RingsError::Held(_)), "a lane may still write: {refused}");
+    take_all(&mut lanes);
+    assert!(rings.prepare(ARM, resumes(pid, 1)).is_ok());
+}
+
+#[test]
 fn a_sender_is_told_whether_anybody_receives() {
     let mut plan = mixed();
     plan.endpoints[1].owner = Some(PLANNER);
@@ -134,12 +161,12 @@ fn a_thread_that_does_not_run_is_offered_so_much_and_no_more() {
         open(&mut rings, ARM, arm.seat(generation));
         rings.close(ARM);
     }
-    let refused = rings.prepare(ARM, false).unwrap_err();
+    let refused = rings.prepare(ARM, wanted(false)).unwrap_err();
     assert!(matches!(&refused, RingsError::Busy(route) if route == "r"), "{refused}");
     while source.take() {}
     // The others were never taken by anybody here.
-    assert!(matches!(rings.prepare(ARM, false), Err(RingsError::Busy(_))));
-    assert!(rings.prepare(PLANNER, false).is_ok());
+    assert!(matches!(rings.prepare(ARM, wanted(false)), Err(RingsError::Busy(_))));
+    assert!(rings.prepare(PLANNER, wanted(false)).is_ok());
 }
 
 #[test]

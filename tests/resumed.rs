@@ -1,0 +1,119 @@
+//! A session that rtd closes while both it and the process live: the next one goes on exactly where the lanes let go.
+
+use crate::util::session::{lane_end, runs};
+use crate::util::{Daemon, Instance, Peer, eventually, held, process, route};
+use anyhow::{Context as _, ensure};
+use std::collections::BTreeSet;
+
+const LAST: u64 = u64::MAX;
+
+fn unregister(i: &Instance, name: &str) -> anyhow::Result<()> {
+    let done = i.rtctl(&["unregister", "--as", name])?;
+    ensure!(done.status.success(), "{done:?}");
+    Ok(())
+}
+
+fn is_up(peer: &mut Peer) -> anyhow::Result<()> {
+    eventually(|| (peer.tell("session state").ok()? == ["Up"]).then_some(())).context("never up again")
+}
+
+/// The lane has one message in hand for a full queue when the session is closed: what is behind that stays with the
+/// sender, and the next session brings it.
+pub fn a_backlog_is_sent_once_and_in_order_into_a_queue() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let large = "maxmsg = 64\nmsgsize = 64";
+    let config = i.head()
+        + &process("planner")
+        + &lane_end("out", "planner", large)
+        + &i.mqueue("q", "")
+        + &route("out", &["q"], "overflow = \"block:10s\"\ncapacity = 1");
+    let daemon = Daemon::start(&config)?;
+    let mut planner = Peer::session_sender(&i, "planner", "out")?;
+    for number in 1..=40 {
+        planner.number("out", number)?;
+    }
+    eventually(|| (held(&i.queue("q")).ok()? == 10).then_some(())).context("the queue is not full")?;
+    unregister(&i, "planner")?;
+    // It asks for its next session, which has to wait for the message in hand.
+    daemon.logged("has not let go of the earlier session's ring")?;
+    let mut reader = Peer::receiver(&i.queue("q"))?;
+    let came = reader.numbers(40)?;
+    ensure!(came == (1..=40).collect::<Vec<_>>(), "{came:?}");
+    is_up(&mut planner)?;
+    planner.number("out", 41)?;
+    ensure!(reader.numbers(1)? == [41]);
+    let page = i.until("all is accounted", |page| page.routes[0].ledger.queued == 0)?;
+    let ledger = page.routes[0].ledger;
+    ensure!((ledger.accepted, ledger.delivered) == (41, 41), "{ledger:?}");
+    ensure!(reader.rest()?.is_empty(), "more than was sent");
+    Ok(())
+}
+
+/// A sender that goes on all the while, into a queue, which drops no duplicates.
+pub fn sessions_closed_under_a_flood_lose_and_repeat_nothing() -> anyhow::Result<()> {
+    const ROUNDS: usize = 6;
+    let i = Instance::new()?;
+    let large = "maxmsg = 4096\nmsgsize = 64";
+    let config = i.head()
+        + &process("planner")
+        + &lane_end("out", "planner", large)
+        + &i.mqueue("q", "")
+        + &route("out", &["q"], "overflow = \"block:10s\"");
+    let _daemon = Daemon::start(&config)?;
+    let mut planner = Peer::session_sender(&i, "planner", "out")?;
+    let mut reader = Peer::receiver(&i.queue("q"))?;
+    reader.ask("recv 1000000 3000")?;
+    planner.flood("out", 20)?;
+    let mut accepted = 0;
+    for _ in 0..ROUNDS {
+        let page = i.until("traffic", |page| page.routes[0].ledger.accepted >= accepted + 500)?;
+        accepted = page.routes[0].ledger.accepted;
+        unregister(&i, "planner")?;
+        is_up(&mut planner)?;
+    }
+    let tried = planner.flooded()?;
+    let came = reader.answered_numbers()?;
+    ensure!(came.is_sorted_by(|a, b| a < b), "out of order or twice");
+    let mut came: BTreeSet<u64> = came.into_iter().collect();
+    for t in tried.iter().filter(|t| t.answer == "ok") {
+        let lost = (t.number..t.number + t.count).find(|number| !came.remove(number));
+        let ledger = i.snapshot()?.routes[0].ledger;
+        ensure!(lost.is_none(), "{lost:?} was sent and is lost: {ledger:?} {tried:?}");
+    }
+    // Those that were refused in the very instant.
+    ensure!(came.len() <= ROUNDS, "came without having been sent: {came:?}");
+    Ok(())
+}
+
+/// The receiver's session is closed again and again: what the ledger calls delivered, the inbox received.
+pub fn what_was_delivered_before_a_session_was_closed_is_received() -> anyhow::Result<()> {
+    const ROUNDS: usize = 6;
+    let i = Instance::new()?;
+    let large = "maxmsg = 4096\nmsgsize = 64";
+    let config = i.head()
+        + &process("planner")
+        + &process("arm")
+        + &lane_end("cmd", "planner", large)
+        + &lane_end("arm.cmd", "arm", large)
+        + &route("cmd", &["arm.cmd"], "overflow = \"block:10s\"");
+    let _daemon = Daemon::start(&config)?;
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    planner.tell("session wait cmd")?;
+    planner.flood("cmd", 20)?;
+    let mut got = Vec::new();
+    for _ in 0..ROUNDS {
+        got.extend(arm.got(2000)?);
+        unregister(&i, "arm")?;
+        got.extend(arm.got_until("event up")?);
+    }
+    planner.flooded()?;
+    planner.tell("session wait cmd")?;
+    planner.number("cmd", LAST)?;
+    got.extend(arm.got_until(&format!("number {LAST}"))?);
+    let received: u64 = runs(&got).iter().map(|run| run.count).sum();
+    let page = i.until("all is accounted", |page| page.routes[0].ledger.queued == 0)?;
+    let ledger = page.routes[0].ledger;
+    ensure!(ledger.balances() && ledger.delivered == received, "{received} received, {ledger:?}");
+    Ok(())
+}
