@@ -31,7 +31,8 @@ impl Caller {
         Caller { sender, inbox, last: u64::from(new_epoch()) << 32, late: 0 }
     }
 
-    /// Sends a request and returns its answer, which has to come before `deadline_ns` (CLOCK_MONOTONIC).
+    /// Sends a request and returns its answer, which has to come before `deadline_ns` (CLOCK_MONOTONIC). Returns at the
+    /// deadline whatever else arrives.
     ///
     /// Answers to earlier calls, which come too late, are dropped and counted ([`Caller::late`]), and so is what
     /// answers nothing.
@@ -39,35 +40,42 @@ impl Caller {
     /// Errors: [`CallError`]. When the process that would answer dies, or the way to it, the call ends at once.
     pub fn call(&mut self, request: &[u8], deadline_ns: u64) -> Result<Reply<'_>, CallError> {
         let from_ns = monotonic_ns();
-        self.clear();
+        self.clear(deadline_ns);
         self.last = self.last.wrapping_add(1).max(1);
         let correlation = self.last;
         self.sender.send_correlated(correlation, request, deadline_ns)?;
-        let found = loop {
-            let endpoint = self.sender.channel().endpoint;
-            match self.inbox.next::<false>(deadline_ns) {
-                Ok(Some(found @ Found::Message { envelope, .. })) => {
-                    if envelope.meta.correlation == correlation {
-                        break found;
-                    }
-                    self.late += 1;
-                }
-                Ok(Some(Found::Event(event))) => self.judge(event)?,
-                Ok(None) => {
-                    let waited_ns = monotonic_ns().saturating_sub(from_ns);
-                    return Err(CallError::Timeout { endpoint, waited_ns });
-                }
-                Err(RecvError::Disconnected) => {
-                    return Err(CallError::Disconnected { endpoint, why: Gone::Closed });
-                }
-            }
-        };
+        let found = self.await_answer(correlation, from_ns, deadline_ns)?;
         match self.inbox.present(found) {
             Incoming::Message(message) => Ok(message),
             // `found` is a message.
             Incoming::Event(_) => {
                 let endpoint = self.sender.channel().endpoint;
                 Err(CallError::Disconnected { endpoint, why: Gone::Down })
+            }
+        }
+    }
+
+    /// The message with this correlation. Other messages and events are passed over, however many there are and however
+    /// fast they come: the deadline is looked at behind each.
+    fn await_answer(&mut self, correlation: u64, from_ns: u64, deadline_ns: u64) -> Result<Found, CallError> {
+        loop {
+            let endpoint = self.sender.channel().endpoint;
+            match self.inbox.next::<false>(deadline_ns) {
+                Ok(Some(found @ Found::Message { envelope, .. })) => {
+                    if envelope.meta.correlation == correlation {
+                        return Ok(found);
+                    }
+                    self.late += 1;
+                }
+                Ok(Some(Found::Event(event))) => self.judge(event)?,
+                Ok(None) => {}
+                Err(RecvError::Disconnected) => {
+                    return Err(CallError::Disconnected { endpoint, why: Gone::Closed });
+                }
+            }
+            let now_ns = monotonic_ns();
+            if now_ns >= deadline_ns {
+                return Err(CallError::Timeout { endpoint, waited_ns: now_ns.saturating_sub(from_ns) });
             }
         }
     }
@@ -82,11 +90,18 @@ impl Caller {
         self.inbox.set_wait(wait);
     }
 
-    /// Drops what is left of earlier calls: late answers, and events that are not about this one.
-    fn clear(&mut self) {
-        let now_ns = 0;
-        while let Ok(Some(found)) = self.inbox.next::<false>(now_ns) {
-            self.late += u64::from(matches!(found, Found::Message { .. }));
+    /// Drops what is left of earlier calls: late answers, and events that are not about this one. No more than was there
+    /// when it began, so that a sender that never stops does not keep the request from being sent.
+    fn clear(&mut self, deadline_ns: u64) {
+        const PAST_NS: u64 = 0;
+        for _ in 0..self.inbox.holds_max() {
+            match self.inbox.next::<false>(PAST_NS) {
+                Ok(Some(found)) => self.late += u64::from(matches!(found, Found::Message { .. })),
+                Ok(None) | Err(RecvError::Disconnected) => return,
+            }
+            if monotonic_ns() >= deadline_ns {
+                return;
+            }
         }
     }
 

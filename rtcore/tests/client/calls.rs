@@ -5,7 +5,9 @@ use crate::in_ms;
 use rtcore::client::{CallError, Caller, Gone};
 use rtcore::lane::peer::PeerState;
 use rtcore::ring::Envelope;
+use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::pidfd::Ending;
+use rtcore::wire::Channel;
 
 /// The other process, as the daemon would pass its answers on.
 fn answer(link: &mut Link, of: &Envelope, sequence: u64, bytes: &[u8]) {
@@ -63,6 +65,64 @@ fn an_answer_belongs_to_its_question_and_a_late_one_to_none() {
         answer(&mut link, &envelope, 4, b"in time");
     });
     assert_eq!((reply.unwrap(), caller.late()), (b"in time".to_vec(), 2));
+}
+
+/// Answers from four processes, with as much room as rings have.
+const CROWD: u32 = 4;
+const SLOTS: u32 = 1 << 16;
+
+/// Fills the rings with messages that answer nothing; so many are put in.
+fn crowd(link: &mut Link, sequence: &mut u64) -> u64 {
+    let mut put = 0;
+    for number in 1..=CROWD as usize {
+        let mut fits = true;
+        while fits {
+            *sequence += 1;
+            let noise = crate::daemon::envelope(*sequence);
+            fits = link.producer(number).push_quietly(&noise, b"noise").is_ok();
+            put += u64::from(fits);
+        }
+    }
+    put
+}
+
+/// Messages that answer nothing, more than can be dropped in the time: the call ends, and some of them are left.
+#[test]
+fn a_call_ends_at_its_deadline_whatever_else_arrives() {
+    let place = Place::new();
+    let mut channels = vec![Channel { block_ns: 60_000_000_000, ..sender("arm.ask") }];
+    channels.extend(
+        (0..CROWD).map(|n| Channel { slots: SLOTS, ..inbox("arm.answers", &format!("planner{n}.answers")) }),
+    );
+    let (session, _daemon, mut link) = session(&place, &channels);
+    let mut caller = session.caller("arm.ask", "arm.answers").unwrap();
+    let mut sequence = 0;
+    // They are there before the call, which drops what is old. Its question has no time left.
+    let mut put = crowd(&mut link, &mut sequence);
+    assert!(caller.call(b"question", in_ms(1)).is_err());
+    assert!(caller.late() < put, "all {put} were dropped before the deadline was looked at");
+    // They come during the call: it waits for room, which it gets in the last moment.
+    for _attempt in 0..100 {
+        while !matches!(caller.call(b"question", in_ms(100)), Err(CallError::Send(_))) {}
+        let deadline_ns = in_ms(2_000);
+        let reply = std::thread::scope(|scope| {
+            let calling = scope.spawn(|| caller.call(b"question", deadline_ns).map(|r| r.bytes().to_vec()));
+            while monotonic_ns() + 3_000_000 < deadline_ns {
+                put += crowd(&mut link, &mut sequence);
+            }
+            link.take(0).unwrap();
+            calling.join().unwrap()
+        });
+        match reply {
+            // It came too late for its question.
+            Err(CallError::Send(_)) => continue,
+            Err(CallError::Timeout { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(caller.late() < put, "all {put} were dropped before the deadline was looked at");
+        return;
+    }
+    panic!("never in time");
 }
 
 #[test]

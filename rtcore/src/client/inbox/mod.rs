@@ -328,6 +328,12 @@ impl Inbox {
         Incoming::Event(Event::Corrupt { endpoint, other, corrupt })
     }
 
+    /// Messages and events that can wait in it at one time, at most.
+    pub(super) fn holds_max(&self) -> usize {
+        let slots = self.lanes.iter().map(|lane| lane.channel.slots as usize);
+        slots.sum::<usize>().saturating_add(self.mail.events.buffer().capacity())
+    }
+
     /// Whether any of it comes through the daemon.
     pub(super) fn is_routed(&self) -> bool {
         self.lanes.iter().any(|lane| !lane.channel.direct)
