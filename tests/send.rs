@@ -1,7 +1,7 @@
 //! `rtctl send` by hand: every form of payload, its schedule, and what it refuses.
 
 use crate::util::tool::{Said, Tool, run};
-use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
+use crate::util::{Daemon, Instance, Peer, eventually, held, process, route, rt, signal};
 use anyhow::ensure;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
@@ -110,7 +110,8 @@ pub fn a_full_queue_is_waited_for_or_counted() -> anyhow::Result<()> {
     ensure!(err.out == "sent 10 to bell\n", "{err:?}");
     err.refused(&["3 refused: bell is full"])?;
 
-    let mut waiting = Tool::start(i.rtctl_command(&["send", "bell", "--value", "2", "--count", "2"]))?;
+    let mut waiting =
+        Tool::start(i.rtctl_command(&["send", "bell", "--value", "2", "--count", "2", "--wait", "0"]))?;
     ensure!(waiting.runs());
     daemon.signal(Signal::SIGCONT)?;
     ensure!(waiting.line()? == "sent 2 to bell\n");
@@ -124,7 +125,7 @@ pub fn a_full_queue_is_waited_for_or_counted() -> anyhow::Result<()> {
 pub fn sigint_ends_it_and_it_says_how_many() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
-    let endless = ["send", "bell", "--value", "1", "--count", "0", "--rate", "100"];
+    let endless = ["send", "bell", "--value", "1", "--count", "0", "--rate", "100", "--wait", "0"];
     let tool = Tool::start(i.rtctl_command(&endless))?;
     i.until("some came", |s| s.routes[2].ledger.accepted >= 5)?;
     tool.signal(Signal::SIGINT)?;
@@ -181,7 +182,83 @@ pub fn a_signal_for_a_daemon_that_is_gone_is_not_sent() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     daemon.kill()?;
-    let says = [&format!("instance {} is not running", i.name), "nobody takes the signal"];
-    send(&i, &["press", "--value", "1"])?.refused(&says.map(|s| s as &str))?;
+    let says = [&format!("instance {} is not running", i.name), "nobody takes a message to press"];
+    for more in [&[][..], &["--queue-anyway"]] {
+        let sent = send(&i, &[&["press", "--value", "1"], more].concat())?;
+        sent.refused(&says.map(|s| s as &str))?;
+    }
+    Ok(())
+}
+
+/// A queue outlives the daemon; what is put into it then is for the next one, and only if that is asked for.
+pub fn a_message_for_a_daemon_that_is_gone_waits_only_if_asked_for() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    Daemon::start(&config(&i))?.kill()?;
+    let says = [&format!("instance {} is not running", i.name), &i.queue("in"), "--queue-anyway"];
+    send(&i, &["in", "--text", "x"])?.refused(&says.map(|s| s as &str))?;
+    ensure!(held(&i.queue("in"))? == 0, "a refused message was sent");
+    ensure!(send(&i, &["in", "--text", "late", "--queue-anyway"])?.well()? == "sent 1 to in\n");
+    let daemon = Daemon::start(&config(&i))?;
+    let got = reader(&i, "out")?.tell("recv 1 10000")?;
+    ensure!(got.len() == 1 && got[0].starts_with(&format!("0 {}", hex(b"late"))), "{got:?}");
+    daemon.stop()?;
+    Ok(())
+}
+
+/// Every way to lose it: the tool ends with 1 and names route, reason and receiver.
+pub fn a_message_that_is_lost_is_an_error_with_the_reason() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = config(&i)
+        + &i.mqueue("twice", "")
+        + &i.mqueue("fast", "")
+        + &i.mqueue("sink", "maxmsg = 2")
+        + &signal("owned", "arm", "SIGRTMIN+7", "")
+        + &route("twice", &["out", "arm.go"], "name = \"both\"\ntruncate = true")
+        + &route("fast", &["sink"], "name = \"limited\"\nrate_hz = 1\nburst = 1\npayload = 2\ncapacity = 1")
+        + &route("owned", &["record"], "name = \"mine\"\naccept_claimed = true");
+    let daemon = Daemon::start(&text)?;
+    let lost = |arguments: &[&str], says: &[&str]| send(&i, arguments)?.refused(says);
+    let dead = "1 peer-dead at arm.go (process arm is not registered)";
+    lost(&["bell", "--value", "1"], &["sent to bell and lost: route go: ", dead])?;
+    // One of two receivers had it.
+    lost(&["twice", "--value", "1"], &["route both: ", dead])?;
+    lost(&["owned", "--value", "1"], &["route mine: 1 origin"])?;
+    lost(&["fast", "--text", "long"], &["route limited: 1 too-large"])?;
+    // How many depends on how long a start of the tool takes.
+    lost(&["fast", "--text", "x", "--count", "4"], &["route limited: ", " rate"])?;
+    // It is alive: the same message is delivered.
+    let mut arm = Peer::run_as(&i, "arm")?;
+    send(&i, &["bell", "--value", "5"])?.well()?;
+    ensure!(arm.tell(&format!("sigwait {} 1 10000", rt(5)))?[0].starts_with("5 "));
+    daemon.stop()?;
+    Ok(())
+}
+
+/// Of messages that wait nothing is known, and of losses among other senders' messages not whose they are.
+pub fn what_is_not_known_is_said() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = i.head()
+        + &i.mqueue("in", "")
+        + &i.mqueue("out", "maxmsg = 1")
+        + &route("in", &["out"], "name = \"r\"\ncapacity = 2");
+    let daemon = Daemon::start(&text)?;
+    let waits = send(&i, &["in", "--text", "x", "--count", "2", "--wait", "0.2"])?;
+    ensure!(waits.err.contains("not known yet: rtd has taken 2 messages, and 1 wait"), "{waits:?}");
+    ensure!(waits.well()? == "sent 2 to in\n");
+    // Another sender's messages are in front of it: with one more place, two of the three find no room.
+    daemon.freeze()?;
+    let mut other = Peer::sender(&i.queue("in"))?;
+    other.stream(0, 2)?;
+    let tool = Tool::start(i.rtctl_command(&["send", "in", "--text", "x", "--wait", "30"]))?;
+    eventually(|| (held(&i.queue("in")).ok()? == 3).then_some(()))?;
+    daemon.signal(Signal::SIGCONT)?;
+    i.until("all taken", |s| s.routes[0].ledger.accepted == 5)?;
+    // What is queued is settled when the receiver reads.
+    let mut reader = reader(&i, "out")?;
+    reader.tell("recv 3 10000")?;
+    let says =
+        ["of 3 messages that rtd took in the meantime, 1 of them from here", "2 full at out", "not known"];
+    tool.end()?.refused(&says)?;
+    daemon.stop()?;
     Ok(())
 }

@@ -159,6 +159,24 @@ impl Reader {
         Ok(if fresh { DaemonState::Running } else { DaemonState::Hung })
     }
 
+    /// A route's ledger alone, for a caller that looks again and again.
+    ///
+    /// Errors: also a route that the page does not have.
+    pub fn ledger(&self, route: usize) -> Result<Ledger, ReadError> {
+        let header = self.header()?;
+        let at = self.place_of(&header, layout::ROUTES, route)?;
+        let (words, _) = self.read_whole(at, offset_of!(RouteRecord, ledger))?;
+        Ok(writer::ledger_of(words))
+    }
+
+    /// Messages that a lane thread has taken from its sources, alone as above.
+    pub fn received(&self, worker: usize) -> Result<u64, ReadError> {
+        let header = self.header()?;
+        let at = self.place_of(&header, layout::WORKERS, worker)?;
+        let (words, _) = self.read_whole(at, offset_of!(WorkerRecord, counters))?;
+        Ok(writer::worker_of(words).received)
+    }
+
     /// Copies everything. Each record is whole in itself; records follow each other by microseconds.
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
         let header = self.header()?;
@@ -440,6 +458,15 @@ impl Reader {
             }
         }
         Ok((values, false))
+    }
+
+    fn place_of(&self, header: &Header, section: usize, i: usize) -> Result<u64, ReadError> {
+        let records = &header.sections[section];
+        if i >= records.count as usize {
+            let name = layout::SECTION_NAMES[section];
+            return Err(self.invalid(format!("it has {} {name}, no number {i}", records.count)));
+        }
+        Ok(place(records, i))
     }
 
     fn read_words<const N: usize>(&self, at: u64) -> Result<[u64; N], ReadError> {

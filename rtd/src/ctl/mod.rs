@@ -10,6 +10,7 @@ pub mod run;
 pub mod send;
 pub mod stats;
 pub mod table;
+pub mod verdict;
 
 #[cfg(test)]
 mod tests;

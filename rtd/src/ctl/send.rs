@@ -1,9 +1,9 @@
-//! `rtctl send`: a message into an endpoint by hand, at a rate if asked for.
+//! `rtctl send`: a message into an endpoint by hand, at a rate if asked for, and what became of it.
 //!
-//! Constraint: it never sleeps in a send. Whatever it waits for, SIGINT ends the wait, and what was sent
-//! until then is told.
+//! Constraint: it never sleeps in a send. SIGINT ends every wait, and the number of messages sent until then is printed.
 
 use super::payload::PayloadArgs;
+use super::verdict::{Verdict, Watch};
 use anyhow::{Context as _, bail};
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, Snapshot};
@@ -16,6 +16,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Arguments of `rtctl send`.
 #[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "What is known of a message:\n\
+  \x20 endpoint that a route reads   rtd's ledger, before and after: exit status 1 with the reason when a message was\n\
+  \x20                               rejected, expired or found its receiver gone. While other programs send to the same\n\
+  \x20                               endpoint, a loss may be theirs; it is reported all the same.\n\
+  \x20 queue that only rtd writes    the message is in the receiver's queue, past rtd. Nobody knows more.\n\
+  \x20 signal that only rtd sends    the kernel has taken it for the receiver, past rtd. Nobody knows more.\n\
+  A message to a daemon that does not run is refused; --queue-anyway leaves it in the queue of one that was killed or\n\
+  stopped hard. After an orderly end rtd's page is gone, and with it the way to the queue.")]
 pub struct SendArgs {
     /// Endpoint of the running instance (see rtctl ls)
     endpoint: String,
@@ -33,6 +41,12 @@ pub struct SendArgs {
     /// Do not wait while the queue is full: count the message as refused
     #[arg(long)]
     nonblock: bool,
+    /// Wait up to SECONDS for the outcome; 0 = do not wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = wait)]
+    wait: f64,
+    /// Put the message into the queue although the daemon does not run: the next one takes it
+    #[arg(long)]
+    queue_anyway: bool,
 }
 
 /// Where it goes, opened.
@@ -41,13 +55,16 @@ enum Channel {
     Signal { process: PidFd, signo: i32, value: u64 },
 }
 
-/// Sends, and prints how many were taken. An error when some were refused, or fewer sent than asked for.
+/// Sends, and prints how many were taken. An error when some were refused or lost, or fewer sent than asked for.
 pub fn send(instance: &str, args: &SendArgs) -> anyhow::Result<()> {
     let snapshot = super::page::trusted(instance)?;
     let endpoint = find(&snapshot, &args.endpoint)?;
     super::page::reachable(&snapshot, endpoint)?;
+    let runs = running(&snapshot, endpoint, args.queue_anyway)?;
     let channel = open(instance, &snapshot, endpoint, args)?;
     let stop = Stop::on_signals()?;
+    let waits = runs && args.wait > 0.0;
+    let watch = if waits { Watch::new(super::page::open(instance)?, &endpoint.name)? } else { None };
     let (mut sent, mut refused) = (0u64, 0u64);
     let start_ns = clock::monotonic_ns();
     let mut failed = None;
@@ -72,28 +89,73 @@ pub fn send(instance: &str, args: &SendArgs) -> anyhow::Result<()> {
         Some(e) => bail!("cannot send to {}: {e} ({e:?})", args.endpoint),
         None if refused > 0 => bail!("{refused} refused: {} is full", args.endpoint),
         None if sent < args.count => bail!("interrupted: {sent} of {} sent", args.count),
-        None => Ok(()),
+        None if sent == 0 => Ok(()),
+        None => watch.map_or(Ok(()), |watch| {
+            verdict(&watch, &stop, &channel, sent, args.wait)?.report(&args.endpoint)
+        }),
     }
 }
 
+/// Whether the daemon runs, which it must where nothing else is asked for.
+fn running(snapshot: &Snapshot, endpoint: &Endpoint, queue_anyway: bool) -> anyhow::Result<bool> {
+    if snapshot.state != DaemonState::Stopped {
+        return Ok(true);
+    }
+    match &endpoint.kind {
+        EndpointKind::Mqueue { .. } if queue_anyway => Ok(false),
+        EndpointKind::Mqueue { queue, .. } => bail!(
+            "instance {} is not running: nobody takes a message to {}; start it, or leave the message in {queue} for the \
+             next one: --queue-anyway",
+            snapshot.instance,
+            endpoint.name
+        ),
+        _ => bail!(
+            "instance {} is not running: nobody takes a message to {}",
+            snapshot.instance,
+            endpoint.name
+        ),
+    }
+}
+
+/// What became of the messages, as far as that is known within the time.
+fn verdict(watch: &Watch, stop: &Stop, channel: &Channel, sent: u64, wait_s: f64) -> anyhow::Result<Verdict> {
+    let until_ns = clock::monotonic_ns() + nth_ns(1, 1.0 / wait_s);
+    let is_taken = || match channel {
+        Channel::Queue { queue, .. } => queue.attributes().is_ok_and(|now| now.curmsgs == 0),
+        Channel::Signal { .. } => true,
+    };
+    watch.wait(sent, is_taken, |pause| {
+        let now_ns = clock::monotonic_ns();
+        let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        Ok(now_ns >= until_ns || stop.within(until_ns.min(now_ns + pause_ns))?)
+    })
+}
+
 /// SIGINT, SIGTERM and SIGHUP as something to wait for.
-struct Stop(OwnedFd);
+struct Stop {
+    set: SignalSet,
+    pending: OwnedFd,
+}
 
 impl Stop {
     fn on_signals() -> anyhow::Result<Stop> {
         let set = SignalSet::of(TERMINATION);
         set.block().context("cannot block SIGINT")?;
-        Ok(Stop(set.descriptor().context("cannot wait for SIGINT")?))
+        let pending = set.descriptor().context("cannot wait for SIGINT")?;
+        Ok(Stop { set, pending })
     }
 
-    /// Waits until `due_ns`; true when it is time to end.
+    /// Waits until `due_ns`; true when it is time to end, once for each signal.
     fn within(&self, due_ns: u64) -> anyhow::Result<bool> {
         loop {
             let left_ns = due_ns.saturating_sub(clock::monotonic_ns());
-            match poll::wait(&mut [Interest::readable(self.0.as_raw_fd())], left_ns) {
+            match poll::wait(&mut [Interest::readable(self.pending.as_raw_fd())], left_ns) {
                 Ok(0) if left_ns == 0 => return Ok(false),
                 Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) => return Ok(true),
+                Ok(_) => {
+                    let _ = rtsignal::try_wait(&self.set);
+                    return Ok(true);
+                }
                 Err(e) => bail!("cannot wait: {e}"),
             }
         }
@@ -104,7 +166,7 @@ impl Stop {
         const LONG_NS: u64 = 3_600_000_000_000;
         let Channel::Queue { queue, .. } = channel else { return Ok(()) };
         let room = Interest::writable(queue.as_raw_fd());
-        match poll::wait(&mut [room, Interest::readable(self.0.as_raw_fd())], LONG_NS) {
+        match poll::wait(&mut [room, Interest::readable(self.pending.as_raw_fd())], LONG_NS) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(e) => bail!("cannot wait: {e}"),
         }
@@ -181,9 +243,6 @@ fn receiver(instance: &str, snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow:
 /// user of that process.
 fn addressee(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<(i32, u32)> {
     let (pid, uid) = if endpoint.is_source {
-        if snapshot.state == DaemonState::Stopped {
-            bail!("instance {} is not running: nobody takes the signal", snapshot.instance);
-        }
         (snapshot.pid, Some(snapshot.uid))
     } else {
         let owner =
@@ -213,6 +272,13 @@ impl Channel {
                 rtsignal::queue_to_pidfd(to, *signo, *value, std::process::id(), accounts::own_uid())
             }
         }
+    }
+}
+
+fn wait(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("wanted 0 to 3600 seconds".into()),
     }
 }
 
