@@ -65,10 +65,12 @@ pub fn all_with_one_full_and_one_dead() -> anyhow::Result<()> {
     assert_eq!(targets(&seen, "in->abc")?, [2, 0, 5]);
     let shown = crate::util::tool::run(instance.rtctl_command(&["stats"]))?.well()?;
     let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-    for (target, delivered) in [("a", "2"), ("b", "0"), ("c", "5")] {
+    let losses = [["2", "full"], ["5", "peer-dead"], ["0", "-"]];
+    for ((target, delivered), lost) in [("a", "2"), ("b", "0"), ("c", "5")].into_iter().zip(losses) {
         let row = rows.iter().find(|row| row.get(..3) == Some(&["in->abc", target, delivered]));
-        let when = if target == "b" { "never" } else { "ago" };
-        assert!(row.is_some_and(|row| row.contains(&when)), "{target} in\n{shown}");
+        let last = if target == "b" { "never" } else { "ago" };
+        let end = [last, lost[0], lost[1]];
+        assert!(row.is_some_and(|row| row.ends_with(&end)), "{target} {end:?} in\n{shown}");
     }
     assert_eq!(held(&instance.queue("b"))?, 0);
     let mut a = Peer::receiver(&instance.queue("a"))?;

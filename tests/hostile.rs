@@ -127,7 +127,8 @@ pub fn one_name_on_every_connection_keeps_nobody_out() -> anyhow::Result<()> {
         let mut frame = [0; FRAME_BYTES];
         conn.receive_within(&mut frame, patience())?;
         let reply = Reply::decode(&frame)?;
-        ensure!(reply.status == Status::Ok, "{n}: {reply:?}");
+        // Past its budget the name is not given again, and the connection stays.
+        ensure!(matches!(reply.status, Status::Ok | Status::Busy), "{n}: {reply:?}");
         held.push(conn);
     }
     let asked = Instant::now();

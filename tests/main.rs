@@ -58,6 +58,7 @@ mod quiet;
 mod registration;
 mod regressions;
 mod removed;
+mod reopening;
 mod restart;
 mod resumed;
 mod sealed;
@@ -448,6 +449,9 @@ fn main() -> std::process::ExitCode {
         send::sigint_ends_it_and_it_says_how_many,
         send::refusals_say_what_and_what_instead,
         send::a_signal_for_a_daemon_that_is_gone_is_not_sent,
+        send::a_message_for_a_daemon_that_is_gone_waits_only_if_asked_for,
+        send::a_message_that_is_lost_is_an_error_with_the_reason,
+        send::what_is_not_known_is_said,
         listen::a_queue_is_shown_as_text_or_hex_with_its_priority,
         listen::a_queue_is_shown_as_json,
         listen::a_signal_is_shown_with_its_value_and_origin,
@@ -484,6 +488,7 @@ fn main() -> std::process::ExitCode {
         removed::a_removed_socket_is_made_again_and_sessions_go_on,
         removed::a_removed_run_directory_is_made_again,
         removed::what_cannot_be_made_again_is_said_once_and_rtctl_knows_that_rtd_runs,
+        reopening::a_session_opened_in_a_loop_wakes_its_own_lane_only_and_not_for_ever,
         restart::a_killed_daemon_loses_no_routed_message,
         restart::a_stopped_daemon_loses_no_routed_message,
         restart::a_killed_daemon_interrupts_no_direct_traffic,

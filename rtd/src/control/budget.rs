@@ -1,14 +1,25 @@
-//! How much of what clients cause is written to the log.
+//! How much of what clients cause is written to the log, and how often a name may change hands.
 //!
 //! Invariant: at most [`LINES_PER_SECOND`] lines and one summary in a second, whatever clients do; what
 //! was held back is counted in the summary.
 
 use super::ControlCounters;
+use super::policy::Refusal;
 use crate::log;
+use crate::plan::ProcessId;
+use rtcore::lane::policy::Rate;
+use rtcore::lane::rate::Bucket;
+use rtcore::sys::clock;
+use rtcore::wire::{Name, Status};
 use std::fmt::Arguments;
 use std::time::{Duration, Instant};
 
 const LINES_PER_SECOND: u32 = 20;
+/// Sessions and registrations of one name. Each of them makes and takes down rings and wakes the lane threads that have a
+/// route to the process: a program that opens its session in a loop must not take their time. A program that crashes and
+/// is restarted stays far below; one that is above comes back within a twentieth of a second, because the library and
+/// `rtctl` try again while rtd answers that it is busy.
+const NAME_RATE: Rate = Rate { per_second: 20, burst: 100 };
 
 #[derive(Debug)]
 pub(super) struct LogBudget {
@@ -55,9 +66,50 @@ impl LogBudget {
     }
 }
 
+/// How often each name may still be given.
+#[derive(Debug)]
+pub(super) struct NameBudget(Vec<Bucket>);
+
+impl NameBudget {
+    /// For so many processes.
+    pub fn new(processes: usize) -> NameBudget {
+        NameBudget((0..processes).map(|_| Bucket::new(NAME_RATE)).collect())
+    }
+
+    /// Takes one from the name's budget. To be asked for a client that may have the name: a stranger must not be able to
+    /// use it up.
+    pub fn spend(&mut self, process: ProcessId, name: Name) -> Result<(), Refusal> {
+        if self.0.get_mut(process).is_none_or(|bucket| bucket.admit(clock::monotonic_ns())) {
+            return Ok(());
+        }
+        let Rate { per_second, burst } = NAME_RATE;
+        let text = format!(
+            "{name}: registered more than {burst} times at once or {per_second} times a second, which is the limit for one \
+             name: keep the session open, or restart the program more slowly (systemd: RestartSec=)"
+        );
+        Err(Refusal::new(Status::Busy, text))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_has_a_budget_of_its_own_and_the_refusal_names_the_limit() {
+        let name = Name::new("arm").unwrap();
+        let mut names = NameBudget::new(2);
+        let start = Instant::now();
+        let granted = (0..1_000).filter(|_| names.spend(0, name).is_ok()).count();
+        let most = NAME_RATE.burst as usize + 1 + (start.elapsed().as_millis() / 50) as usize;
+        assert!((100..=most).contains(&granted), "{granted}, not 100 to {most}");
+        let refusal = std::iter::repeat_with(|| names.spend(0, name)).find_map(Result::err).unwrap();
+        assert_eq!(refusal.status, Status::Busy);
+        assert!(refusal.text.contains("arm: registered more than 100 times at once or 20 times a second"));
+        names.spend(1, name).unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        names.spend(0, name).unwrap();
+    }
 
     #[test]
     fn a_second_has_so_many_lines_and_no_more() {

@@ -24,8 +24,8 @@ pub use open::Expulsion;
 
 use crate::daemon::rings::Rings;
 use crate::log;
-use crate::plan::{Plan, ProcessId};
-use budget::LogBudget;
+use crate::plan::{Plan, ProcessId, RouteId};
+use budget::{LogBudget, NameBudget};
 use conns::Clients;
 use kept::Kept;
 use open::{Heard, Opening, hear};
@@ -49,10 +49,13 @@ const ACCEPTS_PER_TURN: usize = 16;
 /// What the control thread calls; the daemon's side of it.
 pub trait Handler {
     /// The process' state changed and its [`Peer`] already says so: write the statistics page, and on
-    /// `Dead` wake the lanes that hold messages for it, so that they are accounted now.
+    /// `Dead` wake the lane threads that hold messages for it, so that they are accounted now.
     fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
-    /// A lane that has nothing to do has not looked since the rings of its receivers changed: wake the lanes.
-    fn rings_wait(&mut self) {}
+    /// The lane threads of these routes, which have nothing to do, have not looked since the rings of their receivers
+    /// changed: wake them.
+    fn rings_wait(&mut self, _routes: &[RouteId]) {}
+    /// A session of this process can open when its lane threads have let go of the rings of the one before: wake them.
+    fn session_waits(&mut self, _process: ProcessId) {}
     /// Every [`TICK`]: sign of life, event log. Adds to `expelled` whose sessions must end because of what they
     /// wrote into their rings. `Stop` makes [`Control::run`] return.
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow;
@@ -97,6 +100,7 @@ pub struct Control {
     sessions: Sessions,
     counters: ControlCounters,
     log: LogBudget,
+    names: NameBudget,
 }
 
 impl Control {
@@ -128,6 +132,7 @@ impl Control {
             sessions: Sessions::new(plan, rings)?,
             counters: ControlCounters::default(),
             log: LogBudget::new(Instant::now()),
+            names: NameBudget::new(plan.processes.len()),
         })
     }
 
@@ -273,8 +278,10 @@ impl Control {
     ) -> Result<Reply, Refusal> {
         let gone = || Refusal::new(Status::Failed, "the connection is closed");
         let client = self.clients.get(slot, token).ok_or_else(gone)?;
+        let name = claim.name;
         let candidate = self.registry.claim(&self.epoll, client, claim, handler)?;
         let process = candidate.process();
+        self.names.spend(process, name)?;
         self.vacate(process, handler)?;
         let (reply, exec_of) = self.registry.seat(&self.epoll, candidate, handler)?;
         if let Some(client) = self.clients.get(slot, token) {
@@ -357,8 +364,9 @@ impl Control {
             self.counters.idle += 1;
             self.close(slot, handler);
         }
-        if self.sessions.tick() {
-            handler.rings_wait();
+        let waiting = self.sessions.tick();
+        if !waiting.is_empty() {
+            handler.rings_wait(&waiting);
         }
         let mut expelled = Vec::new();
         let flow = handler.tick(&mut expelled);

@@ -90,6 +90,7 @@ impl Control {
         let candidate = self.registry.claim(&self.epoll, client, claim, handler)?;
         let pidfd = client.pidfd.try_clone();
         let process = candidate.process();
+        self.names.spend(process, name)?;
         self.vacate(process, handler)?;
         let failed = |e: std::io::Error| {
             Refusal::new(Status::Failed, format!("{name}: {e}: raise LimitNOFILE= of rtd"))
@@ -98,7 +99,7 @@ impl Control {
         let wanted = Wanted { pid: candidate.pid(), semaphores, resumes };
         let prepared = self.sessions.prepare(process, wanted).inspect_err(|e| {
             if let RingsError::Held(_) = e {
-                handler.rings_wait();
+                handler.session_waits(process);
             }
         })?;
         let seat = Seat { generation, pid: candidate.pid(), uid: candidate.ruid(), pidfd };

@@ -236,8 +236,8 @@ impl Sessions {
         self.send(process, &reply.encode(), &[]);
     }
 
-    /// True while a lane has not taken its receivers' rings.
-    pub fn tick(&mut self) -> bool {
+    /// Routes whose lane thread has not taken its receivers' rings.
+    pub fn tick(&mut self) -> Vec<RouteId> {
         self.stale = true;
         self.rings.tick()
     }

@@ -11,7 +11,7 @@ pub use queues::{Queues, hand_over};
 use super::names::Names;
 use super::rings::Rings;
 use crate::plan::{
-    EndpointId, EndpointKind, EndpointPlan, Filter, Path, Plan, RouteId, SignalTarget, SourcePlan,
+    EndpointId, EndpointKind, EndpointPlan, Filter, Path, Plan, ProcessId, RouteId, SignalTarget, SourcePlan,
     TargetPlan, Wait,
 };
 use rtcore::lane::credit::Credit;
@@ -29,6 +29,7 @@ use rtcore::skin::{OpenQueue, Semaphore, Skin};
 use rtcore::stats::writer::Page;
 use rtcore::sys::mqueue::Access;
 use rtcore::sys::rtsignal::{self, SignalSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -42,6 +43,31 @@ pub struct WorkerPlan<'a> {
     pub name: String,
     /// What it reads.
     pub sources: Vec<&'a SourcePlan>,
+}
+
+/// Whom and what a lane thread serves: whose coming and going it has to see.
+#[derive(Debug)]
+pub struct Serves {
+    /// Its routes.
+    pub routes: Vec<RouteId>,
+    /// Owners of their sources and receivers, and the processes that their groups go by.
+    pub processes: BTreeSet<ProcessId>,
+}
+
+impl WorkerPlan<'_> {
+    /// What its routes have to do with.
+    pub fn serves(&self, plan: &Plan) -> Serves {
+        let routes: Vec<RouteId> = self.sources.iter().flat_map(|source| &source.routes).copied().collect();
+        let targets = || routes.iter().flat_map(|&route| &plan.routes[route].to);
+        let receivers = targets().flat_map(TargetPlan::endpoints).copied();
+        let ends = self.sources.iter().map(|source| source.endpoint).chain(receivers);
+        let owners = ends.filter_map(|endpoint| plan.endpoints[endpoint].owner);
+        let leaders = targets().filter_map(|target| match target {
+            TargetPlan::Group { filter, .. } => filter.map(Filter::process),
+            TargetPlan::Endpoint(_) => None,
+        });
+        Serves { processes: owners.chain(leaders).collect(), routes }
+    }
 }
 
 /// Divides the plan's sources into threads: one per source in a `block` lane, one per lane else.

@@ -5,7 +5,7 @@ use super::{Daemon, Options, Privilege, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
 use crate::control::{Control, Expulsion, Flow, Handler, Stop, TICK};
 use crate::log;
-use crate::plan::{Plan, ProcessId, SkinChoice, SkinKind, SkinPlan};
+use crate::plan::{Plan, ProcessId, RouteId, SkinChoice, SkinKind, SkinPlan};
 use anyhow::Context as _;
 use rtcore::lane::peer::PeerState;
 use rtcore::seal;
@@ -176,8 +176,12 @@ impl Handler for Serving {
         self.daemon.peer_changed(process, state);
     }
 
-    fn rings_wait(&mut self) {
-        self.daemon.look();
+    fn rings_wait(&mut self, routes: &[RouteId]) {
+        self.daemon.look_of_routes(routes);
+    }
+
+    fn session_waits(&mut self, process: ProcessId) {
+        self.daemon.look_of(process);
     }
 
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {

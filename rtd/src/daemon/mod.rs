@@ -26,7 +26,7 @@ use crate::control::{Expulsion, TICK};
 use crate::log;
 use crate::plan::{Plan, ProcessId, RouteId};
 use anyhow::Context as _;
-use build::{Builder, Peers, Ports, Queues, WorkerPlan};
+use build::{Builder, Peers, Ports, Queues, Serves, WorkerPlan};
 use losses::LossLog;
 use pause::Pause;
 pub use privilege::Privilege;
@@ -87,6 +87,7 @@ pub struct Daemon {
 struct Thread {
     name: String,
     lane: usize,
+    serves: Serves,
     tid: i32,
     handle: JoinHandle<Report>,
     events: rtrb::Consumer<Event>,
@@ -229,18 +230,29 @@ impl Daemon {
         &self.peers.slots
     }
 
-    /// A process took its name or died: shows it, and makes every lane look at what it has queued.
+    /// A process took its name or died: shows it, and makes the lane threads that have to do with it look at what they
+    /// have queued and at what is offered to them. The others sleep on: a process that comes and goes costs only the lanes
+    /// it takes part in.
     pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
         let peer = &self.peers.slots[process];
         self.page.set_process(process, state, peer.pid(), peer.uid());
-        self.look();
+        self.look_of(process);
     }
 
-    /// Makes every lane look at what it has queued and at what is offered to it. Where a wake-up, which is a Linux
-    /// signal, costs a thread its mode, doorbells and the bounds of its waits have to do.
-    pub fn look(&self) {
+    /// Makes the lane threads look that have to do with this process.
+    pub fn look_of(&self, process: ProcessId) {
+        self.look(|thread| thread.serves.processes.contains(&process));
+    }
+
+    /// Makes the lane threads of these routes look.
+    pub fn look_of_routes(&self, routes: &[RouteId]) {
+        self.look(|thread| thread.serves.routes.iter().any(|route| routes.contains(route)));
+    }
+
+    /// Where a wake-up, which is a Linux signal, costs a thread its mode, doorbells and the bounds of its waits have to do.
+    fn look(&self, concerned: impl Fn(&Thread) -> bool) {
         if self.skin.is_relaxed.is_none() {
-            self.wake();
+            self.wake(concerned);
         }
     }
 
@@ -357,12 +369,12 @@ impl Daemon {
         if self.stop_at_ns.compare_exchange(0, bound, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             self.stop_at_ns.store(now, Ordering::Relaxed);
         }
-        self.wake();
+        self.wake(|_| true);
     }
 
     /// Whether every lane thread has ended.
     pub fn stopped(&self) -> bool {
-        self.wake();
+        self.wake(|_| true);
         self.threads.iter().all(|t| t.handle.is_finished())
     }
 
@@ -415,9 +427,9 @@ impl Daemon {
         }
     }
 
-    /// Makes every lane thread that waits look up.
-    pub fn wake(&self) {
-        for thread in self.threads.iter().filter(|t| !t.handle.is_finished()) {
+    /// Makes these lane threads look up, where they wait.
+    fn wake(&self, concerned: impl Fn(&Thread) -> bool) {
+        for thread in self.threads.iter().filter(|t| !t.handle.is_finished() && concerned(t)) {
             rtsignal::wake(thread.tid);
         }
     }
@@ -462,13 +474,15 @@ fn spawn_all(
     let mut waiting = Vec::with_capacity(plans.len());
     for (index, plan) in plans.iter().enumerate() {
         let (worker, events) = builder.worker(index, plan)?;
-        waiting.push(spawn(plan, worker, events, privilege)?);
+        let serves = plan.serves(builder.plan);
+        waiting.push(spawn(plan, serves, worker, events, privilege)?);
     }
     Ok(waiting)
 }
 
 fn spawn(
     plan: &WorkerPlan<'_>,
+    serves: Serves,
     worker: Worker,
     events: rtrb::Consumer<Event>,
     privilege: Privilege,
@@ -493,7 +507,7 @@ fn spawn(
         .with_context(|| format!("cannot start the thread of {}", plan.name))?;
     let granted = told.recv().with_context(|| format!("the thread of {} did not start", plan.name))?;
     let (name, lane, tid) = (plan.name.clone(), plan.lane, granted.tid);
-    let thread = Thread { name, lane, tid, handle, events, told_dead: false };
+    let thread = Thread { name, lane, serves, tid, handle, events, told_dead: false };
     Ok(Waiting { lane, granted, progress, open, thread })
 }
 

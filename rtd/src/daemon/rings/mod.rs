@@ -312,16 +312,16 @@ impl Rings {
     }
 
     /// Some ten times a second: ledgers of direct routes, memory that lane threads have given back, rings that could
-    /// not be made before or that a liar has broken. True while a lane thread has yet to take its receivers' rings,
-    /// which nothing but a message or a wake-up makes it do.
-    pub fn tick(&mut self) -> bool {
+    /// not be made before or that a liar has broken. Returns the routes whose lane thread has yet to take its receivers'
+    /// rings, which nothing but a message or a wake-up makes it do.
+    pub fn tick(&mut self) -> Vec<RouteId> {
         for lane in self.sources.values_mut() {
             lane.feeder.collect();
         }
-        let mut waits = false;
+        let mut waits = Vec::new();
         for (&(route, _), lane) in &mut self.sinks {
             if lane.feeder.collect() {
-                waits = true;
+                waits.push(route);
                 if let Some(doorbell) = self.doorbells.as_ref().and_then(|bells| bells.of_route(route)) {
                     doorbell.post();
                 }
