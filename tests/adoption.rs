@@ -1,7 +1,7 @@
 //! Registrations outlive a restart of rtd: what is restored, what is not, and that the log says which.
 
 use crate::util::tool::{Tool, run};
-use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
+use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::ensure;
 use rtcore::lane::peer::PeerState;
 use rtcore::sys::procfs;
@@ -93,6 +93,20 @@ pub fn what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others() ->
     Ok(())
 }
 
+/// The file is written again when somebody removes it.
+pub fn a_removed_file_of_registrations_is_written_again() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = config(&i, "");
+    let daemon = Daemon::start(&text)?;
+    let mut arm = Peer::run_as(&i, "arm")?;
+    std::fs::remove_file(kept(&i))?;
+    daemon.logged("rtd.sock.registered was removed while rtd uses it; rtd writes it again")?;
+    eventually(|| kept(&i).exists().then_some(()))?;
+    end(daemon, true)?;
+    let _daemon = Daemon::start(&text)?;
+    reaches(&i, &mut arm, 1)
+}
+
 /// Who is not restored is named, with the reason and what to do.
 pub fn who_cannot_be_restored_is_named_with_the_reason() -> anyhow::Result<()> {
     let says = |more: &str, name: &str, end_it: bool, says: &[&str]| -> anyhow::Result<()> {
@@ -100,7 +114,9 @@ pub fn who_cannot_be_restored_is_named_with_the_reason() -> anyhow::Result<()> {
         let daemon = Daemon::start(&config(&i, ""))?;
         let arm = Tool::start(i.rtctl_command(&["run", "--as", "arm", "--", "sleep", "1000"]))?;
         let pid = arm.pid();
-        i.until("arm is alive", |s| s.processes[0].state == PeerState::Alive)?;
+        // rtctl has its answer, and became the program.
+        let comm = format!("/proc/{pid}/comm");
+        eventually(|| (std::fs::read_to_string(&comm).ok()? == "sleep\n").then_some(()))?;
         end(daemon, true)?;
         let arm = if end_it {
             drop(arm);

@@ -57,6 +57,7 @@ mod queues;
 mod quiet;
 mod registration;
 mod regressions;
+mod rejoin;
 mod removed;
 mod reopening;
 mod restart;
@@ -481,6 +482,7 @@ fn main() -> std::process::ExitCode {
         claims::a_receiver_may_come_and_go_while_nothing_is_sent,
         adoption::a_registered_program_gets_its_signals_after_every_restart,
         adoption::what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others,
+        adoption::a_removed_file_of_registrations_is_written_again,
         adoption::who_cannot_be_restored_is_named_with_the_reason,
         adoption::another_process_of_the_same_number_is_not_restored,
         adoption::a_file_that_is_not_rtds_own_never_fails_a_start,
@@ -489,6 +491,12 @@ fn main() -> std::process::ExitCode {
         removed::a_removed_run_directory_is_made_again,
         removed::what_cannot_be_made_again_is_said_once_and_rtctl_knows_that_rtd_runs,
         reopening::a_session_opened_in_a_loop_wakes_its_own_lane_only_and_not_for_ever,
+        rejoin::each_receiver_of_a_fan_out_gets_every_message_over_five_kills,
+        rejoin::what_waits_in_a_queue_is_delivered_when_the_receiver_is_back,
+        rejoin::signals_to_rtd_wait_for_the_receiver_as_well,
+        rejoin::a_receiver_that_stays_away_is_named_and_its_messages_are_accounted,
+        rejoin::a_receiver_that_dies_before_it_is_back_is_not_waited_for,
+        rejoin::a_stop_does_not_wait_for_a_receiver_to_come_back,
         restart::a_killed_daemon_loses_no_routed_message,
         restart::a_stopped_daemon_loses_no_routed_message,
         restart::a_killed_daemon_interrupts_no_direct_traffic,

@@ -62,7 +62,7 @@ fn came(got: &[Got]) -> anyhow::Result<BTreeMap<u64, u64>> {
 
 /// Every number that was sent came, with its sequence. Of the others at most one per end of a daemon came: the one that
 /// was refused in the very instant.
-fn nothing_lost(tried: &[Tried], got: &[Got], ends: u64) -> anyhow::Result<()> {
+pub fn nothing_lost(tried: &[Tried], got: &[Got], ends: u64) -> anyhow::Result<()> {
     let mut came = came(got)?;
     for t in tried.iter().filter(|t| t.answer == "ok") {
         for n in 0..t.count {

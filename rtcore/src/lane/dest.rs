@@ -2,7 +2,7 @@
 
 use super::credit::Credit;
 use super::feed::Feed;
-use super::peer::{Peer, PeerState};
+use super::peer::{Peer, Presence};
 use super::waits::Waits;
 use crate::message::{Body, Message, SIGNAL_VALUE_BYTES, SignalRecord};
 use crate::ring::{Corrupt, Envelope, Kind, Producer, PushError};
@@ -171,21 +171,38 @@ pub struct Dest {
     pub peer: Option<Arc<Peer>>,
     /// The errno reported last, so that a failing signal is reported once.
     pub told: Cell<Option<Errno>>,
+    /// An expected owner counts as a full receiver; afterwards as a dead one.
+    pub rejoins: bool,
+    /// Messages wait because the owner was expected when they came. The lane clears it only after it has tried to move
+    /// them on, so that no newer message meets a queue that is still full of them.
+    pub awaits: Cell<bool>,
 }
 
 impl Dest {
     /// A new end.
     pub fn new(sink: Sink, peer: Option<Arc<Peer>>) -> Dest {
-        Dest { sink, peer, told: Cell::new(None) }
+        Dest { sink, peer, told: Cell::new(None), rejoins: false, awaits: Cell::new(false) }
     }
 
-    /// Whether nobody is there to receive: a dead owner, or a signal whose owner never registered.
+    /// Whether nobody is there to receive: a dead owner, or a signal or ring whose owner is not registered.
     pub fn is_dead(&self) -> bool {
-        match (&self.peer, &self.sink) {
-            (Some(peer), Sink::Mqueue { .. } | Sink::Xddp { .. }) => peer.state() == PeerState::Dead,
-            (Some(peer), Sink::Signal { .. } | Sink::Ring(_)) => peer.state() != PeerState::Alive,
-            (None, Sink::Mqueue { .. } | Sink::Xddp { .. }) => false,
-            (None, Sink::Signal { .. } | Sink::Ring(_)) => true,
+        self.presence() == Presence::Dead
+    }
+
+    /// Whether the owner of its signal or ring has not come back since rtd was restarted, and is waited for.
+    pub fn is_expected(&self) -> bool {
+        self.presence() == Presence::Expected
+    }
+
+    /// Alive, expected or dead. A queue takes messages from whoever has not died: its owner finds them there.
+    #[inline]
+    fn presence(&self) -> Presence {
+        let is_queue = matches!(self.sink, Sink::Mqueue { .. } | Sink::Xddp { .. });
+        match self.peer.as_ref().map_or(Presence::Unregistered, |peer| peer.presence()) {
+            Presence::Expected if self.rejoins && !is_queue => Presence::Expected,
+            Presence::Unregistered | Presence::Expected if is_queue => Presence::Alive,
+            Presence::Alive => Presence::Alive,
+            Presence::Unregistered | Presence::Expected | Presence::Dead => Presence::Dead,
         }
     }
 
@@ -201,8 +218,13 @@ impl Dest {
     /// Hands the message to the receiver's kernel queue, now or not at all.
     #[inline]
     pub fn send(&self, skin: &Skin, message: &Message<'_>, mq_priority: Option<u32>) -> Result<(), Refusal> {
-        if self.is_dead() {
-            return Err(Refusal::PeerDead);
+        match self.presence() {
+            Presence::Dead => return Err(Refusal::PeerDead),
+            Presence::Expected => {
+                self.awaits.set(true);
+                return Err(Refusal::Full);
+            }
+            Presence::Alive | Presence::Unregistered => {}
         }
         match &self.sink {
             Sink::Mqueue { queue, bytes_max, .. } => {
@@ -299,7 +321,8 @@ impl Dest {
     /// for ever; and for a message that never fits: waiting for those would be a busy loop.
     pub fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
         match &self.sink {
-            _ if self.is_dead() => true,
+            // For an expected one the control thread wakes the lanes.
+            _ if self.presence() != Presence::Alive => true,
             Sink::Mqueue { queue, bytes_max, announces_room } => {
                 if *announces_room && message.queue_len() <= *bytes_max {
                     waits.push(Interest::writable(queue.mqd()));
@@ -328,10 +351,11 @@ impl Dest {
 
     /// Whether no descriptor and no word announces room.
     pub fn is_silent(&self) -> bool {
-        matches!(
+        let is_silent = matches!(
             self.sink,
             Sink::Signal { .. } | Sink::Xddp { .. } | Sink::Mqueue { announces_room: false, .. }
-        )
+        );
+        is_silent && !self.is_expected()
     }
 }
 

@@ -25,6 +25,22 @@ pub enum PeerState {
     Dead = 2,
 }
 
+/// What a lane makes of a process: [`PeerState`], and whether one that is not registered is on its way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Not registered, and nothing is known of a process that would be.
+    Unregistered,
+    /// Registered and alive.
+    Alive,
+    /// Was registered and died.
+    Dead,
+    /// Had a session with the rtd before this one, lives, and has not opened the next one yet.
+    Expected,
+}
+
+/// In `state`, beside the values of [`PeerState`].
+const EXPECTED: u32 = 3;
+
 /// How long after its death a signal from its pid is still taken for its own: what was sent just before.
 const LAST_WORDS_NS: u64 = 1_000_000_000;
 
@@ -110,6 +126,16 @@ impl Peer {
         Ok(())
     }
 
+    /// The process had a session with the last rtd and will open one with this rtd: until [`Peer::take`], [`Peer::died`] or
+    /// [`Peer::left`] lanes wait for it. Control thread only.
+    pub fn expect(&self, pid: i32, tid: i32, uid: u32) {
+        self.pid.store(pid, Ordering::Relaxed);
+        self.tid.store(tid, Ordering::Relaxed);
+        self.uid.store(uid, Ordering::Relaxed);
+        // SYNC POINT with `presence`: a lane that sees it expected sees the identity above.
+        self.state.store(EXPECTED, Ordering::Release);
+    }
+
     /// Its POSIX process group and session; unknown numbers are 0. Before [`Peer::take`], so that who sees it alive
     /// sees them, and again when they may have changed. Control thread only.
     pub fn set_groups(&self, pgid: i32, sid: i32) {
@@ -141,10 +167,10 @@ impl Peer {
     pub fn may_have_sent(&self, pid: u32, now_ns: u64) -> bool {
         let recent = || now_ns.saturating_sub(self.died_ns.load(Ordering::Relaxed)) < LAST_WORDS_NS;
         self.pid().unsigned_abs() == pid
-            && match self.state() {
-                PeerState::Alive => true,
-                PeerState::Dead => recent(),
-                PeerState::Unregistered => false,
+            && match self.presence() {
+                Presence::Alive | Presence::Expected => true,
+                Presence::Dead => recent(),
+                Presence::Unregistered => false,
             }
     }
 
@@ -159,14 +185,31 @@ impl Peer {
         self.state.store(PeerState::Unregistered as u32, Ordering::Release);
     }
 
-    /// Current state.
+    /// Current state. A process that is expected is not registered yet.
     pub fn state(&self) -> PeerState {
-        // SYNC POINT with `take`.
-        match self.state.load(Ordering::Acquire) {
-            1 => PeerState::Alive,
-            2 => PeerState::Dead,
-            _ => PeerState::Unregistered,
+        match self.presence() {
+            Presence::Alive => PeerState::Alive,
+            Presence::Dead => PeerState::Dead,
+            Presence::Unregistered | Presence::Expected => PeerState::Unregistered,
         }
+    }
+
+    /// Current state, as lanes need it.
+    #[inline]
+    pub(super) fn presence(&self) -> Presence {
+        // SYNC POINT with `take` and `expect`.
+        match self.state.load(Ordering::Acquire) {
+            1 => Presence::Alive,
+            2 => Presence::Dead,
+            EXPECTED => Presence::Expected,
+            _ => Presence::Unregistered,
+        }
+    }
+
+    /// Whether the process of the last registration is known to live: it is registered, or expected.
+    #[inline]
+    pub(super) fn lives(&self) -> bool {
+        matches!(self.presence(), Presence::Alive | Presence::Expected)
     }
 
     /// Process id of the last registration, 0 before the first.

@@ -112,6 +112,10 @@ pub struct Route {
     waits: Waits,
     /// Some end's receiver still has to be signalled for what it was sent.
     owes_signal: bool,
+    /// How long receivers may take to come back after a start.
+    rejoin_ns: u64,
+    /// Until then they may; 0 before the start and afterwards.
+    rejoin_until_ns: u64,
 }
 
 impl Route {
@@ -140,7 +144,47 @@ impl Route {
             waits: Waits::with_room_for(dests.len(), doorbell),
             dests,
             owes_signal: false,
+            rejoin_ns: 0,
+            rejoin_until_ns: 0,
         }
+    }
+
+    /// Has it wait for receivers that were there when rtd was restarted, so long from [`Route::start`] on.
+    pub fn rejoin(mut self, rejoin_ns: u64) -> Route {
+        self.rejoin_ns = rejoin_ns;
+        self
+    }
+
+    /// The lane begins to read.
+    pub(super) fn start(&mut self, now_ns: u64) {
+        self.rejoin_until_ns = if self.rejoin_ns > 0 { now_ns.saturating_add(self.rejoin_ns) } else { 0 };
+        self.dests.iter_mut().for_each(|dest| dest.rejoins = self.rejoin_ns > 0);
+    }
+
+    /// From here on a receiver that has not come back counts as dead.
+    fn end_rejoin(&mut self, now_ns: u64) {
+        if self.rejoin_until_ns != 0 && now_ns >= self.rejoin_until_ns {
+            self.rejoin_until_ns = 0;
+            self.dests.iter_mut().for_each(|dest| dest.rejoins = false);
+        }
+    }
+
+    /// Whether the next message could be lost for no other reason than that a receiver has not come back yet: it is
+    /// expected, and the queue in front of it is full. Then the source is not read. `conflate` loses nothing that it
+    /// would not lose otherwise: it keeps the latest message.
+    #[inline]
+    pub(super) fn holds_source(&self) -> bool {
+        self.rejoin_until_ns != 0
+            && self.rules.overflow != Overflow::Conflate
+            && self.backlogs.iter().any(|backlog| backlog.queue.is_full() && self.awaits_receiver(backlog))
+    }
+
+    #[cold]
+    fn awaits_receiver(&self, backlog: &Backlog) -> bool {
+        let target = &self.targets[backlog.target];
+        // In a group of which one member takes each message, any of them may be the one.
+        let ends = if target.mode == GroupMode::All { backlog.ends.clone() } else { target.ends() };
+        self.dests[ends].iter().any(|dest| dest.awaits.get())
     }
 
     /// Plan index.
@@ -170,6 +214,9 @@ impl Route {
 
     /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst.
     pub fn dispatch(&mut self, message: &Message<'_>, ctx: &mut Context<'_>) {
+        if self.rejoin_until_ns != 0 {
+            self.end_rejoin(message.dequeued_ns);
+        }
         if self.filtered {
             self.choose();
         }
@@ -190,8 +237,17 @@ impl Route {
 
     /// Moves queued messages on as far as there is room.
     pub fn pump(&mut self, ctx: &mut Context<'_>) {
+        if self.rejoin_until_ns != 0 {
+            let now_ns = ctx.now();
+            self.end_rejoin(now_ns);
+        }
         for at in 0..self.backlogs.len() {
+            let ends = self.backlogs[at].ends.clone();
+            let is_expected = self.dests[ends.clone()].iter().any(Dest::is_expected);
             self.pump_backlog(at, ctx);
+            if !is_expected {
+                self.dests[ends].iter().for_each(|dest| dest.awaits.set(false));
+            }
         }
         // Also those that came to owe one just now, or while a dispatch was blocked.
         self.dests.iter().filter(|dest| dest.owes_signal()).for_each(|dest| dest.pay_signal(ctx.skin));

@@ -1,7 +1,7 @@
 //! The daemon's receiving half of an endpoint. One thread reads it.
 
 use super::feed::Feed;
-use super::peer::{Peer, PeerState};
+use super::peer::Peer;
 use super::waits::Waits;
 use crate::epoch::new_epoch;
 use crate::message::{Body, Message, Meta, Origin};
@@ -338,7 +338,7 @@ fn arrived(epoch: u32, sequence: u64, now_ns: u64) -> Meta {
 ///
 /// A registered owner of another user than the one who may write did not send this.
 fn channel_origin(owner: &Peer, writer_uid: u32) -> Origin {
-    if owner.state() != PeerState::Alive {
+    if !owner.lives() {
         return Origin::UNKNOWN;
     }
     let uid = owner.uid();

@@ -4,7 +4,7 @@
 //! control thread, at registration and then every tick (100 ms). So a setpgid(2) or setsid(2) of a registered process
 //! is seen within a tick; a registration, a death or a departure at once.
 
-use super::peer::{Peer, PeerState};
+use super::peer::Peer;
 use super::policy::GroupMode;
 use std::ops::Range;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ impl Membership {
 
     /// None for who is not there, and where the kernel did not say: two unknown groups are not the same group.
     fn number(&self, peer: &Peer) -> Option<i32> {
-        if peer.state() != PeerState::Alive {
+        if !peer.lives() {
             return None;
         }
         let number = match self.kin {

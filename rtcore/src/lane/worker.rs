@@ -46,6 +46,12 @@ impl Input {
         self.routes.iter().any(Route::has_backlog)
     }
 
+    /// Whether a message must not be taken now, see [`Route::holds_source`].
+    #[inline]
+    fn is_held(&self) -> bool {
+        self.routes.iter().any(Route::holds_source)
+    }
+
     /// How long to wait for a message while nothing else is to do. A skin whose threads no Linux signal may wake has
     /// them look up where no ring's doorbell does.
     fn idle(&self, skin: &Skin) -> Patience {
@@ -159,7 +165,10 @@ impl Worker {
             cell: self.cell,
             progress: self.progress,
             told: None,
+            draining: false,
         };
+        let now_ns = (run.skin.now_ns)();
+        self.inputs.iter_mut().flat_map(|input| &mut input.routes).for_each(|route| route.start(now_ns));
         if let Err(errno) = confined {
             run.events.emit((run.skin.now_ns)(), EventKind::Unconfined { errno });
         }
@@ -201,6 +210,8 @@ struct Running<'a> {
     cell: WorkerCell,
     progress: ProgressCell,
     told: Option<Errno>,
+    /// On the way down.
+    draining: bool,
 }
 
 impl Running<'_> {
@@ -260,7 +271,10 @@ impl Running<'_> {
     fn turn(&mut self, input: &mut Input, patience: Patience) -> bool {
         let burst = if input.source.is_ring() { BURST_MAX } else { 1 };
         let mut taken = 0;
-        while taken < burst && self.take(input, if taken == 0 { patience } else { Patience::None }) {
+        while taken < burst
+            && self.may_take(input)
+            && self.take(input, if taken == 0 { patience } else { Patience::None })
+        {
             taken += 1;
         }
         if taken > 0 {
@@ -275,6 +289,12 @@ impl Running<'_> {
             self.tell_torn(input);
         }
         taken > 0
+    }
+
+    /// A drain accounts for everything in its own time, so it waits for no receiver to come back.
+    #[inline]
+    fn may_take(&self, input: &Input) -> bool {
+        self.draining || !input.is_held()
     }
 
     #[inline]
@@ -402,7 +422,8 @@ impl Running<'_> {
     /// how long to wait in the source itself, where its skin cannot wait for both. Rings ring one doorbell, at whichever
     /// end of the thread they are.
     fn await_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> Patience {
-        if self.skin.caps.pollable_mq || inputs.iter().all(|input| input.source.is_ring()) {
+        let all_held = inputs.iter().all(Input::is_held);
+        if self.skin.caps.pollable_mq || all_held || inputs.iter().all(|input| input.source.is_ring()) {
             self.await_room(inputs, true, u64::MAX, waits);
             return Patience::None;
         }
@@ -422,7 +443,8 @@ impl Running<'_> {
         // Descriptors first: whether a ring is waited for by its word or by its descriptor depends on them.
         let (rings, others) = (true, false);
         for kind in [others, rings] {
-            for input in inputs.iter_mut().filter(|i| sources && i.source.is_ring() == kind) {
+            let read = |input: &&mut Input| sources && input.source.is_ring() == kind && !input.is_held();
+            for input in inputs.iter_mut().filter(read) {
                 if !input.source.arm(waits) {
                     bound_ns = 0;
                 }
@@ -440,6 +462,7 @@ impl Running<'_> {
     /// The way down: what is still in signals (and in queues that go) is routed, what is queued gets its
     /// chance, and the rest is accounted.
     fn drain(&mut self, inputs: &mut [Input], waits: &mut Waits) {
+        self.draining = true;
         loop {
             let mut worked = false;
             for input in inputs.iter_mut() {

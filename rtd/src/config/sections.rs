@@ -93,6 +93,10 @@ pub struct Daemon {
     /// most 60s.
     #[schemars(default, extend("default" = "500ms"))]
     pub drain: Field<Time<0, { 60 * SECOND_NS }>>,
+    /// After a restart of rtd, how long routes wait for receivers that had a session with the rtd before: until such a
+    /// process has opened its next session it counts as full, not as dead. `0s` does not wait; at most 60s.
+    #[schemars(default, extend("default" = "2s"))]
+    pub rejoin: Field<Time<0, { 60 * SECOND_NS }>>,
     /// The lanes' real-time calls: `posix` (Linux's), `cobalt` (Xenomai 3's; refused where it cannot be had), or `auto`:
     /// Cobalt where it can be had, unless a queue has a `mode`, which only Linux's have. On Cobalt queues and signals are
     /// those of Cobalt programs, and no plain Linux program sees them.
@@ -317,6 +321,10 @@ pub struct Route {
     /// lane's.
     #[schemars(default)]
     pub overflow: Field<OverflowText>,
+    /// How long this route waits after a restart of rtd for receivers that had a session before. Default: `rejoin` of
+    /// [daemon].
+    #[schemars(default)]
+    pub rejoin: Field<Time<0, { 60 * SECOND_NS }>>,
     /// Message-queue priority of what is sent: `keep` the one received (0 for a signal or a lane), or a number.
     #[schemars(default, extend("default" = "keep"))]
     pub mq_priority: Field<MqPriority>,

@@ -54,6 +54,8 @@ pub(super) struct Kept {
     path: PathBuf,
     /// The last write failed, and that was logged.
     failed: bool,
+    /// The file is there, unless somebody removed it.
+    written: bool,
 }
 
 /// Where the registrations of the instance with this socket are kept.
@@ -65,7 +67,7 @@ pub fn path_beside(socket: &Path) -> PathBuf {
 
 impl Kept {
     pub fn beside(socket: &Path) -> Kept {
-        Kept { path: path_beside(socket), failed: false }
+        Kept { path: path_beside(socket), failed: false, written: false }
     }
 
     /// What the last life of the instance kept. A file that cannot be used is named in a warning.
@@ -99,6 +101,20 @@ impl Kept {
             ));
         }
         self.failed = stored.is_err();
+        self.written = !self.failed && !records.is_empty();
+    }
+
+    /// Whether somebody removed the file, or its directory, since it was written; said once.
+    pub fn was_removed(&mut self) -> bool {
+        let removed = self.written && self.path.symlink_metadata().is_err();
+        if removed {
+            log::warning(format_args!(
+                "{} was removed while rtd uses it; rtd writes it again",
+                self.path.display()
+            ));
+            self.written = false;
+        }
+        removed
     }
 }
 

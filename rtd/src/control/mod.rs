@@ -141,9 +141,8 @@ impl Control {
     pub fn adopt(&mut self, handler: &mut dyn Handler) {
         for record in self.kept.load() {
             match self.registry.adopt(&self.epoll, record, handler) {
-                Some(Adopted::Again(line)) => log::info(format_args!("{line}")),
-                Some(Adopted::Not(line)) => log::warning(format_args!("{line}")),
-                None => {}
+                Adopted::Again(line) => log::info(format_args!("{line}")),
+                Adopted::Not(line) => log::warning(format_args!("{line}")),
             }
         }
         self.settle(handler);
@@ -174,6 +173,7 @@ impl Control {
             for raw in &tokens {
                 match Token::decode(*raw) {
                     Some(Token::Peer { process }) => self.peer_ended(process, handler),
+                    Some(Token::Expected { process }) => self.expected_ended(process, handler),
                     Some(Token::Session { process, .. }) => self.serve_session(process, *raw, handler),
                     Some(Token::Client { slot, .. }) => self.serve(slot, *raw, handler),
                     Some(Token::Listener) => self.accept(),
@@ -201,6 +201,13 @@ impl Control {
     fn peer_ended(&mut self, process: ProcessId, handler: &mut dyn Handler) {
         if let Some(line) = self.registry.ended(&self.epoll, process, handler) {
             self.log.info(format_args!("{line}"));
+        }
+        self.settle(handler);
+    }
+
+    fn expected_ended(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+        if let Some(line) = self.registry.expected_ended(&self.epoll, process, handler) {
+            self.log.warning(format_args!("{line}"));
         }
         self.settle(handler);
     }
@@ -357,6 +364,12 @@ impl Control {
             self.judged(news);
         }
         self.restore_socket();
+        if self.kept.was_removed() {
+            self.registry.keep_again();
+        }
+        for line in self.registry.end_rejoin(&self.epoll, now, handler) {
+            log::warning(format_args!("{line}"));
+        }
         if !self.listening {
             self.listening = self.epoll.add(&self.listener, Token::Listener.encode()).is_ok();
         }

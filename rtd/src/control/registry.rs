@@ -10,6 +10,7 @@ mod adopt;
 mod grant;
 
 pub(super) use adopt::Adopted;
+use adopt::Expected;
 pub(super) use grant::Claim;
 
 use super::Handler;
@@ -25,7 +26,7 @@ use rtcore::wire::{Name, Reply, Status};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Whoever has the name.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ struct Entry {
     grouped: bool,
     generation: u64,
     holder: Option<Holder>,
+    /// A process that had a session with the last rtd and has not come back.
+    expected: Option<Expected>,
     /// The lowest of the lanes that its endpoints take part in.
     ceiling: Option<Ceiling>,
 }
@@ -88,6 +91,9 @@ pub(super) struct Registry {
     changes: Vec<Change>,
     /// Who holds which name has changed since [`Registry::take_unkept`].
     unkept: bool,
+    /// By process, how long routes wait for it after a start.
+    rejoin: Vec<Duration>,
+    started: Instant,
 }
 
 /// A process came or went.
@@ -126,6 +132,7 @@ impl Registry {
             grouped: is_grouped(plan, process),
             generation: 0,
             holder: None,
+            expected: None,
             ceiling: Ceiling::of(plan, process),
         };
         Ok(Registry {
@@ -134,6 +141,8 @@ impl Registry {
             deaths: 0,
             changes: Vec::new(),
             unkept: false,
+            rejoin: (0..plan.processes.len()).map(|process| adopt::rejoin(plan, process)).collect(),
+            started: Instant::now(),
         })
     }
 
@@ -146,11 +155,17 @@ impl Registry {
     pub fn take_unkept(&mut self) -> Option<Vec<Record>> {
         std::mem::take(&mut self.unkept).then(|| {
             let held = |entry: &Entry| {
-                let who = entry.holder.as_ref()?.who.clone();
+                let holder = entry.holder.as_ref().map(|holder| &holder.who);
+                let who = holder.or(entry.expected.as_ref().map(|expected| &expected.who))?.clone();
                 Some(Record { name: entry.plan.name.clone(), who })
             };
             self.entries.iter().filter_map(held).collect()
         })
+    }
+
+    /// What was kept is gone.
+    pub fn keep_again(&mut self) {
+        self.unkept = true;
     }
 
     /// What changed since the last call.

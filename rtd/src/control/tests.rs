@@ -102,6 +102,7 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
         capacity: 1,
         mq_priority: None,
         accept_claimed: false,
+        rejoin_ns: 0,
     };
     Plan {
         daemon: DaemonPlan {

@@ -9,6 +9,7 @@ pub(super) enum Token {
     Signals,
     Ticker,
     Peer { process: ProcessId },
+    Expected { process: ProcessId },
     Client { slot: usize, uses: u32 },
     Session { process: ProcessId, uses: u32 },
 }
@@ -21,6 +22,7 @@ impl Token {
             Token::Signals => 1,
             Token::Ticker => 2,
             Token::Peer { process } => 3 | (process as u64) << 8,
+            Token::Expected { process } => 6 | (process as u64) << 8,
             Token::Client { slot, uses } => 4 | (slot as u64) << 8 | u64::from(uses) << 32,
             Token::Session { process, uses } => 5 | (process as u64) << 8 | u64::from(uses) << 32,
         }
@@ -33,6 +35,7 @@ impl Token {
             1 => Token::Signals,
             2 => Token::Ticker,
             3 => Token::Peer { process: middle(token)? },
+            6 => Token::Expected { process: middle(token)? },
             4 => Token::Client { slot: middle(token & 0xffff_ffff)?, uses: u32::try_from(token >> 32).ok()? },
             5 => {
                 let process = middle(token & 0xffff_ffff)?;
@@ -45,7 +48,7 @@ impl Token {
     /// Order within a turn, see the module's invariant.
     pub fn rank(self) -> u8 {
         match self {
-            Token::Peer { .. } => 0,
+            Token::Peer { .. } | Token::Expected { .. } => 0,
             // Who closes a session and opens the next one has closed the first.
             Token::Session { .. } => 1,
             Token::Client { .. } => 2,

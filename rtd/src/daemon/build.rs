@@ -212,14 +212,16 @@ impl Builder<'_> {
                 }
             },
         };
-        Ok(Route::new(
+        let rejoin_ns = plan.rejoin_ns;
+        let route = Route::new(
             rules,
             plan.rate,
             targets,
             dests,
             self.page.route(id),
             self.rings.doorbell_of_route(id),
-        ))
+        );
+        Ok(route.rejoin(rejoin_ns))
     }
 
     fn membership(&self, filter: Filter) -> Membership {

@@ -282,6 +282,8 @@ pub struct RoutePlan {
     pub mq_priority: Option<u32>,
     /// Take queued signals although their si_pid is what the sender wrote.
     pub accept_claimed: bool,
+    /// How long it waits, after a start, for receivers that were there before (the route's, else the daemon's).
+    pub rejoin_ns: u64,
     /// Through a lane thread, or from process to process.
     pub path: Path,
 }

@@ -56,6 +56,7 @@ fn keys(cx: &mut Context<'_, '_, '_>, route: &Route) {
         ("payload", place(&route.payload)),
         ("truncate", place(&route.truncate)),
         ("capacity", place(&route.capacity)),
+        ("rejoin", place(&route.rejoin)),
         ("mq_priority", place(&route.mq_priority)),
     ];
     for (key, place) in keys.into_iter().filter_map(|(key, place)| Some((key, place?))) {

@@ -45,6 +45,7 @@ struct Context<'c, 'r, 't> {
 
 /// Time for a stop to go on delivering, unless the file says otherwise.
 const DRAIN_NS: u64 = SECOND_NS / 2;
+const REJOIN_NS: u64 = 2 * SECOND_NS;
 
 /// Longest path of a Unix socket (unix(7): 108 bytes with the closing 0).
 const SOCKET_PATH_BYTES_MAX: usize = 107;

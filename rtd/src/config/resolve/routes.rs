@@ -2,7 +2,7 @@
 
 use super::groups::{self, Made};
 use super::names::{Names, Target};
-use super::{Context, direct, payload, rings};
+use super::{Context, REJOIN_NS, direct, payload, rings};
 use crate::config::diagnostic::Place;
 use crate::config::reader::{At, Field};
 use crate::config::sections::{Lane, Route};
@@ -65,6 +65,13 @@ pub fn resolve(
             capacity,
             mq_priority: written.mq_priority.get().and_then(|priority| priority.0),
             accept_claimed: written.accept_claimed.get().copied().unwrap_or(false),
+            rejoin_ns: match path {
+                // Its sender and its receiver have the ring; rtd's restart takes nothing from it.
+                Path::Direct => 0,
+                Path::Routed => {
+                    written.rejoin.get().or(config.daemon.rejoin.get()).map_or(REJOIN_NS, |time| time.0)
+                }
+            },
             path,
         });
     }

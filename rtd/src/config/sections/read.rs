@@ -95,6 +95,7 @@ impl Daemon {
             socket: r.optional("socket"),
             keep_queues: r.optional("keep_queues"),
             drain: r.optional("drain"),
+            rejoin: r.optional("rejoin"),
             skin: r.optional("skin"),
             cobalt_library: r.optional("cobalt_library"),
             watchdog: r.optional("watchdog"),
@@ -191,6 +192,7 @@ impl Route {
             truncate: r.optional("truncate"),
             capacity: r.optional("capacity"),
             overflow: r.optional("overflow"),
+            rejoin: r.optional("rejoin"),
             mq_priority: r.optional("mq_priority"),
             accept_claimed: r.optional("accept_claimed"),
         }

@@ -104,6 +104,7 @@ fn what_a_thread_would_do_is_refused() {
         ("payload", "99"),
         ("truncate", "true"),
         ("capacity", "8"),
+        ("rejoin", "\"1s\""),
         ("mq_priority", "3"),
     ] {
         let text = direct(&format!("{key} = {value}\n"));

@@ -85,6 +85,7 @@ fn structured() -> impl Strategy<Value = String> {
         "lane",
         "path",
         "ttl",
+        "rejoin",
         "rate_hz",
         "burst",
         "payload",

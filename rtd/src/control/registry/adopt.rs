@@ -1,44 +1,140 @@
 //! What a start makes of the registrations of the last one.
 //!
 //! A process that was *registered* (`rtctl run`, `rtctl register`) knows nothing of rtd and cannot register again, so it
-//! keeps its name if it is the same process and may still have it. One that had a *session* connects again by itself.
+//! keeps its name if it is the same process and may still have it. One that had a *session* connects again by itself; until
+//! then the lanes count it as a full receiver, at most for the `rejoin` of their routes.
 
-use super::{Holder, Registry};
+use super::{Change, Holder, Registry};
 use crate::control::kept::{Identity, Record};
 use crate::control::policy::{self, Exe, Refusal};
 use crate::control::{Handler, Token};
-use crate::plan::ProcessId;
+use crate::plan::{EndpointId, Plan, ProcessId, RoutePlan};
+use rtcore::lane::peer::PeerState;
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::pidfd::PidFd;
-use rtcore::sys::procfs::{self, Status as ProcStatus};
+use rtcore::sys::procfs::{self, Groups, Status as ProcStatus};
 use rtcore::wire::{Name, Status};
+use std::time::{Duration, Instant};
 
-/// What became of a registration, as a line for the log.
+/// What became of a registration or a session, as a line for the log.
 #[derive(Debug)]
 pub(in crate::control) enum Adopted {
-    /// It holds again.
+    /// It holds again, or is waited for.
     Again(String),
     /// It does not; the line says why and what to do.
     Not(String),
 }
 
+/// A process that had a session with the last rtd.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub pidfd: PidFd,
+    pub who: Identity,
+    /// Real user.
+    ruid: u32,
+}
+
+/// How long routes wait for a process after a start: the longest of those that it takes part in.
+pub(super) fn rejoin(plan: &Plan, process: ProcessId) -> Duration {
+    let own = |id: &EndpointId| plan.endpoints[*id].owner == Some(process);
+    let takes_part = |route: &&RoutePlan| own(&route.from) || route.ends().any(|end| own(&end));
+    let longest_ns = plan.routes.iter().filter(takes_part).map(|route| route.rejoin_ns).max();
+    Duration::from_nanos(longest_ns.unwrap_or(0))
+}
+
 impl Registry {
-    /// Restores one registration of the last life of the instance; `None` for a session, which opens again by itself.
-    pub fn adopt(&mut self, epoll: &Epoll, record: Record, handler: &mut dyn Handler) -> Option<Adopted> {
+    /// Restores one registration of the last life of the instance, or has the lanes wait for one of its sessions.
+    pub fn adopt(&mut self, epoll: &Epoll, record: Record, handler: &mut dyn Handler) -> Adopted {
         // The file has to be written again, with what is left of it.
         self.unkept = true;
         let Record { name, who } = record;
-        if who.session {
-            return None;
-        }
         let (pid, exe) = (who.pid, who.exe.clone());
-        let text = match self.restore(epoll, &name, who, handler) {
-            Ok(line) => return Some(Adopted::Again(line)),
-            Err(refusal) => refusal.text,
+        let (what, result) = if who.session {
+            ("had a session", self.expect(epoll, &name, who))
+        } else {
+            ("was registered", self.restore(epoll, &name, who, handler))
         };
-        Some(Adopted::Not(format!(
-            "{name}: pid {pid} ({exe}) was registered before rtd was restarted and is not any more: {text}"
-        )))
+        result.map_or_else(
+            |refusal| {
+                let why = refusal.text;
+                Adopted::Not(format!(
+                    "{name}: pid {pid} ({exe}) {what} before rtd was restarted and is not there any more: {why}"
+                ))
+            },
+            Adopted::Again,
+        )
+    }
+
+    /// Has the lanes wait for a process that will open its session again.
+    fn expect(&mut self, epoll: &Epoll, name: &str, who: Identity) -> Result<String, Refusal> {
+        let process = self.named(name)?;
+        let (pidfd, status) = same_process(&who)?;
+        let entry = &self.entries[process];
+        policy::check(&entry.plan, &pidfd, who.pid, &status, Exe::Now)?;
+        let rejoin = self.rejoin[process];
+        if rejoin.is_zero() {
+            return Ok(format!(
+                "{name}: pid {} had a session; rejoin = \"0s\": no route waits for the next one",
+                who.pid
+            ));
+        }
+        epoll.add(&pidfd, Token::Expected { process }.encode()).map_err(shortage)?;
+        let Groups { pgid, sid } = procfs::groups(who.pid).unwrap_or_default();
+        let line =
+            format!("{name}: pid {} had a session: routes wait up to {rejoin:?} for the next one", who.pid);
+        let entry = &mut self.entries[process];
+        entry.peer.set_groups(pgid, sid);
+        entry.peer.expect(who.pid, who.tid, status.ruid);
+        entry.expected = Some(Expected { pidfd, who, ruid: status.ruid });
+        Ok(line)
+    }
+
+    /// The pidfd of an expected process became readable: nothing waits for it any more. The line is for the log.
+    pub fn expected_ended(
+        &mut self,
+        epoll: &Epoll,
+        process: ProcessId,
+        handler: &mut dyn Handler,
+    ) -> Option<String> {
+        let entry = self.entries.get_mut(process)?;
+        let Expected { pidfd, who, ruid } = entry.expected.take_if(|expected| !expected.pidfd.is_alive())?;
+        let _ = epoll.remove(&pidfd);
+        self.unkept = true;
+        let ending = pidfd.ending(who.pid);
+        let cause = ending.map(|e| format!(" ({e})")).unwrap_or_default();
+        entry.peer.died();
+        let state = PeerState::Dead;
+        handler.peer_changed(process, state, who.pid, ruid);
+        self.changes.push(Change { process, state, pid: who.pid, ending });
+        Some(format!(
+            "{}: pid {} died{cause} before it came back: messages for it end as peer-dead",
+            entry.plan.name, who.pid
+        ))
+    }
+
+    /// Stops waiting for those whose time is over; lines for the log.
+    pub fn end_rejoin(&mut self, epoll: &Epoll, now: Instant, handler: &mut dyn Handler) -> Vec<String> {
+        let since_start = now.saturating_duration_since(self.started);
+        let mut lines = Vec::new();
+        for (process, entry) in self.entries.iter_mut().enumerate() {
+            let rejoin = self.rejoin[process];
+            let Some(expected) = entry.expected.take_if(|_| since_start >= rejoin) else { continue };
+            let _ = epoll.remove(&expected.pidfd);
+            self.unkept = true;
+            entry.peer.left();
+            handler.peer_changed(process, PeerState::Unregistered, expected.who.pid, expected.ruid);
+            lines.push(format!(
+                "{}: pid {} had a session before rtd was restarted and opened none within {rejoin:?}: messages for it end as \
+                 peer-dead until it does; see that the program runs, or raise rejoin = (in [daemon] or the [[route]])",
+                entry.plan.name, expected.who.pid
+            ));
+        }
+        lines
+    }
+
+    fn named(&self, name: &str) -> Result<ProcessId, Refusal> {
+        let bad_name = |e: rtcore::wire::FrameError| Refusal::new(Status::UnknownName, e.to_string());
+        self.find(Name::new(name).map_err(bad_name)?)
     }
 
     fn restore(
@@ -48,8 +144,7 @@ impl Registry {
         who: Identity,
         handler: &mut dyn Handler,
     ) -> Result<String, Refusal> {
-        let bad_name = |e: rtcore::wire::FrameError| Refusal::new(Status::UnknownName, e.to_string());
-        let process = self.find(Name::new(name).map_err(bad_name)?)?;
+        let process = self.named(name)?;
         let (pidfd, status) = same_process(&who)?;
         let warning = self.vet(process, &pidfd, (who.pid, who.tid), &status, Exe::Now)?;
         let line =
@@ -76,6 +171,10 @@ impl Registry {
         entry.generation += 1;
         self.announce(epoll, process, handler)
     }
+}
+
+fn shortage(e: std::io::Error) -> Refusal {
+    Refusal::new(Status::Failed, format!("{e}: raise LimitNOFILE= of rtd"))
 }
 
 /// The very process that is meant, and who it is now; its groups are those that it had when it registered.

@@ -85,6 +85,10 @@ impl Registry {
             Refusal::new(Status::Failed, text)
         };
         epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(failed)?;
+        // Back, or replaced by another process.
+        if let Some(expected) = entry.expected.take() {
+            let _ = epoll.remove(&expected.pidfd);
+        }
         entry.generation += 1;
         holder.active = !(exec_follows && entry.plan.exe.is_some());
         let (pid, pending) = (holder.who.pid, !holder.active);

@@ -77,6 +77,7 @@ fn route(name: &str, from: EndpointId, to: Vec<TargetPlan>, path: Path) -> Route
         capacity: 1,
         mq_priority: None,
         accept_claimed: false,
+        rejoin_ns: 0,
     }
 }
 

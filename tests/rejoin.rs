@@ -1,0 +1,183 @@
+//! After a restart routes wait for the receivers that were there before, for a stated time and for every kind of source.
+
+use crate::restart::nothing_lost;
+use crate::util::session::{lane_end, unbroken};
+use crate::util::{Daemon, Instance, Peer, held, patience, process, route, signal};
+use anyhow::ensure;
+use rtcore::lane::peer::PeerState;
+use std::time::Instant;
+
+/// A queue of ten messages, and `leg`, whose ring they go to; rtd itself queues four.
+fn queue_to_lane(i: &Instance, rejoin: &str) -> String {
+    i.head().replacen("[daemon]\n", &format!("[daemon]\nrejoin = \"{rejoin}\"\n"), 1)
+        + &process("leg")
+        + &i.mqueue("in", "")
+        + &lane_end("leg.cmd", "leg", "")
+        + &route("in", &["leg.cmd"], "capacity = 4")
+}
+
+/// Ten messages in the queue, `leg` frozen since the last rtd, and a new rtd that waits for it.
+fn waiting(i: &Instance, text: &str) -> anyhow::Result<(Daemon, Peer)> {
+    let daemon = Daemon::start(text)?;
+    let leg = Peer::session_inbox(i, "leg")?;
+    leg.freeze()?;
+    daemon.kill()?;
+    let mut sender = Peer::start()?;
+    sender.tell(&format!("open send {}", i.queue("in")))?;
+    sender.tell("stream 1 10")?;
+    let daemon = Daemon::start(text)?;
+    daemon.logged(&format!("leg: pid {} had a session: routes wait up to", leg.pid()))?;
+    Ok((daemon, leg))
+}
+
+/// What the route's queue holds is all that the lane took; the rest is in the message queue, and nothing was lost.
+fn holds(i: &Instance) -> anyhow::Result<()> {
+    let page = i.until("four messages wait for leg", |page| page.routes[0].ledger.queued == 4)?;
+    let ledger = page.routes[0].ledger;
+    ensure!((ledger.accepted, ledger.rejected_total(), ledger.peer_dead) == (4, 0, 0), "{ledger:?}");
+    ensure!(held(&i.queue("in"))? == 6);
+    Ok(())
+}
+
+/// Each time the second receiver comes back later than the first; both get every message that was answered Ok, and the
+/// first one gets them at once.
+pub fn each_receiver_of_a_fan_out_gets_every_message_over_five_kills() -> anyhow::Result<()> {
+    const ROUNDS: u64 = 5;
+    let i = Instance::new()?;
+    let large = "maxmsg = 8192\nmsgsize = 64";
+    let text = i.head()
+        + &process("planner")
+        + &process("arm")
+        + &process("leg")
+        + &lane_end("cmd", "planner", large)
+        + &lane_end("arm.cmd", "arm", large)
+        + &lane_end("leg.cmd", "leg", large)
+        + &route("cmd", &["arm.cmd", "leg.cmd"], "rejoin = \"60s\"");
+    let mut daemon = Daemon::start(&text)?;
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut leg = Peer::session_inbox(&i, "leg")?;
+    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    arm.ask_until(&format!("number {}", u64::MAX))?;
+    leg.ask_until(&format!("number {}", u64::MAX))?;
+    planner.flood("cmd", 200)?;
+    for _ in 0..ROUNDS {
+        i.until("traffic", |page| {
+            page.routes[0].ledger.delivered > 200 && page.routes[0].ledger.queued == 0
+        })?;
+        leg.freeze()?;
+        daemon.kill()?;
+        daemon = Daemon::start(&text)?;
+        // The first receiver does not wait for the second.
+        i.until("one receives and the other's copies wait", |page| {
+            let ledger = page.routes[0].ledger;
+            ledger.delivered >= 50 && ledger.queued >= 50
+        })?;
+        leg.thaw()?;
+    }
+    i.until("traffic", |page| page.routes[0].ledger.delivered > 200 && page.routes[0].ledger.queued == 0)?;
+    let tried = planner.flooded()?;
+    planner.number("cmd", u64::MAX)?;
+    for receiver in [&mut arm, &mut leg] {
+        let got = receiver.answered_until(&format!("number {}", u64::MAX))?;
+        nothing_lost(&tried, &got, ROUNDS)?;
+    }
+    let ledger = i.snapshot()?.routes[0].ledger;
+    ensure!((ledger.rejected_total(), ledger.displaced, ledger.peer_dead) == (0, 0, 0), "{ledger:?}");
+    Ok(())
+}
+
+/// What waited in a message queue is not read past the route's capacity until its receiver is back, and then arrives.
+pub fn what_waits_in_a_queue_is_delivered_when_the_receiver_is_back() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let (_daemon, mut leg) = waiting(&i, &queue_to_lane(&i, "60s"))?;
+    holds(&i)?;
+    leg.thaw()?;
+    unbroken(&leg.got_until("number 10")?, 1, 10)?;
+    let ledger = i.until("all is delivered", |page| page.routes[0].ledger.delivered == 10)?.routes[0].ledger;
+    ensure!(ledger.accepted == 10, "{ledger:?}");
+    Ok(())
+}
+
+/// The same for signals to rtd, which stay pending.
+pub fn signals_to_rtd_wait_for_the_receiver_as_well() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = i.head()
+        + &process("leg")
+        + &signal("in", "", "SIGRTMIN+1", "")
+        + &lane_end("leg.cmd", "leg", "")
+        + &route("in", &["leg.cmd"], "capacity = 4\nrejoin = \"60s\"\naccept_claimed = true");
+    let daemon = Daemon::start(&text)?;
+    let mut leg = Peer::session_inbox(&i, "leg")?;
+    leg.freeze()?;
+    daemon.kill()?;
+    let daemon = Daemon::start(&text)?;
+    let mut sender = Peer::start()?;
+    for value in 1..=10 {
+        sender.tell(&format!("sigqueue {} {} {value}", daemon.pid(), crate::util::rt(1)))?;
+    }
+    let page = i.until("four signals wait for leg", |page| page.routes[0].ledger.queued == 4)?;
+    let ledger = page.routes[0].ledger;
+    ensure!((ledger.accepted, ledger.rejected_total(), ledger.peer_dead) == (4, 0, 0), "{ledger:?}");
+    leg.thaw()?;
+    unbroken(&leg.got_until("number 10")?, 1, 10)
+}
+
+/// One that does not come back in time is named, and from then on its messages are accounted as peer-dead.
+pub fn a_receiver_that_stays_away_is_named_and_its_messages_are_accounted() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let (daemon, mut leg) = waiting(&i, &queue_to_lane(&i, "300ms"))?;
+    i.until("all of them are peer-dead", |page| page.routes[0].ledger.peer_dead == 10)?;
+    daemon.logged(&format!(
+        "leg: pid {} had a session before rtd was restarted and opened none within",
+        leg.pid()
+    ))?;
+    daemon.logged("raise rejoin =")?;
+    ensure!(held(&i.queue("in"))? == 0);
+    // It may come later all the same.
+    leg.thaw()?;
+    i.until("leg is back", |page| page.processes[0].state == PeerState::Alive)?;
+    let mut sender = Peer::start()?;
+    sender.tell(&format!("open send {}", i.queue("in")))?;
+    sender.tell("stream 11 1")?;
+    leg.got_until("number 11")?;
+    // Without a wait they are accounted at once, as those of a receiver that was never there.
+    let i = Instance::new()?;
+    let (_daemon, _leg) = (|| {
+        let text = queue_to_lane(&i, "0s");
+        let daemon = Daemon::start(&text)?;
+        let leg = Peer::session_inbox(&i, "leg")?;
+        leg.freeze()?;
+        daemon.kill()?;
+        let mut sender = Peer::start()?;
+        sender.tell(&format!("open send {}", i.queue("in")))?;
+        sender.tell("stream 1 10")?;
+        anyhow::Ok((Daemon::start(&text)?, leg))
+    })()?;
+    i.until("all of them are peer-dead", |page| page.routes[0].ledger.peer_dead == 10)?;
+    Ok(())
+}
+
+/// One that dies in the meantime is dead at once.
+pub fn a_receiver_that_dies_before_it_is_back_is_not_waited_for() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let (daemon, leg) = waiting(&i, &queue_to_lane(&i, "60s"))?;
+    holds(&i)?;
+    let pid = leg.pid();
+    leg.kill()?;
+    i.until("all of them are peer-dead", |page| page.routes[0].ledger.peer_dead == 10)?;
+    daemon.logged(&format!("leg: pid {pid} died"))?;
+    Ok(())
+}
+
+/// A stop does not wait for it: what the lane holds is accounted, what it did not read stays in the queue.
+pub fn a_stop_does_not_wait_for_a_receiver_to_come_back() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let (daemon, _leg) = waiting(&i, &queue_to_lane(&i, "60s"))?;
+    holds(&i)?;
+    let began = Instant::now();
+    let log = daemon.stop()?;
+    ensure!(began.elapsed() < patience(), "took {:?}", began.elapsed());
+    ensure!(log.contains("accepted 4 = delivered 0") && log.contains("rejected 4 "), "{log}");
+    ensure!(held(&i.queue("in"))? == 6);
+    Ok(())
+}
