@@ -1,8 +1,8 @@
 //! After a restart routes wait for the receivers that were there before, for a stated time and for every kind of source.
 
 use crate::restart::nothing_lost;
-use crate::util::session::{lane_end, unbroken};
-use crate::util::{Daemon, Instance, Peer, held, patience, process, route, signal};
+use crate::util::session::{events, lane_end, unbroken};
+use crate::util::{Daemon, Instance, Peer, held, lane, patience, privileged, process, route, signal, skip};
 use anyhow::ensure;
 use rtcore::lane::peer::PeerState;
 use std::time::Instant;
@@ -180,4 +180,70 @@ pub fn a_stop_does_not_wait_for_a_receiver_to_come_back() -> anyhow::Result<()> 
     ensure!(log.contains("accepted 4 = delivered 0") && log.contains("rejected 4 "), "{log}");
     ensure!(held(&i.queue("in"))? == 6);
     Ok(())
+}
+
+/// Two lanes that `drive` takes part in, and the partner at the other end of both.
+fn two_lanes(i: &Instance, control: u8) -> String {
+    i.head()
+        + &lane("control", control, "")
+        + &lane("talk", 20, "")
+        + &process("drive")
+        + &process("panel")
+        + &lane_end("panel.cmd", "panel", "")
+        + &lane_end("drive.cmd", "drive", "")
+        + &lane_end("drive.say", "drive", "")
+        + &lane_end("panel.ear", "panel", "")
+        + &route("panel.cmd", &["drive.cmd"], "lane = \"control\"")
+        + &route("drive.say", &["panel.ear"], "lane = \"talk\"")
+}
+
+/// A thread that entered for a lane may register again while it is real-time; when it may not, the program learns why.
+pub fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("SCHED_FIFO (root)");
+    }
+    let i = Instance::new()?;
+    let mut daemon = Daemon::start(&two_lanes(&i, 70))?;
+    let mut panel = Peer::session_sender(&i, "panel", "panel.cmd")?;
+    let mut drive = Peer::session_inbox(&i, "drive")?;
+    drive.tell("session sender drive.say")?;
+    ensure!(drive.tell("session promote control")? == ["69"]);
+    for number in 1..=3 {
+        daemon.kill()?;
+        daemon = Daemon::start(&two_lanes(&i, 70))?;
+        drive.got_until("event up")?;
+        panel.tell("session wait panel.cmd")?;
+        panel.number("panel.cmd", number)?;
+        drive.got_until(&format!("number {number}"))?;
+    }
+    ensure!(!daemon.log().contains("must not send"), "{}", daemon.log());
+    // The lane is lower now: refused, and told.
+    daemon.kill()?;
+    let _daemon = Daemon::start(&two_lanes(&i, 60))?;
+    let says = ["has real-time priority 69, not below lane \"control\" with 60", "chrt -f -p 59"];
+    let got = drive.got_until("event refused")?;
+    let told = events(&got).last().copied().unwrap_or_default().to_owned();
+    ensure!(says.iter().all(|says| told.contains(says)), "{told}");
+    let refused =
+        drive.refused("session number drive.say 1", &["Disconnected", "rtd refuses the session: thread"])?;
+    ensure!(says.iter().all(|says| refused.contains(says)) && !refused.contains("rtd is away"), "{refused}");
+    let unknown = drive.refused("session sender other", &["no connection to rtd", "rtd refuses"])?;
+    ensure!(!unknown.contains("rtd is away"), "{unknown}");
+    Ok(())
+}
+
+/// Of a thread that got its priority elsewhere, rtd knows only the lanes of its process.
+pub fn a_thread_that_declares_no_lane_is_below_the_highest_of_its_process() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("SCHED_FIFO (root)");
+    }
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&two_lanes(&i, 70))?;
+    let mut drive = Peer::start()?;
+    drive.tell("fifo 70")?;
+    let says = ["priority 70, not below lane \"control\" with 70", "chrt -f -p 69"];
+    drive.refused(&format!("session open {} drive", i.socket()), &says)?;
+    drive.tell("fifo 69")?;
+    drive.open(&i, "drive")?;
+    daemon.logged("has real-time priority 69: it must not send or receive in lane \"talk\" with 20")
 }

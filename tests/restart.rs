@@ -196,7 +196,10 @@ pub fn without_a_daemon_a_routed_send_is_disconnected_at_once() -> anyhow::Resul
         let says = ["Disconnected", "Down", "rtd is away; the session connects again by itself"];
         planner.refused("session number cmd 2", &says)?;
         planner.refused("session loan cmd 8", &says)?;
-        planner.refused("session sender arm.cmd", &["Away", "rtd is away"])?;
+        planner.refused(
+            "session sender arm.cmd",
+            &["Away", "no connection to rtd", "rtd is not running there"],
+        )?;
         ensure!(planner.tell("session state")?.concat().starts_with("Down("));
         let _daemon = Daemon::start(&text)?;
         planner.got_until("event up")?;

@@ -146,17 +146,19 @@ pub fn a_thread_above_its_lane_is_refused_or_warned_of() -> anyhow::Result<()> {
     peer.tell("fifo 51")?;
     let says = [
         "Denied",
-        "has real-time priority 51, above lane \"lane\" with 50",
+        "has real-time priority 51, not below lane \"lane\" with 50",
         "above_ceiling = \"warn\" in [[process]] \"arm\"",
     ];
     peer.refused(&format!("session open {} arm", i.socket()), &says)?;
     peer.open(&i, "leg")?;
-    daemon.logged("of leg has real-time priority 51, above lane \"lane\" with 50")?;
+    daemon.logged("of leg has real-time priority 51, not below lane \"lane\" with 50")?;
     peer.tell("session close")?;
-    // Level with the lane it may be.
+    // The lane must be able to preempt it.
     peer.tell("fifo 50")?;
+    peer.refused(&format!("session open {} arm", i.socket()), &["priority 50, not below", "chrt -f -p 49"])?;
+    peer.tell("fifo 49")?;
     peer.open(&i, "arm")?;
-    ensure!(kernel::thread(peer.pid(), peer.pid())?.priority == 50);
+    ensure!(kernel::thread(peer.pid(), peer.pid())?.priority == 49);
     Ok(())
 }
 

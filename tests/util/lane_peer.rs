@@ -376,6 +376,7 @@ fn event_line(event: &Event) -> String {
         Event::PeerBack { process, .. } => format!("e back {process}\n"),
         Event::Down => "e down -\n".to_owned(),
         Event::Up => "e up -\n".to_owned(),
+        Event::Refused { reason } => format!("e refused {}\n", reason.replace(' ', "_")),
         Event::Lost { count, .. } => format!("e gone {count}\n"),
         Event::Corrupt { corrupt, .. } => format!("e corrupt {}\n", corrupt.to_string().replace(' ', "_")),
     }

@@ -379,6 +379,7 @@ impl Runs {
             Event::PeerBack { process, pid } => format!("event back {process} {pid}"),
             Event::Down => "event down".to_owned(),
             Event::Up => "event up".to_owned(),
+            Event::Refused { reason } => format!("event refused {reason}"),
             Event::Lost { endpoint, count } => format!("event messages {endpoint} {count}"),
             Event::Corrupt { endpoint, other, corrupt } => {
                 format!("event corrupt {endpoint} {other} {corrupt:?}")

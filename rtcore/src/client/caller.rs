@@ -113,6 +113,9 @@ impl Caller {
             Event::PeerLost { process, ending, .. } if channel.process == Some(process) => {
                 Err(CallError::PeerDead { endpoint, process, ending })
             }
+            Event::Refused { reason } if !channel.direct || self.inbox.is_routed() => {
+                Err(CallError::Disconnected { endpoint, why: Gone::Refused(reason) })
+            }
             Event::Down if !channel.direct || self.inbox.is_routed() => {
                 Err(CallError::Disconnected { endpoint, why: Gone::Down })
             }

@@ -104,6 +104,8 @@ pub(super) struct Table {
     /// Pids of named processes, for those who compare origins; 0 = not there.
     pub pids: Vec<(Name, Arc<AtomicU32>)>,
     pub commands: Vec<Command>,
+    /// Threads that the library made real-time, each below the lane of this name.
+    pub threads: Vec<(i32, Name)>,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,7 @@ impl Core {
             peers: Vec::new(),
             pids: Vec::new(),
             commands: Vec::new(),
+            threads: Vec::new(),
         };
         Core { process, epoch, skin, control, closed: AtomicU32::new(0), table: Mutex::new(table) }
     }
@@ -142,6 +145,20 @@ impl Core {
     pub fn table(&self) -> MutexGuard<'_, Table> {
         // Each change of the table is complete in itself: a panic elsewhere leaves nothing half done.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calling thread runs below this lane from now on.
+    pub fn entered(&self, lane: Name) {
+        let tid = sched::gettid();
+        let threads = &mut self.table().threads;
+        threads.retain(|(of, _)| *of != tid && sched::is_own_thread(*of));
+        threads.push((tid, lane));
+    }
+
+    /// The lane that a thread said it runs below; 0 is the main thread.
+    pub fn lane_of(&self, tid: i32) -> Option<Name> {
+        let tid = if tid == 0 { i32::try_from(std::process::id()).unwrap_or(0) } else { tid };
+        self.table().threads.iter().find(|(of, _)| *of == tid).map(|(_, lane)| *lane)
     }
 
     /// Wakes the session thread (one write(2)).

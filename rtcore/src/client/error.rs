@@ -120,7 +120,9 @@ pub enum ClaimError {
         holder: String,
     },
     /// The daemon cannot be asked.
-    #[error("`{endpoint}` is not known to this session, and rtd is away ({why}): try again when it is back")]
+    #[error(
+        "`{endpoint}` is not known to this session, which has no connection to rtd ({why}): try again after Event::Up"
+    )]
     Away {
         /// Which endpoint.
         endpoint: String,
@@ -137,6 +139,8 @@ pub enum ClaimError {
 pub enum Gone {
     /// The daemon is away; the session connects again by itself.
     Down,
+    /// The daemon is there and refuses the session, for this reason; the session goes on asking.
+    Refused(&'static str),
     /// The [`Session`](super::Session) was dropped.
     Closed,
     /// The daemon came back with a configuration that has no such way.
@@ -146,6 +150,7 @@ pub enum Gone {
 impl fmt::Display for Gone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Gone::Refused(reason) => return write!(f, "rtd refuses the session: {reason}"),
             Gone::Down => "rtd is away; the session connects again by itself, wait for Event::Up",
             Gone::Closed => "the session was dropped: keep it for as long as its senders",
             Gone::Removed => "the new configuration has no [[route]] from it",

@@ -25,6 +25,12 @@ pub enum Event {
     },
     /// The daemon is away. Routed sends are refused until [`Event::Up`]; direct ones go on.
     Down,
+    /// The daemon is there and refuses the session: once for each reason, until [`Event::Up`]. Sends through the daemon
+    /// fail with the same reason ([`Gone::Refused`](super::Gone::Refused)); the session goes on asking.
+    Refused {
+        /// What is refused, for which limit, and what to change.
+        reason: &'static str,
+    },
     /// The daemon is back, and with it what it had not taken.
     Up,
     /// Messages that had been accepted reach nobody: their receiver ended with them in its direct ring, or the daemon

@@ -19,6 +19,7 @@ pub mod locate;
 pub mod message;
 mod outlet;
 pub mod realtime;
+mod reason;
 mod sender;
 mod session;
 pub mod signals;

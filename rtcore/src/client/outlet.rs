@@ -2,9 +2,10 @@
 
 use super::error::{Gone, SendError};
 use super::gate::Gate;
+use super::reason;
 use crate::lane::feed::Feed;
 use crate::ring::{Corrupt, Producer, PushError};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::pidfd::Ending;
 use crate::wire::{Channel, Name};
 use std::sync::Arc;
@@ -31,7 +32,8 @@ impl Drop for Out {
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub endpoint: Name,
-    why: AtomicU32,
+    /// [`Why::encode`].
+    why: AtomicU64,
     /// How the receiver ended: 0 unknown, else 1 << 32 | exit status, 2 << 32 | signal.
     ending: AtomicU64,
     process: Option<Name>,
@@ -39,27 +41,41 @@ pub(super) struct Refusal {
 
 /// What stands in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub(super) enum Why {
     /// No receiver.
-    Nobody = 0,
-    Down = 1,
-    Removed = 2,
-    Closed = 3,
+    Nobody,
+    Down,
+    Removed,
+    Closed,
+    /// The daemon refuses the session; the number of its [`reason`].
+    Refused(u32),
+}
+
+impl Why {
+    /// As an atomic holds it.
+    fn encode(self) -> u64 {
+        match self {
+            Why::Nobody => 0,
+            Why::Down => 1,
+            Why::Removed => 2,
+            Why::Closed => 3,
+            Why::Refused(number) => 1 << 32 | u64::from(number),
+        }
+    }
 }
 
 impl Refusal {
     pub fn new(channel: &Channel) -> Refusal {
         Refusal {
             endpoint: channel.endpoint,
-            why: AtomicU32::new(Why::Nobody as u32),
+            why: AtomicU64::new(Why::Nobody.encode()),
             ending: AtomicU64::new(0),
             process: channel.process,
         }
     }
 
     pub fn set(&self, why: Why) {
-        self.why.store(why as u32, Ordering::Release);
+        self.why.store(why.encode(), Ordering::Release);
     }
 
     /// How the receiver ended; none when it is there, or when that is not known.
@@ -77,6 +93,11 @@ impl Refusal {
         let endpoint = self.endpoint;
         let gone = |why| SendError::Disconnected { endpoint, why };
         match self.why.load(Ordering::Acquire) {
+            code if code >> 32 != 0 => {
+                #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+                let number = code as u32;
+                gone(Gone::Refused(reason::text(number)))
+            }
             1 => gone(Gone::Down),
             2 => gone(Gone::Removed),
             3 => gone(Gone::Closed),

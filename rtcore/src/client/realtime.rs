@@ -1,16 +1,23 @@
 //! Making the calling thread a real-time one (sched(7), mlockall(2)), with errors that name the line that grants it.
 
-use crate::skin::Skin;
+use super::core::Core;
 use crate::sys::grants::Grant;
 use crate::sys::{limits, memory, sched};
-use crate::wire::Channel;
+use crate::wire::{Channel, Name};
 use std::io;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Lowest SCHED_FIFO priority.
 const PRIORITY_MIN: u8 = 1;
 
 /// What a thread is to become; see [`Session::realtime`](super::Session::realtime).
+///
+/// One rule holds here and at every registration: **a thread runs below each lane that it sends or receives in**, or it could
+/// keep the lane's thread, which serves it, from running. [`RealTimeBuilder::enter`] applies it to the lane that is named,
+/// and the session declares that lane whenever it registers with rtd, also after a restart of rtd. For a thread that got its
+/// priority by other means rtd knows only the lanes of the process: the thread must be below the highest of them, and rtd logs
+/// a warning if it is not below the others.
 ///
 /// ```no_run
 /// # use rtcore::client::Session;
@@ -30,7 +37,7 @@ const PRIORITY_MIN: u8 = 1;
 #[derive(Clone, Debug)]
 pub struct RealTimeBuilder {
     channels: Vec<Channel>,
-    skin: &'static Skin,
+    core: Arc<Core>,
     lane: Option<String>,
     below: u8,
     cpu: Option<usize>,
@@ -105,10 +112,10 @@ pub enum RealTimeError {
 }
 
 impl RealTimeBuilder {
-    pub(super) fn new(channels: Vec<Channel>, skin: &'static Skin) -> RealTimeBuilder {
+    pub(super) fn new(channels: Vec<Channel>, core: Arc<Core>) -> RealTimeBuilder {
         RealTimeBuilder {
             channels,
-            skin,
+            core,
             lane: None,
             below: 1,
             cpu: None,
@@ -118,7 +125,7 @@ impl RealTimeBuilder {
         }
     }
 
-    /// Below the ceiling of this lane: the highest that the thread sends or receives in.
+    /// Below this lane: the lowest that the thread sends or receives in.
     pub fn lane(mut self, name: &str) -> RealTimeBuilder {
         self.lane = Some(name.to_owned());
         self
@@ -160,7 +167,7 @@ impl RealTimeBuilder {
     ///
     /// Errors: [`RealTimeError`]; what was granted before the one that was not stays.
     pub fn enter(self) -> Result<RealTime, RealTimeError> {
-        let priority = self.priority()?;
+        let (lane, priority) = self.priority()?;
         if self.stack_bytes > memory::PREFAULT_STACK_BYTES_MAX {
             let max = memory::PREFAULT_STACK_BYTES_MAX;
             return Err(RealTimeError::Stack { bytes: self.stack_bytes, max });
@@ -176,12 +183,13 @@ impl RealTimeBuilder {
         if let Some(cpu) = self.cpu {
             sched::pin(cpu).map_err(refused(format!("pinning to CPU {cpu}"), Grant::Pinning))?;
         }
-        (self.skin.setup.promote)(priority)
+        (self.core.skin.setup.promote)(priority)
             .map_err(refused(format!("SCHED_FIFO {priority}"), Grant::Fifo))?;
+        self.core.entered(lane);
         Ok(RealTime { priority, cpu: self.cpu })
     }
 
-    fn priority(&self) -> Result<u8, RealTimeError> {
+    fn priority(&self) -> Result<(Name, u8), RealTimeError> {
         let named = |channel: &&Channel| Some(channel.lane.as_str()) == self.lane.as_deref();
         let Some(lane) = self.channels.iter().find(named) else {
             let mut lanes: Vec<&str> = self.channels.iter().map(|channel| channel.lane.as_str()).collect();
@@ -194,7 +202,8 @@ impl RealTimeBuilder {
         };
         let (ceiling, below) = (lane.priority, self.below);
         let priority = ceiling.checked_sub(below).filter(|priority| *priority >= PRIORITY_MIN && below > 0);
-        priority.ok_or_else(|| RealTimeError::Below { lane: lane.lane.as_str().to_owned(), ceiling, below })
+        let below = || RealTimeError::Below { lane: lane.lane.as_str().to_owned(), ceiling, below };
+        priority.map(|priority| (lane.lane, priority)).ok_or_else(below)
     }
 }
 

@@ -179,7 +179,7 @@ impl Sender {
             };
             let waiting_helps = match error {
                 SendError::PeerDead { .. } => true,
-                SendError::Disconnected { why, .. } => why == Gone::Down,
+                SendError::Disconnected { why, .. } => matches!(why, Gone::Down | Gone::Refused(_)),
                 _ => false,
             };
             let left_ns = deadline_ns.saturating_sub(monotonic_ns());

@@ -265,7 +265,7 @@ impl Session {
 
     /// Makes the calling thread a real-time one, below the ceiling of a lane; see [`RealTimeBuilder`].
     pub fn realtime(&self) -> RealTimeBuilder {
-        RealTimeBuilder::new(self.channels(), self.core.skin)
+        RealTimeBuilder::new(self.channels(), Arc::clone(&self.core))
     }
 
     /// Why this session has no such endpoint, in the daemon's words.

@@ -146,6 +146,11 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     Err(io::Error::other(format!("CPU {cpu} was not granted (sched_setaffinity)")))
 }
 
+/// Whether this is a thread of this process.
+pub fn is_own_thread(tid: i32) -> bool {
+    super::procfs::has_thread(i32::try_from(std::process::id()).unwrap_or(0), tid)
+}
+
 /// Kernel id of the calling thread.
 pub fn gettid() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()

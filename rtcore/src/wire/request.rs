@@ -26,7 +26,8 @@ struct Layout {
     tid: u32,
     flags: u32,
     name: [u8; NAME_BYTES_MAX + 1],
-    reserved: [u8; 204],
+    lane: [u8; NAME_BYTES_MAX + 1],
+    reserved: [u8; 172],
 }
 const _: () = assert!(size_of::<Layout>() == FRAME_BYTES);
 
@@ -118,6 +119,8 @@ pub enum Request {
         /// The lower half of the registration's generation whose session this one continues, in the same process: it
         /// brings what a lane has not taken out of that one's rings. 0 = none.
         resumes: u32,
+        /// The lane below which that thread runs, if the library made it real-time.
+        lane: Option<Name>,
     },
     /// The client's own memory of a direct ring is mapped: nobody else needs to open it for writing any more.
     Mapped {
@@ -142,7 +145,8 @@ impl Request {
             tid: 0,
             flags: 0,
             name: [0; NAME_BYTES_MAX + 1],
-            reserved: [0; 204],
+            lane: [0; NAME_BYTES_MAX + 1],
+            reserved: [0; 172],
         };
         match self {
             Request::Register { name, pid, tid, exec_follows } => {
@@ -157,8 +161,9 @@ impl Request {
                 layout.name = name.bytes;
             }
             Request::Ping => {}
-            Request::Open { name, tid, semaphores, resumes } => {
+            Request::Open { name, tid, semaphores, resumes, lane } => {
                 layout.kind = OPEN;
+                layout.lane = lane.map_or([0; NAME_BYTES_MAX + 1], |lane| lane.bytes);
                 layout.flags = u32::from(*semaphores) * SEMAPHORES;
                 layout.pid = *resumes;
                 layout.name = name.bytes;
@@ -202,6 +207,10 @@ impl Request {
                 tid: number("tid", layout.tid)?,
                 semaphores: flag("flags", layout.flags, SEMAPHORES)?,
                 resumes: layout.pid,
+                lane: match layout.lane[0] {
+                    0 => None,
+                    _ => Some(Name::decode(&layout.lane)?),
+                },
             },
             MAPPED => Request::Mapped { serial: layout.pid },
             EXPLAIN => Request::Explain { endpoint: Name::decode(&layout.name)? },

@@ -14,8 +14,14 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         name.clone().prop_map(|name| Request::Register { name, pid: 0, tid: 0, exec_follows: true }),
         name.clone().prop_map(|name| Request::Unregister { name }),
-        (name.clone(), 0..=i32::MAX, any::<bool>(), any::<u32>())
-            .prop_map(|(name, tid, semaphores, resumes)| Request::Open { name, tid, semaphores, resumes }),
+        (name.clone(), 0..=i32::MAX, any::<bool>(), any::<u32>(), proptest::option::of(name.clone()))
+            .prop_map(|(name, tid, semaphores, resumes, lane)| Request::Open {
+                name,
+                tid,
+                semaphores,
+                resumes,
+                lane
+            }),
         any::<u32>().prop_map(|serial| Request::Mapped { serial }),
         name.prop_map(|endpoint| Request::Explain { endpoint }),
         Just(Request::Ping),

@@ -23,7 +23,10 @@ fn a_refusal_carries_the_daemon_s_reason() {
     let daemon = place.daemon();
     let connecting = place.connect("arm");
     let link = daemon.accept();
-    assert_eq!(link.request(), Request::Open { name: name("arm"), tid: 0, semaphores: false, resumes: 0 });
+    assert_eq!(
+        link.request(),
+        Request::Open { name: name("arm"), tid: 0, semaphores: false, resumes: 0, lane: None }
+    );
     link.reply(&Reply::plain(Status::Held, "pid 7 has `arm`: stop it first"));
     match connecting.join().unwrap() {
         Err(e @ ConnectError::Refused { status: Status::Held, .. }) => {

@@ -28,7 +28,7 @@ fn start(part: &str, cpu: usize, lane: &str, rest: &str) -> anyhow::Result<Rig> 
     let config = format!(
         "[daemon]\nname = \"{instance}\"\nsocket = \"{socket}\"\nkeep_queues = false\n\
          [[lane]]\nname = \"lane\"\npriority = {LANE_PRIORITY}\ncpu = {cpu}\n{lane}\n\
-         [[process]]\nname = \"bench\"\n{rest}"
+         [[process]]\nname = \"bench\"\nabove_ceiling = \"warn\"\n{rest}"
     );
     let _daemon = Daemon::start(&config)?;
     let session = Session::builder("bench").socket(&socket).connect()?;
@@ -43,7 +43,7 @@ pub fn endpoint(name: &str, owner: &str, maxmsg: usize, msgsize: usize) -> Strin
 }
 
 fn process(name: &str) -> String {
-    format!("[[process]]\nname = \"{name}\"\n")
+    format!("[[process]]\nname = \"{name}\"\nabove_ceiling = \"warn\"\n")
 }
 
 /// Out of the sender's endpoint `from`, into the inbox of a receiver process.

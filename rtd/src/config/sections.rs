@@ -138,7 +138,7 @@ pub struct Lane {
     pub place: Place,
     /// Name, which routes refer to.
     pub name: Field<Name>,
-    /// SCHED_FIFO priority. It is a ceiling: every thread that sends or receives in the lane should be below.
+    /// SCHED_FIFO priority. It is a ceiling: every thread that sends or receives in the lane must be below.
     pub priority: Field<Int<1, 98>>,
     /// CPU its threads are pinned to.
     pub cpu: Field<Int<0, 1023>>,
@@ -191,8 +191,8 @@ pub struct Process {
     /// Executable it must run, an absolute path. Default: any.
     #[schemars(default)]
     pub exe: Field<String>,
-    /// A thread whose SCHED_FIFO priority is above that of a lane it takes part in: `refuse` its registration,
-    /// or admit it and `warn`.
+    /// A registered thread whose SCHED_FIFO priority is not below the lane that its library declared for it, or without a
+    /// declaration not below the highest lane of the process: `refuse` its registration, or admit it and `warn`.
     #[schemars(default, extend("default" = "refuse"))]
     pub above_ceiling: Field<AboveCeilingText>,
 }

@@ -149,6 +149,11 @@ impl Control {
         self.keep();
     }
 
+    /// There is no next start: nothing is left for it.
+    pub fn keep_none(&mut self) {
+        self.kept.store(&[]);
+    }
+
     /// Keeps what changed for the next start.
     fn keep(&mut self) {
         if let Some(records) = self.registry.take_unkept() {
@@ -254,9 +259,9 @@ impl Control {
             Request::Mapped { .. } | Request::Explain { .. } => {
                 Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
             }
-            Request::Open { name, tid, semaphores, resumes } => {
-                self.open(slot, token, Opening { name, tid, semaphores, resumes }, handler).map(|()| None)
-            }
+            Request::Open { name, tid, semaphores, resumes, lane } => self
+                .open(slot, token, Opening { name, tid, semaphores, resumes, lane }, handler)
+                .map(|()| None),
             Request::Unregister { name } => {
                 self.registry.unregister(&self.epoll, client, name, handler).map(|reply| {
                     self.log.info(format_args!("{}", reply.text));
@@ -264,7 +269,12 @@ impl Control {
                 })
             }
             Request::Register { name, pid, tid, exec_follows } => self
-                .register(slot, token, Claim { name, pid, tid, exec_follows, session: false }, handler)
+                .register(
+                    slot,
+                    token,
+                    Claim { name, pid, tid, exec_follows, session: false, lane: None },
+                    handler,
+                )
                 .map(Some),
         };
         self.settle(handler);

@@ -25,6 +25,8 @@ pub(super) struct Opening {
     pub semaphores: bool,
     /// The session that it continues.
     pub resumes: u32,
+    /// The lane below which that thread runs, as its library says.
+    pub lane: Option<Name>,
 }
 
 /// A session that must end.
@@ -78,7 +80,7 @@ impl Control {
         &mut self,
         slot: usize,
         token: u64,
-        Opening { name, tid, semaphores, resumes }: Opening,
+        Opening { name, tid, semaphores, resumes, lane }: Opening,
         handler: &mut dyn Handler,
     ) -> Result<(), Refusal> {
         let Some(client) = self.clients.get(slot, token) else { return Ok(()) };
@@ -86,7 +88,7 @@ impl Control {
             let text = format!("{name}: this connection announced an exec before: open a session on its own");
             return Err(Refusal::new(Status::BadFrame, text));
         }
-        let claim = Claim { name, pid: 0, tid, exec_follows: false, session: true };
+        let claim = Claim { name, pid: 0, tid, exec_follows: false, session: true, lane };
         let candidate = self.registry.claim(&self.epoll, client, claim, handler)?;
         let pidfd = client.pidfd.try_clone();
         let process = candidate.process();

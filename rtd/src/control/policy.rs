@@ -129,46 +129,67 @@ pub(super) fn may_be_signalled(
     Err(Refusal::new(Status::Denied, text))
 }
 
-/// How high a thread may be that takes part in some lanes.
+/// The lanes that a process' endpoints take part in: names and priorities, the highest first, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ceiling {
-    lane: String,
-    priority: u8,
-}
+pub(super) struct Ceiling(Vec<(String, u8)>);
 
 impl Ceiling {
-    /// The lowest lane of those that the process' endpoints take part in.
     pub fn of(plan: &Plan, process: ProcessId) -> Option<Ceiling> {
         let own = |id: &EndpointId| plan.endpoints[*id].owner == Some(process);
         let takes_part =
             |route: &&RoutePlan| own(&route.from) || route.to.iter().flat_map(TargetPlan::endpoints).any(own);
         let lanes = plan.routes.iter().filter(takes_part).map(|route| &plan.lanes[route.lane]);
-        let lowest = lanes.min_by_key(|lane| lane.priority)?;
-        Some(Ceiling { lane: lowest.name.clone(), priority: lowest.priority })
+        let mut lanes: Vec<_> = lanes.map(|lane| (lane.name.clone(), lane.priority)).collect();
+        lanes.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+        lanes.dedup();
+        (!lanes.is_empty()).then_some(Ceiling(lanes))
     }
 }
 
-/// Whether the thread is at most as high as the ceiling: above it, it would keep the lane that serves it from running.
-/// Where that is admitted, the text says so.
+/// The rule of the library's `RealTimeBuilder`: a thread runs below each lane that *it* uses; otherwise it could keep the
+/// thread that serves it from running.
+///
+/// What registration knows of that: the lanes of the process, and which one the library declared for the thread
+/// (`declared`; a lane in which the process takes no part says nothing). A declared thread must be below its lane. Any other
+/// must be below the highest lane of the process, and the answer names the lanes that it is not below. So whatever a client
+/// declares, its thread is below the highest of its lanes. What is admitted all the same, the text says.
 pub(super) fn below(
-    ceiling: &Ceiling,
+    Ceiling(lanes): &Ceiling,
     plan: &ProcessPlan,
     pidfd: &PidFd,
-    pid: i32,
-    tid: i32,
+    (pid, tid): (i32, i32),
+    declared: Option<&str>,
 ) -> Result<Option<String>, Refusal> {
-    let priority = observe(pidfd, pid, || sched::realtime_priority(tid))?;
-    let Some(priority) = priority.filter(|priority| *priority > ceiling.priority) else { return Ok(None) };
-    let Ceiling { lane, priority: most } = ceiling;
+    let Some(priority) = observe(pidfd, pid, || sched::realtime_priority(tid))? else { return Ok(None) };
     let name = &plan.name;
-    let text = format!(
-        "thread {tid} of {name} has real-time priority {priority}, above lane \"{lane}\" with {most}"
-    );
-    if plan.above_ceiling {
-        return Ok(Some(text));
+    let is_declared = |(lane, _): &&(String, u8)| Some(lane.as_str()) == declared;
+    let own = lanes.iter().find(is_declared);
+    let Some((lane, most)) = own.or(lanes.first()) else { return Ok(None) };
+    if priority >= *most {
+        let text = format!(
+            "thread {tid} of {name} has real-time priority {priority}, not below lane \"{lane}\" with {most}"
+        );
+        if plan.above_ceiling {
+            return Ok(Some(text));
+        }
+        let lower = match most - 1 {
+            0 => format!("chrt -o -p 0 {tid}"),
+            lower => format!("chrt -f -p {lower} {tid}"),
+        };
+        let hint = format!("{lower}, or above_ceiling = \"warn\" in [[process]] \"{name}\"");
+        return Err(Refusal::new(Status::Denied, format!("{text}: {hint}")));
     }
-    let mend = format!("chrt -f -p {most} {tid}, or above_ceiling = \"warn\" in [[process]] \"{name}\"");
-    Err(Refusal::new(Status::Denied, format!("{text}: {mend}")))
+    let higher: Vec<String> = lanes
+        .iter()
+        .filter(|(_, most)| own.is_none() && priority >= *most)
+        .map(|(lane, most)| format!("\"{lane}\" with {most}"))
+        .collect();
+    Ok((!higher.is_empty()).then(|| {
+        format!(
+            "thread {tid} of {name} has real-time priority {priority}: it must not send or receive in lane {}",
+            higher.join(", ")
+        )
+    }))
 }
 
 #[cfg(test)]

@@ -35,7 +35,6 @@ struct Holder {
     who: Identity,
     /// Real user: the one whose signal quota counts.
     ruid: u32,
-    since: Instant,
     active: bool,
     /// Ticks at which it is judged again, see [`Registry::tick`].
     looks_left: u8,
@@ -43,7 +42,7 @@ struct Holder {
 
 impl Holder {
     fn new(pidfd: PidFd, who: Identity, ruid: u32) -> Holder {
-        Holder { pidfd, who, ruid, since: Instant::now(), active: false, looks_left: 0 }
+        Holder { pidfd, who, ruid, active: false, looks_left: 0 }
     }
 
     /// After an exec(2): what it runs now, as far as rtd may see it.

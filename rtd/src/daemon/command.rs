@@ -40,6 +40,23 @@ const STOP_LOOK: Duration = Duration::from_millis(2);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
+    run_for(args, Next::Start)
+}
+
+/// The same for a tool's own daemon, which is never started again.
+pub(super) fn run_once(args: &RunArgs) -> anyhow::Result<()> {
+    run_for(args, Next::Nothing)
+}
+
+/// What follows the end of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Another start, which restores registrations.
+    Start,
+    Nothing,
+}
+
+fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     if std::env::var_os("RTD_GUARD").is_some_and(|v| v == "abort") {
         seal::abort_on_breach();
     }
@@ -77,6 +94,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     go_down(&mut control, &mut serving)?;
     let Serving { daemon, failed, .. } = serving;
     let (direct, counters) = (control.direct_ledgers(), control.counters());
+    if next == Next::Nothing {
+        control.keep_none();
+    }
     // Before the page: with that the instance's name is free, and what is removed afterwards may be the next one's.
     drop(control);
     let finished = daemon.finish(&direct);

@@ -32,7 +32,7 @@ pub struct OwnArgs {
 pub fn run_own(args: &OwnArgs) -> anyhow::Result<()> {
     // Again, although the parent asked for it before exec: a binary with file capabilities has lost it.
     process::die_with_parent(args.parent).context("its parent is gone")?;
-    super::run(&args.run)
+    super::command::run_once(&args.run)
 }
 
 /// The running daemon. Dropping it ends it and removes what it could not remove itself.

@@ -17,6 +17,7 @@ use super::error::ConnectError;
 use super::event::Event;
 use super::locate::{Place, may_order};
 use super::outlet::Why;
+use super::reason;
 use crate::ring::Half;
 use crate::sys::epoll::Epoll;
 use crate::sys::inotify::DirWatch;
@@ -96,6 +97,8 @@ pub(super) struct Keeper {
     first: Option<(mpsc::SyncSender<Result<(), ConnectError>>, Instant)>,
     /// What the daemon said when the last attempt found no room.
     busy: Option<Reply>,
+    /// Number of the reason with which it refused the session, until it is up.
+    refused: Option<u32>,
     /// Counts them.
     connection: u64,
     /// The registration of the last one that was open.
@@ -136,6 +139,7 @@ impl Keeper {
             phase: Phase::Down { next: now },
             first,
             busy: None,
+            refused: None,
             connection: 0,
             generation: 0,
             up_since: now,
@@ -224,6 +228,7 @@ impl Keeper {
             tid: self.order.tid,
             semaphores: self.core.has_semaphores(),
             resumes: self.generation,
+            lane: self.core.lane_of(self.order.tid),
         };
         // Failing to send means that the daemon closed first; its reason is there to be read.
         let _ = conn.send(&request.encode());
@@ -265,7 +270,7 @@ impl Keeper {
                 if let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Up) {
                     self.open(opening)?;
                     self.up_since = Instant::now();
-                    self.busy = None;
+                    (self.busy, self.refused) = (None, None);
                     self.wake();
                     if let Some((told, _)) = self.first.take() {
                         // Whoever waits takes the session over; if nobody does, it is dropped and stops this thread.
@@ -301,6 +306,10 @@ impl Keeper {
             self.busy = Some(reply.clone());
         }
         let busy = matches!(failure, Failure::Busy(_));
+        let reason = match &failure {
+            Failure::Refused(reply) => Some(reason::keep(&reply.text)),
+            _ => None,
+        };
         let again = busy && self.first.as_ref().is_none_or(|(_, until)| Instant::now() < *until);
         let error = self.error(failure);
         let text = error.to_string();
@@ -319,9 +328,13 @@ impl Keeper {
         };
         self.phase = Phase::Down { next: Instant::now() + pause };
         // Also of one that was never quite up: some of its rings may be in use.
-        self.shut(Why::Down);
+        self.shut(reason.map_or(Why::Down, Why::Refused));
         if was_up {
             self.tell(Event::Down);
+        }
+        if let Some(number) = reason.filter(|_| self.refused != reason) {
+            self.refused = reason;
+            self.tell(Event::Refused { reason: reason::text(number) });
         }
         self.mourn_all();
         self.wake();

@@ -21,6 +21,8 @@ pub(in crate::control) struct Claim {
     pub exec_follows: bool,
     /// By a session; its end frees the name.
     pub session: bool,
+    /// The lane below which that thread runs, as its library says.
+    pub lane: Option<Name>,
 }
 
 /// Somebody who may have a name, and has not got it yet.
@@ -146,7 +148,7 @@ impl Registry {
             return Err(Refusal::new(Status::NoProcess, text));
         }
         let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
-        let warning = self.vet(process, &pidfd, (pid, tid), &status, exe)?;
+        let warning = self.vet(process, &pidfd, (pid, tid), &status, exe, claim.lane)?;
         let who = Identity {
             pid,
             tid,
@@ -169,6 +171,7 @@ impl Registry {
         (pid, tid): (i32, i32),
         status: &ProcStatus,
         exe: Exe,
+        lane: Option<Name>,
     ) -> Result<Option<String>, Refusal> {
         let Entry { plan, ceiling, signalled, .. } = &self.entries[process];
         policy::check(plan, pidfd, pid, status, exe)?;
@@ -176,7 +179,10 @@ impl Registry {
             policy::may_be_signalled(plan, pidfd, pid, status)?;
         }
         match ceiling {
-            Some(ceiling) => policy::below(ceiling, plan, pidfd, pid, tid),
+            Some(ceiling) => {
+                let declared = lane.as_ref().map(Name::as_str);
+                policy::below(ceiling, plan, pidfd, (pid, tid), declared)
+            }
             None => Ok(None),
         }
     }
@@ -197,11 +203,8 @@ impl Registry {
         let Some(holder) = entry.holder.as_ref() else { return Ok(()) };
         if holder.who.pid != next.who.pid {
             let text = format!(
-                "{} is held by pid {} since {} s: stop that process, or free the name: rtctl unregister --as {}",
-                entry.plan.name,
-                holder.who.pid,
-                holder.since.elapsed().as_secs(),
-                entry.plan.name
+                "{} is held by pid {}: stop that process, or free the name: rtctl unregister --as {}",
+                entry.plan.name, holder.who.pid, entry.plan.name
             );
             return Err(Refusal::new(Status::Held, text));
         }

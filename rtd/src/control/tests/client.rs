@@ -98,19 +98,29 @@ impl Client {
         match *words {
             ["connect"] => drop(self.conn(socket)),
             ["open", who] => {
-                self.send(socket, &Request::Open { name: name(who), tid: 0, semaphores: false, resumes: 0 });
+                self.send(
+                    socket,
+                    &Request::Open { name: name(who), tid: 0, semaphores: false, resumes: 0, lane: None },
+                );
                 return self.next(LIMIT);
             }
             ["open", who, "thread"] => {
                 self.send(
                     socket,
-                    &Request::Open { name: name(who), tid: sched::gettid(), semaphores: false, resumes: 0 },
+                    &Request::Open {
+                        name: name(who),
+                        tid: sched::gettid(),
+                        semaphores: false,
+                        resumes: 0,
+                        lane: None,
+                    },
                 );
                 return self.next(LIMIT);
             }
-            ["ask", who] => {
-                self.send(socket, &Request::Open { name: name(who), tid: 0, semaphores: false, resumes: 0 })
-            }
+            ["ask", who] => self.send(
+                socket,
+                &Request::Open { name: name(who), tid: 0, semaphores: false, resumes: 0, lane: None },
+            ),
             ["explain", endpoint] => {
                 self.send(socket, &Request::Explain { endpoint: name(endpoint) });
                 return self.next(LIMIT);

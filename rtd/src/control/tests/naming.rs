@@ -46,7 +46,7 @@ fn a_live_holder_keeps_its_name_and_a_dead_one_is_taken_over() {
     rig.register("arm", first.pid).unwrap();
     rig.change();
     let text = rig.register("arm", second.pid).unwrap_err();
-    assert!(text.contains(&format!("arm is held by pid {} since", first.pid)), "{text}");
+    assert!(text.contains(&format!("arm is held by pid {}:", first.pid)), "{text}");
     rig.no_change(Duration::from_millis(20));
     first.kill();
     // At once: whether the death or the request is seen first must not matter.

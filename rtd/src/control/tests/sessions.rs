@@ -311,16 +311,20 @@ fn a_thread_above_the_ceiling_of_its_lanes_is_refused_or_warned_of() {
     }
     let text = arm.ask("open arm thread");
     assert!(
-        text.starts_with("Denied thread ") && text.contains("real-time priority 51, above lane \"l\""),
+        text.starts_with("Denied thread ")
+            && text.contains("real-time priority 51, not below lane \"l\" with 50"),
         "{text}"
     );
-    assert!(text.contains("chrt -f -p 50") && text.contains("above_ceiling = \"warn\""), "{text}");
+    assert!(text.contains("chrt -f -p 49") && text.contains("above_ceiling = \"warn\""), "{text}");
     arm.ask("close");
     let text = arm.ask("open planner thread");
-    assert!(text.starts_with("Ok 1 thread ") && text.contains("above lane"), "{text}");
-    let mut equal = Other::new(&rig);
-    equal.ask("fifo 50");
-    assert_eq!(equal.ask("open arm thread"), "Ok 1");
+    assert!(text.starts_with("Ok 1 thread ") && text.contains("not below lane"), "{text}");
+    let mut level = Other::new(&rig);
+    level.ask("fifo 50");
+    assert!(level.ask("open arm thread").starts_with("Denied thread "), "the lane must preempt it");
+    level.ask("close");
+    level.ask("fifo 49");
+    assert_eq!(level.ask("open arm thread"), "Ok 1");
 }
 
 /// As many channels as a session can have, all of them with nobody at the other end.

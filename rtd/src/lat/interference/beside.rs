@@ -85,7 +85,7 @@ pub fn config(instance: &str, cpu: usize, depth: u64) -> String {
     let lanes =
         [("feeder", "feeder.msg"), ("stopped", "stopped.msg"), ("churn", "churn.in"), ("churn", "churn.out")];
     for name in ["feeder", "stopped", "churn"] {
-        let _ = writeln!(text, "[[process]]\nname = \"{name}\"");
+        let _ = writeln!(text, "[[process]]\nname = \"{name}\"\nabove_ceiling = \"warn\"");
     }
     for (owner, name) in lanes {
         let _ = writeln!(

@@ -102,7 +102,7 @@ impl OwnRoute {
         for (end, process) in ["tx", "rx"].iter().zip(names) {
             let is_in = *end == "tx";
             let by_signal = if is_in { way.enters_by_signal() } else { way.leaves_by_signal() };
-            let _ = writeln!(text, "[[process]]\nname = \"{process}\"");
+            let _ = writeln!(text, "[[process]]\nname = \"{process}\"\nabove_ceiling = \"warn\"");
             let _ = writeln!(text, "[[endpoint]]\nname = \"{process}.msg\"\nowner = \"{process}\"");
             let msgsize = if way.leaves_by_signal() { 8 } else { *payload_bytes };
             let _ = if by_signal {
