@@ -117,11 +117,12 @@ fn ensure_complete(said: &Said) -> anyhow::Result<()> {
     let ledger = out.split("ledger:").nth(1).context("no ledger")?;
     for lane in ["estop", "control", "telemetry"] {
         let numbers = row(ledger, &[lane])?;
-        let [sent, accepted, delivered, expired, displaced, rejected, dead, queued, received] = numbers[..]
+        let [sent, accepted, delivered, expired, displaced, rejected, dead, queued, received, discarded] =
+            numbers[..]
         else {
             anyhow::bail!("{lane}: {numbers:?}");
         };
-        ensure!(sent == accepted && received == delivered, "{lane}: {numbers:?}");
+        ensure!(sent == accepted && received + discarded == delivered, "{lane}: {numbers:?}");
         ensure!(accepted == delivered + expired + displaced + rejected + dead + queued, "{numbers:?}");
         ensure!(
             lane != "estop" || (sent == delivered && dead + rejected == 0.0),

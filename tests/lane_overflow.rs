@@ -38,10 +38,11 @@ fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> a
     let last = contents.last().copied().unwrap_or(0) + 1;
     let missed = last - contents.len() as u64;
     assert_eq!(first(&b.tell("lane counters i")?)?, format!("{} 0 {missed} 0", contents.len()));
+    let queued = ends.iter().find(|(end, _)| matches!(end, Queued)).map_or(0, |(_, n)| *n);
     let awake: Vec<_> = ends
         .iter()
         .filter(|(end, _)| !matches!(end, Queued))
-        .map(|&(end, n)| if matches!(end, Delivered) { (end, contents.len() as u64) } else { (end, n) })
+        .map(|&(end, n)| if matches!(end, Delivered) { (end, n + queued) } else { (end, n) })
         .collect();
     let snapshot = instance.ledger_is("a.out->b.in", 10, &awake)?;
     assert_eq!(b.left()?, []);
@@ -56,8 +57,8 @@ pub fn reject_keeps_what_came_first() -> anyhow::Result<()> {
 }
 
 pub fn displace_oldest_keeps_the_latest() -> anyhow::Result<()> {
-    let ends = [(Delivered, 4), (Queued, 2), (Displaced, 4)];
-    ten_for_a_sleeper("displace-oldest", &ends, &[0, 1, 2, 3, 8, 9])
+    // The ring itself displaces: all ten were handed over, and the inbox hands out what the ring still has.
+    ten_for_a_sleeper("displace-oldest", &[(Delivered, 10)], &[6, 7, 8, 9])
 }
 
 pub fn displace_newest_keeps_the_first_and_the_last() -> anyhow::Result<()> {
@@ -66,8 +67,7 @@ pub fn displace_newest_keeps_the_first_and_the_last() -> anyhow::Result<()> {
 }
 
 pub fn conflate_keeps_the_latest_alone() -> anyhow::Result<()> {
-    let ends = [(Delivered, 4), (Queued, 1), (Displaced, 5)];
-    ten_for_a_sleeper("conflate", &ends, &[0, 1, 2, 3, 9])
+    ten_for_a_sleeper("conflate", &[(Delivered, 10)], &[9])
 }
 
 pub fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
@@ -140,7 +140,7 @@ pub fn a_direct_sender_is_told_what_does_not_fit() -> anyhow::Result<()> {
 }
 
 /// In front of a receiver that is stopped in the middle of its work, what waits longer than its time to live expires;
-/// what its ring had taken is there when it goes on.
+/// what its ring had taken expires in its hands when it goes on.
 pub fn what_waits_for_a_stopped_receiver_expires() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, 16, "ttl = \"20ms\""))?;
@@ -149,10 +149,10 @@ pub fn what_waits_for_a_stopped_receiver_expires() -> anyhow::Result<()> {
     assert_eq!(a.burst("a.out", 0, 10)?, (10, 0));
     instance.ledger_is("a.out->b.in", 10, &[(Delivered, 4), (Expired, 6)])?;
     b.thaw()?;
-    assert_eq!(b.take_numbers(4)?, [0, 1, 2, 3]);
+    assert_eq!(b.left()?, []);
     a.lane_send("a.out", &10_u64.to_ne_bytes())?.map_err(anyhow::Error::msg)?;
     let got = b.take(1)?;
-    assert_eq!((got[0].number(), got[0].missed), (Some(10), 6));
+    assert_eq!((got[0].number(), got[0].missed), (Some(10), 10));
     instance.ledger_is("a.out->b.in", 11, &[(Delivered, 5), (Expired, 6)])?;
     daemon.stop()?;
     Ok(())

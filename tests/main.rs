@@ -55,6 +55,7 @@ mod places;
 mod privilege;
 mod queues;
 mod quiet;
+mod receiver;
 mod registration;
 mod regressions;
 mod rejoin;
@@ -538,6 +539,17 @@ fn main() -> std::process::ExitCode {
         lane_overflow::displace_oldest_keeps_the_latest,
         lane_overflow::displace_newest_keeps_the_first_and_the_last,
         lane_overflow::conflate_keeps_the_latest_alone,
+        receiver::a_conflating_ring_hands_out_the_latest_message_only,
+        receiver::a_displacing_ring_hands_out_the_newest_it_holds,
+        receiver::what_is_older_than_its_ttl_is_discarded_by_the_inbox,
+        receiver::a_message_that_waited_in_its_senders_ring_expires_at_its_dispatch,
+        receiver::a_descriptor_is_quiet_when_all_that_came_has_expired,
+        receiver::a_signals_payloads_are_conflated_and_expire,
+        receiver::a_member_of_a_group_takes_no_more_than_it_has_room_for,
+        receiver::a_direct_receiver_reports_its_latency_what_expired_and_what_was_late,
+        receiver::latency_and_deadline_of_a_ring_count_from_the_send,
+        receiver::reports_survive_the_receivers_next_session,
+        receiver::a_receiver_that_discards_allocates_nothing,
         lane_overflow::block_gives_up_after_its_bound,
         lane_overflow::block_fills_the_senders_ring_and_loses_nothing,
         lane_overflow::a_send_waits_at_most_its_bound_for_room,

@@ -85,6 +85,14 @@ pub struct Meta {
     pub epoch: u32,
 }
 
+impl Meta {
+    /// Time since the send. The stamp is the sender's: one that is missing or lies in the future counts as now.
+    #[inline]
+    pub fn age_ns(&self, now_ns: u64) -> u64 {
+        if self.sent_ns == 0 { 0 } else { now_ns.saturating_sub(self.sent_ns) }
+    }
+}
+
 /// A message on its way through a lane.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
@@ -96,6 +104,8 @@ pub struct Message<'a> {
     pub origin: Origin,
     /// When the daemon took it from its source, CLOCK_MONOTONIC.
     pub dequeued_ns: u64,
+    /// When its latency, its time to live and its deadline begin: the send where a ring carries its time, else the dequeue.
+    pub since_ns: u64,
     /// Number and stamps.
     pub meta: Meta,
 }
@@ -145,6 +155,7 @@ impl<'a> Message<'a> {
         priority: 0,
         origin: Origin::UNKNOWN,
         dequeued_ns: 0,
+        since_ns: 0,
         meta: Meta { sequence: 0, intended_ns: 0, sent_ns: 0, correlation: 0, epoch: 0 },
     };
 

@@ -19,6 +19,7 @@
 //! | the turn stands still | one_ring_a_turn.., a_sleeper_that_moves.. |
 //! | `room` admits one too many | a_slot_that_was_not_given_back.., messages_keep_order.. |
 //! | fence of `Gate::close`, order of `Gate::decide` | the_gate.. |
+//! | the Acquire fence of `Consumer::read`, or its second look at the state | a_message_that_is_written_over.. |
 //! | a fence added to `Consumer::release` | a_producer_that_slept_for_room.. (the window is gone) |
 //! | fence of `Producer::want_room` | nothing: the bound of `wait_for_room` heals that too; the fence makes it rare |
 //!
@@ -66,6 +67,32 @@ fn push_all(producer: &mut Producer, count: u64) {
         while producer.push_quietly(&envelope(n), &payload(n)) == Err(PushError::Full) {
             thread::yield_now();
         }
+    }
+}
+
+/// A producer that displaces goes on whatever its consumer does; what it writes over while it is read is never handed out.
+#[test]
+fn a_message_that_is_written_over_is_passed_over() {
+    for (slots, keep) in [(1, 1), (2, 2)] {
+        model(2, move || {
+            let (producer, consumer) = ring(slots, 8);
+            let (mut producer, mut consumer) = (producer.displacing(), consumer.keeping(keep));
+            let sender = thread::spawn(move || push_all(&mut producer, 2));
+            let (mut last, mut accounted, mut buffer) = (0, 0, [0; 8]);
+            while last < 2 {
+                let Some(got) = consumer.take(&mut buffer).unwrap() else {
+                    thread::yield_now();
+                    continue;
+                };
+                consumer.release();
+                assert!(got.meta.sequence > last);
+                last = got.meta.sequence;
+                accounted += 1 + consumer.passed();
+                assert_eq!(buffer, payload(last));
+            }
+            assert_eq!(accounted, 2);
+            sender.join().unwrap();
+        });
     }
 }
 

@@ -81,6 +81,25 @@ impl Client {
                 let c = self.inbox(key)?.counters();
                 data = format!("{} {} {} {}\n", c.received, c.duplicates, c.missed, c.corrupt);
             }
+            // What became of messages at the inbox itself.
+            ["discarded", key] => {
+                let c = self.inbox(key)?.counters();
+                data = format!("{} {} {} {}\n", c.received, c.expired, c.superseded, c.late);
+            }
+            // As `numbers`, in place, with what comes by then.
+            ["in-place", key, count] => {
+                let inbox = self.inbox(key)?;
+                let mut left: usize = count.parse()?;
+                while left > 0
+                    && let Some(incoming) = inbox.try_recv_in_place()?
+                {
+                    let Incoming::Message(message) = incoming else { continue };
+                    let mut bytes = [0; 8];
+                    anyhow::ensure!(message.copy_to(&mut bytes) == 8 && message.len() == 8, "{message:?}");
+                    data += &format!("{}\n", u64::from_ne_bytes(bytes));
+                    left -= 1;
+                }
+            }
             ["send", endpoint, rest @ ..] => data = send(self.sender(endpoint)?, rest)?,
             ["burst", endpoint, from, count] => {
                 data = burst(self.sender(endpoint)?, from.parse()?, count.parse()?);

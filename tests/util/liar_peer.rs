@@ -365,7 +365,7 @@ fn sizes(channel: &Channel) -> anyhow::Result<(usize, usize)> {
 }
 
 fn geometry(channel: &Channel) -> anyhow::Result<Geometry> {
-    Geometry::new(channel.slots, channel.payload_bytes).context("no ring has that size")
+    channel.geometry().context("no ring has that size")
 }
 
 fn side(channel: &Channel) -> Side {

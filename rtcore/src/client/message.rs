@@ -47,6 +47,7 @@ pub struct Head<'a> {
     pub(super) envelope: Envelope,
     pub(super) origin: Origin,
     pub(super) missed: u64,
+    pub(super) received_ns: u64,
 }
 
 impl<'a> Head<'a> {
@@ -80,8 +81,8 @@ impl<'a> Head<'a> {
         self.envelope.meta.sequence
     }
 
-    /// How many of its sender's messages in front of it never came by this route: refused, displaced, expired, lost with
-    /// a ring, or given to another member of a group.
+    /// How many of its sender's messages in front of it were not handed out by this route: refused, displaced, expired,
+    /// superseded, lost with a ring, or given to another member of a group.
     ///
     /// A sender that starts again counts from 1, and so does the daemon for what comes from its queues and signals. What
     /// was lost at the end of the old count is unknown then: only messages of the new count are reported.
@@ -110,9 +111,10 @@ impl<'a> Head<'a> {
         (correlation != 0).then_some(ReplyTo { correlation })
     }
 
-    /// Now, CLOCK_MONOTONIC: ask first thing to know when it was received. Who does not ask does not pay for it.
+    /// When it was received, CLOCK_MONOTONIC. The inbox reads the clock where the route is direct or has a `ttl` or a
+    /// `deadline`; on other routes this call does: there the answer is the time of the call.
     pub fn received_ns(&self) -> u64 {
-        monotonic_ns()
+        if self.received_ns == 0 { monotonic_ns() } else { self.received_ns }
     }
 
     /// mq priority that it came with, where it came from a message queue.
@@ -168,18 +170,33 @@ impl<'a> Deref for Message<'a> {
 
 /// A message where its sender wrote it. Its slot is given back when this is dropped.
 ///
+/// On a route that conflates or displaces the oldest message, rtd may write over a slot at any time: there this is a copy in
+/// the inbox's memory, as [`Message`] is.
+///
 /// The daemon leaves it alone; the process at the other end of a direct route that lies may change the bytes at any
 /// time: copy them once and look at the copy, or trust it.
 #[derive(Debug)]
 pub struct InPlace<'a> {
     pub(super) head: Head<'a>,
-    pub(super) front: Front<'a>,
+    pub(super) place: Place<'a>,
+}
+
+/// Where its bytes are.
+#[derive(Debug)]
+pub(super) enum Place<'a> {
+    /// In the sender's slot.
+    Ring(Front<'a>),
+    /// In the inbox's memory: a route that conflates or displaces writes over slots.
+    Copy(&'a [u8]),
 }
 
 impl<'a> InPlace<'a> {
     /// Bytes of it.
     pub fn len(&self) -> usize {
-        self.front.envelope().len as usize
+        match &self.place {
+            Place::Ring(front) => front.envelope().len as usize,
+            Place::Copy(bytes) => bytes.len(),
+        }
     }
 
     /// A message without bytes: a doorbell.
@@ -189,7 +206,14 @@ impl<'a> InPlace<'a> {
 
     /// Copies it out, as much as `buffer` takes; returns how much.
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
-        self.front.copy_to(buffer)
+        match &self.place {
+            Place::Ring(front) => front.copy_to(buffer),
+            Place::Copy(bytes) => {
+                let len = bytes.len().min(buffer.len());
+                buffer[..len].copy_from_slice(&bytes[..len]);
+                len
+            }
+        }
     }
 
     /// The bytes where they lie.
@@ -198,8 +222,11 @@ impl<'a> InPlace<'a> {
     /// 1. The sender does not write the slot while the slice is alive. What came through the daemon keeps that; what
     ///    came directly keeps it if the process at the other end is honest.
     pub unsafe fn bytes(&self) -> &[u8] {
-        // SAFETY: the caller's contract is that of `Front::bytes`.
-        unsafe { self.front.bytes() }
+        match &self.place {
+            // SAFETY: the caller's contract is that of `Front::bytes`.
+            Place::Ring(front) => unsafe { front.bytes() },
+            Place::Copy(bytes) => bytes,
+        }
     }
 }
 

@@ -53,8 +53,8 @@ impl Account {
     }
 
     /// One copy was delivered to this end.
-    pub fn delivered(&mut self, end: usize, dequeued_ns: u64, now_ns: u64) {
-        let latency = now_ns.saturating_sub(dequeued_ns);
+    pub fn delivered(&mut self, end: usize, since_ns: u64, now_ns: u64) {
+        let latency = now_ns.saturating_sub(since_ns);
         self.settle(Outcome::Delivered);
         self.cell.record_delivery(end, now_ns);
         self.cell.record_latency(latency);

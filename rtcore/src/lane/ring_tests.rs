@@ -267,7 +267,7 @@ fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
     let mut ctx =
         Context { skin, events: &mut events, stop_at_ns: &stop_at_ns, progress: &mut progress, last_ns: 0 };
     let dequeued_ns = (skin.now_ns)();
-    let message = Message { body: Body::Bytes(b"x"), dequeued_ns, ..Message::EMPTY };
+    let message = Message { body: Body::Bytes(b"x"), dequeued_ns, since_ns: dequeued_ns, ..Message::EMPTY };
     // One more than the ring has slots.
     (0..5).for_each(|_| route.dispatch(&message, &mut ctx));
     assert_eq!((route.ledger().queued, KERNEL.get().1), (1, 0));

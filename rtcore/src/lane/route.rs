@@ -60,7 +60,7 @@ impl Context<'_> {
 pub struct Rules {
     /// Plan index, for events.
     pub index: u32,
-    /// Time to live after dequeue, `u64::MAX` = none.
+    /// Time to live from [`Message::since_ns`], `u64::MAX` = none.
     pub ttl_ns: u64,
     /// Delivered later than this is a deadline miss, `u64::MAX` = none.
     pub deadline_ns: u64,
@@ -227,6 +227,12 @@ impl Route {
                     self.account.settle(Outcome::Rejected(reason));
                 }
             }
+            // It may have waited in its sender's ring, while the thread was held or rtd away.
+            None if message.dequeued_ns.saturating_sub(message.since_ns) > self.rules.ttl_ns => {
+                for _ in 0..self.copies {
+                    self.account.settle(Outcome::Expired);
+                }
+            }
             None => {
                 for target in 0..self.targets.len() {
                     self.dispatch_to(target, message, ctx);
@@ -372,7 +378,7 @@ impl Route {
             }
             let at = self.backlogs_of[number].start + n;
             match self.try_send(at, message, ctx) {
-                Ok(end) => return self.account.delivered(end, message.dequeued_ns, ctx.now()),
+                Ok(end) => return self.account.delivered(end, message.since_ns, ctx.now()),
                 Err((_, Refusal::Full)) => full = full.or(Some(at)),
                 Err((_, Refusal::PeerDead)) => {}
                 Err(refused) if never.1 == Refusal::PeerDead => never = refused,
@@ -387,7 +393,7 @@ impl Route {
 
     fn deliver(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
         match self.try_send(at, message, ctx) {
-            Ok(end) => self.account.delivered(end, message.dequeued_ns, ctx.now()),
+            Ok(end) => self.account.delivered(end, message.since_ns, ctx.now()),
             Err((_, Refusal::Full)) => self.enqueue(at, message, ctx),
             Err((end, refusal)) => self.refused(end, refusal),
         }
@@ -495,7 +501,7 @@ impl Route {
                 match self.offer(at, message, ctx) {
                     Ok(end) => {
                         self.sent(at, end, ctx);
-                        return self.account.delivered(end, message.dequeued_ns, ctx.now());
+                        return self.account.delivered(end, message.since_ns, ctx.now());
                     }
                     Err((_, Refusal::Full)) => {}
                     Err((end, refusal)) => return self.refused(end, refusal),
@@ -505,7 +511,7 @@ impl Route {
                 return;
             }
             let now = ctx.now();
-            if now.saturating_sub(message.dequeued_ns) > self.rules.ttl_ns {
+            if now.saturating_sub(message.since_ns) > self.rules.ttl_ns {
                 return self.account.settle_at(end, Outcome::Expired);
             }
             let (give_up, reason) = match ctx.stop_at_ns.load(Ordering::Relaxed) {
@@ -562,14 +568,14 @@ impl Route {
 
     fn pump_backlog(&mut self, at: usize, ctx: &mut Context<'_>) {
         while let Some(message) = self.backlogs[at].queue.front() {
-            let dequeued_ns = message.dequeued_ns;
-            if ctx.now().saturating_sub(dequeued_ns) > self.rules.ttl_ns {
+            let since_ns = message.since_ns;
+            if ctx.now().saturating_sub(since_ns) > self.rules.ttl_ns {
                 self.account.settle_at(self.backlogs[at].only_end(), Outcome::Expired);
             } else {
                 match self.offer(at, &message, ctx) {
                     Ok(end) => {
                         self.sent(at, end, ctx);
-                        self.account.delivered(end, dequeued_ns, ctx.now());
+                        self.account.delivered(end, since_ns, ctx.now());
                     }
                     Err((_, Refusal::Full)) => return,
                     Err((end, refusal)) => self.refused(end, refusal),

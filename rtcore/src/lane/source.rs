@@ -270,7 +270,8 @@ impl Source {
                 };
                 self.sequence += 1;
                 let meta = arrived(self.epoch, self.sequence, dequeued_ns);
-                Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority, origin, dequeued_ns, meta })
+                let (body, since_ns) = (Body::Bytes(&self.buffer[..len]), dequeued_ns);
+                Ok(Message { body, priority, origin, dequeued_ns, since_ns, meta })
             }
             SourceKind::Xddp(port) => {
                 let len = port.receive(&mut self.buffer, patience_ns)?;
@@ -278,12 +279,17 @@ impl Source {
                 self.sequence += 1;
                 let meta = arrived(self.epoch, self.sequence, dequeued_ns);
                 let (body, origin) = (Body::Bytes(&self.buffer[..len]), Origin::UNKNOWN);
-                Ok(Message { body, priority: 0, origin, dequeued_ns, meta })
+                Ok(Message { body, priority: 0, origin, dequeued_ns, since_ns: dequeued_ns, meta })
             }
             SourceKind::Ring(ring) => {
                 let (meta, len, origin) = ring.take(&mut self.buffer, patience_ns)?;
                 let dequeued_ns = (skin.now_ns)();
-                Ok(Message { body: Body::Bytes(&self.buffer[..len]), priority: 0, origin, dequeued_ns, meta })
+                let body = Body::Bytes(&self.buffer[..len]);
+                // The stamp is the sender's: one that is missing or lies in the future counts as now. On a clock of the
+                // skin's own it says nothing.
+                let age_ns = if skin.caps.linux_clock { meta.age_ns(dequeued_ns) } else { 0 };
+                let since_ns = dequeued_ns - age_ns;
+                Ok(Message { body, priority: 0, origin, dequeued_ns, since_ns, meta })
             }
             SourceKind::Signal { set, .. } => {
                 let got = match patience_ns {
@@ -295,7 +301,7 @@ impl Source {
                 let body = Body::Signal { signo: got.signo, value: got.value };
                 self.sequence += 1;
                 let meta = arrived(self.epoch, self.sequence, dequeued_ns);
-                Ok(Message { body, priority: 0, origin, dequeued_ns, meta })
+                Ok(Message { body, priority: 0, origin, dequeued_ns, since_ns: dequeued_ns, meta })
             }
         }
     }

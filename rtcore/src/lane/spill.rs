@@ -11,6 +11,7 @@ struct Slot {
     priority: u32,
     origin: Origin,
     dequeued_ns: u64,
+    since_ns: u64,
     meta: Meta,
 }
 
@@ -43,6 +44,7 @@ impl Spill {
             priority: 0,
             origin: Origin::UNKNOWN,
             dequeued_ns: 0,
+            since_ns: 0,
             meta: Meta::default(),
         };
         let mut bytes = vec![0; capacity * slot_bytes];
@@ -85,8 +87,8 @@ impl Spill {
             }
             Body::Bytes(_) => return false,
         };
-        let Message { priority, origin, dequeued_ns, meta, .. } = *message;
-        self.slots[at] = Slot { kind, priority, origin, dequeued_ns, meta };
+        let Message { priority, origin, dequeued_ns, since_ns, meta, .. } = *message;
+        self.slots[at] = Slot { kind, priority, origin, dequeued_ns, since_ns, meta };
         self.len += 1;
         true
     }
@@ -104,8 +106,8 @@ impl Spill {
                 Body::Bytes(&self.bytes[start..start + len])
             }
         };
-        let Slot { priority, origin, dequeued_ns, meta, .. } = *slot;
-        Some(Message { body, priority, origin, dequeued_ns, meta })
+        let Slot { priority, origin, dequeued_ns, since_ns, meta, .. } = *slot;
+        Some(Message { body, priority, origin, dequeued_ns, since_ns, meta })
     }
 
     /// Drops the oldest.
@@ -135,7 +137,14 @@ mod tests {
 
     fn bytes(b: &[u8], dequeued_ns: u64) -> Message<'_> {
         let meta = Meta { sequence: dequeued_ns, ..Meta::default() };
-        Message { body: Body::Bytes(b), priority: 3, origin: Origin::UNKNOWN, dequeued_ns, meta }
+        Message {
+            body: Body::Bytes(b),
+            priority: 3,
+            origin: Origin::UNKNOWN,
+            dequeued_ns,
+            since_ns: dequeued_ns,
+            meta,
+        }
     }
 
     #[test]

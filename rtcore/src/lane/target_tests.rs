@@ -108,6 +108,7 @@ impl Bench {
             priority: 0,
             origin: Origin::UNKNOWN,
             dequeued_ns: (skin::posix().now_ns)(),
+            since_ns: (skin::posix().now_ns)(),
             meta: Meta::default(),
         };
         self.with_context(|route, ctx| route.dispatch(&message, ctx));

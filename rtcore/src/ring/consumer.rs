@@ -2,7 +2,9 @@
 
 use super::Corrupt;
 use super::bell::{self, Bells, Doorbell};
-use super::layout::{Envelope, GIVEN_UP, Geometry, LEFT, complete, copy_out, in_progress};
+use super::layout::{
+    Claims, Envelope, GIVEN_UP, Geometry, LEFT, complete, copy_out, in_progress, message_of,
+};
 use super::memory::View;
 use crate::sync::{Ordering, fence};
 use crate::sys::eventfd::Listener;
@@ -26,7 +28,17 @@ pub struct Consumer {
     turn: u64,
     /// The flag for which the producer's bell was rung last.
     rung: u64,
+    /// The producer displaces, and of what is there only the newest so many are taken; 0 = it waits for room.
+    keep: u64,
+    /// Messages that the last [`Consumer::take`] passed over.
+    passed: u64,
+    claims: Claims,
 }
+
+/// A producer that displaces is no further ahead: more than this is backwards.
+const AHEAD_MAX: u64 = 1 << 63;
+/// How often a message is read that its producer writes over meanwhile.
+const READS_MAX: u32 = 8;
 
 impl Consumer {
     /// Where the last consumer of the ring stopped. Sleeps at `bell`.
@@ -36,7 +48,37 @@ impl Consumer {
         let turn = bell::turn(view.consumer().sleep.load(Ordering::Relaxed));
         view.consumer().sleep.store(bell::awake(turn), Ordering::Relaxed);
         let eventfd = eventfd.filter(|_| !view.bells.are_semaphores());
-        Consumer { view, eventfd, head, next: head, tail: head, bell, turn, rung: 0 }
+        let claims = Claims::default();
+        Consumer {
+            view,
+            eventfd,
+            head,
+            next: head,
+            tail: head,
+            bell,
+            turn,
+            rung: 0,
+            keep: 0,
+            passed: 0,
+            claims,
+        }
+    }
+
+    /// Takes only the newest `keep` messages, from a producer that displaces; 0 = all, from one that does not.
+    #[must_use]
+    pub fn keeping(mut self, keep: u32) -> Consumer {
+        self.keep = u64::from(keep.min(self.view.geometry.slots()));
+        self
+    }
+
+    /// Whether its producer displaces: then messages are copied, never read in place.
+    pub fn is_displaced(&self) -> bool {
+        self.keep > 0
+    }
+
+    #[cfg(not(loom))]
+    pub(super) fn view(&self) -> &View {
+        &self.view
     }
 
     /// Whether both pieces of the ring are locked in memory, so that using it never faults.
@@ -58,24 +100,105 @@ impl Consumer {
         // SYNC POINT with `Producer::announce`.
         let tail = self.view.producer().tail.load(Ordering::Acquire);
         let slots = self.view.geometry.slots();
-        // An allegation: no more than there are slots behind what was given back, and not backwards.
-        if tail.wrapping_sub(self.head) > u64::from(slots) || tail.wrapping_sub(self.next) > u64::from(slots)
-        {
+        // Untrusted: no more than there are slots behind what was given back (one that displaces has no such bound), and
+        // not backwards.
+        let most = if self.keep > 0 { AHEAD_MAX } else { u64::from(slots) };
+        if tail.wrapping_sub(self.head) > most || tail.wrapping_sub(self.next) > most {
             return Err(Corrupt::Indices { tail, head: self.head, slots });
         }
         self.tail = tail;
-        Ok(tail.wrapping_sub(self.next))
+        Ok(tail.wrapping_sub(self.next).min(u64::from(slots)))
     }
 
     /// Copies the next message into `buffer`, which has to be as long as a slot's payload (what is beyond a shorter
     /// one is cut off). The slot stays taken until [`Consumer::release`].
     #[inline]
     pub fn take(&mut self, buffer: &mut [u8]) -> Result<Option<Envelope>, Corrupt> {
+        if self.keep > 0 {
+            return self.take_kept(buffer);
+        }
         let Some(envelope) = self.peek()? else { return Ok(None) };
         let len = (envelope.len as usize).min(buffer.len());
         copy_out(&mut buffer[..len], self.view.slot(self.next).payload());
         self.next = self.next.wrapping_add(1);
         Ok(Some(envelope))
+    }
+
+    /// [`Consumer::take`] where the producer displaces. None also where it wrote over each message that was tried: then
+    /// [`Consumer::available`] says that there are more.
+    fn take_kept(&mut self, buffer: &mut [u8]) -> Result<Option<Envelope>, Corrupt> {
+        for attempt in 0..READS_MAX {
+            // What is there now, not what was there at the last look.
+            self.tail = self.next;
+            if self.available()? == 0 {
+                return Ok(None);
+            }
+            // The oldest message is the next to be written over: the longer that takes, the newer the one that is tried.
+            let keep = (self.keep >> attempt).max(1);
+            let index = match self.tail.wrapping_sub(self.next) {
+                ahead if ahead > keep => self.tail.wrapping_sub(keep),
+                _ => self.next,
+            };
+            if let Some(envelope) = self.read(index, buffer)? {
+                self.passed = index.wrapping_sub(self.next);
+                self.next = index.wrapping_add(1);
+                return Ok(Some(envelope));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Copies message `index`; none where a later one is in its slot, or came into it meanwhile.
+    fn read(&self, index: u64, buffer: &mut [u8]) -> Result<Option<Envelope>, Corrupt> {
+        let slot = self.view.slot(index);
+        if slot.state().load(Ordering::Relaxed) != complete(index) {
+            return self.displaced(index);
+        }
+        let read = slot.read();
+        if let Ok(envelope) = &read {
+            let len = (envelope.len as usize).min(buffer.len());
+            copy_out(&mut buffer[..len], slot.payload());
+        }
+        // SYNC POINT with the fence in `Producer::begin`: a word of a later message was read only where its mark is seen.
+        fence(Ordering::Acquire);
+        if slot.state().load(Ordering::Relaxed) != complete(index) {
+            return self.displaced(index);
+        }
+        let envelope = read.map_err(|flags| Corrupt::Flags { index, flags })?;
+        let max = self.view.geometry.payload_bytes();
+        if envelope.len > max {
+            return Err(Corrupt::Length { index, len: envelope.len, max });
+        }
+        Ok(Some(envelope))
+    }
+
+    /// That the slot of message `index` has a later one; anything else is no state that an honest producer leaves.
+    fn displaced(&self, index: u64) -> Result<Option<Envelope>, Corrupt> {
+        let state = self.view.slot(index).state().load(Ordering::Relaxed);
+        let later = message_of(state).wrapping_sub(index);
+        let slots = u64::from(self.view.geometry.slots());
+        if state == 0 || later == 0 || later > AHEAD_MAX || !later.is_multiple_of(slots) {
+            return Err(Corrupt::State { index, state });
+        }
+        Ok(None)
+    }
+
+    /// Messages that the last [`Consumer::take`] passed over, as newer ones were there.
+    pub fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// Counts what became of messages that were given back, for whoever watches the ring.
+    pub fn count(&mut self, more: Claims) {
+        let Claims { expired, superseded, late } = &mut self.claims;
+        *expired += more.expired;
+        *superseded += more.superseded;
+        *late += more.late;
+        let words = self.view.consumer();
+        // SYNC POINT with `Watch::claims`.
+        words.expired.store(*expired, Ordering::Release);
+        words.superseded.store(*superseded, Ordering::Release);
+        words.late.store(*late, Ordering::Release);
     }
 
     /// The next message's envelope, checked; the message stays the next.

@@ -12,6 +12,13 @@ pub const ENVELOPE_BYTES: usize = 64;
 const ENVELOPE_WORDS: usize = ENVELOPE_BYTES / 8;
 /// Where the slots begin in the producer's memory.
 pub const SLOTS_OFFSET: usize = size_of::<ProducerWords>();
+/// Where the latencies of a timed ring are in the consumer's memory.
+pub(super) const HISTOGRAM_OFFSET: usize = size_of::<ConsumerWords>();
+/// Bytes of these latencies. (Loom builds no statistics and no mappings.)
+#[cfg(not(loom))]
+const HISTOGRAM_BYTES: usize = size_of::<crate::stats::layout::HistogramRecord>();
+#[cfg(loom)]
+const HISTOGRAM_BYTES: usize = 0;
 /// Rings take no more than this, so that sizes never overflow.
 const RING_BYTES_MAX: usize = 1 << 29;
 
@@ -20,6 +27,7 @@ const RING_BYTES_MAX: usize = 1 << 29;
 pub struct Geometry {
     slots: u32,
     payload_bytes: u32,
+    timed: bool,
 }
 
 impl Geometry {
@@ -27,8 +35,19 @@ impl Geometry {
     /// not, or when the whole would be larger than 512 MiB.
     pub fn new(slots: u32, payload_bytes: u32) -> Option<Geometry> {
         let fits = slots.is_power_of_two() && slots <= SLOTS_MAX && payload_bytes <= PAYLOAD_BYTES_MAX;
-        let geometry = Geometry { slots, payload_bytes };
+        let geometry = Geometry { slots, payload_bytes, timed: false };
         (fits && geometry.producer_bytes() <= RING_BYTES_MAX).then_some(geometry)
+    }
+
+    /// With room in the consumer's memory for the latencies that the consumer measures.
+    #[must_use]
+    pub fn timed(self) -> Geometry {
+        Geometry { timed: true, ..self }
+    }
+
+    /// Whether the consumer's memory has that room.
+    pub fn is_timed(&self) -> bool {
+        self.timed
     }
 
     /// Slots.
@@ -53,7 +72,7 @@ impl Geometry {
 
     /// Bytes of what the consumer writes.
     pub fn consumer_bytes(&self) -> usize {
-        size_of::<ConsumerWords>()
+        HISTOGRAM_OFFSET + if self.timed { HISTOGRAM_BYTES } else { 0 }
     }
 
     /// The slot that message `index` is in.
@@ -94,6 +113,11 @@ pub(super) struct ConsumerWords {
     /// Not 0 when it takes nothing more: [`GIVEN_UP`] or [`LEFT`].
     pub given_up: AtomicU64,
     pad2: [u64; 6],
+    /// [`Claims`]: what became of messages after they were taken.
+    pub expired: AtomicU64,
+    pub superseded: AtomicU64,
+    pub late: AtomicU64,
+    pad3: [u64; 5],
 }
 
 /// The producer wrote what cannot be.
@@ -102,9 +126,25 @@ pub(super) const GIVEN_UP: u64 = 1;
 pub(super) const LEFT: u64 = 2;
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<ProducerWords>() == 128 && size_of::<ConsumerWords>() == 128);
+const _: () = assert!(size_of::<ProducerWords>() == 128 && size_of::<ConsumerWords>() == 192);
 #[cfg(not(loom))]
 const _: () = assert!(std::mem::offset_of!(ProducerWords, sleep) == 64);
+
+/// What the receiver's library reports of the messages that it took out of a ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Discarded: older than the route's ttl.
+    pub expired: u64,
+    /// Discarded: the route keeps newer messages only.
+    pub superseded: u64,
+    /// Handed out later than the route's deadline after the time at which they should have been sent.
+    pub late: u64,
+}
+
+/// The message that the state of a slot is about, complete or not.
+pub(super) fn message_of(state: u64) -> u64 {
+    state.wrapping_sub(1) >> 1
+}
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,32 +15,36 @@ pub(super) struct View {
     pub producer: NonNull<ProducerWords>,
     pub consumer: NonNull<ConsumerWords>,
     slots: NonNull<AtomicU64>,
+    /// The latencies in the consumer's memory, where the geometry is timed.
+    pub histogram: Option<NonNull<u8>>,
     pub geometry: Geometry,
     pub bells: Bells,
     /// Both pieces are locked in memory.
     pub locked: bool,
     /// Keeps what the pointers point at.
-    _keep: Arc<dyn Any + Send + Sync>,
+    pub keep: Arc<dyn Any + Send + Sync>,
 }
 
-// SAFETY: the memory behind the pointers lives as long as `_keep` and consists of atomics.
+// SAFETY: the memory behind the pointers lives as long as `keep` and consists of atomics.
 unsafe impl Send for View {}
 
 impl View {
     /// # Safety
     /// 1. `producer` and `slots` point at `geometry`'s words and slots, `consumer` at consumer words, all of which live
     ///    as long as `keep` and are only ever read and written as atomics.
-    /// 2. The pieces may be mapped read-only; then nobody calls what writes there: a producer writes the producer's
+    /// 2. `histogram` points at a `HistogramRecord` of the consumer's, likewise, or nowhere.
+    /// 3. The pieces may be mapped read-only; then nobody calls what writes there: a producer writes the producer's
     ///    piece only, a consumer the consumer's.
     pub unsafe fn new(
         producer: NonNull<ProducerWords>,
         consumer: NonNull<ConsumerWords>,
         slots: NonNull<AtomicU64>,
+        histogram: Option<NonNull<u8>>,
         geometry: Geometry,
         bells: Bells,
         keep: Arc<dyn Any + Send + Sync>,
     ) -> View {
-        View { producer, consumer, slots, geometry, bells, locked: false, _keep: keep }
+        View { producer, consumer, slots, histogram, geometry, bells, locked: false, keep }
     }
 
     #[inline]
@@ -87,6 +91,6 @@ pub fn local(geometry: Geometry) -> (Producer, Consumer) {
     let slots = NonNull::from(memory.slots.as_slice()).cast();
     let bells = Bells::local();
     // SAFETY: all three point into `memory`, which is handed over to keep, and nobody has any of it but as atomics.
-    let view = unsafe { View::new(producer, consumer, slots, geometry, bells, memory) };
+    let view = unsafe { View::new(producer, consumer, slots, None, geometry, bells, memory) };
     (Producer::new(view.clone(), None, 1), Consumer::new(view, None, 0))
 }

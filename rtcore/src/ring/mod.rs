@@ -14,6 +14,10 @@
 //! A slot carries its state: *in progress* while it is written, *complete* after; so a producer that was killed
 //! half-way is seen ([`Consumer::torn`]), and a slot that is complete without having been announced is not.
 //!
+//! A ring may *displace*: its producer never waits for room, but writes over the oldest message. The consumer takes only
+//! the newest so many, copies them, and looks at the state of the slot again: a message that was written over meanwhile
+//! is passed over. Only the daemon sends into such a ring.
+//!
 //! Invariant: nothing here allocates, locks or calls the kernel, but for the bell of somebody who sleeps.
 
 pub mod bell;
@@ -30,7 +34,7 @@ pub use bell::{Bells, Doorbell};
 pub use consumer::{Consumer, Front};
 #[cfg(not(loom))]
 pub use half::{Half, Moved, Trail};
-pub use layout::{Envelope, Geometry, Kind, PAYLOAD_BYTES_MAX, SLOTS_MAX};
+pub use layout::{Claims, Envelope, Geometry, Kind, PAYLOAD_BYTES_MAX, SLOTS_MAX};
 pub use memory::local;
 pub use producer::{Loan, Producer, PushError};
 #[cfg(not(loom))]
@@ -79,5 +83,7 @@ pub enum Corrupt {
     },
 }
 
+#[cfg(all(test, not(loom)))]
+mod displace_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -44,6 +44,7 @@ pub struct Producer {
     bell: u32,
     turn: u64,
     refused: u64,
+    displaces: bool,
 }
 
 impl Producer {
@@ -57,7 +58,15 @@ impl Producer {
         let turn = bell::turn(view.producer().sleep.load(Ordering::Relaxed));
         view.producer().sleep.store(bell::awake(turn), Ordering::Relaxed);
         let eventfd = eventfd.filter(|_| !view.bells.are_semaphores());
-        Producer { view, eventfd, tail, head, rung: 0, bell, turn, refused: 0 }
+        Producer { view, eventfd, tail, head, rung: 0, bell, turn, refused: 0, displaces: false }
+    }
+
+    /// Puts messages over the oldest ones where the ring is full, for a consumer that takes them as
+    /// [`Consumer::keeping`](super::Consumer::keeping) says.
+    #[must_use]
+    pub fn displacing(mut self) -> Producer {
+        self.displaces = true;
+        self
     }
 
     /// Whether both pieces of the ring are locked in memory, so that using it never faults.
@@ -127,7 +136,7 @@ impl Producer {
     #[inline]
     fn room(&mut self) -> Result<(), PushError> {
         let slots = u64::from(self.view.geometry.slots());
-        if self.tail.wrapping_sub(self.head) < slots {
+        if self.displaces || self.tail.wrapping_sub(self.head) < slots {
             return Ok(());
         }
         // SYNC POINT with `Consumer::release`: what it read before is read.

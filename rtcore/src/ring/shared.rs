@@ -2,9 +2,11 @@
 
 use super::bell::Bells;
 use super::consumer::Consumer;
-use super::layout::{GIVEN_UP, Geometry, LEFT, SLOTS_OFFSET};
+use super::layout::{Claims, GIVEN_UP, Geometry, HISTOGRAM_OFFSET, LEFT, SLOTS_OFFSET};
 use super::memory::View;
 use super::producer::Producer;
+use crate::stats::layout::HistogramRecord;
+use crate::stats::writer::Recorder;
 use crate::sys::eventfd::{EventFd, Listener};
 use crate::sys::memfd::{Map, Memory};
 use std::io;
@@ -129,10 +131,22 @@ pub(super) fn view(geometry: Geometry, bells: &Bells, producer: Map, consumer: M
     // SAFETY: the mapping is at least SLOTS_OFFSET long (`Geometry::producer_bytes`, checked where it was mapped).
     let slots = unsafe { producer.start().add(SLOTS_OFFSET) }.cast();
     let consumer_words = consumer.start().cast();
+    let histogram = geometry.is_timed().then(|| {
+        // SAFETY: the mapping of a timed ring has the record at this offset (`Geometry::consumer_bytes`, likewise).
+        unsafe { consumer.start().add(HISTOGRAM_OFFSET) }
+    });
     // SAFETY: the lengths are those of the geometry: `Memory::new` made them so, `Map::of` checked it; a mapping starts
     // on a page, so everything is aligned; both live as long as the Arc. Zero bytes are valid atomics, and so are all.
     let mut view = unsafe {
-        View::new(words, consumer_words, slots, geometry, bells.clone(), Arc::new((producer, consumer)))
+        View::new(
+            words,
+            consumer_words,
+            slots,
+            histogram,
+            geometry,
+            bells.clone(),
+            Arc::new((producer, consumer)),
+        )
     };
     view.locked = locked;
     view
@@ -161,7 +175,45 @@ pub struct Indices {
     pub moved: u64,
 }
 
+impl Producer {
+    /// A look at what the consumer writes, for another thread of this process.
+    pub fn watch(&self) -> Watch {
+        Watch(self.view().clone())
+    }
+}
+
+impl Consumer {
+    /// Where this end records latencies, in a timed ring; to be asked for once.
+    pub fn recorder(&self) -> Option<Recorder> {
+        let view = self.view();
+        let histogram = view.histogram?.cast();
+        // SAFETY: the record lives as long as `keep`, it is this end's to write, and this end asks once.
+        Some(unsafe { Recorder::new(histogram, Arc::clone(&view.keep)) })
+    }
+}
+
 impl Watch {
+    /// What the receiver's library reports of the messages that it took; `None` when that cannot be.
+    pub fn claims(&self) -> Option<Claims> {
+        use crate::sync::Ordering::Acquire;
+        let words = self.0.consumer();
+        // SYNC POINT with `Consumer::count`: a message is counted after it was given back.
+        let (expired, superseded) = (words.expired.load(Acquire), words.superseded.load(Acquire));
+        let late = words.late.load(Acquire);
+        let head = words.head.load(Acquire);
+        // A message that is read in place is late before it is given back.
+        let tail = self.0.producer().tail.load(Acquire);
+        let discarded = expired.checked_add(superseded)?;
+        (discarded <= head && late <= tail).then_some(Claims { expired, superseded, late })
+    }
+
+    /// The latencies that the receiver's library measured, as it wrote them: any number may stand there. None where the
+    /// ring has none.
+    pub fn latencies(&self) -> Option<&HistogramRecord> {
+        // SAFETY: point 2 of `View::new`.
+        self.0.histogram.map(|histogram| unsafe { histogram.cast::<HistogramRecord>().as_ref() })
+    }
+
     /// What both ends allege, or `None` when it cannot be.
     pub fn read(&self) -> Option<Indices> {
         use crate::sync::Ordering;

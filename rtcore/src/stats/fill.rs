@@ -60,6 +60,10 @@ pub(super) fn fill(
             lost: zeros(),
             errno: 0.into(),
             padding: [0; _],
+            expired: 0.into(),
+            superseded: 0.into(),
+            late: 0.into(),
+            padding2: [0; _],
         };
         put(page, at(layout::TARGETS, i), record)?;
     }

@@ -7,11 +7,12 @@
 //! Records whose words belong together start with a sequence number: odd while the writer is inside, so a
 //! copy is whole when the number was even and the same before and after.
 //!
-//! A route costs 384 + 28,800 + 128 bytes, nearly all of it histogram, and 128 for each of its ends; that is locked
+//! A route costs 384 + 28,800 + 128 bytes, nearly all of it histogram, and 256 for each of its ends; that is locked
 //! memory, which the plan estimates on the high side (`cost::STATS_ENTRY_BYTES` of rtd).
 //!
 //! Invariant: a change of anything here changes [`VERSION`]. (2: targets, the path of a route. 3: skin, its clock,
-//! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says. 5: losses by receiver, and when.)
+//! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says. 5: losses by
+//! receiver, and when. 6: what receivers report of a target.)
 
 use super::loss::Loss;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -20,7 +21,7 @@ use zerocopy::{FromBytes, IntoBytes};
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
 /// Layout version.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 32;
@@ -322,8 +323,16 @@ pub struct TargetRecord {
     pub lost: [AtomicU64; Loss::COUNT],
     /// errno of the last message that the kernel refused here; 0 before the first.
     pub errno: AtomicU32,
-    /// Zero; the next record may be another thread's, see [`RouteRecord::padding`].
+    /// Zero; what follows is another thread's.
     pub padding: [u8; 128 - 28 - 8 * Loss::COUNT],
+    /// What the receiver's library reports (the words of [`crate::ring::Claims`]), written by the control thread.
+    pub expired: AtomicU64,
+    /// See `expired`.
+    pub superseded: AtomicU64,
+    /// See `expired`.
+    pub late: AtomicU64,
+    /// Zero; the next record may be another thread's, see [`RouteRecord::padding`].
+    pub padding2: [u8; 104],
 }
 
 /// When a route lost its last message, for each kind of loss.
@@ -358,7 +367,7 @@ const _: () = assert!(size_of::<ProcessRecord>() == 64);
 const _: () = assert!(size_of::<EndpointRecord>() == 320);
 const _: () =
     assert!(size_of::<HistogramRecord>() == 28_800 && size_of::<HistogramRecord>().is_multiple_of(128));
-const _: () = assert!(size_of::<TargetRecord>() == 128);
+const _: () = assert!(size_of::<TargetRecord>() == 256);
 const _: () = assert!(size_of::<GuardRecord>() == 128);
 const _: () = assert!(size_of::<LossRecord>() == 128);
 const _: () = assert!(std::mem::offset_of!(HistogramRecord, counts) == COUNTS_OFFSET);

@@ -15,6 +15,7 @@ use super::place;
 use super::snapshot::ledger_sum;
 use super::{Ledger, degraded, writer};
 use crate::lane::peer::PeerState;
+use crate::ring::Claims;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::memory::ThreadUsage;
 use crate::sys::shm::{FileId, Shared};
@@ -264,6 +265,11 @@ impl Reader {
                 last_ns: (last_ns != 0)
                     .then(|| last_ns.wrapping_sub(if route.direct { 0 } else { ahead_ns })),
                 lost: record.lost.map(AtomicU64::into_inner),
+                claims: Claims {
+                    expired: record.expired.into_inner(),
+                    superseded: record.superseded.into_inner(),
+                    late: record.late.into_inner(),
+                },
             });
         }
         Ok(())
@@ -507,7 +513,10 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
     };
     for route in routes.iter().filter(|route| route.lane == Some(index)) {
         lane.ledger = ledger_sum(&lane.ledger, &route.ledger);
-        lane.latency.merge(&route.latency);
+        // What receivers of direct routes report is no latency of the lane's threads.
+        if !route.direct {
+            lane.latency.merge(&route.latency);
+        }
         lane.losses.merge(&route.losses);
         lane.consistent &= route.consistent;
     }

@@ -8,6 +8,7 @@ use super::loss::{LOSING_NS, Loss};
 use super::{Ledger, WorkerCounters, degraded};
 use crate::lane::peer::PeerState;
 use crate::message::Reject;
+use crate::ring::Claims;
 use crate::sys::memory::ThreadUsage;
 use crate::sys::seccomp;
 
@@ -138,7 +139,8 @@ pub struct Route {
     pub ledger: Ledger,
     /// When it lost its last messages.
     pub losses: LossTimes,
-    /// Dequeue -> delivered.
+    /// From the send where the message carries its time (rings), else from the dequeue, until it was handed to the
+    /// receiver; of a direct route from the send until its receiver's library took it, as that library reports.
     pub latency: Latency,
     /// False when the ledger was caught in the middle of an update at each attempt: its writer was stopped
     /// there, or publishes faster than a reader copies (above some 10^6 a second).
@@ -156,6 +158,8 @@ pub struct TargetStats {
     pub last_ns: Option<u64>,
     /// Messages lost here, by [`Loss`].
     pub lost: [u64; Loss::COUNT],
+    /// What the receiver's library reports of those handed to it through a ring.
+    pub claims: Claims,
 }
 
 /// When the last message was lost in each way, CLOCK_MONOTONIC, a tenth of a second late at most.
@@ -353,6 +357,11 @@ impl Snapshot {
                 for (now, before) in now.lost.iter_mut().zip(before.lost) {
                     *now = now.saturating_sub(before);
                 }
+                now.claims = Claims {
+                    expired: now.claims.expired.saturating_sub(before.claims.expired),
+                    superseded: now.claims.superseded.saturating_sub(before.claims.superseded),
+                    late: now.claims.late.saturating_sub(before.claims.late),
+                };
             }
         }
         for (now, before) in diff.workers.iter_mut().zip(&earlier.workers) {

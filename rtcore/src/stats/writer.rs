@@ -18,8 +18,10 @@ use super::reader::Reader;
 use super::{Ledger, PageSpec, WorkerCounters};
 use crate::lane::peer::PeerState;
 use crate::message::Reject;
+use crate::ring::Claims;
 use crate::sys::memory::ThreadUsage;
 use crate::sys::shm::{Draft, Mapping, PublishError, Published};
+use std::any::Any;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -48,18 +50,45 @@ pub struct Page {
 #[derive(Debug)]
 pub struct RouteCell {
     record: NonNull<RouteRecord>,
-    histogram: NonNull<HistogramRecord>,
+    latency: Recorder,
     targets: Box<[TargetCell]>,
     seq: u64,
-    // Copies of words that only this cell writes: the hot path stores them without loading them.
+    // Keeps what the pointers point at.
+    _map: Arc<Mapping>,
+}
+
+/// Records latencies into a histogram in shared memory, with one writer.
+pub struct Recorder {
+    histogram: NonNull<HistogramRecord>,
+    // Copies of words that only this recorder writes: the hot path stores them without loading them.
     count: u64,
     sum_ns: u64,
     min_ns: u64,
     max_ns: u64,
     saturated: u64,
-    // Keeps what the pointers point at.
+    // Keeps what the pointer points at.
+    _keep: Arc<dyn Any + Send + Sync>,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recorder({} values)", self.count)
+    }
+}
+
+/// What a receiver's library reports of the messages that rtd handed to it through one end of a route. Writer: the
+/// control thread.
+#[derive(Debug)]
+pub struct ClaimsCell {
+    record: NonNull<TargetRecord>,
+    // Keeps what the pointer points at.
     _map: Arc<Mapping>,
 }
+
+// SAFETY: as for RouteCell.
+unsafe impl Send for Recorder {}
+// SAFETY: as for RouteCell.
+unsafe impl Send for ClaimsCell {}
 
 /// One end of the route.
 #[derive(Debug)]
@@ -148,16 +177,23 @@ impl Page {
         };
         RouteCell {
             record: record.into(),
-            histogram: histogram.into(),
+            // SAFETY: the page's record of this route, kept by its mapping; the cell is its one writer.
+            latency: unsafe {
+                Recorder::new(histogram.into(), Arc::clone(&self.memory) as Arc<dyn Any + Send + Sync>)
+            },
             targets: self.ends[index].clone().map(target).collect(),
             seq: even(record.seq.load(Ordering::Relaxed)),
-            count: histogram.count.load(Ordering::Relaxed),
-            sum_ns: histogram.sum_ns.load(Ordering::Relaxed),
-            min_ns: histogram.min_ns.load(Ordering::Relaxed),
-            max_ns: histogram.max_ns.load(Ordering::Relaxed),
-            saturated: histogram.saturated.load(Ordering::Relaxed),
             _map: Arc::clone(&self.memory),
         }
+    }
+
+    /// Where the reports of the receiver at the route's n-th end are shown.
+    ///
+    /// # Panics
+    /// When the page has no such route or the route no such end.
+    pub fn claims(&self, route: usize, end: usize) -> ClaimsCell {
+        let record: &TargetRecord = self.record(layout::TARGETS, self.ends[route].start + end);
+        ClaimsCell { record: record.into(), _map: Arc::clone(&self.memory) }
     }
 
     /// The worker's cell; to be handed to exactly one thread.
@@ -325,27 +361,15 @@ impl RouteCell {
         self.seq = whole;
     }
 
-    /// Records one dequeue -> delivered time.
+    /// Records one latency of a delivery.
     #[inline]
     pub fn record_latency(&mut self, ns: u64) {
-        let index = layout::count_index(ns.min(layout::HISTOGRAM_HIGH_NS));
-        self.count += 1;
-        self.sum_ns = self.sum_ns.wrapping_add(ns);
-        self.min_ns = self.min_ns.min(ns);
-        self.max_ns = self.max_ns.max(ns);
-        self.saturated += u64::from(ns > layout::HISTOGRAM_HIGH_NS);
-        // SAFETY: points into `_map`, made from a reference in `Page::route`.
-        let histogram = unsafe { self.histogram.as_ref() };
-        // No sequence here, it would cost as much as the recording: a reader takes the sum of the counts
-        // for the count, and bucket bounds when minimum or maximum do not fit the counts yet.
-        if let Some(slot) = histogram.counts.get(index) {
-            slot.store(slot.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        }
-        histogram.count.store(self.count, Ordering::Relaxed);
-        histogram.sum_ns.store(self.sum_ns, Ordering::Relaxed);
-        histogram.min_ns.store(self.min_ns, Ordering::Relaxed);
-        histogram.max_ns.store(self.max_ns, Ordering::Relaxed);
-        histogram.saturated.store(self.saturated, Ordering::Relaxed);
+        self.latency.record(ns);
+    }
+
+    /// Adds what a receiver's library has measured since the last call, of which `seen` is the record.
+    pub fn add_latencies(&mut self, measured: &HistogramRecord, seen: &mut Seen) {
+        self.latency.add(measured, seen);
     }
 
     /// Counts a message handed to the route's n-th end at `now_ns`. Before the ledger that includes it is
@@ -402,6 +426,115 @@ impl RouteCell {
         self.record().seq.store(self.seq + 1, Ordering::Relaxed);
         fence(Ordering::Release);
         self.record().ledger[0].store(ledger.accepted, Ordering::Relaxed);
+    }
+}
+
+impl Recorder {
+    /// # Safety
+    /// 1. `histogram` points at a record that lives as long as `keep`, is only ever read and written as atomics, and has
+    ///    no other writer as long as this one lives.
+    pub unsafe fn new(histogram: NonNull<HistogramRecord>, keep: Arc<dyn Any + Send + Sync>) -> Recorder {
+        // SAFETY: point 1.
+        let record = unsafe { histogram.as_ref() };
+        let count = record.count.load(Ordering::Relaxed);
+        Recorder {
+            histogram,
+            count,
+            sum_ns: record.sum_ns.load(Ordering::Relaxed),
+            min_ns: if count == 0 { u64::MAX } else { record.min_ns.load(Ordering::Relaxed) },
+            max_ns: record.max_ns.load(Ordering::Relaxed),
+            saturated: record.saturated.load(Ordering::Relaxed),
+            _keep: keep,
+        }
+    }
+
+    /// Records one value.
+    #[inline]
+    pub fn record(&mut self, ns: u64) {
+        let index = layout::count_index(ns.min(layout::HISTOGRAM_HIGH_NS));
+        self.count += 1;
+        self.sum_ns = self.sum_ns.wrapping_add(ns);
+        self.min_ns = self.min_ns.min(ns);
+        self.max_ns = self.max_ns.max(ns);
+        self.saturated += u64::from(ns > layout::HISTOGRAM_HIGH_NS);
+        // SAFETY: point 1 of `new`.
+        let histogram = unsafe { self.histogram.as_ref() };
+        // No sequence here, it would cost as much as the recording: a reader takes the sum of the counts
+        // for the count, and bucket bounds when minimum or maximum do not fit the counts yet.
+        if let Some(slot) = histogram.counts.get(index) {
+            slot.store(slot.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        // SAFETY: point 1 of `new`.
+        let histogram = unsafe { self.histogram.as_ref() };
+        histogram.sum_ns.store(self.sum_ns, Ordering::Relaxed);
+        histogram.min_ns.store(self.min_ns, Ordering::Relaxed);
+        histogram.max_ns.store(self.max_ns, Ordering::Relaxed);
+        histogram.saturated.store(self.saturated, Ordering::Relaxed);
+        // The last, as others look whether it has changed.
+        histogram.count.store(self.count, Ordering::Relaxed);
+    }
+
+    /// Adds what another writer, who may write anything, has recorded since the last call. A count that went back adds
+    /// nothing; sums saturate.
+    fn add(&mut self, measured: &HistogramRecord, seen: &mut Seen) {
+        let count = measured.count.load(Ordering::Relaxed);
+        if count == seen.count {
+            return;
+        }
+        seen.count = count;
+        // SAFETY: point 1 of `new`.
+        let histogram = unsafe { self.histogram.as_ref() };
+        let mut added: u64 = 0;
+        for ((slot, from), seen) in histogram.counts.iter().zip(&measured.counts).zip(&mut seen.counts) {
+            let now = from.load(Ordering::Relaxed);
+            let more = now.saturating_sub(*seen);
+            *seen = now;
+            if more > 0 {
+                slot.store(slot.load(Ordering::Relaxed).saturating_add(more), Ordering::Relaxed);
+                added = added.saturating_add(more);
+            }
+        }
+        let (sum_ns, saturated) =
+            (measured.sum_ns.load(Ordering::Relaxed), measured.saturated.load(Ordering::Relaxed));
+        self.count = self.count.saturating_add(added);
+        self.sum_ns = self.sum_ns.wrapping_add(sum_ns.wrapping_sub(seen.sum_ns));
+        self.saturated = self.saturated.saturating_add(saturated.saturating_sub(seen.saturated));
+        (seen.sum_ns, seen.saturated) = (sum_ns, saturated);
+        self.min_ns = self.min_ns.min(measured.min_ns.load(Ordering::Relaxed));
+        self.max_ns = self.max_ns.max(measured.max_ns.load(Ordering::Relaxed));
+        self.publish();
+    }
+}
+
+/// What of another writer's histogram was added already.
+#[derive(Debug)]
+pub struct Seen {
+    count: u64,
+    sum_ns: u64,
+    saturated: u64,
+    counts: Box<[u64]>,
+}
+
+impl Default for Seen {
+    /// Of an empty one.
+    fn default() -> Seen {
+        let counts = vec![0; layout::HISTOGRAM_COUNTS].into_boxed_slice();
+        Seen { count: 0, sum_ns: 0, saturated: 0, counts }
+    }
+}
+
+impl ClaimsCell {
+    /// Shows them; they only grow.
+    pub fn show(&mut self, claims: &Claims) {
+        // SAFETY: points into `_map`, made from a reference in `Page::claims`.
+        let record = unsafe { self.record.as_ref() };
+        record.expired.store(claims.expired, Ordering::Relaxed);
+        record.superseded.store(claims.superseded, Ordering::Relaxed);
+        record.late.store(claims.late, Ordering::Relaxed);
     }
 }
 

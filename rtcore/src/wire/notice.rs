@@ -28,6 +28,7 @@
 
 use super::{FRAME_BYTES, Frame, FrameError, MAGIC, NAME_BYTES_MAX, Name, Reply, VERSION, check_header};
 use crate::lane::peer::PeerState;
+use crate::ring::Geometry;
 use crate::sys::pidfd::Ending;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -66,10 +67,15 @@ struct Layout {
     uid: u32,
     signo: i32,
     priority: u32,
-    zero: u32,
+    /// Channel.
+    keep: u32,
     block_ns: u64,
     names: [Field; 5],
-    reserved: [u8; 40],
+    /// Channel.
+    ttl_ns: u64,
+    /// Channel.
+    deadline_ns: u64,
+    reserved: [u8; 24],
 }
 const _: () = assert!(size_of::<Layout>() == FRAME_BYTES);
 
@@ -119,6 +125,23 @@ pub struct Channel {
     pub payload_bytes: u32,
     /// How long a send may wait for room; 0 = not at all.
     pub block_ns: u64,
+    /// A receiver's: how many of the newest messages its ring is for, as its producer writes over older ones; 0 = all,
+    /// and the producer waits for room.
+    pub keep: u32,
+    /// A receiver's: messages older than this are discarded, counted from the send; 0 = none.
+    pub ttl_ns: u64,
+    /// A receiver's: messages taken later than this after the time at which they should have been sent are counted; 0 =
+    /// none.
+    pub deadline_ns: u64,
+}
+
+impl Channel {
+    /// The size of its ring, if such a ring is possible. That of a direct receiver has room for latencies, as nobody
+    /// else is in the way who could measure them.
+    pub fn geometry(&self) -> Option<Geometry> {
+        let geometry = Geometry::new(self.slots, self.payload_bytes)?;
+        Some(if self.direct { geometry.timed() } else { geometry })
+    }
 }
 
 /// The semaphores at the two ends of a ring, see [`crate::skin::semaphore::name`].
@@ -184,6 +207,7 @@ pub enum Notice {
 }
 
 /// A frame from the daemon.
+#[expect(clippy::large_enum_variant, reason = "decoded and used at once, never stored")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// To a request.
@@ -287,6 +311,9 @@ impl Layout {
             signo,
             priority: channel.priority.into(),
             block_ns: channel.block_ns,
+            keep: channel.keep,
+            ttl_ns: channel.ttl_ns,
+            deadline_ns: channel.deadline_ns,
             names: [
                 channel.endpoint.bytes(),
                 channel.other.bytes(),
@@ -322,6 +349,9 @@ impl Layout {
             slots: self.slots,
             payload_bytes: self.payload_bytes,
             block_ns: self.block_ns,
+            keep: self.keep,
+            ttl_ns: self.ttl_ns,
+            deadline_ns: self.deadline_ns,
         })
     }
 

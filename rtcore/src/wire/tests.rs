@@ -81,7 +81,7 @@ fn offsets_are_what_other_languages_are_told() {
     let name = Name::new("arm").unwrap();
     let frame = Request::Register { name, pid: 0x0102_0304, tid: 5, exec_follows: false }.encode();
     assert_eq!(&frame[..4], b"rtd\0");
-    assert_eq!(frame[4..6], 1_u16.to_ne_bytes());
+    assert_eq!(frame[4..6], 2_u16.to_ne_bytes());
     assert_eq!(frame[6..8], 1_u16.to_ne_bytes());
     assert_eq!(frame[8..12], 0x0102_0304_u32.to_ne_bytes());
     assert_eq!(frame[12..16], 5_u32.to_ne_bytes());
@@ -103,7 +103,7 @@ fn another_version_is_told_so_whatever_else_it_says() {
     frame[4..6].copy_from_slice(&9_u16.to_ne_bytes());
     let error = Request::decode(&frame).unwrap_err();
     assert_eq!(error, FrameError::Version(9));
-    assert!(error.to_string().starts_with("rtd speaks version 1, the client 9"));
+    assert!(error.to_string().starts_with("rtd speaks version 2, the client 9"));
 }
 
 #[test]
@@ -136,9 +136,11 @@ fn channel() -> impl Strategy<Value = Channel> {
     ];
     let names = (name(), name(), proptest::option::of(name()), name(), name());
     let numbers = (any::<u32>(), any::<u8>(), any::<u32>(), any::<u32>(), any::<u64>());
-    (role, any::<bool>(), names, numbers).prop_map(|(role, direct, names, numbers)| {
+    let promises = (any::<u32>(), any::<u64>(), any::<u64>());
+    (role, any::<bool>(), names, numbers, promises).prop_map(|(role, direct, names, numbers, promises)| {
         let (endpoint, other, process, lane, route) = names;
         let (channel, priority, slots, payload_bytes, block_ns) = numbers;
+        let (keep, ttl_ns, deadline_ns) = promises;
         Channel {
             channel,
             role,
@@ -152,6 +154,9 @@ fn channel() -> impl Strategy<Value = Channel> {
             slots,
             payload_bytes,
             block_ns,
+            keep,
+            ttl_ns,
+            deadline_ns,
         }
     })
 }

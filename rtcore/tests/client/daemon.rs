@@ -298,7 +298,7 @@ pub fn name(text: &str) -> Name {
 }
 
 fn geometry(channel: &Channel) -> Geometry {
-    Geometry::new(channel.slots, channel.payload_bytes).unwrap()
+    channel.geometry().unwrap()
 }
 
 /// A routed sender of the endpoint.
@@ -325,5 +325,8 @@ fn channel(role: Role, endpoint: &str, other: &str) -> Channel {
         slots: 8,
         payload_bytes: 64,
         block_ns: 0,
+        keep: 0,
+        ttl_ns: 0,
+        deadline_ns: 0,
     }
 }

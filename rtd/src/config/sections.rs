@@ -159,8 +159,8 @@ pub struct Lane {
     /// routes all but `block` mean `reject`.
     #[schemars(default, extend("default" = "reject"))]
     pub overflow: Field<OverflowText>,
-    /// For its routes that do not say otherwise: delivered later than this after the dequeue counts as a
-    /// deadline miss. Default: none. Direct routes have none.
+    /// For its routes that do not say otherwise: delivered later than this after the send (from a lane endpoint) or the
+    /// dequeue counts as a deadline miss. Default: none. Direct routes have none.
     #[schemars(default)]
     pub deadline: Field<Bound>,
     /// How long a thread of it may stand still with something to do, in one dispatch or for want of its CPU, before the
@@ -291,13 +291,17 @@ pub struct Route {
     /// `routed`: through a thread of the lane. `direct`: from the sender's memory into the receiver's, from one
     /// lane endpoint, which no other route reads, to one lane endpoint; rtd makes the ring (the receiver's maxmsg,
     /// the sender's msgsize) and steps aside. The lane's priority is the messages' order in the receiver's inbox.
-    /// Of the keys below a direct route has `overflow` only: `reject` or `block:<us>`.
+    /// Of the keys below a direct route has `overflow` (`reject` or `block:<us>`), `ttl` and `deadline`, which the
+    /// receiver's library honours.
     #[schemars(default, extend("default" = "routed"))]
     pub path: Field<PathText>,
-    /// Time to live after the dequeue: what is still waiting then has expired. Default: no limit.
+    /// Time to live, from the send for a message that comes from a lane endpoint, else from the dequeue: a message that
+    /// still waits in rtd then has expired, and the library of a receiver with a ring discards it. Default: no limit.
     #[schemars(default)]
     pub ttl: Field<Bound>,
-    /// Delivered later than this after the dequeue counts as a deadline miss. Default: the lane's.
+    /// Delivered later than this after the send (from a lane endpoint) or the dequeue counts as a deadline miss. The
+    /// library of a receiver with a ring counts what it takes later than this after the intended time. Default: the
+    /// lane's; of a direct route none.
     #[schemars(default)]
     pub deadline: Field<Bound>,
     /// Messages per second in the long run; more are rejected. Default: no limit.

@@ -69,6 +69,8 @@ struct RouteJson<'a> {
     #[serde(flatten)]
     counts: Counts,
     latency_ns: LatencyJson,
+    /// Who measured the latency: `rtd`, or of a direct route the `receiver`, whose report it is.
+    latency_by: &'static str,
     rejected_by: Reasons,
     #[serde(flatten)]
     losing: LosingJson,
@@ -87,8 +89,17 @@ struct TargetJson<'a> {
     last_delivery_age_s: Option<f64>,
     /// By [`Loss`]; only what was lost.
     lost_by: BTreeMap<&'static str, u64>,
+    /// Of those delivered, as the receiver's library reports.
+    receiver: ReceiverJson,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered_per_second: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReceiverJson {
+    expired: u64,
+    superseded: u64,
+    late: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -275,6 +286,11 @@ impl<'a> RouteJson<'a> {
                 .map(|loss| (loss.name(), target.lost[loss.index()]))
                 .filter(|&(_, lost)| lost > 0)
                 .collect(),
+            receiver: ReceiverJson {
+                expired: target.claims.expired,
+                superseded: target.claims.superseded,
+                late: target.claims.late,
+            },
             delivered_per_second: None,
         };
         RouteJson {
@@ -286,6 +302,7 @@ impl<'a> RouteJson<'a> {
             targets: route.targets.iter().map(target).collect(),
             counts: Counts::new(&route.ledger),
             latency_ns: LatencyJson::new(&route.latency),
+            latency_by: if route.direct { "receiver" } else { "rtd" },
             rejected_by: Reasons(route.ledger.rejected),
             losing: LosingJson::new(&route.losses, read.taken_ns),
             consistent: route.consistent,

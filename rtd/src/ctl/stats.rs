@@ -10,6 +10,7 @@ use super::page::{self, Printed, duration};
 use super::table::{Table, left, or_dash, right, us};
 use anyhow::{Context, bail};
 use rtcore::message::Reject;
+use rtcore::ring::Claims;
 use rtcore::stats::Ledger;
 use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
@@ -193,9 +194,12 @@ impl<'a> Shown<'a> {
     fn text(&self, read: &Snapshot, counting: &Counting<'_>) -> String {
         let mut out = page::summary(read);
         out.push_str(match counting {
-            Counting::Totals => "messages since start, dequeue to delivered in us\n\n",
+            Counting::Totals => {
+                "messages since start; latency in us, from the send (lane endpoints) or the dequeue to the hand-over\n\n"
+            }
             Counting::PerSecond(_) => {
-                "messages per second, dequeue to delivered in us, both of this interval\n\n"
+                "messages per second and latency in us, from the send (lane endpoints) or the dequeue to the hand-over, \
+                 both of this interval\n\n"
             }
         });
         self.lane_table(read, counting).render(&mut out);
@@ -206,6 +210,12 @@ impl<'a> Shown<'a> {
         if !targets.is_empty() {
             out.push('\n');
             out.push_str(&targets);
+        }
+        let mut receivers = String::new();
+        self.receiver_table(read, counting).render(&mut receivers);
+        if !receivers.is_empty() {
+            out.push_str("\ndelivered messages that the receiver's library discarded or handed out late, as it reports\n");
+            out.push_str(&receivers);
         }
         out
     }
@@ -239,15 +249,14 @@ impl<'a> Shown<'a> {
         let mut columns = vec![left("ROUTE")];
         columns.extend(self.number_columns());
         columns.push(left("STATE"));
-        let torn = self.routes.iter().any(|(_, route)| !route.consistent);
-        columns.extend(torn.then(|| left("NOTE")));
+        let noted = self.routes.iter().any(|(_, route)| note(route).is_some());
+        columns.extend(noted.then(|| left("NOTE")));
         let mut routes = Table::new(columns);
         for (_, route) in &self.routes {
             let mut row = vec![route.name.clone()];
             row.extend(self.numbers(&route.ledger, &route.latency, counting));
             row.push(route_state(&route.losses, read.taken_ns));
-            let note = if route.consistent { "" } else { "caught in an update: may not add up" };
-            row.extend(torn.then(|| note.to_owned()));
+            row.extend(noted.then(|| note(route).unwrap_or_default().to_owned()));
             routes.row(row);
         }
         routes
@@ -269,6 +278,24 @@ impl<'a> Shown<'a> {
                     counting.cell(target.lost.iter().sum()),
                     or_dash(names(Loss::ALL.into_iter().filter(|loss| target.lost[loss.index()] > 0))),
                 ]);
+            }
+        }
+        table
+    }
+
+    /// What the libraries of receivers report, where they report something.
+    fn receiver_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
+        let columns = ["EXPIRED", "SUPERSEDED", "LATE"].map(right);
+        let mut table = Table::new([left("ROUTE"), left("RECEIVER")].into_iter().chain(columns).collect());
+        for (_, route) in &self.routes {
+            for target in route.targets.iter().filter(|target| target.claims != Claims::default()) {
+                let Claims { expired, superseded, late } = target.claims;
+                let mut row = vec![
+                    route.name.clone(),
+                    or_dash(endpoint_name(read, target.endpoint).unwrap_or_default()),
+                ];
+                row.extend([expired, superseded, late].map(|count| counting.cell(count)));
+                table.row(row);
             }
         }
         table
@@ -343,6 +370,17 @@ fn guarded(guard: &Guard) -> String {
     let was = count(guard.stalls, "stalls") + &count(guard.over_budget, "over-budget");
     let was = if was.is_empty() { was } else { format!(" ({})", was.trim_start()) };
     format!("{}{was}", guard.state.name())
+}
+
+/// What is special about the figures of a route.
+fn note(route: &Route) -> Option<&'static str> {
+    if !route.consistent {
+        Some("caught in an update: may not add up")
+    } else if route.direct && route.latency.count() > 0 {
+        Some("latency: reported by the receiver")
+    } else {
+        None
+    }
 }
 
 /// Rare events stay visible next to frequent ones.

@@ -183,7 +183,15 @@ fn json_has_the_promised_keys_in_order() {
     let [first, second] = [0, 1].map(|end| &route["targets"][end]);
     assert_eq!((&first["endpoint"], &first["delivered"]), (&"button".into(), &1.into()));
     assert!(first["last_delivery_age_s"].as_f64().unwrap() >= 7.0, "{first}");
-    assert_eq!(second, &serde_json::json!({"endpoint": null, "delivered": 0, "last_delivery_age_s": null}));
+    let nothing = serde_json::json!({
+        "endpoint": null, "delivered": 0, "last_delivery_age_s": null, "lost_by": {},
+        "receiver": {"expired": 0, "superseded": 0, "late": 0}
+    });
+    assert_eq!(second, &nothing);
+    assert_eq!(
+        (&route["latency_by"], &json["routes"][1]["latency_by"]),
+        (&"rtd".into(), &"receiver".into())
+    );
     assert_eq!(json["routes"][1]["targets"].as_array().unwrap().len(), 1);
     assert_eq!(
         json["processes"][0],
@@ -229,9 +237,10 @@ fn text_says_loudly_what_is_missing_and_lines_up() {
     );
     let (_, targets) = text.split_once("TARGET").unwrap();
     let words: Vec<&str> = targets.split_whitespace().collect();
-    assert_eq!(words[..6], ["DELIVERED", "LAST", "button->drive", "button", "1", words[5]], "{text}");
-    assert!(words[5].parse::<f64>().unwrap() >= 7.0 && words[6..8] == ["s", "ago"], "{text}");
-    assert_eq!(words[8..], ["button->drive", "-", "0", "never"], "one target is not worth a line: {text}");
+    assert_eq!(words[..7], ["DELIVERED", "LAST", "LOST", "BY", "button->drive", "button", "1"], "{text}");
+    assert!(words[7].parse::<f64>().unwrap() >= 7.0 && words[8..12] == ["s", "ago", "0", "-"], "{text}");
+    let rest = ["button->drive", "-", "0", "never", "0", "-"];
+    assert_eq!(words[12..], rest, "one target is not worth a line: {text}");
     let listing = Tool::output(&format!("ls {name}"));
     for needle in
         ["panel", "alive", "routed", "direct", "42", "SIGRTMIN+3 (37)", "button(4242)", "flood->logger"]

@@ -50,6 +50,8 @@ pub struct Report {
     pub sent: u64,
     /// Sends that were refused (no room).
     pub refused: u64,
+    /// Messages that its inbox discarded: older than the route's ttl.
+    pub discarded: u64,
     quiet: Histogram<u64>,
     flood: Histogram<u64>,
 }
@@ -60,7 +62,7 @@ impl Report {
     /// An empty one.
     pub fn new(lane: Lane) -> anyhow::Result<Report> {
         let empty = || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3);
-        Ok(Report { lane, sent: 0, refused: 0, quiet: empty()?, flood: empty()? })
+        Ok(Report { lane, sent: 0, refused: 0, discarded: 0, quiet: empty()?, flood: empty()? })
     }
 
     /// Counts an attempt to send.
@@ -98,8 +100,8 @@ impl Report {
         let counts = |h: &Histogram<u64>| {
             h.iter_recorded().map(|v| (v.value_iterated_to(), v.count_since_last_iteration())).collect()
         };
-        let Report { lane, sent, refused, .. } = *self;
-        Packed { lane, sent, refused, quiet: counts(&self.quiet), flood: counts(&self.flood) }
+        let Report { lane, sent, refused, discarded, .. } = *self;
+        Packed { lane, sent, refused, discarded, quiet: counts(&self.quiet), flood: counts(&self.flood) }
     }
 }
 
@@ -109,6 +111,7 @@ pub struct Packed {
     lane: Lane,
     sent: u64,
     refused: u64,
+    discarded: u64,
     quiet: Vec<(u64, u64)>,
     flood: Vec<(u64, u64)>,
 }
@@ -119,6 +122,7 @@ impl Packed {
         let mut report = Report::new(self.lane)?;
         report.sent = self.sent;
         report.refused = self.refused;
+        report.discarded = self.discarded;
         for (value, count) in self.quiet {
             report.quiet.saturating_record_n(value, count);
         }
@@ -176,6 +180,7 @@ struct Books {
     lane: Lane,
     sent: u64,
     refused: u64,
+    discarded: u64,
     received: u64,
 }
 
@@ -192,14 +197,16 @@ impl Measured {
                 bail!("lane {}: the ledger does not balance: a defect", lane.name);
             }
             let Some(books) = self.books().find(|b| b.lane.name() == lane.name) else { continue };
-            if books.sent != lane.ledger.accepted || books.received != lane.ledger.delivered {
+            let arrived = books.received + books.discarded;
+            if books.sent != lane.ledger.accepted || arrived != lane.ledger.delivered {
                 bail!(
-                    "lane {}: {} sent and {} accepted, {} delivered and {} received: messages are missing",
+                    "lane {}: {} sent and {} accepted, {} delivered, {} received and {} discarded: messages are missing",
                     lane.name,
                     books.sent,
                     lane.ledger.accepted,
                     lane.ledger.delivered,
-                    books.received
+                    books.received,
+                    books.discarded
                 );
             }
         }
@@ -215,6 +222,7 @@ impl Measured {
                 lane,
                 sent: sum(|r| r.sent),
                 refused: sum(|r| r.refused),
+                discarded: sum(|r| r.discarded),
                 received: sum(Report::received),
             }
         })
@@ -223,7 +231,7 @@ impl Measured {
     /// Per lane a row without and a row with the flood: end to end, and the daemon's share of it.
     fn latencies(&self) -> String {
         let mut text = format!(
-            "latency in us      end to end, from the intended send             in rtd, dequeue to delivered\n\
+            "latency in us      end to end, from the intended send             in rtd, to the hand-over\n\
              {:<10}{:<8}{:>8} {:>9} {:>9} {:>9} {:>9}   {:>8} {:>8} {:>8}\n",
             "lane", "load", "count", "p50", "p99", "p99.9", "max", "p50", "p99", "max"
         );
@@ -262,8 +270,9 @@ impl Measured {
     /// The ledger per lane, as `rtctl stats` has it, between what was sent and what arrived.
     fn ledger(&self) -> String {
         let mut text = format!(
-            "ledger: sent = accepted = delivered + expired + displaced + rejected + peer-dead + queued\n\
-             {:<10}{:>9} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7} {:>9}\n",
+            "ledger: sent = accepted = delivered + expired + displaced + rejected + peer-dead + queued; delivered = \
+             received + discarded (expired at the receiver)\n\
+             {:<10}{:>9} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7} {:>9} {:>9}\n",
             "lane",
             "sent",
             "accepted",
@@ -273,14 +282,15 @@ impl Measured {
             "rejected",
             "peer-dead",
             "queued",
-            "received"
+            "received",
+            "discarded"
         );
         for (lane, books) in self.after.lanes.iter().zip(self.books()) {
             let l = &lane.ledger;
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "{:<10}{:>9} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7} {:>9}",
+                "{:<10}{:>9} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7} {:>9} {:>9}",
                 lane.name,
                 books.sent,
                 l.accepted,
@@ -290,7 +300,8 @@ impl Measured {
                 l.rejected_total(),
                 l.peer_dead,
                 l.queued,
-                books.received
+                books.received,
+                books.discarded
             );
             if books.refused > 0 {
                 let _ = writeln!(text, "  {} more found no room and were not sent", books.refused);

@@ -234,7 +234,10 @@ fn receive(receiver: Receiver, schedule: Schedule) -> anyhow::Result<Report> {
         let message = match inbox.recv() {
             Ok(Incoming::Message(message)) => message,
             Ok(Incoming::Event(_)) => continue,
-            Err(RecvError::Disconnected) => return Ok(report),
+            Err(RecvError::Disconnected) => {
+                report.discarded = inbox.counters().expired;
+                return Ok(report);
+            }
         };
         let now = message.received_ns();
         // The button's only word is its value; the others say it twice.

@@ -176,7 +176,7 @@ impl Plan {
         let ends = matches!(route.to.as_slice(), [TargetPlan::Endpoint(to)] if is_lane(*to));
         let alone = self.routes.iter().filter(|other| other.from == route.from).count() == 1;
         let overflow = matches!(route.overflow, Overflow::Reject | Overflow::Block { .. });
-        let policed = route.ttl_ns.is_some() || route.deadline_ns.is_some() || route.rate.is_some();
+        let policed = route.rate.is_some();
         let rewritten = route.mq_priority.is_some() || route.truncate;
         let fine = ends && is_lane(route.from) && alone && overflow && !policed && !rewritten;
         (!fine).then(|| format!("direct route `{}` needs a thread", route.name))

@@ -2,8 +2,10 @@
 
 use crate::lane::feed::Feed;
 use crate::message::{Meta, Origin};
-use crate::ring::{Bells, Consumer, Corrupt, Doorbell, Envelope};
+use crate::ring::{Bells, Claims, Consumer, Corrupt, Doorbell, Envelope};
+use crate::stats::writer::Recorder;
 use crate::sync::{AtomicU32, Ordering};
+use crate::sys::clock::monotonic_ns;
 use crate::wire::Channel;
 use std::sync::Arc;
 
@@ -51,6 +53,10 @@ pub(in crate::client) struct In {
     pub watched: bool,
     /// A message that its producer left half written was counted.
     pub torn: bool,
+    /// Where latencies are recorded: a direct one's.
+    pub recorder: Option<Recorder>,
+    /// Something depends on when a message is taken.
+    pub timed: bool,
 }
 
 impl In {
@@ -93,6 +99,8 @@ pub(in crate::client) struct Lane {
     pub feed: Feed<In>,
     pub channel: Channel,
     last: Option<Last>,
+    /// Messages that expired, and those that were missing in front of them, since the last one that was handed out.
+    discarded: u64,
 }
 
 /// The last message of a lane.
@@ -112,8 +120,24 @@ pub(in crate::client) enum Taken {
     Nothing,
     /// A message that was seen already; it is dropped.
     Duplicate,
-    /// A message, with the number of those that should have come before it.
-    Message(Envelope, u64),
+    /// A message that is older than its route allows; it is dropped.
+    Expired,
+    /// A message to be handed out.
+    Message(Received),
+}
+
+/// What a message comes with.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::client) struct Received {
+    pub envelope: Envelope,
+    /// How many should have come before it.
+    pub missed: u64,
+    /// How many of them were here and gave way to it.
+    pub superseded: u64,
+    /// Later than the route's deadline after the time at which it should have been sent.
+    pub late: bool,
+    /// When it was taken; 0 where nobody read the clock.
+    pub received_ns: u64,
 }
 
 /// How a lane stands after [`Lane::settle`].
@@ -129,7 +153,7 @@ pub(in crate::client) struct Settled {
 
 impl Lane {
     pub fn new(index: usize, feed: Feed<In>, channel: Channel) -> Lane {
-        Lane { index, feed, channel, last: None }
+        Lane { index, feed, channel, last: None, discarded: 0 }
     }
 
     /// The next message, copied into the ring's buffer; its slot is given back.
@@ -138,24 +162,71 @@ impl Lane {
         let Some(ring) = self.feed.current() else { return Ok(Taken::Nothing) };
         let Some(envelope) = ring.consumer.take(&mut ring.buffer)? else { return Ok(Taken::Nothing) };
         ring.consumer.release();
-        Ok(self.accept(envelope))
-    }
-
-    /// The next message, left where it is.
-    pub fn peek(&mut self) -> Result<Taken, Corrupt> {
-        let Some(ring) = self.feed.current() else { return Ok(Taken::Nothing) };
-        let Some(envelope) = ring.consumer.peek()? else { return Ok(Taken::Nothing) };
-        let taken = self.accept(envelope);
-        if let (Taken::Duplicate, Some(ring)) = (taken, self.feed.current()) {
-            ring.consumer.skip();
-        }
+        let superseded = ring.consumer.passed();
+        let taken = self.judge(envelope, superseded);
+        self.count(&taken, superseded);
         Ok(taken)
     }
 
+    /// The next message, left where it is; copied where its sender may write over it.
+    pub fn peek(&mut self) -> Result<Taken, Corrupt> {
+        let Some(ring) = self.feed.current() else { return Ok(Taken::Nothing) };
+        if ring.consumer.is_displaced() {
+            return self.take();
+        }
+        let Some(envelope) = ring.consumer.peek()? else { return Ok(Taken::Nothing) };
+        let taken = self.judge(envelope, 0);
+        if let (Taken::Duplicate | Taken::Expired, Some(ring)) = (&taken, self.feed.current()) {
+            ring.consumer.skip();
+        }
+        self.count(&taken, 0);
+        Ok(taken)
+    }
+
+    /// What is to become of a message before which `superseded` others were passed over.
+    #[inline]
+    fn judge(&mut self, envelope: Envelope, superseded: u64) -> Taken {
+        let Some(missed) = self.accept(&envelope) else { return Taken::Duplicate };
+        // The gap has them, but for those of a sender of whom this is the first message.
+        let missed = missed.max(superseded);
+        let (mut received_ns, mut late) = (0, false);
+        if let Some(ring) = self.feed.current()
+            && ring.timed
+        {
+            received_ns = monotonic_ns();
+            let Channel { ttl_ns, deadline_ns, .. } = ring.channel;
+            let age_ns = envelope.meta.age_ns(received_ns);
+            if ttl_ns != 0 && age_ns > ttl_ns {
+                self.discarded = self.discarded.saturating_add(missed).saturating_add(1);
+                return Taken::Expired;
+            }
+            late = deadline_ns != 0 && received_ns.saturating_sub(envelope.meta.intended_ns) > deadline_ns;
+            if let Some(recorder) = &mut ring.recorder {
+                recorder.record(age_ns);
+            }
+        }
+        let missed = missed.saturating_add(std::mem::take(&mut self.discarded));
+        Taken::Message(Received { envelope, missed, superseded, late, received_ns })
+    }
+
+    /// Reports what became of it, once its slot is given back.
+    #[inline]
+    fn count(&mut self, taken: &Taken, superseded: u64) {
+        let expired = u64::from(matches!(taken, Taken::Expired));
+        let late = u64::from(matches!(taken, Taken::Message(Received { late: true, .. })));
+        if expired + superseded + late > 0
+            && let Some(ring) = self.feed.current()
+        {
+            ring.consumer.count(Claims { expired, superseded, late });
+        }
+    }
+
+    /// How many messages should have come between the sender's last one and this; none for one that came already.
+    ///
     /// A message is a duplicate only if its own counter has been seen past its number: same sender, same epoch. So the
     /// numbers of a source that starts again, or of another sender, are never taken for old ones.
     #[inline]
-    fn accept(&mut self, envelope: Envelope) -> Taken {
+    fn accept(&mut self, envelope: &Envelope) -> Option<u64> {
         let Meta { epoch, sequence, .. } = envelope.meta;
         let partner = self.feed.peek().and_then(|ring| ring.partner);
         let pid = partner.unwrap_or(envelope.origin).pid;
@@ -163,13 +234,13 @@ impl Lane {
             // The pid may change: a queue has one counter, whoever registers as its owner.
             Some(last) if last.epoch == epoch && sequence > last.sequence => sequence - last.sequence - 1,
             // An epoch of 0 (a daemon of an earlier version) identifies no counter.
-            Some(last) if last.epoch == epoch && last.pid == pid && epoch != 0 => return Taken::Duplicate,
+            Some(last) if last.epoch == epoch && last.pid == pid && epoch != 0 => return None,
             // Another counter, which starts at 1: we were there, and those before this one did not come.
             Some(_) => sequence.saturating_sub(1),
             None => 0,
         };
         self.last = Some(Last { pid, epoch, sequence });
-        Taken::Message(envelope, missed)
+        Some(missed)
     }
 
     /// Whether a look would find something.
@@ -208,6 +279,11 @@ impl Lane {
                 self.channel = ring.channel;
             }
         }
+    }
+
+    /// Whether its sender may write over messages: they are in the ring's buffer, then.
+    pub fn is_displaced(&self) -> bool {
+        self.feed.peek().is_some_and(|ring| ring.consumer.is_displaced())
     }
 
     /// Page and channel of a ring whose bell it may share: one of the daemon's.
@@ -259,6 +335,9 @@ mod tests {
             slots: 8,
             payload_bytes: 64,
             block_ns: 0,
+            keep: 0,
+            ttl_ns: 0,
+            deadline_ns: 0,
         };
         Lane::new(0, feed().1, channel)
     }
@@ -267,10 +346,7 @@ mod tests {
         let meta = Meta { sequence, epoch, ..Meta::default() };
         let kind = Kind::Bytes { priority: 0 };
         let origin = Origin { pid, ..Origin::UNKNOWN };
-        match lane.accept(Envelope { meta, origin, kind, len: 0 }) {
-            Taken::Message(_, missed) => Some(missed),
-            _ => None,
-        }
+        lane.accept(&Envelope { meta, origin, kind, len: 0 })
     }
 
     fn missed(lane: &mut Lane, epoch: u32, sequence: u64) -> Option<u64> {

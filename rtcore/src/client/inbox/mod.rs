@@ -14,7 +14,7 @@ pub(super) use post::{Filter, Post};
 use super::core::{CHANNELS_MAX, Command, Core, ENTRIES_MAX, Unclaimed};
 use super::error::RecvError;
 use super::event::Event;
-use super::message::{Head, InPlace, Incoming, Message};
+use super::message::{Head, InPlace, Incoming, Message, Place};
 use crate::lane::policy::Wait;
 use crate::message::Origin;
 use crate::ring::{Corrupt, Envelope};
@@ -23,7 +23,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;
 use crate::sys::futex::Word;
 use crate::sys::timerfd::Timer;
-use lane::Taken;
+use lane::{Received, Taken};
 use post::Mail;
 use std::cell::Cell;
 use std::io;
@@ -32,8 +32,8 @@ use std::sync::Arc;
 
 /// How long an inbox sleeps at a stretch where not all that it waits for can wake it.
 const LOOK_NS: u64 = 1_000_000;
-/// Duplicates that one `try_recv` passes over at most.
-const DUPLICATES_MAX: usize = 1024;
+/// Discarded messages that one call passes over at most before it looks at the time, or says that there is none.
+const DISCARDED_MAX: usize = 1024;
 
 /// What an inbox has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +42,14 @@ pub struct InboxCounters {
     pub received: u64,
     /// Messages that came once more after a restart of the daemon, and were dropped.
     pub duplicates: u64,
-    /// Messages whose numbers are missing; see [`Head::missed`].
+    /// Messages whose numbers are missing, expired and superseded ones among them; see [`Head::missed`].
     pub missed: u64,
+    /// Messages that were discarded because they were older than their route's ttl.
+    pub expired: u64,
+    /// Messages that gave way to newer ones of their route (`conflate`, `displace-oldest`).
+    pub superseded: u64,
+    /// Messages received later than their route's deadline after the time at which they should have been sent.
+    pub late: u64,
     /// Messages that the end of a direct sender left half written.
     pub torn: u64,
     /// Rings that were given up because their other end lied.
@@ -64,14 +70,14 @@ struct Class {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Found {
     Event(Event),
-    Message { lane: usize, envelope: Envelope, missed: u64 },
+    Message { lane: usize, envelope: Envelope, missed: u64, received_ns: u64 },
 }
 
 /// What one look came to.
 enum Pulled {
     Nothing,
     /// Passed over: there may be more.
-    Duplicate,
+    Discarded,
     Found(Found),
 }
 
@@ -198,13 +204,20 @@ impl Inbox {
         deadline_ns: u64,
     ) -> Result<Option<Found>, RecvError> {
         let mut spin_until_ns = None;
+        let mut discarded = 0;
         loop {
             match self.pull::<IN_PLACE>() {
                 Pulled::Found(found) => return Ok(Some(found)),
                 Pulled::Nothing if self.core.is_closed() && self.is_drained() => {
                     return Err(RecvError::Disconnected);
                 }
-                Pulled::Nothing | Pulled::Duplicate => {}
+                // What is behind it is there already, whatever the time.
+                Pulled::Discarded if discarded < DISCARDED_MAX => {
+                    discarded += 1;
+                    continue;
+                }
+                Pulled::Discarded => discarded = 0,
+                Pulled::Nothing => {}
             }
             // What has no end needs no clock.
             match self.wait {
@@ -239,10 +252,10 @@ impl Inbox {
 
     /// Takes what is there; when nothing is, makes sure that whoever waits elsewhere is told.
     fn look<const IN_PLACE: bool>(&mut self) -> Result<Option<Found>, RecvError> {
-        for _ in 0..DUPLICATES_MAX {
+        for _ in 0..DISCARDED_MAX {
             match self.pull::<IN_PLACE>() {
                 Pulled::Found(found) => return Ok(Some(found)),
-                Pulled::Duplicate => {}
+                Pulled::Discarded => {}
                 Pulled::Nothing if self.core.is_closed() && self.is_drained() => {
                     return Err(RecvError::Disconnected);
                 }
@@ -271,13 +284,19 @@ impl Inbox {
                     Ok(Taken::Nothing) => {}
                     Ok(Taken::Duplicate) => {
                         self.counters.duplicates += 1;
-                        return Pulled::Duplicate;
+                        return Pulled::Discarded;
                     }
-                    Ok(Taken::Message(envelope, missed)) => {
+                    Ok(Taken::Expired) => {
+                        self.counters.expired += 1;
+                        return Pulled::Discarded;
+                    }
+                    Ok(Taken::Message(Received { envelope, missed, superseded, late, received_ns })) => {
                         self.classes[number].next = if at + 1 < len { at + 1 } else { 0 };
                         self.counters.received += 1;
                         self.counters.missed = self.counters.missed.saturating_add(missed);
-                        return Pulled::Found(Found::Message { lane, envelope, missed });
+                        self.counters.superseded += superseded;
+                        self.counters.late += u64::from(late);
+                        return Pulled::Found(Found::Message { lane, envelope, missed, received_ns });
                     }
                     Err(corrupt) => return Pulled::Found(Found::Event(self.give_up(lane, corrupt))),
                 }
@@ -287,8 +306,8 @@ impl Inbox {
     }
 
     pub(super) fn present(&mut self, found: Found) -> Incoming<Message<'_>> {
-        let (lane, envelope, missed) = match found {
-            Found::Message { lane, envelope, missed } => (lane, envelope, missed),
+        let (lane, envelope, missed, received_ns) = match found {
+            Found::Message { lane, envelope, missed, received_ns } => (lane, envelope, missed, received_ns),
             Found::Event(event) => return Incoming::Event(event),
         };
         let lane = &mut self.lanes[lane];
@@ -300,12 +319,20 @@ impl Inbox {
             ),
             None => (Origin::UNKNOWN, &[]),
         };
-        Incoming::Message(Message { head: Head { channel, envelope, origin, missed }, bytes })
+        Incoming::Message(Message { head: Head { channel, envelope, origin, missed, received_ns }, bytes })
     }
 
     fn present_in_place(&mut self, found: Found) -> Incoming<InPlace<'_>> {
-        let (number, missed) = match found {
-            Found::Message { lane, missed, .. } => (lane, missed),
+        let (number, missed, received_ns) = match found {
+            Found::Message { lane, .. } if self.lanes[lane].is_displaced() => {
+                return match self.present(found) {
+                    Incoming::Message(Message { head, bytes }) => {
+                        Incoming::Message(InPlace { head, place: Place::Copy(bytes) })
+                    }
+                    Incoming::Event(event) => Incoming::Event(event),
+                };
+            }
+            Found::Message { lane, missed, received_ns, .. } => (lane, missed, received_ns),
             Found::Event(event) => return Incoming::Event(event),
         };
         let Lane { feed, channel, .. } = &mut self.lanes[number];
@@ -317,8 +344,8 @@ impl Inbox {
                 let envelope = *front.envelope();
                 let origin = partner.unwrap_or(envelope.origin);
                 return Incoming::Message(InPlace {
-                    head: Head { channel, envelope, origin, missed },
-                    front,
+                    head: Head { channel, envelope, origin, missed, received_ns },
+                    place: Place::Ring(front),
                 });
             }
             Some(Err(corrupt)) => corrupt,

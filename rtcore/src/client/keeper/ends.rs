@@ -92,6 +92,7 @@ impl OutEntry {
     /// A new routed ring while nobody receives: it is kept back, and with it what the old one's daemon had not taken,
     /// which the new daemon would take now and bring to nobody. Handed back if the way was direct before: the sender
     /// has to learn that it is not any more.
+    #[expect(clippy::result_large_err, reason = "the end of a ring is handed back, on the session thread")]
     pub fn hold(&mut self, producer: Producer, connection: u64) -> Result<(), Producer> {
         if self.ring.as_ref().is_some_and(|ring| ring.partner.is_some()) {
             return Err(producer);
@@ -341,7 +342,11 @@ impl InEntry {
         let mut buffer = vec![0; self.channel.payload_bytes as usize].into_boxed_slice();
         crate::sys::memory::touch(&mut buffer);
         let channel = self.channel;
-        let end = In { consumer, buffer, life, channel, partner: origin, watched: false, torn: false };
+        let recorder = consumer.recorder();
+        let timed = recorder.is_some() || channel.ttl_ns != 0 || channel.deadline_ns != 0;
+        let partner = origin;
+        let end =
+            In { consumer, buffer, life, channel, partner, watched: false, torn: false, recorder, timed };
         self.waiting.push_back(Offer { end: Some(end), generation: 0, origin: Origin::UNKNOWN });
         self.flush();
     }

@@ -124,7 +124,8 @@ impl Opening {
                     End::Producer(handles.into_producer(geometry, bells, bell).map_err(failed)?)
                 }
                 (Some(handles), _) => {
-                    End::Consumer(handles.into_consumer(geometry, bells, bell).map_err(failed)?)
+                    let consumer = handles.into_consumer(geometry, bells, bell).map_err(failed)?;
+                    End::Consumer(consumer.keeping(channel.keep))
                 }
             };
             Ok((channel, end))
@@ -152,7 +153,7 @@ fn open_semaphores(skin: &Skin, channels: &[(u32, Semaphores)]) -> Result<Bells,
 }
 
 pub(super) fn geometry(channel: &Channel) -> Result<Geometry, Failure> {
-    Geometry::new(channel.slots, channel.payload_bytes).ok_or_else(|| {
+    channel.geometry().ok_or_else(|| {
         let Channel { endpoint, slots, payload_bytes, .. } = channel;
         Failure::Protocol(format!(
             "`{endpoint}` has {slots} slots of {payload_bytes} bytes, which no ring has"

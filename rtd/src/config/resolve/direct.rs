@@ -49,8 +49,6 @@ fn keys(cx: &mut Context<'_, '_, '_>, route: &Route) {
         field.at().map(|at| &at.place)
     }
     let keys = [
-        ("ttl", place(&route.ttl)),
-        ("deadline", place(&route.deadline)),
         ("rate_hz", place(&route.rate_hz)),
         ("burst", place(&route.burst)),
         ("payload", place(&route.payload)),

@@ -97,8 +97,6 @@ fn no_other_route_reads_its_source() {
 #[test]
 fn what_a_thread_would_do_is_refused() {
     for (key, value) in [
-        ("ttl", "\"1ms\""),
-        ("deadline", "\"1ms\""),
         ("rate_hz", "5"),
         ("burst", "5"),
         ("payload", "99"),
@@ -130,6 +128,12 @@ fn a_full_ring_refuses_or_holds_the_sender() {
         assert_eq!(overflow(&lane), Overflow::Reject, "the lane's {bad}");
     }
     assert_eq!(overflow(&with(&direct(""), LANE, &format!("{LANE}overflow = \"block:500\"\n"))), block);
+}
+
+#[test]
+fn a_ttl_and_a_deadline_are_for_the_receivers_library() {
+    let route = planned(&direct("ttl = \"1ms\"\ndeadline = \"2ms\"\n")).routes.remove(0);
+    assert_eq!((route.ttl_ns, route.deadline_ns), (Some(1_000_000), Some(2_000_000)));
 }
 
 #[test]
@@ -175,7 +179,7 @@ fn a_broken_plan_is_told() {
         plan.sources = vec![crate::plan::SourcePlan { endpoint: 0, lane: 0, routes: vec![0] }];
     };
     let needs = "direct route `plan->axis` needs a thread";
-    assert_eq!(broken(&|plan| plan.routes[0].ttl_ns = Some(1)), needs);
+    assert_eq!(broken(&|plan| plan.routes[0].truncate = true), needs);
     assert_eq!(broken(&|plan| plan.routes[0].overflow = Overflow::DisplaceOldest), needs);
     assert_eq!(broken(&|plan| plan.routes[0].to = vec![group(None)]), needs);
     assert_eq!(broken(&|plan| plan.routes.push(plan.routes[0].clone())), needs);

@@ -70,7 +70,7 @@ fn another_version_is_told_both_numbers() {
     frame[4..6].copy_from_slice(&7_u16.to_ne_bytes());
     conn.send(&frame).unwrap();
     let text = reply(&conn).text;
-    assert!(text.contains("rtd speaks version 1, the client 7"), "{text}");
+    assert!(text.contains("rtd speaks version 2, the client 7"), "{text}");
 }
 
 #[test]

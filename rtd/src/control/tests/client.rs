@@ -2,7 +2,7 @@
 
 use super::*;
 use rtcore::message::{Meta, Origin};
-use rtcore::ring::{Bells, Envelope, Geometry, Handles, Kind};
+use rtcore::ring::{Bells, Envelope, Handles, Kind};
 use rtcore::sys::memfd::Map;
 use rtcore::sys::sched;
 use rtcore::wire::{Answer, Channel, Name, Notice, Request, Role};
@@ -241,8 +241,8 @@ impl Client {
                 format!("channel {channel} {role:?} {endpoint} direct={direct}")
             }
             Notice::Ring { channel, serial, pid, .. } => {
-                let Channel { role, slots, payload_bytes, direct, .. } = self.channels[channel as usize];
-                let geometry = Geometry::new(slots, payload_bytes).unwrap();
+                let geometry = self.channels[channel as usize].geometry().unwrap();
+                let Channel { role, direct, .. } = self.channels[channel as usize];
                 let bytes =
                     if role == Role::Sender { geometry.producer_bytes() } else { geometry.consumer_bytes() };
                 if direct {

@@ -5,12 +5,13 @@
 //! they say, the sums here neither overflow nor lose their balance.
 //! Invariant: at most one ring is being set up or joined, and at most [`OLD_MAX`] earlier ones are still looked at.
 
+use super::claims::{grows, sum};
 use super::{Outbox, Outgoing, Seat};
 use crate::plan::ProcessId;
 use rtcore::message::Reject;
-use rtcore::ring::{Bells, Geometry, Handles, Indices, Shared, Side, Watch};
+use rtcore::ring::{Bells, Claims, Geometry, Handles, Indices, Shared, Side, Watch};
 use rtcore::stats::Ledger;
-use rtcore::stats::writer::RouteCell;
+use rtcore::stats::writer::{ClaimsCell, RouteCell, Seen};
 use rtcore::sys::clock;
 use rtcore::sys::memfd::Memory;
 use rtcore::sys::pidfd::PidFd;
@@ -47,7 +48,9 @@ pub struct DirectRoute {
     old: Vec<Ring>,
     /// What became of the messages of rings that are gone.
     settled: Ledger,
-    cell: Option<RouteCell>,
+    cells: Option<(RouteCell, ClaimsCell)>,
+    /// What receivers reported of rings that are gone.
+    reported: Claims,
     /// Nobody sleeps here: to look at a ring takes no bell, to map one takes some.
     no_bells: Bells,
     told_failure: bool,
@@ -61,6 +64,8 @@ struct Ring {
     setup: Option<Setup>,
     watch: Watch,
     seen: Indices,
+    claims: Claims,
+    latencies: Seen,
     pidfds: [Arc<PidFd>; 2],
     dead: [bool; 2],
 }
@@ -81,15 +86,16 @@ impl DirectRoute {
             current: None,
             old: Vec::new(),
             settled: Ledger::default(),
-            cell: None,
+            cells: None,
+            reported: Claims::default(),
             no_bells: Bells::local(),
             told_failure: false,
         }
     }
 
-    /// Where its ledger is shown from now on.
-    pub fn show(&mut self, cell: RouteCell) {
-        self.cell = Some(cell);
+    /// Where its ledger and the reports of its receiver are shown from now on.
+    pub fn show(&mut self, cell: RouteCell, claims: ClaimsCell) {
+        self.cells = Some((cell, claims));
     }
 
     /// Sender and receiver.
@@ -154,7 +160,19 @@ impl DirectRoute {
         let watch = shared.watch(&self.no_bells)?;
         let pidfds = seats.map(|seat| Arc::clone(&seat.pidfd));
         let setup = Some(Setup { shared, mapped: [false; 2] });
-        Ok((Ring { serials, setup, watch, seen: Indices::default(), pidfds, dead: [false; 2] }, frames))
+        Ok((
+            Ring {
+                serials,
+                setup,
+                watch,
+                seen: Indices::default(),
+                claims: Claims::default(),
+                latencies: Seen::default(),
+                pidfds,
+                dead: [false; 2],
+            },
+            frames,
+        ))
     }
 
     /// An end has mapped what it writes. When both have, nobody else ever will, and each gets the other's.
@@ -222,30 +240,37 @@ impl DirectRoute {
             let at = self.old.iter().position(|ring| ring.dead[RECEIVER]).unwrap_or(0);
             let ring = self.old.remove(at);
             settle(&mut self.settled, &ring.seen, Rest::PeerDead);
+            self.reported = sum(&self.reported, &ring.claims);
         }
         self.old.push(ring);
     }
 
     /// Looks how far the ends are and shows it.
     pub fn account(&mut self, out: &mut Outbox) {
-        let settled = &mut self.settled;
+        let (settled, reported) = (&mut self.settled, &mut self.reported);
+        let mut cell = self.cells.as_mut().map(|(cell, _)| cell);
         let mut liars = 0;
         self.old.retain_mut(|ring| match ring.look() {
             true if ring.is_over() => {
                 // What its receiver would not take, because of what the sender wrote, is refused.
                 let rest = if ring.seen.given_up { Rest::Error } else { Rest::PeerDead };
                 settle(settled, &ring.seen, rest);
+                // Once more, after the last message was taken.
+                ring.report(cell.as_deref_mut());
+                *reported = sum(reported, &ring.claims);
                 false
             }
             true => true,
             false => {
                 settle(settled, &ring.seen, Rest::Error);
+                *reported = sum(reported, &ring.claims);
                 liars += 1;
                 false
             }
         });
         if let Some(ring) = self.current.take_if(|ring| ring.setup.is_none() && !ring.look()) {
             settle(&mut self.settled, &ring.seen, Rest::Error);
+            self.reported = sum(&self.reported, &ring.claims);
             liars += 1;
         }
         if liars > 0 {
@@ -255,11 +280,23 @@ impl DirectRoute {
                 self.name
             ));
         }
+        self.show_reports();
         let ledger = self.ledger();
-        if let Some(cell) = &mut self.cell {
+        if let Some((cell, _)) = &mut self.cells {
             cell.show_deliveries(0, ledger.delivered, clock::monotonic_ns());
             cell.publish(&ledger);
         }
+    }
+
+    /// Shows what the receiver's library reports.
+    fn show_reports(&mut self) {
+        let Some((cell, claims)) = &mut self.cells else { return };
+        let mut total = self.reported;
+        for ring in self.current.iter_mut().filter(|ring| ring.setup.is_none()).chain(&mut self.old) {
+            ring.report(Some(&mut *cell));
+            total = sum(&total, &ring.claims);
+        }
+        claims.show(&total);
     }
 
     /// Where every message is, as of the last look.
@@ -288,6 +325,16 @@ impl Ring {
         let Some(now) = now.filter(possible) else { return false };
         self.seen = now;
         true
+    }
+
+    /// Takes note of what the receiver's library reports; what cannot be true stays as it was.
+    fn report(&mut self, cell: Option<&mut RouteCell>) {
+        if let Some(now) = self.watch.claims().filter(|now| grows(&self.claims, now)) {
+            self.claims = now;
+        }
+        if let (Some(measured), Some(cell)) = (self.watch.latencies(), cell) {
+            cell.add_latencies(measured, &mut self.latencies);
+        }
     }
 
     /// Nothing more goes in, and what is in it is taken or never will be.

@@ -6,6 +6,7 @@
 //! Invariant: a lane thread can always be given "none any more": a session opens only where every thread concerned
 //! has room for two offers, its rings and their end.
 
+mod claims;
 mod direct;
 mod doorbells;
 mod explain;
@@ -13,6 +14,7 @@ mod prepare;
 mod table;
 
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
+use claims::Reports;
 use direct::{DirectRoute, End};
 use doorbells::Doorbells;
 use prepare::DaemonEnd;
@@ -113,6 +115,8 @@ pub struct Rings {
     table: Table,
     sources: BTreeMap<EndpointId, Lane<Consumer>>,
     sinks: BTreeMap<(RouteId, usize), Lane<Producer>>,
+    /// Of the same ends.
+    reports: BTreeMap<(RouteId, usize), Reports>,
     direct: BTreeMap<RouteId, DirectRoute>,
     skin: &'static Skin,
     /// What rings lane threads and sessions, where that is no futex.
@@ -137,6 +141,7 @@ impl Rings {
             doorbells: Doorbells::new(plan, &table, skin)?,
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            reports: BTreeMap::new(),
             direct: BTreeMap::new(),
             seats: plan.processes.iter().map(|_| None).collect(),
             left: vec![None; plan.processes.len()],
@@ -152,7 +157,10 @@ impl Rings {
                 let end = End { process, channel: channel.told.channel };
                 match channel.way {
                     Way::Source(endpoint) => drop(rings.sources.insert(endpoint, Lane::default())),
-                    Way::Sink(route, end) => drop(rings.sinks.insert((route, end), Lane::default())),
+                    Way::Sink(route, end) => {
+                        rings.sinks.insert((route, end), Lane::default());
+                        rings.reports.insert((route, end), Reports::default());
+                    }
                     Way::Direct(route, Side::Producer) => drop(senders.insert(route, end)),
                     // The senders of all processes first.
                     Way::Direct(_, Side::Consumer) => {}
@@ -173,10 +181,13 @@ impl Rings {
         Ok(rings)
     }
 
-    /// Shows the ledgers of direct routes on the page: they have no thread that would.
+    /// Shows on the page what receivers report, and the ledgers of direct routes: they have no thread that would.
     pub fn show(&mut self, page: &Page) {
         for (route, direct) in &mut self.direct {
-            direct.show(page.route(*route));
+            direct.show(page.route(*route), page.claims(*route, 0));
+        }
+        for ((route, end), reports) in &mut self.reports {
+            reports.show(page.claims(*route, *end));
         }
     }
 
@@ -248,6 +259,9 @@ impl Rings {
                 }
             }
             DaemonEnd::Sink(at, end) => {
+                if let Some(reports) = self.reports.get_mut(&at) {
+                    reports.begin(end.watch());
+                }
                 if let Some(lane) = self.sinks.get_mut(&at) {
                     let _ = lane.feeder.offer(Offer { end: Some(end), generation, origin });
                 }
@@ -269,6 +283,9 @@ impl Rings {
                     }
                 }
                 Way::Sink(route, end) => {
+                    if let Some(reports) = self.reports.get_mut(&(route, end)) {
+                        reports.end();
+                    }
                     if let Some(lane) = self.sinks.get_mut(&(route, end)) {
                         let _ = lane.feeder.offer(Offer { end: None, generation, origin });
                     }
@@ -328,8 +345,23 @@ impl Rings {
             }
         }
         self.direct.values_mut().for_each(|direct| direct.account(&mut self.out));
+        self.look_at_reports();
         self.connect();
         waits
+    }
+
+    fn look_at_reports(&mut self) {
+        for (&(route, end), reports) in &mut self.reports {
+            if !reports.look() {
+                let route = &self.plan.routes[route];
+                let name = route.ends().nth(end).map_or("?", |id| self.plan.endpoints[id].name.as_str());
+                self.out.warnings.push(format!(
+                    "route {}: the receiver at {name} reports more discarded messages than it has taken: its figures are \
+                     not shown",
+                    route.name
+                ));
+            }
+        }
     }
 
     /// Whether anybody can receive what the process sends into the channel; `None` for one that it receives from.

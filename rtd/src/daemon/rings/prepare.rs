@@ -173,6 +173,7 @@ impl Prepared {
         let (end, locked) = match plan.way {
             Way::Sink(route, end) => {
                 let producer = shared.producer(&self.bells, bell)?;
+                let producer = if plan.told.keep > 0 { producer.displacing() } else { producer };
                 let locked = producer.is_locked();
                 (DaemonEnd::Sink((route, end), producer), locked)
             }

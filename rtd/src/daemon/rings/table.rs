@@ -144,10 +144,10 @@ impl Table {
         let Draft { route, own, other, ring, role, block_ns, way, receivers } = draft;
         let endpoint = &plan.endpoints[own].name;
         let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let geometry = ring.and_then(|ring| Geometry::new(size(ring.slots), size(ring.payload_bytes)));
-        let Some(geometry) = geometry else {
-            return Err(invalid(format!("endpoint \"{endpoint}\": no ring is {ring:?}: correct its size")));
-        };
+        let impossible =
+            || invalid(format!("endpoint \"{endpoint}\": no ring is {ring:?}: correct its size"));
+        let Some(RingPlan { slots, payload_bytes }) = ring else { return Err(impossible()) };
+        let promise = promise(plan, route, own, role, way, slots);
         let lane = &plan.lanes[plan.routes[route].lane];
         let process =
             plan.endpoints[other].owner.map(|owner| name(&plan.processes[owner].name)).transpose()?;
@@ -161,10 +161,14 @@ impl Table {
             lane: name(&lane.name)?,
             priority: lane.priority,
             route: name(&plan.routes[route].name)?,
-            slots: geometry.slots(),
-            payload_bytes: geometry.payload_bytes(),
+            slots: size(slots),
+            payload_bytes: size(payload_bytes),
             block_ns,
+            keep: promise.keep,
+            ttl_ns: promise.ttl_ns,
+            deadline_ns: promise.deadline_ns,
         };
+        let geometry = told.geometry().ok_or_else(impossible)?;
         self.channels[owner].push(ChannelPlan { told, geometry, way, receivers });
         Ok(())
     }
@@ -176,6 +180,34 @@ impl Table {
             }
         }
     }
+}
+
+/// What a receiver's library is to see to.
+#[derive(Default)]
+struct Promise {
+    keep: u32,
+    ttl_ns: u64,
+    deadline_ns: u64,
+}
+
+fn promise(plan: &Plan, id: RouteId, own: EndpointId, role: Role, way: Way, slots: usize) -> Promise {
+    let route = &plan.routes[id];
+    let direct = matches!(way, Way::Direct(..));
+    if role == Role::Sender {
+        return Promise::default();
+    }
+    let newest = match route.overflow {
+        Overflow::Conflate => 1,
+        Overflow::DisplaceOldest => u32::try_from(slots).unwrap_or(u32::MAX),
+        Overflow::Reject | Overflow::DisplaceNewest | Overflow::Block { .. } => 0,
+    };
+    // Of a group one member takes each message: one that is full must not swallow what another has room for.
+    let keep = if direct || route.is_one_of_many(own) { 0 } else { newest };
+    // The stamps of lanes whose clock is another one say nothing to the session.
+    if !direct && !plan.daemon.skin.kind.caps().linux_clock {
+        return Promise { keep, ..Promise::default() };
+    }
+    Promise { keep, ttl_ns: route.ttl_ns.unwrap_or(0), deadline_ns: route.deadline_ns.unwrap_or(0) }
 }
 
 /// The endpoints that a route reaches, in order over all its targets.

@@ -61,8 +61,8 @@ impl Pair {
         let (sender, receiver) = (half(rings, ARM), half(rings, PLANNER));
         assert_ne!(sender.serial, receiver.serial, "an answer says which end it is about");
         let words = (
-            Words(Map::of(sender.own.as_fd(), geometry(16).producer_bytes(), true).unwrap()),
-            Words(Map::of(receiver.own.as_fd(), geometry(16).consumer_bytes(), true).unwrap()),
+            Words(Map::of(sender.own.as_fd(), geometry(16).timed().producer_bytes(), true).unwrap()),
+            Words(Map::of(receiver.own.as_fd(), geometry(16).timed().consumer_bytes(), true).unwrap()),
         );
         rings.mapped(ARM, sender.serial);
         assert_eq!(rings.reach(ARM, 0, |_| PeerState::Alive), Some(false));
@@ -70,7 +70,8 @@ impl Pair {
         assert_eq!(rings.reach(ARM, 0, |_| PeerState::Alive), Some(true));
         let (head, tail) =
             (other_half(rings, ARM, sender.serial), other_half(rings, PLANNER, receiver.serial));
-        let (producer, consumer) = (geometry(16).producer_bytes(), geometry(16).consumer_bytes());
+        let (producer, consumer) =
+            (geometry(16).timed().producer_bytes(), geometry(16).timed().consumer_bytes());
         for (fd, bytes) in
             [(&head, consumer), (&tail, producer), (&sender.own, producer), (&receiver.own, consumer)]
         {
@@ -335,7 +336,8 @@ fn rings_of_sessions_that_ended_are_given_back() {
         let (sender, receiver) = (half(&mut rings, ARM), half(&mut rings, PLANNER));
         assert!(maps("returned") > 0);
         if generation % 2 == 0 {
-            let words = Words(Map::of(sender.own.as_fd(), geometry(16).producer_bytes(), true).unwrap());
+            let words =
+                Words(Map::of(sender.own.as_fd(), geometry(16).timed().producer_bytes(), true).unwrap());
             rings.mapped(ARM, sender.serial);
             rings.mapped(PLANNER, receiver.serial);
             words.closed().store(1, Ordering::Release);
