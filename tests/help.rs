@@ -17,7 +17,7 @@ fn commands(help: &str) -> Vec<&str> {
 pub fn every_command_has_help() -> anyhow::Result<()> {
     let expected = [
         (RTD, &["run", "check", "demo"][..]),
-        (RTCTL, &["ls", "stats", "run", "register", "unregister", "send", "listen"][..]),
+        (RTCTL, &["ls", "stats", "run", "register", "unregister", "send", "listen", "flush"][..]),
         (RTLAT, &["timer", "mq", "signal", "futex", "route", "compare"]),
     ];
     for (program, expected) in expected {

@@ -12,11 +12,14 @@ fn config(i: &Instance) -> String {
     i.head()
         + &process("arm")
         + &i.mqueue("in", "")
-        + &i.mqueue("out", "owner = \"arm\"")
+        + &i.mqueue("out", "")
         + &i.mqueue("bell", "msgsize = 8")
         + &signal("press", "", "SIGRTMIN+6", "")
         + &signal("arm.go", "arm", "SIGRTMIN+5", "")
+        + &i.mqueue("orders", "")
+        + &i.mqueue("owned", "owner = \"arm\"")
         + &route("in", &["out"], "name = \"bytes\"")
+        + &route("orders", &["owned"], "name = \"orders\"")
         + &route("bell", &["arm.go"], "name = \"go\"")
         + &route("press", &["arm.go"], "name = \"pressed\"\naccept_claimed = true")
 }
@@ -99,20 +102,42 @@ pub fn it_steals_only_when_told() -> anyhow::Result<()> {
     let listen = |arguments: &[&str]| run(i.rtctl_command(&[&["listen"], arguments].concat()));
     listen(&["in"])?.refused(&["rtd reads in", "an endpoint it writes", "--steal"])?;
     listen(&["press"])?.refused(&["press is sent to rtd, nothing arrives there"])?;
-    listen(&["nowhere"])?.refused(&["has no endpoint nowhere", "in, out, bell, press, arm.go"])?;
+    listen(&["nowhere"])?
+        .refused(&["has no endpoint nowhere", "in, out, bell, press, arm.go, orders, owned"])?;
 
-    // Its owner is there: then the owner's messages are not ours.
+    // Its owner's messages are not ours, whether it is there or comes later.
+    listen(&["owned", "--count", "1"])?.refused(&["owned is read by arm (not registered now)", "--steal"])?;
     let mut arm = Peer::run_as(&i, "arm")?;
-    let says = format!("out is read by arm (pid {})", arm.pid());
-    listen(&["out", "--count", "1"])?.refused(&[&says, "--steal"])?;
-    sender(&i, "in")?.tell("send 0 01")?;
-    arm.tell(&format!("open receive {}", i.queue("out")))?;
+    let says = format!("owned is read by arm (pid {})", arm.pid());
+    listen(&["owned", "--count", "1"])?.refused(&[&says, "--steal"])?;
+    sender(&i, "orders")?.tell("send 0 01")?;
+    arm.tell(&format!("open receive {}", i.queue("owned")))?;
     ensure!(arm.tell("recv 1 10000")? == ["0 01"]);
 
-    let thief = Tool::start(i.rtctl_command(&["listen", "out", "--steal", "--count", "1"]))?;
-    sender(&i, "in")?.tell("send 0 6d79")?;
-    ensure!(thief.line()? == "out: \"my\" (2 B, priority 0)\n");
+    let thief = Tool::start(i.rtctl_command(&["listen", "owned", "--steal", "--count", "1"]))?;
+    sender(&i, "orders")?.tell("send 0 6d79")?;
+    ensure!(thief.line()? == "owned: \"my\" (2 B, priority 0)\n");
     thief.end()?.well()?;
+    daemon.stop()?;
+    Ok(())
+}
+
+/// A program that only opened the queue, unknown to rtd, is its reader all the same; one that writes it is none.
+pub fn a_program_that_has_the_queue_open_keeps_its_messages() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let _writer = sender(&i, "out")?;
+    let mut reader = Peer::start()?;
+    reader.tell(&format!("open receive {}", i.queue("out")))?;
+    let says = ["out is open for reading in", &format!("(pid {})", reader.pid()), "--steal"];
+    run(i.rtctl_command(&["listen", "out", "--count", "1"]))?.refused(&says)?;
+    sender(&i, "in")?.tell("send 0 01")?;
+    ensure!(reader.tell("recv 1 10000")? == ["0 01"]);
+    drop(reader);
+    let tool = Tool::start(i.rtctl_command(&["listen", "out", "--count", "1"]))?;
+    sender(&i, "in")?.tell("send 0 676f")?;
+    ensure!(tool.line()? == "out: \"go\" (2 B, priority 0)\n");
+    tool.end()?.well()?;
     daemon.stop()?;
     Ok(())
 }

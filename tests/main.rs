@@ -17,6 +17,7 @@ mod credits;
 mod death;
 mod demo;
 mod examples;
+mod flush;
 mod grants;
 mod groups;
 mod guard;
@@ -148,6 +149,9 @@ fn main() -> std::process::ExitCode {
         credits::a_signal_nobody_takes_holds_up_no_other_of_its_process,
         credits::registering_again_buys_no_credit,
         credits::the_registered_thread_may_end,
+        flush::stale_messages_go_at_a_start_where_the_file_says_so,
+        flush::a_refused_start_flushes_nothing,
+        flush::by_hand_it_counts_and_the_kernel_decides_who_may,
         grants::a_start_without_limits_is_refused,
         grants::a_start_that_the_kernel_refuses_takes_everything_back,
         grants::the_limits_that_a_refusal_names_are_enough,
@@ -458,6 +462,7 @@ fn main() -> std::process::ExitCode {
         listen::a_queue_is_shown_as_json,
         listen::a_signal_is_shown_with_its_value_and_origin,
         listen::it_steals_only_when_told,
+        listen::a_program_that_has_the_queue_open_keeps_its_messages,
         listen::a_closed_pipe_ends_it_quietly,
         listen::ctrl_c_ends_a_listener,
         losses::every_kind_of_loss_is_logged_with_what_to_change,

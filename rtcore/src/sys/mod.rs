@@ -28,6 +28,7 @@ pub mod memfd;
 pub mod memory;
 pub mod mqueue;
 pub mod mutex;
+pub mod openers;
 pub mod pidfd;
 pub mod pipe;
 pub mod poll;

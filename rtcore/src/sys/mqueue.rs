@@ -288,6 +288,29 @@ impl From<libc::mq_attr> for Attributes {
     }
 }
 
+impl Queue {
+    /// Throws away as many messages as are in it now, and returns how many that were; what arrives meanwhile stays. For a
+    /// queue that was opened for receiving and non-blocking.
+    pub fn flush(&self) -> io::Result<usize> {
+        let Attributes { curmsgs, msgsize, .. } = self.attributes()?;
+        let mut buffer = vec![0; msgsize];
+        let mut flushed = 0;
+        while flushed < curmsgs {
+            match receive(self.as_raw_fd(), &mut buffer) {
+                Ok(_) => flushed += 1,
+                Err(Errno::INTR) => {}
+                // Somebody else took the rest.
+                Err(Errno::AGAIN) => break,
+                Err(e) => {
+                    let name = self.name.to_string_lossy();
+                    return Err(io::Error::other(format!("message queue {name}: flush: {e}")));
+                }
+            }
+        }
+        Ok(flushed)
+    }
+}
+
 impl AsRawFd for Queue {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()

@@ -40,6 +40,8 @@ enum Command {
     Send(ctl::send::SendArgs),
     /// Print what arrives at an endpoint
     Listen(ctl::listen::ListenArgs),
+    /// Throw away what waits in an endpoint's queue
+    Flush(ctl::flush::FlushArgs),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Unregister(args) => return ctl::register::unregister(args, &socket()),
         Command::Send(args) => ctl::send::send(instance, args),
         Command::Listen(args) => ctl::listen::listen(instance, args, &socket()),
+        Command::Flush(args) => ctl::flush::flush(instance, args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -231,6 +231,11 @@ pub struct Endpoint {
     /// write do messages pass as the owner's.
     #[schemars(default, extend("default" = "0660"))]
     pub mode: Field<ModeBits>,
+    /// mqueue: whether messages that wait in the queue when rtd starts are thrown away, with a line in the log. They are in
+    /// no ledger: those of a source were not accepted yet, those of a sink were delivered by an earlier rtd. Default: they
+    /// stay.
+    #[schemars(default, extend("default" = false))]
+    pub flush_at_start: Field<bool>,
     /// signal: which one, `SIGRTMIN+3`, `SIGRTMAX-1`, `SIGUSR1` or a number. Required for kind `signal`.
     #[schemars(default)]
     pub signal: Field<SignalNumber>,

@@ -136,8 +136,9 @@ fn queues(out: &mut String, plan: &Plan) {
         let owner = endpoint.owner.and_then(|id| plan.processes.get(id)).map(|process| process.name.as_str());
         let owner = owner.map_or_else(String::new, |owner| format!("  owner {owner}"));
         let what = match &endpoint.kind {
-            EndpointKind::Mqueue { queue, maxmsg, msgsize, mode } => {
-                format!("mqueue {}  {maxmsg} x {msgsize}B  {mode:04o}", queue.to_string_lossy())
+            EndpointKind::Mqueue { queue, maxmsg, msgsize, mode, flush_at_start } => {
+                let flush = if *flush_at_start { "  flushed at start" } else { "" };
+                format!("mqueue {}  {maxmsg} x {msgsize}B  {mode:04o}{flush}", queue.to_string_lossy())
             }
             EndpointKind::Xddp(port) => {
                 let label = port.label.as_ref().map(|label| format!("  label {}", label.to_string_lossy()));

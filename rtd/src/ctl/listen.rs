@@ -7,7 +7,7 @@ use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::{Endpoint, EndpointKind, Snapshot};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::rtsignal::{self, SignalSet};
-use rtcore::sys::{Errno, clock};
+use rtcore::sys::{Errno, clock, openers};
 use serde_json::json;
 use std::ffi::CString;
 use std::io::Write as _;
@@ -16,6 +16,11 @@ use std::path::Path;
 
 /// Arguments of `rtctl listen`.
 #[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "It receives: a message that it prints reaches nobody else. So it refuses a queue that rtd or a process\n\
+  of the configuration reads, registered or not, and one that another program has open for reading (/proc/PID/fd; only\n\
+  root sees the programs of other users), unless --steal is given."
+)]
 pub struct ListenArgs {
     /// Endpoint of the running instance (see rtctl ls)
     endpoint: String,
@@ -25,7 +30,7 @@ pub struct ListenArgs {
     /// Stop after this many; 0 = until interrupted
     #[arg(long, default_value_t = 0)]
     count: u64,
-    /// Take messages although rtd or a registered process reads them: they are then missing there
+    /// Take messages although rtd or another process reads them: they are then missing there
     #[arg(long)]
     steal: bool,
 }
@@ -43,16 +48,12 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
                     endpoint.name
                 );
             }
-            let owner = endpoint.owner.and_then(|o| snapshot.processes.get(o));
-            if let Some(owner) = owner.filter(|o| o.state == PeerState::Alive && !args.steal) {
-                bail!(
-                    "{} is read by {} (pid {}): listening would take its messages; end it first, or say --steal",
-                    endpoint.name,
-                    owner.name,
-                    owner.pid
-                );
+            let name = CString::new(queue.as_str()).context("queue name")?;
+            let queue = Queue::open(&name, Access::Receive, false)?;
+            if !args.steal {
+                nobody_reads(&snapshot, endpoint, &queue)?;
             }
-            queue_lines(args, queue, *msgsize as usize)
+            queue_lines(args, &queue, *msgsize as usize)
         }
         EndpointKind::Signal { signo, .. } => signal_lines(&snapshot, endpoint, *signo, args, socket),
         EndpointKind::Lane { .. } => {
@@ -71,9 +72,36 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
     }
 }
 
-fn queue_lines(args: &ListenArgs, queue: &str, msgsize: usize) -> anyhow::Result<()> {
-    let name = CString::new(queue).context("queue name")?;
-    let queue = Queue::open(&name, Access::Receive, false)?;
+/// Refuses a queue whose messages are somebody's: of a process in the configuration, registered or not, or of a program
+/// that has the queue open for reading, as far as /proc shows it.
+fn nobody_reads(snapshot: &Snapshot, endpoint: &Endpoint, queue: &Queue) -> anyhow::Result<()> {
+    let name = &endpoint.name;
+    if let Some(owner) = endpoint.owner.and_then(|owner| snapshot.processes.get(owner)) {
+        let is = match owner.state {
+            PeerState::Alive => format!("pid {}", owner.pid),
+            PeerState::Dead | PeerState::Unregistered => "not registered now".to_owned(),
+        };
+        bail!(
+            "{name} is read by {} ({is}): listening would take its messages; listen to an endpoint without owner, or say \
+             --steal",
+            owner.name
+        );
+    }
+    let openers =
+        openers::of(queue).context("cannot look for other readers in /proc; --steal does without")?;
+    // rtd has its queues open for both, to stand behind them.
+    let others = openers.found.iter().filter(|other| other.reads && other.pid.unsigned_abs() != snapshot.pid);
+    let others: Vec<String> = others.map(|other| format!("{} (pid {})", other.comm, other.pid)).collect();
+    if !others.is_empty() {
+        bail!(
+            "{name} is open for reading in {}: listening would take messages from there; end that first, or say --steal",
+            others.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn queue_lines(args: &ListenArgs, queue: &Queue, msgsize: usize) -> anyhow::Result<()> {
     let mut buffer = vec![0; queue.attributes()?.msgsize.max(msgsize)];
     repeat(args, || {
         let (len, priority) = mqueue::receive(queue.as_raw_fd(), &mut buffer)?;

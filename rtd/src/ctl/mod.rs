@@ -1,6 +1,7 @@
 //! The commands of `rtctl`.
 
 pub mod document;
+pub mod flush;
 pub mod listen;
 pub mod ls;
 pub mod page;

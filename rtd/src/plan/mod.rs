@@ -205,6 +205,8 @@ pub enum EndpointKind {
         msgsize: usize,
         /// Permission bits.
         mode: u32,
+        /// What waits in it at a start is thrown away.
+        flush_at_start: bool,
     },
     /// A signal: as a source sent to the daemon, as a sink sent to the owner.
     Signal {

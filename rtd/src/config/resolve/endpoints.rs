@@ -67,6 +67,7 @@ pub fn foreign(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, kind: &str, ke
     let written = [
         ("queue", endpoint.queue.at().map(|at| &at.place)),
         ("mode", endpoint.mode.at().map(|at| &at.place)),
+        ("flush_at_start", endpoint.flush_at_start.at().map(|at| &at.place)),
         ("signal", endpoint.signal.at().map(|at| &at.place)),
         ("target", endpoint.target.at().map(|at| &at.place)),
         ("port", endpoint.port.at().map(|at| &at.place)),
@@ -80,7 +81,7 @@ pub fn foreign(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, kind: &str, ke
 }
 
 fn signal(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
-    foreign(cx, endpoint, "signal", &["queue", "mode", "port", "label"]);
+    foreign(cx, endpoint, "signal", &["queue", "mode", "flush_at_start", "port", "label"]);
     if endpoint.signal.is_absent() && !cx.report.has_broken_lines() {
         let place = Place { key: format!("{}.signal", endpoint.place.key), ..endpoint.place.clone() };
         cx.report.error(&place, "`signal` is missing for kind = \"signal\"", "signal = \"SIGRTMIN+3\"");
@@ -124,6 +125,7 @@ fn mqueue(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, name: &str) -> Endp
         maxmsg: endpoint.maxmsg.get().map_or(MAXMSG, |n| n.count()),
         msgsize: endpoint.msgsize.get().map_or(MSGSIZE, |n| n.count()),
         mode,
+        flush_at_start: endpoint.flush_at_start.get().copied().unwrap_or(false),
     }
 }
 

@@ -17,7 +17,7 @@ const PAYLOAD_BYTES: usize = 256;
 
 /// The ring of an endpoint of kind `lane`.
 pub fn lane(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
-    super::endpoints::foreign(cx, endpoint, "lane", &["queue", "mode", "signal", "target"]);
+    super::endpoints::foreign(cx, endpoint, "lane", &["queue", "mode", "flush_at_start", "signal", "target"]);
     if endpoint.owner.is_absent() && !cx.report.has_broken_lines() {
         let place = Place { key: format!("{}.owner", endpoint.place.key), ..endpoint.place.clone() };
         let name = endpoint.name.get().map_or("?", |name| name.0.as_str());

@@ -166,4 +166,9 @@ fn private_queue(
         );
         cx.report.warning(&at.place, message, "remove `mode`");
     }
+    if let Some(at) = written.flush_at_start.at().filter(|at| at.value) {
+        let message =
+            format!("`flush_at_start` is for Linux's queues, that of `{}` is one of `{skin}`", endpoint.name);
+        cx.report.error(&at.place, message, "remove `flush_at_start`\nskin = \"posix\"");
+    }
 }

@@ -152,6 +152,7 @@ impl Endpoint {
             maxmsg: r.optional("maxmsg"),
             msgsize: r.optional("msgsize"),
             mode: r.optional("mode"),
+            flush_at_start: r.optional("flush_at_start"),
             signal: r.optional("signal"),
             target: r.optional("target"),
             port: r.optional("port"),

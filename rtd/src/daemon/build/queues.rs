@@ -33,6 +33,8 @@ struct Held {
     queue: Queue,
     is_source: bool,
     created: bool,
+    /// What waited in it is thrown away when everything stands.
+    flushes: bool,
     unlink: bool,
     told: Option<Name>,
 }
@@ -50,7 +52,9 @@ impl Queues {
     pub fn open(plan: &Plan, skin: &'static Skin) -> io::Result<Queues> {
         let mut queues = Queues::default();
         for (id, endpoint) in plan.endpoints.iter().enumerate() {
-            if let EndpointKind::Mqueue { queue: name, maxmsg, msgsize, mode } = &endpoint.kind {
+            if let EndpointKind::Mqueue { queue: name, maxmsg, msgsize, mode, flush_at_start } =
+                &endpoint.kind
+            {
                 let is_source = plan.sources.iter().any(|source| source.endpoint == id);
                 if !skin.caps.shared_namespace {
                     let (own, sizes) = (&plan.daemon.name, (*maxmsg, *msgsize));
@@ -59,7 +63,15 @@ impl Queues {
                 }
                 let (queue, found) = Queue::create(name, *maxmsg, *msgsize, *mode)?;
                 let created = found.is_none();
-                let held = Held { name: name.clone(), queue, is_source, created, unlink: false, told: None };
+                let held = Held {
+                    name: name.clone(),
+                    queue,
+                    is_source,
+                    created,
+                    flushes: *flush_at_start && !created,
+                    unlink: false,
+                    told: None,
+                };
                 held.lock()?;
                 if let Some(found) = found.filter(|found| found.mode != *mode) {
                     held.change_mode(found.mode, *mode)?;
@@ -70,10 +82,14 @@ impl Queues {
         Ok(queues)
     }
 
-    /// The daemon runs: from now on the configuration says whether queues stay.
+    /// The daemon runs: from now on the configuration says whether queues stay. No lane has looked at them yet, and no
+    /// start that fails has thrown anything away.
     pub fn started(&mut self, keep: bool) {
         for held in &mut self.held {
             held.unlink = !keep;
+            if held.flushes {
+                held.flush();
+            }
         }
         self.private.iter_mut().for_each(|queue| queue.unlink = !keep);
     }
@@ -142,6 +158,17 @@ impl Held {
             ));
         }
         Ok(())
+    }
+
+    fn flush(&self) {
+        let name = self.name.to_string_lossy();
+        match self.queue.flush() {
+            Ok(0) => {}
+            Ok(flushed) => log::warning(format_args!(
+                "message queue {name}: flushed {flushed} messages that waited in it (flush_at_start = true)"
+            )),
+            Err(e) => log::error(format_args!("{e}")),
+        }
     }
 
     fn look(&mut self) {

@@ -51,7 +51,7 @@ fn lane(name: &str, owner: ProcessId, payload_bytes: usize) -> EndpointPlan {
 
 fn queue(name: &str, owner: Option<ProcessId>) -> EndpointPlan {
     let queue = std::ffi::CString::new(format!("/{name}")).unwrap();
-    let kind = EndpointKind::Mqueue { queue, maxmsg: 1, msgsize: 64, mode: 0o600 };
+    let kind = EndpointKind::Mqueue { queue, maxmsg: 1, msgsize: 64, mode: 0o600, flush_at_start: false };
     EndpointPlan { name: name.into(), owner, kind }
 }
 
