@@ -42,7 +42,7 @@ fn planner(i: &Instance) -> anyhow::Result<Peer> {
 /// A direct receiver that stands still fills its ring, and no more; what was sent is there when it goes on.
 pub fn a_direct_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Result<()> {
     let i = Instance::new()?;
-    let _daemon = Daemon::start(&config(&i))?;
+    let daemon = Daemon::start(&config(&i))?;
     let mut arm = Peer::session_inbox(&i, "arm")?;
     let mut planner = planner(&i)?;
     planner.tell("session wait fast")?;
@@ -51,6 +51,9 @@ pub fn a_direct_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Resu
     ensure!(sent == 8, "{sent} in a ring of 8: {why}");
     ensure!(why.contains("Full") && why.contains("`fast` is full: 8 messages wait"), "{why}");
     i.ledger_is(DIRECT, 9, &[(Queued, 8), (Rejected(Reject::Full), 1)])?;
+    // No lane thread is on this path, and the loss is reported all the same.
+    daemon.logged(&format!("route {DIRECT}: 1 lost (full): arm.fast is full (maxmsg = 8 of its ring)"))?;
+    i.until("it is losing", |s| s.routes[1].losses.losing(s.taken_ns).len() == 1)?;
     arm.thaw()?;
     unbroken(&arm.got_until("number 8")?, 1, 8)?;
     // What was refused has no number: the next one follows the last that went.
