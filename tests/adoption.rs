@@ -48,7 +48,7 @@ pub fn a_registered_program_gets_its_signals_after_every_restart() -> anyhow::Re
         let text = config(&i, "");
         let mut daemon = Daemon::start(&text)?;
         let mut arm = if by_run {
-            Peer::run_as(&i, "arm")?
+            Peer::ready_as(&i, "arm", &[rt(5)])?
         } else {
             let mut arm = Peer::start()?;
             arm.tell(&format!("block {}", rt(5)))?;
@@ -98,7 +98,7 @@ pub fn a_removed_file_of_registrations_is_written_again() -> anyhow::Result<()> 
     let i = Instance::new()?;
     let text = config(&i, "");
     let daemon = Daemon::start(&text)?;
-    let mut arm = Peer::run_as(&i, "arm")?;
+    let mut arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
     std::fs::remove_file(kept(&i))?;
     daemon.logged("rtd.sock.registered was removed while rtd uses it; rtd writes it again")?;
     eventually(|| kept(&i).exists().then_some(()))?;

@@ -36,7 +36,7 @@ pub fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyh
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut sender = opened(&i, Peer::start()?, "send", "in")?;
-    let mut drive = opened(&i, Peer::run_as(&i, "drive")?, "receive", "cmd")?;
+    let mut drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
     let counts = |s: &Snapshot| {
         let of = |route: usize| (s.routes[route].ledger.delivered, s.routes[route].ledger.peer_dead);
         [of(0), of(1)]
@@ -52,7 +52,7 @@ pub fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyh
     sender.tell("stream 200 4")?;
     i.until("4 have nobody", |s| counts(s) == [(3, 4), (3, 4)])?;
 
-    let mut next = opened(&i, Peer::run_as(&i, "drive")?, "receive", "cmd")?;
+    let mut next = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
     i.until("it is back", |s| is(s, 0, PeerState::Alive) && s.processes[0].pid == next.pid())?;
     sender.tell("stream 300 2")?;
     let got = next.tell(&format!("sigwait {} 3 500", rt(5)))?;
@@ -72,7 +72,7 @@ pub fn what_is_queued_for_a_process_that_dies_is_accounted_at_once() -> anyhow::
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "capacity = 20"))?;
     let mut sender = opened(&i, Peer::start()?, "send", "in")?;
-    let drive = opened(&i, Peer::run_as(&i, "drive")?, "receive", "cmd")?;
+    let drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
     sender.tell("stream 0 25")?;
     let full = i.until("15 wait", |s| s.routes[0].ledger.queued == 15)?;
     ensure!(full.routes[0].ledger.delivered == 10 && full.routes[0].ledger.peer_dead == 0);
@@ -89,11 +89,11 @@ pub fn a_restart_reads_what_was_delivered_before() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut sender = opened(&i, Peer::start()?, "send", "in")?;
-    let drive = Peer::run_as(&i, "drive")?;
+    let drive = Peer::ready_as(&i, "drive", &[rt(5)])?;
     sender.tell("stream 0 5")?;
     i.until("delivered", |s| s.routes[0].ledger.delivered == 5)?;
     drive.kill()?;
-    let mut next = opened(&i, Peer::run_as(&i, "drive")?, "receive", "cmd")?;
+    let mut next = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
     ensure!(next.tell("recv 6 200")?.len() == 5);
     ensure!(next.tell(&format!("sigwait {} 1 0", rt(5)))?.is_empty(), "signals die with their process");
     daemon.stop()?;
@@ -135,7 +135,7 @@ pub fn kill_9_in_the_middle_of_a_stream_loses_no_count() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut sender = opened(&i, Peer::start()?, "send", "in")?;
-    let mut drive = opened(&i, Peer::run_as(&i, "drive")?, "receive", "cmd")?;
+    let mut drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
     sender.ask(&format!("stream 0 {MESSAGES}"))?;
     let read = drive.tell("recv 500 10000")?.len() as u64;
     drive.kill()?;

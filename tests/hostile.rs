@@ -3,11 +3,13 @@
 
 use crate::util::stranger::Stranger;
 use crate::util::tool::{NOBODY, as_nobody, nobody_lacks, run};
-use crate::util::{Daemon, Instance, Peer, eventually, patience, privileged, process, route, signal, skip};
+use crate::util::{
+    Daemon, Instance, Peer, eventually, patience, privileged, process, route, rt, signal, skip,
+};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rtcore::lane::peer::PeerState;
+use rtcore::lane::peer::{PeerState, Reception};
 use rtcore::sys::accounts::own_uid;
 use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::seqpacket::Conn;
@@ -94,7 +96,8 @@ pub fn a_number_that_passed_on_gets_no_signal() -> anyhow::Result<()> {
     }
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
-    let arm = Peer::run_as(&i, "arm")?;
+    let arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
+    i.reception("arm.go", Reception::Takes)?;
     let mut command = Command::new("sleep");
     let mut other = as_nobody(command.arg("1000")).spawn()?;
     // As if the daemon had not seen yet that `arm` died and `other` got its number.

@@ -56,6 +56,7 @@ mod places;
 mod privilege;
 mod queues;
 mod quiet;
+mod ready;
 mod receiver;
 mod registration;
 mod regressions;
@@ -353,6 +354,7 @@ fn main() -> std::process::ExitCode {
         signal_payload::plain_signals_from_before_the_session_are_no_doorbells,
         signal_payload::nobody_is_signalled_before_a_handler_is_there,
         signal_payload::after_the_session_plain_signals_go_on_and_nothing_is_left,
+        signals::anybody_presses_the_stop_of_the_demo_arm,
         signals::value_and_origin_pass_from_signal_to_signal,
         signals::a_signal_in_a_queue_is_a_record,
         signals::a_forged_pid_is_a_claim,
@@ -430,8 +432,16 @@ fn main() -> std::process::ExitCode {
         registration::a_running_program_is_registered_by_its_pid_and_gets_its_signals,
         registration::what_is_no_process_is_refused,
         registration::without_a_daemon_the_way_to_start_it_is_told,
-        registration::a_signal_does_not_kill_a_program_that_does_not_expect_it,
         registration::no_signal_kills_between_registration_and_sigwait,
+        ready::a_program_with_a_handler_gets_what_was_held_for_it,
+        ready::a_program_in_sigwaitinfo_gets_its_signals,
+        ready::a_program_with_a_signalfd_gets_its_signals,
+        ready::a_program_that_ignores_the_signal_is_refused,
+        ready::a_program_that_expects_no_signal_is_not_killed,
+        ready::a_program_that_becomes_another_one_must_get_ready_again,
+        ready::a_thread_is_ready_when_it_blocks_the_signal_itself,
+        ready::a_session_gets_its_signals_when_its_dispatcher_is_there,
+        ready::where_sigwaitinfo_cannot_be_seen_the_log_says_so_once,
         regressions::a_lane_that_drains_sooner_than_others_is_no_defect,
         starting::a_signal_to_a_starting_daemon_is_routed,
         stats::json_has_every_key_and_the_right_figures,

@@ -27,13 +27,6 @@ fn sender(i: &Instance) -> anyhow::Result<Peer> {
     Ok(peer)
 }
 
-/// Signals that wait for a process (not for one of its threads), bit n-1 for signal n.
-fn pending(pid: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let bits = status.lines().find_map(|l| l.strip_prefix("ShdPnd:")).context("no ShdPnd")?;
-    Ok(u64::from_str_radix(bits.trim(), 16)?)
-}
-
 pub fn run_gives_an_unmodified_program_a_name_and_the_pid_stays() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
@@ -148,41 +141,13 @@ pub fn without_a_daemon_the_way_to_start_it_is_told() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A signal kills by default. `sleep` never expects one, and still it lives: what arrives from the moment
-/// of its registration waits.
-pub fn a_signal_does_not_kill_a_program_that_does_not_expect_it() -> anyhow::Result<()> {
-    let i = Instance::new()?;
-    let _daemon = Daemon::start(&config(&i))?;
-    let start = |more: &[&str]| {
-        Tool::start(i.rtctl_command(&[&["run", "--as", "arm"], more, &["--", "sleep", "1000"]].concat()))
-    };
-    let delivered = |n: u64, pid: u32| {
-        i.until("arm is alive", |s| state(s, "arm") == Some((PeerState::Alive, pid)))?;
-        let comm = format!("/proc/{pid}/comm");
-        eventually(|| (std::fs::read_to_string(&comm).ok()? == "sleep\n").then_some(()))?;
-        sender(&i)?.tell("send 0 01")?;
-        i.until("delivered", |s| s.routes[0].ledger.delivered == n)
-    };
-    let mut sleep = start(&[])?;
-    delivered(1, sleep.pid())?;
-    ensure!(pending(sleep.pid())? == 1 << (rt(5) - 1), "it does not wait");
-    ensure!(sleep.runs(), "the signal killed it");
-    drop(sleep);
-    i.until("arm is dead", |s| state(s, "arm").is_some_and(|(state, _)| state == PeerState::Dead))?;
-
-    let unblocked = start(&["--no-block"])?;
-    delivered(2, unblocked.pid())?;
-    let said = unblocked.end()?;
-    ensure!(said.signal() == Some(rt(5)), "without the mask it should have died: {said:?}");
-    Ok(())
-}
-
-/// Messages come all the time while programs take the name, one after the other; none dies of it, and each
-/// gets what came from its registration on.
+/// Messages come all the time while programs take the name, one after the other; none dies of it, and each gets what came from
+/// its registration on, when it is ready.
 pub fn no_signal_kills_between_registration_and_sigwait() -> anyhow::Result<()> {
     const STARTS: u64 = 12;
     let i = Instance::new()?;
-    let daemon = Daemon::start(&config(&i))?;
+    let patient = config(&i).replace("lane = \"lane\"", "lane = \"lane\"\ncapacity = 600");
+    let daemon = Daemon::start(&patient)?;
     let mut sender = sender(&i)?;
     let mut sent = 0;
     let mut received = 0;
@@ -191,6 +156,7 @@ pub fn no_signal_kills_between_registration_and_sigwait() -> anyhow::Result<()> 
         sender.ask(&format!("stream {sent} 500"))?;
         sent += 500;
         let mut arm = Peer::run_as(&i, "arm").with_context(|| format!("start {n}"))?;
+        arm.tell(&format!("block {}", rt(5)))?;
         sender.answer()?;
         sender.tell(&format!("stream {sent} 1"))?;
         sent += 1;

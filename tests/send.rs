@@ -4,6 +4,7 @@ use crate::util::tool::{Said, Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, held, process, route, rt, signal};
 use anyhow::ensure;
 use nix::sys::signal::Signal;
+use rtcore::lane::peer::Reception;
 use std::time::{Duration, Instant};
 
 /// Queue to queue, signal to queue, and a signal that `arm` gets.
@@ -73,7 +74,8 @@ pub fn a_signal_goes_to_the_daemon_or_to_the_owner() -> anyhow::Result<()> {
     let got = record.tell("recv 1 10000")?;
     ensure!(got.len() == 1 && got[0].starts_with("0 6e6f772100000000"), "{got:?}");
 
-    let mut arm = Peer::run_as(&i, "arm")?;
+    let mut arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
+    i.reception("arm.go", Reception::Takes)?;
     let tool = Tool::start(i.rtctl_command(&["send", "arm.go", "--value", "77"]))?;
     let pid = tool.pid();
     tool.end()?.well()?;
@@ -227,7 +229,7 @@ pub fn a_message_that_is_lost_is_an_error_with_the_reason() -> anyhow::Result<()
     // How many depends on how long a start of the tool takes.
     lost(&["fast", "--text", "x", "--count", "4"], &["route limited: ", " rate"])?;
     // It is alive: the same message is delivered.
-    let mut arm = Peer::run_as(&i, "arm")?;
+    let mut arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
     send(&i, &["bell", "--value", "5"])?.well()?;
     ensure!(arm.tell(&format!("sigwait {} 1 10000", rt(5)))?[0].starts_with("5 "));
     daemon.stop()?;

@@ -1,8 +1,8 @@
 //! Signals in and out: values, origins, who may send, and which thread gets them.
 
-use crate::util::book::End::{Delivered, Rejected};
+use crate::util::book::End::{Delivered, PeerDead, Rejected};
 use crate::util::talk::shell_kill;
-use crate::util::{Daemon, Instance, Peer, eventually, kernel, process, route, rt, signal};
+use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, kernel, process, route, rt, signal};
 use nix::sys::signal::Signal;
 use rtcore::message::{Reject, SIGNAL_RECORD_BYTES, SignalRecord};
 use rtcore::sys::accounts::own_uid;
@@ -227,5 +227,30 @@ pub fn doorbells_into_the_daemon_coalesce() -> anyhow::Result<()> {
     assert_eq!((rang.value, rang.pid, rang.verified), (0, shells[0], 1));
     shell_kill(daemon.pid(), Signal::SIGUSR2 as i32)?;
     instance.ledger_is("bell->log", 2, &[(Delivered, 2)])?;
+    Ok(())
+}
+
+/// configs/demo-arm.toml says so of its e-stop.
+pub fn anybody_presses_the_stop_of_the_demo_arm() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/demo-arm.toml");
+    let own = format!("name = \"{}\"\nsocket = \"{}\"", i.name, i.socket());
+    let mut text = std::fs::read_to_string(&file)?
+        .replacen("name = \"demo-arm\"", &own, 1)
+        .replace("cpu = 0", &format!("cpu = {}", first_cpu()));
+    for queue in ["estop-log", "setpoints", "drive1", "drive2", "telemetry", "telemetry-log"] {
+        text = text.replace(&format!("\"/demo-arm.{queue}\""), &format!("{:?}", i.queue(queue)));
+    }
+    let daemon = Daemon::start(&text)?;
+    let mut drive = Peer::start()?;
+    drive.expect(&i, "drive1", &[rt(2)])?;
+    let mut anybody = Peer::start()?;
+    anybody.ring(daemon.pid(), rt(1), 42)?;
+    let got = drive.signals(rt(2), 1)?;
+    assert_eq!((got[0].value, got[0].pid), (42, anybody.pid()));
+    let log = record(&Peer::receiver(&i.queue("estop-log"))?.receive(1)?)?;
+    assert_eq!((log.value, log.pid, log.verified), (42, anybody.pid(), 0), "who did is a claim");
+    // The other two are not there.
+    i.ledger_is("estop", 4, &[(Delivered, 2), (PeerDead, 2)])?;
     Ok(())
 }

@@ -53,17 +53,26 @@ pub enum Reject {
     Error = 4,
     /// The daemon stopped before it could be delivered.
     Stopped = 5,
+    /// The receiver ignores the signal (SIG_IGN).
+    Ignored = 6,
 }
 
 impl Reject {
     /// Number of reasons; the length of a per-reason counter array.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 7;
     /// Every reason in counter order.
-    pub const ALL: [Reject; Self::COUNT] =
-        [Reject::Full, Reject::TooLarge, Reject::Rate, Reject::Origin, Reject::Error, Reject::Stopped];
+    pub const ALL: [Reject; Self::COUNT] = [
+        Reject::Full,
+        Reject::TooLarge,
+        Reject::Rate,
+        Reject::Origin,
+        Reject::Error,
+        Reject::Stopped,
+        Reject::Ignored,
+    ];
     /// Every reason in counter order with the name used in `rtctl stats --json`.
     pub const NAMES: [&'static str; Self::COUNT] =
-        ["full", "too_large", "rate", "origin", "error", "stopped"];
+        ["full", "too_large", "rate", "origin", "error", "stopped", "ignored"];
 }
 
 /// What travels beside the payload.

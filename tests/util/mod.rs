@@ -15,6 +15,7 @@ pub mod peer;
 pub mod session;
 pub mod session_peer;
 pub mod signal_peer;
+pub mod signal_ways;
 pub mod stranger;
 pub mod talk;
 pub mod terminal;
@@ -22,6 +23,7 @@ pub mod tool;
 pub mod trace;
 
 use anyhow::{Context as _, bail};
+use rtcore::lane::peer::Reception;
 use rtcore::stats::reader::{Reader, Snapshot};
 use rtcore::sys::mqueue::Queue;
 use rtcore::sys::process;
@@ -126,6 +128,15 @@ impl Instance {
     /// What the page says now.
     pub fn snapshot(&self) -> anyhow::Result<Snapshot> {
         Ok(Reader::open(&self.name)?.snapshot()?)
+    }
+
+    /// Waits until the page says this of a signal to the endpoint's owner.
+    pub fn reception(&self, endpoint: &str, wanted: Reception) -> anyhow::Result<()> {
+        let of = |endpoint: &str| {
+            let all = self.snapshot().ok()?.endpoints;
+            all.into_iter().find(|e| e.name == endpoint).map(|e| e.reception)
+        };
+        eventually(|| (of(endpoint)? == wanted).then_some(())).with_context(|| format!("{:?}", of(endpoint)))
     }
 
     /// Waits until the page says so.
@@ -421,6 +432,15 @@ impl Peer {
         let mut command = instance.rtctl_command(&["run", "--as", name, "--"]);
         command.arg(binary).arg("--peer").stderr(Stdio::null());
         Peer::spawn(command, |_| {})
+    }
+
+    /// The same, and then it blocks these signals, as a program that waits for them does.
+    pub fn ready_as(instance: &Instance, name: &str, signals: &[i32]) -> anyhow::Result<Peer> {
+        let mut peer = Peer::run_as(instance, name)?;
+        for signo in signals {
+            peer.tell(&format!("block {signo}"))?;
+        }
+        Ok(peer)
     }
 
     fn spawn(mut command: Command, change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {

@@ -155,7 +155,7 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
         ["sigwait", signo, count, timeout_ms] => {
             data = sigwait(signo.parse()?, count.parse()?, timeout_ms.parse()?)?;
         }
-        other => bail!("what is {other:?}?"),
+        other => data = super::signal_ways::obey(other)?,
     }
     Ok(data)
 }

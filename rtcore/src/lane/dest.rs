@@ -2,7 +2,7 @@
 
 use super::credit::Credit;
 use super::feed::Feed;
-use super::peer::{Peer, Presence};
+use super::peer::{Peer, Presence, Reception};
 use super::waits::Waits;
 use crate::message::{Body, Message, SIGNAL_VALUE_BYTES, SignalRecord};
 use crate::ring::{Corrupt, Envelope, Kind, Producer, PushError};
@@ -154,6 +154,8 @@ pub enum Refusal {
     Full,
     /// Nobody is there.
     PeerDead,
+    /// It throws the signal away.
+    Ignored,
     /// Never fits.
     TooLarge,
     /// The kernel says no.
@@ -258,11 +260,30 @@ impl Dest {
                 if message.len() > SIGNAL_VALUE_BYTES && !truncate {
                     return Err(Refusal::TooLarge);
                 }
+                self.received(*signo)?;
                 let (signo, value, origin) = (*signo, message.for_signal(), message.origin);
                 self.signal(|peer, to_thread| {
                     (skin.signal_send)(peer.address(to_thread), signo, value, origin.pid, origin.uid)
                 })
             }
+        }
+    }
+
+    /// Refuses a signal that would end its receiver, until the receiver is ready, and one that it ignores. A dispatcher that
+    /// reads a ring is not asked: an armed ring says that it waits.
+    #[inline]
+    fn received(&self, signo: i32) -> Result<(), Refusal> {
+        match self.reception(signo) {
+            Reception::Takes => Ok(()),
+            Reception::NotReady => Err(Refusal::Full),
+            Reception::Ignores => Err(Refusal::Ignored),
+        }
+    }
+
+    fn reception(&self, signo: i32) -> Reception {
+        match (&self.sink, &self.peer) {
+            (Sink::Signal { to_thread, .. }, Some(peer)) => peer.reception(signo, *to_thread),
+            _ => Reception::Takes,
         }
     }
 
@@ -349,12 +370,14 @@ impl Dest {
         }
     }
 
-    /// Whether no descriptor and no word announces room.
+    /// Whether no descriptor, no word and no wake-up announces room. The control thread wakes the lanes when a process gets
+    /// ready for its signals.
     pub fn is_silent(&self) -> bool {
-        let is_silent = matches!(
-            self.sink,
-            Sink::Signal { .. } | Sink::Xddp { .. } | Sink::Mqueue { announces_room: false, .. }
-        );
+        let is_silent = match self.sink {
+            Sink::Signal { signo, .. } => self.reception(signo) == Reception::Takes,
+            Sink::Xddp { .. } | Sink::Mqueue { announces_room: false, .. } => true,
+            Sink::Mqueue { .. } | Sink::Ring(_) => false,
+        };
         is_silent && !self.is_expected()
     }
 }

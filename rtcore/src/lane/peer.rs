@@ -8,6 +8,7 @@
 use super::credit::Credit;
 use crate::skin::{SignalAddress, Skin};
 use crate::sys::pidfd;
+use crate::sys::rtsignal::bit;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -41,6 +42,58 @@ pub(super) enum Presence {
 /// In `state`, beside the values of [`PeerState`].
 const EXPECTED: u32 = 3;
 
+/// What becomes of a signal that is sent to a registered process now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Reception {
+    /// A handler, sigwaitinfo(2) or signalfd(2) takes it.
+    Takes = 0,
+    /// It neither blocks nor handles the signal: sent now, the signal would end it. Sent later, when it does.
+    NotReady = 1,
+    /// It throws the signal away (SIG_IGN).
+    Ignores = 2,
+}
+
+impl Reception {
+    /// As outputs call what a message waits for, or why it is rejected; none when neither.
+    pub fn waiting(self) -> Option<&'static str> {
+        match self {
+            Reception::Takes => None,
+            Reception::NotReady => Some("not ready"),
+            Reception::Ignores => Some("ignored"),
+        }
+    }
+
+    /// From the statistics page.
+    pub(crate) fn of_word(word: u32) -> Reception {
+        match word {
+            1 => Reception::NotReady,
+            2 => Reception::Ignores,
+            _ => Reception::Takes,
+        }
+    }
+}
+
+/// The same for many signals; bit n-1 is signal n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receptions {
+    /// [`Reception::NotReady`].
+    pub not_ready: u64,
+    /// [`Reception::Ignores`].
+    pub ignored: u64,
+}
+
+impl Receptions {
+    /// Of one signal.
+    pub fn of(self, signo: i32) -> Reception {
+        match bit(signo) {
+            bit if self.ignored & bit != 0 => Reception::Ignores,
+            bit if self.not_ready & bit != 0 => Reception::NotReady,
+            _ => Reception::Takes,
+        }
+    }
+}
+
 /// How long after its death a signal from its pid is still taken for its own: what was sent just before.
 const LAST_WORDS_NS: u64 = 1_000_000_000;
 
@@ -55,6 +108,8 @@ pub struct Peer {
     pgid: AtomicI32,
     sid: AtomicI32,
     died_ns: AtomicU64,
+    /// Signals to the process, and to the registered thread, that must not be sent: not ready, ignored.
+    held: [[AtomicU64; 2]; 2],
     /// Slots: each keeps its number, what is behind it is replaced.
     process: OwnedFd,
     thread: OwnedFd,
@@ -80,6 +135,7 @@ impl Peer {
             pgid: AtomicI32::new(0),
             sid: AtomicI32::new(0),
             died_ns: AtomicU64::new(0),
+            held: Default::default(),
             process: empty()?,
             thread: empty()?,
             process_status: empty()?,
@@ -141,6 +197,22 @@ impl Peer {
     pub fn set_groups(&self, pgid: i32, sid: i32) {
         self.pgid.store(pgid, Ordering::Relaxed);
         self.sid.store(sid, Ordering::Relaxed);
+    }
+
+    /// What becomes of signals to the process, or to the registered thread. Before [`Peer::take`], so that a lane that sees
+    /// it alive sees this, and again at each look. Control thread only.
+    pub fn set_receptions(&self, to_thread: bool, now: Receptions) {
+        let [not_ready, ignored] = &self.held[usize::from(to_thread)];
+        not_ready.store(now.not_ready, Ordering::Relaxed);
+        ignored.store(now.ignored, Ordering::Relaxed);
+    }
+
+    /// What would become of this signal, as of the last look.
+    #[inline]
+    pub fn reception(&self, signo: i32, to_thread: bool) -> Reception {
+        let [not_ready, ignored] =
+            self.held[usize::from(to_thread)].each_ref().map(|m| m.load(Ordering::Relaxed));
+        Receptions { not_ready, ignored }.of(signo)
     }
 
     /// Takes the credit for one real-time signal; false when the endpoint's share of the queue is in flight.

@@ -463,6 +463,7 @@ impl Route {
             (Refusal::PeerDead | Refusal::Corrupt(_), _) => Outcome::PeerDead,
             (Refusal::TooLarge, _) => Outcome::Rejected(Reject::TooLarge),
             (Refusal::Full, _) => Outcome::Rejected(Reject::Full),
+            (Refusal::Ignored, _) => Outcome::Rejected(Reject::Ignored),
         };
         self.account.settle_at(end, outcome);
     }

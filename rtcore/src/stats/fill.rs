@@ -9,6 +9,7 @@ use super::layout::{RouteRecord, Section, TargetRecord, WorkerRecord};
 use super::{EndpointSpec, EndpointSpecKind, PageSpec};
 use crate::lane::peer::PeerState;
 use crate::sys::clock::monotonic_ns;
+use crate::sys::procfs;
 use std::io;
 use std::mem::offset_of;
 use std::sync::atomic::AtomicU64;
@@ -113,6 +114,8 @@ fn header_record(spec: &PageSpec, sections: [Section; layout::SECTIONS], bytes: 
         rtd_version: text("version", env!("CARGO_PKG_VERSION"))?,
         skin: text("skin", &spec.skin)?,
         clock_ahead_ns: AtomicU64::new(0),
+        ipc_namespace: procfs::own_namespace("ipc"),
+        pid_namespace: procfs::own_namespace("pid"),
         padding: [0; _],
     })
 }
@@ -128,6 +131,7 @@ fn endpoint_record(endpoint: &EndpointSpec) -> io::Result<EndpointRecord> {
         signo: 0,
         maxmsg: 0,
         msgsize: 0,
+        reception: 0.into(),
         padding: [0; _],
     };
     match &endpoint.kind {

@@ -12,7 +12,8 @@
 //!
 //! Invariant: a change of anything here changes [`VERSION`]. (2: targets, the path of a route. 3: skin, its clock,
 //! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says. 5: losses by
-//! receiver, and when. 6: what receivers report of a target.)
+//! receiver, and when. 6: what receivers report of a target. 7: a reason for
+//! rejection, what an endpoint waits for, the daemon's namespaces.)
 
 use super::loss::Loss;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -21,7 +22,7 @@ use zerocopy::{FromBytes, IntoBytes};
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
 /// Layout version.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 32;
@@ -180,8 +181,12 @@ pub struct Header {
     pub skin: [u8; NAME_BYTES],
     /// What the lanes' clock shows beyond CLOCK_MONOTONIC, two's complement: of the stamps that lanes write.
     pub clock_ahead_ns: AtomicU64,
+    /// Inode of the daemon's IPC namespace (namespaces(7)), in which its message queues are; 0 where it is unknown.
+    pub ipc_namespace: u64,
+    /// Inode of the daemon's pid namespace, whose numbers stand on this page; 0 where it is unknown.
+    pub pid_namespace: u64,
     /// Zero.
-    pub padding: [u8; 56],
+    pub padding: [u8; 40],
 }
 
 /// A lane.
@@ -221,7 +226,7 @@ pub struct RouteRecord {
     /// [`ROUTE_DIRECT`].
     pub flags: u32,
     /// Zero; keeps the next route's words off this one's cache lines.
-    pub padding: [u8; 12],
+    pub padding: [u8; 4],
 }
 
 /// A lane thread.
@@ -256,7 +261,7 @@ pub struct ProcessRecord {
     pub name: [u8; NAME_BYTES],
 }
 
-/// An endpoint. Never changes.
+/// An endpoint. Nothing changes but `reception`.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct EndpointRecord {
@@ -276,8 +281,10 @@ pub struct EndpointRecord {
     pub maxmsg: u32,
     /// Bytes, 0 for a signal.
     pub msgsize: u32,
+    /// [`crate::lane::peer::Reception`]: of a signal that is sent to its owner now.
+    pub reception: AtomicU32,
     /// Zero.
-    pub padding: [u8; 8],
+    pub padding: [u8; 4],
 }
 
 /// The latencies of one route.

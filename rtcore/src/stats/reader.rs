@@ -14,7 +14,7 @@ use super::layout::{GuardRecord, LossRecord, TargetRecord, WorkerRecord};
 use super::place;
 use super::snapshot::ledger_sum;
 use super::{Ledger, degraded, writer};
-use crate::lane::peer::PeerState;
+use crate::lane::peer::{PeerState, Reception};
 use crate::ring::Claims;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::memory::ThreadUsage;
@@ -208,6 +208,8 @@ impl Reader {
             start_unix_ns: header.start_unix_ns,
             ready_ns: (ready_ns != 0).then_some(ready_ns),
             heartbeat_ns,
+            ipc_namespace: header.ipc_namespace,
+            pid_namespace: header.pid_namespace,
             lanes,
             routes,
             workers,
@@ -354,6 +356,7 @@ impl Reader {
             owner: owned.then_some(record.owner as usize),
             is_source: flag(layout::ENDPOINT_SOURCE),
             is_sink: flag(layout::ENDPOINT_SINK),
+            reception: Reception::of_word(record.reception.into_inner()),
             kind,
         })
     }

@@ -6,7 +6,7 @@ use super::guard::Guard;
 use super::latency::Latency;
 use super::loss::{LOSING_NS, Loss};
 use super::{Ledger, WorkerCounters, degraded};
-use crate::lane::peer::PeerState;
+use crate::lane::peer::{PeerState, Reception};
 use crate::message::Reject;
 use crate::ring::Claims;
 use crate::sys::memory::ThreadUsage;
@@ -64,6 +64,10 @@ pub struct Snapshot {
     pub ready_ns: Option<u64>,
     /// Last sign of life, CLOCK_MONOTONIC.
     pub heartbeat_ns: u64,
+    /// Inode of the daemon's IPC namespace, 0 where it is unknown.
+    pub ipc_namespace: u64,
+    /// Inode of the daemon's pid namespace, 0 where it is unknown.
+    pub pid_namespace: u64,
     /// In plan order.
     pub lanes: Vec<Lane>,
     /// In plan order.
@@ -250,6 +254,8 @@ pub struct Endpoint {
     pub is_source: bool,
     /// Some route writes it.
     pub is_sink: bool,
+    /// What becomes of a signal that is sent to its owner now.
+    pub reception: Reception,
     /// What it is.
     pub kind: EndpointKind,
 }

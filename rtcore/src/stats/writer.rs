@@ -10,13 +10,13 @@
 use super::fill::{fill, invalid};
 use super::guard::GuardCell;
 use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};
-use super::layout::{GuardRecord, LossRecord, TargetRecord, WorkerRecord};
+use super::layout::{EndpointRecord, GuardRecord, LossRecord, TargetRecord, WorkerRecord};
 use super::loss::Loss;
 use super::mirror::Mirror;
 use super::place;
 use super::reader::Reader;
 use super::{Ledger, PageSpec, WorkerCounters};
-use crate::lane::peer::PeerState;
+use crate::lane::peer::{PeerState, Reception};
 use crate::message::Reject;
 use crate::ring::Claims;
 use crate::sys::memory::ThreadUsage;
@@ -279,6 +279,12 @@ impl Page {
         let record: &ProcessRecord = self.record(layout::PROCESSES, process);
         let words = [u64::from(state as u32), u64::from(pid.cast_unsigned()), u64::from(uid)];
         write_whole(&record.seq, even(record.seq.load(Ordering::Relaxed)), &record.words, words);
+    }
+
+    /// What becomes of a signal to the endpoint's owner. Control thread only.
+    pub fn set_reception(&self, endpoint: usize, reception: Reception) {
+        let record: &EndpointRecord = self.record(layout::ENDPOINTS, endpoint);
+        record.reception.store(reception as u32, Ordering::Relaxed);
     }
 
     /// The daemon's thread behind a worker cell. Control thread only.

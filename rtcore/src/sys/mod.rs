@@ -34,6 +34,7 @@ pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod procfs;
+pub mod readiness;
 pub mod rtsignal;
 pub mod sched;
 pub mod seccomp;

@@ -259,6 +259,13 @@ fn exiting(stat: &str) -> Option<bool> {
     Some(flags & PF_EXITING != 0)
 }
 
+/// Inode of this process' namespace of a kind (`ipc`, `pid`: namespaces(7)); 0 where the kernel has none, or /proc is not
+/// there.
+pub fn own_namespace(kind: &str) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(format!("/proc/self/ns/{kind}")).map_or(0, |ns| ns.ino())
+}
+
 /// How many threads this process has, for whoever needs to be the only one.
 ///
 /// Not those that have ended: the kernel lists a thread for a while after whoever joined it went on, and there is no event

@@ -51,6 +51,9 @@ pub trait Handler {
     /// The process' state changed and its [`Peer`] already says so: write the statistics page, and on
     /// `Dead` wake the lane threads that hold messages for it, so that they are accounted now.
     fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
+    /// What becomes of the signals to a process changed and its [`Peer`] already says so: write the statistics page, and wake
+    /// the lane threads that hold messages for it.
+    fn receptions_changed(&mut self, _process: ProcessId) {}
     /// The lane threads of these routes, which have nothing to do, have not looked since the rings of their receivers
     /// changed: wake them.
     fn rings_wait(&mut self, _routes: &[RouteId]) {}

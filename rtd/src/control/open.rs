@@ -206,6 +206,12 @@ impl Control {
             for change in self.registry.take_changes() {
                 self.sessions.changed(&change);
             }
+            for note in self.registry.take_notes() {
+                match note.is_warning {
+                    true => self.log.warning(format_args!("{}", note.text)),
+                    false => self.log.info(format_args!("{}", note.text)),
+                }
+            }
             for warning in self.sessions.flush() {
                 self.log.warning(format_args!("{warning}"));
             }

@@ -8,6 +8,7 @@
 
 mod adopt;
 mod grant;
+mod readiness;
 
 pub(super) use adopt::Adopted;
 use adopt::Expected;
@@ -18,6 +19,7 @@ use super::conns::{Client, ExecOf};
 use super::kept::{Identity, Record};
 use super::policy::{self, Ceiling, Exe, Refusal};
 use crate::plan::{EndpointKind, Filter, Plan, ProcessId, ProcessPlan, TargetPlan, needs};
+use readiness::{Looks, Note, Sent};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::pidfd::{Ending, PidFd};
@@ -38,11 +40,14 @@ struct Holder {
     active: bool,
     /// Ticks at which it is judged again, see [`Registry::tick`].
     looks_left: u8,
+    /// What it does with the signals that routes send to it.
+    looks: Looks,
 }
 
 impl Holder {
     fn new(pidfd: PidFd, who: Identity, ruid: u32) -> Holder {
-        Holder { pidfd, who, ruid, active: false, looks_left: 0 }
+        let looks = Looks::new(who.session);
+        Holder { pidfd, who, ruid, active: false, looks_left: 0, looks }
     }
 
     /// After an exec(2): what it runs now, as far as rtd may see it.
@@ -60,6 +65,8 @@ struct Entry {
     peer: Arc<Peer>,
     /// Signals that routes will send; bit n-1 is signal n.
     signals: u64,
+    /// The same, one by one.
+    sent: Vec<Sent>,
     /// They are Linux's, which the kernel lets nobody send to just anybody.
     signalled: bool,
     /// Some dynamic group asks for its process group or session.
@@ -93,6 +100,7 @@ pub(super) struct Registry {
     /// By process, how long routes wait for it after a start.
     rejoin: Vec<Duration>,
     started: Instant,
+    notes: Vec<Note>,
 }
 
 /// A process came or went.
@@ -127,6 +135,7 @@ impl Registry {
             plan: plan_of.clone(),
             peer,
             signals: signals_to(plan, process),
+            sent: readiness::sent_to(plan, process),
             signalled: needs::signalled(plan).any(|(_, signalled)| signalled.name == plan_of.name),
             grouped: is_grouped(plan, process),
             generation: 0,
@@ -142,6 +151,7 @@ impl Registry {
             unkept: false,
             rejoin: (0..plan.processes.len()).map(|process| adopt::rejoin(plan, process)).collect(),
             started: Instant::now(),
+            notes: Vec::new(),
         })
     }
 
@@ -236,6 +246,8 @@ impl Registry {
         // from before.
         if entry.peer.state() == PeerState::Alive {
             entry.peer.died();
+            entry.forget();
+            handler.receptions_changed(process);
             handler.peer_changed(process, PeerState::Dead, holder.who.pid, holder.ruid);
             self.changes.push(Change { process, state: PeerState::Dead, pid: holder.who.pid, ending });
         }
@@ -255,7 +267,10 @@ impl Registry {
             return Ok(None);
         };
         holder.looks_left = LOOKS_AFTER_EXEC;
-        self.judge(epoll, exec_of.process, handler)
+        holder.looks.exec_seen();
+        let news = self.judge(epoll, exec_of.process, handler);
+        self.look(exec_of.process, handler);
+        news
     }
 
     /// Reads anew in which groups those are whom some route asks for, and judges again those whose exec(2) was
@@ -272,6 +287,7 @@ impl Registry {
                 entry.peer.set_groups(pgid, sid);
             }
         }
+        self.look_around(handler);
         let mut news = Vec::new();
         for process in 0..self.entries.len() {
             let holder = self.entries[process].holder.as_mut().filter(|holder| holder.looks_left > 0);
@@ -356,14 +372,16 @@ impl Registry {
         let entry = &mut self.entries[process];
         // Never the numbers of the holder before it; unknown ones come with the next tick.
         let Groups { pgid, sid } = entry.groups().unwrap_or_default();
-        let Some(holder) = entry.holder.as_mut() else { return Ok(()) };
         entry.peer.set_groups(pgid, sid);
+        entry.find_out();
+        let Some(holder) = entry.holder.as_mut() else { return Ok(()) };
         if let Err(e) = entry.peer.take(holder.pidfd.as_fd(), holder.who.pid, holder.who.tid, holder.ruid) {
             let text = format!("{}: pidfd of pid {}: {e}: restart rtd", entry.plan.name, holder.who.pid);
             self.release(epoll, process, handler);
             return Err(Refusal::new(Status::Failed, text));
         }
         holder.active = true;
+        handler.receptions_changed(process);
         handler.peer_changed(process, PeerState::Alive, holder.who.pid, holder.ruid);
         self.changes.push(Change { process, state: PeerState::Alive, pid: holder.who.pid, ending: None });
         Ok(())
@@ -377,6 +395,8 @@ impl Registry {
         let _ = epoll.remove(&holder.pidfd);
         if entry.peer.state() == PeerState::Alive {
             entry.peer.left();
+            entry.forget();
+            handler.receptions_changed(process);
             handler.peer_changed(process, PeerState::Unregistered, holder.who.pid, holder.ruid);
             let (state, pid) = (PeerState::Unregistered, holder.who.pid);
             self.changes.push(Change { process, state, pid, ending: None });

@@ -84,6 +84,8 @@ struct RouteJson<'a> {
 #[derive(Debug, Serialize)]
 struct TargetJson<'a> {
     endpoint: Option<&'a str>,
+    /// See [`EndpointJson::waiting`].
+    waiting: Option<&'static str>,
     delivered: u64,
     /// None before the first.
     last_delivery_age_s: Option<f64>,
@@ -193,6 +195,8 @@ struct EndpointJson<'a> {
     owner: Option<&'a str>,
     source: bool,
     sink: bool,
+    /// What a signal to its owner waits for, or why it is rejected.
+    waiting: Option<&'static str>,
     #[serde(flatten)]
     kind: KindJson<'a>,
 }
@@ -279,6 +283,10 @@ impl<'a> RouteJson<'a> {
     fn new(read: &'a Snapshot, route: &'a Route) -> RouteJson<'a> {
         let target = |target: &TargetStats| TargetJson {
             endpoint: endpoint_name(read, target.endpoint),
+            waiting: target
+                .endpoint
+                .and_then(|i| read.endpoints.get(i))
+                .and_then(|endpoint| endpoint.reception.waiting()),
             delivered: target.delivered,
             last_delivery_age_s: target.age_ns(read.taken_ns).map(seconds),
             lost_by: Loss::ALL
@@ -467,6 +475,13 @@ impl<'a> EndpointJson<'a> {
             }
             EndpointKind::Unknown(_) => KindJson::Unknown,
         };
-        EndpointJson { name: &endpoint.name, owner, source: endpoint.is_source, sink: endpoint.is_sink, kind }
+        EndpointJson {
+            name: &endpoint.name,
+            owner,
+            source: endpoint.is_source,
+            sink: endpoint.is_sink,
+            waiting: endpoint.reception.waiting(),
+            kind,
+        }
     }
 }

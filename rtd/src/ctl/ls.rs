@@ -105,7 +105,9 @@ fn endpoints(read: &Snapshot) -> Table {
             }
             EndpointKind::Signal { signo, to_thread } => {
                 let target = if *to_thread { "thread" } else { "process" };
-                ("signal", format!("{} ({signo})  to {target}", signame::name(*signo)))
+                let waiting = endpoint.reception.waiting().map(|why| format!("  waiting: {why}"));
+                let waiting = waiting.unwrap_or_default();
+                ("signal", format!("{} ({signo})  to {target}{waiting}", signame::name(*signo)))
             }
             EndpointKind::Lane { maxmsg, msgsize } => ("lane", format!("{maxmsg} x {msgsize} B")),
             EndpointKind::Xddp { device, maxmsg, msgsize } => {

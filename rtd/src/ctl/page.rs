@@ -221,6 +221,7 @@ pub fn print(text: &str) -> anyhow::Result<Printed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rtcore::lane::peer::Reception;
 
     #[test]
     fn durations_read_like_a_clock() {
@@ -241,6 +242,7 @@ mod tests {
             owner: None,
             is_source,
             is_sink: !is_source,
+            reception: Reception::Takes,
             kind: rtcore::stats::reader::EndpointKind::Unknown(0),
         };
         let (rt, term, kill) = (rtcore::sys::signame::rt_min(), 15, 9);

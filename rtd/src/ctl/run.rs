@@ -8,9 +8,6 @@
 
 use super::register::{claim, granted};
 use clap::Args;
-use rtcore::sys::epoll::{block_signals, blocked_signals, set_blocked_signals};
-use rtcore::sys::seqpacket::Conn;
-use rtcore::wire::Reply;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -28,8 +25,7 @@ pub struct RunArgs {
     /// Name of a [[process]] in the configuration
     #[arg(long = "as", value_name = "NAME")]
     pub name: String,
-    /// Leave the signals that routes send unblocked: for a program that has handlers for them and does
-    /// not unblock them itself
+    /// Has no effect: rtd sends a signal once the program blocks or handles it
     #[arg(long)]
     pub no_block: bool,
     /// Program and its arguments
@@ -44,7 +40,13 @@ pub fn run(args: &RunArgs, socket: &Path) -> ExitCode {
         crate::log::tell(format_args!("rtctl: nothing to run: write the command behind --"));
         return ExitCode::FAILURE;
     };
-    let (conn, reply) = match claim_blocked(args, socket) {
+    if args.no_block {
+        crate::log::tell(format_args!(
+            "rtctl: --no-block has no effect: rtd sends a signal once the program blocks or handles it"
+        ));
+    }
+    // The signal mask stays as it is: the program starts as without rtctl.
+    let (conn, reply) = match claim(socket, &args.name, 0, 0, true) {
         Ok(granted) => granted,
         Err(text) => {
             crate::log::tell(format_args!("rtctl: {text}"));
@@ -57,18 +59,4 @@ pub fn run(args: &RunArgs, socket: &Path) -> ExitCode {
     drop(conn);
     crate::log::tell(format_args!("rtctl: cannot run {}: {e}", program.display()));
     ExitCode::from(if e.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
-}
-
-/// Takes the name with a signal mask under which nothing that arrives from then on kills anybody.
-///
-/// The daemon may send as soon as it has granted the name, which is before we read the reply: so
-/// everything is blocked around the question. A program that waits with sigwaitinfo(2) has not blocked
-/// its signals yet when it starts; the mask survives exec(2), and what came early waits for it.
-fn claim_blocked(args: &RunArgs, socket: &Path) -> Result<(Conn, Reply), String> {
-    let before = blocked_signals();
-    block_signals(u64::MAX).map_err(|e| e.to_string())?;
-    let claimed = claim(socket, &args.name, 0, 0, true);
-    let keep = claimed.as_ref().map_or(0, |(_, reply)| if args.no_block { 0 } else { reply.signals });
-    set_blocked_signals(before | keep).map_err(|e| e.to_string())?;
-    claimed
 }

@@ -5,7 +5,7 @@
 use super::payload::PayloadArgs;
 use super::verdict::{Verdict, Watch};
 use anyhow::{Context as _, bail};
-use rtcore::lane::peer::PeerState;
+use rtcore::lane::peer::{PeerState, Reception};
 use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, Snapshot};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::poll::{self, Interest};
@@ -249,6 +249,22 @@ fn addressee(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<(i32, u
             endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
         if owner.state != PeerState::Alive {
             bail!("{} belongs to {}, which is not registered", endpoint.name, owner.name);
+        }
+        match endpoint.reception {
+            Reception::Takes => {}
+            Reception::NotReady => bail!(
+                "{}: {} (pid {}) neither blocks nor handles the signal, which would end it: nothing is sent; try again when \
+                 it does",
+                endpoint.name,
+                owner.name,
+                owner.pid
+            ),
+            Reception::Ignores => bail!(
+                "{}: {} (pid {}) ignores the signal (SIG_IGN): nothing is sent",
+                endpoint.name,
+                owner.name,
+                owner.pid
+            ),
         }
         (owner.pid, owner.uid)
     };

@@ -15,9 +15,11 @@ use rtcore::stats::Ledger;
 use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::loss::Loss;
-use rtcore::stats::reader::{Diff, Lane, LossTimes, Route, Snapshot};
+use rtcore::stats::reader::{Diff, EndpointKind, Lane, LossTimes, Route, Snapshot};
 use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::rtsignal::{SignalSet, TERMINATION};
+use rtcore::sys::signame;
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -216,6 +218,30 @@ impl<'a> Shown<'a> {
         if !receivers.is_empty() {
             out.push_str("\ndelivered messages that the receiver's library discarded or handed out late, as it reports\n");
             out.push_str(&receivers);
+        }
+        out.push_str(&self.waiting(read));
+        out
+    }
+
+    /// Which ends of these routes hold or reject everything at the moment, a line each.
+    fn waiting(&self, read: &Snapshot) -> String {
+        let ends =
+            self.routes.iter().flat_map(|(_, route)| &route.targets).filter_map(|target| target.endpoint);
+        let mut out = String::new();
+        for end in ends.collect::<BTreeSet<_>>() {
+            let Some(endpoint) = read.endpoints.get(end) else { continue };
+            let (Some(why), EndpointKind::Signal { signo, .. }) =
+                (endpoint.reception.waiting(), &endpoint.kind)
+            else {
+                continue;
+            };
+            let owner = endpoint.owner.and_then(|i| read.processes.get(i));
+            let owner =
+                owner.map(|owner| format!(" to {} (pid {})", owner.name, owner.pid)).unwrap_or_default();
+            out.push_str(&format!("\nwaiting: {why}: {}, {}{owner}", endpoint.name, signame::name(*signo)));
+        }
+        if !out.is_empty() {
+            out.push('\n');
         }
         out
     }

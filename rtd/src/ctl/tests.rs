@@ -71,7 +71,7 @@ fn filled(name: &str) -> Page {
         accepted: 10,
         delivered: 2,
         expired: 1,
-        rejected: [3, 0, 0, 1, 0, 0],
+        rejected: [3, 0, 0, 1, 0, 0, 0],
         queued: 3,
         deadline_misses: 1,
         ..Ledger::default()
@@ -169,8 +169,7 @@ fn json_has_the_promised_keys_in_order() {
     assert_eq!((&guard["duty_percent"], &guard["demoted"]), (&12.3.into(), &false.into()));
     assert_eq!(&json["workers"][0]["guard"], guard);
     assert_eq!(json["lanes"][1]["guard"]["state"], "ok");
-    let reasons =
-        serde_json::json!({"full": 3, "too_large": 0, "rate": 0, "origin": 1, "error": 0, "stopped": 0});
+    let reasons = serde_json::json!({"full": 3, "too_large": 0, "rate": 0, "origin": 1, "error": 0, "stopped": 0, "ignored": 0});
     assert_eq!(lane["rejected_by"], reasons);
     assert_eq!((&lane["latency_ns"]["count"], &lane["latency_ns"]["max"]), (&2.into(), &90_000.into()));
     let route = &json["routes"][0];
@@ -184,14 +183,11 @@ fn json_has_the_promised_keys_in_order() {
     assert_eq!((&first["endpoint"], &first["delivered"]), (&"button".into(), &1.into()));
     assert!(first["last_delivery_age_s"].as_f64().unwrap() >= 7.0, "{first}");
     let nothing = serde_json::json!({
-        "endpoint": null, "delivered": 0, "last_delivery_age_s": null, "lost_by": {},
+        "endpoint": null, "waiting": null, "delivered": 0, "last_delivery_age_s": null, "lost_by": {},
         "receiver": {"expired": 0, "superseded": 0, "late": 0}
     });
     assert_eq!(second, &nothing);
-    assert_eq!(
-        (&route["latency_by"], &json["routes"][1]["latency_by"]),
-        (&"rtd".into(), &"receiver".into())
-    );
+    assert_eq!((&route["latency_by"], &json["routes"][1]["latency_by"]), (&"rtd".into(), &"receiver".into()));
     assert_eq!(json["routes"][1]["targets"].as_array().unwrap().len(), 1);
     assert_eq!(
         json["processes"][0],

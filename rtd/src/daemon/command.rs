@@ -196,6 +196,10 @@ impl Handler for Serving {
         self.daemon.peer_changed(process, state);
     }
 
+    fn receptions_changed(&mut self, process: ProcessId) {
+        self.daemon.receptions_changed(process);
+    }
+
     fn rings_wait(&mut self, routes: &[RouteId]) {
         self.daemon.look_of_routes(routes);
     }

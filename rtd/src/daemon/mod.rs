@@ -24,7 +24,7 @@ pub use watchdog::{EXIT_RUNAWAY, LaneRanAway};
 
 use crate::control::{Expulsion, TICK};
 use crate::log;
-use crate::plan::{Plan, ProcessId, RouteId};
+use crate::plan::{EndpointKind, Plan, ProcessId, RouteId, SignalTarget};
 use anyhow::Context as _;
 use build::{Builder, Peers, Ports, Queues, Serves, WorkerPlan};
 use losses::LossLog;
@@ -236,6 +236,18 @@ impl Daemon {
     pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
         let peer = &self.peers.slots[process];
         self.page.set_process(process, state, peer.pid(), peer.uid());
+        self.look_of(process);
+    }
+
+    /// What becomes of the signals to a process changed: shows it, and makes the lane threads look at what they hold for it.
+    pub fn receptions_changed(&self, process: ProcessId) {
+        let peer = &self.peers.slots[process];
+        for (id, endpoint) in self.plan.endpoints.iter().enumerate().filter(|(_, e)| e.owner == Some(process))
+        {
+            if let EndpointKind::Signal { signo, target, .. } = endpoint.kind {
+                self.page.set_reception(id, peer.reception(signo, target == SignalTarget::Thread));
+            }
+        }
         self.look_of(process);
     }
 

@@ -101,7 +101,7 @@ name = "estop"
 from = "button.press"
 to = ["drive.stop"]
 lane = "estop"
-accept_claimed = true # sigqueue's pid is what the sender wrote; the button's own signal number is its pass
+accept_claimed = true # sigqueue's pid is what the sender wrote; the owner's is demanded, and anybody may write that
 
 [[route]]
 name = "command"

@@ -89,7 +89,7 @@ fn ledger(n: u64) -> Ledger {
         delivered: n,
         expired: n / 3,
         displaced: n / 5,
-        rejected: [n / 7, n / 11, n, 0, n / 2, 1],
+        rejected: [n / 7, n / 11, n, 0, n / 2, 1, n / 3],
         peer_dead: n / 13,
         queued: n % 17,
         deadline_misses: n / 4,

@@ -150,7 +150,9 @@ impl Registry {
         let line =
             format!("{name}: pid {} ({}) is registered again, as before rtd was restarted", who.pid, who.exe);
         let line = warning.map_or(line.clone(), |text| format!("{line}; {text}"));
-        self.put_back(epoll, process, Holder::new(pidfd, who, status.ruid), handler)?;
+        let mut holder = Holder::new(pidfd, who, status.ruid);
+        holder.looks.has_run_long();
+        self.put_back(epoll, process, holder, handler)?;
         Ok(line)
     }
 

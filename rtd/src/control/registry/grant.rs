@@ -160,7 +160,9 @@ impl Registry {
             session: claim.session,
             exe: super::program(pid),
         };
-        Ok((Holder::new(pidfd, who, status.ruid), warning))
+        let mut holder = Holder::new(pidfd, who, status.ruid);
+        holder.looks.exec_awaited = claim.exec_follows;
+        Ok((holder, warning))
     }
 
     /// The process and its thread against the configuration; what it may do all the same is the warning.

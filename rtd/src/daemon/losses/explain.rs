@@ -51,6 +51,10 @@ impl Case<'_> {
             }),
             Loss::Rejected(Reject::Origin) => self.origin(&at),
             Loss::Rejected(Reject::Error) => self.error(),
+            Loss::Rejected(Reject::Ignored) => format!(
+                "the owner of {} ignores the signal (SIG_IGN): let the program block or handle it",
+                self.receivers()
+            ),
             Loss::Rejected(Reject::Stopped) => {
                 let drain = show_time(self.plan.daemon.drain_ns);
                 let who = self.receivers();

@@ -1,0 +1,255 @@
+//! Which signals a registered process is ready for: looked up in /proc at its registration, after its exec(2), once a
+//! second, and at every tick while it is not ready for some. Lanes read the result in [`Peer`](rtcore::lane::peer::Peer).
+//!
+//! Invariant: a process whose exec(2) is awaited is ready for nothing.
+
+use super::{Entry, Handler, Registry};
+use crate::plan::{EndpointKind, Plan, ProcessId, SignalTarget, needs};
+use rtcore::lane::peer::Receptions;
+use rtcore::sys::readiness::{self, Readiness};
+use rtcore::sys::{procfs, rtsignal, signame, startup};
+use std::time::{Duration, Instant};
+
+/// Ticks between two looks at a process that is ready.
+const LOOK_TICKS: u32 = 10;
+/// How long a process may take to get ready before the log says that it is not, and before one whose sigwaitinfo(2) cannot be
+/// seen counts as ready.
+const START: Duration = Duration::from_secs(1);
+
+/// A signal that some route sends to a process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    signo: i32,
+    to_thread: bool,
+    /// A session gets it by a ring, whose dispatcher says itself when it waits for a signal.
+    by_ring: bool,
+}
+
+/// Signals that routes send to the process; none where they are a skin's own.
+pub(super) fn sent_to(plan: &Plan, process: ProcessId) -> Vec<Sent> {
+    let to = |(id, _): (usize, _)| match plan.endpoints[id].kind {
+        EndpointKind::Signal { signo, target, inbox } if plan.endpoints[id].owner == Some(process) => {
+            Some(Sent { signo, to_thread: target == SignalTarget::Thread, by_ring: inbox.is_some() })
+        }
+        _ => None,
+    };
+    needs::signalled(plan).filter_map(to).collect()
+}
+
+/// What was found out about a holder, and what the log has said of it.
+#[derive(Debug)]
+pub(super) struct Looks {
+    /// Registration, or the last exec(2) that was seen.
+    since: Instant,
+    /// It is about to become another program.
+    pub exec_awaited: bool,
+    /// Its name is held by a session.
+    session: bool,
+    ticks: u32,
+    /// By target: the process, its registered thread.
+    now: [Receptions; 2],
+    logged: [Receptions; 2],
+    /// Signals that it blocked at some look: it is a program that waits for them.
+    blocked: u64,
+    /// Signals of which nothing can be seen: to be logged, and logged.
+    unseen: u64,
+    unseen_logged: u64,
+}
+
+impl Looks {
+    pub fn new(session: bool) -> Looks {
+        Looks {
+            since: Instant::now(),
+            exec_awaited: false,
+            session,
+            ticks: 0,
+            now: Default::default(),
+            logged: Default::default(),
+            blocked: 0,
+            unseen: 0,
+            unseen_logged: 0,
+        }
+    }
+
+    /// Its exec(2) was seen: the new program has as long to get ready as one that has just registered.
+    pub fn exec_seen(&mut self) {
+        (self.since, self.exec_awaited) = (Instant::now(), false);
+    }
+
+    /// It was registered before rtd started.
+    pub fn has_run_long(&mut self) {
+        self.since = self.since.checked_sub(START).unwrap_or(self.since);
+    }
+
+    fn is_due(&mut self) -> bool {
+        self.ticks += 1;
+        let waits = self.now.iter().any(|of| of.not_ready != 0);
+        let due = waits || self.ticks >= LOOK_TICKS;
+        if due {
+            self.ticks = 0;
+        }
+        due
+    }
+}
+
+/// A line for the log.
+#[derive(Debug)]
+pub(in crate::control) struct Note {
+    pub is_warning: bool,
+    pub text: String,
+}
+
+impl Registry {
+    /// Looks at the holders that are due.
+    pub(super) fn look_around(&mut self, handler: &mut dyn Handler) {
+        for process in 0..self.entries.len() {
+            let entry = &mut self.entries[process];
+            let active = entry.holder.as_mut().filter(|holder| holder.active && !entry.sent.is_empty());
+            if active.is_some_and(|holder| holder.looks.is_due()) {
+                self.look(process, handler);
+            }
+        }
+    }
+
+    /// Looks at the holder, publishes what is found, and notes what the log should say.
+    pub(super) fn look(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+        let entry = &mut self.entries[process];
+        let before = entry.holder.as_ref().map(|holder| holder.looks.now);
+        if entry.sent.is_empty() || entry.find_out().is_none() {
+            return;
+        }
+        entry.say(&mut self.notes);
+        if entry.holder.as_ref().map(|holder| holder.looks.now) != before {
+            handler.receptions_changed(process);
+        }
+    }
+
+    /// Lines for the log since the last call.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+}
+
+impl Entry {
+    /// Forgets what was found out about the last holder.
+    pub(super) fn forget(&self) {
+        for to_thread in [false, true] {
+            self.peer.set_receptions(to_thread, Receptions::default());
+        }
+    }
+
+    /// None while the process cannot be looked at: it has ended, which its pidfd says.
+    pub(super) fn find_out(&mut self) -> Option<()> {
+        let holder = self.holder.as_mut()?;
+        for to_thread in [false, true] {
+            let wanted = wanted(&self.sent, to_thread, holder.looks.session);
+            let looks = &mut holder.looks;
+            let mut now = Receptions::default();
+            if looks.exec_awaited {
+                now.not_ready = wanted & deadly();
+            } else if wanted != 0 {
+                let tid = to_thread.then_some(holder.who.tid);
+                let found = readiness::look(holder.who.pid, tid, wanted);
+                if !holder.pidfd.is_alive() {
+                    return None;
+                }
+                // Where /proc hides it.
+                let found =
+                    found.unwrap_or(Readiness { unseen: wanted, hidden: true, ..Readiness::default() });
+                looks.blocked |= found.blocked;
+                // A program that has just started has not come to block them; later, a stop that is held for ever is worse.
+                let late = found.hidden && looks.since.elapsed() >= START;
+                let unseen = if late { found.unseen } else { found.unseen & looks.blocked };
+                now.ignored = found.ignored;
+                now.not_ready = wanted & deadly() & !(found.ready | found.ignored | unseen);
+                if late {
+                    looks.unseen |= found.unseen & !(looks.blocked | looks.unseen_logged);
+                }
+            }
+            looks.now[usize::from(to_thread)] = now;
+            self.peer.set_receptions(to_thread, now);
+        }
+        Some(())
+    }
+
+    /// Says what has changed and lasts.
+    fn say(&mut self, notes: &mut Vec<Note>) {
+        let name = &self.plan.name;
+        let Some(holder) = self.holder.as_mut() else { return };
+        let (pid, tid) = (holder.who.pid, holder.who.tid);
+        let mut note = |is_warning, text| notes.push(Note { is_warning, text });
+        let (looks, uid) = (&mut holder.looks, holder.who.euid);
+        if looks.unseen != 0 {
+            let unseen = std::mem::take(&mut looks.unseen);
+            looks.unseen_logged |= unseen;
+            note(
+                true,
+                format!(
+                    "{name}: rtd (uid {}) cannot see whether pid {pid} (uid {uid}) waits for {} in sigwaitinfo(2): messages are \
+                 sent, and a program that does not wait for them ends; to make it visible, run rtd as root or as uid {uid} \
+                 ([daemon] user), or block the signal before the registration",
+                    procfs::effective_uid(),
+                    names(unseen)
+                ),
+            );
+        }
+        if looks.exec_awaited {
+            return;
+        }
+        let lasts = looks.since.elapsed() >= START;
+        for to_thread in [false, true] {
+            let (now, logged) =
+                (looks.now[usize::from(to_thread)], &mut looks.logged[usize::from(to_thread)]);
+            let who = if to_thread { format!("thread {tid} of pid {pid}") } else { format!("pid {pid}") };
+            let takes = (logged.not_ready | logged.ignored) & !(now.not_ready | now.ignored);
+            if takes != 0 {
+                note(false, format!("{name}: {who} takes {} now", names(takes)));
+            }
+            let new = if lasts { now.not_ready & !logged.not_ready } else { 0 };
+            if new != 0 {
+                note(
+                    true,
+                    format!(
+                        "{name}: {who} neither blocks nor handles {}, which would end it: messages for it wait (rtctl stats); \
+                     let the program block the signal and call sigwaitinfo(2), or install a handler",
+                        names(new)
+                    ),
+                );
+            }
+            let ignored = now.ignored & !logged.ignored;
+            if ignored != 0 {
+                note(
+                    true,
+                    format!(
+                        "{name}: {who} ignores {} (SIG_IGN): messages for it are rejected; let the program block or handle the \
+                     signal",
+                        names(ignored)
+                    ),
+                );
+            }
+            logged.not_ready = now.not_ready & logged.not_ready | new;
+            logged.ignored = now.ignored;
+        }
+    }
+}
+
+/// The signals to this target whose reception depends on the process.
+fn wanted(sent: &[Sent], to_thread: bool, session: bool) -> u64 {
+    // SIGCONT does what it does whoever ignores it.
+    let depends = |sent: &&Sent| {
+        sent.to_thread == to_thread && !(session && sent.by_ring) && signame::name(sent.signo) != "SIGCONT"
+    };
+    sent.iter().filter(depends).fold(0, |bits, sent| bits | rtsignal::bit(sent.signo))
+}
+
+/// Signals whose default action is not what a route means by them. Whoever routes SIGTERM, SIGINT or SIGHUP to a process asks
+/// it to end.
+fn deadly() -> u64 {
+    startup::routable().fold(0, |bits, signo| bits | rtsignal::bit(signo))
+}
+
+/// `SIGRTMIN+5 (39), SIGUSR1 (10)`.
+fn names(bits: u64) -> String {
+    let signals = (1..=64).filter(|signo| bits & rtsignal::bit(*signo) != 0);
+    signals.map(|signo| format!("{} ({signo})", signame::name(signo))).collect::<Vec<_>>().join(", ")
+}
