@@ -58,6 +58,7 @@ mod queues;
 mod quiet;
 mod ready;
 mod receiver;
+mod reconnect;
 mod registration;
 mod regressions;
 mod rejoin;
@@ -525,6 +526,11 @@ fn main() -> std::process::ExitCode {
         resumed::a_backlog_is_sent_once_and_in_order_into_a_queue,
         resumed::sessions_closed_under_a_flood_lose_and_repeat_nothing,
         resumed::what_was_delivered_before_a_session_was_closed_is_received,
+        reconnect::a_daemon_that_is_back_before_the_end_is_seen_is_found_within_100_ms,
+        reconnect::a_restarted_daemon_has_its_session_back_soon,
+        reconnect::a_client_watches_no_directory_while_it_is_connected,
+        reconnect::the_end_of_a_partner_is_noticed_at_once,
+        reconnect::a_start_removes_the_sockets_that_killed_starts_left,
         holders::an_inbox_gets_what_another_lets_go_of,
         holders::an_inbox_that_waits_without_a_channel_is_woken_by_one,
         holders::a_claim_by_name_of_what_is_held_names_the_holder,

@@ -51,6 +51,7 @@ impl Listener {
     pub fn bind(path: &Path) -> io::Result<Listener> {
         let address = address(path)?;
         ensure_parent(path)?;
+        Draft::remove_stale(path);
         let draft = Draft::new(path)?;
         let fd = socket(SocketFlags::NONBLOCK).map_err(|e| named(path.display(), e))?;
         rustix::net::bind(&fd, &draft.address).map_err(|e| cannot_bind(path, e))?;
@@ -121,12 +122,46 @@ impl Draft {
     /// Nobody else has this name: the directory is ours or root's ([`ensure_parent`]), and it carries our pid.
     fn new(beside: &Path) -> io::Result<Draft> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        // Short, because the kernel's limit is.
-        let name = format!(".{:x}.{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}{:x}.{number:x}", Draft::prefix(beside), std::process::id());
         let path = beside.with_file_name(name);
         let draft = Draft { address: address(&path)?, path };
         draft.remove();
         Ok(draft)
+    }
+
+    /// What the drafts for one name begin with. Short, because the kernel's limit is: not the name itself but 16 bits of it
+    /// (FNV-1a).
+    fn prefix(beside: &Path) -> String {
+        let name = beside.file_name().unwrap_or_default().as_encoded_bytes();
+        let hash = name
+            .iter()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        format!(".{:x}.", (hash ^ hash >> 16) & 0xffff)
+    }
+
+    /// Removes the drafts for this name that processes left which were killed while they started: sockets that carry the
+    /// pid of a process that is no more, and that nobody listens on.
+    fn remove_stale(beside: &Path) {
+        let prefix = Draft::prefix(beside);
+        let Some(dir) = beside.parent().and_then(|dir| dir.read_dir().ok()) else { return };
+        for entry in dir.flatten() {
+            let name = entry.file_name();
+            let Some((pid, number)) =
+                name.to_str().and_then(|name| name.strip_prefix(&prefix)?.split_once('.'))
+            else {
+                continue;
+            };
+            let hex = |digits: &str| u32::from_str_radix(digits, 16);
+            let (Ok(pid), Ok(_)) = (hex(pid), hex(number)) else { continue };
+            let (path, ended) = (entry.path(), !Path::new(&format!("/proc/{pid}")).exists());
+            let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+            let unused = || address(&path).is_ok_and(|at| is_listened_to(&path, &at).is_ok_and(|is| !is));
+            if ended && is_socket && unused() {
+                // What cannot be removed stays: it is in nobody's way.
+                let _ = std::fs::remove_file(&path);
+            }
+        }
     }
 
     /// Left by a process of the same number that was killed, or used up.

@@ -185,3 +185,34 @@ fn a_missing_parent_is_made_whatever_the_umask() {
     assert_eq!(base.join("rtd").metadata().unwrap().mode() & 0o777, 0o755);
     drop(listener);
 }
+
+/// A start that was killed leaves its draft; the next one of the same name removes it, and nothing else.
+#[test]
+fn drafts_of_the_dead_are_removed_and_no_others() {
+    let dir = dir("drafts");
+    let path = dir.join("s");
+    let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+    let (dead, alive) = (child.id(), std::process::id());
+    child.wait().unwrap();
+    let socket = |name: String| {
+        let path = dir.join(name);
+        // Dropped, a listener of the standard library leaves its name.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        path
+    };
+    let (own, other) = (Draft::prefix(&path), Draft::prefix(&dir.join("another")));
+    assert_ne!(own, other);
+    let stale = socket(format!("{own}{dead:x}.0"));
+    let kept = [
+        socket(format!("{own}{alive:x}.ff")),
+        socket(format!("{other}{dead:x}.0")),
+        socket(format!("{own}{dead:x}")),
+        dir.join(format!("{own}{dead:x}.1")),
+    ];
+    std::fs::write(&kept[3], b"no socket").unwrap();
+    let listener = Listener::bind(&path).unwrap();
+    assert!(!stale.exists());
+    assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
+    drop(listener);
+    std::fs::remove_dir_all(dir).unwrap();
+}

@@ -39,7 +39,15 @@ const DIRECTORY: u64 = 2;
 const PARTNERS: u64 = 16;
 
 /// Between attempts where no event says that the daemon is back.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(50);
+/// Between attempts that the daemon refuses: it will go on to, unless another one starts.
+const REFUSED_RETRY: Duration = Duration::from_secs(1);
+/// Most that connect(2) waits for room in the daemon's backlog.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// A connection that lasted for less is no reason to connect again at once.
+const STOOD: Duration = Duration::from_secs(1);
+/// How long the daemon has to tell how a partner ended whose end this process may not see.
+const WITNESS_MAX: Duration = Duration::from_millis(10);
 /// Between attempts while others crowd the daemon's socket.
 const BUSY_RETRY: Duration = Duration::from_millis(10);
 /// Most questions that may wait for their answers.
@@ -90,7 +98,10 @@ pub(super) struct Keeper {
     order: Order,
     path: PathBuf,
     set: Epoll,
+    /// Watched while there is no connection only: see [`DirWatch`] for what a watch costs a process that ends.
     directory: Option<DirWatch>,
+    /// A name appeared there during the attempt that is under way.
+    changed: bool,
     conn: Option<Conn>,
     phase: Phase,
     /// Until the first attempt has ended: who waits for it, and how long.
@@ -109,8 +120,8 @@ pub(super) struct Keeper {
     /// Of direct rings, by serial.
     halves: Vec<(u32, u32, u32, u32, Half)>,
     questions: VecDeque<mpsc::SyncSender<Reply>>,
-    /// Peers whose end was seen before the daemon told its cause.
-    mourned: Vec<PeerNews>,
+    /// Peers whose end was seen before the daemon told its cause, and until when that is waited for.
+    mourned: Vec<(PeerNews, Instant)>,
     next_token: u64,
 }
 
@@ -122,11 +133,6 @@ impl Keeper {
     ) -> io::Result<Keeper> {
         let set = Epoll::new()?;
         set.add(&core.control, CONTROL)?;
-        // Without it (fs.inotify.max_user_instances) the slow attempts remain.
-        let directory = DirWatch::new().ok();
-        if let Some(directory) = &directory {
-            set.add(directory, DIRECTORY)?;
-        }
         let now = Instant::now();
         let first = Some((told, now + order.limit));
         Ok(Keeper {
@@ -134,7 +140,8 @@ impl Keeper {
             order,
             path: PathBuf::new(),
             set,
-            directory,
+            directory: None,
+            changed: false,
             conn: None,
             phase: Phase::Down { next: now },
             first,
@@ -162,6 +169,7 @@ impl Keeper {
                 Phase::Opening(opening) => Some(opening.deadline),
                 Phase::Up => None,
             };
+            let wake = self.mourned.iter().map(|(_, until)| *until).chain(wake).min();
             let timeout = wake.map(|at| at.saturating_duration_since(now));
             if self.set.wait(&mut tokens, timeout).is_err() {
                 break;
@@ -185,6 +193,7 @@ impl Keeper {
     /// Does what its time has come for; true when the first attempt has failed for good.
     fn on_time(&mut self) -> bool {
         let now = Instant::now();
+        self.mourn(|until| until <= now);
         let failed = match &self.phase {
             Phase::Down { next } if *next <= now => self.dial().err(),
             Phase::Opening(opening) if opening.deadline <= now => Some(Failure::Timeout),
@@ -196,10 +205,31 @@ impl Keeper {
         self.first.is_none() && self.connection == 0
     }
 
+    /// As soon as there is no connection, and before each attempt: a name that appears after that is seen. A session that
+    /// was never open waits for no event.
+    fn watch_directory(&mut self) {
+        if self.connection == 0 {
+            return;
+        }
+        if self.directory.is_none() {
+            // Without it (fs.inotify.max_user_instances) the attempts by the clock remain.
+            self.directory = DirWatch::new().ok().filter(|watch| self.set.add(watch, DIRECTORY).is_ok());
+        }
+        if let (Some(directory), Some(dir)) = (&mut self.directory, self.path.parent()) {
+            // There may be no such directory now.
+            let _ = directory.watch(dir);
+        }
+    }
+
     fn directory_changed(&mut self) {
-        let changed = self.directory.as_ref().is_some_and(DirWatch::take);
-        if let (true, Phase::Down { next }) = (changed, &mut self.phase) {
-            *next = Instant::now();
+        if !self.directory.as_ref().is_some_and(DirWatch::take) {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Down { next } => *next = Instant::now(),
+            // The attempt may be at the daemon before the one that has just come.
+            Phase::Opening(_) => self.changed = true,
+            Phase::Up => {}
         }
     }
 
@@ -207,12 +237,10 @@ impl Keeper {
     fn dial(&mut self) -> Result<(), Failure> {
         let (path, check) = self.order.place.resolve();
         self.path = path;
-        if let (Some(directory), Some(dir)) = (&self.directory, self.path.parent()) {
-            // Before the attempt: a name that appears after it is seen. There may be no such directory now.
-            let _ = directory.watch(dir);
-        }
+        self.changed = false;
+        self.watch_directory();
         // The kernel takes no limit of 0.
-        let limit = self.order.limit.clamp(Duration::from_millis(1), RETRY);
+        let limit = self.order.limit.clamp(Duration::from_millis(1), CONNECT_MAX);
         let conn = Conn::connect(&self.path, limit).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NoDaemon(e),
             _ => Failure::System("connecting".to_owned(), e),
@@ -271,6 +299,7 @@ impl Keeper {
                     self.open(opening)?;
                     self.up_since = Instant::now();
                     (self.busy, self.refused) = (None, None);
+                    self.directory.iter_mut().for_each(DirWatch::unwatch);
                     self.wake();
                     if let Some((told, _)) = self.first.take() {
                         // Whoever waits takes the session over; if nobody does, it is dropped and stops this thread.
@@ -306,6 +335,7 @@ impl Keeper {
             self.busy = Some(reply.clone());
         }
         let busy = matches!(failure, Failure::Busy(_));
+        let refused = matches!(failure, Failure::Refused(_) | Failure::Stranger(_) | Failure::Protocol(_));
         let reason = match &failure {
             Failure::Refused(reply) => Some(reason::keep(&reply.text)),
             _ => None,
@@ -318,15 +348,17 @@ impl Keeper {
             let _ = told.send(Err(error));
         }
         // A daemon that ends connections as soon as they are open is not asked again at once.
-        let stood = self.connection > 0 && self.up_since.elapsed() > RETRY;
+        let stood = self.connection > 0 && self.up_since.elapsed() > STOOD;
         let state = std::mem::replace(&mut self.core.table().state, State::Down(text));
         let was_up = state == State::Up;
-        let pause = match (was_up && stood, busy) {
+        let pause = match (was_up && stood || self.changed, busy) {
             (true, _) => Duration::ZERO,
             (false, true) => BUSY_RETRY,
+            (false, false) if refused => REFUSED_RETRY,
             (false, false) => RETRY,
         };
         self.phase = Phase::Down { next: Instant::now() + pause };
+        self.watch_directory();
         // Also of one that was never quite up: some of its rings may be in use.
         self.shut(reason.map_or(Why::Down, Why::Refused));
         if was_up {
@@ -336,7 +368,7 @@ impl Keeper {
             self.refused = reason;
             self.tell(Event::Refused { reason: reason::text(number) });
         }
-        self.mourn_all();
+        self.mourn(|_| true);
         self.wake();
     }
 

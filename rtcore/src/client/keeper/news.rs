@@ -2,7 +2,7 @@
 
 use super::ends::Partner;
 use super::opening::geometry;
-use super::{Failure, Keeper};
+use super::{Failure, Keeper, WITNESS_MAX};
 use crate::client::core::alive_pid;
 use crate::client::event::Event;
 use crate::lane::peer::PeerState;
@@ -13,6 +13,7 @@ use crate::sys::memfd::Map;
 use crate::sys::pidfd::PidFd;
 use crate::wire::{Notice, PeerNews, Request};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 /// Bells in a direct ring's page.
 const CONSUMER_BELL: u32 = 0;
@@ -158,11 +159,11 @@ impl Keeper {
         }
         if let Some((Some(process), pid, ending)) = found {
             let news = PeerNews { process, state: PeerState::Dead, pid, ending };
-            // The daemon is its witness as well, and may know more: it has the word while it is there.
+            // The daemon is its witness as well, and may know more: it has the word for a moment while it is there.
             if ending.is_some() || self.conn.is_none() {
                 self.peer(news);
-            } else if !self.mourned.contains(&news) {
-                self.mourned.push(news);
+            } else if !self.mourned.iter().any(|(other, _)| *other == news) {
+                self.mourned.push((news, Instant::now() + WITNESS_MAX));
             }
         }
         if let Some((endpoint, count)) = lost {
@@ -171,11 +172,18 @@ impl Keeper {
         self.wake();
     }
 
-    /// The daemon will not tell how these ended.
-    pub(super) fn mourn_all(&mut self) {
-        for news in std::mem::take(&mut self.mourned) {
+    /// The daemon has not told how these ended, or will not.
+    pub(super) fn mourn(&mut self, over: impl Fn(Instant) -> bool) {
+        let (told, waiting) = std::mem::take(&mut self.mourned).into_iter().partition(|(_, at)| over(*at));
+        self.mourned = waiting;
+        let told: Vec<(PeerNews, Instant)> = told;
+        if told.is_empty() {
+            return;
+        }
+        for (news, _) in told {
             self.peer(news);
         }
+        self.wake();
     }
 
     /// A daemon that has just come knows only who has registered with it. Of the others those that have ended meanwhile
@@ -195,7 +203,7 @@ impl Keeper {
 
     /// What became of a process; told once, whoever says it.
     pub(super) fn peer(&mut self, news: PeerNews) {
-        self.mourned.retain(|other| (other.process, other.pid) != (news.process, news.pid));
+        self.mourned.retain(|(other, _)| (other.process, other.pid) != (news.process, news.pid));
         for entry in self.outs.iter().filter(|entry| entry.channel.process == Some(news.process)) {
             entry.set_ending(news.ending);
             entry.refuse_dead();
