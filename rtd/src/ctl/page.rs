@@ -74,9 +74,11 @@ fn pageless() -> Vec<u32> {
     if running.is_empty() {
         return running;
     }
-    let shown: Vec<u32> =
-        instances().iter().filter_map(|name| Some(Reader::open(name).ok()?.pid())).collect();
-    running.into_iter().filter(|pid| !shown.contains(pid)).collect()
+    let pages: Vec<_> = instances().iter().map(|name| Reader::open(name).map(|page| page.pid())).collect();
+    let shown: Vec<u32> = pages.iter().flatten().copied().collect();
+    // Of another version: whose they are cannot be read, and each may be one of those that remain.
+    let unreadable = pages.iter().filter(|page| page.is_err()).count();
+    running.into_iter().filter(|pid| !shown.contains(pid)).skip(unreadable).collect()
 }
 
 /// The control socket at which the instance answers, if it does.
