@@ -59,6 +59,7 @@ mod quiet;
 mod ready;
 mod receiver;
 mod reconnect;
+mod refused_calls;
 mod registration;
 mod regressions;
 mod rejoin;
@@ -503,6 +504,8 @@ fn main() -> std::process::ExitCode {
         adoption::who_cannot_be_restored_is_named_with_the_reason,
         adoption::another_process_of_the_same_number_is_not_restored,
         adoption::a_file_that_is_not_rtds_own_never_fails_a_start,
+        refused_calls::a_lane_of_several_rings_sleeps_without_futex_waitv,
+        refused_calls::an_inbox_of_several_partners_sleeps_without_futex_waitv,
         removed::a_removed_page_is_made_again_and_goes_on_counting,
         removed::a_removed_socket_is_made_again_and_sessions_go_on,
         removed::a_removed_run_directory_is_made_again,

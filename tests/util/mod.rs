@@ -12,6 +12,7 @@ pub mod lane_talk;
 pub mod lat;
 pub mod liar_peer;
 pub mod peer;
+pub mod refuse;
 pub mod session;
 pub mod session_peer;
 pub mod signal_peer;

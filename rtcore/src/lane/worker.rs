@@ -256,9 +256,12 @@ impl Running<'_> {
                     _ => self.await_work(inputs, waits),
                 };
                 if let ([input], Patience::Forever | Patience::Within(_)) = (&mut *inputs, patience) {
-                    self.turn(input, patience);
+                    worked = self.turn(input, patience);
                 }
-                worked_ns = (self.skin.now_ns)();
+                // A wait that ended for nothing is no reason to spin again.
+                if worked {
+                    worked_ns = (self.skin.now_ns)();
+                }
             } else {
                 std::hint::spin_loop();
             }
@@ -452,8 +455,15 @@ impl Running<'_> {
         }
         if bound_ns > 0 {
             // SAFETY: the words are those of rings that these inputs hold, which nobody else replaces.
-            if unsafe { waits.wait(self.skin, bound_ns) } == Err(Errno::INTR) {
-                self.counters.wakeups += 1;
+            match unsafe { waits.wait(self.skin, bound_ns) } {
+                Err(Errno::INTR) => self.counters.wakeups += 1,
+                Ok(()) | Err(Errno::AGAIN | Errno::TIMEDOUT) => {}
+                // It would fail again at once, and again: the thread would spin.
+                Err(errno) => {
+                    if let Some(input) = inputs.first() {
+                        self.receive_failed(input, Failure::Os(errno));
+                    }
+                }
             }
         }
         inputs.iter_mut().for_each(|input| input.source.disarm());

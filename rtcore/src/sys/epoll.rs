@@ -5,12 +5,16 @@
 
 use super::Errno;
 use super::clock::monotonic_ns;
+use super::optional::Optional;
+use super::poll;
 use super::procfs::named;
 use rustix::event::{Timespec, epoll};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+static PWAIT2: Optional = Optional::new();
 
 /// Events one call of [`Epoll::wait`] returns at most; the rest comes with the next.
 pub const EVENTS_MAX: usize = 256;
@@ -146,12 +150,20 @@ impl Epoll {
     }
 
     /// Fills `events` and returns how many are ready; 0 when `deadline_ns` of CLOCK_MONOTONIC has come (none =
-    /// no bound). Interruptions resume (epoll_pwait2(2), Linux 5.11). Does not touch the heap.
+    /// no bound). Interruptions resume (epoll_pwait2(2), Linux 5.11; where that is refused, ppoll(2) on the set). Does not
+    /// touch the heap.
     #[inline]
     pub fn wait_until(&self, events: &mut Events, deadline_ns: Option<u64>) -> Result<usize, Errno> {
         let room = i32::try_from(events.0.len()).unwrap_or(i32::MAX);
         loop {
-            let time = deadline_ns.map(|at| timespec_of_ns(at.saturating_sub(monotonic_ns())));
+            let left_ns = deadline_ns.map(|at| at.saturating_sub(monotonic_ns()));
+            if PWAIT2.is_refused() {
+                match self.wait_by_poll(events, left_ns) {
+                    Err(Errno::INTR) => continue,
+                    done => return done,
+                }
+            }
+            let time = left_ns.map(timespec_of_ns);
             let until = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
             let (set, no_mask) = (self.0.as_raw_fd(), std::ptr::null::<libc::sigset_t>());
             // SAFETY: `events` has `room` writable elements; the time is null or points to `time`, which
@@ -162,10 +174,26 @@ impl Epoll {
             };
             match usize::try_from(rc) {
                 Ok(ready) => return Ok(ready),
-                Err(_) if Errno::last() == Errno::INTR => {}
-                Err(_) => return Err(Errno::last()),
+                Err(_) => match Errno::last() {
+                    Errno::INTR => {}
+                    errno if PWAIT2.refuses(errno) => {}
+                    errno => return Err(errno),
+                },
             }
         }
+    }
+
+    /// The same by two calls that every kernel has.
+    fn wait_by_poll(&self, events: &mut Events, left_ns: Option<u64>) -> Result<usize, Errno> {
+        let ready =
+            poll::wait(&mut [poll::Interest::readable(self.0.as_raw_fd())], left_ns.unwrap_or(u64::MAX))?;
+        if ready == 0 {
+            return Ok(0);
+        }
+        let room = i32::try_from(events.0.len()).unwrap_or(i32::MAX);
+        // SAFETY: `events` has `room` writable elements.
+        let rc = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.0.as_mut_ptr(), room, 0) };
+        usize::try_from(rc).map_err(|_| Errno::last())
     }
 }
 

@@ -2,8 +2,11 @@
 
 use super::Errno;
 use super::clock::timespec;
+use super::optional::Optional;
 use std::sync::atomic::AtomicU32;
 
+/// How often a wait for several words looks at them where the kernel cannot wait for all.
+pub const LOOK_NS: u64 = 1_000_000;
 /// Most words of one [`wait_any`] (FUTEX_WAITV_MAX).
 pub const WORDS_MAX: usize = 128;
 
@@ -60,7 +63,28 @@ impl Word {
 
     /// Sleep while `word` is `expected`. Whoever waits keeps the word alive.
     pub fn new(word: &AtomicU32, expected: u32) -> Word {
-        Word { value: expected.into(), address: word.as_ptr().addr() as u64, flags: FUTEX_32, reserved: 0 }
+        Word {
+            value: expected.into(),
+            address: word.as_ptr().expose_provenance() as u64,
+            flags: FUTEX_32,
+            reserved: 0,
+        }
+    }
+
+    /// # Safety
+    /// 1. The word given to [`Word::new`] is still mapped.
+    unsafe fn as_atomic<'a>(&self) -> &'a AtomicU32 {
+        #[expect(clippy::cast_possible_truncation, reason = "made of an address (`new`)")]
+        let address = std::ptr::with_exposed_provenance::<AtomicU32>(self.address as usize);
+        // SAFETY: the caller's contract; it was made of a reference (`new`), so it is aligned.
+        unsafe { &*address }
+    }
+
+    /// # Safety
+    /// 1. The word given to [`Word::new`] is still mapped.
+    unsafe fn load(&self) -> u32 {
+        // SAFETY: the caller's contract.
+        unsafe { self.as_atomic() }.load(std::sync::atomic::Ordering::Acquire)
     }
 
     /// The value it has to have.
@@ -71,13 +95,60 @@ impl Word {
     }
 }
 
+static WAITV: Optional = Optional::new();
+
+/// Tries futex_waitv(2): EPERM or ENOSYS where the kernel or a filter of system calls refuses it. Then a wait for several
+/// words ends after [`LOOK_NS`] at the latest.
+pub fn probe_wait_any() -> Result<(), Errno> {
+    let word = AtomicU32::new(1);
+    // Another value than the word has: EAGAIN at once.
+    // SAFETY: the word is on this stack.
+    match unsafe { waitv(&[Word::new(&word, 0)], 0) } {
+        Err(errno) if WAITV.refuses(errno) => Err(errno),
+        _ => Ok(()),
+    }
+}
+
 /// Sleeps while every word has the value given with it, at most `timeout_ns` (futex_waitv(2), Linux 5.16).
 ///
-/// Errors as [`wait`]; EINVAL for none or more than [`WORDS_MAX`], ENOSYS on an older kernel.
+/// Where that call is refused it sleeps at the first word, and looks at the others every [`LOOK_NS`]: it returns then for
+/// no reason.
+///
+/// Errors as [`wait`]; EINVAL for none or more than [`WORDS_MAX`].
 ///
 /// # Safety
 /// 1. The words given to [`Word::new`] are still mapped.
 pub unsafe fn wait_any(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
+    if !WAITV.is_refused() {
+        // SAFETY: the caller's contract.
+        match unsafe { waitv(words, timeout_ns) } {
+            Err(errno) if WAITV.refuses(errno) => {}
+            done => return done,
+        }
+    }
+    // SAFETY: the caller's contract.
+    unsafe { look_in_turns(words, timeout_ns) }
+}
+
+/// # Safety
+/// 1. The words given to [`Word::new`] are still mapped.
+unsafe fn look_in_turns(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
+    // SAFETY: the caller's contract.
+    let changed = |word: &Word| unsafe { word.load() } != word.expected();
+    match words {
+        [] => Err(Errno::INVAL),
+        words if words.iter().any(changed) => Err(Errno::AGAIN),
+        [first, others @ ..] => {
+            let bound_ns = if others.is_empty() { timeout_ns } else { timeout_ns.min(LOOK_NS) };
+            // SAFETY: the caller's contract.
+            wait(unsafe { first.as_atomic() }, first.expected(), bound_ns)
+        }
+    }
+}
+
+/// # Safety
+/// 1. The words given to [`Word::new`] are still mapped.
+unsafe fn waitv(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
     // The call takes an absolute time.
     let until = timespec(super::clock::monotonic_ns().saturating_add(timeout_ns));
     let until = if timeout_ns == u64::MAX { std::ptr::null() } else { &raw const until };
@@ -126,5 +197,25 @@ mod tests {
             words[1].store(1, Ordering::Release);
             wake(&words[1]);
         });
+    }
+
+    /// The fallback itself: all words are seen, and the thread sleeps.
+    #[test]
+    fn where_the_call_is_refused_a_wait_for_several_words_sleeps_and_sees_all_of_them() {
+        let words = [AtomicU32::new(0), AtomicU32::new(0)];
+        let waiting = || [Word::new(&words[0], 0), Word::new(&words[1], 0)];
+        let bound = |timeout_ns| {
+            let since = super::super::clock::monotonic_ns();
+            // SAFETY: the words are on this stack.
+            let done = unsafe { look_in_turns(&waiting(), timeout_ns) };
+            (done, super::super::clock::monotonic_ns() - since)
+        };
+        let (done, slept_ns) = bound(u64::MAX);
+        assert!(done == Err(Errno(libc::ETIMEDOUT)) && slept_ns >= LOOK_NS, "{done:?} after {slept_ns} ns");
+        assert!(bound(100_000).1 >= 100_000);
+        words[1].store(1, Ordering::Release);
+        assert_eq!(bound(u64::MAX).0, Err(Errno::AGAIN));
+        // SAFETY: no word.
+        assert_eq!(unsafe { look_in_turns(&[], u64::MAX) }, Err(Errno::INVAL));
     }
 }

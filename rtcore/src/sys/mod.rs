@@ -29,6 +29,7 @@ pub mod memory;
 pub mod mqueue;
 pub mod mutex;
 pub mod openers;
+pub mod optional;
 pub mod pidfd;
 pub mod pipe;
 pub mod poll;
@@ -71,6 +72,10 @@ impl Errno {
     pub const MSGSIZE: Errno = Errno(libc::EMSGSIZE);
     /// Not permitted.
     pub const PERM: Errno = Errno(libc::EPERM);
+    /// Not a possible argument.
+    pub const INVAL: Errno = Errno(libc::EINVAL);
+    /// No such system call.
+    pub const NOSYS: Errno = Errno(libc::ENOSYS);
     /// Its time was up.
     pub const TIMEDOUT: Errno = Errno(libc::ETIMEDOUT);
     /// The other end is gone.

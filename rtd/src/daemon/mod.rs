@@ -39,7 +39,7 @@ use rtcore::seal;
 use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
 use rtcore::stats::{Ledger, degraded};
-use rtcore::sys::{clock, memory, rtsignal, startup};
+use rtcore::sys::{clock, futex, memory, rtsignal, startup};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -139,6 +139,7 @@ impl Daemon {
         let page = Page::create(&build::page_spec(&plan, &worker_plans, skin))?;
         let mut rings = Rings::new(&plan, skin, options.allow_degraded)?;
         rings.show(&page);
+        tell_refused_waits(&plan);
         let queues = Queues::open(&plan, skin)?;
         for (queue, found) in queues.adopted() {
             log::info(format_args!(
@@ -521,6 +522,20 @@ fn spawn(
     let (name, lane, tid) = (plan.name.clone(), plan.lane, granted.tid);
     let thread = Thread { name, lane, serves, tid, handle, events, told_dead: false };
     Ok(Waiting { lane, granted, progress, open, thread })
+}
+
+/// Says what a kernel or a container's filter without futex_waitv(2) costs, where the plan has rings.
+fn tell_refused_waits(plan: &Plan) {
+    let rings = plan.endpoints.iter().any(|endpoint| matches!(endpoint.kind, EndpointKind::Lane { .. }));
+    if let Err(errno) = futex::probe_wait_any()
+        && rings
+    {
+        log::warning(format_args!(
+            "futex_waitv(2) is refused ({errno:?}): a thread that waits for several rings looks at them every {} ms instead \
+             of being woken; Linux 5.16 has the call, and a container's seccomp profile must allow it",
+            futex::LOOK_NS / 1_000_000
+        ));
+    }
 }
 
 /// Bits for a lane that asked for `poll` on a CPU that others use too.

@@ -9,11 +9,7 @@
 use super::{Filter, In, Inbox, LOOK_NS, Lane};
 use crate::ring::{Bells, Doorbell};
 use crate::sync::{Ordering, fence};
-use crate::sys::Errno;
 use crate::sys::futex::{WORDS_MAX, wait_any};
-
-/// ENOSYS: no futex_waitv(2), before Linux 5.16.
-const NOSYS: Errno = Errno(38);
 
 impl Inbox {
     /// Sleeps until there may be something, at most so long.
@@ -34,10 +30,7 @@ impl Inbox {
                 (None, _) => {
                     // SAFETY: the words are in pages that the rings of `self.lanes` keep mapped, and no ring goes before
                     // the wait returns: only this thread lets go of them.
-                    let waited = unsafe { wait_any(&self.words, timeout_ns) };
-                    if waited == Err(NOSYS) {
-                        self.sleep_at_first(timeout_ns.min(LOOK_NS));
-                    }
+                    let _ = unsafe { wait_any(&self.words, timeout_ns) };
                 }
             }
         }
