@@ -31,6 +31,7 @@ mod lane_overflow;
 mod lane_routes;
 mod lane_waits;
 mod lanes;
+mod large_rings;
 mod lat_breaker;
 mod lat_clean;
 mod lat_compare;
@@ -203,6 +204,8 @@ fn main() -> std::process::ExitCode {
         lanes::a_held_source_holds_up_no_other,
         lanes::a_spinning_lane_spins_and_then_sleeps,
         lanes::a_polling_lane_scans_its_sources,
+        large_rings::a_large_session_holds_up_nobody,
+        large_rings::a_session_that_outgrows_the_control_group_is_refused_and_rtd_lives,
         lat_breaker::a_break_touches_no_heap,
         lat_clean::every_path_is_clean,
         lat_clean::a_path_that_is_named_twice_runs_over_two_lanes,

@@ -90,6 +90,11 @@ impl<T> Feeder<T> {
         self.leave.store(generation, Ordering::Relaxed);
     }
 
+    /// One of the ends that the thread has given back, for whoever wants to drop it elsewhere.
+    pub fn reclaim(&mut self) -> Option<Box<Offer<T>>> {
+        self.retired.pop().ok()
+    }
+
     /// Drops what the thread has given back; true while it still has to take something.
     pub fn collect(&mut self) -> bool {
         while self.retired.pop().is_ok() {}

@@ -65,6 +65,11 @@ impl Geometry {
         (ENVELOPE_BYTES + self.payload_bytes as usize).next_multiple_of(64) / 8
     }
 
+    /// Bytes of both ends' memory.
+    pub fn bytes(&self) -> u64 {
+        (self.producer_bytes() + self.consumer_bytes()) as u64
+    }
+
     /// Bytes of what the producer writes.
     pub fn producer_bytes(&self) -> usize {
         SLOTS_OFFSET + self.slots as usize * self.stride_words() * 8

@@ -36,6 +36,7 @@ pub mod poll;
 pub mod process;
 pub mod procfs;
 pub mod readiness;
+pub mod room;
 pub mod rtsignal;
 pub mod sched;
 pub mod seccomp;

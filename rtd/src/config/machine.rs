@@ -5,7 +5,7 @@
 
 use rtcore::sys::caps::{self, Capability};
 use rtcore::sys::limits::{self, Kind, Limit, MqSysctl};
-use rtcore::sys::{accounts, cpus};
+use rtcore::sys::{accounts, cpus, room};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -36,8 +36,10 @@ pub struct Machine {
     pub msgsize_max: Option<u64>,
     /// fs.mqueue.queues_max.
     pub queues_max: Option<u64>,
-    /// Bytes of memory that can be had without swapping (MemAvailable of proc_meminfo(5)).
+    /// Bytes of memory that can be had: MemAvailable of proc_meminfo(5), or less where a control group has a limit.
     pub memory_available: Option<u64>,
+    /// Which of the two: `MemAvailable`, or the file with the limit.
+    pub memory_limit: String,
     /// Lifts the fs.mqueue limits.
     pub cap_sys_resource: Option<bool>,
     /// Lifts the locked-memory limit.
@@ -106,6 +108,8 @@ pub enum Known {
 
 pub use rtcore::client::locate::{RUN_DIR, run_dir_owner};
 
+const MEM_AVAILABLE: &str = "MemAvailable";
+
 /// Path of this program; where it is installed, if the kernel does not tell.
 pub fn own_program() -> String {
     std::env::current_exe().map_or_else(|_| "/usr/bin/rtd".to_owned(), |path| path.display().to_string())
@@ -116,6 +120,7 @@ impl Machine {
     pub fn probe() -> Machine {
         let capabilities = caps::effective().ok();
         let has = |capability| capabilities.map(|set| set.has(capability));
+        let room = room::available();
         Machine {
             cpus_existing: cpus::online().ok(),
             cpus_allowed: cpus::allowed().ok(),
@@ -128,9 +133,8 @@ impl Machine {
             msg_max: limits::mq_sysctl(MqSysctl::MsgMax).ok(),
             msgsize_max: limits::mq_sysctl(MqSysctl::MsgsizeMax).ok(),
             queues_max: limits::mq_sysctl(MqSysctl::QueuesMax).ok(),
-            memory_available: std::fs::read_to_string("/proc/meminfo")
-                .ok()
-                .and_then(|t| memory_available(&t)),
+            memory_available: room.as_ref().map(|room| room.bytes),
+            memory_limit: room.map_or_else(|| MEM_AVAILABLE.to_owned(), |room| room.limit),
             cap_sys_resource: has(Capability::SysResource),
             cap_ipc_lock: has(Capability::IpcLock),
             cap_sys_nice: has(Capability::SysNice),
@@ -166,6 +170,7 @@ impl Machine {
             msgsize_max: None,
             queues_max: None,
             memory_available: None,
+            memory_limit: MEM_AVAILABLE.to_owned(),
             cap_sys_resource: None,
             cap_ipc_lock: None,
             cap_sys_nice: None,
@@ -250,21 +255,5 @@ impl Machine {
     /// A queue that exists already.
     pub fn queue(&self, name: &str) -> Option<&Queue> {
         self.queues.as_ref().and_then(|queues| queues.iter().find(|queue| queue.name == name))
-    }
-}
-
-fn memory_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn available_memory_is_read_or_unknown() {
-        let text = "MemTotal:       24683684 kB\nMemAvailable:   24047616 kB\nBuffers: 1 kB\n";
-        assert_eq!(super::memory_available(text), Some(24_047_616 * 1024));
-        assert_eq!(super::memory_available("MemTotal: 1 kB\n"), None);
-        assert!(super::Machine::probe().memory_available.is_some());
     }
 }

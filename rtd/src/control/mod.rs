@@ -28,7 +28,7 @@ use crate::plan::{Plan, ProcessId, RouteId};
 use budget::{LogBudget, NameBudget};
 use conns::Clients;
 use kept::Kept;
-use open::{Heard, Opening, hear};
+use open::{Heard, Opening, Waiting, hear};
 use policy::Refusal;
 use registry::{Adopted, Claim, Registry};
 use rtcore::lane::peer::{Peer, PeerState};
@@ -101,6 +101,8 @@ pub struct Control {
     /// What of it outlives this process.
     kept: Kept,
     sessions: Sessions,
+    /// Sessions whose rings are being made; at most one for each process.
+    waiting: Vec<Waiting>,
     counters: ControlCounters,
     log: LogBudget,
     names: NameBudget,
@@ -121,6 +123,8 @@ impl Control {
         epoll.add(&listener, Token::Listener.encode())?;
         epoll.add(&signals, Token::Signals.encode())?;
         epoll.add(&ticker, Token::Ticker.encode())?;
+        let sessions = Sessions::new(plan, rings)?;
+        epoll.add(sessions.made(), Token::Made.encode())?;
         Ok(Control {
             instance: plan.daemon.name.clone(),
             epoll,
@@ -132,7 +136,8 @@ impl Control {
             clients: Clients::new(),
             registry: Registry::new(plan, peers)?,
             kept: Kept::beside(&plan.daemon.socket),
-            sessions: Sessions::new(plan, rings)?,
+            sessions,
+            waiting: Vec::new(),
             counters: ControlCounters::default(),
             log: LogBudget::new(Instant::now()),
             names: NameBudget::new(plan.processes.len()),
@@ -184,6 +189,7 @@ impl Control {
                     Some(Token::Expected { process }) => self.expected_ended(process, handler),
                     Some(Token::Session { process, .. }) => self.serve_session(process, *raw, handler),
                     Some(Token::Client { slot, .. }) => self.serve(slot, *raw, handler),
+                    Some(Token::Made) => self.open_made(handler),
                     Some(Token::Listener) => self.accept(),
                     Some(Token::Ticker) => stop = self.tick(handler).or(stop),
                     Some(Token::Signals) => stop = self.signal().or(stop),
@@ -263,7 +269,7 @@ impl Control {
                 Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
             }
             Request::Open { name, tid, semaphores, resumes, lane } => self
-                .open(slot, token, Opening { name, tid, semaphores, resumes, lane }, handler)
+                .open(slot, token, Opening { name, tid, semaphores, resumes, lane }, None, handler)
                 .map(|()| None),
             Request::Unregister { name } => {
                 self.registry.unregister(&self.epoll, client, name, handler).map(|reply| {
@@ -281,11 +287,13 @@ impl Control {
                 .map(Some),
         };
         self.settle(handler);
-        result.unwrap_or_else(|refusal| {
-            self.counters.refused += 1;
-            self.log.warning(format_args!("refused: {}", refusal.text));
-            Some(Reply::plain(refusal.status, refusal.text))
-        })
+        result.unwrap_or_else(|refusal| Some(self.refused(refusal)))
+    }
+
+    fn refused(&mut self, refusal: Refusal) -> Reply {
+        self.counters.refused += 1;
+        self.log.warning(format_args!("refused: {}", refusal.text));
+        Reply::plain(refusal.status, refusal.text)
     }
 
     /// Grants a name that stays when the connection ends.
@@ -385,6 +393,12 @@ impl Control {
         }
         if !self.listening {
             self.listening = self.epoll.add(&self.listener, Token::Listener.encode()).is_ok();
+        }
+        for Waiting { slot, token, .. } in &self.waiting {
+            if let Some(client) = self.clients.get(*slot, *token) {
+                // It is rtd that has not answered yet.
+                client.heard(now);
+            }
         }
         for slot in self.clients.idle(now) {
             self.counters.idle += 1;

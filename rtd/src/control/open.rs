@@ -7,7 +7,7 @@ use super::policy::Refusal;
 use super::registry::{Claim, Ended};
 use super::sessions::{Doomed, Why};
 use super::{Control, Handler};
-use crate::daemon::rings::{RingsError, Seat, Wanted};
+use crate::daemon::rings::{Begun, Prepared, RingsError, Seat, Wanted};
 use crate::plan::{ProcessId, RouteId};
 use rtcore::stats::Ledger;
 use rtcore::sys::seqpacket::{Conn, Received};
@@ -27,6 +27,15 @@ pub(super) struct Opening {
     pub resumes: u32,
     /// The lane below which that thread runs, as its library says.
     pub lane: Option<Name>,
+}
+
+/// A connection whose session opens when its rings are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub slot: usize,
+    pub token: u64,
+    pub opening: Opening,
+    pub process: ProcessId,
 }
 
 /// A session that must end.
@@ -74,15 +83,45 @@ impl Control {
         self.sessions.ledgers().collect()
     }
 
+    /// Rings that were ordered are made: opens the sessions that wait for them.
+    pub(super) fn open_made(&mut self, handler: &mut dyn Handler) {
+        for (process, made) in self.sessions.take_made() {
+            let at = self.waiting.iter().position(|waiting| waiting.process == process);
+            let Some(Waiting { slot, token, opening, .. }) = at.map(|at| self.waiting.swap_remove(at)) else {
+                self.sessions.discard(made);
+                continue;
+            };
+            if self.clients.get(slot, token).is_none() {
+                self.sessions.discard(made);
+                continue;
+            }
+            let opened = match made {
+                Ok(made) => self.open(slot, token, opening, Some(made), handler),
+                Err(e) => Err(e.into()),
+            };
+            if let Err(refusal) = opened {
+                let reply = self.refused(refusal);
+                self.reply(slot, token, &reply, handler);
+            }
+        }
+        self.settle(handler);
+    }
+
     /// Grants a name to the client for as long as its connection lasts. It is told all else on the way, so there is
-    /// a reply to a refusal only.
+    /// a reply to a refusal only. `made`: its rings, which took a while.
     pub(super) fn open(
         &mut self,
         slot: usize,
         token: u64,
-        Opening { name, tid, semaphores, resumes, lane }: Opening,
+        opening: Opening,
+        made: Option<Prepared>,
         handler: &mut dyn Handler,
     ) -> Result<(), Refusal> {
+        let Opening { name, tid, semaphores, resumes, lane } = opening;
+        if self.waiting.iter().any(|waiting| (waiting.slot, waiting.token) == (slot, token)) {
+            let text = format!("{name}: the session of this connection is being made: wait for the answer");
+            return Err(Refusal::new(Status::BadFrame, text));
+        }
         let Some(client) = self.clients.get(slot, token) else { return Ok(()) };
         if client.exec_of.is_some() {
             let text = format!("{name}: this connection announced an exec before: open a session on its own");
@@ -92,18 +131,38 @@ impl Control {
         let candidate = self.registry.claim(&self.epoll, client, claim, handler)?;
         let pidfd = client.pidfd.try_clone();
         let process = candidate.process();
-        self.names.spend(process, name)?;
+        // One that waited for its rings has paid.
+        if made.is_none() {
+            self.names.spend(process, name)?;
+        }
         self.vacate(process, handler)?;
         let failed = |e: std::io::Error| {
             Refusal::new(Status::Failed, format!("{name}: {e}: raise LimitNOFILE= of rtd"))
         };
         let (generation, pidfd) = (self.registry.next_generation(process), Arc::new(pidfd.map_err(failed)?));
         let wanted = Wanted { pid: candidate.pid(), semaphores, resumes };
-        let prepared = self.sessions.prepare(process, wanted).inspect_err(|e| {
+        if made.is_none() && self.takes_over(slot, token, opening, process) {
+            return Ok(());
+        }
+        let begun = match made {
+            Some(made) => match self.sessions.check(process, wanted) {
+                Ok(()) => Ok(Begun::Ready(made)),
+                Err(e) => {
+                    self.sessions.discard(Ok(made));
+                    Err(e)
+                }
+            },
+            None => self.sessions.begin(process, wanted),
+        };
+        let begun = begun.inspect_err(|e| {
             if let RingsError::Held(_) = e {
                 handler.session_waits(process);
             }
         })?;
+        let Begun::Ready(prepared) = begun else {
+            self.waiting.push(Waiting { slot, token, opening, process });
+            return Ok(());
+        };
         let seat = Seat { generation, pid: candidate.pid(), uid: candidate.ruid(), pidfd };
         let attached = self.sessions.attach(process, seat, prepared);
         // The lanes have their ends: now they may see it alive.
@@ -123,6 +182,19 @@ impl Control {
         self.granted(process, &reply);
         self.settle(handler);
         Ok(())
+    }
+
+    /// Whether rings are being made that were ordered for a connection which is closed by now: they are this one's then.
+    fn takes_over(&mut self, slot: usize, token: u64, opening: Opening, process: ProcessId) -> bool {
+        let Some(at) = self.waiting.iter().position(|waiting| waiting.process == process) else {
+            return false;
+        };
+        let Waiting { slot: former, token: its, .. } = self.waiting[at];
+        if self.clients.get(former, its).is_some() {
+            return false;
+        }
+        self.waiting[at] = Waiting { slot, token, opening, process };
+        true
     }
 
     /// Whoever had a session of that name and is gone has none any more; who lives keeps it.
@@ -232,9 +304,14 @@ impl Control {
 impl From<RingsError> for Refusal {
     fn from(e: RingsError) -> Refusal {
         let status = match e {
-            RingsError::Busy(_) | RingsError::Held(_) | RingsError::Unread(_) => Status::Busy,
+            RingsError::Busy(_) | RingsError::Held(_) | RingsError::Unread(_) | RingsError::Making(_) => {
+                Status::Busy
+            }
             RingsError::Skin { .. } => Status::Denied,
-            RingsError::Unlocked(_) | RingsError::Doorbell(_) | RingsError::Io(..) => Status::Failed,
+            RingsError::Unlocked(_)
+            | RingsError::NoRoom { .. }
+            | RingsError::Doorbell(_)
+            | RingsError::Io(..) => Status::Failed,
         };
         Refusal::new(status, e.to_string())
     }

@@ -10,12 +10,13 @@
 use super::Token;
 use super::conns::Client;
 use super::registry::Change;
-use crate::daemon::rings::{Attached, Explanation, Outbox, Prepared, Rings, RingsError, Seat, Wanted};
+use crate::daemon::rings::{Attached, Begun, Explanation, Outbox, Prepared, Rings, RingsError, Seat, Wanted};
 use crate::plan::{Plan, ProcessId, RouteId};
 use rtcore::lane::peer::PeerState;
 use rtcore::ring::Handles;
 use rtcore::stats::Ledger;
 use rtcore::sys::epoll::Epoll;
+use rtcore::sys::eventfd::EventFd;
 use rtcore::sys::seqpacket::Conn;
 use rtcore::wire::{Name, Notice, PeerNews, Reply};
 use std::io;
@@ -115,8 +116,29 @@ impl Sessions {
     }
 
     /// Rings for a process that may have a session; they are in use after [`Sessions::attach`] only.
-    pub fn prepare(&mut self, process: ProcessId, wanted: Wanted) -> Result<Prepared, RingsError> {
-        self.rings.prepare(process, wanted)
+    pub fn begin(&mut self, process: ProcessId, wanted: Wanted) -> Result<Begun, RingsError> {
+        self.rings.begin(process, wanted)
+    }
+
+    /// Whether the process may have those that were made meanwhile.
+    pub fn check(&mut self, process: ProcessId, wanted: Wanted) -> Result<(), RingsError> {
+        self.rings.check(process, wanted)
+    }
+
+    /// Readable when rings that were ordered are made.
+    pub fn made(&self) -> &EventFd {
+        self.rings.made()
+    }
+
+    /// Those, by process.
+    pub fn take_made(&mut self) -> Vec<(ProcessId, Result<Prepared, RingsError>)> {
+        self.stale = true;
+        self.rings.take_made()
+    }
+
+    /// Takes what nobody waits for any more.
+    pub fn discard(&mut self, made: Result<Prepared, RingsError>) {
+        self.rings.discard(made);
     }
 
     /// Gives the lanes their ends, before they see the process alive.

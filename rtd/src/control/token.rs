@@ -8,10 +8,22 @@ pub(super) enum Token {
     Listener,
     Signals,
     Ticker,
-    Peer { process: ProcessId },
-    Expected { process: ProcessId },
-    Client { slot: usize, uses: u32 },
-    Session { process: ProcessId, uses: u32 },
+    /// Rings that were ordered are made.
+    Made,
+    Peer {
+        process: ProcessId,
+    },
+    Expected {
+        process: ProcessId,
+    },
+    Client {
+        slot: usize,
+        uses: u32,
+    },
+    Session {
+        process: ProcessId,
+        uses: u32,
+    },
 }
 
 impl Token {
@@ -21,6 +33,7 @@ impl Token {
             Token::Listener => 0,
             Token::Signals => 1,
             Token::Ticker => 2,
+            Token::Made => 7,
             Token::Peer { process } => 3 | (process as u64) << 8,
             Token::Expected { process } => 6 | (process as u64) << 8,
             Token::Client { slot, uses } => 4 | (slot as u64) << 8 | u64::from(uses) << 32,
@@ -34,6 +47,7 @@ impl Token {
             0 => Token::Listener,
             1 => Token::Signals,
             2 => Token::Ticker,
+            7 => Token::Made,
             3 => Token::Peer { process: middle(token)? },
             6 => Token::Expected { process: middle(token)? },
             4 => Token::Client { slot: middle(token & 0xffff_ffff)?, uses: u32::try_from(token >> 32).ok()? },
@@ -52,9 +66,10 @@ impl Token {
             // Who closes a session and opens the next one has closed the first.
             Token::Session { .. } => 1,
             Token::Client { .. } => 2,
-            Token::Listener => 3,
-            Token::Ticker => 4,
-            Token::Signals => 5,
+            Token::Made => 3,
+            Token::Listener => 4,
+            Token::Ticker => 5,
+            Token::Signals => 6,
         }
     }
 }

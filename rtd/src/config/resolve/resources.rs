@@ -201,6 +201,7 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
         ring_memory(cx, plan, available);
         return false;
     }
+    let limit = cx.machine.memory_limit.clone();
     let available = available.saturating_sub(rings);
     let less = if rings == 0 { String::new() } else { format!(", less {rings} for rings") };
     let Some((id, largest)) = plan.routes.iter().enumerate().max_by_key(|(_, route)| route.spill_bytes())
@@ -208,7 +209,7 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
         return true;
     };
     let message = format!(
-        "the queues in front of targets would take {needed} bytes, {available} are available (MemAvailable{less}); \
+        "the queues in front of targets would take {needed} bytes, {available} are available ({limit}{less}); \
          route `{}` alone takes {}: capacity {} x {} bytes",
         largest.name,
         largest.spill_bytes(),
@@ -228,6 +229,7 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
 
 /// Rings that do not fit, shown by the endpoint that has most of them.
 fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
+    let limit = cx.machine.memory_limit.clone();
     let mut at: Vec<(u64, u64)> = vec![(0, 0); plan.endpoints.len()];
     let direct = plan.routes.iter().filter_map(|route| Some((route.from, plan.direct_ring(route)?)));
     for (id, ring) in plan.routed_rings().chain(direct) {
@@ -241,7 +243,7 @@ fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
     };
     let message = format!(
         "rings in shared memory would take {} bytes and queues in front of targets {}, {available} are available \
-         (MemAvailable); the {count} of endpoint `{}` alone take {bytes}",
+         ({limit}); the {count} of endpoint `{}` alone take {bytes}",
         plan.ring_bytes(),
         plan.spill_bytes(),
         plan.endpoints.get(id).map_or("?", |endpoint| endpoint.name.as_str())

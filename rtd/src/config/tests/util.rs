@@ -22,6 +22,7 @@ pub fn machine() -> Machine {
         msgsize_max: Some(8192),
         queues_max: Some(256),
         memory_available: Some(1 << 30),
+        memory_limit: "MemAvailable".to_owned(),
         cap_sys_resource: Some(false),
         cap_ipc_lock: Some(false),
         cap_sys_nice: Some(false),

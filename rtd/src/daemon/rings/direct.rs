@@ -54,6 +54,34 @@ pub struct DirectRoute {
     /// Nobody sleeps here: to look at a ring takes no bell, to map one takes some.
     no_bells: Bells,
     told_failure: bool,
+    /// Its memory is being made elsewhere.
+    pub(super) ordered: bool,
+}
+
+/// The memory of a ring, to be made.
+#[derive(Debug)]
+pub(super) struct Draft {
+    name: String,
+    geometry: Geometry,
+    no_bells: Bells,
+}
+
+/// The memory of a ring that nobody has.
+#[derive(Debug)]
+pub(super) struct Blank {
+    shared: Shared,
+    page: Memory,
+    watch: Watch,
+}
+
+impl Draft {
+    /// On any thread.
+    pub fn make(self) -> io::Result<Blank> {
+        let shared = Shared::create(&format!("rtd:{}", self.name), self.geometry)?;
+        let page = Memory::new(&format!("rtd-bells:{}", self.name), Bells::BYTES)?;
+        let watch = shared.watch(&self.no_bells)?;
+        Ok(Blank { shared, page, watch })
+    }
 }
 
 #[derive(Debug)]
@@ -90,7 +118,18 @@ impl DirectRoute {
             reported: Claims::default(),
             no_bells: Bells::local(),
             told_failure: false,
+            ordered: false,
         }
+    }
+
+    /// Bytes of one ring.
+    pub fn bytes(&self) -> u64 {
+        self.geometry.bytes()
+    }
+
+    /// What a fresh ring is made of.
+    pub(super) fn draft(&self) -> Draft {
+        Draft { name: self.name.clone(), geometry: self.geometry, no_bells: self.no_bells.clone() }
     }
 
     /// Where its ledger and the reports of its receiver are shown from now on.
@@ -130,8 +169,14 @@ impl DirectRoute {
     }
 
     /// A fresh ring for both sessions, to which they answer.
-    pub fn connect(&mut self, seats: [&Seat; 2], serials: [u32; 2], out: &mut Outbox) {
-        match self.set_up(seats, serials) {
+    pub(super) fn connect(
+        &mut self,
+        blank: io::Result<Blank>,
+        seats: [&Seat; 2],
+        serials: [u32; 2],
+        out: &mut Outbox,
+    ) {
+        match blank.and_then(|blank| self.set_up(blank, seats, serials)) {
             Ok((ring, frames)) => {
                 self.told_failure = false;
                 self.current = Some(ring);
@@ -141,9 +186,13 @@ impl DirectRoute {
         }
     }
 
-    fn set_up(&self, seats: [&Seat; 2], serials: [u32; 2]) -> io::Result<(Ring, Vec<Outgoing>)> {
-        let shared = Shared::create(&format!("rtd:{}", self.name), self.geometry)?;
-        let page = Memory::new(&format!("rtd-bells:{}", self.name), Bells::BYTES)?;
+    fn set_up(
+        &self,
+        blank: Blank,
+        seats: [&Seat; 2],
+        serials: [u32; 2],
+    ) -> io::Result<(Ring, Vec<Outgoing>)> {
+        let Blank { shared, page, watch } = blank;
         let mut frames = Vec::with_capacity(2);
         for (at, side) in SIDES.into_iter().enumerate() {
             let (own, eventfd) = own_memory(shared.handles(side)?, side);
@@ -157,7 +206,6 @@ impl DirectRoute {
                 fds: vec![own, eventfd, page.as_fd().try_clone_to_owned()?],
             });
         }
-        let watch = shared.watch(&self.no_bells)?;
         let pidfds = seats.map(|seat| Arc::clone(&seat.pidfd));
         let setup = Some(Setup { shared, mapped: [false; 2] });
         Ok((
@@ -224,7 +272,7 @@ impl DirectRoute {
     fn failed(&mut self, e: &io::Error, out: &mut Outbox) {
         if !std::mem::replace(&mut self.told_failure, true) {
             out.warnings.push(format!(
-                "route {}: no ring between its processes: {e}: raise LimitNOFILE= of rtd, or give the machine memory",
+                "route {}: no ring between its processes: {e}: raise LimitNOFILE= of rtd, or give it memory",
                 self.name
             ));
         }

@@ -10,13 +10,15 @@ mod claims;
 mod direct;
 mod doorbells;
 mod explain;
+mod maker;
 mod prepare;
 mod table;
 
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
 use claims::Reports;
-use direct::{DirectRoute, End};
+use direct::{Blank, DirectRoute, End};
 use doorbells::Doorbells;
+use maker::{Done, LARGE_BYTES, Maker, Order};
 use prepare::DaemonEnd;
 use rtcore::lane::feed::{Feed, Feeder, Offer, feed};
 use rtcore::lane::peer::PeerState;
@@ -26,17 +28,19 @@ use rtcore::ring::{Bells, Consumer, Handles, Producer, Side};
 use rtcore::skin::{Semaphore, Skin};
 use rtcore::stats::Ledger;
 use rtcore::stats::writer::Page;
+use rtcore::sys::eventfd::EventFd;
 use rtcore::sys::memfd::Memory;
 use rtcore::sys::pidfd::PidFd;
+use rtcore::sys::room::Room;
 use rtcore::wire::{Channel, Notice};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use table::{ChannelPlan, Receiver, Table, Way};
 
 pub use explain::Explanation;
-pub use prepare::{Prepared, RingsError};
+pub use prepare::{Begun, Prepared, RingsError};
 
 /// A process that has a session.
 #[derive(Clone, Debug)]
@@ -128,6 +132,9 @@ pub struct Rings {
     serial: u32,
     allow_unlocked: bool,
     out: Outbox,
+    maker: Maker,
+    /// Processes whose rings are being made.
+    ordered: BTreeSet<ProcessId>,
 }
 
 impl Rings {
@@ -149,6 +156,8 @@ impl Rings {
             serial: 0,
             allow_unlocked,
             out: Outbox::default(),
+            maker: Maker::new()?,
+            ordered: BTreeSet::new(),
             table,
         };
         let mut senders = BTreeMap::new();
@@ -305,18 +314,80 @@ impl Rings {
         }
     }
 
-    /// Makes the rings of direct routes whose processes both have a session and that have none.
+    /// Makes the rings of direct routes whose processes both have a session and that have none; large ones on a thread of
+    /// their own.
     pub fn connect(&mut self) {
         let mut serial = self.serial;
-        for direct in self.direct.values_mut().filter(|direct| !direct.has_ring()) {
+        for (route, direct) in
+            self.direct.iter_mut().filter(|(_, direct)| !direct.has_ring() && !direct.ordered)
+        {
             let [sender, receiver] = direct.processes().map(|process| self.seats[process].as_ref());
-            if let (Some((sender, _)), Some((receiver, _))) = (sender, receiver) {
-                let serials = [serial.wrapping_add(1), serial.wrapping_add(2)];
-                serial = serials[1];
-                direct.connect([sender, receiver], serials, &mut self.out);
-            }
+            let (Some((sender, _)), Some((receiver, _))) = (sender, receiver) else { continue };
+            let blank = match prepare::room_for(direct.bytes()) {
+                Ok(()) if direct.bytes() >= LARGE_BYTES => {
+                    direct.ordered = true;
+                    self.maker.order(Order::Direct(*route, direct.draft()));
+                    continue;
+                }
+                Ok(()) => direct.draft().make(),
+                Err(room) => Err(no_room(direct.bytes(), &room)),
+            };
+            let serials = [serial.wrapping_add(1), serial.wrapping_add(2)];
+            serial = serials[1];
+            direct.connect(blank, [sender, receiver], serials, &mut self.out);
         }
         self.serial = serial;
+    }
+
+    /// Readable when [`Rings::take_made`] has something.
+    pub fn made(&self) -> &EventFd {
+        self.maker.ready()
+    }
+
+    /// What was made since the last call: the rings of sessions that were ordered. Direct rings are connected.
+    pub fn take_made(&mut self) -> Vec<(ProcessId, Result<Prepared, RingsError>)> {
+        let mut sessions = Vec::new();
+        for done in self.maker.take() {
+            match done {
+                Done::Session(process, made) => {
+                    self.ordered.remove(&process);
+                    sessions.push((process, made));
+                }
+                Done::Direct(route, blank) => self.connect_made(route, blank),
+            }
+        }
+        sessions
+    }
+
+    /// Drops the ends that lane threads have given back.
+    fn reclaim(&mut self) {
+        for lane in self.sources.values_mut() {
+            while let Some(end) = lane.feeder.reclaim() {
+                self.maker.discard(end);
+            }
+        }
+        for lane in self.sinks.values_mut() {
+            while let Some(end) = lane.feeder.reclaim() {
+                self.maker.discard(end);
+            }
+        }
+    }
+
+    /// Memory that is not wanted any more.
+    pub fn discard(&mut self, memory: impl Send + 'static) {
+        self.maker.discard(memory);
+    }
+
+    fn connect_made(&mut self, route: RouteId, blank: io::Result<Blank>) {
+        let Some(direct) = self.direct.get_mut(&route) else { return };
+        direct.ordered = false;
+        let [sender, receiver] = direct.processes().map(|process| self.seats[process].as_ref());
+        let (Some((sender, _)), Some((receiver, _)), false) = (sender, receiver, direct.has_ring()) else {
+            return self.discard(blank);
+        };
+        let serials = [self.serial.wrapping_add(1), self.serial.wrapping_add(2)];
+        self.serial = serials[1];
+        direct.connect(blank, [sender, receiver], serials, &mut self.out);
     }
 
     /// A session has mapped its half of a direct ring. Numbers of earlier rings mean nothing any more.
@@ -332,9 +403,7 @@ impl Rings {
     /// not be made before or that a liar has broken. Returns the routes whose lane thread has yet to take its receivers'
     /// rings, which nothing but a message or a wake-up makes it do.
     pub fn tick(&mut self) -> Vec<RouteId> {
-        for lane in self.sources.values_mut() {
-            lane.feeder.collect();
-        }
+        self.reclaim();
         let mut waits = Vec::new();
         for (&(route, _), lane) in &mut self.sinks {
             if lane.feeder.collect() {
@@ -395,6 +464,11 @@ impl Rings {
         self.serial = self.serial.wrapping_add(1);
         self.serial
     }
+}
+
+fn no_room(bytes: u64, room: &Room) -> io::Error {
+    let text = format!("it takes {bytes} bytes, and {} can be had ({})", room.bytes, room.limit);
+    io::Error::new(io::ErrorKind::OutOfMemory, text)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The routed rings of a session, made before anybody gets any of them: a refusal changes nothing.
 
-use super::table::{ChannelPlan, Way};
+use super::maker::{LARGE_BYTES, Order};
+use super::table::Way;
 use super::{Rings, Wanted};
 use crate::plan::{EndpointId, ProcessId, RouteId};
 use rtcore::ring::bell::daemon_bell;
-use rtcore::ring::{Bells, Consumer, Handles, Producer, Shared, Side};
+use rtcore::ring::{Bells, Consumer, Geometry, Handles, Producer, Shared, Side};
 use rtcore::sys::memfd::Memory;
+use rtcore::sys::room::{self, Room};
 use rtcore::wire::Channel;
 use std::io;
 use thiserror::Error;
@@ -51,6 +53,25 @@ pub enum RingsError {
     /// A semaphore.
     #[error("a doorbell: {0}")]
     Doorbell(io::Error),
+    /// Its memory is being made.
+    #[error("the rings of {0} are being made for another connection: try again")]
+    Making(String),
+    /// The machine, or the control group of rtd, has no room for them.
+    #[error(
+        "the rings of {process} take {bytes} bytes (the largest: endpoint {endpoint}), {} can be had: smaller maxmsg or \
+         msgsize, or {} ({})",
+        room.bytes, more_room(room), room.limit
+    )]
+    NoRoom {
+        /// Whose session.
+        process: String,
+        /// What all its rings take.
+        bytes: u64,
+        /// One of them.
+        endpoint: String,
+        /// What there is.
+        room: Room,
+    },
     /// Memory or descriptors.
     #[error("the ring of endpoint {0}: {1}: raise LimitNOFILE= of rtd, or give the machine memory")]
     Io(String, io::Error),
@@ -73,9 +94,81 @@ pub struct Prepared {
     pub(super) handles: Vec<(u32, Handles)>,
 }
 
+/// The rings of a session, to be made.
+#[derive(Debug)]
+pub(super) struct Making {
+    process: String,
+    /// Where they are no futexes.
+    bells: Option<Bells>,
+    channels: Vec<(Channel, Geometry, Way)>,
+    allow_unlocked: bool,
+}
+
+/// What became of a request for rings.
+#[derive(Debug)]
+pub enum Begun {
+    /// They are made.
+    Ready(Prepared),
+    /// They are being made ([`Rings::take_made`]).
+    Ordered,
+}
+
+/// Bytes that a session leaves of what can be had.
+const ROOM_LEFT_BYTES: u64 = 4 << 20;
+/// Below, nobody asks what can be had: that reads some files.
+const ROOM_ASKED_BYTES: u64 = 256 << 10;
+
+fn more_room(room: &Room) -> &'static str {
+    if room.limit == "MemAvailable" {
+        "more memory"
+    } else {
+        // As short as a reply has to be.
+        "a higher MemoryMax= of rtd's unit or container"
+    }
+}
+
+/// Whether `bytes` can be had, with some to spare.
+pub(super) fn room_for(bytes: u64) -> Result<(), Room> {
+    match room::available().filter(|_| bytes >= ROOM_ASKED_BYTES) {
+        Some(room) if room.bytes < bytes.saturating_add(ROOM_LEFT_BYTES) => Err(room),
+        _ => Ok(()),
+    }
+}
+
 impl Rings {
-    /// Makes the rings of a process that asks for a session, and changes nothing.
+    /// Makes the rings of a process that asks for a session, and changes nothing else; large ones on a thread of their
+    /// own.
+    pub fn begin(&mut self, process: ProcessId, wanted: Wanted) -> Result<Begun, RingsError> {
+        self.reclaim();
+        self.check(process, wanted)?;
+        let name = &self.plan.processes[process].name;
+        if self.ordered.contains(&process) {
+            return Err(RingsError::Making(name.clone()));
+        }
+        let making = self.making(process)?;
+        let bytes = making.bytes();
+        if let Err(room) = room_for(bytes) {
+            let endpoint = making.largest().map_or_else(String::new, |channel| channel.endpoint.to_string());
+            return Err(RingsError::NoRoom { process: name.clone(), bytes, endpoint, room });
+        }
+        // A skin's semaphores belong to the thread that serves it.
+        if bytes < LARGE_BYTES || self.doorbells.is_some() {
+            return making.make().map(Begun::Ready);
+        }
+        self.ordered.insert(process);
+        self.maker.order(Order::Session(process, making));
+        Ok(Begun::Ordered)
+    }
+
+    /// Makes the rings at once.
+    #[cfg(test)]
     pub fn prepare(&mut self, process: ProcessId, wanted: Wanted) -> Result<Prepared, RingsError> {
+        self.check(process, wanted)?;
+        self.making(process)?.make()
+    }
+
+    /// Whether the process may have rings now.
+    pub fn check(&mut self, process: ProcessId, wanted: Wanted) -> Result<(), RingsError> {
         self.on_one_skin(process, wanted.semaphores)?;
         self.let_go(process, wanted)?;
         let clogged = self.direct.values().find(|direct| direct.is_clogged(process));
@@ -92,17 +185,46 @@ impl Rings {
                 return Err(RingsError::Busy(channel.told.route.to_string()));
             }
         }
-        let name = &self.plan.processes[process].name;
+        Ok(())
+    }
+
+    fn making(&self, process: ProcessId) -> Result<Making, RingsError> {
+        let bells = self.doorbells.as_ref().map(|doorbells| doorbells.bells(process));
+        let bells = bells.transpose().map_err(RingsError::Doorbell)?;
+        let channels = self.table.channels[process].iter();
+        let routed = channels.filter(|channel| !matches!(channel.way, Way::Direct(..)));
+        Ok(Making {
+            process: self.plan.processes[process].name.clone(),
+            bells,
+            channels: routed.map(|channel| (channel.told, channel.geometry, channel.way)).collect(),
+            allow_unlocked: self.allow_unlocked,
+        })
+    }
+}
+
+impl Making {
+    /// What all rings take.
+    fn bytes(&self) -> u64 {
+        self.channels.iter().map(|(_, geometry, _)| geometry.bytes()).sum()
+    }
+
+    fn largest(&self) -> Option<&Channel> {
+        self.channels.iter().max_by_key(|(_, geometry, _)| geometry.bytes()).map(|(told, ..)| told)
+    }
+
+    /// On any thread.
+    pub fn make(self) -> Result<Prepared, RingsError> {
+        let name = &self.process;
         let failed = |e| RingsError::Io(format!("(bells of {name})"), e);
         let page = Memory::new(&format!("rtd-bells:{name}"), Bells::BYTES).map_err(failed)?;
-        let bells = match &self.doorbells {
+        let bells = match self.bells {
             None => page.map_writable().and_then(Bells::shared).map_err(failed)?,
-            Some(doorbells) => doorbells.bells(process).map_err(RingsError::Doorbell)?,
+            Some(bells) => bells,
         };
         let mut prepared = Prepared { bells, page, ends: Vec::new(), handles: Vec::new() };
-        for channel in &self.table.channels[process] {
-            let endpoint = || channel.told.endpoint.to_string();
-            let locked = prepared.add(channel).map_err(|e| RingsError::Io(endpoint(), e))?;
+        for (told, geometry, way) in self.channels {
+            let endpoint = || told.endpoint.to_string();
+            let locked = prepared.add(&told, geometry, way).map_err(|e| RingsError::Io(endpoint(), e))?;
             if !locked && !self.allow_unlocked {
                 return Err(RingsError::Unlocked(endpoint()));
             }
@@ -161,19 +283,19 @@ impl Rings {
 
 impl Prepared {
     /// One more ring, if the channel has one with the daemon; true unless its memory is not locked.
-    fn add(&mut self, plan: &ChannelPlan) -> io::Result<bool> {
-        let Channel { channel, endpoint, route, .. } = &plan.told;
-        let (daemon, client) = match plan.way {
+    fn add(&mut self, told: &Channel, geometry: Geometry, way: Way) -> io::Result<bool> {
+        let Channel { channel, endpoint, route, .. } = told;
+        let (daemon, client) = match way {
             Way::Source(_) => (Side::Consumer, Side::Producer),
             Way::Sink(..) => (Side::Producer, Side::Consumer),
             Way::Direct(..) => return Ok(true),
         };
-        let shared = Shared::create(&format!("rtd:{route}:{endpoint}"), plan.geometry)?;
+        let shared = Shared::create(&format!("rtd:{route}:{endpoint}"), geometry)?;
         let bell = daemon_bell(*channel);
-        let (end, locked) = match plan.way {
+        let (end, locked) = match way {
             Way::Sink(route, end) => {
                 let producer = shared.producer(&self.bells, bell)?;
-                let producer = if plan.told.keep > 0 { producer.displacing() } else { producer };
+                let producer = if told.keep > 0 { producer.displacing() } else { producer };
                 let locked = producer.is_locked();
                 (DaemonEnd::Sink((route, end), producer), locked)
             }
