@@ -19,6 +19,8 @@ pub const STATS_ENTRY_BYTES: u64 = 64 * 1024;
 pub const RING_SLOT_OVERHEAD_BYTES: u64 = 64;
 /// A ring's two memories have each a page of indices and rights of their own; one more for rounding.
 pub const RING_OVERHEAD_BYTES: u64 = 3 * 4096;
+/// The receiver of a direct route measures latencies in its half of the ring.
+pub const LATENCIES_BYTES: u64 = 32 * 1024;
 /// Descriptors of a ring: a memory that the producer writes, and one that the consumer writes.
 const RING_DESCRIPTORS: usize = 2;
 /// The same for a ring between two processes, while it is handed to both.
@@ -84,8 +86,9 @@ impl Plan {
     /// Memory of all rings.
     pub fn ring_bytes(&self) -> u64 {
         let direct = self.routes.iter().filter_map(|route| self.direct_ring(route));
-        let all = self.routed_rings().map(|(_, ring)| ring).chain(direct);
-        all.map(RingPlan::bytes).fold(0, u64::saturating_add)
+        let direct = direct.map(|ring| ring.bytes().saturating_add(LATENCIES_BYTES));
+        let routed = self.routed_rings().map(|(_, ring)| ring.bytes());
+        routed.chain(direct).fold(0, u64::saturating_add)
     }
 
     /// Bytes that the plan's queues are charged against RLIMIT_MSGQUEUE.

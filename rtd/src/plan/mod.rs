@@ -265,9 +265,9 @@ pub struct RoutePlan {
     pub to: Vec<TargetPlan>,
     /// In which lane.
     pub lane: LaneId,
-    /// Time to live after dequeue; none = no limit.
+    /// Time to live from the send (of a ring's message) or the dequeue; none = no limit.
     pub ttl_ns: Option<u64>,
-    /// Dequeue to delivered later than this counts a deadline miss (the route's, else the lane's).
+    /// Delivered later than this after the same moment counts a deadline miss (the route's, else the lane's).
     pub deadline_ns: Option<u64>,
     /// Rate limit.
     pub rate: Option<Rate>,

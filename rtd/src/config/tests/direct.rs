@@ -46,7 +46,7 @@ fn its_ring_has_the_receivers_slots_and_the_senders_payload() {
         with(&text, "owner = \"drive\"\nmsgsize = 64", "owner = \"drive\"\nmaxmsg = 16\nmsgsize = 512");
     let plan = planned(&text);
     assert_eq!(plan.direct_ring(&plan.routes[0]), Some(RingPlan { slots: 16, payload_bytes: 256 }));
-    assert_eq!(plan.ring_bytes(), 16 * (64 + 256) + 3 * 4096);
+    assert_eq!(plan.ring_bytes(), 16 * (64 + 256) + 3 * 4096 + 32 * 1024);
     assert_eq!(plan.descriptors(), 5 + 2 * 6);
     let text = with(&text, "msgsize = 512", "msgsize = 255");
     let message = "messages of up to 256 bytes go to `axis`, which takes 255";
