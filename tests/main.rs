@@ -521,6 +521,7 @@ fn main() -> std::process::ExitCode {
         rejoin::a_receiver_that_dies_before_it_is_back_is_not_waited_for,
         rejoin::a_stop_does_not_wait_for_a_receiver_to_come_back,
         rejoin::a_thread_is_judged_by_the_lane_that_it_entered_for,
+        rejoin::what_a_killed_rtd_had_queued_is_accounted_by_the_next_one,
         rejoin::a_thread_that_declares_no_lane_is_below_the_highest_of_its_process,
         restart::a_killed_daemon_loses_no_routed_message,
         restart::a_stopped_daemon_loses_no_routed_message,

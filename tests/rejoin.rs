@@ -2,6 +2,7 @@
 
 use crate::restart::nothing_lost;
 use crate::util::session::{events, lane_end, unbroken};
+use crate::util::tool::run;
 use crate::util::{Daemon, Instance, Peer, held, lane, patience, privileged, process, route, signal, skip};
 use anyhow::ensure;
 use rtcore::lane::peer::PeerState;
@@ -246,4 +247,28 @@ pub fn a_thread_that_declares_no_lane_is_below_the_highest_of_its_process() -> a
     drive.tell("fifo 69")?;
     drive.open(&i, "drive")?;
     daemon.logged("has real-time priority 69: it must not send or receive in lane \"talk\" with 20")
+}
+
+/// What a killed rtd had in a route's capacity is lost, and the next one says so; a stopped one has said it itself.
+pub fn what_a_killed_rtd_had_queued_is_accounted_by_the_next_one() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "");
+    let daemon = Daemon::start(&text)?;
+    let mut sender = Peer::start()?;
+    sender.tell(&format!("open send {}", i.queue("in")))?;
+    sender.tell("stream 1 15")?;
+    i.until("five wait for room", |page| page.routes[0].ledger.queued == 5)?;
+    daemon.kill()?;
+    let daemon = Daemon::start(&text)?;
+    daemon.logged("route in->out: 5 lost in the last life")?;
+    let page = i.snapshot()?;
+    ensure!(page.routes[0].lost_in_last_life == 5 && page.routes[0].ledger.accepted == 0, "{page:?}");
+    let shown = run(i.rtctl_command(&["stats"]))?.well()?;
+    ensure!(shown.contains("in->out: lost in the last life: 5"), "{shown}");
+    let json = run(i.rtctl_command(&["stats", "--json"]))?.well()?;
+    ensure!(json.contains("\"lost_in_last_life\": 5"), "{json}");
+    daemon.stop()?;
+    let daemon = Daemon::start(&text)?;
+    ensure!(i.snapshot()?.routes[0].lost_in_last_life == 0 && !daemon.log().contains("last life"));
+    Ok(())
 }

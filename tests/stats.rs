@@ -13,7 +13,8 @@ use std::process::Command;
 use std::time::Instant;
 
 const LANE_KEYS: &str = "name priority cpu wait degraded losing last_loss_age_s duty_max_ns mode_switches refused_calls last_refused_call guard";
-const ROUTE_KEYS: &str = "name lane from to path latency_by targets consistent losing last_loss_age_s";
+const ROUTE_KEYS: &str =
+    "name lane from to path latency_by targets consistent losing last_loss_age_s lost_in_last_life";
 const COUNT_KEYS: &str = "accepted delivered expired displaced rejected peer_dead queued deadline_misses \
                           latency_ns rejected_by";
 const LATENCY_KEYS: &str = "count min p50 p90 p99 p999 max";

@@ -45,7 +45,7 @@ pub(super) fn fill(
             name: text("route name", &route.name)?,
             to: text("targets of a route", cut(&route.to, layout::TO_BYTES))?,
             flags: flag(route.direct, layout::ROUTE_DIRECT),
-            padding: [0; _],
+            lost_in_last_life: 0.into(),
         };
         put(page, at(layout::ROUTES, i), record)?;
         // The other words of an empty histogram are the zeros of a new file.

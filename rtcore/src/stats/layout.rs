@@ -13,7 +13,8 @@
 //! Invariant: a change of anything here changes [`VERSION`]. (2: targets, the path of a route. 3: skin, its clock,
 //! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says. 5: losses by
 //! receiver, and when. 6: what receivers report of a target. 7: a reason for
-//! rejection, what an endpoint waits for, the daemon's namespaces.)
+//! rejection, what an endpoint waits for, the daemon's namespaces. 8: what the last life
+//! lost.)
 
 use super::loss::Loss;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -22,7 +23,7 @@ use zerocopy::{FromBytes, IntoBytes};
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
 /// Layout version.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 32;
@@ -225,8 +226,8 @@ pub struct RouteRecord {
     pub to: [u8; TO_BYTES],
     /// [`ROUTE_DIRECT`].
     pub flags: u32,
-    /// Zero; keeps the next route's words off this one's cache lines.
-    pub padding: [u8; 4],
+    /// Messages that the instance's last daemon had queued here when it was killed. Written once, before any message.
+    pub lost_in_last_life: AtomicU32,
 }
 
 /// A lane thread.
@@ -245,7 +246,7 @@ pub struct WorkerRecord {
     pub lane: u32,
     /// Name.
     pub name: [u8; NAME_BYTES],
-    /// Zero; see [`RouteRecord::padding`].
+    /// Zero; keeps the next record's words off this one's cache lines.
     pub padding: [u8; 104],
 }
 
@@ -338,7 +339,7 @@ pub struct TargetRecord {
     pub superseded: AtomicU64,
     /// See `expired`.
     pub late: AtomicU64,
-    /// Zero; the next record may be another thread's, see [`RouteRecord::padding`].
+    /// Zero; the next record may be another thread's.
     pub padding2: [u8; 104],
 }
 

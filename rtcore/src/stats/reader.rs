@@ -239,6 +239,7 @@ impl Reader {
                 direct: record.flags & layout::ROUTE_DIRECT != 0,
                 targets: Vec::new(),
                 ledger: writer::ledger_of(words),
+                lost_in_last_life: record.lost_in_last_life.load(Ordering::Relaxed).into(),
                 losses: self.losses(header, i)?,
                 latency: self.latency(place(&sections[layout::HISTOGRAMS], i), &mut histogram)?,
                 consistent,

@@ -141,6 +141,8 @@ pub struct Route {
     pub targets: Vec<TargetStats>,
     /// Where its messages are.
     pub ledger: Ledger,
+    /// Messages that the instance's last daemon had queued here when it was killed; no part of the ledger.
+    pub lost_in_last_life: u64,
     /// When it lost its last messages.
     pub losses: LossTimes,
     /// From the send where the message carries its time (rings), else from the dequeue, until it was handed to the

@@ -274,6 +274,16 @@ impl Page {
         (0..count(layout::LANES)).any(lane) || (0..count(layout::GUARDS)).any(demoted)
     }
 
+    /// What the instance's last daemon had queued on a route when it was killed. Once, before the lanes run.
+    ///
+    /// # Panics
+    /// When the page has no such route.
+    pub fn set_lost_in_last_life(&self, route: usize, messages: u64) {
+        let record: &RouteRecord = self.record(layout::ROUTES, route);
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        record.lost_in_last_life.store(messages, Ordering::Relaxed);
+    }
+
     /// The process' state. Control thread only.
     pub fn set_process(&self, process: usize, state: PeerState, pid: i32, uid: u32) {
         let record: &ProcessRecord = self.record(layout::PROCESSES, process);

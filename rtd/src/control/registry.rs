@@ -377,6 +377,10 @@ impl Registry {
         let Some(holder) = entry.holder.as_mut() else { return Ok(()) };
         if let Err(e) = entry.peer.take(holder.pidfd.as_fd(), holder.who.pid, holder.who.tid, holder.ruid) {
             let text = format!("{}: pidfd of pid {}: {e}: restart rtd", entry.plan.name, holder.who.pid);
+            // An expected one is not waited for any more.
+            if entry.peer.state() != PeerState::Alive {
+                entry.peer.left();
+            }
             self.release(epoll, process, handler);
             return Err(Refusal::new(Status::Failed, text));
         }

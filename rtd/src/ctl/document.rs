@@ -72,6 +72,8 @@ struct RouteJson<'a> {
     /// Who measured the latency: `rtd`, or of a direct route the `receiver`, whose report it is.
     latency_by: &'static str,
     rejected_by: Reasons,
+    /// By the instance's last daemon, which was killed; no part of the counts.
+    lost_in_last_life: u64,
     #[serde(flatten)]
     losing: LosingJson,
     targets: Vec<TargetJson<'a>>,
@@ -312,6 +314,7 @@ impl<'a> RouteJson<'a> {
             latency_ns: LatencyJson::new(&route.latency),
             latency_by: if route.direct { "receiver" } else { "rtd" },
             rejected_by: Reasons(route.ledger.rejected),
+            lost_in_last_life: route.lost_in_last_life,
             losing: LosingJson::new(&route.losses, read.taken_ns),
             consistent: route.consistent,
             per_second: None,

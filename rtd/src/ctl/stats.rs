@@ -20,6 +20,7 @@ use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::rtsignal::{SignalSet, TERMINATION};
 use rtcore::sys::signame;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -207,6 +208,10 @@ impl<'a> Shown<'a> {
         self.lane_table(read, counting).render(&mut out);
         out.push('\n');
         self.route_table(read, counting).render(&mut out);
+        for (_, route) in self.routes.iter().filter(|(_, route)| route.lost_in_last_life > 0) {
+            // Writing to a String does not fail.
+            let _ = writeln!(out, "{}: lost in the last life: {}", route.name, route.lost_in_last_life);
+        }
         let mut targets = String::new();
         self.target_table(read, counting).render(&mut targets);
         if !targets.is_empty() {

@@ -7,6 +7,7 @@
 mod build;
 mod command;
 mod grants;
+mod last_life;
 mod log_events;
 mod losses;
 mod names;
@@ -27,6 +28,7 @@ use crate::log;
 use crate::plan::{EndpointKind, Plan, ProcessId, RouteId, SignalTarget};
 use anyhow::Context as _;
 use build::{Builder, Peers, Ports, Queues, Serves, WorkerPlan};
+use last_life::LastLife;
 use losses::LossLog;
 use pause::Pause;
 pub use privilege::Privilege;
@@ -136,7 +138,9 @@ impl Daemon {
         let worker_plans = build::workers(&plan);
         // The page first: its name is the instance's, and there is one of each. What follows may clean up after an
         // earlier life of the instance, which must not be a living one.
+        let last_life = LastLife::read(&plan);
         let page = Page::create(&build::page_spec(&plan, &worker_plans, skin))?;
+        last_life.report(&page);
         let mut rings = Rings::new(&plan, skin, options.allow_degraded)?;
         rings.show(&page);
         tell_refused_waits(&plan);
