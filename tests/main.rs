@@ -48,6 +48,7 @@ mod lat_view;
 mod liars;
 mod listen;
 mod losses;
+mod namespaces;
 mod notify;
 mod outside;
 mod overflow;
@@ -290,6 +291,9 @@ fn main() -> std::process::ExitCode {
         lat_view::a_terminal_is_redrawn_and_ends_with_the_result,
         lat_view::quiet_on_a_terminal_shows_the_result_alone,
         lat_view::what_a_stopped_sender_misses_is_in_the_corrected_figures,
+        namespaces::a_number_of_another_pid_namespace_names_no_process,
+        namespaces::a_client_that_rtd_cannot_number_is_refused,
+        namespaces::a_queue_of_another_ipc_namespace_is_named,
         notify::a_manager_hears_ready_status_and_stopping,
         notify::signs_of_life_stop_with_a_lane_and_come_again,
         notify::signs_of_life_stop_with_the_control_thread,

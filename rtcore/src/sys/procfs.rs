@@ -259,6 +259,42 @@ fn exiting(stat: &str) -> Option<bool> {
     Some(flags & PF_EXITING != 0)
 }
 
+/// The numbers of a process in the pid namespaces that it is in (`NSpid` of proc_pid_status(5)), beginning with the one that
+/// this /proc shows: several for a process in a namespace below ours, whose own number is the last.
+///
+/// Errors: those of /proc.
+pub fn namespace_pids(pid: i32) -> io::Result<Vec<i32>> {
+    namespace_numbers(&format!("/proc/{pid}/status"), pid)
+}
+
+fn namespace_numbers(path: &str, number: i32) -> io::Result<Vec<i32>> {
+    let text = text(path).map_err(|e| named(path, e))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    // A kernel without pid namespaces has no such line.
+    Ok(line.map_or(vec![number], |line| line.split_whitespace().filter_map(|n| n.parse().ok()).collect()))
+}
+
+/// Our number of the thread of `pid` that has this number in the innermost pid namespace of the process.
+pub fn thread_of_namespace(pid: i32, inner: i32) -> io::Result<Option<i32>> {
+    let tasks = format!("/proc/{pid}/task");
+    for entry in std::fs::read_dir(&tasks).map_err(|e| named(&tasks, e))? {
+        let name = entry.map_err(|e| named(&tasks, e))?.file_name();
+        let Some(tid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // A thread that has ended meanwhile is not the one.
+        let numbers = namespace_numbers(&format!("{tasks}/{tid}/status"), tid).unwrap_or_default();
+        if numbers.last() == Some(&inner) {
+            return Ok(Some(tid));
+        }
+    }
+    Ok(None)
+}
+
+/// Inode of a process' namespace of a kind; none where this process may not look into that one (ptrace(2)).
+pub fn namespace(pid: i32, kind: &str) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|ns| ns.ino())
+}
+
 /// Inode of this process' namespace of a kind (`ipc`, `pid`: namespaces(7)); 0 where the kernel has none, or /proc is not
 /// there.
 pub fn own_namespace(kind: &str) -> u64 {

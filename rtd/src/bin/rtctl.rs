@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Ls(args) => ctl::ls::ls(instance, args.json),
         Command::Stats(args) => ctl::stats::stats(instance, args),
-        Command::Run(args) => return ctl::run::run(args, &socket()),
+        Command::Run(args) => return ctl::run::run(instance, args, &socket()),
         Command::Register(args) => return ctl::register::register(args, &socket()),
         Command::Unregister(args) => return ctl::register::unregister(args, &socket()),
         Command::Send(args) => ctl::send::send(instance, args),

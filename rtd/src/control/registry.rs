@@ -67,6 +67,8 @@ struct Entry {
     signals: u64,
     /// The same, one by one.
     sent: Vec<Sent>,
+    /// Names of the message queues that it owns.
+    queues: Vec<String>,
     /// They are Linux's, which the kernel lets nobody send to just anybody.
     signalled: bool,
     /// Some dynamic group asks for its process group or session.
@@ -93,6 +95,8 @@ impl Entry {
 pub(super) struct Registry {
     entries: Vec<Entry>,
     own_pid: i32,
+    /// In how many pid namespaces rtd is, as its /proc shows them.
+    own_depth: usize,
     deaths: u64,
     changes: Vec<Change>,
     /// Who holds which name has changed since [`Registry::take_unkept`].
@@ -136,6 +140,7 @@ impl Registry {
             peer,
             signals: signals_to(plan, process),
             sent: readiness::sent_to(plan, process),
+            queues: queues_of(plan, process),
             signalled: needs::signalled(plan).any(|(_, signalled)| signalled.name == plan_of.name),
             grouped: is_grouped(plan, process),
             generation: 0,
@@ -145,7 +150,9 @@ impl Registry {
         };
         Ok(Registry {
             entries: plan.processes.iter().zip(peers).enumerate().map(entry).collect(),
-            own_pid: i32::try_from(std::process::id()).unwrap_or(0),
+            own_pid: rtcore::sys::sched::getpid(),
+            own_depth: procfs::namespace_pids(rtcore::sys::sched::getpid())
+                .map_or(1, |numbers| numbers.len()),
             deaths: 0,
             changes: Vec::new(),
             unkept: false,
@@ -411,6 +418,13 @@ impl Registry {
 /// What a process runs, as far as rtd may see it.
 fn program(pid: i32) -> String {
     procfs::exe(pid).map_or("?".to_owned(), |path| path.display().to_string())
+}
+
+/// Names of the message queues that the process owns; none where they are a skin's own.
+fn queues_of(plan: &Plan, process: ProcessId) -> Vec<String> {
+    let linux = plan.daemon.skin.kind.caps().shared_namespace;
+    let own = plan.endpoints.iter().filter(|e| linux && e.owner == Some(process));
+    own.filter(|e| matches!(e.kind, EndpointKind::Mqueue { .. })).map(|e| e.name.clone()).collect()
 }
 
 /// Whether some dynamic group compares the process with others.

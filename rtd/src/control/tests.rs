@@ -279,7 +279,7 @@ fn child() {
                 no_block: false,
                 command: command.iter().map(Into::into).collect(),
             };
-            let code = run::run(&args, Path::new(socket));
+            let code = run::run("none", &args, Path::new(socket));
             let debug = format!("{code:?}");
             let number = debug.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(1);
             std::process::exit(number);

@@ -9,7 +9,7 @@ use anyhow::{anyhow, bail};
 use rtcore::client::ConnectError;
 use rtcore::client::locate::{self, RUN_DIR, may_order};
 use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, ReadError, Reader, Snapshot, instances};
-use rtcore::sys::procfs::effective_uid;
+use rtcore::sys::procfs::{effective_uid, own_namespace};
 use rtcore::wire::{self, Request};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -146,7 +146,8 @@ pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
     Ok(page)
 }
 
-/// Refuses what this program, which makes Linux's calls, cannot reach: queues and signals of a skin's own.
+/// Refuses what this program, which makes Linux's calls, cannot reach: queues and signals of a skin's own, and queues of another
+/// IPC namespace, where their names mean other queues.
 pub fn reachable(page: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<()> {
     let own = matches!(endpoint.kind, EndpointKind::Mqueue { .. } | EndpointKind::Signal { .. });
     if own && page.private_namespace {
@@ -159,7 +160,52 @@ pub fn reachable(page: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<()> {
             page.instance
         );
     }
+    if matches!(endpoint.kind, EndpointKind::Mqueue { .. }) {
+        same_ipc_namespace(page, &endpoint.name)?;
+    }
     Ok(())
+}
+
+/// Whether a queue of this name is the daemon's in this process' IPC namespace; an error that says what to do where not.
+fn same_ipc_namespace(page: &Snapshot, name: &str) -> anyhow::Result<()> {
+    let ours = own_namespace("ipc");
+    if page.ipc_namespace == 0 || ours == 0 || page.ipc_namespace == ours {
+        return Ok(());
+    }
+    bail!(
+        "{name} is a queue in rtd's IPC namespace (ipc:[{}]), and this program is in another one (ipc:[{ours}]), where the name \
+         means another queue: run it in rtd's (nsenter --ipc --target PID_OF_RTD, PrivateIPC=no in a unit, --ipc=host for a \
+         container)",
+        page.ipc_namespace
+    );
+}
+
+/// Queues of a process that this one could not open if it became that process: it is in another IPC namespace.
+pub fn unreachable_queues(instance: &str, process: &str) -> Option<String> {
+    let page = Reader::open(instance).ok()?.snapshot().ok()?;
+    let owner = page.processes.iter().position(|p| p.name == process)?;
+    let queues = page
+        .endpoints
+        .iter()
+        .filter(|e| e.owner == Some(owner) && matches!(e.kind, EndpointKind::Mqueue { .. }));
+    let names: Vec<&str> = queues.map(|e| e.name.as_str()).collect();
+    let first = names.first()?;
+    let different = !page.private_namespace && same_ipc_namespace(&page, first).is_err();
+    different.then(|| names.join(", "))
+}
+
+/// Whether a pid on the page means the same process here; an error that says what to do where not.
+pub fn same_pid_namespace(page: &Snapshot) -> anyhow::Result<()> {
+    let ours = own_namespace("pid");
+    if page.pid_namespace == 0 || ours == 0 || page.pid_namespace == ours {
+        return Ok(());
+    }
+    bail!(
+        "rtd \"{}\" runs in another pid namespace (pid:[{}]) than this program (pid:[{ours}]), where its pid means another \
+         process: nothing is sent; run this in rtd's (nsenter --pid --target PID_OF_RTD, --pid=host for a container)",
+        page.instance,
+        page.pid_namespace
+    );
 }
 
 /// The signal of an endpoint, if any configuration may have it.

@@ -35,7 +35,7 @@ pub struct RunArgs {
 
 /// Runs `rtctl run`; returns only if the program did not start: 1 when the name was refused, 127 when
 /// there is no such program, 126 when it cannot be run.
-pub fn run(args: &RunArgs, socket: &Path) -> ExitCode {
+pub fn run(instance: &str, args: &RunArgs, socket: &Path) -> ExitCode {
     let Some((program, arguments)) = args.command.split_first() else {
         crate::log::tell(format_args!("rtctl: nothing to run: write the command behind --"));
         return ExitCode::FAILURE;
@@ -43,6 +43,12 @@ pub fn run(args: &RunArgs, socket: &Path) -> ExitCode {
     if args.no_block {
         crate::log::tell(format_args!(
             "rtctl: --no-block has no effect: rtd sends a signal once the program blocks or handles it"
+        ));
+    }
+    if let Some(queues) = super::page::unreachable_queues(instance, &args.name) {
+        crate::log::tell(format_args!(
+            "rtctl: warning: this program is in another IPC namespace than rtd: it cannot open the queues of {queues}; run it in \
+             rtd's (PrivateIPC=no in its unit, --ipc=host for a container)"
         ));
     }
     // The signal mask stays as it is: the program starts as without rtctl.

@@ -221,6 +221,7 @@ fn open(
 /// The process behind the number on the page, and nobody who has inherited that number: it is the page's
 /// user, and the page still names it when its descriptor is open.
 fn receiver(instance: &str, snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<PidFd> {
+    super::page::same_pid_namespace(snapshot)?;
     let (pid, uid) = addressee(snapshot, endpoint)?;
     let process = PidFd::open(pid)?;
     let status = procfs::status(pid)?;

@@ -1,5 +1,6 @@
 //! How a name is granted: who asks is examined, whoever has the name is looked at, and only then it changes hands.
 
+use super::readiness::Note;
 use super::{Entry, Holder, Registry};
 use crate::control::conns::{Client, ExecOf};
 use crate::control::kept::Identity;
@@ -70,6 +71,7 @@ impl Registry {
         }
         let (holder, warning) = self.candidate(client, claim, process)?;
         self.make_room(epoll, process, &holder, handler)?;
+        self.warn_of_ipc_namespace(process, &holder);
         Ok(Candidate { process, holder, exec_follows: claim.exec_follows, warning })
     }
 
@@ -122,11 +124,16 @@ impl Registry {
         process: ProcessId,
     ) -> Result<(Holder, Option<String>), Refusal> {
         let cred = &client.cred;
+        if cred.pid <= 0 {
+            let text = "the client is in a pid namespace that rtd cannot see: run rtctl, or the program, in rtd's own pid \
+                        namespace or in one below it";
+            return Err(Refusal::new(Status::NoProcess, text));
+        }
+        let claim = self.in_our_numbers(client, claim)?;
         let own = claim.pid == 0 || claim.pid == cred.pid;
         let pid = if own { cred.pid } else { claim.pid };
         if pid <= 0 {
-            let text = "the client lives in a pid namespace that rtd cannot see: register it from the host";
-            return Err(Refusal::new(Status::NoProcess, text));
+            return Err(Refusal::new(Status::NoProcess, format!("there is no pid {pid}")));
         }
         if pid == self.own_pid {
             return Err(Refusal::new(Status::Denied, format!("pid {pid} is rtd itself")));
@@ -163,6 +170,54 @@ impl Registry {
         let mut holder = Holder::new(pidfd, who, status.ruid);
         holder.looks.exec_awaited = claim.exec_follows;
         Ok((holder, warning))
+    }
+
+    /// The claim with the numbers of rtd's own pid namespace. A client in a namespace below it has other numbers: its own
+    /// process and threads are found by them, another process cannot be named.
+    fn in_our_numbers(&self, client: &Client, claim: Claim) -> Result<Claim, Refusal> {
+        if claim.pid == 0 && claim.tid == 0 {
+            return Ok(claim);
+        }
+        let pid = client.cred.pid;
+        let numbers = policy::observe(&client.pidfd, pid, || procfs::namespace_pids(pid))?;
+        if numbers.len() == self.own_depth {
+            return Ok(claim);
+        }
+        if claim.pid != 0 && numbers.last() != Some(&claim.pid) {
+            let text = format!(
+                "pid {} is a number of another pid namespace than rtd's: register the process from rtd's namespace, by the \
+                 first number of NSpid in its /proc/PID/status there, or start it with rtctl run",
+                claim.pid
+            );
+            return Err(Refusal::new(Status::NoProcess, text));
+        }
+        let tid = match claim.tid {
+            0 => 0,
+            inner => policy::observe(&client.pidfd, pid, || procfs::thread_of_namespace(pid, inner))?
+                .ok_or_else(|| {
+                    let text = format!("tid {inner} is no thread of pid {pid} in its pid namespace");
+                    Refusal::new(Status::NoProcess, text)
+                })?,
+        };
+        Ok(Claim { pid: 0, tid, ..claim })
+    }
+
+    /// Whether the process could open the queues that it owns: a name of a queue means another one in another IPC namespace.
+    fn warn_of_ipc_namespace(&mut self, process: ProcessId, holder: &Holder) {
+        let (plan, pid) = (&self.entries[process].plan, holder.who.pid);
+        let theirs = procfs::namespace(pid, "ipc");
+        if self.entries[process].queues.is_empty()
+            || theirs.is_none_or(|ns| ns == procfs::own_namespace("ipc"))
+        {
+            return;
+        }
+        let queues = self.entries[process].queues.join(", ");
+        let text = format!(
+            "{}: pid {pid} is in another IPC namespace than rtd and cannot open the queues of {queues}: run it in rtd's \
+             (PrivateIPC=no in its unit, --ipc=host for a container)",
+            plan.name
+        );
+        self.notes.push(Note { is_warning: true, text });
     }
 
     /// The process and its thread against the configuration; what it may do all the same is the warning.

@@ -29,6 +29,7 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyho
     let input = match &source.kind {
         EndpointKind::Mqueue { queue, .. } => In::Queue(queue.clone()),
         EndpointKind::Signal { signo, .. } => {
+            crate::ctl::page::same_pid_namespace(&snapshot)?;
             let pid = i32::try_from(snapshot.pid)?;
             In::Signal { process: owner(&snapshot, source)?, pid, signo: page::signal_of(source, *signo)? }
         }

@@ -1,0 +1,111 @@
+//! Programs in a pid or an IPC namespace of their own, as in a container: a number or a queue's name means something else there.
+
+use crate::util::tool::{RTCTL, RTD, Said, Tool, run};
+use crate::util::{Daemon, Instance, Peer, eventually, privileged, process, route, rt, signal, skip};
+use anyhow::ensure;
+use rtcore::lane::peer::PeerState;
+use std::process::Command;
+
+fn config(i: &Instance) -> String {
+    i.head()
+        + &process("arm")
+        + &i.mqueue("in", "")
+        + &i.mqueue("out", "owner = \"arm\"")
+        + &signal("press", "", "SIGRTMIN+4", "")
+        + &signal("arm.go", "arm", "SIGRTMIN+5", "")
+        + &route("in", &["out", "arm.go"], "truncate = true")
+        + &route("press", &["out"], "accept_claimed = true")
+}
+
+/// `rtctl` of this instance in new namespaces.
+fn apart(i: &Instance, unshare: &[&str], args: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(unshare).arg("--").arg(RTCTL).args(["--instance", &i.name]).args(args);
+    command.env("RTD_SOCKET", i.socket());
+    rtcore::sys::process::die_with_parent_at_exec(&mut command);
+    command
+}
+
+const PID: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+
+fn unregistered(i: &Instance) -> anyhow::Result<()> {
+    ensure!(i.snapshot()?.processes[0].state == PeerState::Unregistered, "{:?}", i.snapshot()?.processes);
+    Ok(())
+}
+
+/// 1 is the tool itself there, and init here.
+pub fn a_number_of_another_pid_namespace_names_no_process() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root, to unshare(2)");
+    }
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let innocent = Peer::start()?;
+    run(apart(&i, &PID, &["send", "press", "--value", "1"]))?.refused(&[
+        "runs in another pid namespace",
+        "nsenter --pid",
+        "nothing is sent",
+    ])?;
+    let pid = innocent.pid().to_string();
+    let says = format!("pid {pid} is a number of another pid namespace than rtd's");
+    run(apart(&i, &PID, &["register", "--as", "arm", "--pid", &pid]))?.refused(&[
+        &says,
+        "NSpid",
+        "rtctl run",
+    ])?;
+    run(apart(&i, &PID, &["register", "--as", "arm", "--pid", &pid, "--tid", &pid]))?.refused(&[&says])?;
+    unregistered(&i)?;
+    // Its own process it may register: the kernel says which one that is.
+    let arm = Tool::start(apart(&i, &PID, &["run", "--as", "arm", "--", "sleep", "1000"]))?;
+    i.until("arm is alive", |s| s.processes[0].state == PeerState::Alive)?;
+    ensure!(
+        ![1, innocent.pid(), arm.pid()].contains(&i.snapshot()?.processes[0].pid),
+        "unshare is its parent"
+    );
+    drop(arm);
+    daemon.stop()?;
+    Ok(())
+}
+
+/// A client of a namespace that is not below rtd's has no number at all.
+pub fn a_client_that_rtd_cannot_number_is_refused() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root, to unshare(2)");
+    }
+    let i = Instance::new()?;
+    let mut command = Command::new("unshare");
+    command.args(PID).arg("--").args([RTD, "run", "-"]);
+    let _daemon = Daemon::spawn(command, &config(&i))?;
+    for args in [&["register", "--as", "arm", "--pid", "1"][..], &["register", "--as", "arm", "--pid", "2"]] {
+        run(i.rtctl_command(args))?.refused(&["pid namespace that rtd cannot see"])?;
+    }
+    unregistered(&i)?;
+    run(i.rtctl_command(&["send", "press", "--value", "1"]))?.refused(&["runs in another pid namespace"])?;
+    Ok(())
+}
+
+pub fn a_queue_of_another_ipc_namespace_is_named() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root, to unshare(2)");
+    }
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let ipc = ["--ipc"];
+    let says = ["queue in rtd's IPC namespace", "nsenter --ipc", "PrivateIPC=no"];
+    run(apart(&i, &ipc, &["send", "in", "--text", "x"]))?.refused(&says)?;
+    run(apart(&i, &ipc, &["listen", "out"]))?.refused(&says)?;
+    let said: Said = run(apart(&i, &ipc, &["run", "--as", "arm", "--", "true"]))?;
+    ensure!(
+        said.err.contains("another IPC namespace than rtd: it cannot open the queues of out"),
+        "{said:?}"
+    );
+    ensure!(said.code() == Some(0), "signals it gets all the same: {said:?}");
+    daemon.logged("is in another IPC namespace than rtd and cannot open the queues of out")?;
+    i.until("arm is dead", |s| s.processes[0].state == PeerState::Dead)?;
+    // Here everything is as before.
+    let mut arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
+    run(i.rtctl_command(&["send", "in", "--text", "x"]))?.well()?;
+    ensure!(arm.signals(rt(5), 1)?.len() == 1);
+    eventually(|| (daemon.log().matches("another IPC namespace").count() == 1).then_some(()))?;
+    Ok(())
+}
