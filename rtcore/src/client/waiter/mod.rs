@@ -174,7 +174,7 @@ impl Waiter {
     /// = only look). Returns what is ready in priority order; nothing when the time is over. Interruptions resume
     /// with the same deadline. Does not touch the heap, but for an error's text.
     ///
-    /// Errors: an empty set without a deadline, which would never return; ENOSYS before Linux 5.11.
+    /// Errors: an empty set without a deadline, which would never return.
     pub fn wait(&mut self, deadline_ns: Option<u64>) -> io::Result<&[Ready]> {
         self.ready.clear();
         let (mut any, mut closed) = (false, false);
