@@ -6,6 +6,7 @@ use crate::util::lane_talk::{endpoint, first};
 use crate::util::{Daemon, Instance, Peer, eventually, privileged, process, route, rt, signal, skip};
 use anyhow::ensure;
 use rtcore::ring::Claims;
+use rtcore::stats::loss::Loss;
 use rtcore::stats::reader::{Route, Snapshot};
 use std::time::Duration;
 
@@ -108,6 +109,9 @@ pub fn what_is_older_than_its_ttl_is_discarded_by_the_inbox() -> anyhow::Result<
     assert_eq!((fresh.number(), fresh.missed), (Some(21), 20));
     assert_eq!(discarded(&mut b)?, [1, 20, 0, 0]);
     reported(&instance, ROUTE, 1, Claims { expired: 20, ..Claims::default() })?;
+    // Delivered to the ring and lost all the same: that is a loss of the route.
+    daemon.logged("lost (expired): b.in did not take them within ttl = \"100ms\"")?;
+    instance.until("it is losing", |s| s.routes[0].losses.losing(s.taken_ns) == [Loss::Expired])?;
     // And what was left in place.
     a.lane_stream("a.out", 22, 10)?;
     instance.ledger_is(ROUTE, 31, &[(Delivered, 31)])?;

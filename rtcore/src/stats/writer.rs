@@ -250,8 +250,22 @@ impl Page {
     /// What a route lost at its n-th end, by [`Loss`], and the errno of the last message that the kernel refused there.
     pub fn losses_at(&self, route: usize, end: usize) -> ([u64; Loss::COUNT], i32) {
         let record: &TargetRecord = self.record(layout::TARGETS, self.ends[route].start + end);
-        let lost = std::array::from_fn(|at| record.lost[at].load(Ordering::Relaxed));
+        let mut lost: [u64; Loss::COUNT] = std::array::from_fn(|at| record.lost[at].load(Ordering::Relaxed));
+        let expired = &mut lost[Loss::Expired.index()];
+        *expired = expired.saturating_add(record.expired.load(Ordering::Relaxed));
         (lost, record.errno.load(Ordering::Relaxed).cast_signed())
+    }
+
+    /// What a route lost, by [`Loss`]: what its ledger counts, and what its receivers' libraries report as expired after it
+    /// was delivered to their rings. The latter is what those processes say.
+    pub fn losses(&self, route: usize) -> [u64; Loss::COUNT] {
+        let mut lost = self.ledger(route).losses();
+        let expired = &mut lost[Loss::Expired.index()];
+        for end in self.ends[route].clone() {
+            let record: &TargetRecord = self.record(layout::TARGETS, end);
+            *expired = expired.saturating_add(record.expired.load(Ordering::Relaxed));
+        }
+        lost
     }
 
     /// Number of ends of a route.

@@ -33,7 +33,9 @@ impl Case<'_> {
             Loss::Expired => {
                 let ttl = show_time(route.ttl_ns.unwrap_or(0));
                 let who = self.receivers();
-                format!("{who} had no room within ttl = \"{ttl}\": make it read faster, or raise ttl {at}")
+                format!(
+                    "{who} did not take them within ttl = \"{ttl}\": make it read faster, or raise ttl {at}"
+                )
             }
             Loss::Displaced => format!(
                 "{} is full and overflow = \"{}\" {at} makes room for newer messages",

@@ -2,7 +2,7 @@
 //!
 //! Lane threads only count. The control thread compares the ledgers on the page at each tick, so a loss is logged, and its
 //! time is on the page, within a tenth of a second, and a flood of losses costs a lane nothing. Ledgers of direct routes,
-//! which the control thread adds up itself, are on the same page.
+//! which the control thread adds up itself, are on the same page, and so is what receivers' libraries discard as expired.
 //!
 //! A kind of loss is *first* again when there was none of it for [`LOSING_NS`].
 //!
@@ -147,7 +147,7 @@ impl RouteLosses {
 
     /// Takes what the ledger has lost since the last time, and returns of which kinds.
     fn observe(&mut self, route: usize, page: &Page, now_ns: u64) -> Vec<Loss> {
-        let counts = page.ledger(route).losses();
+        let counts = page.losses(route);
         let mut lost = Vec::new();
         for loss in Loss::ALL {
             let at = loss.index();
@@ -161,11 +161,11 @@ impl RouteLosses {
             self.first[at] |= self.last_ns[at].is_none_or(|last| now_ns.saturating_sub(last) > LOSING_NS);
             self.last_ns[at] = Some(now_ns);
             if self.first[at] || !loss.is_requested() {
-                self.pending[at] += new;
+                self.pending[at] = self.pending[at].saturating_add(new);
             }
             if !loss.is_requested() {
                 self.is_losing = true;
-                self.episode[at] += new;
+                self.episode[at] = self.episode[at].saturating_add(new);
             }
         }
         if !lost.is_empty() {
@@ -211,7 +211,7 @@ impl RouteLosses {
         }
         let more: Counts =
             std::array::from_fn(|at| if self.is_summed(Loss::ALL[at]) { self.pending[at] } else { 0 });
-        let total: u64 = more.iter().sum();
+        let total = more.iter().fold(0_u64, |sum, &n| sum.saturating_add(n));
         if total == 0 {
             return None;
         }

@@ -4,6 +4,7 @@ use super::super::build;
 use super::*;
 use crate::config::{CheckOptions, Machine, check_with};
 use rtcore::message::Reject;
+use rtcore::ring::Claims;
 use rtcore::stats::Ledger;
 use rtcore::stats::reader::Reader;
 use rtcore::stats::writer::RouteCell;
@@ -135,6 +136,22 @@ fn displacement_is_what_the_configuration_asks_for() {
     let mut latest = Bench::new("overflow = \"conflate\"\n");
     latest.lose(Loss::Displaced, 3, Some(0));
     assert_eq!(latest.tick(0), []);
+}
+
+/// A message that its receiver's library discards is delivered in the ledger and lost all the same.
+#[test]
+fn what_a_receiver_discards_as_expired_is_a_loss_of_its_route() {
+    let mut bench = Bench::new("ttl = \"5ms\"\n");
+    let mut claims = bench.page.claims(0, 1);
+    assert_eq!(bench.tick(0), []);
+    claims.show(&Claims { expired: 3, superseded: 9, late: 9 });
+    let line = bench.line(100, Level::Warning);
+    assert!(line.contains("route r: 3 lost (expired): b did not take them within ttl = \"5ms\""), "{line}");
+    // Whatever that process writes.
+    claims.show(&Claims { expired: u64::MAX, ..Claims::default() });
+    assert!(bench.line(2_000, Level::Warning).contains("more lost in the last"));
+    claims.show(&Claims::default());
+    assert_eq!(bench.tick(3_000), []);
 }
 
 /// No route floods the log, none is left out, and the page has every time.
