@@ -53,3 +53,10 @@ impl Stranger {
         &self.rtd
     }
 }
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        // The place of its daemon's page; in use while one of the same user runs.
+        let _ = std::fs::remove_dir(format!("/dev/shm/rtd-{}", self.uid));
+    }
+}
