@@ -235,11 +235,10 @@ impl Source {
     pub fn disarm(&mut self) {
         if let SourceKind::Ring(ring) = &mut self.kind
             && let Some(end) = ring.feed.current()
+            && end.disarm()
+            && let Some(eventfd) = end.eventfd()
         {
-            end.disarm();
-            if let Some(eventfd) = end.eventfd() {
-                eventfd.take();
-            }
+            eventfd.take();
         }
     }
 

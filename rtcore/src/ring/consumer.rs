@@ -33,6 +33,8 @@ pub struct Consumer {
     /// Messages that the last [`Consumer::take`] passed over.
     passed: u64,
     claims: Claims,
+    /// The flag that is up asks for the eventfd.
+    asks_eventfd: bool,
 }
 
 /// A producer that displaces is no further ahead: more than this is backwards.
@@ -61,6 +63,7 @@ impl Consumer {
             keep: 0,
             passed: 0,
             claims,
+            asks_eventfd: false,
         }
     }
 
@@ -267,13 +270,15 @@ impl Consumer {
     #[inline]
     pub fn raise(&mut self, how: Doorbell) {
         self.turn = self.turn.wrapping_add(1);
+        self.asks_eventfd = how == Doorbell::EventFd;
         self.view.consumer().sleep.store(bell::flag(how, self.bell, self.turn), Ordering::Relaxed);
     }
 
-    /// Lowers the flag: awake.
+    /// Lowers the flag: awake. Answers whether the eventfd may have been rung meanwhile, and has to be read.
     #[inline]
-    pub fn disarm(&mut self) {
+    pub fn disarm(&mut self) -> bool {
         self.view.consumer().sleep.store(bell::awake(self.turn), Ordering::Relaxed);
+        std::mem::take(&mut self.asks_eventfd)
     }
 
     /// Sleeps until there is a message, at most so long. Returns also when the bell was rung for another reason, or
