@@ -203,6 +203,9 @@ api! {
         sem_unlink = "__cobalt_sem_unlink": fn(*const c_char) -> c_int;
     }
     optional {
+        /// sched_yield(2): 0, or -1 and errno. *primary*. Threads of the same priority run first.
+        sched_yield = "__cobalt_sched_yield": fn() -> c_int;
+
         /// Queues a signal with a value to a thread: 0, or a *positive* error number. An extension of Xenomai 2.2 to 2.6,
         /// where it is a symbol of the kernel module; no library of any release exports it. For builds that add it.
         pthread_sigqueue_np = "pthread_sigqueue_np": fn(pthread_t, c_int, libc::sigval) -> c_int;

@@ -91,6 +91,8 @@ pub struct Skin {
     pub now_ns: fn() -> u64,
     /// Sleeps until this time (clock_nanosleep(2), absolute); interruptions resume.
     pub sleep_until: fn(u64),
+    /// Lets other threads of the same priority run (sched_yield(2)).
+    pub yield_now: fn(),
     /// Takes a message: length and priority. Blocks or not as the descriptor was opened.
     pub mq_receive: fn(Mqd, &mut [u8]) -> Call<Length>,
     /// The same for at most so many nanoseconds, then ETIMEDOUT.

@@ -34,6 +34,7 @@ pub(super) static SKIN: Skin = Skin {
     },
     now_ns: clock::monotonic_ns,
     sleep_until: clock::sleep_until,
+    yield_now: sched::yield_now,
     mq_receive: mqueue::receive,
     mq_receive_within: mqueue::receive_within,
     mq_send: mqueue::send,

@@ -151,6 +151,11 @@ pub fn is_own_thread(tid: i32) -> bool {
     super::procfs::has_thread(i32::try_from(std::process::id()).unwrap_or(0), tid)
 }
 
+/// Lets other threads of this priority on this CPU run (sched_yield(2)).
+pub fn yield_now() {
+    rustix::thread::sched_yield();
+}
+
 /// Kernel id of the calling thread.
 pub fn gettid() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()

@@ -95,6 +95,8 @@ impl Call {
     pub const SIGTIMEDWAIT: Call = Call::of(libc::SYS_rt_sigtimedwait);
     /// rt_tgsigqueueinfo(2).
     pub const SIGQUEUE_TO_THREAD: Call = Call::of(libc::SYS_rt_tgsigqueueinfo);
+    /// sched_yield(2).
+    pub const SCHED_YIELD: Call = Call::of(libc::SYS_sched_yield);
     /// sigaltstack(2).
     pub const SIGALTSTACK: Call = Call::of(libc::SYS_sigaltstack);
     /// tgkill(2) of SIGABRT: what abort(3) comes to.

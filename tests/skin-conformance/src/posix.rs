@@ -41,6 +41,7 @@ pub fn api() -> Api {
         sem_open: libc::sem_open,
         sem_close: libc::sem_close,
         sem_unlink: libc::sem_unlink,
+        sched_yield: Some(libc::sched_yield),
         pthread_sigqueue_np: None,
         socket: None,
         close: None,

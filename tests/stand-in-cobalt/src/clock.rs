@@ -24,3 +24,9 @@ unsafe extern "C" fn __cobalt_clock_nanosleep(
         }
     }))
 }
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __cobalt_sched_yield() -> c_int {
+    // SAFETY: takes nothing.
+    or_errno(thread::primary().and_then(|_| checked(unsafe { libc::sched_yield() })))
+}

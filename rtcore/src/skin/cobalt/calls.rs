@@ -73,6 +73,7 @@ pub(super) fn table(name: &'static str, xddp: Option<Xddp>) -> Skin {
         },
         now_ns,
         sleep_until,
+        yield_now,
         mq_receive,
         mq_receive_within,
         mq_send,
@@ -143,6 +144,16 @@ fn time(api: &Api, clock: libc::clockid_t) -> Call<u64> {
 fn sleep_until(deadline_ns: u64) {
     // Any other error would come back at once, and be one of a thread that is none of ours.
     while nap(deadline_ns) == Err(Errno::INTR) {}
+}
+
+fn yield_now() {
+    // Of a thread that is none of the core's the call fails, and there is nothing to yield to.
+    if let Ok(api) = api()
+        && let Some(sched_yield) = api.sched_yield
+    {
+        // SAFETY: takes nothing.
+        unsafe { sched_yield() };
+    }
 }
 
 pub(super) fn nap(deadline_ns: u64) -> Call<()> {
