@@ -2,8 +2,9 @@
 
 use crate::util::book::End::{Delivered, Queued};
 use crate::util::kernel::{self, FIFO};
+use crate::util::lane_talk::endpoint;
 use crate::util::{
-    Daemon, Instance, Peer, eventually, first_cpu, held, lane, privileged, route, rt, signal, skip,
+    Daemon, Instance, Peer, eventually, first_cpu, held, lane, privileged, process, route, rt, signal, skip,
 };
 use rtcore::stats::reader::Snapshot;
 use rtcore::sys::cpus;
@@ -237,5 +238,52 @@ pub fn a_polling_lane_scans_its_sources() -> anyhow::Result<()> {
         (now.ran_ns > before.ran_ns + 50_000_000).then_some(())
     })?;
     daemon.stop()?;
+    Ok(())
+}
+
+/// One source of a lane is flooded from another CPU, so that its thread never sleeps. The lane's other source has its turn
+/// after a burst all the same: worst time there and back of a message every 2 ms, in microseconds.
+fn worst_beside_a_flood(flood: &str) -> anyhow::Result<u64> {
+    const MESSAGES: u64 = 500;
+    let instance = Instance::new()?;
+    let mut config = instance.head() + &process("ping") + &process("flood");
+    config += &(endpoint("ping.out", "ping", 16) + &endpoint("ping.in", "ping", 16));
+    config += &route("ping.out", &["ping.in"], "");
+    config += &(endpoint("flood.out", "flood", 1024) + &instance.mqueue("flood.q", "maxmsg = 10"));
+    config += &instance.mqueue("sink", "");
+    config += &route("flood.out", &["sink"], "");
+    config += &route("flood.q", &["sink"], "");
+    let daemon = Daemon::start(&config)?;
+    let mut ping = Peer::with_inbox(&instance, "ping")?;
+    ping.tell("lane claim ping.out")?;
+    ping.reach("ping.out")?;
+    let mut flooder = Peer::in_session(&instance, "flood")?;
+    flooder.tell("lane claim flood.out")?;
+    flooder.tell(&format!("open send {}", instance.queue("flood.q")))?;
+    for peer in [&mut ping, &mut flooder] {
+        peer.tell(&format!("lane pin {}", last_cpu()))?;
+    }
+    flooder.ask(flood)?;
+    let route = if flood.starts_with("lane") { "flood.out->sink" } else { "flood.q->sink" };
+    instance
+        .until("the flood flows", |s| s.routes.iter().any(|r| r.name == route && r.ledger.accepted > 1000))?;
+    let lines = ping.tell(&format!("lane ping i ping.out {MESSAGES} 2000"))?;
+    let worst_us = crate::util::lane_talk::first(&lines)?.parse()?;
+    flooder.kill()?;
+    daemon.stop()?;
+    Ok(worst_us)
+}
+
+pub fn a_flooded_source_leaves_its_lane_s_others_their_turn() -> anyhow::Result<()> {
+    // Above what the kernel takes from real-time threads in each second (50 ms), far below what a starved thread waits.
+    const WORST_US: u64 = 200_000;
+    if !privileged() || last_cpu() == first_cpu() {
+        return skip("SCHED_FIFO (root), and two CPUs");
+    }
+    for flood in ["lane hammer flood.out 60000", "stream 0 1000000000"] {
+        let worst_us = worst_beside_a_flood(flood)?;
+        println!("{flood}: worst there and back {worst_us} us");
+        anyhow::ensure!(worst_us < WORST_US, "{flood}: {worst_us} us");
+    }
     Ok(())
 }

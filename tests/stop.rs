@@ -1,7 +1,8 @@
 //! The way down: drain and account, cut short, keep or remove; and signals that mean no stop.
 
 use crate::util::book::End::{Delivered, Queued, Rejected};
-use crate::util::{Daemon, Instance, Peer, book, eventually, exists, held, kernel, route, rt};
+use crate::util::lane_talk::{endpoint, first};
+use crate::util::{Daemon, Instance, Peer, book, eventually, exists, held, kernel, lane, process, route, rt};
 use nix::sys::signal::Signal;
 use rtcore::message::Reject;
 use rtcore::stats::reader::Reader;
@@ -82,6 +83,78 @@ pub fn a_stop_leaves_a_held_senders_messages_alone() -> anyhow::Result<()> {
     book::check(&page.snapshot()?, "in->out", 5, &[(Delivered, 3), (Rejected(Reject::Stopped), 2)])?;
     let left = Peer::receiver(&instance.queue("in"))?.rest()?;
     assert_eq!(crate::util::talk::numbers(&left)?, [5, 6, 7, 8, 9]);
+    Ok(())
+}
+
+/// A ring is read no further than the stop: what was not dispatched by then, also the message in hand that waits for
+/// room, is neither accepted nor rejected, and the next daemon gets it. (What was queued is accounted.)
+pub fn a_stop_leaves_a_held_senders_ring_to_the_next_daemon() -> anyhow::Result<()> {
+    for wait in ["block", "spin:50"] {
+        let instance = Instance::new()?;
+        let head = instance.head().split("[[lane]]").next().unwrap_or_default().to_owned();
+        let config = head.replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
+            + &lane("lane", 50, &format!("wait = \"{wait}\""))
+            + &process("a")
+            + &process("b")
+            + &endpoint("a.out", "a", 64)
+            + &endpoint("b.in", "b", 4)
+            + &route("a.out", &["b.in"], "capacity = 2\noverflow = \"block:10s\"");
+        let daemon = Daemon::start(&config)?;
+        let mut b = Peer::with_inbox(&instance, "b")?;
+        let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
+        a.reach("a.out")?;
+        assert_eq!(a.burst("a.out", 0, 40)?, (40, 0));
+        instance.ledger_is("a.out->b.in", 7, &[(Delivered, 4), (Queued, 3)])?;
+        let page = Reader::open(&instance.name)?;
+        daemon.stop()?;
+        book::check(&page.snapshot()?, "a.out->b.in", 6, &[(Delivered, 4), (Rejected(Reject::Stopped), 2)])?;
+        let daemon = Daemon::start(&config)?;
+        let want: Vec<u64> = (0..4).chain(6..40).collect();
+        assert_eq!(b.take_numbers(want.len())?, want, "{wait}");
+        instance.ledger_is("a.out->b.in", 34, &[(Delivered, 34)])?;
+        assert_eq!(first(&b.tell("lane counters i")?)?, "38 0 2 0");
+        daemon.stop()?;
+    }
+    Ok(())
+}
+
+/// The message in hand stays in the ring only where nobody has a copy yet; else it would come twice. `stuck` does not
+/// read, `fine` does.
+pub fn a_stop_gives_no_receiver_of_a_fan_out_a_message_twice() -> anyhow::Result<()> {
+    for (to, rejected, again) in [(["stuck.in", "fine.in"], 1, 5), (["fine.in", "stuck.in"], 2, 4)] {
+        let instance = Instance::new()?;
+        let config = instance.head().replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
+            + &process("a")
+            + &process("stuck")
+            + &process("fine")
+            + &endpoint("a.out", "a", 64)
+            + &endpoint("stuck.in", "stuck", 4)
+            + &endpoint("fine.in", "fine", 64)
+            + &route("a.out", &to, "name = \"fan\"\ncapacity = 1\noverflow = \"block:10s\"");
+        let daemon = Daemon::start(&config)?;
+        let mut stuck = Peer::with_inbox(&instance, "stuck")?;
+        let mut fine = Peer::with_inbox(&instance, "fine")?;
+        let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
+        a.reach("a.out")?;
+        assert_eq!(a.burst("a.out", 0, 10)?, (10, 0));
+        // The sixth is in hand.
+        instance.until("it is held", |s| s.routes[0].ledger.accepted == 12)?;
+        let page = Reader::open(&instance.name)?;
+        daemon.stop()?;
+        let delivered = 4 + 10 - again;
+        let ends = [(Delivered, delivered), (Rejected(Reject::Stopped), rejected)];
+        book::check(&page.snapshot()?, "fan", delivered + rejected, &ends)?;
+        let daemon = Daemon::start(&config)?;
+        assert_eq!(fine.take_numbers(10)?, (0..10).collect::<Vec<_>>());
+        let want: Vec<u64> = (0..4).chain(10 - again..10).collect();
+        assert_eq!(stuck.take_numbers(want.len())?, want);
+        instance.ledger_is("fan", 2 * again, &[(Delivered, 2 * again)])?;
+        for peer in [&mut stuck, &mut fine] {
+            let counters = first(&peer.tell("lane counters i")?)?.to_owned();
+            assert_eq!(counters.split(' ').nth(1), Some("0"), "duplicates: {counters}");
+        }
+        daemon.stop()?;
+    }
     Ok(())
 }
 

@@ -116,6 +116,17 @@ impl Client {
             ["drain", key, pause_us, quiet_ms] => {
                 data = drain(self.inbox(key)?, pause_us.parse()?, quiet_ms.parse()?)?;
             }
+            ["pin", cpu] => rtcore::sys::sched::pin(cpu.parse()?)?,
+            // As many as go in, for so long.
+            ["hammer", endpoint, ms] => {
+                let (sender, until_ns) = (self.sender(endpoint)?, after(ms.parse()?));
+                while monotonic_ns() < until_ns {
+                    let _ = burst(sender, 0, 64);
+                }
+            }
+            ["ping", key, endpoint, count, pause_us] => {
+                data = self.ping(key, endpoint, count.parse()?, pause_us.parse()?)?;
+            }
             ["epoll", key, count] => data = by_epoll(self.inbox(key)?, count.parse()?)?,
             ["waiter", key, signo] => data = one_wait(self.inbox(key)?, signo.parse()?)?,
             ["echo", key, endpoint, count] => self.echo(key, endpoint, count.parse()?)?,
@@ -148,6 +159,28 @@ impl Client {
             other => bail!("what is lane {other:?}?"),
         }
         Ok(data)
+    }
+
+    /// Sends one message every `pause_us` to itself, real-time; answers the longest time there and back in microseconds.
+    fn ping(&mut self, key: &str, endpoint: &str, count: u64, pause_us: u64) -> anyhow::Result<String> {
+        let inbox = self.inboxes.get_mut(key).context("no inbox")?;
+        let sender = self.senders.get_mut(endpoint).context("no sender")?;
+        rtcore::sys::sched::set_fifo(1)?;
+        let mut worst_ns = 0;
+        for n in 0..count {
+            let began = monotonic_ns();
+            sender.send(&n.to_ne_bytes())?;
+            loop {
+                match inbox.recv_deadline(give_up_ns())? {
+                    Some(Incoming::Message(message)) if message.value() == Some(n) => break,
+                    Some(_) => {}
+                    None => bail!("{n} did not come back"),
+                }
+            }
+            worst_ns = worst_ns.max(monotonic_ns() - began);
+            std::thread::sleep(Duration::from_micros(pause_us));
+        }
+        Ok(format!("{}\n", worst_ns / 1000))
     }
 
     /// Sends back what comes, as it is.

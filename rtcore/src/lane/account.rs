@@ -25,6 +25,12 @@ impl Account {
         self.ledger.queued += copies;
     }
 
+    /// Hands so many copies of a message back: it stays in its source, and whoever reads that next accepts it.
+    pub fn hand_back(&mut self, copies: u64) {
+        self.ledger.accepted -= copies;
+        self.ledger.queued -= copies;
+    }
+
     /// One copy ended.
     pub fn settle(&mut self, outcome: Outcome) {
         self.ledger.queued -= 1;

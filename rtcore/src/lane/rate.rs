@@ -18,6 +18,11 @@ impl Bucket {
         Bucket { interval_ns, tolerance_ns: interval_ns * u64::from(rate.burst.max(1) - 1), due_ns: 0 }
     }
 
+    /// From when on a message is within the rate.
+    pub fn next_ns(&self) -> u64 {
+        self.due_ns.saturating_sub(self.tolerance_ns)
+    }
+
     /// Whether a message that arrives now is within the rate.
     pub fn admit(&mut self, now_ns: u64) -> bool {
         let due = self.due_ns.max(now_ns);
@@ -39,6 +44,7 @@ mod tests {
         let start = 5_000_000_000;
         let burst = (0..10).filter(|_| bucket.admit(start)).count();
         assert_eq!(burst, 3);
+        assert!(!bucket.admit(bucket.next_ns() - 1));
         let second = (1..=1000).filter(|ms| bucket.admit(start + ms * 1_000_000)).count();
         assert_eq!(second, 1000);
     }

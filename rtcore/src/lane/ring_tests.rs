@@ -6,7 +6,7 @@ use super::feed::{Feeder, Offer, feed};
 use super::peer::Peer;
 use super::policy::{GroupMode, Overflow};
 use super::progress::ProgressCell;
-use super::route::{Context, OriginRule, Route, Rules};
+use super::route::{AtStop, Context, OriginRule, Route, Rules};
 use super::source::{Failure, RingSource, Source, SourceKind};
 use super::target::Target;
 use crate::message::{Body, Message, Meta, Origin};
@@ -264,8 +264,14 @@ fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
     let mut route = Route::new(rules, None, vec![target], vec![dest], page.route(0), None);
     let ((mut events, _told), stop_at_ns) = (event::channel(), AtomicU64::new(0));
     let mut progress = ProgressCell::default();
-    let mut ctx =
-        Context { skin, events: &mut events, stop_at_ns: &stop_at_ns, progress: &mut progress, last_ns: 0 };
+    let mut ctx = Context {
+        skin,
+        events: &mut events,
+        stop_at_ns: &stop_at_ns,
+        progress: &mut progress,
+        last_ns: 0,
+        at_stop: AtStop::Wait,
+    };
     let dequeued_ns = (skin.now_ns)();
     let message = Message { body: Body::Bytes(b"x"), dequeued_ns, since_ns: dequeued_ns, ..Message::EMPTY };
     // One more than the ring has slots.

@@ -41,6 +41,19 @@ pub struct Context<'a> {
     pub progress: &'a mut ProgressCell,
     /// The latest time that was read: the end of a dispatch without reading it once more.
     pub last_ns: u64,
+    /// What a stop does with the message in hand while it waits for room.
+    pub at_stop: AtStop,
+}
+
+/// What becomes of a message in hand that waits for room (`block`) when the daemon stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtStop {
+    /// It waits until the stop gives up, and is rejected then: it cannot go back to where it came from.
+    Wait,
+    /// It stays in its source for the next daemon: nothing of it was handed on or queued yet, so nothing comes twice.
+    Leave,
+    /// It was left there.
+    Left,
 }
 
 impl Context<'_> {
@@ -212,7 +225,8 @@ impl Route {
         &self.account.ledger
     }
 
-    /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst.
+    /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst. A message that the context says
+    /// was left is not.
     pub fn dispatch(&mut self, message: &Message<'_>, ctx: &mut Context<'_>) {
         if self.rejoin_until_ns != 0 {
             self.end_rejoin(message.dequeued_ns);
@@ -235,10 +249,22 @@ impl Route {
             }
             None => {
                 for target in 0..self.targets.len() {
-                    self.dispatch_to(target, message, ctx);
+                    if ctx.at_stop != AtStop::Left {
+                        self.dispatch_to(target, message, ctx);
+                    }
                 }
             }
         }
+        if ctx.at_stop == AtStop::Left {
+            self.hand_back();
+        }
+    }
+
+    /// Takes back what was accepted of the message in hand and did not end: all that is not in a queue.
+    #[cold]
+    fn hand_back(&mut self) {
+        let queued: usize = self.backlogs.iter().map(|backlog| backlog.queue.len()).sum();
+        self.account.hand_back(self.account.ledger.queued - queued as u64);
     }
 
     /// Moves queued messages on as far as there is room.
@@ -265,6 +291,11 @@ impl Route {
     #[inline]
     pub fn renew(&self) {
         self.dests.iter().for_each(Dest::renew);
+    }
+
+    /// When the next message is within the rate, 0 where there is no limit.
+    pub fn due_ns(&self) -> u64 {
+        self.bucket.as_ref().map_or(0, Bucket::next_ns)
     }
 
     /// Whether receivers of it come and go with rings.
@@ -348,7 +379,7 @@ impl Route {
             GroupMode::All => {
                 let (first_end, mut nobody) = (target.first, true);
                 for (n, at) in backlogs.enumerate() {
-                    if self.members[first_end + n] {
+                    if self.members[first_end + n] && ctx.at_stop != AtStop::Left {
                         nobody = false;
                         self.deliver(at, message, ctx);
                     }
@@ -378,7 +409,7 @@ impl Route {
             }
             let at = self.backlogs_of[number].start + n;
             match self.try_send(at, message, ctx) {
-                Ok(end) => return self.account.delivered(end, message.since_ns, ctx.now()),
+                Ok(end) => return self.delivered(end, message, ctx),
                 Err((_, Refusal::Full)) => full = full.or(Some(at)),
                 Err((_, Refusal::PeerDead)) => {}
                 Err(refused) if never.1 == Refusal::PeerDead => never = refused,
@@ -393,10 +424,26 @@ impl Route {
 
     fn deliver(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
         match self.try_send(at, message, ctx) {
-            Ok(end) => self.account.delivered(end, message.since_ns, ctx.now()),
+            Ok(end) => self.delivered(end, message, ctx),
             Err((_, Refusal::Full)) => self.enqueue(at, message, ctx),
             Err((end, refusal)) => self.refused(end, refusal),
         }
+    }
+
+    /// A copy of the message in hand was delivered.
+    #[inline]
+    fn delivered(&mut self, end: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
+        ctx.at_stop = AtStop::Wait;
+        self.account.delivered(end, message.since_ns, ctx.now());
+    }
+
+    /// Queues a copy of the message in hand; false when there is no room.
+    fn queue(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) -> bool {
+        let queued = self.backlogs[at].queue.push(message);
+        if queued {
+            ctx.at_stop = AtStop::Wait;
+        }
+        queued
     }
 
     /// Hands a new message to an end of a backlog, and answers to which; full while older ones wait there, so that order
@@ -470,28 +517,28 @@ impl Route {
 
     /// Queues the message in front of full receivers; past the capacity the policy decides.
     fn enqueue(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
-        let backlog = &mut self.backlogs[at];
-        let end = backlog.only_end();
+        let end = self.backlogs[at].only_end();
         if self.rules.overflow == Overflow::Conflate {
-            for _ in 0..backlog.queue.clear() {
+            for _ in 0..self.backlogs[at].queue.clear() {
                 self.account.settle_at(end, Outcome::Displaced);
             }
         }
-        if backlog.queue.push(message) {
+        if self.queue(at, message, ctx) {
             return;
         }
+        let queue = &mut self.backlogs[at].queue;
         match self.rules.overflow {
-            Overflow::DisplaceOldest if backlog.queue.capacity() > 0 => backlog.queue.pop_front(),
-            Overflow::DisplaceNewest if backlog.queue.capacity() > 0 => backlog.queue.pop_back(),
+            Overflow::DisplaceOldest if queue.capacity() > 0 => queue.pop_front(),
+            Overflow::DisplaceNewest if queue.capacity() > 0 => queue.pop_back(),
             Overflow::Block { limit_ns } => return self.block(at, message, limit_ns, ctx),
             _ => return self.account.settle_at(end, Outcome::Rejected(Reject::Full)),
         }
         self.account.settle_at(end, Outcome::Displaced);
-        backlog.queue.push(message);
+        self.queue(at, message, ctx);
     }
 
     /// Holds the source's thread until there is room, at most `limit_ns`. The sender's messages stay in
-    /// its own queue meanwhile.
+    /// its own queue meanwhile, and at a stop the one in hand does too where it can ([`AtStop`]).
     fn block(&mut self, at: usize, message: &Message<'_>, limit_ns: u64, ctx: &mut Context<'_>) {
         let (until, end) = (ctx.now().saturating_add(limit_ns), self.backlogs[at].only_end());
         loop {
@@ -502,20 +549,25 @@ impl Route {
                 match self.offer(at, message, ctx) {
                     Ok(end) => {
                         self.sent(at, end, ctx);
-                        return self.account.delivered(end, message.since_ns, ctx.now());
+                        return self.delivered(end, message, ctx);
                     }
                     Err((_, Refusal::Full)) => {}
                     Err((end, refusal)) => return self.refused(end, refusal),
                 }
             }
-            if self.backlogs[at].queue.push(message) {
+            if self.queue(at, message, ctx) {
+                return;
+            }
+            let stop_at_ns = ctx.stop_at_ns.load(Ordering::Relaxed);
+            if stop_at_ns != 0 && ctx.at_stop == AtStop::Leave {
+                ctx.at_stop = AtStop::Left;
                 return;
             }
             let now = ctx.now();
             if now.saturating_sub(message.since_ns) > self.rules.ttl_ns {
                 return self.account.settle_at(end, Outcome::Expired);
             }
-            let (give_up, reason) = match ctx.stop_at_ns.load(Ordering::Relaxed) {
+            let (give_up, reason) = match stop_at_ns {
                 stop_at if stop_at != 0 && stop_at < until => (stop_at, Reject::Stopped),
                 _ => (until, Reject::Full),
             };

@@ -57,8 +57,8 @@ impl Spill {
         self.len == 0
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    /// Messages queued.
+    pub fn len(&self) -> usize {
         self.len
     }
 

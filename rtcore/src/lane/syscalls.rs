@@ -14,6 +14,7 @@ use std::io;
 /// Every lane thread.
 const EVERY: &[Allowed] = &[
     allow(Call::PPOLL, "waits for room in a full receiver and for its source at once"),
+    allow(Call::SCHED_YIELD, "lets the lane's other threads run between bursts of a flooded source"),
     allow(Call::CLOCK_NANOSLEEP, "the pause after a receive that failed"),
     allow(Call::CLOCK_GETTIME, "the time, where the machine's clock has no vDSO"),
     allow(

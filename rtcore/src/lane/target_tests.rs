@@ -5,7 +5,7 @@ use crate::lane::dest::{Dest, Sink};
 use crate::lane::event;
 use crate::lane::policy::Overflow;
 use crate::lane::progress::ProgressCell;
-use crate::lane::route::{Context, OriginRule, Route, Rules};
+use crate::lane::route::{AtStop, Context, OriginRule, Route, Rules};
 use crate::message::{Body, Message, Meta, Origin, Reject};
 use crate::skin::{self, OpenQueue};
 use crate::stats::reader::Reader;
@@ -98,6 +98,7 @@ impl Bench {
             stop_at_ns: &stop_at_ns,
             progress: &mut progress,
             last_ns: 0,
+            at_stop: AtStop::Wait,
         };
         act(&mut self.route, &mut ctx)
     }

@@ -7,7 +7,7 @@
 use super::event::{EventKind, EventSink};
 use super::policy::Wait;
 use super::progress::ProgressCell;
-use super::route::{Context, Route};
+use super::route::{AtStop, Context, Route};
 use super::source::{Failure, Source};
 use super::waits::Waits;
 use crate::seal;
@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A receive error that does not go away must not turn into a busy loop at FIFO priority.
 const ERROR_PAUSE_NS: u64 = 1_000_000;
-/// Messages of one ring that are taken before anything else is looked at.
+/// Messages of one source that are taken before anything else is looked at, or runs: the lane's other threads, which
+/// share its CPU at equal priority.
 const BURST_MAX: usize = 32;
 /// How often a thread that only its source can wake looks whether receivers have come or gone.
 const RECEIVERS_LOOK_NS: u64 = 100_000_000;
@@ -52,12 +53,29 @@ impl Input {
         self.routes.iter().any(Route::holds_source)
     }
 
+    /// Messages that one turn takes at most. Those of a ring come without a call.
+    fn burst(&self) -> usize {
+        if self.source.is_ring() { BURST_MAX } else { 1 }
+    }
+
     /// How long to wait for a message while nothing else is to do. A skin whose threads no Linux signal may wake has
     /// them look up where no ring's doorbell does.
     fn idle(&self, skin: &Skin) -> Patience {
         let is_woken = skin.is_relaxed.is_none() || self.source.is_ring();
         let looks = !is_woken && self.routes.iter().any(Route::has_rings);
         if looks { Patience::Within(RECEIVERS_LOOK_NS) } else { Patience::Forever }
+    }
+
+    /// How long the source is left unread, none if a message can be taken now. A ring is, while every route that it
+    /// feeds is above its rate: the sender sees it fill, and the lane does not work for messages that it rejects. What
+    /// comes by queue or signal is read and rejected: a full queue would hold up its other writers, and programs that
+    /// block in mq_send(3); pending signals count against the limit of rtd's user.
+    #[inline]
+    fn rest_ns(&self, skin: &Skin) -> Option<u64> {
+        let due_ns = if self.source.is_ring() { self.routes.iter().map(Route::due_ns).min()? } else { 0 };
+        // Without a limit there is no clock to read.
+        let rest_ns = if due_ns == 0 { 0 } else { due_ns.saturating_sub((skin.now_ns)()) };
+        (rest_ns > 0).then_some(rest_ns)
     }
 }
 
@@ -222,16 +240,21 @@ impl Running<'_> {
     /// One source, blocking.
     fn block(&mut self, input: &mut Input, waits: &mut Waits) {
         let idle = input.idle(self.skin);
+        let burst = input.burst();
+        let mut unbroken = 0;
         while !self.stopping() {
             if input.has_backlog() {
                 self.pump(input);
-                let patience = match input.has_backlog() {
-                    true => self.await_work(std::slice::from_mut(input), waits),
-                    false => Patience::None,
-                };
-                self.turn(input, patience);
-            } else {
-                self.turn(input, idle);
+            }
+            let patience = match input.has_backlog() || input.rest_ns(self.skin).is_some() {
+                true => self.await_work(std::slice::from_mut(input), waits),
+                false => idle,
+            };
+            let taken = self.turn(input, patience);
+            unbroken = if taken < burst { 0 } else { unbroken + taken };
+            if unbroken >= BURST_MAX {
+                unbroken = 0;
+                (self.skin.yield_now)();
             }
         }
     }
@@ -245,14 +268,16 @@ impl Running<'_> {
                 if input.has_backlog() {
                     self.pump(input);
                 }
-                worked |= self.turn(input, Patience::None);
+                worked |= self.turn(input, Patience::None) > 0;
             }
             let now = (self.skin.now_ns)();
             if worked {
                 worked_ns = now;
             } else if spin_ns.is_some_and(|spin| now - worked_ns > spin) {
                 let patience = match &*inputs {
-                    [input] if !input.has_backlog() => input.idle(self.skin),
+                    [input] if !input.has_backlog() && input.rest_ns(self.skin).is_none() => {
+                        input.idle(self.skin)
+                    }
                     _ => self.await_work(inputs, waits),
                 };
                 if let ([input], Patience::Forever | Patience::Within(_)) = (&mut *inputs, patience) {
@@ -268,11 +293,10 @@ impl Running<'_> {
         }
     }
 
-    /// Takes one message, or a burst of those that lie in a ring, and brings them through their routes; false when
-    /// there was none.
+    /// Takes one message, or a burst of those that lie in a ring, and brings them through their routes; answers how many.
     #[inline]
-    fn turn(&mut self, input: &mut Input, patience: Patience) -> bool {
-        let burst = if input.source.is_ring() { BURST_MAX } else { 1 };
+    fn turn(&mut self, input: &mut Input, patience: Patience) -> usize {
+        let burst = input.burst();
         let mut taken = 0;
         while taken < burst
             && self.may_take(input)
@@ -285,24 +309,29 @@ impl Running<'_> {
             self.watch_mode();
             self.publish();
         } else {
-            // Whoever comes or goes wakes the lanes (EINTR).
+            // A process that comes or goes wakes the lanes (EINTR).
             input.routes.iter().for_each(Route::renew);
         }
         if input.source.take_torn() {
             self.tell_torn(input);
         }
-        taken > 0
+        taken
     }
 
-    /// A drain accounts for everything in its own time, so it waits for no receiver to come back.
+    /// Whether a message may be taken. At a stop one that stays where it is belongs to the next daemon; a drain accounts
+    /// for the others in its own time, so it waits for no receiver to come back.
     #[inline]
     fn may_take(&self, input: &Input) -> bool {
-        self.draining || !input.is_held()
+        (self.draining || !input.is_held())
+            && (!self.stopping() || input.source.drain_at_stop)
+            && input.rest_ns(self.skin).is_none()
     }
 
     #[inline]
     fn take(&mut self, input: &mut Input, patience: Patience) -> bool {
         let source = &mut input.source;
+        // Its slot is not released before the dispatch.
+        let stays = source.is_ring();
         let got = match patience {
             Patience::Forever => source.receive(self.skin),
             Patience::None => source.try_receive(self.skin),
@@ -312,7 +341,6 @@ impl Running<'_> {
             Ok(message) => {
                 let dequeued_ns = message.dequeued_ns;
                 self.progress.work();
-                self.counters.received += 1;
                 self.told = None;
                 let mut ctx = Context {
                     skin: self.skin,
@@ -320,15 +348,24 @@ impl Running<'_> {
                     stop_at_ns: self.stop_at_ns,
                     progress: &mut self.progress,
                     last_ns: dequeued_ns,
+                    at_stop: if stays { AtStop::Leave } else { AtStop::Wait },
                 };
                 for route in &mut input.routes {
                     route.dispatch(&message, &mut ctx);
+                    if ctx.at_stop == AtStop::Left {
+                        break;
+                    }
                 }
+                let left = ctx.at_stop == AtStop::Left;
                 // Who delivers has read the clock; a message that nobody got was work too.
                 let ended_ns = if ctx.last_ns == dequeued_ns { (self.skin.now_ns)() } else { ctx.last_ns };
                 let duty_ns = ended_ns.saturating_sub(dequeued_ns);
                 self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
                 self.progress.done(duty_ns);
+                if left {
+                    return false;
+                }
+                self.counters.received += 1;
                 // Only now: what a killed daemon had not finished is still in the sender's ring.
                 input.source.release();
                 true
@@ -409,6 +446,7 @@ impl Running<'_> {
             stop_at_ns: self.stop_at_ns,
             progress: &mut self.progress,
             last_ns: 0,
+            at_stop: AtStop::Wait,
         };
         for route in input.routes.iter_mut().filter(|r| r.has_backlog()) {
             route.pump(&mut ctx);
@@ -448,8 +486,11 @@ impl Running<'_> {
         for kind in [others, rings] {
             let read = |input: &&mut Input| sources && input.source.is_ring() == kind && !input.is_held();
             for input in inputs.iter_mut().filter(read) {
-                if !input.source.arm(waits) {
-                    bound_ns = 0;
+                // What is left unread is no reason to wake up before it is due.
+                match input.rest_ns(self.skin) {
+                    Some(rest_ns) => bound_ns = bound_ns.min(rest_ns),
+                    None if !input.source.arm(waits) => bound_ns = 0,
+                    None => {}
                 }
             }
         }
@@ -478,7 +519,7 @@ impl Running<'_> {
             for input in inputs.iter_mut() {
                 self.pump(input);
                 if input.source.drain_at_stop {
-                    worked |= self.turn(input, Patience::None);
+                    worked |= self.turn(input, Patience::None) > 0;
                 }
             }
             let now = (self.skin.now_ns)();
@@ -494,7 +535,7 @@ impl Running<'_> {
         // No time is left to deliver it, but to account for it: nobody else can say what was in there.
         for input in inputs.iter_mut().filter(|input| input.source.is_lost_at_stop()) {
             let mut bound = LEFT_MAX;
-            while bound > 0 && self.turn(input, Patience::None) {
+            while bound > 0 && self.turn(input, Patience::None) > 0 {
                 bound -= 1;
             }
         }

@@ -309,7 +309,8 @@ pub struct Route {
     /// lane's; of a direct route none.
     #[schemars(default)]
     pub deadline: Field<Bound>,
-    /// Messages per second in the long run; more are rejected. Default: no limit.
+    /// Messages per second in the long run. Above it, a ring is left unread, so that its sender finds it full or waits;
+    /// messages of a queue, signal or port are rejected. Default: no limit.
     #[schemars(default)]
     pub rate_hz: Field<Int<1, 1_000_000>>,
     /// Messages at once above the rate. Default: a tenth of a second's worth, at least 1.

@@ -97,7 +97,8 @@ fn explain(plan: &Plan, lane: &LanePlan, cause: Cause) -> String {
         }
         Cause::Duty => format!(
             "used more than its duty = \"{}%\" in a window of {}: more comes than it may carry (rate_hz in [[route]] limits \
-             that)",
+             what is read from a lane endpoint; what a queue or signal brings above it costs the lane a rejection: let its \
+             senders send less)",
             lane.watch.duty_permille.unwrap_or(1000) / 10,
             show_time(plan.daemon.watch.window_ns)
         ),
