@@ -172,13 +172,13 @@ pub fn a_ring_above_its_rate_is_left_unread() -> anyhow::Result<()> {
         let began = Instant::now();
         let (sent, full) = a.burst("a.out", 0, 40)?;
         // Four slots; at most three more at once, and what became due meanwhile.
-        let most = 3 + 4 + 1 + began.elapsed().as_millis() as u64 * RATE_HZ / 1000;
+        let most = 3 + 4 + 1 + u64::try_from(began.elapsed().as_millis())? * RATE_HZ / 1000;
         assert!((4..=most).contains(&sent) && sent + full == 40, "{sent} sent, {full} found it full");
         // A sender that waits for room is held to the rate.
         let began = Instant::now();
         a.lane_stream("a.out", 40, 20)?;
         let took = began.elapsed();
-        assert!(took.as_millis() as u64 >= (20 - 4 - 3) * 1000 / RATE_HZ, "{took:?}");
+        assert!(u64::try_from(took.as_millis())? >= (20 - 4 - 3) * 1000 / RATE_HZ, "{took:?}");
         let all = usize::try_from(sent + 20)?;
         assert_eq!(b.take_numbers(all)?.len(), all);
         instance.ledger_is("a.out->b.in", sent + 20, &[(Delivered, sent + 20)])?;

@@ -281,7 +281,7 @@ impl Running<'_> {
                     _ => self.await_work(inputs, waits),
                 };
                 if let ([input], Patience::Forever | Patience::Within(_)) = (&mut *inputs, patience) {
-                    worked = self.turn(input, patience);
+                    worked = self.turn(input, patience) > 0;
                 }
                 // A wait that ended for nothing is no reason to spin again.
                 if worked {
