@@ -169,8 +169,6 @@ impl Control {
         let (reply, _) = self.registry.seat(&self.epoll, candidate, handler).inspect_err(|_| {
             self.sessions.detach(process);
         })?;
-        // Before the client can read the reply: it may rely on it.
-        self.keep();
         if let Some(client) = self.clients.remove(&self.epoll, slot)
             && let Err(e) = self.sessions.admit(&self.epoll, process, client, &reply, attached)
         {
