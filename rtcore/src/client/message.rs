@@ -111,8 +111,8 @@ impl<'a> Head<'a> {
         (correlation != 0).then_some(ReplyTo { correlation })
     }
 
-    /// When it was received, CLOCK_MONOTONIC. The inbox reads the clock where the route is direct or has a `ttl` or a
-    /// `deadline`; on other routes this call does: there the answer is the time of the call.
+    /// When it was received, CLOCK_MONOTONIC. The inbox reads the clock where the route has a `ttl` or a `deadline`, and for
+    /// the messages of a direct route whose latency it records; else this call does, and the answer is the time of the call.
     pub fn received_ns(&self) -> u64 {
         if self.received_ns == 0 { monotonic_ns() } else { self.received_ns }
     }

@@ -55,11 +55,28 @@ pub(in crate::client) struct In {
     pub torn: bool,
     /// Where latencies are recorded: a direct one's.
     pub recorder: Option<Recorder>,
-    /// Something depends on when a message is taken.
+    /// What becomes of a message depends on when it is taken.
     pub timed: bool,
+    /// How many messages are taken before the next latency is recorded.
+    pub pause: u32,
 }
 
+/// Of the messages that an inbox takes without having slept, the latency of one in so many is recorded: a clock read costs
+/// some 25 ns, which a polling receiver of a direct route would pay for each (it has a message in 60 to 140 ns).
+const RECORDED_EVERY: u32 = 16;
+
 impl In {
+    /// Whether the latency of this message is recorded although nothing else depends on its time.
+    #[inline]
+    fn is_sampled(&mut self) -> bool {
+        if self.recorder.is_none() {
+            return false;
+        }
+        let now = self.pause == 0;
+        self.pause = if now { RECORDED_EVERY - 1 } else { self.pause - 1 };
+        now
+    }
+
     /// Whether nothing more comes in this ring, and nothing is left in it.
     ///
     /// A routed ring is replaced only after its daemon is gone. The producer of a direct one may live on: it closes
@@ -191,7 +208,7 @@ impl Lane {
         let missed = missed.max(superseded);
         let (mut received_ns, mut late) = (0, false);
         if let Some(ring) = self.feed.current()
-            && ring.timed
+            && (ring.timed || ring.is_sampled())
         {
             received_ns = monotonic_ns();
             let Channel { ttl_ns, deadline_ns, .. } = ring.channel;
@@ -301,6 +318,8 @@ impl Lane {
     /// Raises the flag by which the producer rings; [`Consumer::raise`] says what has to follow.
     pub fn raise(&mut self, how: Doorbell) {
         if let Some(ring) = self.feed.current() {
+            // The message that ends the sleep is measured: beside a wake-up it costs nothing.
+            ring.pause = 0;
             ring.consumer.raise(how);
         }
     }

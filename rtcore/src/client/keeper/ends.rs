@@ -343,10 +343,20 @@ impl InEntry {
         crate::sys::memory::touch(&mut buffer);
         let channel = self.channel;
         let recorder = consumer.recorder();
-        let timed = recorder.is_some() || channel.ttl_ns != 0 || channel.deadline_ns != 0;
+        let timed = channel.ttl_ns != 0 || channel.deadline_ns != 0;
         let partner = origin;
-        let end =
-            In { consumer, buffer, life, channel, partner, watched: false, torn: false, recorder, timed };
+        let end = In {
+            consumer,
+            buffer,
+            life,
+            channel,
+            partner,
+            watched: false,
+            torn: false,
+            recorder,
+            timed,
+            pause: 0,
+        };
         self.waiting.push_back(Offer { end: Some(end), generation: 0, origin: Origin::UNKNOWN });
         self.flush();
     }
