@@ -4,7 +4,7 @@
 
 use crate::util::arena::{Arena, held};
 use crate::util::book::End::Delivered;
-use crate::util::{Peer, eventually};
+use crate::util::{Peer, eventually, kernel};
 
 /// Offsets in a producer's memory: its tail, and in each slot the state and the lengths with flags.
 const TAIL: usize = 0;
@@ -238,6 +238,33 @@ pub fn nothing_makes_a_writer_of_a_reader() -> anyhow::Result<()> {
 /// Holes in what is its own to write: the lane reads zeros there, which are no message of an honest sender.
 pub fn a_hole_in_its_own_memory_harms_itself() -> anyhow::Result<()> {
     lie_to_the_lane(|liar| liar.tell("liar punch liar.routed").map(drop), "indices are 0 and 3")
+}
+
+/// Once its rings are sealed it cannot take their pages away any more, so the lane thread that reads them does not fault.
+pub fn a_client_cannot_make_the_lane_fault() -> anyhow::Result<()> {
+    let mut arena = Arena::new()?;
+    let mut liar = arena.liar()?;
+    // 64 slots of 128 bytes: behind the first page there are slots that the lane reads in every round.
+    eventually(|| liar.tell("liar holes liar.many").ok()?.is_empty().then_some(()))?;
+    let worker = arena.instance.snapshot()?.workers.into_iter().find(|w| w.name == "liar.many");
+    let tid = worker.map(|w| w.tid).ok_or_else(|| anyhow::anyhow!("no worker"))?;
+    let faults = || Ok::<_, anyhow::Error>(kernel::thread(arena.daemon.pid(), tid)?.minor_faults);
+    let mut round = |messages: usize| -> anyhow::Result<()> {
+        for _ in 0..messages {
+            liar.tell("liar put liar.many 0000000000000000")?;
+            anyhow::ensure!(liar.tell("liar holes liar.many")?.is_empty(), "a hole");
+            anyhow::ensure!(arena.victim.take(1)?.len() == 1);
+        }
+        Ok(())
+    };
+    // What was taken away before comes back once.
+    round(64)?;
+    let before = faults()?;
+    round(256)?;
+    let faulted = faults()? - before;
+    anyhow::ensure!(faulted == 0, "{faulted} page faults");
+    liar.kill()?;
+    arena.unharmed()
 }
 
 /// It rings every bell it reaches, fills the eventfds, and swallows what others ring for.

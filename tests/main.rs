@@ -622,6 +622,7 @@ fn main() -> std::process::ExitCode {
         liars::frames_that_no_client_sends_end_the_session,
         liars::nothing_makes_a_writer_of_a_reader,
         liars::a_hole_in_its_own_memory_harms_itself,
+        liars::a_client_cannot_make_the_lane_fault,
         liars::bells_that_are_rung_for_nothing_wake_and_harm_nobody,
         liars::one_that_is_stopped_holds_up_nobody,
         liars::one_that_changes_its_user_speaks_for_neither,

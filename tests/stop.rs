@@ -4,8 +4,10 @@ use crate::util::book::End::{Delivered, Queued, Rejected};
 use crate::util::lane_talk::{endpoint, first};
 use crate::util::{Daemon, Instance, Peer, book, eventually, exists, held, kernel, lane, process, route, rt};
 use nix::sys::signal::Signal;
+use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::stats::reader::Reader;
+use rtcore::stats::snapshot::Process;
 use std::path::Path;
 
 /// A receiver with room for three and a route that queues ten; `drain` as configured.
@@ -144,7 +146,13 @@ pub fn a_stop_gives_no_receiver_of_a_fan_out_a_message_twice() -> anyhow::Result
         let delivered = 4 + 10 - again;
         let ends = [(Delivered, delivered), (Rejected(Reject::Stopped), rejected)];
         book::check(&page.snapshot()?, "fan", delivered + rejected, &ends)?;
+        // Its messages come when both receivers are back.
+        a.freeze()?;
         let daemon = Daemon::start(&config)?;
+        let is_back =
+            |p: &&Process| ["stuck", "fine"].contains(&p.name.as_str()) && p.state == PeerState::Alive;
+        instance.until("both are back", |s| s.processes.iter().filter(is_back).count() == 2)?;
+        a.thaw()?;
         assert_eq!(fine.take_numbers(10)?, (0..10).collect::<Vec<_>>());
         let want: Vec<u64> = (0..4).chain(10 - again..10).collect();
         assert_eq!(stuck.take_numbers(want.len())?, want);

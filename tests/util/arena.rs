@@ -65,6 +65,9 @@ fn config(instance: &Instance) -> String {
         config += &endpoint(&into, to, 8);
         config += &route(&out, &[&into], &format!("path = \"{way}\""));
     }
+    config += &endpoint("liar.many", "liar", 64);
+    config += &endpoint("victim.many.in", "victim", 64);
+    config += &route("liar.many", &["victim.many.in"], "");
     config
 }
 

@@ -83,6 +83,8 @@ impl Liar {
                 let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
                 fallocate(own, hole, 0, i64::try_from(map.len())?)?;
             }
+            // Tries to take pages of its own memory away; which ways work.
+            ["holes", endpoint] => data = self.holes(endpoint)?,
             ["frame", hex] => data = self.frame(&unhex(hex)?)?,
             ["giant", bytes] => data = self.frame(&vec![0xff; bytes.parse()?])?,
             ["hoard", count] => data = self.hoard(count.parse()?)?,
@@ -286,6 +288,27 @@ impl Liar {
         let made = unsafe { mprotect(start, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE) };
         must_fail("mprotect other", made.is_ok());
         Ok(wrong)
+    }
+
+    fn holes(&self, endpoint: &str) -> anyhow::Result<String> {
+        let (own, map) = self.rings[self.at(endpoint)?].own.as_ref().context("no memory")?;
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        // Behind the words and the slots that are in use.
+        let (from, len) = (4096, map.len() - 4096);
+        let mut work = String::new();
+        if fallocate(own, hole, 4096, i64::try_from(len)?).is_ok() {
+            work += "fallocate\n";
+        }
+        let start = NonNull::new(map.start().as_ptr().wrapping_add(from).cast()).context("null")?;
+        // SAFETY: the range is in the mapping, and what was there is nobody's.
+        let removed = unsafe {
+            let _ = nix::sys::mman::munlock(start, len);
+            nix::sys::mman::madvise(start, len, nix::sys::mman::MmapAdvise::MADV_REMOVE)
+        };
+        if removed.is_ok() {
+            work += "madvise\n";
+        }
+        Ok(work)
     }
 
     /// Sends any bytes as a frame; what is answered.

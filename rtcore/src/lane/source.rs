@@ -206,6 +206,16 @@ impl Source {
         }
     }
 
+    /// Gives back a ring whose owner continues in another one, without taking a message: for a source that is left unread.
+    pub fn let_go(&mut self) {
+        if let SourceKind::Ring(ring) = &mut self.kind
+            && ring.feed.has_offer()
+            && ring.feed.is_left()
+        {
+            ring.switch();
+        }
+    }
+
     /// Whether what is still in it goes with the daemon, uncounted.
     pub fn is_lost_at_stop(&self) -> bool {
         matches!(self.kind, SourceKind::Xddp(_))

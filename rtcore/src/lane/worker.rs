@@ -311,6 +311,7 @@ impl Running<'_> {
         } else {
             // A process that comes or goes wakes the lanes (EINTR).
             input.routes.iter().for_each(Route::renew);
+            input.source.let_go();
         }
         if input.source.take_torn() {
             self.tell_torn(input);

@@ -78,6 +78,14 @@ impl Shared {
         }
     }
 
+    /// The memory that `side` writes.
+    pub fn written_by(&self, side: Side) -> io::Result<Memory> {
+        match side {
+            Side::Producer => self.producer.try_clone(),
+            Side::Consumer => self.consumer.try_clone(),
+        }
+    }
+
     /// The sending end in this process.
     pub fn producer(&self, bells: &Bells, bell: u32) -> io::Result<Producer> {
         let view = view(self.geometry, bells, self.producer.map_writable()?, self.consumer.map_read_only()?);

@@ -48,7 +48,13 @@ impl Memory {
         Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
-    /// From now on nobody maps it for writing any more; and nobody adds or removes seals.
+    /// The same memory once more.
+    pub fn try_clone(&self) -> io::Result<Memory> {
+        Ok(Memory { fd: self.fd.try_clone()?, len: self.len })
+    }
+
+    /// From now on nobody maps it for writing any more, or takes pages away from it (fallocate(2), madvise(2) MADV_REMOVE),
+    /// also where it is mapped for writing; and nobody adds or removes seals.
     pub fn deny_writers(&self) -> io::Result<()> {
         Ok(rustix::fs::fcntl_add_seals(&self.fd, SealFlags::FUTURE_WRITE | SealFlags::SEAL)?)
     }
@@ -186,6 +192,30 @@ mod tests {
             writer.start().as_ptr().add(5000).write_volatile(7);
             assert_eq!(view.start().as_ptr().add(5000).read_volatile(), 7);
         }
+    }
+
+    /// A page that is taken away is a fault of the next reader, whatever that has locked.
+    #[test]
+    fn a_writer_takes_pages_away_until_further_writers_are_denied() {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let memory = Memory::new("rtd-test", 8192).unwrap();
+        let writer = memory.map_writable().unwrap();
+        let punch = || {
+            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(&memory.fd, hole, 0, 8192).is_ok()
+        };
+        let remove = || {
+            let (start, len) = (writer.start().as_ptr().cast(), writer.len());
+            // SAFETY: the range is the mapping, and nothing else uses it.
+            unsafe {
+                // One that is locked is refused with EINVAL: its owner can unlock it.
+                let _ = rustix::mm::munlock(start, len);
+                rustix::mm::madvise(start, len, Advice::LinuxRemove).is_ok()
+            }
+        };
+        assert!(punch() && remove(), "the kernel lets a writer");
+        memory.deny_writers().unwrap();
+        assert!(!punch() && !remove());
     }
 
     #[test]

@@ -21,12 +21,13 @@ pub const RING_SLOT_OVERHEAD_BYTES: u64 = 64;
 pub const RING_OVERHEAD_BYTES: u64 = 3 * 4096;
 /// The receiver of a direct route measures latencies in its half of the ring.
 pub const LATENCIES_BYTES: u64 = 32 * 1024;
-/// Descriptors of a ring: a memory that the producer writes, and one that the consumer writes.
-const RING_DESCRIPTORS: usize = 2;
+/// Descriptors of a ring while it is handed to its session: the two memories, and the one that the client writes once more
+/// until it is sealed.
+const RING_DESCRIPTORS: usize = 3;
 /// The same for a ring between two processes, while it is handed to both.
 const DIRECT_RING_DESCRIPTORS: usize = 5;
-/// A process has a slot for its pidfd, one for its status and a connection; a session three more.
-const PROCESS_DESCRIPTORS: usize = 6;
+/// A process has a slot for its pidfd, one for its status and a connection; a session four more.
+const PROCESS_DESCRIPTORS: usize = 7;
 
 impl Plan {
     /// Lane threads: one for each source of a blocking lane, one for a lane that scans its sources, none for

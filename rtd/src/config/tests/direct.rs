@@ -47,7 +47,7 @@ fn its_ring_has_the_receivers_slots_and_the_senders_payload() {
     let plan = planned(&text);
     assert_eq!(plan.direct_ring(&plan.routes[0]), Some(RingPlan { slots: 16, payload_bytes: 256 }));
     assert_eq!(plan.ring_bytes(), 16 * (64 + 256) + 3 * 4096 + 32 * 1024);
-    assert_eq!(plan.descriptors(), 5 + 2 * 6);
+    assert_eq!(plan.descriptors(), 5 + 2 * 7);
     let text = with(&text, "msgsize = 512", "msgsize = 255");
     let message = "messages of up to 256 bytes go to `axis`, which takes 255";
     let mend = "msgsize = 255 (endpoint `plan`)\nmsgsize = 256 (endpoint `axis`)";

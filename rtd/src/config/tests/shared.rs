@@ -291,7 +291,7 @@ fn rings_are_counted_in_memory_and_files() {
     let plan = planned(&lanes());
     let one = 64 * (64 + 64) + 3 * 4096;
     assert_eq!(plan.ring_bytes(), 2 * one, "one from the sender, one to the receiver");
-    assert_eq!(plan.descriptors(), 2 * 2 + 1 + 2 * 6);
+    assert_eq!(plan.descriptors(), 2 * 3 + 1 + 2 * 7);
     let locked = plan.locked_bytes();
     let queue = with(LANES, "kind = \"lane\"\nowner = \"drive\"", "kind = \"mqueue\"\nowner = \"drive\"");
     let half = planned(&[LANE, PROCESS, &queue, LANE_ROUTE].concat());
@@ -307,7 +307,7 @@ fn rings_are_counted_in_memory_and_files() {
     let limit = |soft: u64| Some(Limit { soft: Some(soft), hard: Some(soft) });
     let files = Machine { rlimit_nofile: limit(79), ..machine() };
     let checked = check_with("t", &lanes(), &files, CheckOptions::default());
-    expect(only(&checked), 1, "", "about 81 files", "LimitNOFILE=81");
+    expect(only(&checked), 1, "", "about 85 files", "LimitNOFILE=85");
     let memory = Machine { rlimit_memlock: limit(1 << 20), ..machine() };
     let checked = check_with("t", &lanes(), &memory, CheckOptions::default());
     expect(only(&checked), 1, "lane[0]", &format!("{} of rings", 2 * one), "LimitMEMLOCK=");

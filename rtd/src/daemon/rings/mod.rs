@@ -13,6 +13,7 @@ mod explain;
 mod maker;
 mod prepare;
 mod table;
+mod unsealed;
 
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
 use claims::Reports;
@@ -28,6 +29,7 @@ use rtcore::ring::{Bells, Consumer, Handles, Producer, Side};
 use rtcore::skin::{Semaphore, Skin};
 use rtcore::stats::Ledger;
 use rtcore::stats::writer::Page;
+use rtcore::sys::clock;
 use rtcore::sys::eventfd::EventFd;
 use rtcore::sys::memfd::Memory;
 use rtcore::sys::pidfd::PidFd;
@@ -38,6 +40,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use table::{ChannelPlan, Receiver, Table, Way};
+use unsealed::Unsealed;
 
 pub use explain::Explanation;
 pub use prepare::{Begun, Prepared, RingsError};
@@ -135,6 +138,7 @@ pub struct Rings {
     maker: Maker,
     /// Processes whose rings are being made.
     ordered: BTreeSet<ProcessId>,
+    unsealed: Unsealed,
 }
 
 impl Rings {
@@ -158,6 +162,7 @@ impl Rings {
             out: Outbox::default(),
             maker: Maker::new()?,
             ordered: BTreeSet::new(),
+            unsealed: Unsealed::default(),
             table,
         };
         let mut senders = BTreeMap::new();
@@ -240,12 +245,13 @@ impl Rings {
 
     /// Gives the lane threads their ends; the process has a session from now on.
     pub fn attach(&mut self, process: ProcessId, seat: Seat, prepared: Prepared) -> Attached {
-        let Prepared { bells, page, ends, handles } = prepared;
+        let Prepared { bells, page, ends, handles, written } = prepared;
         let origin = Origin { pid: seat.pid.unsigned_abs(), uid: seat.uid, verified: true };
         for end in ends {
             self.offer(end, seat.generation, origin);
         }
         self.seats[process] = Some((seat, bells));
+        self.unsealed.add(process, written, clock::monotonic_ns());
         let mut rings = Vec::with_capacity(handles.len());
         for (channel, handles) in handles {
             let serial = self.next_serial();
@@ -281,6 +287,7 @@ impl Rings {
     /// The session is over: lane threads get nothing in exchange for its rings, after they have emptied them.
     pub fn close(&mut self, process: ProcessId) {
         let Some((seat, bells)) = self.seats[process].take() else { return };
+        self.unsealed.close(process);
         let (generation, origin) = (seat.generation, Origin::UNKNOWN);
         self.left[process] = Some((generation, seat.pid));
         for channel in &self.table.channels[process] {
@@ -416,6 +423,11 @@ impl Rings {
         self.direct.values_mut().for_each(|direct| direct.account(&mut self.out));
         self.look_at_reports();
         self.connect();
+        for (process, e) in self.unsealed.tick(clock::monotonic_ns()) {
+            // Only a process that has sealed it against us can be the reason.
+            let text = format!("the memory of its rings cannot be sealed: {e}");
+            self.out.liars.push((process, text));
+        }
         waits
     }
 

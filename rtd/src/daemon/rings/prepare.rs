@@ -92,6 +92,8 @@ pub struct Prepared {
     pub(super) ends: Vec<DaemonEnd>,
     /// For the client, with the number of the channel.
     pub(super) handles: Vec<(u32, Handles)>,
+    /// What the client writes and lane threads read.
+    pub(super) written: Vec<Memory>,
 }
 
 /// The rings of a session, to be made.
@@ -221,7 +223,8 @@ impl Making {
             None => page.map_writable().and_then(Bells::shared).map_err(failed)?,
             Some(bells) => bells,
         };
-        let mut prepared = Prepared { bells, page, ends: Vec::new(), handles: Vec::new() };
+        let written = vec![page.try_clone().map_err(failed)?];
+        let mut prepared = Prepared { bells, page, ends: Vec::new(), handles: Vec::new(), written };
         for (told, geometry, way) in self.channels {
             let endpoint = || told.endpoint.to_string();
             let locked = prepared.add(&told, geometry, way).map_err(|e| RingsError::Io(endpoint(), e))?;
@@ -308,6 +311,7 @@ impl Prepared {
         };
         // Mapped here, so nobody else ever has to: whatever descriptors leave, none makes a writer of it.
         shared.seal(daemon)?;
+        self.written.push(shared.written_by(client)?);
         self.handles.push((*channel, shared.handles(client)?));
         self.ends.push(end);
         Ok(locked)
