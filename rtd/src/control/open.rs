@@ -4,11 +4,12 @@
 //! event is served.
 
 use super::policy::Refusal;
-use super::registry::{Claim, Ended};
+use super::registry::{Change, Claim, Ended};
 use super::sessions::{Doomed, Why};
 use super::{Control, Handler};
 use crate::daemon::rings::{Begun, Prepared, RingsError, Seat, Wanted};
 use crate::plan::{ProcessId, RouteId};
+use rtcore::lane::peer::PeerState;
 use rtcore::stats::Ledger;
 use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{FRAME_BYTES, FrameError, Name, Reply, Request, Status, pong};
@@ -165,13 +166,20 @@ impl Control {
         };
         let seat = Seat { generation, pid: candidate.pid(), uid: candidate.ruid(), pidfd };
         let attached = self.sessions.attach(process, seat, prepared);
-        // The lanes have their ends: now they may see it alive.
         let (reply, _) = self.registry.seat(&self.epoll, candidate, handler).inspect_err(|_| {
             self.sessions.detach(process);
         })?;
-        if let Some(client) = self.clients.remove(&self.epoll, slot)
-            && let Err(e) = self.sessions.admit(&self.epoll, process, client, &reply, attached)
-        {
+        let client = self.clients.remove(&self.epoll, slot);
+        let admitted =
+            client.map(|client| self.sessions.admit(&self.epoll, process, client, &reply, attached));
+        // Lanes have their ends of the rings and the client will find its own, whatever becomes of rtd: only now may
+        // lanes see it alive and deliver.
+        if let Err(refusal) = self.registry.announce(&self.epoll, process, handler) {
+            let (state, pid) = (PeerState::Unregistered, 0);
+            self.sessions.changed(&Change { process, state, pid, ending: None });
+            return Err(refusal);
+        }
+        if let Some(Err(e)) = admitted {
             self.log.warning(format_args!("{name}: session: {e}: raise fs.epoll.max_user_watches"));
             self.leave(process, handler);
             return Ok(());

@@ -370,7 +370,7 @@ impl Registry {
     }
 
     /// Tells the lanes and the handler that the holder is there.
-    fn announce(
+    pub fn announce(
         &mut self,
         epoll: &Epoll,
         process: ProcessId,

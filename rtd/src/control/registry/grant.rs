@@ -95,12 +95,13 @@ impl Registry {
         }
         entry.generation += 1;
         holder.active = !(exec_follows && entry.plan.exe.is_some());
-        let (pid, pending) = (holder.who.pid, !holder.active);
+        let (pid, pending, is_session) = (holder.who.pid, !holder.active, holder.who.session);
         self.unkept = true;
         if let Some(before) = entry.holder.replace(holder) {
             let _ = epoll.remove(&before.pidfd);
         }
-        if !pending {
+        // A session is announced when its rings are on their way.
+        if !pending && !is_session {
             self.announce(epoll, process, handler)?;
         }
         let entry = &self.entries[process];
