@@ -250,8 +250,8 @@ impl Rings {
         for end in ends {
             self.offer(end, seat.generation, origin);
         }
+        self.unsealed.add(process, &seat, written, clock::monotonic_ns());
         self.seats[process] = Some((seat, bells));
-        self.unsealed.add(process, written, clock::monotonic_ns());
         let mut rings = Vec::with_capacity(handles.len());
         for (channel, handles) in handles {
             let serial = self.next_serial();
