@@ -28,11 +28,13 @@ pub fn default_maxmsg(cx: &Context<'_, '_, '_>, endpoints: &mut [EndpointPlan], 
     }
 }
 
-/// What keeps the oldest messages in front of a receiver.
+/// What keeps messages in front of a receiver, out of reach of rtd and the receiver's library.
 struct Keeps {
     /// How the file calls it.
     what: String,
     messages: u64,
+    /// Past that it keeps the newest ones: a ring that rtd writes over (`conflate`, `displace-oldest`).
+    displaces: bool,
     /// The line that makes it keep fewer.
     fewer: String,
     /// The line that has the receiver's library discard them.
@@ -74,26 +76,28 @@ fn keeps(
             let queue = queue.to_string_lossy();
             let size = cx.machine.queue(&queue).and_then(|queue| queue.size);
             let messages = size.map_or(*maxmsg as u64, |(maxmsg, _)| maxmsg);
-            Some(Keeps { what: format!("queue `{queue}`"), messages, fewer, library })
+            Some(Keeps { what: format!("queue `{queue}`"), messages, displaces: false, fewer, library })
         }
         EndpointKind::Xddp(port) => {
             let what = format!("the buffer of `{}`", plan.daemon.skin.device(port.port));
-            Some(Keeps { what, messages: port.maxmsg as u64, fewer, library })
+            Some(Keeps { what, messages: port.maxmsg as u64, displaces: false, fewer, library })
         }
         EndpointKind::Signal { signo, inbox: None, .. } if signame::is_realtime(*signo) => {
             let messages = cx.machine.rlimit_sigpending.and_then(|limit| limit.soft).unwrap_or(u64::MAX);
             let what = format!("the kernel's list of pending signals ({})", signame::name(*signo));
             let library =
                 format!("msgsize = 8 (endpoint `{name}`): a ring, whose receiver's library discards them");
-            Some(Keeps { what, messages, fewer: library.clone(), library })
+            Some(Keeps { what, messages, displaces: false, fewer: library.clone(), library })
         }
         EndpointKind::Signal { .. } => None,
         EndpointKind::Lane(ring) => {
             let shared = route.is_one_of_many(id);
+            // Time stamps of lanes with a clock of their own mean nothing to the receiver's library.
             let blind = !plan.daemon.skin.kind.caps().linux_clock;
             (shared || blind).then(|| Keeps {
                 what: format!("the ring of `{name}`"),
-                messages: ring.slots as u64,
+                messages: if !shared && route.overflow == Overflow::Conflate { 1 } else { ring.slots as u64 },
+                displaces: !shared,
                 fewer: fewer.clone(),
                 library: if shared { "mode = \"all\" (its group)".to_owned() } else { fewer },
             })
@@ -102,9 +106,9 @@ fn keeps(
 }
 
 fn overflow(cx: &mut Context<'_, '_, '_>, route: &RoutePlan, written: &Route, keeps: &Keeps) {
-    let Keeps { what, messages, fewer, .. } = keeps;
+    let Keeps { what, messages, displaces, fewer, .. } = keeps;
     // One older message is the least that a kernel queue can keep.
-    if *messages <= 1 {
+    if *displaces || *messages <= 1 {
         return;
     }
     let name = &route.name;

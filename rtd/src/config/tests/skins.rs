@@ -50,6 +50,25 @@ fn a_library_that_is_named_is_absolute_and_missed_aloud() {
     assert!(missed.plan.is_some() && missed.diagnostics[0].to_string().contains("on posix: it is gone"));
 }
 
+/// A ring displaces whatever the clock of its lane; a ttl ends where the receiver's library cannot read that clock.
+#[test]
+fn a_ring_of_a_cobalt_lane_displaces_and_its_ttl_ends_at_the_hand_over() {
+    for displacing in ["overflow = \"conflate\"", "overflow = \"displace-oldest\""] {
+        assert_eq!(
+            on(Ok("core"), &format!("{}{displacing}\n", lanes()), None).diagnostics.len(),
+            0,
+            "{displacing}"
+        );
+    }
+    for (overflow, count) in [("reject", "up to 64 messages"), ("conflate", "a message")] {
+        let text = format!("{}ttl = \"5ms\"\noverflow = \"{overflow}\"\n", lanes());
+        let checked = on(Ok("core"), &text, None);
+        let shown = checked.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert_eq!(checked.diagnostics.len(), 1, "{shown}");
+        assert!(shown.contains(&format!("the ring of `axis` keeps {count}")), "{shown}");
+    }
+}
+
 #[test]
 fn rings_are_routed_on_every_skin_as_far_as_there_are_doorbells() {
     assert_eq!(on(Ok("core"), &lanes(), None).diagnostics.len(), 0);
