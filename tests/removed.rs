@@ -4,7 +4,7 @@ use crate::places::Apart;
 use crate::util::tool::{RTCTL, nobody_lacks, run};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, skip};
 use anyhow::{Context as _, ensure};
-use rtcore::client::Session;
+use rtcore::client::{ConnectError, Session};
 use rtcore::stats::reader::{DaemonState, Reader};
 use std::os::unix::fs::FileTypeExt as _;
 use std::time::{Duration, Instant};
@@ -114,7 +114,7 @@ pub fn a_removed_run_directory_is_made_again() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What cannot be made again is logged once, with the reason, and rtctl says that rtd runs.
+/// What cannot be made again is logged once, with the reason; rtctl and the library say that rtd runs.
 pub fn what_cannot_be_made_again_is_said_once_and_rtctl_knows_that_rtd_runs() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
@@ -130,8 +130,11 @@ pub fn what_cannot_be_made_again_is_said_once_and_rtctl_knows_that_rtd_runs() ->
     daemon.freeze()?;
     let _ = std::fs::remove_file(i.socket());
     let said = run(i.rtctl_command(&["unregister", "--as", "arm"]))?.refused(&says);
+    let session = Session::builder("arm").instance(&i.name).connect().map(drop);
     daemon.signal(nix::sys::signal::Signal::SIGCONT)?;
     said?;
+    let is_known = matches!(&session, Err(ConnectError::NoSocket { pid, .. }) if *pid == daemon.pid());
+    ensure!(is_known, "the library does not know that rtd runs: {session:?}");
     daemon.logged("rtd listens there again")?;
     daemon.stop()?;
     Ok(())

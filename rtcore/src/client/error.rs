@@ -34,12 +34,27 @@ pub enum ConnectError {
         /// Their names.
         instances: String,
     },
-    /// Nobody listens.
+    /// No process listens at the socket, and no page of a running daemon names it.
     #[error("{source}: rtd is not running there: start it, or give the path that [daemon] socket names")]
     NoDaemon {
         /// The socket.
         path: PathBuf,
-        /// What connect(2) said, with the path.
+        /// The error of connect(2), with the path.
+        source: io::Error,
+    },
+    /// The page of a running daemon names this socket, but no process listens at it.
+    #[error(
+        "{source}: instance \"{instance}\" of rtd runs (pid {pid}), but its control socket was removed: rtd makes it again \
+         within a second; if not, its log has the reason"
+    )]
+    NoSocket {
+        /// The socket.
+        path: PathBuf,
+        /// The daemon's instance name.
+        instance: String,
+        /// Its process.
+        pid: u32,
+        /// The error of connect(2), with the path.
         source: io::Error,
     },
     /// Somebody listens who is not to be believed.

@@ -42,6 +42,17 @@ pub fn socket_of(instance: &str) -> PathBuf {
     }
 }
 
+/// The running daemon whose control socket this is, as its page says: its instance name and pid. The socket itself may be
+/// missing: somebody removed it.
+pub fn serving(socket: &Path) -> Option<(String, u32)> {
+    instances().into_iter().find_map(|name| {
+        let page = Reader::open(&name).ok()?;
+        let address = page.address().ok()?;
+        (address.state != DaemonState::Stopped && Path::new(&address.socket) == socket)
+            .then(|| (name, page.pid()))
+    })
+}
+
 fn page(instance: &str) -> Option<Address> {
     Reader::open(instance).ok().and_then(|page| page.address().ok())
 }

@@ -12,7 +12,7 @@ use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, ReadError, Read
 use rtcore::sys::procfs::{effective_uid, own_namespace};
 use rtcore::wire::{self, Request};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Time in which a running daemon makes a page or a socket again that was removed, with room to spare.
@@ -90,16 +90,6 @@ fn answering(instance: &str) -> Option<PathBuf> {
             .is_ok_and(|(_, reply)| reply.text == wire::pong(instance))
     };
     sockets.into_iter().find(answers)
-}
-
-/// The running daemon whose control socket this is, as its page says: the page's instance and pid.
-pub fn serving(socket: &Path) -> Option<(String, u32)> {
-    instances().into_iter().find_map(|name| {
-        let page = Reader::open(&name).ok()?;
-        let address = page.address().ok()?;
-        (address.state != DaemonState::Stopped && Path::new(&address.socket) == socket)
-            .then(|| (name, page.pid()))
-    })
 }
 
 /// Names the control socket for all commands.

@@ -5,6 +5,7 @@
 
 use super::page;
 use clap::Args;
+use rtcore::client::locate;
 use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{FRAME_BYTES, Name, Reply, Request, Status};
 use std::fmt::Write;
@@ -140,7 +141,7 @@ fn connect(socket: &Path, limit: Duration) -> io::Result<Conn> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => e,
             connected => return connected,
         };
-        if Instant::now() > give_up || page::serving(socket).is_none() {
+        if Instant::now() > give_up || locate::serving(socket).is_none() {
             return Err(error);
         }
         std::thread::sleep(BUSY_PAUSE);
@@ -149,7 +150,7 @@ fn connect(socket: &Path, limit: Duration) -> io::Result<Conn> {
 
 fn no_daemon(socket: &Path, e: &io::Error) -> String {
     let mend = match e.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => match page::serving(socket) {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => match locate::serving(socket) {
             Some((name, pid)) => format!(
                 ": instance \"{name}\" runs (pid {pid}), but its control socket was removed; the log of rtd says why it \
                  cannot make it again"

@@ -15,7 +15,7 @@ mod shared;
 use super::core::{Command, Core, State};
 use super::error::ConnectError;
 use super::event::Event;
-use super::locate::{Place, may_order};
+use super::locate::{Place, may_order, serving};
 use super::outlet::Why;
 use super::reason;
 use crate::ring::Half;
@@ -40,13 +40,13 @@ const PARTNERS: u64 = 16;
 
 /// Between attempts where no event says that the daemon is back.
 const RETRY: Duration = Duration::from_millis(50);
-/// Between attempts that the daemon refuses: it will go on to, unless another one starts.
+/// Between attempts after a refusal, which seldom changes before rtd is started again.
 const REFUSED_RETRY: Duration = Duration::from_secs(1);
 /// Most that connect(2) waits for room in the daemon's backlog.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// A connection that lasted for less is no reason to connect again at once.
 const STOOD: Duration = Duration::from_secs(1);
-/// How long the daemon has to tell how a partner ended whose end this process may not see.
+/// How long to wait for the daemon to report the exit status of a partner, if this process cannot read it.
 const WITNESS_MAX: Duration = Duration::from_millis(10);
 /// Between attempts while others crowd the daemon's socket.
 const BUSY_RETRY: Duration = Duration::from_millis(10);
@@ -120,7 +120,7 @@ pub(super) struct Keeper {
     /// Of direct rings, by serial.
     halves: Vec<(u32, u32, u32, u32, Half)>,
     questions: VecDeque<mpsc::SyncSender<Reply>>,
-    /// Peers whose end was seen before the daemon told its cause, and until when that is waited for.
+    /// Peers whose exit was seen before the daemon reported its cause, and the time at which waiting for that ends.
     mourned: Vec<(PeerNews, Instant)>,
     next_token: u64,
 }
@@ -393,12 +393,15 @@ impl Keeper {
             Failure::Busy(reply) | Failure::Refused(reply) => refused(reply),
             Failure::Protocol(what) => ConnectError::Protocol { path, what },
             Failure::System(what, source) => ConnectError::System { what, source },
-            Failure::NoDaemon(source) => ConnectError::NoDaemon { path, source },
+            Failure::NoDaemon(source) => match serving(&path) {
+                Some((instance, pid)) => ConnectError::NoSocket { path, instance, pid, source },
+                None => ConnectError::NoDaemon { path, source },
+            },
             Failure::Stranger(uid) => ConnectError::Stranger { path, uid },
             Failure::Closed => {
-                let text = format!("{}: rtd closed the connection", path.display());
+                let text = "rtd closed the connection: it ended, or its log says why it ended this session";
                 let source = io::Error::new(io::ErrorKind::ConnectionReset, text);
-                ConnectError::NoDaemon { path, source }
+                ConnectError::System { what: path.display().to_string(), source }
             }
             Failure::Timeout => ConnectError::Timeout { path, limit },
         }
