@@ -56,9 +56,11 @@ pub fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
     peer.refused(&open(&too_long), &["is no process name", "1..=31 bytes"])?;
     // None of it was in the way of the one that it may have.
     peer.open(&i, "own")?;
-    let page = i.snapshot()?;
-    let alive: Vec<_> = page.processes.iter().filter(|p| p.pid != 0).collect();
-    ensure!(alive.len() == 1 && alive[0].name == "own" && alive[0].pid == pid, "{alive:?}");
+    // The page has it once its rings are on their way, a moment after the session is open.
+    i.until("own is registered", |page| {
+        let alive: Vec<_> = page.processes.iter().filter(|p| p.pid != 0).collect();
+        alive.len() == 1 && alive[0].name == "own" && alive[0].pid == pid
+    })?;
     Ok(())
 }
 
