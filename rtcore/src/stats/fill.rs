@@ -13,7 +13,7 @@ use crate::sys::procfs;
 use std::io;
 use std::mem::offset_of;
 use std::sync::atomic::AtomicU64;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// Writes everything that does not change, and the first values of what does.
 pub(super) fn fill(
@@ -53,20 +53,7 @@ pub(super) fn fill(
     }
     let ends = (0u32..).zip(&spec.routes).flat_map(|(i, route)| route.ends.iter().map(move |&end| (i, end)));
     for (i, (route, endpoint)) in ends.enumerate() {
-        let record = TargetRecord {
-            delivered: 0.into(),
-            last_delivery_ns: 0.into(),
-            route,
-            endpoint,
-            lost: zeros(),
-            errno: 0.into(),
-            padding: [0; _],
-            expired: 0.into(),
-            superseded: 0.into(),
-            late: 0.into(),
-            padding2: [0; _],
-        };
-        put(page, at(layout::TARGETS, i), record)?;
+        put(page, at(layout::TARGETS, i), TargetRecord { route, endpoint, ..TargetRecord::new_zeroed() })?;
     }
     for (i, worker) in spec.workers.iter().enumerate() {
         let record = WorkerRecord {

@@ -108,8 +108,8 @@ impl Control {
         self.settle(handler);
     }
 
-    /// Grants a name to the client for as long as its connection lasts. It is told all else on the way, so there is
-    /// a reply to a refusal only. `made`: its rings, which took a while.
+    /// Grants a name to the client for as long as its connection lasts. A refusal is the only reply; everything
+    /// else is sent on the way. `made`: its rings, if they were made on another thread.
     pub(super) fn open(
         &mut self,
         slot: usize,
@@ -145,22 +145,7 @@ impl Control {
         if made.is_none() && self.takes_over(slot, token, opening, process) {
             return Ok(());
         }
-        let begun = match made {
-            Some(made) => match self.sessions.check(process, wanted) {
-                Ok(()) => Ok(Begun::Ready(made)),
-                Err(e) => {
-                    self.sessions.discard(Ok(made));
-                    Err(e)
-                }
-            },
-            None => self.sessions.begin(process, wanted),
-        };
-        let begun = begun.inspect_err(|e| {
-            if let RingsError::Held(_) = e {
-                handler.session_waits(process);
-            }
-        })?;
-        let Begun::Ready(prepared) = begun else {
+        let Begun::Ready(prepared) = self.rings_for(process, wanted, made, handler)? else {
             self.waiting.push(Waiting { slot, token, opening, process });
             return Ok(());
         };
@@ -188,6 +173,31 @@ impl Control {
         self.granted(process, &reply);
         self.settle(handler);
         Ok(())
+    }
+
+    /// The rings of a session: those that were made for it, if it may still have them, or new ones.
+    fn rings_for(
+        &mut self,
+        process: ProcessId,
+        wanted: Wanted,
+        made: Option<Prepared>,
+        handler: &mut dyn Handler,
+    ) -> Result<Begun, RingsError> {
+        let begun = match made {
+            Some(made) => match self.sessions.check(process, wanted) {
+                Ok(()) => Ok(Begun::Ready(made)),
+                Err(e) => {
+                    self.sessions.discard(Ok(made));
+                    Err(e)
+                }
+            },
+            None => self.sessions.begin(process, wanted),
+        };
+        begun.inspect_err(|e| {
+            if let RingsError::Held(_) = e {
+                handler.session_waits(process);
+            }
+        })
     }
 
     /// Whether rings are being made that were ordered for a connection which is closed by now: they are this one's then.

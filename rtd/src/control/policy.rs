@@ -6,7 +6,7 @@
 //! What `exe` is worth: it keeps the wrong program from a name by mistake. Whoever may trace a process
 //! of a user can put anything into it, so the line of defence between users is `user` and `group`.
 
-use crate::plan::{EndpointId, Plan, ProcessId, ProcessPlan, RoutePlan, TargetPlan};
+use crate::plan::{Plan, ProcessId, ProcessPlan};
 use rtcore::sys::pidfd::PidFd;
 use rtcore::sys::procfs::{self, Status as ProcStatus};
 use rtcore::sys::sched;
@@ -135,10 +135,7 @@ pub(super) struct Ceiling(Vec<(String, u8)>);
 
 impl Ceiling {
     pub fn of(plan: &Plan, process: ProcessId) -> Option<Ceiling> {
-        let own = |id: &EndpointId| plan.endpoints[*id].owner == Some(process);
-        let takes_part =
-            |route: &&RoutePlan| own(&route.from) || route.to.iter().flat_map(TargetPlan::endpoints).any(own);
-        let lanes = plan.routes.iter().filter(takes_part).map(|route| &plan.lanes[route.lane]);
+        let lanes = plan.routes_of(process).map(|route| &plan.lanes[route.lane]);
         let mut lanes: Vec<_> = lanes.map(|lane| (lane.name.clone(), lane.priority)).collect();
         lanes.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
         lanes.dedup();
@@ -152,7 +149,7 @@ impl Ceiling {
 /// What registration knows of that: the lanes of the process, and which one the library declared for the thread
 /// (`declared`; a lane in which the process takes no part says nothing). A declared thread must be below its lane. Any other
 /// must be below the highest lane of the process, and the answer names the lanes that it is not below. So whatever a client
-/// declares, its thread is below the highest of its lanes. What is admitted all the same, the text says.
+/// declares, its thread is below the highest of its lanes. The returned text is a warning about a thread that is admitted.
 pub(super) fn below(
     Ceiling(lanes): &Ceiling,
     plan: &ProcessPlan,

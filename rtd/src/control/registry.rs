@@ -77,7 +77,7 @@ struct Entry {
     holder: Option<Holder>,
     /// A process that had a session with the last rtd and has not come back.
     expected: Option<Expected>,
-    /// The lowest of the lanes that its endpoints take part in.
+    /// The lanes that its endpoints take part in.
     ceiling: Option<Ceiling>,
 }
 

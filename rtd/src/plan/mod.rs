@@ -62,6 +62,14 @@ pub struct Plan {
     pub sources: Vec<SourcePlan>,
 }
 
+impl Plan {
+    /// The routes from or to an endpoint of this process.
+    pub fn routes_of(&self, process: ProcessId) -> impl Iterator<Item = &RoutePlan> {
+        let own = move |id: EndpointId| self.endpoints[id].owner == Some(process);
+        self.routes.iter().filter(move |route| own(route.from) || route.ends().any(own))
+    }
+}
+
 /// `[daemon]`.
 #[derive(Clone, Debug)]
 pub struct DaemonPlan {

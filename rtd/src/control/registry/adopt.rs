@@ -8,7 +8,7 @@ use super::{Change, Holder, Registry};
 use crate::control::kept::{Identity, Record};
 use crate::control::policy::{self, Exe, Refusal};
 use crate::control::{Handler, Token};
-use crate::plan::{EndpointId, Plan, ProcessId, RoutePlan};
+use crate::plan::{Plan, ProcessId};
 use rtcore::lane::peer::PeerState;
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::pidfd::PidFd;
@@ -36,9 +36,7 @@ pub(super) struct Expected {
 
 /// How long routes wait for a process after a start: the longest of those that it takes part in.
 pub(super) fn rejoin(plan: &Plan, process: ProcessId) -> Duration {
-    let own = |id: &EndpointId| plan.endpoints[*id].owner == Some(process);
-    let takes_part = |route: &&RoutePlan| own(&route.from) || route.ends().any(|end| own(&end));
-    let longest_ns = plan.routes.iter().filter(takes_part).map(|route| route.rejoin_ns).max();
+    let longest_ns = plan.routes_of(process).map(|route| route.rejoin_ns).max();
     Duration::from_nanos(longest_ns.unwrap_or(0))
 }
 
@@ -58,7 +56,7 @@ impl Registry {
             |refusal| {
                 let why = refusal.text;
                 Adopted::Not(format!(
-                    "{name}: pid {pid} ({exe}) {what} before rtd was restarted and is not there any more: {why}"
+                    "{name}: pid {pid} ({exe}) {what} before rtd was restarted, and this is not restored: {why}"
                 ))
             },
             Adopted::Again,
@@ -163,9 +161,7 @@ impl Registry {
         holder: Holder,
         handler: &mut dyn Handler,
     ) -> Result<(), Refusal> {
-        let failed =
-            |e: std::io::Error| Refusal::new(Status::Failed, format!("{e}: raise LimitNOFILE= of rtd"));
-        epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(failed)?;
+        epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(shortage)?;
         let entry = &mut self.entries[process];
         if let Some(before) = entry.holder.replace(holder) {
             let _ = epoll.remove(&before.pidfd);
@@ -179,7 +175,7 @@ fn shortage(e: std::io::Error) -> Refusal {
     Refusal::new(Status::Failed, format!("{e}: raise LimitNOFILE= of rtd"))
 }
 
-/// The very process that is meant, and who it is now; its groups are those that it had when it registered.
+/// The process with this pid and start time, and its present ids; its groups are those that it had when it registered.
 fn same_process(who: &Identity) -> Result<(PidFd, ProcStatus), Refusal> {
     let pid = who.pid;
     let ended = || Refusal::new(Status::NoProcess, format!("pid {pid} has ended: start the program again"));

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a channel's number is its place in its process' list, and so is the daemon's bell for it.
 
-use crate::plan::{EndpointId, EndpointKind, Overflow, Path, Plan, ProcessId, RingPlan, RouteId, TargetPlan};
+use crate::plan::{EndpointId, EndpointKind, Overflow, Path, Plan, ProcessId, RingPlan, RouteId, RoutePlan};
 use rtcore::ring::{Geometry, Side};
 use rtcore::wire::{Channel, Name, Role};
 use std::io;
@@ -97,18 +97,17 @@ impl Table {
         let (EndpointKind::Lane(ring), Some(owner)) = (&endpoint.kind, endpoint.owner) else { return Ok(()) };
         let mut routes = plan.routes.iter().enumerate().filter(|(_, route)| route.from == id);
         let Some((first, route)) = routes.next() else { return Ok(()) };
-        let Some(other) = ends(plan, first).next() else { return Ok(()) };
+        let Some(other) = route.ends().next() else { return Ok(()) };
         let direct = route.path == Path::Direct;
         let ring = if direct { plan.direct_ring(route) } else { Some(*ring) };
-        let wait = |route: &crate::plan::RoutePlan| match route.overflow {
+        let wait = |route: &RoutePlan| match route.overflow {
             Overflow::Block { limit_ns } => limit_ns,
             _ => 0,
         };
         let block_ns = routes.fold(wait(route), |most, (_, route)| most.max(wait(route)));
         let way = if direct { Way::Direct(first, Side::Producer) } else { Way::Source(id) };
-        let reading = plan.routes.iter().enumerate().filter(|(_, route)| route.from == id);
-        let receivers = reading.flat_map(|(route, _)| ends(plan, route)).map(|end| receiver(plan, end));
-        let receivers = receivers.collect();
+        let reading = plan.routes.iter().filter(|route| route.from == id);
+        let receivers = reading.flat_map(RoutePlan::ends).map(|end| receiver(plan, end)).collect();
         let draft =
             Draft { route: first, own: id, other, ring, role: Role::Sender, block_ns, way, receivers };
         self.channel(plan, owner, draft)
@@ -118,7 +117,7 @@ impl Table {
     fn receivers(&mut self, plan: &Plan, route: RouteId) -> io::Result<()> {
         let from = plan.routes[route].from;
         let direct = plan.routes[route].path == Path::Direct;
-        for (end, id) in ends(plan, route).enumerate() {
+        for (end, id) in plan.routes[route].ends().enumerate() {
             let endpoint = &plan.endpoints[id];
             let Some(owner) = endpoint.owner else { continue };
             if let Some(sender) = plan.endpoints[from].owner {
@@ -208,11 +207,6 @@ fn promise(plan: &Plan, id: RouteId, own: EndpointId, role: Role, way: Way, slot
         return Promise { keep, ..Promise::default() };
     }
     Promise { keep, ttl_ns: route.ttl_ns.unwrap_or(0), deadline_ns: route.deadline_ns.unwrap_or(0) }
-}
-
-/// The endpoints that a route reaches, in order over all its targets.
-fn ends(plan: &Plan, route: RouteId) -> impl Iterator<Item = EndpointId> + '_ {
-    plan.routes[route].to.iter().flat_map(TargetPlan::endpoints).copied()
 }
 
 fn receiver(plan: &Plan, id: EndpointId) -> Receiver {
