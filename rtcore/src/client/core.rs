@@ -61,7 +61,7 @@ pub(super) struct OutletSlot {
     pub present: bool,
     /// Nobody has it.
     pub half: Option<Outlet>,
-    /// Who has it otherwise.
+    /// The holder, while `half` is not here.
     pub holder: Option<Holder>,
 }
 

@@ -25,7 +25,7 @@ impl Account {
         self.ledger.queued += copies;
     }
 
-    /// Hands so many copies of a message back: it stays in its source, and whoever reads that next accepts it.
+    /// Takes back the acceptance of so many copies of a message: it stays in its source, and the next daemon accepts it.
     pub fn hand_back(&mut self, copies: u64) {
         self.ledger.accepted -= copies;
         self.ledger.queued -= copies;

@@ -3,8 +3,8 @@
 //! An endpoint, and each member of a group that gets a copy of its own, has a queue to itself. Members of a group `any`
 //! or `round-robin` share one, first in, first out: what leaves it later was sent later, so no member ever gets a
 //! message after a newer one went to the group. (An inbox takes a lower number for a duplicate.) Such a queue does not
-//! depend on any one member; it ends as peer-dead only when all of them are dead. Where a POSIX process group or session
-//! decides who is a member, that is decided when a message arrives, and what is queued for a member is for it alone.
+//! depend on any one member; it ends as peer-dead only when all of them are dead. If membership follows a POSIX process group
+//! or session, it is decided when a message arrives; a queued message then waits for that member alone.
 
 use super::spill::Spill;
 use super::target::Target;

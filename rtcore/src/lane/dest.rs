@@ -196,7 +196,7 @@ impl Dest {
         self.presence() == Presence::Expected
     }
 
-    /// Alive, expected or dead. A queue takes messages from whoever has not died: its owner finds them there.
+    /// Alive, expected or dead. A queue takes messages also while its owner is not registered: the owner finds them there.
     #[inline]
     fn presence(&self) -> Presence {
         let is_queue = matches!(self.sink, Sink::Mqueue { .. } | Sink::Xddp { .. });

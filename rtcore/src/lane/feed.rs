@@ -42,7 +42,7 @@ pub struct Feed<T> {
     offers: rtrb::Consumer<Box<Offer<T>>>,
     retired: rtrb::Producer<Box<Offer<T>>>,
     park: Arc<AtomicU32>,
-    /// Of the registration whose end is not to be emptied; 0 = none.
+    /// Generation of the registration whose end must not be emptied; 0 = none.
     leave: Arc<AtomicU64>,
     current: Box<Offer<T>>,
     given_up: bool,
@@ -84,13 +84,13 @@ impl<T> Feeder<T> {
         futex::wake_all(&self.park);
     }
 
-    /// The end of this registration, which something was offered in exchange for, is not to be emptied: whoever filled it
-    /// brings the rest another way once the thread has let go of it.
+    /// The thread must not empty the end of this registration, for which a replacement was offered: its sender moves the
+    /// rest into another ring once the thread has let go of it.
     pub fn leave(&self, generation: u64) {
         self.leave.store(generation, Ordering::Relaxed);
     }
 
-    /// One of the ends that the thread has given back, for whoever wants to drop it elsewhere.
+    /// One of the ends that the thread has given back, to be dropped on another thread.
     pub fn reclaim(&mut self) -> Option<Box<Offer<T>>> {
         self.retired.pop().ok()
     }
@@ -130,9 +130,9 @@ impl<T> Feed<T> {
         !self.offers.is_empty()
     }
 
-    /// Whether nothing more is to be taken out of the end it has; see [`Feeder::leave`].
+    /// Whether the thread must take nothing more out of its end; see [`Feeder::leave`].
     pub fn is_left(&self) -> bool {
-        // What is left behind is exact whenever this is seen: the head tells.
+        // Whenever this is seen, the head says exactly what was taken.
         self.leave.load(Ordering::Relaxed) == self.current.generation && self.current.end.is_some()
     }
 

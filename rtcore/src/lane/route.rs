@@ -116,7 +116,7 @@ pub struct Route {
     backlogs_of: Vec<Range<usize>>,
     /// By end: whether it counts for the message in hand.
     members: Vec<bool>,
-    /// Some target decides for each message who counts.
+    /// Some target decides the members for each message.
     filtered: bool,
     /// Of the message in hand.
     copies: u64,

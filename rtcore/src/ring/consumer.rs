@@ -191,7 +191,7 @@ impl Consumer {
         self.passed
     }
 
-    /// Counts what became of messages that were given back, for whoever watches the ring.
+    /// Counts the outcomes of messages that were given back, for a [`Watch`](super::Watch).
     pub fn count(&mut self, more: Claims) {
         let Claims { expired, superseded, late } = &mut self.claims;
         *expired += more.expired;

@@ -40,7 +40,7 @@ enum Command {
     Send(ctl::send::SendArgs),
     /// Print what arrives at an endpoint
     Listen(ctl::listen::ListenArgs),
-    /// Throw away what waits in an endpoint's queue
+    /// Discard the messages that wait in an endpoint's queue
     Flush(ctl::flush::FlushArgs),
 }
 

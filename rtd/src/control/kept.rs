@@ -29,7 +29,7 @@ pub(super) struct Identity {
     pub tid: i32,
     /// With the pid, names one process ([`rtcore::sys::procfs::start_ticks`]).
     pub start_ticks: u64,
-    /// Effective user: who may free the name.
+    /// Effective user, who may free the name.
     pub euid: u32,
     pub egid: u32,
     pub groups: Vec<u32>,
@@ -41,7 +41,7 @@ pub(super) struct Identity {
     pub exe: String,
 }
 
-/// A name and who had it.
+/// A name and its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub name: String,

@@ -144,7 +144,7 @@ impl Control {
         })
     }
 
-    /// Takes over the registrations of the last life of the instance, each checked again, and says what became of it. Before
+    /// Takes over the registrations of the last life of the instance, each checked again, and logs the outcome. Before
     /// the lanes run: what waits for these processes must find them.
     pub fn adopt(&mut self, handler: &mut dyn Handler) {
         for record in self.kept.load() {

@@ -1,7 +1,7 @@
-//! `rtctl flush`: throws away what waits in an endpoint's queue, and prints how much that was.
+//! `rtctl flush`: discards the messages that wait in an endpoint's queue, and prints their number.
 //!
-//! The kernel decides who may: whoever may receive from the queue. The messages are in no ledger afterwards: those of a
-//! source were not accepted yet, those of a sink were delivered to their receiver's queue.
+//! The kernel permits it to every process that may receive from the queue. No ledger counts the messages: rtd had not accepted
+//! those of a source yet, and those of a sink were delivered to their receiver's queue.
 
 use super::send::find;
 use anyhow::{Context as _, bail};
@@ -12,10 +12,10 @@ use std::ffi::CString;
 /// Arguments of `rtctl flush`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Takes as many messages as wait in the queue at that moment; what arrives meanwhile stays. No ledger\n\
-  changes: rtd has not accepted the messages of a source yet, and those of a sink were delivered.\n\
-  Also for an instance that was killed. It takes the permission to read the queue (`mode` of the endpoint).\n\
-  At every start of rtd: flush_at_start = true in [[endpoint]]."
+    after_help = "Discards as many messages as wait in the queue when it begins; messages that arrive meanwhile stay. No\n\
+  ledger changes: rtd has not accepted the messages of a source yet, and those of a sink were delivered.\n\
+  The instance may be running or killed. The caller must be allowed to read the queue (`mode` of the endpoint).\n\
+  To do this at every start of rtd, set flush_at_start = true in the [[endpoint]]."
 )]
 pub struct FlushArgs {
     /// Endpoint of kind mqueue (see rtctl ls)

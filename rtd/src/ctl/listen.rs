@@ -17,9 +17,9 @@ use std::path::Path;
 /// Arguments of `rtctl listen`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "It receives: a message that it prints reaches nobody else. So it refuses a queue that rtd or a process\n\
-  of the configuration reads, registered or not, and one that another program has open for reading (/proc/PID/fd; only\n\
-  root sees the programs of other users), unless --steal is given."
+    after_help = "It takes each message that it prints out of the queue, so no other program receives it. Unless --steal is\n\
+  given, it refuses a queue that rtd or a process of the configuration reads, registered or not, and a queue that another\n\
+  program has open for reading (/proc/PID/fd; only root sees the programs of other users)."
 )]
 pub struct ListenArgs {
     /// Endpoint of the running instance (see rtctl ls)
@@ -30,7 +30,7 @@ pub struct ListenArgs {
     /// Stop after this many; 0 = until interrupted
     #[arg(long, default_value_t = 0)]
     count: u64,
-    /// Take messages although rtd or another process reads them: they are then missing there
+    /// Take messages that rtd or another process reads; that reader does not get them
     #[arg(long)]
     steal: bool,
 }
@@ -82,19 +82,19 @@ fn nobody_reads(snapshot: &Snapshot, endpoint: &Endpoint, queue: &Queue) -> anyh
             PeerState::Dead | PeerState::Unregistered => "not registered now".to_owned(),
         };
         bail!(
-            "{name} is read by {} ({is}): listening would take its messages; listen to an endpoint without owner, or say \
+            "{name} is read by {} ({is}): listening would take its messages; listen to an endpoint without owner, or give \
              --steal",
             owner.name
         );
     }
     let openers =
-        openers::of(queue).context("cannot look for other readers in /proc; --steal does without")?;
+        openers::of(queue).context("cannot look for other readers in /proc (--steal does not look)")?;
     // rtd has its queues open for both, to stand behind them.
     let others = openers.found.iter().filter(|other| other.reads && other.pid.unsigned_abs() != snapshot.pid);
     let others: Vec<String> = others.map(|other| format!("{} (pid {})", other.comm, other.pid)).collect();
     if !others.is_empty() {
         bail!(
-            "{name} is open for reading in {}: listening would take messages from there; end that first, or say --steal",
+            "{name} is open for reading in {}: listening would take its messages; end it first, or give --steal",
             others.join(", ")
         );
     }

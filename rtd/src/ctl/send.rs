@@ -16,14 +16,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Arguments of `rtctl send`.
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "What is known of a message:\n\
-  \x20 endpoint that a route reads   rtd's ledger, before and after: exit status 1 with the reason when a message was\n\
-  \x20                               rejected, expired or found its receiver gone. While other programs send to the same\n\
-  \x20                               endpoint, a loss may be theirs; it is reported all the same.\n\
-  \x20 queue that only rtd writes    the message is in the receiver's queue, past rtd. Nobody knows more.\n\
-  \x20 signal that only rtd sends    the kernel has taken it for the receiver, past rtd. Nobody knows more.\n\
-  A message to a daemon that does not run is refused; --queue-anyway leaves it in the queue of one that was killed or\n\
-  stopped hard. After an orderly end rtd's page is gone, and with it the way to the queue.")]
+#[command(after_help = "The outcome depends on the endpoint:\n\
+  \x20 a route reads it       rtd's ledger is compared before and after. Exit status 1 with the reason if a message was\n\
+  \x20                        rejected or expired, or its receiver was gone. If other programs send to the same\n\
+  \x20                        endpoint, a reported loss may be theirs.\n\
+  \x20 queue that rtd writes  the message is put into the receiver's queue, not through rtd. Nothing more is known.\n\
+  \x20 signal that rtd sends  the kernel queues the signal to the receiver, not through rtd. Nothing more is known.\n\
+  Sending to a daemon that does not run is refused. With --queue-anyway the message is left in the queue of a daemon that\n\
+  was killed. After a normal stop, rtd's statistics page is gone, so the queue cannot be found.")]
 pub struct SendArgs {
     /// Endpoint of the running instance (see rtctl ls)
     endpoint: String,
@@ -44,7 +44,7 @@ pub struct SendArgs {
     /// Wait up to SECONDS for the outcome; 0 = do not wait
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = wait)]
     wait: f64,
-    /// Put the message into the queue although the daemon does not run: the next one takes it
+    /// Put the message into the queue although the daemon does not run; the next daemon takes it
     #[arg(long)]
     queue_anyway: bool,
 }
@@ -105,7 +105,7 @@ fn running(snapshot: &Snapshot, endpoint: &Endpoint, queue_anyway: bool) -> anyh
         EndpointKind::Mqueue { .. } if queue_anyway => Ok(false),
         EndpointKind::Mqueue { queue, .. } => bail!(
             "instance {} is not running: nobody takes a message to {}; start it, or leave the message in {queue} for the \
-             next one: --queue-anyway",
+             next daemon (--queue-anyway)",
             snapshot.instance,
             endpoint.name
         ),
@@ -255,7 +255,7 @@ fn addressee(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<(i32, u
             Reception::Takes => {}
             Reception::NotReady => bail!(
                 "{}: {} (pid {}) neither blocks nor handles the signal, which would end it: nothing is sent; try again when \
-                 it does",
+                 it is ready",
                 endpoint.name,
                 owner.name,
                 owner.pid

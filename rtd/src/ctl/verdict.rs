@@ -1,9 +1,9 @@
-//! What became of messages that `rtctl send` sent into an endpoint that rtd reads: the ledgers of its routes on the page,
-//! before and after.
+//! The outcome of messages that `rtctl send` sent into an endpoint that rtd reads: compares the ledgers of its routes on the
+//! page before and after.
 //!
-//! A queue or a signal carries no name of its sender, so the ledger cannot tell one sender's messages from another's. It
-//! can tell how many messages rtd took in the meantime. When those are no more than were sent here, every outcome is
-//! theirs; else a loss may be another sender's, and that is what is said.
+//! Queues and signals do not identify their sender, so the ledger does not distinguish one sender's messages from another's. It
+//! shows how many messages rtd took in the meantime. If these are no more than were sent here, every outcome belongs to
+//! them; otherwise a loss may be another sender's, and the output says so.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ pub struct Watch {
     worker: usize,
 }
 
-/// What is known in the end.
+/// The outcome, as far as it is known.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// All that rtd took in the meantime was delivered, or displaced as the configuration asks.
@@ -148,7 +148,7 @@ impl Verdict {
         match self {
             Verdict::Delivered => Ok(()),
             Verdict::Unknown(why) => {
-                crate::log::tell(format_args!("rtctl: what became of it is not known yet: {why}"));
+                crate::log::tell(format_args!("rtctl: the outcome is not known yet: {why}"));
                 Ok(())
             }
             Verdict::Lost(what) => {

@@ -40,7 +40,8 @@ impl LastLife {
                 page.set_lost_in_last_life(route, lost);
             }
             log::warning(format_args!(
-                "route {name}: {lost} lost in the last life of this instance: it was killed with so many in the route's capacity"
+                "route {name}: {lost} lost in the last life of this instance: rtd was killed while they waited in the route's \
+                 capacity"
             ));
         }
     }

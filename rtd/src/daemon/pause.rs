@@ -1,4 +1,4 @@
-//! Notices, afterwards, that the daemon or the machine stood still: SIGSTOP, a frozen control group, a debugger, a suspend.
+//! Reports, afterwards, that the daemon or the machine stood still: SIGSTOP, a frozen control group, a debugger, a suspend.
 //!
 //! The control thread compares the time between two ticks with what it should be. CLOCK_MONOTONIC does not go on in a
 //! suspended machine, CLOCK_BOOTTIME does. Whether the lanes stood still too is known from the watchdog, which has the

@@ -123,7 +123,7 @@ pub(in crate::client) struct Lane {
 /// The last message of a lane.
 #[derive(Clone, Copy, Debug)]
 struct Last {
-    /// Who sent it, as the channel says.
+    /// Pid of its sender, as the channel says.
     pid: u32,
     /// Its counter.
     epoch: u32,
@@ -200,7 +200,7 @@ impl Lane {
         Ok(taken)
     }
 
-    /// What is to become of a message before which `superseded` others were passed over.
+    /// Decides about a message in front of which `superseded` others were passed over.
     #[inline]
     fn judge(&mut self, envelope: Envelope, superseded: u64) -> Taken {
         let Some(missed) = self.accept(&envelope) else { return Taken::Duplicate };

@@ -28,7 +28,7 @@ impl Filter {
         if let Filter::Endpoints(names) = self { names } else { &[] }
     }
 
-    /// Its inbox, for whoever is refused what it has.
+    /// Its inbox, as an error names it.
     fn holder(&self) -> Holder {
         Holder::here(match self {
             Filter::Rest => "an inbox for all endpoints that no other inbox names",

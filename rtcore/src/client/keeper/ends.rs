@@ -48,7 +48,7 @@ pub(super) struct OutEntry {
     ring: Option<OutRing>,
     /// Direct rings from before whose receivers live: they may hold messages.
     old: Vec<OutRing>,
-    /// Messages of these that nobody will take, not told yet.
+    /// Messages in these that are lost and not reported yet.
     lost: u64,
     /// A routed ring, with its connection, that nobody receives from yet: see [`OutEntry::hold`].
     held: Option<(Producer, u64)>,
@@ -271,7 +271,7 @@ impl OutEntry {
         }
     }
 
-    /// How many messages went with rings that their receivers left; told once.
+    /// Messages lost with rings that their receivers left, since the last call.
     pub fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }

@@ -172,7 +172,7 @@ impl Keeper {
         self.wake();
     }
 
-    /// The daemon has not told how these ended, or will not.
+    /// Reports the exits for whose causes the wait is `over`.
     pub(super) fn mourn(&mut self, over: impl Fn(Instant) -> bool) {
         let (told, waiting) = std::mem::take(&mut self.mourned).into_iter().partition(|(_, at)| over(*at));
         self.mourned = waiting;

@@ -242,8 +242,8 @@ fn wanted(sent: &[Sent], to_thread: bool, session: bool) -> u64 {
     sent.iter().filter(depends).fold(0, |bits, sent| bits | rtsignal::bit(sent.signo))
 }
 
-/// Signals whose default action is not what a route means by them. Whoever routes SIGTERM, SIGINT or SIGHUP to a process asks
-/// it to end.
+/// Signals whose default action would harm the receiver. A route that sends SIGTERM, SIGINT or SIGHUP asks the process to
+/// end.
 fn deadly() -> u64 {
     startup::routable().fold(0, |bits, signo| bits | rtsignal::bit(signo))
 }

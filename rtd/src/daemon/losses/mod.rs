@@ -28,7 +28,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 type Counts = [u64; Loss::COUNT];
 
-/// What of the losses is in the log.
+/// The losses that the log has shown, by route.
 #[derive(Debug)]
 pub struct LossLog {
     routes: Vec<RouteLosses>,

@@ -20,7 +20,7 @@ pub(super) const LARGE_BYTES: u64 = 4 << 20;
 /// The thread's name.
 const NAME: &str = "rtd-memory";
 
-/// What is to be done.
+/// An order.
 pub(super) enum Order {
     /// Make the routed rings of a session.
     Session(ProcessId, Making),

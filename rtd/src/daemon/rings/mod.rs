@@ -479,7 +479,7 @@ impl Rings {
 }
 
 fn no_room(bytes: u64, room: &Room) -> io::Error {
-    let text = format!("it takes {bytes} bytes, and {} can be had ({})", room.bytes, room.limit);
+    let text = format!("it takes {bytes} bytes, and {} are available ({})", room.bytes, room.limit);
     io::Error::new(io::ErrorKind::OutOfMemory, text)
 }
 

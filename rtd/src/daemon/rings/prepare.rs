@@ -58,7 +58,7 @@ pub enum RingsError {
     Making(String),
     /// The machine, or the control group of rtd, has no room for them.
     #[error(
-        "the rings of {process} take {bytes} bytes (the largest: endpoint {endpoint}), {} can be had: smaller maxmsg or \
+        "the rings of {process} take {bytes} bytes (the largest: endpoint {endpoint}), {} are available: smaller maxmsg or \
          msgsize, or {} ({})",
         room.bytes, more_room(room), room.limit
     )]
@@ -115,9 +115,9 @@ pub enum Begun {
     Ordered,
 }
 
-/// Bytes that a session leaves of what can be had.
+/// Bytes of the available memory that a session must leave.
 const ROOM_LEFT_BYTES: u64 = 4 << 20;
-/// Below, nobody asks what can be had: that reads some files.
+/// Below this size the available memory is not checked, because that reads some files.
 const ROOM_ASKED_BYTES: u64 = 256 << 10;
 
 fn more_room(room: &Room) -> &'static str {
@@ -129,7 +129,7 @@ fn more_room(room: &Room) -> &'static str {
     }
 }
 
-/// Whether `bytes` can be had, with some to spare.
+/// Whether `bytes` are available, with some to spare.
 pub(super) fn room_for(bytes: u64) -> Result<(), Room> {
     match room::available().filter(|_| bytes >= ROOM_ASKED_BYTES) {
         Some(room) if room.bytes < bytes.saturating_add(ROOM_LEFT_BYTES) => Err(room),
