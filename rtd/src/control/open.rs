@@ -169,6 +169,7 @@ impl Control {
             self.leave(process, handler);
             return Ok(());
         }
+        self.sessions.ready(process);
         self.counters.sessions += 1;
         self.granted(process, &reply);
         self.settle(handler);

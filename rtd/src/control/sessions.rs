@@ -151,7 +151,7 @@ impl Sessions {
         self.rings.close(process);
     }
 
-    /// Makes a session of the connection and tells it all there is.
+    /// Makes a session of the connection and sends it its rings and all there is to know. [`Sessions::ready`] follows.
     pub fn admit(
         &mut self,
         epoll: &Epoll,
@@ -177,12 +177,17 @@ impl Sessions {
         let partners = self.rings.partners(process).iter().map(|partner| self.known[*partner]);
         let partners: Vec<_> = partners.filter(|news| news.state != PeerState::Unregistered).collect();
         partners.into_iter().for_each(|news| self.tell(process, &Notice::Peer(news), &[]));
+        Ok(())
+    }
+
+    /// Lets the process of a new session send, when lanes see it alive: what it sends to itself would end as peer-dead
+    /// before.
+    pub fn ready(&mut self, process: ProcessId) {
         // Before Ready: nothing is sent in between that nobody would receive.
         self.update_reach(process);
         self.tell(process, &Notice::Ready, &[]);
         self.rings.connect();
         self.stale = true;
-        Ok(())
     }
 
     /// A process came or went: ends its session if it went, and tells whom it concerns.

@@ -326,6 +326,10 @@ impl Keeper {
     /// The connection, or the attempt at one, has ended.
     fn fail(&mut self, failure: Failure) {
         self.hang_up();
+        let ended = std::mem::replace(&mut self.phase, Phase::Down { next: Instant::now() });
+        if let (Phase::Opening(opening), true) = (ended, self.connection > 0) {
+            self.keep_received(opening);
+        }
         let failure = match (failure, self.busy.take()) {
             // It answers, but has no room; time ran out at the attempt after that.
             (Failure::Timeout, Some(reply)) => Failure::Busy(reply),

@@ -1,5 +1,7 @@
-//! What the daemon says between Open and Ready: collected first, mapped next, and only then put in force, so that a
-//! connection that ends half-way changes nothing.
+//! What the daemon says between Open and Ready: collected first, mapped next, and only then put in force.
+//!
+//! A connection that ends half-way changes one thing only: rings to receive from that came with it are read, since the
+//! daemon may deliver into them as soon as they are on their way.
 
 use super::{Failure, Keeper};
 use crate::client::core::{CHANNELS_MAX, State};
@@ -213,6 +215,22 @@ impl Keeper {
             self.notice(notice, fds)?;
         }
         Ok(())
+    }
+
+    /// The daemon ended before Ready: receives what it may have delivered into the rings that it handed out. The caller
+    /// marks them as over. Not on Cobalt, where the doorbells would have to be opened first.
+    pub(super) fn keep_received(&mut self, opening: Opening) {
+        let Opening { bells: Some(bells), semaphores, channels, .. } = opening else { return };
+        if !semaphores.is_empty() {
+            return;
+        }
+        for (channel, handles) in channels.into_iter().filter(|(channel, _)| channel.role != Role::Sender) {
+            let (Some(handles), Some(geometry)) = (handles, channel.geometry()) else { continue };
+            let Ok(consumer) = handles.into_consumer(geometry, &bells, channel.channel) else { continue };
+            if let Some(index) = self.lane_entry(channel) {
+                self.receive(index, consumer.keeping(channel.keep), None);
+            }
+        }
     }
 
     /// `lonely`: nobody receives from it.
