@@ -162,7 +162,7 @@ impl Route {
         }
     }
 
-    /// Has it wait for receivers that were there when rtd was restarted, so long from [`Route::start`] on.
+    /// Has it wait for receivers that were there when rtd was restarted, so long from `Route::start` on.
     pub fn rejoin(mut self, rejoin_ns: u64) -> Route {
         self.rejoin_ns = rejoin_ns;
         self

@@ -1,7 +1,7 @@
 //! A small file that a program keeps for its next start: replaced as a whole (rename(2)), and believed only if nobody but
 //! root and the program's own user can have written it.
 //!
-//! Invariant: at its name lies what some call of [`write`] was given, complete, or nothing.
+//! Invariant: at its name lies what some call of [`write()`] was given, complete, or nothing.
 
 use super::procfs::{effective_uid, named};
 use rustix::fs::{Mode, OFlags};
@@ -47,7 +47,7 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
     })
 }
 
-/// Removes the file and what an interrupted [`write`] left; none is as good.
+/// Removes the file and what an interrupted [`write()`] left; none is as good.
 pub fn remove(path: &Path) -> io::Result<()> {
     let _ = std::fs::remove_file(draft(path));
     match std::fs::remove_file(path) {
@@ -56,7 +56,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The name under which [`write`] prepares the file.
+/// The name under which [`write()`] prepares the file.
 pub fn draft(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".new");

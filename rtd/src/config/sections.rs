@@ -332,7 +332,7 @@ pub struct Route {
     #[schemars(default)]
     pub overflow: Field<OverflowText>,
     /// How long this route waits after a restart of rtd for receivers that had a session before. Default: `rejoin` of
-    /// [daemon].
+    /// `[daemon]`.
     #[schemars(default)]
     pub rejoin: Field<Time<0, { 60 * SECOND_NS }>>,
     /// Message-queue priority of what is sent: `keep` the one received (0 for a signal or a lane), or a number.
