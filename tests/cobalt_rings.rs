@@ -282,8 +282,8 @@ pub fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyh
         bench.instance.until("seen dead", |s| s.processes[1].state == PeerState::Dead)?;
         eventually(|| (bench.space.semaphores().len() == 2).then_some(()))?;
     }
-    let refused = planner.refused("session number plan 9", &["PeerDead"])?;
-    ensure!(!refused.is_empty());
+    // What it sends before it has learned of the death is accepted, and accounted by the daemon.
+    eventually(|| planner.refused("session number plan 9", &["PeerDead"]).ok())?;
     balanced(&bench.instance.snapshot()?)?;
     drop(planner);
     eventually(|| (bench.space.semaphores().len() == 1).then_some(()))?;

@@ -54,10 +54,13 @@ fn set(mode: libc::c_long) -> Result<(), ()> {
 pub(crate) fn begin(entry: &Thread) {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = linux_call;
+    // Another signal's handler must not run inside this one: it would return by a system call, and the kernel kills a
+    // thread whose system call it cannot hand over because SIGSYS is blocked.
     // SAFETY: zero is a value of the action, the handler has the form that SA_SIGINFO asks for; sets are ours.
     unsafe {
         let action = action.assume_init_mut();
         action.sa_sigaction = handler as libc::sighandler_t;
+        libc::sigfillset(&raw mut action.sa_mask);
         action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
         libc::sigaction(libc::SIGSYS, action, std::ptr::null_mut());
         let mut unblocked = std::mem::zeroed();
