@@ -353,6 +353,7 @@ fn main() -> std::process::ExitCode {
         sealed::the_crooked_paths_touch_no_heap,
         security::every_claim_names_a_test_that_is_there,
         signal_payload::payloads_of_every_size_come_with_their_verified_origin,
+        signal_payload::a_handler_gets_what_its_sender_sends_as_soon_as_it_is_there,
         signal_payload::a_burst_past_a_slow_handler_is_lossless_with_few_signals,
         signal_payload::the_lowest_number_comes_first_between_rings_and_plain_signals,
         signal_payload::a_signal_that_is_passed_on_keeps_its_value,

@@ -2,6 +2,7 @@
 //! queue, the daemon or the receiver gives out.
 
 use crate::util::book::End::{Delivered, PeerDead, Rejected};
+use crate::util::halt::Halted;
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, privileged, process, route, rt, signal, skip};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
@@ -109,6 +110,28 @@ pub fn payloads_of_every_size_come_with_their_verified_origin() -> anyhow::Resul
     instance.ledger_is(ROUTE, 8, &[(Delivered, 8)])?;
     instance.ledger_is("stranger.out->drive.go", 8, &[(Delivered, 8)])?;
     eventually(|| (counters(&mut drive).ok()?[..2] == [16, 8]).then_some(()))?;
+    Ok(())
+}
+
+/// A message may come before the receiver's session thread has read that its sender is there.
+pub fn a_handler_gets_what_its_sender_sends_as_soon_as_it_is_there() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let _daemon = Daemon::start(&one_way(&instance, 64))?;
+    let mut drive = Peer::with_signals(|_| {})?;
+    drive.tell(&format!("block {}", rt(3)))?;
+    drive.tell(&format!("session {} drive", instance.socket()))?;
+    drive.tell(&format!("handle {} controller", rt(3)))?;
+    let is_session = |tid: &u32| kernel::thread(drive.pid(), *tid).is_ok_and(|t| t.name == "rtd-session");
+    let session = kernel::threads(drive.pid())?.into_iter().find(is_session).context("no session thread")?;
+    let Some(halted) = Halted::thread(session)? else { return skip("ptrace(2) of a child") };
+    let mut controller = controller(&instance)?;
+    controller.tell("send 01")?;
+    instance.ledger_is(ROUTE, 1, &[(Delivered, 1)])?;
+    eventually(|| (counters(&mut drive).ok()?[0] == 1).then_some(()))?;
+    sleeps(&drive)?;
+    drop(halted);
+    drive.tell("notices 1")?;
+    ensure!(counters(&mut drive)?[..2] == [1, 0], "received, unhandled");
     Ok(())
 }
 

@@ -8,10 +8,11 @@
 
 use super::inbox::{Filter, Lane, Post};
 use super::outlet::Outlet;
+use crate::lane::peer::PeerState;
 use crate::skin::{Doorbell, Skin};
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::eventfd::EventFd;
-use crate::sys::sched;
+use crate::sys::{clock, futex, sched};
 use crate::wire::{Channel, Name, PeerNews, Reply};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -20,6 +21,15 @@ pub(super) use crate::ring::bell::CHANNELS_MAX;
 
 /// Most entries of either list; what is past the channels of one configuration belonged to earlier ones.
 pub(super) const ENTRIES_MAX: usize = 4 * CHANNELS_MAX;
+
+/// Processes that are remembered.
+pub(super) const PEERS_MAX: usize = 1024;
+
+/// A peer without a process.
+const NO_PID: u32 = u32::MAX;
+
+/// Longest wait of [`Core::catch_up`]: the session thread is an ordinary one, which real-time threads may keep off its CPU.
+const CATCH_UP_MAX_NS: u64 = 1_000_000_000;
 
 /// Whether the daemon is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +129,12 @@ pub(super) struct Core {
     /// Wakes the session thread: there is a command, or an end came back.
     pub control: EventFd,
     closed: AtomicU32,
+    /// Pids of the table's peers, for those who must not take its lock; 0 after the last one.
+    peer_pids: Box<[AtomicU32]>,
+    /// Counts the calls of [`Core::catch_up`].
+    asked: AtomicU32,
+    /// How many of them the session thread has answered; who waits sleeps at it.
+    answered: AtomicU32,
     table: Mutex<Table>,
 }
 
@@ -134,7 +150,60 @@ impl Core {
             commands: Vec::new(),
             threads: Vec::new(),
         };
-        Core { process, epoch, skin, control, closed: AtomicU32::new(0), table: Mutex::new(table) }
+        Core {
+            process,
+            epoch,
+            skin,
+            control,
+            closed: AtomicU32::new(0),
+            peer_pids: (0..PEERS_MAX).map(|_| AtomicU32::new(0)).collect(),
+            asked: AtomicU32::new(0),
+            answered: AtomicU32::new(0),
+            table: Mutex::new(table),
+        }
+    }
+
+    /// Publishes the pid of entry `at` of the table's peers.
+    pub fn note_peer(&self, at: usize, pid: u32) {
+        if let Some(known) = self.peer_pids.get(at) {
+            known.store(if pid == 0 { NO_PID } else { pid }, Ordering::Release);
+        }
+    }
+
+    /// Whether this is the pid of a process that the daemon has reported. Takes no lock.
+    pub fn knows(&self, pid: u32) -> bool {
+        let known = self.peer_pids.iter().map(|known| known.load(Ordering::Acquire));
+        known.take_while(|known| *known != 0).any(|known| known == pid)
+    }
+
+    /// Waits until the session thread has read all that the daemon had written to this session before the call, at most a
+    /// second. Allocates nothing and takes no lock.
+    #[cold]
+    pub fn catch_up(&self) {
+        let own = self.asked.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        let until_ns = clock::monotonic_ns() + CATCH_UP_MAX_NS;
+        self.nudge();
+        loop {
+            let answered = self.answered.load(Ordering::Acquire);
+            let left_ns = until_ns.saturating_sub(clock::monotonic_ns());
+            if own.wrapping_sub(answered).cast_signed() <= 0 || self.is_closed() || left_ns == 0 {
+                return;
+            }
+            // Woken, interrupted or out of time: the loop looks again.
+            let _ = futex::wait(&self.answered, answered, left_ns);
+        }
+    }
+
+    /// The calls that are to be answered, if any wait; for [`Core::answer`] after the reading.
+    pub fn waiting(&self) -> Option<u32> {
+        let asked = self.asked.load(Ordering::Acquire);
+        (asked != self.answered.load(Ordering::Relaxed)).then_some(asked)
+    }
+
+    /// Lets those go on that have asked so far.
+    pub fn answer(&self, asked: u32) {
+        self.answered.store(asked, Ordering::Release);
+        futex::wake_all(&self.answered);
     }
 
     /// Whether routed rings are rung by semaphores.
@@ -182,6 +251,7 @@ impl Core {
     pub fn close(&self) {
         // SYNC POINT with `is_closed`: all that was handed over before is there.
         self.closed.store(1, Ordering::Release);
+        self.answer(self.asked.load(Ordering::Acquire));
     }
 }
 
@@ -244,5 +314,5 @@ impl Table {
 
 /// Its pid if it is there, else 0.
 pub(super) fn alive_pid(news: &PeerNews) -> u32 {
-    if news.state == crate::lane::peer::PeerState::Alive { news.pid } else { 0 }
+    if news.state == PeerState::Alive { news.pid } else { 0 }
 }

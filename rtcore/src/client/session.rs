@@ -255,11 +255,23 @@ impl Session {
     /// Whether a message or signal is from the process of this name, whatever pid it has by then: for
     /// `Flags::only_from` and the like. The answer is worth what [`Origin::verified`] says; a process that this one
     /// never talks to is never it.
+    ///
+    /// A message can arrive before the session thread has read who its sender is. For a verified origin with a pid that
+    /// the daemon has not reported yet, the call waits until the session thread has read what the daemon wrote; at most a
+    /// second.
     pub fn is(&self, process: &str) -> impl Fn(&Origin) -> bool + Send + 'static + use<> {
-        let pid = Name::new(process).ok().map(|name| self.core.table().pid_of(name));
+        let core = Arc::clone(&self.core);
+        let pid = Name::new(process).ok().map(|name| core.table().pid_of(name));
         move |origin| {
-            let now = pid.as_ref().map_or(0, |pid| pid.load(Ordering::Acquire));
-            now != 0 && origin.pid == now
+            let Some(pid) = pid.as_ref().filter(|_| origin.pid != 0) else { return false };
+            let is_it = || pid.load(Ordering::Acquire) == origin.pid;
+            if is_it() {
+                return true;
+            }
+            if origin.verified && !core.knows(origin.pid) {
+                core.catch_up();
+            }
+            is_it()
         }
     }
 

@@ -141,7 +141,8 @@ impl Sessions {
         self.rings.discard(made);
     }
 
-    /// Gives the lanes their ends, before they see the process alive.
+    /// Gives the lanes the rings that they write, before they see the process alive; they read its rings when its partners
+    /// know it ([`Sessions::changed`]).
     pub fn attach(&mut self, process: ProcessId, seat: Seat, prepared: Prepared) -> Attached {
         self.rings.attach(process, seat, prepared)
     }
@@ -206,6 +207,10 @@ impl Sessions {
                 self.update_reach(partner);
             }
             self.tell(partner, &Notice::Peer(news), &[]);
+        }
+        if state == PeerState::Alive {
+            // Only now: who receives its messages can tell from whom they are.
+            self.rings.read_from(process);
         }
     }
 

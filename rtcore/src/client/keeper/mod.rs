@@ -178,7 +178,7 @@ impl Keeper {
             for token in &tokens {
                 match *token {
                     CONTROL => stop |= self.commands(),
-                    CONNECTION => self.read(),
+                    CONNECTION => _ = self.read(),
                     DIRECTORY => self.directory_changed(),
                     token => self.partner_ended(token),
                 }
@@ -268,22 +268,31 @@ impl Keeper {
         Ok(())
     }
 
-    /// Takes what the daemon says. A bounded part of it: the rest comes with the next turn.
-    fn read(&mut self) {
+    /// Takes what the daemon says. A bounded part of it: the rest comes with the next turn. Whether there may be a rest.
+    fn read(&mut self) -> bool {
         for _ in 0..64 {
             let mut frame = [0; FRAME_BYTES];
             let mut fds = Vec::new();
-            let Some(conn) = &self.conn else { return };
+            let Some(conn) = &self.conn else { return false };
             let done = match conn.receive_with(&mut frame, &mut fds) {
                 Ok(Received::Packet(len)) => self.frame(frame.get(..len).unwrap_or_default(), fds),
-                Ok(Received::Nothing) => return,
+                Ok(Received::Nothing) => return false,
                 Ok(Received::Closed) => Err(Failure::Closed),
                 Err(e) => Err(Failure::System("reading from rtd".to_owned(), e)),
             };
             if let Err(failure) = done {
                 self.fail(failure);
-                return;
+                return false;
             }
+        }
+        true
+    }
+
+    /// Reads what is there for those who wait until it is read.
+    fn catch_up(&mut self) {
+        if let Some(asked) = self.core.waiting() {
+            while self.read() {}
+            self.core.answer(asked);
         }
     }
 
@@ -414,6 +423,7 @@ impl Keeper {
     /// Does what was asked, and takes back what was given back; true when the session was dropped.
     fn commands(&mut self) -> bool {
         self.core.control.take();
+        self.catch_up();
         let commands = std::mem::take(&mut self.core.table().commands);
         let (mut stop, mut wake) = (false, false);
         for command in commands {

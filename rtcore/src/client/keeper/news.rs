@@ -3,7 +3,7 @@
 use super::ends::Partner;
 use super::opening::geometry;
 use super::{Failure, Keeper, WITNESS_MAX};
-use crate::client::core::alive_pid;
+use crate::client::core::{PEERS_MAX, alive_pid};
 use crate::client::event::Event;
 use crate::lane::peer::PeerState;
 use crate::message::Origin;
@@ -20,8 +20,6 @@ const CONSUMER_BELL: u32 = 0;
 const PRODUCER_BELL: u32 = 1;
 /// Direct rings that may wait for their other half.
 const HALVES_MAX: usize = 256;
-/// Processes that are remembered.
-const PEERS_MAX: usize = 1024;
 
 /// Which of the two lists a channel is in.
 enum At {
@@ -230,8 +228,13 @@ impl Keeper {
             None if table.peers.len() < PEERS_MAX => table.peers.push(news),
             None => {}
         }
+        let at = table.peers.iter().position(|peer| peer.process == news.process);
+        // First the pid of the name: who finds it known must find it there.
         if let Some((_, pid)) = table.pids.iter().find(|(name, _)| *name == news.process) {
             pid.store(alive_pid(&news), Ordering::Release);
+        }
+        if let Some(at) = at {
+            self.core.note_peer(at, news.pid);
         }
         drop(table);
         if let Some(event) = event {

@@ -124,6 +124,8 @@ pub struct Rings {
     sinks: BTreeMap<(RouteId, usize), Lane<Producer>>,
     /// Of the same ends.
     reports: BTreeMap<(RouteId, usize), Reports>,
+    /// By process, rings that no lane thread reads yet.
+    unread: Vec<Vec<DaemonEnd>>,
     direct: BTreeMap<RouteId, DirectRoute>,
     skin: &'static Skin,
     /// What rings lane threads and sessions, where that is no futex.
@@ -153,6 +155,7 @@ impl Rings {
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
             reports: BTreeMap::new(),
+            unread: plan.processes.iter().map(|_| Vec::new()).collect(),
             direct: BTreeMap::new(),
             seats: plan.processes.iter().map(|_| None).collect(),
             left: vec![None; plan.processes.len()],
@@ -243,13 +246,16 @@ impl Rings {
         std::mem::take(&mut self.out)
     }
 
-    /// Gives the lane threads their ends; the process has a session from now on.
+    /// Gives the lane threads the rings that they write; the process has a session from now on. They read its own rings
+    /// after [`Rings::read_from`].
     pub fn attach(&mut self, process: ProcessId, seat: Seat, prepared: Prepared) -> Attached {
         let Prepared { bells, page, ends, handles, written } = prepared;
-        let origin = Origin { pid: seat.pid.unsigned_abs(), uid: seat.uid, verified: true };
-        for end in ends {
-            self.offer(end, seat.generation, origin);
+        let (sources, sinks): (Vec<_>, Vec<_>) =
+            ends.into_iter().partition(|end| matches!(end, DaemonEnd::Source(..)));
+        for end in sinks {
+            self.offer(end, &seat);
         }
+        self.unread[process] = sources;
         self.unsealed.add(process, &seat, written, clock::monotonic_ns());
         self.seats[process] = Some((seat, bells));
         let mut rings = Vec::with_capacity(handles.len());
@@ -261,7 +267,18 @@ impl Rings {
         Attached { page, rings }
     }
 
-    fn offer(&mut self, end: DaemonEnd, generation: u64, origin: Origin) {
+    /// Lets the lane threads read what the process sends: its partners know who it is.
+    pub fn read_from(&mut self, process: ProcessId) {
+        let Some((seat, _)) = &self.seats[process] else { return };
+        let seat = seat.clone();
+        for end in std::mem::take(&mut self.unread[process]) {
+            self.offer(end, &seat);
+        }
+    }
+
+    fn offer(&mut self, end: DaemonEnd, seat: &Seat) {
+        let generation = seat.generation;
+        let origin = Origin { pid: seat.pid.unsigned_abs(), uid: seat.uid, verified: true };
         // There is room (`prepare`).
         match end {
             DaemonEnd::Source(endpoint, end) => {
@@ -286,6 +303,8 @@ impl Rings {
 
     /// The session is over: lane threads get nothing in exchange for its rings, after they have emptied them.
     pub fn close(&mut self, process: ProcessId) {
+        // What it has sent already is not lost.
+        self.read_from(process);
         let Some((seat, bells)) = self.seats[process].take() else { return };
         self.unsealed.close(process);
         let (generation, origin) = (seat.generation, Origin::UNKNOWN);

@@ -122,6 +122,7 @@ fn wanted(semaphores: bool) -> Wanted {
 fn open(rings: &mut Rings, process: ProcessId, seat: Seat) -> Attached {
     let prepared = rings.prepare(process, wanted(false)).unwrap();
     let attached = rings.attach(process, seat, prepared);
+    rings.read_from(process);
     rings.connect();
     attached
 }
