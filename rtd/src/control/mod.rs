@@ -98,8 +98,8 @@ pub struct Control {
     ticker: Ticker,
     clients: Clients,
     registry: Registry,
-    /// What of it outlives this process.
-    kept: Kept,
+    /// What of it outlives this process; none where no next start follows.
+    kept: Option<Kept>,
     sessions: Sessions,
     /// Sessions whose rings are being made; at most one for each process.
     waiting: Vec<Waiting>,
@@ -135,7 +135,7 @@ impl Control {
             ticker,
             clients: Clients::new(),
             registry: Registry::new(plan, peers)?,
-            kept: Kept::beside(&plan.daemon.socket),
+            kept: Some(Kept::beside(&plan.daemon.socket)),
             sessions,
             waiting: Vec::new(),
             counters: ControlCounters::default(),
@@ -147,7 +147,7 @@ impl Control {
     /// Takes over the registrations of the last life of the instance, each checked again, and logs the outcome. Before
     /// the lanes run: what waits for these processes must find them.
     pub fn adopt(&mut self, handler: &mut dyn Handler) {
-        for record in self.kept.load() {
+        for record in self.kept.as_ref().map(Kept::load).unwrap_or_default() {
             match self.registry.adopt(&self.epoll, record, handler) {
                 Adopted::Again(line) => log::info(format_args!("{line}")),
                 Adopted::Not(line) => log::warning(format_args!("{line}")),
@@ -157,15 +157,19 @@ impl Control {
         self.keep();
     }
 
-    /// There is no next start: nothing is left for it.
+    /// No next start follows: nothing is kept for it, also if this process is killed. Before [`Control::adopt`].
     pub fn keep_none(&mut self) {
-        self.kept.store(&[]);
+        if let Some(mut kept) = self.kept.take() {
+            kept.store(&[]);
+        }
     }
 
     /// Keeps what changed for the next start.
     fn keep(&mut self) {
-        if let Some(records) = self.registry.take_unkept() {
-            self.kept.store(&records);
+        if let Some(kept) = &mut self.kept
+            && let Some(records) = self.registry.take_unkept()
+        {
+            kept.store(&records);
         }
     }
 
@@ -385,7 +389,7 @@ impl Control {
             self.judged(news);
         }
         self.restore_socket();
-        if self.kept.was_removed() {
+        if self.kept.as_mut().is_some_and(Kept::was_removed) {
             self.registry.keep_again();
         }
         for line in self.registry.end_rejoin(&self.epoll, now, handler) {

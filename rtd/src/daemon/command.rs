@@ -76,6 +76,9 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), rings, signals)?;
     let look_ns = daemon.plan().daemon.watch.period_ns.max(u64::try_from(TICK.as_nanos())?);
     let mut serving = Serving { daemon, notifier: Notifier::from_env(look_ns), failed: None };
+    if next == Next::Nothing {
+        control.keep_none();
+    }
     // The lanes must not read a source before they know the receivers that are still there.
     control.adopt(&mut serving);
     serving.daemon.go();
@@ -94,9 +97,6 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     go_down(&mut control, &mut serving)?;
     let Serving { daemon, failed, .. } = serving;
     let (direct, counters) = (control.direct_ledgers(), control.counters());
-    if next == Next::Nothing {
-        control.keep_none();
-    }
     // Before the page: with that the instance's name is free, and what is removed afterwards may be the next one's.
     drop(control);
     let finished = daemon.finish(&direct);
