@@ -315,7 +315,12 @@ impl Control {
         let process = candidate.process();
         self.names.spend(process, name)?;
         self.vacate(process, handler)?;
-        let (reply, exec_of) = self.registry.seat(&self.epoll, candidate, handler)?;
+        let (reply, exec_of) = self.registry.seat(&self.epoll, candidate)?;
+        // Before anybody sees it: who has seen it may rely on its outliving rtd.
+        self.keep();
+        if reply.status != Status::Pending {
+            self.registry.announce(&self.epoll, process, handler)?;
+        }
         if let Some(client) = self.clients.get(slot, token) {
             client.exec_of = exec_of.or(client.exec_of);
         }

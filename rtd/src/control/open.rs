@@ -151,9 +151,11 @@ impl Control {
         };
         let seat = Seat { generation, pid: candidate.pid(), uid: candidate.ruid(), pidfd };
         let attached = self.sessions.attach(process, seat, prepared);
-        let (reply, _) = self.registry.seat(&self.epoll, candidate, handler).inspect_err(|_| {
+        let (reply, _) = self.registry.seat(&self.epoll, candidate).inspect_err(|_| {
             self.sessions.detach(process);
         })?;
+        // Before anybody sees it: who has seen it may rely on its outliving rtd.
+        self.keep();
         let client = self.clients.remove(&self.epoll, slot);
         let admitted =
             client.map(|client| self.sessions.admit(&self.epoll, process, client, &reply, attached));

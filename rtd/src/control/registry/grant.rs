@@ -75,13 +75,9 @@ impl Registry {
         Ok(Candidate { process, holder, exec_follows: claim.exec_follows, warning })
     }
 
-    /// Grants the name. The caller notes the last value, if there is one, at the connection.
-    pub fn seat(
-        &mut self,
-        epoll: &Epoll,
-        candidate: Candidate,
-        handler: &mut dyn Handler,
-    ) -> Result<(Reply, Option<ExecOf>), Refusal> {
+    /// Grants the name. The caller notes the last value, if there is one, at the connection, keeps the registration for the
+    /// next start and then calls [`Registry::announce`], unless the reply is [`Status::Pending`].
+    pub fn seat(&mut self, epoll: &Epoll, candidate: Candidate) -> Result<(Reply, Option<ExecOf>), Refusal> {
         let Candidate { process, mut holder, exec_follows, warning } = candidate;
         let entry = &mut self.entries[process];
         let failed = |e: io::Error| {
@@ -95,14 +91,10 @@ impl Registry {
         }
         entry.generation += 1;
         holder.active = !(exec_follows && entry.plan.exe.is_some());
-        let (pid, pending, is_session) = (holder.who.pid, !holder.active, holder.who.session);
+        let (pid, pending) = (holder.who.pid, !holder.active);
         self.unkept = true;
         if let Some(before) = entry.holder.replace(holder) {
             let _ = epoll.remove(&before.pidfd);
-        }
-        // A session is announced when its rings are on their way.
-        if !pending && !is_session {
-            self.announce(epoll, process, handler)?;
         }
         let entry = &self.entries[process];
         let exec_of = ExecOf { process, generation: entry.generation };
