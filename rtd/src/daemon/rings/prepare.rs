@@ -58,9 +58,9 @@ pub enum RingsError {
     Making(String),
     /// The machine, or the control group of rtd, has no room for them.
     #[error(
-        "the rings of {process} take {bytes} bytes (the largest: endpoint {endpoint}), {} are available: smaller maxmsg or \
-         msgsize, or {} ({})",
-        room.bytes, more_room(room), room.limit
+        "the rings of {process} take {bytes} bytes, {} are available ({}): a smaller maxmsg or msgsize (endpoint {endpoint}), \
+         or {}",
+        room.bytes, room.limit, more_room(room)
     )]
     NoRoom {
         /// Whose session.
