@@ -133,7 +133,8 @@ pub fn a_restart_follows_its_death_at_once_again_and_again() -> anyhow::Result<(
 pub fn kill_9_in_the_middle_of_a_stream_loses_no_count() -> anyhow::Result<()> {
     const MESSAGES: u64 = 5_000;
     let i = Instance::new()?;
-    let daemon = Daemon::start(&config(&i, ""))?;
+    // A receiver that gets no CPU holds the stream up, so that its end comes in the middle.
+    let daemon = Daemon::start(&config(&i, "overflow = \"block:5s\""))?;
     let mut sender = opened(&i, Peer::start()?, "send", "in")?;
     let mut drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
     sender.ask(&format!("stream 0 {MESSAGES}"))?;
