@@ -15,9 +15,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// One end whose own memory is mapped and whose other's is yet to come: see [`crate::wire::Notice::Join`].
 ///
-/// The other end may be complete already. So one that is dropped says in its own memory that nobody is here: a
-/// producer's closes the ring, and the consumer goes on to the next one; a consumer's leaves it, and the producer moves
-/// what it sent.
+/// The other end may be complete already, so a half that is dropped leaves a mark in its own memory:
+///
+/// - A producer's half closes the ring, and the consumer goes on to the next one.
+/// - A consumer's half marks the ring as left, and the producer moves its unread messages into the next one.
 #[derive(Debug)]
 pub struct Half {
     geometry: Geometry,

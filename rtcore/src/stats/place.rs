@@ -128,7 +128,7 @@ pub(super) fn find(instance: &str) -> Result<Reader, ReadError> {
     Err(error.unwrap_or_else(|| ReadError::NoInstance { instance: instance.to_owned(), places: places() }))
 }
 
-/// The file of the instance's page, whoever owns it.
+/// The file of the instance's page, of any owner.
 pub fn file_of(instance: &str) -> Option<PathBuf> {
     find(instance).ok().map(|page| page.path().to_owned())
 }
@@ -156,7 +156,7 @@ fn run_dirs(uid: u32) -> Vec<PathBuf> {
     let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
     let default = Path::new(USER_DIRS).join(uid.to_string());
     let given = given.filter(|dir| *dir != default);
-    // Only in a directory of this user's own: whoever owns the parent can rename what is in it.
+    // Only in a directory of this user's own: the owner of the parent can rename what is in it.
     let own = |dir: &PathBuf| dir.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == uid);
     let users = given.into_iter().chain([default]).filter(own).map(|dir| dir.join("rtd"));
     [PathBuf::from(RUN_DIR)].into_iter().chain(users).collect()

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Errors: it is no regular file, belongs to neither root nor our effective user, may be written by others, lies in a
 /// directory of a stranger, or has more than `bytes_max` bytes.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Option<String>> {
-    // NONBLOCK: a FIFO in its place must not hold up whoever opens it.
+    // NONBLOCK: a FIFO in its place must not block the open.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),

@@ -17,7 +17,7 @@ impl Optional {
     /// Whether it was refused before.
     #[inline]
     pub fn is_refused(&self) -> bool {
-        // Nothing is read on the strength of it: whoever sees it late is refused once more.
+        // It orders no other data: a thread that sees it late is refused once more.
         self.0.load(Ordering::Relaxed)
     }
 

@@ -248,7 +248,7 @@ impl Lane {
         let partner = self.feed.peek().and_then(|ring| ring.partner);
         let pid = partner.unwrap_or(envelope.origin).pid;
         let missed = match self.last {
-            // The pid may change: a queue has one counter, whoever registers as its owner.
+            // The pid may change: a queue has one counter, also after another process registers as its owner.
             Some(last) if last.epoch == epoch && sequence > last.sequence => sequence - last.sequence - 1,
             // An epoch of 0 (a daemon of an earlier version) identifies no counter.
             Some(last) if last.epoch == epoch && last.pid == pid && epoch != 0 => return None,

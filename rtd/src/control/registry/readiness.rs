@@ -235,7 +235,7 @@ impl Entry {
 
 /// The signals to this target whose reception depends on the process.
 fn wanted(sent: &[Sent], to_thread: bool, session: bool) -> u64 {
-    // SIGCONT does what it does whoever ignores it.
+    // SIGCONT continues a stopped process even if the process ignores it.
     let depends = |sent: &&Sent| {
         sent.to_thread == to_thread && !(session && sent.by_ring) && signame::name(sent.signo) != "SIGCONT"
     };

@@ -30,7 +30,7 @@ pub(super) enum Order {
     Drop(Box<dyn Send>),
 }
 
-/// What was made.
+/// The result of an order for memory.
 #[derive(Debug)]
 pub(super) enum Done {
     Session(ProcessId, Result<Prepared, RingsError>),
