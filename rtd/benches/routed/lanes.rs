@@ -162,6 +162,41 @@ fn direct_polling(rest: &str, other: usize, effort: &Effort) -> anyhow::Result<(
     Ok(("lane direct, both poll", receiver.finish()?))
 }
 
+/// A spinning lane on the other CPU that serves 64 rings and sleeps, as it does after 20 us without a message: the time
+/// until the inbox has one message out of one of the rings, and until it has one out of each.
+pub fn spinning(effort: &Effort) -> anyhow::Result<()> {
+    const RINGS: usize = 64;
+    let Some(other) = other_cpu(effort) else { return Ok(()) };
+    let rest = (0..RINGS).map(|n| endpoint(&format!("in{n}"), "bench", 64, 64)).collect::<String>()
+        + &endpoint("out", "bench", RINGS, 64)
+        + &(0..RINGS).map(|n| route(&format!("in{n}"), "out", "")).collect::<String>();
+    let rig = start("spin", other, "wait = \"spin:20\"\nunisolated = true", &rest)?;
+    let senders = (0..RINGS).map(|n| Ok(rig.session.sender(&format!("in{n}"))?));
+    let mut senders = senders.collect::<anyhow::Result<Vec<Sender>>>()?;
+    let mut inbox = rig.session.inbox_of(&["out"])?;
+    inbox.set_wait(Wait::Poll);
+    let mut row = |title, rings: usize| -> anyhow::Result<_> {
+        let mut tally = Tally::new()?;
+        for _ in 0..effort.rounds {
+            for n in 0..effort.block + 10 {
+                let asleep = clock::monotonic_ns() + 100_000;
+                while clock::monotonic_ns() < asleep {}
+                let sent = clock::monotonic_ns();
+                senders[..rings].iter_mut().try_for_each(|sender| push(sender, &[0; 64]))?;
+                let arrived = (0..rings).try_fold(0, |_, _| next(&mut inbox))?;
+                if n >= 10 {
+                    tally.note(arrived.saturating_sub(sent));
+                }
+            }
+            tally.close()?;
+        }
+        Ok((title, tally.finish()?))
+    };
+    let rows = [row("one ring of 64", 1)?, row("one message of each of 64 rings", RINGS)?];
+    print("a spinning lane on the other CPU, 64 rings", &rows);
+    Ok(())
+}
+
 /// Messages a second, sender and receiver on different CPUs; the routed row's lane polls on the other CPU, and its
 /// sender and receiver are one thread.
 pub fn throughput(effort: &Effort) -> anyhow::Result<()> {

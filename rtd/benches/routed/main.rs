@@ -58,7 +58,7 @@ fn main() -> anyhow::Result<()> {
         "# all on CPU {cpu}; {} blocks of {} messages per path, in turn; 64 B",
         effort.rounds, effort.block
     );
-    let all: [(&str, Scenario); 9] = [
+    let all: [(&str, Scenario); 10] = [
         ("equal", scenarios::hops_at_equal_priority),
         ("hops", scenarios::hops),
         ("routes", scenarios::many_routes),
@@ -66,6 +66,7 @@ fn main() -> anyhow::Result<()> {
         ("start", scenarios::start),
         ("lanes", lanes::blocking),
         ("polling", lanes::polling),
+        ("spinning", lanes::spinning),
         ("throughput", lanes::throughput),
         ("clients", lanes::clients),
     ];
