@@ -2,6 +2,7 @@
 
 use crate::util::{Daemon, Instance, Peer, privileged, process, route, rt, signal, skip};
 use anyhow::ensure;
+use nix::unistd::{Gid, Uid, setgroups, setuid};
 use std::os::unix::process::CommandExt;
 
 const LIMIT: u64 = 60;
@@ -16,9 +17,31 @@ fn receiver(instance: &Instance, name: &str, signo: i32) -> anyhow::Result<Peer>
     let mut peer = Peer::start_with(|command| {
         command.uid(lonely_uid());
     })?;
+    expect_share(&mut peer, instance, name, signo)?;
+    Ok(peer)
+}
+
+fn expect_share(peer: &mut Peer, instance: &Instance, name: &str, signo: i32) -> anyhow::Result<()> {
     peer.tell(&format!("block {signo}"))?;
     peer.tell(&format!("sigpending {LIMIT}"))?;
     peer.tell(&format!("register {} {name}", instance.socket()))?;
+    Ok(())
+}
+
+/// The same in so many groups that the signal figures of /proc/PID/status are behind its first 4 KiB.
+fn receiver_in_many_groups(instance: &Instance, name: &str, signo: i32) -> anyhow::Result<Peer> {
+    let groups: Vec<Gid> = (0..1000).map(|n| Gid::from_raw(1_000_000 + n)).collect();
+    let enter = move || {
+        setgroups(&groups)?;
+        Ok(setuid(Uid::from_raw(lonely_uid()))?)
+    };
+    let mut peer = Peer::start_with(|command| {
+        // SAFETY: it runs between fork and exec and makes two system calls on memory that is there already.
+        unsafe { command.pre_exec(enter) };
+    })?;
+    expect_share(&mut peer, instance, name, signo)?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", peer.pid()))?;
+    ensure!(status.find("SigQ:").is_some_and(|at| at > 4096), "{status}");
     Ok(peer)
 }
 
@@ -28,6 +51,12 @@ fn values(lines: &[String]) -> Vec<u64> {
 }
 
 pub fn a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user() -> anyhow::Result<()> {
+    stuck_beside_alive(receiver)
+}
+
+type Start = fn(&Instance, &str, i32) -> anyhow::Result<Peer>;
+
+fn stuck_beside_alive(receiver: Start) -> anyhow::Result<()> {
     if !privileged() {
         return skip("root, to be another user");
     }
@@ -90,6 +119,11 @@ pub fn a_signal_nobody_takes_holds_up_no_other_of_its_process() -> anyhow::Resul
     let got = values(&alive.tell(&format!("sigwait {} {MESSAGES} 3000", rt(4)))?);
     ensure!(got == (0..MESSAGES).collect::<Vec<_>>(), "it got {got:?}");
     Ok(())
+}
+
+/// The kernel's figures are behind the list of groups, however long that is.
+pub fn a_stuck_receiver_in_a_thousand_groups_has_no_larger_share() -> anyhow::Result<()> {
+    stuck_beside_alive(receiver_in_many_groups)
 }
 
 /// Registering again is not taking what is pending.

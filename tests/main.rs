@@ -152,6 +152,7 @@ fn main() -> std::process::ExitCode {
         crash::queues_are_adopted_with_what_is_in_them,
         credits::a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user,
         credits::a_signal_nobody_takes_holds_up_no_other_of_its_process,
+        credits::a_stuck_receiver_in_a_thousand_groups_has_no_larger_share,
         credits::registering_again_buys_no_credit,
         credits::the_registered_thread_may_end,
         flush::stale_messages_go_at_a_start_where_the_file_says_so,
