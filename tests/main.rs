@@ -375,6 +375,7 @@ fn main() -> std::process::ExitCode {
         signals::a_signal_goes_to_the_thread_or_the_process,
         signals::a_doorbell_rings_once_for_many,
         signals::doorbells_into_the_daemon_coalesce,
+        overflow::room_that_comes_while_the_lane_waits_is_used_before_a_message_is_rejected,
         stop::a_stop_delivers_what_is_queued,
         stop::a_stop_accounts_for_the_rest,
         stop::a_second_signal_cuts_a_stop_short,

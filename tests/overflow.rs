@@ -3,6 +3,8 @@
 
 use crate::util::book::End::{self, Delivered, Displaced, Expired, Queued, Rejected};
 use crate::util::{Daemon, Instance, Peer, book, eventually, held, route};
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
 use rtcore::message::Reject;
 use std::time::{Duration, Instant};
 
@@ -51,6 +53,31 @@ pub fn displace_newest_keeps_the_first_and_the_last() -> anyhow::Result<()> {
 pub fn conflate_keeps_the_latest_alone() -> anyhow::Result<()> {
     let ends = [(Delivered, 3), (Queued, 1), (Displaced, 6)];
     ten_for_a_sleeper("conflate", &ends, &[0, 1, 2, 9])
+}
+
+/// Everything is full, and while the lane sleeps the receiver makes room and a message comes: the queued messages move on
+/// first, so that the new one has room, too.
+pub fn room_that_comes_while_the_lane_waits_is_used_before_a_message_is_rejected() -> anyhow::Result<()> {
+    for round in 0..3 {
+        let instance = Instance::new()?;
+        let config = instance.head()
+            + &instance.mqueue("in", "")
+            + &instance.mqueue("out", "maxmsg = 3")
+            + &route("in", &["out"], "capacity = 2");
+        let daemon = Daemon::start(&config)?;
+        let mut sender = Peer::sender(&instance.queue("in"))?;
+        sender.stream(0, 5)?;
+        instance.ledger_is("in->out", 5, &[(Delivered, 3), (Queued, 2)])?;
+        daemon.freeze()?;
+        let mut receiver = Peer::receiver(&instance.queue("out"))?;
+        assert_eq!(receiver.numbers(3)?, [0, 1, 2]);
+        sender.stream(5, 1)?;
+        daemon.signal(Signal::SIGCONT)?;
+        instance.ledger_is("in->out", 6, &[(Delivered, 6)]).with_context(|| format!("round {round}"))?;
+        assert_eq!(receiver.numbers(3)?, [3, 4, 5]);
+        daemon.stop()?;
+    }
+    Ok(())
 }
 
 /// The kernel's queue keeps its oldest message, so a sink that conflates holds one: a slow reader gets that one and the

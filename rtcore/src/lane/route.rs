@@ -526,6 +526,11 @@ impl Route {
         if self.queue(at, message, ctx) {
             return;
         }
+        // A receiver may have made room since the queued messages were last tried.
+        self.pump_backlog(at, ctx);
+        if self.queue(at, message, ctx) {
+            return;
+        }
         let queue = &mut self.backlogs[at].queue;
         match self.rules.overflow {
             Overflow::DisplaceOldest if queue.capacity() > 0 => queue.pop_front(),
