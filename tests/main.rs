@@ -47,6 +47,7 @@ mod lat_running;
 mod lat_view;
 mod liars;
 mod listen;
+mod lives;
 mod losses;
 mod namespaces;
 mod notify;
@@ -533,6 +534,8 @@ fn main() -> std::process::ExitCode {
         rejoin::a_thread_is_judged_by_the_lane_that_it_entered_for,
         rejoin::what_a_killed_rtd_had_queued_is_accounted_by_the_next_one,
         rejoin::a_thread_that_declares_no_lane_is_below_the_highest_of_its_process,
+        lives::a_killed_rtd_loses_nothing_that_a_full_receiver_holds_in_a_ring,
+        lives::a_stop_accounts_for_a_held_message_in_one_life,
         restart::a_killed_daemon_loses_no_routed_message,
         restart::a_stopped_daemon_loses_no_routed_message,
         restart::a_killed_daemon_interrupts_no_direct_traffic,

@@ -1,10 +1,26 @@
 //! A route's accounting: the ledger, and the page on which it is shown.
 
-use crate::message::{Outcome, Reject};
+use crate::message::Outcome;
 use crate::stats::Ledger;
 use crate::stats::loss::Loss;
 use crate::stats::writer::RouteCell;
 use crate::sys::Errno;
+
+/// How a copy ended that no receiver got.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost {
+    pub outcome: Outcome,
+    /// The end at fault, if it is one alone.
+    pub end: Option<usize>,
+    /// The kernel's refusal.
+    pub errno: Option<Errno>,
+}
+
+impl Lost {
+    pub fn at(end: Option<usize>, outcome: Outcome) -> Lost {
+        Lost { outcome, end, errno: None }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Account {
@@ -43,19 +59,16 @@ impl Account {
         }
     }
 
-    /// The same for a copy on its way to this end, if it is one end alone that is at fault: the page shows whose loss it
-    /// is.
-    pub fn settle_at(&mut self, end: Option<usize>, outcome: Outcome) {
-        self.settle(outcome);
-        if let (Some(end), Some(loss)) = (end, Loss::of(outcome)) {
+    /// One copy was lost: the page shows at which end.
+    pub fn lost(&mut self, lost: Lost) {
+        self.settle(lost.outcome);
+        let Some(end) = lost.end else { return };
+        if let Some(loss) = Loss::of(lost.outcome) {
             self.cell.record_loss(end, loss);
         }
-    }
-
-    /// The kernel refused a copy at this end.
-    pub fn refused_by_kernel(&mut self, end: usize, errno: Errno) {
-        self.settle_at(Some(end), Outcome::Rejected(Reject::Error));
-        self.cell.record_errno(end, errno.0);
+        if let Some(errno) = lost.errno {
+            self.cell.record_errno(end, errno.0);
+        }
     }
 
     /// One copy was delivered to this end.
@@ -69,9 +82,10 @@ impl Account {
         }
     }
 
-    /// Shows the ledger.
-    pub fn publish(&mut self) {
+    /// Shows the ledger, and how many of the queued copies are also in their sender's ring.
+    pub fn publish(&mut self, held: u64) {
         debug_assert!(self.ledger.balances());
+        self.ledger.held = held;
         self.cell.publish(&self.ledger);
     }
 }

@@ -271,6 +271,7 @@ fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
         progress: &mut progress,
         last_ns: 0,
         at_stop: AtStop::Wait,
+        stays: false,
     };
     let dequeued_ns = (skin.now_ns)();
     let message = Message { body: Body::Bytes(b"x"), dequeued_ns, since_ns: dequeued_ns, ..Message::EMPTY };

@@ -3,7 +3,7 @@
 //! Owned by the one thread that reads the route's source. `dispatch` takes a message in charge and
 //! brings each copy to an outcome or into a queue; `pump` moves queued ones on when there is room.
 
-use super::account::Account;
+use super::account::{Account, Lost};
 use super::backlog::Backlog;
 use super::dest::{Dest, Refusal};
 use super::event::{EventKind, EventSink};
@@ -43,6 +43,9 @@ pub struct Context<'a> {
     pub last_ns: u64,
     /// What a stop does with the message in hand while it waits for room.
     pub at_stop: AtStop,
+    /// The message in hand is in its sender's ring until the last route has dealt with it: if rtd is killed before that,
+    /// the next rtd takes it again.
+    pub stays: bool,
 }
 
 /// What becomes of a message in hand that waits for room (`block`) when the daemon stops.
@@ -50,7 +53,7 @@ pub struct Context<'a> {
 pub enum AtStop {
     /// It waits until the stop gives up, and is rejected then: it cannot go back to where it came from.
     Wait,
-    /// It stays in its source for the next daemon: nothing of it was handed on or queued yet, so nothing comes twice.
+    /// It stays in its source for the next daemon: no copy was handed on or queued yet, so nothing comes twice.
     Leave,
     /// It was left there.
     Left,
@@ -120,6 +123,8 @@ pub struct Route {
     filtered: bool,
     /// Of the message in hand.
     copies: u64,
+    /// Of the message in hand: copies that are lost as soon as it leaves its sender's ring, see `Route::lose`.
+    losing: Vec<Lost>,
     account: Account,
     /// What a blocked dispatch waits for; room for every end.
     waits: Waits,
@@ -148,6 +153,8 @@ impl Route {
             bucket: rate.map(Bucket::new),
             members: vec![true; dests.len()],
             filtered: targets.iter().any(|target| target.filter.is_some()),
+            // A target without members has one copy all the same.
+            losing: Vec::with_capacity(dests.len() + targets.len()),
             targets,
             backlogs,
             backlogs_of,
@@ -225,9 +232,15 @@ impl Route {
         &self.account.ledger
     }
 
-    /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst. A message that the context says
-    /// was left is not.
+    /// Whether a full receiver may hold the thread (`block`).
+    pub(super) fn may_hold(&self) -> bool {
+        matches!(self.rules.overflow, Overflow::Block { .. })
+    }
+
+    /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst; [`Route::hand_back`] if the
+    /// context says that the message was left.
     pub fn dispatch(&mut self, message: &Message<'_>, ctx: &mut Context<'_>) {
+        self.end_losses();
         if self.rejoin_until_ns != 0 {
             self.end_rejoin(message.dequeued_ns);
         }
@@ -237,15 +250,11 @@ impl Route {
         self.account.accept(self.copies);
         match self.refuse(message) {
             Some(reason) => {
-                for _ in 0..self.copies {
-                    self.account.settle(Outcome::Rejected(reason));
-                }
+                self.lose_all(Outcome::Rejected(reason), ctx);
             }
             // It may have waited in its sender's ring, while the thread was held or rtd away.
             None if message.dequeued_ns.saturating_sub(message.since_ns) > self.rules.ttl_ns => {
-                for _ in 0..self.copies {
-                    self.account.settle(Outcome::Expired);
-                }
+                self.lose_all(Outcome::Expired, ctx);
             }
             None => {
                 for target in 0..self.targets.len() {
@@ -255,20 +264,58 @@ impl Route {
                 }
             }
         }
-        if ctx.at_stop == AtStop::Left {
-            self.hand_back();
+    }
+
+    /// The message in hand was left in its source: nothing of it was accepted, and nothing lost.
+    #[cold]
+    pub(super) fn hand_back(&mut self) {
+        self.losing.clear();
+        self.account.hand_back(self.in_hand());
+    }
+
+    /// Copies of the message in hand that are in no queue.
+    fn in_hand(&self) -> u64 {
+        let queued: usize = self.backlogs.iter().map(|backlog| backlog.queue.len()).sum();
+        self.account.ledger.queued - queued as u64
+    }
+
+    /// A copy of the message in hand cannot be delivered. While the message stays in its sender's ring, it can still be
+    /// the next daemon's, which would account for it again: the copy counts as queued until the message is done.
+    fn lose(&mut self, lost: Lost, ctx: &Context<'_>) {
+        if ctx.stays && self.losing.len() < self.losing.capacity() {
+            self.losing.push(lost);
+        } else {
+            self.account.lost(lost);
         }
     }
 
-    /// Takes back what was accepted of the message in hand and did not end: all that is not in a queue.
-    #[cold]
-    fn hand_back(&mut self) {
-        let queued: usize = self.backlogs.iter().map(|backlog| backlog.queue.len()).sum();
-        self.account.hand_back(self.account.ledger.queued - queued as u64);
+    fn lose_all(&mut self, outcome: Outcome, ctx: &Context<'_>) {
+        for _ in 0..self.copies {
+            self.lose(Lost::at(None, outcome), ctx);
+        }
+    }
+
+    /// The message that was in hand is done.
+    #[inline]
+    fn end_losses(&mut self) {
+        self.losing.drain(..).for_each(|lost| self.account.lost(lost));
     }
 
     /// Moves queued messages on as far as there is room.
     pub fn pump(&mut self, ctx: &mut Context<'_>) {
+        self.pump_all(ctx);
+        self.publish();
+    }
+
+    /// Shows the ledger while a message is held. Its copies count as queued; if rtd is killed now they are not lost, as far
+    /// as no receiver has them: the message is still in its sender's ring.
+    fn publish_held(&mut self, message: &Message<'_>, ctx: &Context<'_>) {
+        let in_queues = self.backlogs.iter().filter(|backlog| backlog.queue.ends_with(message)).count();
+        let held = if ctx.stays { self.in_hand() + in_queues as u64 } else { 0 };
+        self.account.publish(held);
+    }
+
+    fn pump_all(&mut self, ctx: &mut Context<'_>) {
         if self.rejoin_until_ns != 0 {
             let now_ns = ctx.now();
             self.end_rejoin(now_ns);
@@ -284,7 +331,6 @@ impl Route {
         // Also those that came to owe one just now, or while a dispatch was blocked.
         self.dests.iter().filter(|dest| dest.owes_signal()).for_each(|dest| dest.pay_signal(ctx.skin));
         self.owes_signal = self.dests.iter().any(Dest::owes_signal);
-        self.publish();
     }
 
     /// Takes the rings of receivers that have come, see [`Dest::renew`].
@@ -307,7 +353,7 @@ impl Route {
     pub fn abandon(&mut self) {
         for backlog in &mut self.backlogs {
             for _ in 0..backlog.queue.clear() {
-                self.account.settle_at(backlog.only_end(), Outcome::Rejected(Reject::Stopped));
+                self.account.lost(Lost::at(backlog.only_end(), Outcome::Rejected(Reject::Stopped)));
             }
         }
         self.publish();
@@ -331,9 +377,10 @@ impl Route {
         bound_ns
     }
 
-    /// Shows the ledger.
+    /// Shows the ledger, when no message is in hand.
     pub fn publish(&mut self) {
-        self.account.publish();
+        self.end_losses();
+        self.account.publish(0);
     }
 
     fn refuse(&mut self, message: &Message<'_>) -> Option<Reject> {
@@ -385,7 +432,7 @@ impl Route {
                     }
                 }
                 if nobody {
-                    self.account.settle(Outcome::PeerDead);
+                    self.lose(Lost::at(None, Outcome::PeerDead), ctx);
                 }
             }
             GroupMode::RoundRobin | GroupMode::Any => self.deliver_to_a_member(number, message, ctx),
@@ -418,7 +465,7 @@ impl Route {
         }
         match (full, never) {
             (Some(at), _) => self.enqueue(at, message, ctx),
-            (None, (end, refusal)) => self.refused(end, refusal),
+            (None, (end, refusal)) => self.lose(refused(end, refusal), ctx),
         }
     }
 
@@ -426,7 +473,7 @@ impl Route {
         match self.try_send(at, message, ctx) {
             Ok(end) => self.delivered(end, message, ctx),
             Err((_, Refusal::Full)) => self.enqueue(at, message, ctx),
-            Err((end, refusal)) => self.refused(end, refusal),
+            Err((end, refusal)) => self.lose(refused(end, refusal), ctx),
         }
     }
 
@@ -502,25 +549,12 @@ impl Route {
         ctx.emit(EventKind::Corrupt { route, dest: Some(number(end)), generation, corrupt });
     }
 
-    /// Ends the message in hand for a refusal that no waiting changes, by this end or (none) by all of a group.
-    fn refused(&mut self, end: Option<usize>, refusal: Refusal) {
-        let outcome = match (refusal, end) {
-            (Refusal::Failed(errno), Some(end)) => return self.account.refused_by_kernel(end, errno),
-            (Refusal::Failed(_), None) => Outcome::Rejected(Reject::Error),
-            (Refusal::PeerDead | Refusal::Corrupt(_), _) => Outcome::PeerDead,
-            (Refusal::TooLarge, _) => Outcome::Rejected(Reject::TooLarge),
-            (Refusal::Full, _) => Outcome::Rejected(Reject::Full),
-            (Refusal::Ignored, _) => Outcome::Rejected(Reject::Ignored),
-        };
-        self.account.settle_at(end, outcome);
-    }
-
     /// Queues the message in front of full receivers; past the capacity the policy decides.
     fn enqueue(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
         let end = self.backlogs[at].only_end();
         if self.rules.overflow == Overflow::Conflate {
             for _ in 0..self.backlogs[at].queue.clear() {
-                self.account.settle_at(end, Outcome::Displaced);
+                self.account.lost(Lost::at(end, Outcome::Displaced));
             }
         }
         if self.queue(at, message, ctx) {
@@ -536,9 +570,9 @@ impl Route {
             Overflow::DisplaceOldest if queue.capacity() > 0 => queue.pop_front(),
             Overflow::DisplaceNewest if queue.capacity() > 0 => queue.pop_back(),
             Overflow::Block { limit_ns } => return self.block(at, message, limit_ns, ctx),
-            _ => return self.account.settle_at(end, Outcome::Rejected(Reject::Full)),
+            _ => return self.lose(Lost::at(end, Outcome::Rejected(Reject::Full)), ctx),
         }
-        self.account.settle_at(end, Outcome::Displaced);
+        self.account.lost(Lost::at(end, Outcome::Displaced));
         self.queue(at, message, ctx);
     }
 
@@ -548,7 +582,8 @@ impl Route {
         let (until, end) = (ctx.now().saturating_add(limit_ns), self.backlogs[at].only_end());
         loop {
             // All of them, so that this one does not hold up what waits for other receivers.
-            self.pump(ctx);
+            self.pump_all(ctx);
+            self.publish_held(message, ctx);
             if self.backlogs[at].queue.is_empty() {
                 // Room, or nobody there any more: the straight way again.
                 match self.offer(at, message, ctx) {
@@ -557,7 +592,7 @@ impl Route {
                         return self.delivered(end, message, ctx);
                     }
                     Err((_, Refusal::Full)) => {}
-                    Err((end, refusal)) => return self.refused(end, refusal),
+                    Err((end, refusal)) => return self.lose(refused(end, refusal), ctx),
                 }
             }
             if self.queue(at, message, ctx) {
@@ -570,14 +605,14 @@ impl Route {
             }
             let now = ctx.now();
             if now.saturating_sub(message.since_ns) > self.rules.ttl_ns {
-                return self.account.settle_at(end, Outcome::Expired);
+                return self.lose(Lost::at(end, Outcome::Expired), ctx);
             }
             let (give_up, reason) = match stop_at_ns {
                 stop_at if stop_at != 0 && stop_at < until => (stop_at, Reject::Stopped),
                 _ => (until, Reject::Full),
             };
             if now >= give_up {
-                return self.account.settle_at(end, Outcome::Rejected(reason));
+                return self.lose(Lost::at(end, Outcome::Rejected(reason)), ctx);
             }
             self.wait_for_room(give_up - now, ctx);
         }
@@ -628,7 +663,7 @@ impl Route {
         while let Some(message) = self.backlogs[at].queue.front() {
             let since_ns = message.since_ns;
             if ctx.now().saturating_sub(since_ns) > self.rules.ttl_ns {
-                self.account.settle_at(self.backlogs[at].only_end(), Outcome::Expired);
+                self.account.lost(Lost::at(self.backlogs[at].only_end(), Outcome::Expired));
             } else {
                 match self.offer(at, &message, ctx) {
                     Ok(end) => {
@@ -636,7 +671,7 @@ impl Route {
                         self.account.delivered(end, since_ns, ctx.now());
                     }
                     Err((_, Refusal::Full)) => return,
-                    Err((end, refusal)) => self.refused(end, refusal),
+                    Err((end, refusal)) => self.account.lost(refused(end, refusal)),
                 }
             }
             self.backlogs[at].queue.pop_front();
@@ -646,6 +681,19 @@ impl Route {
 
 /// Why no end took a message, and which one is at fault, where it is one alone.
 type Refused = (Option<usize>, Refusal);
+
+/// A copy is lost by a refusal that no waiting changes, of this end or (none) of all of a group.
+fn refused(end: Option<usize>, refusal: Refusal) -> Lost {
+    let outcome = match refusal {
+        Refusal::Failed(_) => Outcome::Rejected(Reject::Error),
+        Refusal::PeerDead | Refusal::Corrupt(_) => Outcome::PeerDead,
+        Refusal::TooLarge => Outcome::Rejected(Reject::TooLarge),
+        Refusal::Full => Outcome::Rejected(Reject::Full),
+        Refusal::Ignored => Outcome::Rejected(Reject::Ignored),
+    };
+    let errno = if let Refusal::Failed(errno) = refusal { Some(errno) } else { None };
+    Lost { outcome, end, errno }
+}
 
 /// An end's number in events.
 fn number(end: usize) -> u32 {

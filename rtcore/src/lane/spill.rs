@@ -110,6 +110,12 @@ impl Spill {
         Some(Message { body, priority, origin, dequeued_ns, since_ns, meta })
     }
 
+    /// Whether the newest is a copy of this message.
+    pub fn ends_with(&self, message: &Message<'_>) -> bool {
+        let newest = self.len.checked_sub(1).map(|last| &self.slots[(self.head + last) % self.slots.len()]);
+        newest.is_some_and(|slot| slot.dequeued_ns == message.dequeued_ns && slot.meta == message.meta)
+    }
+
     /// Drops the oldest.
     pub fn pop_front(&mut self) {
         if self.len > 0 {

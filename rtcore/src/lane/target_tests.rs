@@ -99,6 +99,7 @@ impl Bench {
             progress: &mut progress,
             last_ns: 0,
             at_stop: AtStop::Wait,
+            stays: false,
         };
         act(&mut self.route, &mut ctx)
     }

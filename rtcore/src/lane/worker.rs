@@ -53,9 +53,11 @@ impl Input {
         self.routes.iter().any(Route::holds_source)
     }
 
-    /// Messages that one turn takes at most. Those of a ring come without a call.
+    /// Messages that one turn takes at most. Those of a ring come without a call. If one route may hold the thread, the page
+    /// must show first what the others did with the messages before that one: so it is one message a turn.
     fn burst(&self) -> usize {
-        if self.source.is_ring() { BURST_MAX } else { 1 }
+        let hides = self.routes.len() > 1 && self.routes.iter().any(Route::may_hold);
+        if self.source.is_ring() && !hides { BURST_MAX } else { 1 }
     }
 
     /// How long to wait for a message while nothing else is to do. A skin whose threads no Linux signal may wake has
@@ -350,9 +352,12 @@ impl Running<'_> {
                     progress: &mut self.progress,
                     last_ns: dequeued_ns,
                     at_stop: if stays { AtStop::Leave } else { AtStop::Wait },
+                    stays,
                 };
+                let mut dispatched = 0;
                 for route in &mut input.routes {
                     route.dispatch(&message, &mut ctx);
+                    dispatched += 1;
                     if ctx.at_stop == AtStop::Left {
                         break;
                     }
@@ -364,6 +369,7 @@ impl Running<'_> {
                 self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
                 self.progress.done(duty_ns);
                 if left {
+                    input.routes[..dispatched].iter_mut().for_each(Route::hand_back);
                     return false;
                 }
                 self.counters.received += 1;
@@ -448,6 +454,7 @@ impl Running<'_> {
             progress: &mut self.progress,
             last_ns: 0,
             at_stop: AtStop::Wait,
+            stays: false,
         };
         for route in input.routes.iter_mut().filter(|r| r.has_backlog()) {
             route.pump(&mut ctx);

@@ -14,7 +14,7 @@
 //! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says. 5: losses by
 //! receiver, and when. 6: what receivers report of a target. 7: a reason for
 //! rejection, what an endpoint waits for, the daemon's namespaces. 8: what the last life
-//! lost.)
+//! lost. 9: what a full receiver holds of the queued copies.)
 
 use super::loss::Loss;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -23,14 +23,14 @@ use zerocopy::{FromBytes, IntoBytes};
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
 /// Layout version.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 32;
 /// Bytes of a route's name: two names and `->`.
 pub const ROUTE_NAME_BYTES: usize = 64;
 /// Bytes of a route's list of targets.
-pub const TO_BYTES: usize = 184;
+pub const TO_BYTES: usize = 176;
 /// Bytes of the control socket's path (sun_path has 108).
 pub const SOCKET_BYTES: usize = 128;
 /// Bytes of a queue name: `/` and NAME_MAX.
@@ -113,9 +113,9 @@ pub const KIND_XDDP: u32 = 4;
 /// An index that points nowhere.
 pub const NONE: u32 = u32::MAX;
 
-/// Words of a ledger: accepted, delivered, expired, displaced, rejected by reason, peer-dead, queued,
+/// Words of a ledger: accepted, delivered, expired, displaced, rejected by reason, peer-dead, queued, held,
 /// deadline misses.
-pub const LEDGER_WORDS: usize = 7 + crate::message::Reject::COUNT;
+pub const LEDGER_WORDS: usize = 8 + crate::message::Reject::COUNT;
 /// Words of a worker: received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches, refused_calls,
 /// refused_call.
 pub const WORKER_WORDS: usize = 9;

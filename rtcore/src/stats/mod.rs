@@ -41,6 +41,9 @@ pub struct Ledger {
     pub peer_dead: u64,
     /// Waiting in front of a full receiver.
     pub queued: u64,
+    /// Of those, copies of a message that a full receiver holds (`block`) and that is still in its sender's ring: if rtd is
+    /// killed now, they are not lost.
+    pub held: u64,
     /// Delivered later than the deadline (a subset of delivered).
     pub deadline_misses: u64,
 }
@@ -72,6 +75,7 @@ impl std::ops::AddAssign for Ledger {
         }
         self.peer_dead += other.peer_dead;
         self.queued += other.queued;
+        self.held += other.held;
         self.deadline_misses += other.deadline_misses;
     }
 }

@@ -381,14 +381,15 @@ impl Snapshot {
 
 /// Sums ledgers; a page that lies saturates.
 pub(super) fn ledger_sum(a: &Ledger, b: &Ledger) -> Ledger {
-    Ledger { queued: a.queued.saturating_add(b.queued), ..ledger_map(a, b, u64::saturating_add) }
+    let (queued, held) = (a.queued.saturating_add(b.queued), a.held.saturating_add(b.held));
+    Ledger { queued, held, ..ledger_map(a, b, u64::saturating_add) }
 }
 
 fn ledger_since(now: &Ledger, before: &Ledger) -> Ledger {
-    Ledger { queued: now.queued, ..ledger_map(now, before, u64::saturating_sub) }
+    Ledger { queued: now.queued, held: now.held, ..ledger_map(now, before, u64::saturating_sub) }
 }
 
-/// `f` on each pair of counters; `queued` is a level, not a counter, and left at 0.
+/// `f` on each pair of counters; `queued` and `held` are levels, not counters, and left at 0.
 fn ledger_map(a: &Ledger, b: &Ledger, f: fn(u64, u64) -> u64) -> Ledger {
     let mut rejected = [0; Reject::COUNT];
     for (i, slot) in rejected.iter_mut().enumerate() {
@@ -402,6 +403,7 @@ fn ledger_map(a: &Ledger, b: &Ledger, f: fn(u64, u64) -> u64) -> Ledger {
         rejected,
         peer_dead: f(a.peer_dead, b.peer_dead),
         queued: 0,
+        held: 0,
         deadline_misses: f(a.deadline_misses, b.deadline_misses),
     }
 }

@@ -644,20 +644,29 @@ pub(super) fn even(seq: u64) -> u64 {
 }
 
 fn ledger_words(ledger: &Ledger) -> [u64; layout::LEDGER_WORDS] {
-    let Ledger { accepted, delivered, expired, displaced, rejected, peer_dead, queued, deadline_misses } =
-        *ledger;
+    let Ledger {
+        accepted,
+        delivered,
+        expired,
+        displaced,
+        rejected,
+        peer_dead,
+        queued,
+        held,
+        deadline_misses,
+    } = *ledger;
     let mut words = [0; layout::LEDGER_WORDS];
     words[..4].copy_from_slice(&[accepted, delivered, expired, displaced]);
     words[4..4 + Reject::COUNT].copy_from_slice(&rejected);
-    words[4 + Reject::COUNT..].copy_from_slice(&[peer_dead, queued, deadline_misses]);
+    words[4 + Reject::COUNT..].copy_from_slice(&[peer_dead, queued, held, deadline_misses]);
     words
 }
 
 /// The inverse of [`ledger_words`]; beside it so that they change together.
 pub(super) fn ledger_of(words: [u64; layout::LEDGER_WORDS]) -> Ledger {
     let [accepted, delivered, expired, displaced, rest @ ..] = words;
-    let [rejected @ .., peer_dead, queued, deadline_misses] = rest;
-    Ledger { accepted, delivered, expired, displaced, rejected, peer_dead, queued, deadline_misses }
+    let [rejected @ .., peer_dead, queued, held, deadline_misses] = rest;
+    Ledger { accepted, delivered, expired, displaced, rejected, peer_dead, queued, held, deadline_misses }
 }
 
 /// The inverse of the words of [`WorkerCell::publish`].

@@ -28,9 +28,13 @@ impl LastLife {
         let counts = page.address().is_ok_and(|a| may_order(a.uid) && a.state == DaemonState::Stopped);
         let Some(left) = page.snapshot().ok().filter(|_| counts) else { return LastLife::default() };
         // A direct route's messages are in the memory of its two processes.
-        let lost = left.routes.iter().filter(|route| !route.direct && route.ledger.queued > 0);
+        let routed = left.routes.iter().filter(|route| !route.direct);
+        // A message that is still in its sender's ring comes again.
+        let lost = routed.map(|route| (&route.name, route.ledger.queued.saturating_sub(route.ledger.held)));
         let now = |name: &str| plan.routes.iter().position(|route| route.name == name);
-        LastLife(lost.map(|route| (route.name.clone(), now(&route.name), route.ledger.queued)).collect())
+        LastLife(
+            lost.filter(|(_, lost)| *lost > 0).map(|(name, lost)| (name.clone(), now(name), lost)).collect(),
+        )
     }
 
     /// Shows it on the page and in the log.

@@ -1,6 +1,7 @@
 //! Who may have a name, and what is left when its owner is stopped or killed.
 
 use super::*;
+use crate::stats::layout::TO_BYTES;
 use crate::stats::reader::{DaemonState, instances};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -198,7 +199,7 @@ fn names_that_do_not_fit_are_refused_and_targets_are_cut() {
     let _page = Page::create(&long).unwrap();
     let read = Reader::open(&name).unwrap().snapshot().unwrap();
     assert_eq!(read.routes[0].name, long.routes[0].name);
-    assert_eq!(read.routes[0].to, "ü".repeat(92));
+    assert_eq!(read.routes[0].to, "ü".repeat(TO_BYTES / 2));
 }
 
 /// While a lane publishes as fast as it can.

@@ -92,6 +92,7 @@ fn ledger(n: u64) -> Ledger {
         rejected: [n / 7, n / 11, n, 0, n / 2, 1, n / 3],
         peer_dead: n / 13,
         queued: n % 17,
+        held: n % 3,
         deadline_misses: n / 4,
     };
     let placed = ledger.delivered + ledger.expired + ledger.displaced + ledger.peer_dead + ledger.queued;
