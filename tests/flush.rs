@@ -78,6 +78,12 @@ pub fn by_hand_it_counts_and_the_kernel_decides_who_may() -> anyhow::Result<()> 
     }
     let flushed = run(i.rtctl_command(&["flush", "out"]))?.well()?;
     ensure!(flushed == format!("flushed 4 messages from out ({})\n", i.queue("out")), "{flushed}");
+    let by = format!(
+        "(uid {}) flushed 4 messages that waited in it (rtctl flush out)",
+        rtcore::sys::accounts::own_uid()
+    );
+    daemon.logged(&format!("message queue {}: pid ", i.queue("out")))?;
+    daemon.logged(&by)?;
     let again = run(i.rtctl_command(&["flush", "out"]))?.well()?;
     ensure!(again.starts_with("flushed 0 messages from out"), "{again}");
     i.ledger_is("in->out", 4, &[(Delivered, 4)])?;
@@ -86,11 +92,15 @@ pub fn by_hand_it_counts_and_the_kernel_decides_who_may() -> anyhow::Result<()> 
     Peer::sender(&i.queue("in"))?.stream(4, 3)?;
     let flushed = run(i.rtctl_command(&["flush", "in"]))?.well()?;
     ensure!(flushed.starts_with("flushed 3 messages from in"), "{flushed}");
+    ensure!(!daemon.log().contains("(rtctl flush in)"), "a frozen rtd wrote its log");
     daemon.signal(nix::sys::signal::Signal::SIGCONT)?;
+    // The report waited for it.
+    daemon.logged("flushed 3 messages that waited in it (rtctl flush in)")?;
     Peer::sender(&i.queue("in"))?.stream(7, 1)?;
     i.ledger_is("in->out", 5, &[(Delivered, 5)])?;
     run(i.rtctl_command(&["flush", "talk"]))?.refused(&["talk has no message queue"])?;
     run(i.rtctl_command(&["flush", "nowhere"]))?.refused(&["has no endpoint nowhere"])?;
-    daemon.stop()?;
+    let log = daemon.stop()?;
+    ensure!(log.matches("that waited in it (rtctl flush").count() == 2, "{log}");
     nobody_lacks().map_or(Ok(()), skip)
 }

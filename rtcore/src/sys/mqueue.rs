@@ -40,6 +40,8 @@ pub enum Access {
 pub struct Status {
     /// Owner.
     pub uid: u32,
+    /// Group.
+    pub gid: u32,
     /// Permission bits.
     pub mode: u32,
     /// Which queue it is, whatever its name.
@@ -52,6 +54,19 @@ impl Status {
     /// The only user besides root whose programs may open it for sending; none when group or others may.
     pub fn sole_writer_uid(&self) -> Option<u32> {
         (self.mode & 0o022 == 0).then_some(self.uid)
+    }
+
+    /// Whether the kernel would open it for receiving for a process of this user in these groups, whose only capabilities
+    /// are those of root.
+    pub fn may_be_read_by(&self, uid: u32, gid: u32, groups: &[u32]) -> bool {
+        // The first class that a process is in decides.
+        let class = match () {
+            () if uid == 0 => return true,
+            () if uid == self.uid => 0o400,
+            () if gid == self.gid || groups.contains(&self.gid) => 0o040,
+            () => 0o004,
+        };
+        self.mode & class != 0
     }
 }
 
@@ -268,7 +283,7 @@ pub(crate) fn status(fd: RawFd) -> Result<Status, nix::errno::Errno> {
         return Err(nix::errno::Errno::last());
     }
     let mode = stat.st_mode & 0o777;
-    Ok(Status { uid: stat.st_uid, mode, inode: stat.st_ino, named: stat.st_nlink > 0 })
+    Ok(Status { uid: stat.st_uid, gid: stat.st_gid, mode, inode: stat.st_ino, named: stat.st_nlink > 0 })
 }
 
 /// Closes a descriptor that [`Queue::into_raw`] gave away (close(2)).
@@ -366,4 +381,20 @@ pub fn send(fd: RawFd, message: &[u8], priority: u32) -> Result<(), Errno> {
     // SAFETY: the message is readable for the length given; a stale descriptor gives EBADF.
     let rc = unsafe { libc::syscall(libc::SYS_mq_timedsend, fd, at, len, priority, NO_TIMEOUT) };
     if rc < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod permission_tests {
+    use super::Status;
+
+    #[test]
+    fn the_first_class_that_a_process_is_in_says_whether_it_may_read() {
+        let may = |mode, uid, gid, groups: &[u32]| {
+            Status { uid: 7, gid: 8, mode, inode: 1, named: true }.may_be_read_by(uid, gid, groups)
+        };
+        assert!(may(0o600, 7, 0, &[]) && may(0, 0, 0, &[]));
+        assert!(!may(0o600, 9, 8, &[]) && !may(0o044, 7, 8, &[8]));
+        assert!(may(0o640, 9, 8, &[]) && may(0o640, 9, 1, &[2, 8]));
+        assert!(!may(0o604, 9, 8, &[]) && may(0o604, 9, 1, &[]));
+    }
 }

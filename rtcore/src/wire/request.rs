@@ -10,6 +10,7 @@ const PING: u16 = 3;
 const OPEN: u16 = 4;
 const MAPPED: u16 = 5;
 const EXPLAIN: u16 = 6;
+const FLUSHED: u16 = 7;
 /// Flag of Register: the connection closes by exec(2).
 const EXEC_FOLLOWS: u32 = 1;
 /// Flag of Open: rings ring semaphores.
@@ -132,6 +133,13 @@ pub enum Request {
         /// Name of an endpoint.
         endpoint: Name,
     },
+    /// The connecting process discarded messages of this endpoint's queue: for rtd's log.
+    Flushed {
+        /// Name of an endpoint of kind mqueue.
+        endpoint: Name,
+        /// How many.
+        messages: u32,
+    },
 }
 
 impl Request {
@@ -177,6 +185,11 @@ impl Request {
                 layout.kind = EXPLAIN;
                 layout.name = endpoint.bytes;
             }
+            Request::Flushed { endpoint, messages } => {
+                layout.kind = FLUSHED;
+                layout.name = endpoint.bytes;
+                layout.pid = *messages;
+            }
         }
         zerocopy::transmute!(layout)
     }
@@ -214,6 +227,7 @@ impl Request {
             },
             MAPPED => Request::Mapped { serial: layout.pid },
             EXPLAIN => Request::Explain { endpoint: Name::decode(&layout.name)? },
+            FLUSHED => Request::Flushed { endpoint: Name::decode(&layout.name)?, messages: layout.pid },
             kind => return Err(FrameError::Kind(kind)),
         };
         // Encoding sets each used byte and zeroes the others: what differs is a byte that means nothing.

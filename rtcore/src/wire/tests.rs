@@ -23,7 +23,8 @@ fn request() -> impl Strategy<Value = Request> {
                 lane
             }),
         any::<u32>().prop_map(|serial| Request::Mapped { serial }),
-        name.prop_map(|endpoint| Request::Explain { endpoint }),
+        name.clone().prop_map(|endpoint| Request::Explain { endpoint }),
+        (name, any::<u32>()).prop_map(|(endpoint, messages)| Request::Flushed { endpoint, messages }),
         Just(Request::Ping),
     ]
 }

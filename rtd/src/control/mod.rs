@@ -10,6 +10,7 @@
 mod budget;
 mod conns;
 mod counters;
+mod flushed;
 mod kept;
 mod open;
 mod policy;
@@ -27,6 +28,7 @@ use crate::log;
 use crate::plan::{Plan, ProcessId, RouteId};
 use budget::{LogBudget, NameBudget};
 use conns::Clients;
+use flushed::Queues;
 use kept::Kept;
 use open::{Heard, Opening, Waiting, hear};
 use policy::Refusal;
@@ -101,6 +103,7 @@ pub struct Control {
     /// What of it outlives this process; none where no next start follows.
     kept: Option<Kept>,
     sessions: Sessions,
+    queues: Queues,
     /// Sessions whose rings are being made; at most one for each process.
     waiting: Vec<Waiting>,
     counters: ControlCounters,
@@ -137,6 +140,7 @@ impl Control {
             registry: Registry::new(plan, peers)?,
             kept: Some(Kept::beside(&plan.daemon.socket)),
             sessions,
+            queues: Queues::of(plan),
             waiting: Vec::new(),
             counters: ControlCounters::default(),
             log: LogBudget::new(Instant::now()),
@@ -279,6 +283,12 @@ impl Control {
                 self.registry.unregister(&self.epoll, client, name, handler).map(|reply| {
                     self.log.info(format_args!("{}", reply.text));
                     Some(reply)
+                })
+            }
+            Request::Flushed { endpoint, messages } => {
+                self.queues.flushed(&client.cred, endpoint, messages).map(|line| {
+                    self.log.warning(format_args!("{line}"));
+                    Some(Reply::plain(Status::Ok, ""))
                 })
             }
             Request::Register { name, pid, tid, exec_follows } => self

@@ -246,9 +246,12 @@ impl Control {
                 let explanation = self.sessions.explain(process, endpoint);
                 self.sessions.reply(process, &Reply::plain(explanation.status, explanation.text));
             }
-            Heard::Request(Request::Open { .. } | Request::Register { .. } | Request::Unregister { .. }) => {
-                self.bad_session(process, "a session has one name: use another connection", handler)
-            }
+            Heard::Request(
+                Request::Open { .. }
+                | Request::Register { .. }
+                | Request::Unregister { .. }
+                | Request::Flushed { .. },
+            ) => self.bad_session(process, "a session has one name: use another connection", handler),
             Heard::Bad(e) => self.bad_session(process, &e.to_string(), handler),
         }
         self.settle(handler);
