@@ -450,6 +450,7 @@ fn main() -> std::process::ExitCode {
         registration::without_a_daemon_the_way_to_start_it_is_told,
         registration::no_signal_kills_between_registration_and_sigwait,
         ready::a_program_with_a_handler_gets_what_was_held_for_it,
+        ready::a_loss_of_a_program_that_is_not_ready_has_the_advice_that_helps,
         ready::a_program_in_sigwaitinfo_gets_its_signals,
         ready::a_program_with_a_signalfd_gets_its_signals,
         ready::a_program_that_ignores_the_signal_is_refused,

@@ -82,6 +82,26 @@ pub fn a_program_with_a_handler_gets_what_was_held_for_it() -> anyhow::Result<()
     Ok(())
 }
 
+/// What is lost because the program is not ready has the advice that helps: it would not help to read faster.
+pub fn a_loss_of_a_program_that_is_not_ready_has_the_advice_that_helps() -> anyhow::Result<()> {
+    const ADVICE: &str = "let its program block or handle the signal before it registers, or raise ";
+    for (more, says) in [
+        ("capacity = 2", "lost (full): arm.go is not ready and capacity = 2"),
+        ("ttl = \"20ms\"", "lost (expired): arm.go did not take them within ttl = \"20ms\""),
+    ] {
+        let i = Instance::new()?;
+        let daemon = Daemon::start(&config(&i, more))?;
+        let _arm = arm(&i)?;
+        i.reception("arm.go", Reception::NotReady)?;
+        sender(&i)?.stream(1, 3)?;
+        daemon.logged(says)?;
+        let log = daemon.stop()?;
+        let line = log.lines().find(|line| line.contains(says)).context("not in the log")?;
+        ensure!(line.contains(ADVICE) && !line.contains("read faster"), "{line}");
+    }
+    Ok(())
+}
+
 /// Asleep in sigwaitinfo(2), its signals show as not blocked.
 pub fn a_program_in_sigwaitinfo_gets_its_signals() -> anyhow::Result<()> {
     let i = Instance::new()?;

@@ -311,6 +311,12 @@ impl Page {
         record.reception.store(reception as u32, Ordering::Relaxed);
     }
 
+    /// What becomes of a signal to the endpoint's owner, as it was set last.
+    pub fn reception(&self, endpoint: usize) -> Reception {
+        let record: &EndpointRecord = self.record(layout::ENDPOINTS, endpoint);
+        Reception::of_word(record.reception.load(Ordering::Relaxed))
+    }
+
     /// The daemon's thread behind a worker cell. Control thread only.
     pub fn set_worker_tid(&self, worker: usize, tid: i32) {
         let record: &WorkerRecord = self.record(layout::WORKERS, worker);

@@ -6,11 +6,12 @@ use rtcore::message::{Reject, SIGNAL_VALUE_BYTES};
 use rtcore::stats::loss::Loss;
 use rtcore::sys::Errno;
 
+/// Advice for a receiver that a signal would end now.
+const NOT_READY: &str = "let its program block or handle the signal before it registers";
 /// Receivers that a line names.
 const NAMED_MAX: usize = 3;
 
 /// A loss of one route: at which of its ends, and why the kernel refused it there.
-#[derive(Debug)]
 pub struct Case<'a> {
     /// The plan.
     pub plan: &'a Plan,
@@ -22,6 +23,8 @@ pub struct Case<'a> {
     pub ends: &'a [usize],
     /// Of the last refusal by the kernel.
     pub errno: Option<Errno>,
+    /// Whether the owner of an endpoint is not ready for its signal now.
+    pub not_ready: &'a dyn Fn(EndpointId) -> bool,
 }
 
 impl Case<'_> {
@@ -33,9 +36,8 @@ impl Case<'_> {
             Loss::Expired => {
                 let ttl = show_time(route.ttl_ns.unwrap_or(0));
                 let who = self.receivers();
-                format!(
-                    "{who} did not take them within ttl = \"{ttl}\": make it read faster, or raise ttl {at}"
-                )
+                let first = if self.waits_for_readiness() { NOT_READY } else { "make it read faster" };
+                format!("{who} did not take them within ttl = \"{ttl}\": {first}, or raise ttl {at}")
             }
             Loss::Displaced => format!(
                 "{} is full and overflow = \"{}\" {at} makes room for newer messages",
@@ -75,6 +77,12 @@ impl Case<'_> {
         self.ends.iter().filter_map(|&end| names.endpoint(self.route, end)).collect()
     }
 
+    /// Whether every end at fault waits for its program to block or handle the signal: no reading would help.
+    fn waits_for_readiness(&self) -> bool {
+        let ends = self.endpoints();
+        !ends.is_empty() && ends.iter().all(|&end| (self.not_ready)(end))
+    }
+
     /// Names of the ends at fault, or of the route's targets where no end is named.
     fn receivers(&self) -> String {
         let ends = self.endpoints();
@@ -91,6 +99,13 @@ impl Case<'_> {
 
     fn full(&self, at: &str) -> String {
         let (who, route) = (self.receivers(), self.rules());
+        if self.waits_for_readiness() {
+            return format!(
+                "{who} is not ready and capacity = {} {at} is used up, overflow = \"{}\": {NOT_READY}, or raise capacity",
+                route.capacity,
+                policy(route.overflow)
+            );
+        }
         let holds = self.endpoints().first().map_or(String::new(), |&end| room(self.plan, end));
         if route.path == Path::Direct {
             return format!(

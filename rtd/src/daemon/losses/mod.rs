@@ -18,6 +18,7 @@ use crate::log;
 use crate::plan::{Overflow, Path, Plan};
 use explain::Case;
 pub use explain::hint;
+use rtcore::lane::peer::Reception;
 use rtcore::stats::loss::{LOSING_NS, Loss};
 use rtcore::stats::writer::Page;
 use rtcore::sys::Errno;
@@ -252,7 +253,8 @@ impl RouteLosses {
             return None;
         }
         let name = &plan.routes[route].name;
-        let case = Case { plan, route, loss, ends: &ends, errno };
+        let not_ready = |endpoint| page.reception(endpoint) == Reception::NotReady;
+        let case = Case { plan, route, loss, ends: &ends, errno, not_ready: &not_ready };
         let level = if loss.is_requested() { Level::Info } else { Level::Warning };
         Some((level, format!("route {name}: {lost} lost ({}): {}", shown(loss), case.why())))
     }
