@@ -206,13 +206,15 @@ impl Daemon {
     /// Opens the gates: everything stands and the control socket answers.
     pub fn go(&mut self) {
         self.queues.started(self.plan.daemon.keep_queues);
+        let now_ns = clock::monotonic_ns();
+        // Before a lane runs: an RLIMIT_RTTIME that rtd was started with holds until then, and a lane that polls may have used
+        // it up before this thread runs again.
+        self.watchdog.go(&self.plan, &self.guarded, now_ns);
         for (index, (gate, thread)) in self.gates.drain(..).zip(&self.threads).enumerate() {
             self.page.set_worker_tid(index, thread.tid);
             // The thread waits at the gate; if it died there, the next tick says so.
             let _ = gate.send(());
         }
-        let now_ns = clock::monotonic_ns();
-        self.watchdog.go(&self.plan, &self.guarded, now_ns);
         if self.skin.caps.linux_threads {
             let lanes = self.threads.iter().enumerate();
             let lanes = lanes
