@@ -4,8 +4,12 @@ use crate::util::lat::{Traces, lat};
 use crate::util::tool::{Tool, run};
 use crate::util::{Instance, eventually};
 use anyhow::{Context as _, ensure};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rtcore::sys::pidfd::PidFd;
+use rtcore::sys::poll::{self, Interest};
 use serde_json::Value;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 const SMALL: [&str; 6] = ["interference", "--turns", "2", "-l", "40", "-q"];
 /// As they stand in the table, and what is counted of them.
@@ -81,6 +85,71 @@ pub fn ended_half_way_it_stops_everything_it_started() -> anyhow::Result<()> {
     })
     .context("a child is left")?;
     Traces::of(pid, &instance).ensure_gone()
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+fn is(pid: i32, role: &str) -> bool {
+    let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split('\0').skip_while(|word| *word != "interferer").nth(1) == Some(role)
+}
+
+/// The program that dies again and again, and the incarnation that waits for the daemon, which is stopped: the same one
+/// at two looks. Those that are stopped.
+fn blocked(rtlat: i32) -> anyhow::Result<(i32, i32, Vec<i32>)> {
+    let churn =
+        eventually(|| children(rtlat).into_iter().find(|pid| is(*pid, "churn"))).context("no churn")?;
+    eventually(|| children(churn).into_iter().find(|pid| is(*pid, "incarnation")))
+        .context("no incarnation")?;
+    let others: Vec<i32> = children(rtlat).into_iter().filter(|pid| *pid != churn).collect();
+    for pid in &others {
+        kill(Pid::from_raw(*pid), Signal::SIGSTOP)?;
+    }
+    let mut last = None;
+    let waits = || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let now = children(churn).into_iter().find(|pid| is(*pid, "incarnation"));
+        let before = std::mem::replace(&mut last, now);
+        now.filter(|_| now == before)
+    };
+    let incarnation = eventually(waits).context("no incarnation waits")?;
+    Ok((churn, incarnation, others))
+}
+
+/// Within a time in which an incarnation does not give up by itself.
+fn ends_soon(what: &str, pid: &PidFd) -> anyhow::Result<()> {
+    let mut end = [Interest::readable(pid.as_fd().as_raw_fd())];
+    ensure!(poll::wait(&mut end, 5_000_000_000) == Ok(1), "{what} is left");
+    Ok(())
+}
+
+/// A program that blocks SIGTERM and waits for a daemon that hangs ends when it is to end, and with those that started it.
+pub fn an_incarnation_that_waits_for_a_hung_daemon_is_not_left_behind() -> anyhow::Result<()> {
+    for killed in [true, false] {
+        let instance = Instance::new()?;
+        let args =
+            ["interference", "--turns", "1000", "-l", "400", "-q", "--only", "dying", "--path", "lane"];
+        let tool = Tool::start(lat(&instance, &args)?)?;
+        let rtlat = i32::try_from(tool.pid())?;
+        let (churn, incarnation, stopped) = blocked(rtlat)?;
+        let (churns, incarnations) = (PidFd::open(churn)?, PidFd::open(incarnation)?);
+        let first = if killed { rtlat } else { churn };
+        kill(Pid::from_raw(first), if killed { Signal::SIGKILL } else { Signal::SIGTERM })?;
+        let ended = ends_soon("churn", &churns).and_then(|()| ends_soon("the incarnation", &incarnations));
+        // Some of them were killed with rtlat.
+        for pid in stopped {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
+        }
+        if !killed {
+            tool.signal(Signal::SIGKILL)?;
+        }
+        ended.with_context(|| format!("rtlat killed: {killed}"))?;
+        drop(tool);
+    }
+    Ok(())
 }
 
 pub fn what_cannot_be_is_refused() -> anyhow::Result<()> {

@@ -228,6 +228,7 @@ fn main() -> std::process::ExitCode {
         lat_regressions::too_many_routes_of_signals_are_told_in_numbers,
         lat_interference::every_condition_holds_and_has_its_ratio_to_alone,
         lat_interference::ended_half_way_it_stops_everything_it_started,
+        lat_interference::an_incarnation_that_waits_for_a_hung_daemon_is_not_left_behind,
         lat_interference::what_cannot_be_is_refused,
         lat_load::what_runs_beside_is_told,
         lat_load::workers_end_with_the_measurement_whatever_ends_it,

@@ -12,7 +12,16 @@ use std::process::Command;
 /// Kept through exec, but not through that of a file with capabilities or set-user-id: such a program has
 /// to call this itself.
 pub fn die_with_parent(parent: u32) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    signal_with_parent(parent, rustix::process::Signal::TERM)
+}
+
+/// The same with SIGKILL: for a process that blocks SIGTERM, or is stopped, and has nothing to clean up.
+pub fn be_killed_with_parent(parent: u32) -> io::Result<()> {
+    signal_with_parent(parent, rustix::process::Signal::KILL)
+}
+
+fn signal_with_parent(parent: u32, signal: rustix::process::Signal) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(signal))?;
     let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
     // None: the parent lives in an outer pid namespace, and so does whoever would tell us its number.
     if now.is_some_and(|now| now != parent) { Err(Errno::SRCH.into()) } else { Ok(()) }

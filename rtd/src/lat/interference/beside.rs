@@ -246,7 +246,7 @@ impl Drop for Beside {
     fn drop(&mut self) {
         for interferer in &mut self.interferers {
             if !matches!(interferer.child.try_wait(), Ok(Some(_))) {
-                // As a group: the one that starts others has them in its own.
+                // As a group, with what a program starts in it. An incarnation has a group of its own and is killed with its parent.
                 child::kill_group(interferer.child.id());
                 let _ = interferer.child.wait();
             }

@@ -7,10 +7,11 @@ use rtcore::client::Session;
 use rtcore::stats::reader::Reader;
 use rtcore::sys::epoll::StopSignals;
 use rtcore::sys::mqueue::{self, Access, Queue};
-use rtcore::sys::{Errno, clock, poll, process, sched};
+use rtcore::sys::poll::{self, Interest};
+use rtcore::sys::{Errno, clock, process, sched};
 use std::ffi::CString;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub const MESSAGE_BYTES: usize = 64;
 const FEED_NS: u64 = 1_013_000;
 /// How often whoever only waits looks whether it is to end.
 const LOOK_NS: u64 = 20_000_000;
+/// As long as it takes.
+const FOREVER_NS: u64 = u64::MAX;
 /// Messages between two looks whether it is to end.
 const BATCH: u64 = 64;
 /// How long a session waits for a name that somebody is just losing.
@@ -85,7 +88,8 @@ pub fn telemetry_queues(instance: &str) -> [String; 2] {
 /// Does the work.
 pub fn interfere(args: &InterfererArgs) -> anyhow::Result<()> {
     let stop = StopSignals::block().context("cannot take SIGTERM")?;
-    process::die_with_parent(args.parent).with_context(|| format!("pid {} is gone", args.parent))?;
+    // It blocks SIGTERM, may wait in a full queue or for a daemon that hangs, and one of them is stopped.
+    process::be_killed_with_parent(args.parent).with_context(|| format!("pid {} is gone", args.parent))?;
     sched::set_name(&format!("i-{}", args.role.text()));
     let [into, out_of] = telemetry_queues(&args.instance);
     let count = match args.role {
@@ -141,7 +145,7 @@ fn drain(queue: &str, stop: &StopSignals) -> anyhow::Result<u64> {
         match mqueue::receive(queue.as_raw_fd(), &mut message) {
             Ok(_) => received += 1,
             Err(Errno::AGAIN) => {
-                let _ = poll::wait(&mut [poll::Interest::readable(queue.as_raw_fd())], LOOK_NS);
+                let _ = poll::wait(&mut [Interest::readable(queue.as_raw_fd())], LOOK_NS);
             }
             Err(Errno::INTR) => {}
             Err(e) => bail!("cannot receive telemetry: {}", std::io::Error::from(e)),
@@ -180,19 +184,26 @@ fn hold(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     Ok(0)
 }
 
-/// Kills each as soon as it takes part.
+/// Kills each as soon as it takes part. One that does not come so far, because the daemon hangs, does not delay the end.
 fn churn(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     let mut deaths = 0;
     while !is_over(stop) {
         let mut command = own_binary()?;
         command.args(words(Role::Incarnation, &args.instance, &args.socket)).stdout(Stdio::piped());
         let mut child = command.spawn().context("cannot start an incarnation")?;
+        let out = child.stdout.take().context("an incarnation has no output")?;
+        let mut either = [Interest::readable(out.as_raw_fd()), Interest::readable(stop.as_fd().as_raw_fd())];
+        while poll::wait(&mut either, FOREVER_NS) == Err(Errno::INTR) {}
+        let ends = is_over(stop);
         let mut line = String::new();
-        if let Some(out) = child.stdout.take() {
+        if !ends {
             BufReader::new(out).read_line(&mut line)?;
         }
         let _ = child.kill();
         let status = child.wait()?;
+        if ends {
+            break;
+        }
         if line.trim_end() != "ready" {
             bail!("an incarnation ended by itself: {status}");
         }
