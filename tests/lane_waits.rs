@@ -125,6 +125,11 @@ pub fn a_foreign_event_loop_misses_no_message() -> anyhow::Result<()> {
 /// Inbox, timer and signal in one wait: all three are there, the signal (highest) first and the inbox last; when they
 /// are served nothing is ready any more.
 pub fn one_wait_has_what_is_ready_in_order_of_priority() -> anyhow::Result<()> {
+    one_wait_of(Peer::start()?)
+}
+
+/// The same for a participant that was started in some way.
+pub fn one_wait_of(mut b: Peer) -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("a")
@@ -134,7 +139,6 @@ pub fn one_wait_has_what_is_ready_in_order_of_priority() -> anyhow::Result<()> {
         + &crate::util::signal("b.sig", "b", "SIGRTMIN+4", "")
         + &route("a.out", &["b.in", "b.sig"], "truncate = true");
     let daemon = Daemon::start(&config)?;
-    let mut b = Peer::start()?;
     // Before the session, whose thread inherits it.
     b.tell(&format!("block {}", rt(4)))?;
     b.connect(&instance, "b")?;

@@ -5,6 +5,7 @@ use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, privilege
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::stats::reader::Snapshot;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -113,14 +114,70 @@ pub fn what_was_changed_is_restored_where_the_configuration_says_so() -> anyhow:
 
 /// The daemon is stopped and goes on: the log says for how long, and no lane has run away.
 pub fn a_stopped_daemon_says_afterwards_for_how_long() -> anyhow::Result<()> {
+    stands_still(Daemon::freeze, |daemon| daemon.signal(Signal::SIGCONT))
+}
+
+/// The same for a control group that is frozen.
+pub fn a_frozen_control_group_says_afterwards_for_how_long() -> anyhow::Result<()> {
+    let Some(group) = Freezer::new() else { return skip("a control group that can be frozen (root)") };
+    stands_still(|daemon| group.freeze(daemon.pid()), |_| group.thaw())
+}
+
+/// A control group of the test's own; version 2, or the freezer of version 1.
+struct Freezer {
+    directory: PathBuf,
+    state: &'static str,
+    words: [&'static str; 2],
+}
+
+impl Freezer {
+    fn new() -> Option<Freezer> {
+        let name = format!("rtd-test-{}", std::process::id());
+        let v1 = ("/sys/fs/cgroup/freezer", "freezer.state", ["FROZEN", "THAWED"]);
+        let v2 = ("/sys/fs/cgroup", "cgroup.freeze", ["1", "0"]);
+        [v1, v2].into_iter().find_map(|(root, state, words)| {
+            let directory = Path::new(root).join(&name);
+            std::fs::create_dir(&directory).ok()?;
+            let group = Freezer { directory, state, words };
+            group.directory.join(state).exists().then_some(group)
+        })
+    }
+
+    fn write(&self, file: &str, word: &str) -> anyhow::Result<()> {
+        let path = self.directory.join(file);
+        std::fs::write(&path, word).with_context(|| format!("{}: {word}", path.display()))
+    }
+
+    fn freeze(&self, pid: u32) -> anyhow::Result<()> {
+        self.write("cgroup.procs", &pid.to_string())?;
+        self.write(self.state, self.words[0])
+    }
+
+    fn thaw(&self) -> anyhow::Result<()> {
+        self.write(self.state, self.words[1])
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        let _ = self.thaw();
+        // Its processes end a moment later when the test has failed.
+        let _ = eventually(|| std::fs::remove_dir(&self.directory).ok());
+    }
+}
+
+fn stands_still(
+    freeze: impl Fn(&Daemon) -> anyhow::Result<()>,
+    thaw: impl Fn(&Daemon) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "watchdog = \"10ms\""))?;
     let mut sender = Peer::sender(&i.queue("in"))?;
     for _ in 0..2 {
         sender.stream(0, 4)?;
-        daemon.freeze()?;
+        freeze(&daemon)?;
         std::thread::sleep(Duration::from_millis(1600));
-        daemon.signal(Signal::SIGCONT)?;
+        thaw(&daemon)?;
         Peer::receiver(&i.queue("out"))?.numbers(4)?;
     }
     eventually(|| (daemon.log().matches("rtd stood still for ").count() == 2).then_some(()))

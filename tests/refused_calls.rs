@@ -1,13 +1,16 @@
 //! System calls that an old kernel does not have or a container's seccomp profile refuses (ENOSYS, EPERM): rtd and its
 //! clients work without them and do not spin.
 
+use crate::lane_waits::one_wait_of;
 use crate::util::kernel;
 use crate::util::refuse::refuse;
 use crate::util::session::{count, lane_end};
 use crate::util::{Daemon, Instance, Peer, lane, process, route};
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use std::time::Duration;
 
+/// epoll_pwait2(2), on every architecture.
+const EPOLL_PWAIT2: i64 = 441;
 /// futex_waitv(2), on every architecture.
 const FUTEX_WAITV: i64 = 449;
 const EPERM: i32 = 1;
@@ -92,6 +95,17 @@ pub fn an_inbox_of_several_partners_sleeps_without_futex_waitv() -> anyhow::Resu
         let got = drive.answered_until("number 9")?;
         ensure!(count(&got) == 2, "{got:?}");
         daemon.stop()?;
+    }
+    Ok(())
+}
+
+/// A program's one wait for an inbox, a timer and a signal.
+pub fn one_wait_works_without_epoll_pwait2() -> anyhow::Result<()> {
+    for errno in [EPERM, ENOSYS] {
+        let mut refused = Ok(());
+        let peer = Peer::start_with(|command| refused = refuse(command, &[EPOLL_PWAIT2], errno))?;
+        refused?;
+        one_wait_of(peer).with_context(|| format!("errno {errno}"))?;
     }
     Ok(())
 }

@@ -1,9 +1,14 @@
 //! A session that rtd closes while both it and the process live: the next one goes on exactly where the lanes let go.
 
 use crate::util::session::{lane_end, runs};
-use crate::util::{Daemon, Instance, Peer, eventually, held, process, route};
+use crate::util::{Daemon, Instance, Peer, eventually, held, privileged, process, route, skip};
 use anyhow::{Context as _, ensure};
+use nix::libc;
+use nix::sys::socket::{MsgFlags, UnixAddr, getpeername, send};
+use rtcore::sys::pidfd::PidFd;
 use std::collections::BTreeSet;
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::Path;
 
 const LAST: u64 = u64::MAX;
 
@@ -17,9 +22,47 @@ fn is_up(peer: &mut Peer) -> anyhow::Result<()> {
     eventually(|| (peer.tell("session state").ok()? == ["Up"]).then_some(())).context("never up again")
 }
 
+/// Sends bytes that are no frame over the connection of its session, as if its library did: rtd closes the session. The
+/// descriptor is copied with pidfd_getfd(2).
+fn break_a_rule(i: &Instance, peer: &Peer) -> anyhow::Result<()> {
+    let pidfd = PidFd::open(i32::try_from(peer.pid())?)?;
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", peer.pid()))? {
+        let number: i32 = entry?.file_name().to_string_lossy().parse()?;
+        // SAFETY: three integers; it returns a new descriptor or -1.
+        let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), number, 0) };
+        let Ok(copy @ 0..) = i32::try_from(copy) else { continue };
+        // SAFETY: the descriptor is new, and nobody else's.
+        let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+        let path = getpeername::<UnixAddr>(copy.as_raw_fd()).ok().and_then(|a| a.path().map(Path::to_owned));
+        // The listener was bound under a name of its own in the same directory, and renamed.
+        if path.is_some_and(|path| path.parent() == Path::new(&i.socket()).parent()) {
+            send(copy.as_raw_fd(), b"no frame", MsgFlags::empty())?;
+            return Ok(());
+        }
+    }
+    anyhow::bail!("it has no connection to {}", i.socket())
+}
+
+pub fn a_backlog_is_sent_once_and_in_order_into_a_queue() -> anyhow::Result<()> {
+    closed_with_a_backlog(|i, _, _| unregister(i, "planner"))
+}
+
+/// A session that is closed because its process broke a rule.
+pub fn a_session_that_broke_a_rule_sends_its_backlog_once() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("pidfd_getfd(2) of another process (root)");
+    }
+    closed_with_a_backlog(|i, daemon, planner| {
+        break_a_rule(i, planner)?;
+        daemon.logged(&format!("planner: session of pid {} closed: ", planner.pid()))
+    })
+}
+
 /// The lane has one message in hand for a full queue when the session is closed: what is behind that stays with the
 /// sender, and the next session brings it.
-pub fn a_backlog_is_sent_once_and_in_order_into_a_queue() -> anyhow::Result<()> {
+fn closed_with_a_backlog(
+    close: impl FnOnce(&Instance, &Daemon, &Peer) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let large = "maxmsg = 64\nmsgsize = 64";
     let config = i.head()
@@ -33,7 +76,7 @@ pub fn a_backlog_is_sent_once_and_in_order_into_a_queue() -> anyhow::Result<()> 
         planner.number("out", number)?;
     }
     eventually(|| (held(&i.queue("q")).ok()? == 10).then_some(())).context("the queue is not full")?;
-    unregister(&i, "planner")?;
+    close(&i, &daemon, &planner)?;
     // It asks for its next session, which has to wait for the message in hand.
     daemon.logged("has not let go of the earlier session's ring")?;
     let mut reader = Peer::receiver(&i.queue("q"))?;
