@@ -1,23 +1,14 @@
 //! Who gets a name when several want it, and what is left of those who die on the way.
 
-use crate::util::session::{lane_end, runs};
-use crate::util::{Daemon, Instance, Peer, eventually, process, route};
+use crate::util::session::{planner_and_arm, runs};
+use crate::util::{Daemon, Instance, Peer, eventually};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::lane::peer::PeerState;
 use std::time::Duration;
 
-/// A planner with a way of each path to an arm.
 fn config(i: &Instance) -> String {
-    i.head()
-        + &process("planner")
-        + &process("arm")
-        + &lane_end("cmd", "planner", "")
-        + &lane_end("fast", "planner", "")
-        + &lane_end("arm.cmd", "arm", "")
-        + &lane_end("arm.fast", "arm", "")
-        + &route("cmd", &["arm.cmd"], "")
-        + &route("fast", &["arm.fast"], "path = \"direct\"")
+    planner_and_arm(i, "", "", "")
 }
 
 /// Descriptors of a process, and mappings of shared memory that rtd made.

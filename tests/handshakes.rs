@@ -2,9 +2,9 @@
 //! replaced. After a normal restart both processes must exchange messages again, and a message that was accepted in
 //! between must arrive.
 
-use crate::util::session::{lane_end, runs};
+use crate::util::session::{planner_and_arm, runs};
 use crate::util::trace::Traced;
-use crate::util::{Daemon, Instance, Peer, eventually, process, route};
+use crate::util::{Daemon, Instance, Peer, eventually};
 use anyhow::{Context as _, ensure};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,15 +29,7 @@ type End = fn(&mut Pair) -> anyhow::Result<()>;
 impl Pair {
     fn new() -> anyhow::Result<(Pair, Daemon)> {
         let instance = Instance::new()?;
-        let config = instance.head()
-            + &process("planner")
-            + &process("arm")
-            + &lane_end("cmd", "planner", "")
-            + &lane_end("fast", "planner", "")
-            + &lane_end("arm.cmd", "arm", "")
-            + &lane_end("arm.fast", "arm", "")
-            + &route("cmd", &["arm.cmd"], "")
-            + &route("fast", &["arm.fast"], "path = \"direct\"");
+        let config = planner_and_arm(&instance, "", "", "");
         let daemon = Daemon::start(&config)?;
         let arm = Peer::session_inbox(&instance, "arm")?;
         let mut planner = Peer::session_sender(&instance, "planner", "cmd")?;

@@ -1,23 +1,15 @@
 //! A channel has one holder in its session. Who claims it meanwhile is refused and told who has it, or gets it when it
 //! is free.
 
-use crate::util::session::{lane_end, unbroken};
+use crate::util::session::{lane_end, planner_and_arm, unbroken};
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
 use anyhow::ensure;
 
 /// `planner` sends to `arm`, which sends from `pos`.
 fn pair(instance: &Instance) -> anyhow::Result<(Daemon, Peer, Peer)> {
-    let config = instance.head()
-        + &process("planner")
-        + &process("arm")
-        + &lane_end("cmd", "planner", "")
-        + &lane_end("fast", "planner", "")
-        + &lane_end("arm.cmd", "arm", "")
-        + &lane_end("arm.fast", "arm", "")
+    let config = planner_and_arm(instance, "", "", "")
         + &lane_end("pos", "arm", "")
         + &lane_end("planner.pos", "planner", "")
-        + &route("cmd", &["arm.cmd"], "")
-        + &route("fast", &["arm.fast"], "path = \"direct\"")
         + &route("pos", &["planner.pos"], "");
     let daemon = Daemon::start(&config)?;
     let arm = Peer::session(instance, "arm")?;

@@ -2,34 +2,17 @@
 //! what the sender notices of it; and the lanes that do not sleep.
 
 use crate::util::book::End::{self, Delivered, Displaced, Expired, Queued, Rejected};
-use crate::util::lane_talk::{endpoint, first};
+use crate::util::lane_talk::{endpoint, first, pair, peers};
 use crate::util::{Daemon, Instance, Peer, book, eventually, kernel, privileged, process, route, skip};
 use rtcore::message::Reject;
 use rtcore::sys::cpus;
 use std::time::Instant;
 
-/// `a.out` to `b.in`, whose ring has four slots.
-fn pair(instance: &Instance, slots: usize, more: &str) -> String {
-    instance.head()
-        + &process("a")
-        + &process("b")
-        + &endpoint("a.out", "a", slots)
-        + &endpoint("b.in", "b", 4)
-        + &route("a.out", &["b.in"], more)
-}
-
-fn peers(instance: &Instance) -> anyhow::Result<[Peer; 2]> {
-    let b = Peer::with_inbox(instance, "b")?;
-    let mut a = Peer::from_endpoint(instance, "a", "a.out")?;
-    a.reach("a.out")?;
-    Ok([a, b])
-}
-
 /// Ten numbered messages for a receiver that does not read: its ring takes four, the route's queue two.
 fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let more = format!("capacity = 2\noverflow = \"{overflow}\"");
-    let daemon = Daemon::start(&pair(&instance, 16, &more))?;
+    let daemon = Daemon::start(&pair(&instance, [16, 4], &more))?;
     let [mut a, mut b] = peers(&instance)?;
     assert_eq!(a.burst("a.out", 0, 10)?, (10, 0));
     instance.ledger_is("a.out->b.in", 10, ends)?;
@@ -79,7 +62,7 @@ pub fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
 /// in the lane's hand, whose slot is the sender's no sooner than it is settled.
 pub fn block_fills_the_senders_ring_and_loses_nothing() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let daemon = Daemon::start(&pair(&instance, 4, "capacity = 2\noverflow = \"block:10s\""))?;
+    let daemon = Daemon::start(&pair(&instance, [4, 4], "capacity = 2\noverflow = \"block:10s\""))?;
     let [mut a, mut b] = peers(&instance)?;
     for n in 0..10_u64 {
         a.lane_send("a.out", &n.to_ne_bytes())?.map_err(anyhow::Error::msg)?;
@@ -103,7 +86,7 @@ pub fn a_send_waits_at_most_its_bound_for_room() -> anyhow::Result<()> {
     for (overflow, at_least_ns) in [("block:300ms", BOUND_NS), ("reject", 0)] {
         let instance = Instance::new()?;
         let more = format!("overflow = \"{overflow}\"");
-        let daemon = Daemon::start(&pair(&instance, 4, &more))?;
+        let daemon = Daemon::start(&pair(&instance, [4, 4], &more))?;
         let [mut a, mut b] = peers(&instance)?;
         daemon.freeze()?;
         assert_eq!(a.burst("a.out", 0, 4)?, (4, 0));
@@ -125,7 +108,7 @@ pub fn a_direct_sender_is_told_what_does_not_fit() -> anyhow::Result<()> {
     for overflow in ["reject", "block:100ms"] {
         let instance = Instance::new()?;
         let more = format!("path = \"direct\"\noverflow = \"{overflow}\"");
-        let daemon = Daemon::start(&pair(&instance, 64, &more))?;
+        let daemon = Daemon::start(&pair(&instance, [64, 4], &more))?;
         let [mut a, mut b] = peers(&instance)?;
         assert_eq!(a.burst("a.out", 0, 10)?, (4, 6), "try_send never waits");
         let (sent, took_ns) = a.timed_send("a.out", b"")?;
@@ -143,7 +126,7 @@ pub fn a_direct_sender_is_told_what_does_not_fit() -> anyhow::Result<()> {
 /// what its ring had taken expires in its hands when it goes on.
 pub fn what_waits_for_a_stopped_receiver_expires() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let daemon = Daemon::start(&pair(&instance, 16, "ttl = \"20ms\""))?;
+    let daemon = Daemon::start(&pair(&instance, [16, 4], "ttl = \"20ms\""))?;
     let [mut a, mut b] = peers(&instance)?;
     b.freeze()?;
     assert_eq!(a.burst("a.out", 0, 10)?, (10, 0));
@@ -165,7 +148,7 @@ pub fn a_ring_above_its_rate_is_left_unread() -> anyhow::Result<()> {
     for wait in ["block", "spin:50"] {
         let instance = Instance::new()?;
         let more = format!("rate_hz = {RATE_HZ}\nburst = 3\noverflow = \"block:10s\"");
-        let config = pair(&instance, 4, &more);
+        let config = pair(&instance, [4, 4], &more);
         let daemon =
             Daemon::start(&config.replace("priority = 50", &format!("priority = 50\nwait = \"{wait}\"")))?;
         let [mut a, mut b] = peers(&instance)?;
@@ -244,7 +227,7 @@ pub fn a_full_ring_holds_up_no_other() -> anyhow::Result<()> {
 pub fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
     const COUNT: u64 = 20_000;
     let instance = Instance::new()?;
-    let daemon = Daemon::start(&pair(&instance, 64, "capacity = 30000"))?;
+    let daemon = Daemon::start(&pair(&instance, [64, 4], "capacity = 30000"))?;
     let [mut a, mut b] = peers(&instance)?;
     a.ask(&format!("lane stream a.out 0 {COUNT}"))?;
     assert_eq!(b.take_numbers(usize::try_from(COUNT)?)?, (0..COUNT).collect::<Vec<_>>());

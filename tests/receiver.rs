@@ -2,7 +2,7 @@
 //! and how rtd shows what the library reports.
 
 use crate::util::book::End::{Delivered, Expired};
-use crate::util::lane_talk::{endpoint, first};
+use crate::util::lane_talk::{endpoint, first, pair, peers};
 use crate::util::{Daemon, Instance, Peer, eventually, privileged, process, route, rt, signal, skip};
 use anyhow::ensure;
 use rtcore::ring::Claims;
@@ -11,23 +11,6 @@ use rtcore::stats::reader::{Route, Snapshot};
 use std::time::Duration;
 
 const ROUTE: &str = "a.out->b.in";
-
-/// `a.out` to `b.in`, whose ring has `slots` slots.
-fn pair(instance: &Instance, slots: usize, more: &str) -> String {
-    instance.head()
-        + &process("a")
-        + &process("b")
-        + &endpoint("a.out", "a", 64)
-        + &endpoint("b.in", "b", slots)
-        + &route("a.out", &["b.in"], more)
-}
-
-fn peers(instance: &Instance) -> anyhow::Result<[Peer; 2]> {
-    let b = Peer::with_inbox(instance, "b")?;
-    let mut a = Peer::from_endpoint(instance, "a", "a.out")?;
-    a.reach("a.out")?;
-    Ok([a, b])
-}
 
 fn of<'s>(snapshot: &'s Snapshot, name: &str) -> &'s Route {
     snapshot.routes.iter().find(|route| route.name == name).unwrap_or_else(|| panic!("no route {name}"))
@@ -58,7 +41,7 @@ fn reported(instance: &Instance, name: &str, received: u64, claims: Claims) -> a
 pub fn a_conflating_ring_hands_out_the_latest_message_only() -> anyhow::Result<()> {
     for slots in [1, 4, 64] {
         let instance = Instance::new()?;
-        let daemon = Daemon::start(&pair(&instance, slots, "overflow = \"conflate\""))?;
+        let daemon = Daemon::start(&pair(&instance, [64, slots], "overflow = \"conflate\""))?;
         let [mut a, mut b] = peers(&instance)?;
         a.lane_stream("a.out", 1, 30)?;
         instance.ledger_is(ROUTE, 30, &[(Delivered, 30)])?;
@@ -78,7 +61,7 @@ pub fn a_conflating_ring_hands_out_the_latest_message_only() -> anyhow::Result<(
 
 pub fn a_displacing_ring_hands_out_the_newest_it_holds() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let daemon = Daemon::start(&pair(&instance, 8, "overflow = \"displace-oldest\""))?;
+    let daemon = Daemon::start(&pair(&instance, [64, 8], "overflow = \"displace-oldest\""))?;
     let [mut a, mut b] = peers(&instance)?;
     a.lane_stream("a.out", 1, 5)?;
     instance.ledger_is(ROUTE, 5, &[(Delivered, 5)])?;
@@ -100,7 +83,7 @@ pub fn a_displacing_ring_hands_out_the_newest_it_holds() -> anyhow::Result<()> {
 
 pub fn what_is_older_than_its_ttl_is_discarded_by_the_inbox() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let daemon = Daemon::start(&pair(&instance, 64, "ttl = \"100ms\""))?;
+    let daemon = Daemon::start(&pair(&instance, [64, 64], "ttl = \"100ms\""))?;
     let [mut a, mut b] = peers(&instance)?;
     a.lane_stream("a.out", 1, 20)?;
     instance.ledger_is(ROUTE, 20, &[(Delivered, 20)])?;
@@ -128,7 +111,7 @@ pub fn what_is_older_than_its_ttl_is_discarded_by_the_inbox() -> anyhow::Result<
 /// The age counts from the send, so the ring in front of the lane is no place to outlive it either.
 pub fn a_message_that_waited_in_its_senders_ring_expires_at_its_dispatch() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let daemon = Daemon::start(&pair(&instance, 64, "ttl = \"100ms\""))?;
+    let daemon = Daemon::start(&pair(&instance, [64, 64], "ttl = \"100ms\""))?;
     let [mut a, mut b] = peers(&instance)?;
     daemon.freeze()?;
     assert_eq!(a.burst("a.out", 1, 10)?, (10, 0));
@@ -144,7 +127,7 @@ pub fn a_message_that_waited_in_its_senders_ring_expires_at_its_dispatch() -> an
 /// A thread that waits in poll(2) or epoll is not kept awake by what it cannot have.
 pub fn a_descriptor_is_quiet_when_all_that_came_has_expired() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let daemon = Daemon::start(&pair(&instance, 64, "ttl = \"20ms\""))?;
+    let daemon = Daemon::start(&pair(&instance, [64, 64], "ttl = \"20ms\""))?;
     let [mut a, mut b] = peers(&instance)?;
     a.lane_stream("a.out", 1, 20)?;
     instance.ledger_is(ROUTE, 20, &[(Delivered, 20)])?;
@@ -225,7 +208,7 @@ pub fn a_member_of_a_group_takes_no_more_than_it_has_room_for() -> anyhow::Resul
 pub fn a_direct_receiver_reports_its_latency_what_expired_and_what_was_late() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let more = "path = \"direct\"\nttl = \"100ms\"\ndeadline = \"30ms\"";
-    let daemon = Daemon::start(&pair(&instance, 64, more))?;
+    let daemon = Daemon::start(&pair(&instance, [64, 64], more))?;
     let [mut a, mut b] = peers(&instance)?;
     a.lane_stream("a.out", 1, 10)?;
     assert_eq!(b.take_numbers(10)?, (1..=10).collect::<Vec<_>>());
@@ -257,7 +240,7 @@ pub fn a_direct_receiver_reports_its_latency_what_expired_and_what_was_late() ->
 
 pub fn latency_and_deadline_of_a_ring_count_from_the_send() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let daemon = Daemon::start(&pair(&instance, 64, "deadline = \"40ms\""))?;
+    let daemon = Daemon::start(&pair(&instance, [64, 64], "deadline = \"40ms\""))?;
     let [mut a, mut b] = peers(&instance)?;
     daemon.freeze()?;
     assert_eq!(a.burst("a.out", 1, 4)?, (4, 0));
@@ -282,7 +265,7 @@ pub fn latency_and_deadline_of_a_ring_count_from_the_send() -> anyhow::Result<()
 pub fn reports_survive_the_receivers_next_session() -> anyhow::Result<()> {
     for path in ["", "path = \"direct\"\n"] {
         let instance = Instance::new()?;
-        let daemon = Daemon::start(&pair(&instance, 64, &format!("{path}ttl = \"20ms\"")))?;
+        let daemon = Daemon::start(&pair(&instance, [64, 64], &format!("{path}ttl = \"20ms\"")))?;
         let [mut a, mut b] = peers(&instance)?;
         for round in 1..=2 {
             a.lane_stream("a.out", 1, 5)?;

@@ -1,7 +1,7 @@
 //! The daemon goes, by kill -9 or by SIGTERM, and another comes, while messages flow: what is lost, what comes twice,
 //! how long it takes.
 
-use crate::util::session::{Got, Run, Tried, events, lane_end, runs, unbroken};
+use crate::util::session::{Got, Run, Tried, events, lane_end, planner_and_arm, runs, unbroken};
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
@@ -16,16 +16,8 @@ const AT_ONCE_NS: u64 = 3_000_000_000;
 const LAST: u64 = u64::MAX;
 
 fn config(i: &Instance) -> String {
-    let large = "maxmsg = 8192\nmsgsize = 64";
-    i.head()
-        + &process("planner")
-        + &process("arm")
-        + &lane_end("cmd", "planner", large)
-        + &lane_end("fast", "planner", large)
-        + &lane_end("arm.cmd", "arm", large)
-        + &lane_end("arm.fast", "arm", large)
-        + &route("cmd", &["arm.cmd"], "overflow = \"block:10s\"")
-        + &route("fast", &["arm.fast"], "path = \"direct\"\noverflow = \"block:10s\"")
+    let block = "overflow = \"block:10s\"";
+    planner_and_arm(i, "maxmsg = 8192\nmsgsize = 64", block, block)
 }
 
 /// How a daemon ends.

@@ -2,8 +2,8 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::book::{self, ledger};
-use crate::util::session::{Got, count, events, lane_end, runs, unbroken};
-use crate::util::{Daemon, Instance, Peer, process, route};
+use crate::util::session::{Got, count, events, planner_and_arm, runs, unbroken};
+use crate::util::{Daemon, Instance, Peer};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
@@ -12,18 +12,9 @@ use rtcore::message::Reject;
 const ROUTED: &str = "cmd->arm.cmd";
 const DIRECT: &str = "fast->arm.fast";
 
-/// A planner and an arm with a route of each path, in rings of eight messages of up to 64 bytes.
+/// Rings of eight messages of up to 64 bytes.
 fn config(i: &Instance) -> String {
-    let small = "maxmsg = 8\nmsgsize = 64";
-    i.head()
-        + &process("planner")
-        + &process("arm")
-        + &lane_end("cmd", "planner", small)
-        + &lane_end("fast", "planner", small)
-        + &lane_end("arm.cmd", "arm", small)
-        + &lane_end("arm.fast", "arm", small)
-        + &route("cmd", &["arm.cmd"], "capacity = 4")
-        + &route("fast", &["arm.fast"], "path = \"direct\"")
+    planner_and_arm(i, "maxmsg = 8\nmsgsize = 64", "capacity = 4", "")
 }
 
 /// The same with a sender that waits for its receiver.

@@ -1,6 +1,6 @@
 //! What tests say to a participant that has a session, and what it answers, as values.
 
-use super::{Instance, Peer, eventually, patience};
+use super::{Instance, Peer, eventually, patience, process, route};
 use anyhow::Context as _;
 
 /// A message as it came out of an inbox.
@@ -36,6 +36,24 @@ pub fn endpoint(name: &str, owner: &str, slots: usize) -> String {
     format!(
         "[[endpoint]]\nname = \"{name}\"\nkind = \"lane\"\nowner = \"{owner}\"\nmaxmsg = {slots}\nmsgsize = 64\n"
     )
+}
+
+/// `a.out` to `b.in`, with so many slots each; the keys of the route.
+pub fn pair(instance: &Instance, [out, into]: [usize; 2], rules: &str) -> String {
+    instance.head()
+        + &process("a")
+        + &process("b")
+        + &endpoint("a.out", "a", out)
+        + &endpoint("b.in", "b", into)
+        + &route("a.out", &["b.in"], rules)
+}
+
+/// `a`, which reaches `b`, which receives in its inbox `i`.
+pub fn peers(instance: &Instance) -> anyhow::Result<[Peer; 2]> {
+    let b = Peer::with_inbox(instance, "b")?;
+    let mut a = Peer::from_endpoint(instance, "a", "a.out")?;
+    a.reach("a.out")?;
+    Ok([a, b])
 }
 
 impl Peer {

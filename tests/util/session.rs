@@ -1,6 +1,6 @@
 //! What tests say to a participant with a session, and what it answers, as values.
 
-use super::{Instance, Peer, kernel, patience};
+use super::{Instance, Peer, kernel, patience, process, route};
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::Signal;
 
@@ -52,6 +52,20 @@ pub struct Tried {
 /// A lane endpoint.
 pub fn lane_end(name: &str, owner: &str, more: &str) -> String {
     format!("[[endpoint]]\nname = \"{name}\"\nkind = \"lane\"\nowner = \"{owner}\"\n{more}\n")
+}
+
+/// A planner with a way of each path to an arm: `cmd` to `arm.cmd` through the daemon, `fast` to `arm.fast` directly. The keys
+/// of the four endpoints, of the routed route, and of the direct one.
+pub fn planner_and_arm(i: &Instance, ends: &str, routed: &str, direct: &str) -> String {
+    i.head()
+        + &process("planner")
+        + &process("arm")
+        + &lane_end("cmd", "planner", ends)
+        + &lane_end("fast", "planner", ends)
+        + &lane_end("arm.cmd", "arm", ends)
+        + &lane_end("arm.fast", "arm", ends)
+        + &route("cmd", &["arm.cmd"], routed)
+        + &route("fast", &["arm.fast"], &format!("path = \"direct\"\n{direct}"))
 }
 
 /// All events, in order.
