@@ -23,19 +23,33 @@ impl Awake {
 
 /// Asks for a wake-up latency of 0 us.
 pub fn hold() -> Awake {
+    hold_at(0)
+}
+
+/// Leaves the device alone, as the user asked.
+pub fn leave() -> Awake {
+    Awake {
+        held: None,
+        said: format!("{DEVICE} is not held, as asked: waking an idle CPU adds to all figures"),
+    }
+}
+
+/// Asks for a wake-up latency of at most this.
+pub fn hold_at(latency_us: i32) -> Awake {
     let asked = OpenOptions::new().write(true).open(DEVICE).and_then(|mut device| {
-        device.write_all(&0i32.to_ne_bytes())?;
+        device.write_all(&latency_us.to_ne_bytes())?;
         Ok(device)
     });
     let said = match &asked {
-        Ok(_) => format!("{DEVICE} is held at 0: no CPU idles deeply during the run"),
+        Ok(_) if latency_us == 0 => format!("{DEVICE} is held at 0: no CPU idles deeply during the run"),
+        Ok(_) => format!("{DEVICE} is held at {latency_us} us: a CPU may idle as deeply as that allows"),
         Err(e) => {
             let why = match e.kind() {
                 io::ErrorKind::NotFound => "it does not exist here".to_owned(),
                 io::ErrorKind::PermissionDenied => "only root may".to_owned(),
                 _ => e.to_string(),
             };
-            format!("{DEVICE} is not held at 0 ({why}): waking an idle CPU adds to all figures")
+            format!("{DEVICE} is not held at {latency_us} ({why}): waking an idle CPU adds to all figures")
         }
     };
     Awake { held: asked.ok(), said }

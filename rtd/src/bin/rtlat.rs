@@ -22,7 +22,7 @@ rtcore::hold_signals!();
 /// Exit codes: 0; 1 it could not be measured; 2 bad options; 3 a latency broke the -b bound; 4 worse than the baseline;
 /// 5 not clean.
 #[derive(Parser)]
-#[command(name = "rtlat", version, propagate_version = true)]
+#[command(name = "rtlat", version, propagate_version = true, infer_long_args = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -6,6 +6,7 @@ use super::mech::Mechanism;
 use super::out::Format;
 use super::pair::Work;
 use super::party::Seat;
+use super::rt_tests::{Policy, RtTestsArgs};
 use anyhow::{Context as _, bail};
 use rtcore::sys::cpus;
 use std::path::PathBuf;
@@ -21,9 +22,14 @@ const BINS_MAX: u64 = 10_000_000;
 #[error("{0}")]
 pub struct BadOption(pub String);
 
-/// What every measurement understands. The letters are cyclictest's and pmqtest's where they have one.
+/// What every measurement understands. The letters are cyclictest's and pmqtest's where they have one: -h is the
+/// histogram, and help has no letter.
 #[derive(clap::Args, Clone, Debug)]
+#[command(disable_help_flag = true)]
 pub struct MeasureArgs {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// CPUs, given out in turn: to the sender and the receiver of each pair, or to the threads of a timer; one CPU:
     /// everything runs there; without a list pair N runs on CPU N. Default: not pinned
     #[arg(short = 'a', long, value_name = "CPUS", num_args = 0..=1, default_missing_value = "all")]
@@ -32,10 +38,11 @@ pub struct MeasureArgs {
     /// trace, exit with 3
     #[arg(short = 'b', long, value_name = "US")]
     pub breaktrace: Option<u64>,
-    /// Each pair's interval is this much longer than that of the pair before, in microseconds
-    #[arg(short = 'd', long, value_name = "US", default_value_t = 500, value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
-    pub distance: u64,
-    /// How long: seconds, or with m, h or d behind
+    /// Each pair's interval is this much longer than that of the pair before, in microseconds [default: 500; with a
+    /// histogram 0, whatever is given]
+    #[arg(short = 'd', long, value_name = "US", value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
+    pub distance: Option<u64>,
+    /// Length of the run: seconds, or a number with s, m, h or d
     #[arg(short = 'D', long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
     /// The party that does not record is a process instead of a thread
@@ -44,7 +51,7 @@ pub struct MeasureArgs {
     /// Schedule of the first pair in microseconds; 0: each message follows the arrival of the one before
     #[arg(short = 'i', long, value_name = "US", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
     pub interval: u64,
-    /// How many points of the schedule; 0: endless, until ^C
+    /// Length of the run: points of the schedule (of `timer`: samples); 0: endless, until ^C
     #[arg(short = 'l', long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 39))]
     pub loops: u64,
     /// Lock all memory of this process; a process of -f locks what it shares with this one
@@ -53,11 +60,12 @@ pub struct MeasureArgs {
     /// Show nanoseconds
     #[arg(short = 'N', long)]
     pub nsecs: bool,
-    /// SCHED_FIFO priority of the first pair, each further one is one lower; 0: SCHED_OTHER. A sender that follows the
-    /// schedule is one below its receiver, so that setting its next timer is not measured. Default: 0; for `route` 70
-    #[arg(short = 'p', long = "priority", value_name = "PRIO", value_parser = clap::value_parser!(u8).range(..=99))]
+    /// SCHED_FIFO priority of the first pair, each further pair is one lower (the threads of `timer` only with
+    /// --priospread); 0: SCHED_OTHER. A sender that follows the schedule is one below its receiver, so that setting its
+    /// next timer is not measured. Default: 0; for `route` 70
+    #[arg(short = 'p', long = "priority", visible_alias = "prio", value_name = "PRIO", value_parser = clap::value_parser!(u8).range(..=99))]
     pub priority: Option<u8>,
-    /// Nothing before the end
+    /// Print only the summary at the end
     #[arg(short = 'q', long)]
     pub quiet: bool,
     /// A pair (a timer: a thread) per CPU, all at one priority
@@ -69,7 +77,7 @@ pub struct MeasureArgs {
     /// Every sample as a line: number of the pair, of the sample, latency
     #[arg(short = 'v', long)]
     pub verbose: bool,
-    /// There and back: the sender waits for the answer and records
+    /// Measure the round trip instead of one way: the sender waits for the answer and records
     #[arg(long)]
     pub round_trip: bool,
     /// The receiver follows the schedule and asks for each message by one of the same kind, as pmqtest and sigwaittest do:
@@ -79,19 +87,25 @@ pub struct MeasureArgs {
     /// Payload in bytes, where there is one
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=16 << 20))]
     pub size: u32,
-    /// A histogram with so many bins of 1 us
-    #[arg(long, value_name = "US", value_parser = clap::value_parser!(u64).range(1..=BINS_MAX))]
+    /// Print a histogram with this many bins of 1 us; all pairs run at the same priority and interval
+    #[arg(short = 'h', long, value_name = "US", value_parser = clap::value_parser!(u64).range(1..=BINS_MAX))]
     pub histogram: Option<u64>,
-    /// The same, with a column that adds up all pairs
+    /// Print the histogram with one more column that adds up all pairs
     #[arg(short = 'H', long, value_name = "US", value_parser = clap::value_parser!(u64).range(1..=BINS_MAX))]
     pub histofall: Option<u64>,
-    /// Where the histogram goes instead of standard output
+    /// Write the histogram to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub histfile: Option<PathBuf>,
     /// Where results go.
     #[command(flatten)]
     pub report: ReportArgs,
+    /// cyclictest's rarer options.
+    #[command(flatten)]
+    pub rt_tests: RtTestsArgs,
 }
+
+/// Default of -d.
+const DISTANCE_US: u64 = 500;
 
 /// Where results go.
 #[derive(clap::Args, Clone, Debug)]
@@ -176,6 +190,30 @@ impl MeasureArgs {
         self.histogram.or(self.histofall).map_or(0, |us| usize::try_from(us).unwrap_or(usize::MAX))
     }
 
+    /// What differs from the command line, a line each, for standard error.
+    ///
+    /// Errors: an option that is refused.
+    pub fn notes(&self) -> Result<Vec<&'static str>, BadOption> {
+        self.rt_tests.refuse()?;
+        let mut notes = self.rt_tests.notes();
+        if self.bins() > 0 && self.distance.is_some_and(|us| us > 0) {
+            notes.push("-d: a histogram needs the same interval for every pair, so the distance is 0");
+        }
+        Ok(notes)
+    }
+
+    /// Priority of the first pair.
+    fn first_priority(&self, count: usize, default_priority: u8) -> u8 {
+        match (self.rt_tests.policy, self.priority) {
+            (Some(Policy::Other | Policy::Normal), _) => 0,
+            // As cyclictest: one above the number of threads.
+            (Some(Policy::Fifo | Policy::Rr), None | Some(0)) => {
+                u8::try_from(count + 1).unwrap_or(99).min(99)
+            }
+            (_, given) => given.unwrap_or(default_priority),
+        }
+    }
+
     /// The pairs: where each runs, and when.
     pub fn places(&self, parties: Parties, default_priority: u8) -> anyhow::Result<Vec<Place>> {
         let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
@@ -190,8 +228,11 @@ impl MeasureArgs {
         let affinity = if self.smp { Some("all") } else { self.affinity.as_deref() };
         let list = affinity.map(|text| if text == "all" { Ok(given) } else { cpu_list(text, &allowed) });
         let list = list.transpose()?;
-        let same_priority = self.smp || self.bins() > 0;
-        let first = self.priority.unwrap_or(default_priority);
+        // cyclictest 2.x spreads priorities when asked to; its family always does.
+        let is_spread = parties == Parties::Two || self.rt_tests.priospread;
+        let same_priority = self.smp || self.bins() > 0 || !is_spread;
+        let distance_us = if self.bins() > 0 { 0 } else { self.distance.unwrap_or(DISTANCE_US) };
+        let first = self.first_priority(count, default_priority);
         let is_alone = parties == Parties::Two && self.ways() == 1;
         let place = |n: usize| {
             let lower = if same_priority { 0 } else { u8::try_from(n).unwrap_or(u8::MAX) };
@@ -200,7 +241,7 @@ impl MeasureArgs {
             let step = if parties == Parties::Two && affinity != Some("all") { 2 } else { 1 };
             let cpu = |n: usize| list.as_ref().map(|list| list[n % list.len()]);
             let seat = |n, priority| Seat { cpu: cpu(n), priority };
-            let interval_us = self.interval + if self.interval == 0 { 0 } else { self.distance * n as u64 };
+            let interval_us = self.interval + if self.interval == 0 { 0 } else { distance_us * n as u64 };
             Place {
                 sender: seat(n * step, if is_alone { below(priority) } else { priority }),
                 receiver: seat(n * step + usize::from(step == 2), priority),
@@ -264,6 +305,13 @@ mod tests {
         assert!(of("-t 3 -p 80 --histogram 100").iter().all(|p| p.receiver.priority == 80));
         assert!(of("-p 80 --sync").iter().all(|p| p.sender.priority == 80));
         assert!(parse("-p 80").places(Parties::One, 0).unwrap().iter().all(|p| p.sender.priority == 80));
+        assert!(of("-t 3 -p 80 -h 100").iter().all(|p| p.interval_ns == 1_000_000));
+        assert!(of("-t 3 -p 80 -d 700 -H100").iter().all(|p| p.interval_ns == 1_000_000));
+        let timers = |text: &str| parse(text).places(Parties::One, 0).unwrap();
+        assert!(timers("-t 3 -p 80").iter().all(|p| p.sender.priority == 80));
+        assert_eq!(timers("-t 3 -p 80 --priospread")[2].sender.priority, 78);
+        assert_eq!(timers("-t 3 --policy=fifo")[0].sender.priority, 4);
+        assert_eq!(timers("-p 80 --policy=other")[0].sender.priority, 0);
         assert!(of("-t 3 -p 2").iter().all(|p| p.receiver.priority >= 1));
         assert!(of("-t 3").iter().all(|p| p.receiver.priority == 0 && p.sender.cpu.is_none()));
     }
@@ -288,6 +336,24 @@ mod tests {
         let text = parse("-a 1023").places(Parties::One, 0).unwrap_err().to_string();
         assert!(text.contains("may not run on CPU 1023"), "{text}");
         assert!(parse("-a x").places(Parties::One, 0).is_err());
+    }
+
+    #[test]
+    fn bundled_letters_and_attached_values_are_understood() {
+        let args = parse("-l2000 -m -Sp90 -i200 -h400 -q -d0 -D10 -b500");
+        assert_eq!((args.loops, args.interval, args.priority), (2000, 200, Some(90)));
+        assert_eq!((args.histogram, args.distance, args.breaktrace), (Some(400), Some(0), Some(500)));
+        assert!(args.smp && args.mlockall && args.quiet && args.duration == Some(Duration::from_secs(10)));
+        assert_eq!(parse("-H400").histofall, Some(400));
+        assert_eq!(parse("-t8 -a1").threads, 8);
+        assert_eq!(parse("--prio=80").priority, Some(80));
+        let notes = parse("-c1 -r -x --policy=rr --smi --spike=100 -h100 -d100").notes().unwrap();
+        assert_eq!(notes.len(), 7, "{notes:?}");
+        let silent = "-n -u -M --tracemark --priospread --laptop --default-system --latency=5 -A50 -c0 -T1";
+        assert!(parse(silent).notes().unwrap().is_empty());
+        for refused in ["-F /tmp/x", "--policy=idle"] {
+            assert!(parse(refused).notes().is_err(), "{refused}");
+        }
     }
 
     #[test]

@@ -23,13 +23,13 @@ pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
     if args.fork {
         bail!(BadOption("-f: a timer has no second process".to_owned()));
     }
-    let conditions = Conditions::set(&args.report)?;
+    let conditions = Conditions::of(args)?;
     single(args, Parties::One, 0, conditions, &mut |_, _| Ok(Work::Timer))
 }
 
 /// `rtlat mq` and the other mechanisms.
 pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
-    let conditions = Conditions::set(&args.report)?;
+    let conditions = Conditions::of(args)?;
     let bytes = usize::try_from(args.size)?;
     single(args, Parties::Two, 0, conditions, &mut |number, _| {
         args.work(|way| mech::of(kind, bytes, args.ways() * number + way))
@@ -59,7 +59,7 @@ pub struct RouteArgs {
 
 /// Measures one.
 pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
-    let mut conditions = Conditions::set(&args.measure.report)?;
+    let mut conditions = Conditions::of(&args.measure)?;
     let bytes = usize::try_from(args.measure.size)?;
     if let (Some(from), Some(to)) = (&args.from, &args.to) {
         if args.measure.ways() > 1 || args.measure.smp || args.measure.threads != 1 {

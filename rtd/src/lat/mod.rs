@@ -22,5 +22,6 @@ pub mod party;
 pub mod recorder;
 pub mod report;
 pub mod route;
+pub mod rt_tests;
 pub mod run;
 pub mod series;

@@ -197,8 +197,22 @@ impl Log {
     }
 }
 
+/// What a block's count counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loops {
+    /// Points of the schedule, missed ones included: an outage does not prolong the run.
+    Points,
+    /// Wake-ups, as cyclictest's -l: a histogram has as many samples as were asked for.
+    Samples,
+}
+
 /// Follows the schedule of a block, as the party of this role: `act` sends each message.
-fn pace(board: &Board, order: u32, role: Role, mut act: impl FnMut(&Stamp) -> Result<(), Errno>) {
+fn pace(
+    board: &Board,
+    order: u32,
+    (role, loops): (Role, Loops),
+    mut act: impl FnMut(&Stamp) -> Result<(), Errno>,
+) {
     let block = board.block();
     let mut number = 0;
     let mut put = |intended_ns: u64, sent_ns: u64| {
@@ -218,14 +232,20 @@ fn pace(board: &Board, order: u32, role: Role, mut act: impl FnMut(&Stamp) -> Re
     }
     let (mut point, mut sent, mut missed) = (0, 0, 0);
     let start_ns = block.start_ns.max(monotonic_ns() + block.interval_ns);
-    while (block.count == 0 || point < block.count) && !board.is_stopped() {
+    let is_done = |point, sent| match loops {
+        _ if block.count == 0 => false,
+        Loops::Points => point >= block.count,
+        Loops::Samples => sent >= block.count,
+    };
+    while !is_done(point, sent) && !board.is_stopped() {
         let intended_ns = start_ns + point * block.interval_ns;
         if block.interval_ns > 0 && !sleep_until_or_signal(intended_ns) {
             continue;
         }
         let now_ns = monotonic_ns();
         let late_ns = now_ns.saturating_sub(intended_ns);
-        let left = if block.count == 0 { u64::MAX } else { block.count - point - 1 };
+        let is_bounded = block.count > 0 && loops == Loops::Points;
+        let left = if is_bounded { block.count - point - 1 } else { u64::MAX };
         let over = late_ns.checked_div(block.interval_ns).unwrap_or(0).min(left);
         put(if block.interval_ns > 0 { intended_ns } else { now_ns }, now_ns);
         point += 1 + over;
@@ -276,7 +296,7 @@ pub fn send_blocks(board: &Board, tx: &mut dyn Tx) {
     rtcore::seal::seal();
     let mut done = 0;
     while let Some(order) = board.wait_order(done) {
-        pace(board, order, Role::Sender, |stamp| persist(board, || tx.send(stamp)));
+        pace(board, order, (Role::Sender, Loops::Points), |stamp| persist(board, || tx.send(stamp)));
         send_end(board, order, tx);
         done = order;
     }
@@ -320,7 +340,7 @@ pub fn ask_blocks(log: &mut Log, role: Role, tx: &mut dyn Tx, back: &mut dyn Rx)
     let mut done = 0;
     while let Some(order) = board.wait_order(done) {
         log.open(order);
-        pace(&board, order, role, |stamp| {
+        pace(&board, order, (role, Loops::Points), |stamp| {
             persist(&board, || tx.send(stamp))?;
             if let Some((answer, now_ns)) = answer(&board, stamp, back)? {
                 log.note(&answer, now_ns, stamp.sent_ns.saturating_sub(stamp.intended_ns));
@@ -384,7 +404,7 @@ pub fn timer_blocks(log: &mut Log) {
     let mut done = 0;
     while let Some(order) = board.wait_order(done) {
         log.open(order);
-        pace(&board, order, Role::Sender, |woken| {
+        pace(&board, order, (Role::Sender, Loops::Samples), |woken| {
             let stamp = Stamp { sent_ns: woken.intended_ns, ..*woken };
             log.note(&stamp, woken.sent_ns, woken.sent_ns - woken.intended_ns);
             Ok(())

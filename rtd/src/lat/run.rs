@@ -53,6 +53,10 @@ pub struct Conditions {
 impl Conditions {
     /// Signals blocked, CPUs awake, load at work. Before any thread: they inherit the mask, and forks come after this.
     pub fn set(report: &ReportArgs) -> anyhow::Result<Conditions> {
+        Conditions::with(report, Some(0))
+    }
+
+    fn with(report: &ReportArgs, dma_latency_us: Option<i32>) -> anyhow::Result<Conditions> {
         must_be_writable([&report.json, &report.html])?;
         if let Some(directory) = &report.svg {
             report::files::make(directory)?;
@@ -65,7 +69,16 @@ impl Conditions {
         rtsignal::install_wake().context("cannot install the handler of SIGURG")?;
         let specs = report.load.iter().map(|text| Load::parse(text)).collect::<Result<Vec<_>, _>>();
         let specs = specs.map_err(|e| BadOption(format!("--{e}")))?.concat();
-        Ok(Conditions { stop, awake: idle::hold(), load: Load::start(&specs)?, daemon: None })
+        let awake = dma_latency_us.map_or_else(idle::leave, idle::hold_at);
+        Ok(Conditions { stop, awake, load: Load::start(&specs)?, daemon: None })
+    }
+
+    /// As [`Conditions::set`], with the power management that the measurement asks for, and its notes on standard error.
+    pub fn of(args: &MeasureArgs) -> anyhow::Result<Conditions> {
+        for note in args.notes()? {
+            crate::log::tell(format_args!("rtlat: note: {note}"));
+        }
+        Conditions::with(&args.report, args.rt_tests.dma_latency_us())
     }
 
     /// An error when what the run stands on is gone.
@@ -181,11 +194,12 @@ struct Measuring<'a> {
 impl Measuring<'_> {
     fn measure(&mut self) -> anyhow::Result<()> {
         let args = self.args;
-        let start_ns = monotonic_ns() + LEAD_NS;
+        let earliest_ns = monotonic_ns() + LEAD_NS;
         let is_sliced = matches!(args.report.format, Some(out::Format::Hlog | out::Format::Xenomai));
-        for (pair, place) in self.pairs.iter_mut().zip(&self.places) {
+        let first_ns = |number| args.rt_tests.start_ns(earliest_ns, number);
+        for (number, (pair, place)) in self.pairs.iter_mut().zip(&self.places).enumerate() {
             let block = Block {
-                start_ns,
+                start_ns: first_ns(number),
                 interval_ns: place.interval_ns,
                 count: args.loops,
                 warm: if pair.is_timer() { 0 } else { WARM },
@@ -193,7 +207,7 @@ impl Measuring<'_> {
             };
             pair.begin(&block);
         }
-        let until_ns = args.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));
+        let until_ns = args.duration.map_or(u64::MAX, |d| first_ns(0).saturating_add(nanos(d)));
         let names: Vec<String> = self.pairs.iter().map(|p| p.name().to_owned()).collect();
         let goal = Goal { loops: args.loops, duration: args.duration };
         let out = std::io::stdout();
@@ -201,6 +215,8 @@ impl Measuring<'_> {
             is_wanted(args.quiet || args.verbose || args.report.format.is_some(), out.is_terminal());
         let mut live = is_live.then(|| Live::new(out, names, goal, self.unit));
         let begun = Instant::now();
+        let mut drawn_max_ns = None;
+        let is_common_interval = self.places.windows(2).all(|two| two[0].interval_ns == two[1].interval_ns);
         loop {
             let mut all_closed = true;
             for pair in &mut self.pairs {
@@ -210,14 +226,21 @@ impl Measuring<'_> {
             if all_closed {
                 break;
             }
-            // rt-tests end as soon as one is through; and a culprit ends them all, or that nobody reads the samples.
+            // As rt-tests, the first pair that has all its samples ends the run, unless the others have the same interval
+            // and are about to finish. A culprit ends it, and a closed pipe behind -v.
             let is_asked = self.conditions.stop.take().is_some() || !is_read;
-            if is_asked || self.pairs.iter().any(|p| p.board().is_stopped() || p.is_sent()) {
+            let is_sent = !is_common_interval && self.pairs.iter().any(Pair::is_sent);
+            if is_asked || is_sent || self.pairs.iter().any(|p| p.board().is_stopped()) {
                 self.pairs.iter().filter(|p| !p.is_sent()).for_each(Pair::stop);
             }
             self.conditions.check()?;
             if let Some(live) = &mut live {
-                live.draw(&self.progress(), begun.elapsed())?;
+                let progress = self.progress();
+                let max_ns = progress.iter().map(|p| p.max_ns).max();
+                if !args.rt_tests.refresh_on_max || max_ns != drawn_max_ns {
+                    live.draw(&progress, begun.elapsed())?;
+                    drawn_max_ns = max_ns;
+                }
             }
             self.pairs[0].wait_news(LOOK_NS);
         }
