@@ -123,8 +123,8 @@ const FAULTS: [Fault; 16] = [
     Fault("to = [\"see\"]", "\"see\"", "route[0].to[0]", "no endpoint or group is named `see`", ""),
     Fault("overflow = ", "\"conflat\"", "route[0].overflow", "`displace-oldest`", "overflow = \"conflate\""),
     Fault("lane = \"slo\"", "\"slo\"", "route[1].lane", "did you mean `slow`?", "lane = \"slow\""),
-    Fault("ttl = ", "\"5 minuts\"", "route[1].ttl", "is no time", "ttl = \"200ms\""),
-    Fault("to = [\"c\"]", "\"c\"", "route[3].to[0]", "round for ever: c -> d -> c", "remove `c`"),
+    Fault("ttl = ", "\"5 minuts\"", "route[1].ttl", "is not a time", "ttl = \"5min\""),
+    Fault("to = [\"c\"]", "\"c\"", "route[3].to[0]", "round for ever: c -> d -> c", "remove this route"),
     Fault("maxmsg = 65536", "65536", "endpoint[5].maxmsg", "at most 268435456 are possible", "maxmsg = 256"),
     Fault(
         "session_of = ",

@@ -211,6 +211,11 @@ impl<'t> Report<'t> {
         (line, column, source_line)
     }
 
+    /// The text of the line that a byte offset is in.
+    pub fn line_text(&self, offset: usize) -> &'t str {
+        self.locate(offset).2
+    }
+
     /// The line (from 1) of a place.
     pub fn line(&self, place: &Place) -> usize {
         self.locate(place.span.start).0

@@ -9,6 +9,7 @@
 
 pub mod command;
 pub mod diagnostic;
+mod known;
 pub mod machine;
 mod reader;
 mod resolve;
@@ -16,6 +17,7 @@ pub mod schema;
 pub mod sections;
 mod suggest;
 mod summary;
+mod syntax;
 pub mod values;
 
 #[cfg(test)]
@@ -73,7 +75,8 @@ pub fn check_with(path_or_name: &str, text: &str, machine: &Machine, options: Ch
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let span = error.span().unwrap_or(0..0);
-        report.syntax(span, format!("syntax: {}", error.message()), "mend the syntax (https://toml.io)");
+        let hint = syntax::hint(report.line_text(span.start), error.message());
+        report.syntax(span, format!("syntax: {}", error.message()), &hint);
     }
     let config = sections::Config::read(&mut report, root.get_ref());
     let plan = resolve::plan(&config, machine, options, &mut report);

@@ -4,12 +4,17 @@
 //! what suggestions are made of, so the list of known keys exists once, in the code that reads them.
 
 use super::diagnostic::{Place, Report};
+use super::known::Known;
 use super::suggest;
+use super::values::quoted;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::borrow::Cow;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+/// Keys whose values are lists.
+pub const LISTS: [&str; 2] = ["to", "members"];
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -90,14 +95,24 @@ impl<T: JsonSchema> JsonSchema for At<T> {
 pub struct Refused {
     /// What is wrong.
     pub message: String,
-    /// An example of what is right, to stand behind `key = `.
-    pub example: String,
+    /// Values that are right, each to stand behind `key = `: what was probably meant. At least one.
+    examples: Vec<String>,
 }
 
 impl Refused {
     /// A refusal of a value.
     pub fn new(message: impl Into<String>, example: impl Into<String>) -> Refused {
-        Refused { message: message.into(), example: example.into() }
+        Refused { message: message.into(), examples: vec![example.into()] }
+    }
+
+    /// A refusal of a value that may have meant one of several.
+    pub fn any_of(message: String, examples: Vec<String>) -> Refused {
+        Refused { message, examples }
+    }
+
+    /// The first value that is right.
+    pub fn example(&self) -> String {
+        self.examples.first().cloned().unwrap_or_default()
     }
 
     /// The value is of another type.
@@ -121,6 +136,8 @@ pub trait FromToml: Sized {
 pub struct Reader<'r, 't, 'i> {
     report: &'r mut Report<'t>,
     table: &'r DeTable<'i>,
+    /// What the file names, for suggestions.
+    pub known: &'r Known,
     header: Range<usize>,
     path: String,
     asked: Vec<&'static str>,
@@ -132,15 +149,21 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
     pub fn new(
         report: &'r mut Report<'t>,
         table: &'r DeTable<'i>,
+        known: &'r Known,
         header: Range<usize>,
         path: String,
     ) -> Reader<'r, 't, 'i> {
-        Reader { report, table, header, path, asked: Vec::new(), required: Vec::new() }
+        Reader { report, table, known, header, path, asked: Vec::new(), required: Vec::new() }
     }
 
     /// The place of the table's header.
     pub fn header(&self) -> Place {
         Place { span: self.header.clone(), key: self.path.clone() }
+    }
+
+    /// Whether the table has one of the keys.
+    pub fn has(&self, keys: &[&str]) -> bool {
+        keys.iter().any(|key| self.table.contains_key(*key))
     }
 
     fn place(&self, key: &str, span: Range<usize>) -> Place {
@@ -169,22 +192,56 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
     pub fn required<T: FromToml>(&mut self, key: &'static str, example: &str) -> Field<T> {
         self.required.push(key);
         let field = self.optional(key);
-        if field.is_absent() && !self.report.has_broken_lines() {
-            let place = Place { span: self.header.clone(), key: format!("{}.{key}", self.path) };
-            self.report.error(&place, format!("`{key}` is missing"), format!("{key} = {example}"));
-        }
+        self.missing(key, field.is_absent(), example);
         field
     }
 
-    /// A list of values, or one value alone.
-    pub fn list<T: FromToml>(&mut self, key: &'static str, example: &str) -> Vec<At<T>> {
+    /// A key whose value is one of `names`, if any is known.
+    pub fn reference(&mut self, key: &'static str, names: &[String]) -> Field<String> {
+        let Some(value) = self.table.get(key).filter(|value| !value.get_ref().is_str()) else {
+            return self.optional(key);
+        };
+        self.asked.push(key);
+        if value.span().is_empty() && self.report.has_broken_lines() {
+            return Field::Invalid;
+        }
+        let place = self.place(key, value.span());
+        let Err(mut refused) = String::from_toml(value.get_ref()) else { return Field::Invalid };
+        let meant = refused.example();
+        let known = || names.iter().map(String::as_str);
+        if let Some(name) = suggest::nearest(meant.trim_matches('"'), known()).or(known().next()) {
+            refused.examples = vec![quoted(name)];
+        }
+        self.refuse(key, &place, &refused);
+        Field::Invalid
+    }
+
+    /// As [`Reader::reference`], and the key must be there.
+    pub fn required_reference(
+        &mut self,
+        key: &'static str,
+        names: &[String],
+        example: &str,
+    ) -> Field<String> {
+        self.required.push(key);
+        let field = self.reference(key, names);
+        self.missing(key, field.is_absent(), example);
+        field
+    }
+
+    fn missing(&mut self, key: &str, is_absent: bool, example: &str) {
+        if is_absent && !self.report.has_broken_lines() {
+            let place = Place { span: self.header.clone(), key: format!("{}.{key}", self.path) };
+            self.report.error(&place, format!("`{key}` is missing"), format!("{key} = {example}"));
+        }
+    }
+
+    /// A list of strings.
+    pub fn list(&mut self, key: &'static str, example: &str) -> Vec<At<String>> {
         self.asked.push(key);
         self.required.push(key);
         let Some(value) = self.table.get(key) else {
-            if !self.report.has_broken_lines() {
-                let place = Place { span: self.header.clone(), key: format!("{}.{key}", self.path) };
-                self.report.error(&place, format!("`{key}` is missing"), format!("{key} = [{example}]"));
-            }
+            self.missing(key, true, &format!("[{example}]"));
             return Vec::new();
         };
         if value.span().is_empty() && self.report.has_broken_lines() {
@@ -192,9 +249,12 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
         }
         let place = self.place(key, value.span());
         let Some(array) = value.get_ref().as_array() else {
+            let one = value.get_ref().as_str();
+            let example = one.map_or_else(|| example.to_owned(), quoted);
             let refused = Refused::wrong_type(value.get_ref(), "a list", &format!("[{example}]"));
             self.refuse(key, &place, &refused);
-            return Vec::new();
+            // What the one name stands for is looked up all the same.
+            return one.map(|name| At { value: name.to_owned(), place }).into_iter().collect();
         };
         if array.is_empty() {
             self.report.error(&place, format!("`{key}` is empty"), format!("{key} = [{example}]"));
@@ -202,17 +262,25 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
         let mut items = Vec::new();
         for (index, item) in array.iter().enumerate() {
             let place = self.place(&format!("{key}[{index}]"), item.span());
-            match T::from_toml(item.get_ref()) {
+            match String::from_toml(item.get_ref()) {
                 Ok(value) => items.push(At { value, place }),
-                Err(refused) => self.refuse(key, &place, &refused),
+                Err(mut refused) => {
+                    // The line with all items, as it stands in the file.
+                    let texts =
+                        array.iter().map(|item| item.get_ref().as_str().map_or(example.to_owned(), quoted));
+                    let line = texts.collect::<Vec<_>>().join(", ");
+                    refused.examples = vec![format!("[{line}]")];
+                    self.refuse(key, &place, &refused);
+                }
             }
         }
         items
     }
 
     fn refuse(&mut self, key: &str, place: &Place, refused: &Refused) {
-        let mend = format!("{key} = {}", refused.example);
-        self.report.error(place, format!("`{key}`: {}", refused.message), mend);
+        let lines: Vec<String> =
+            refused.examples.iter().map(|example| format!("{key} = {example}")).collect();
+        self.report.error(place, format!("`{key}`: {}", refused.message), lines.join("\n"));
     }
 
     /// Reports the keys nobody asked for, and hands over the keys that were: (all, required).
@@ -223,22 +291,30 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
                 continue;
             }
             let place = Place { span: key.span(), key: format!("{}.{name}", self.path) };
-            unknown_key(self.report, &place, name, &self.asked);
+            let absent: Vec<&str> =
+                self.asked.iter().copied().filter(|key| !self.table.contains_key(*key)).collect();
+            unknown_key(self.report, &place, name, &self.asked, &absent);
         }
         (self.asked, self.required)
     }
 }
 
-/// Reports a key that means nothing here.
-pub fn unknown_key(report: &mut Report<'_>, place: &Place, name: &str, known: &[&str]) {
-    let (message, mend) = match suggest::nearest(name, known.iter().copied()) {
-        Some(near) => (
+/// Reports a key that means nothing here. Of the `known` ones the `absent` can take its place.
+fn unknown_key(report: &mut Report<'_>, place: &Place, name: &str, known: &[&str], absent: &[&str]) {
+    let near = suggest::nearest(name, known.iter().copied());
+    let (message, mend) = match near {
+        Some(near) if absent.contains(&near) => (
             format!("unknown key `{name}`; did you mean `{near}`?"),
             format!("write `{near}` instead of `{name}`"),
         ),
+        // Renamed, the key would be there twice.
+        Some(near) => (
+            format!("unknown key `{name}`; did you mean `{near}`?"),
+            format!("remove `{name}` (`{near}` is there already)"),
+        ),
         None => (
             format!("unknown key `{name}`"),
-            format!("remove it; known here: {}", suggest::list(known.iter().copied())),
+            format!("remove `{name}`; known here: {}", suggest::list(known.iter().copied())),
         ),
     };
     report.error(place, message, mend);
@@ -259,6 +335,7 @@ pub fn entries<'r, 'i>(
     let mend = format!("[[{section}]]");
     match value.get_ref() {
         DeValue::Table(table) => {
+            let place = Place { span: value.span(), ..place };
             let message = format!("`[{section}]` is one table where a list of tables belongs");
             report.error(&place, message, mend);
             vec![(table, value.span())]

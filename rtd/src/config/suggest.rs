@@ -1,5 +1,8 @@
 //! "Did you mean": the nearest known name to one that is not known.
 
+use super::values::quoted;
+use crate::plan::NAME_BYTES_MAX;
+
 /// The nearest candidate, if it is near enough to be a slip of the hand.
 pub fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     // Names are bounded elsewhere; a wrong one is not, and the distance costs the product of both.
@@ -16,6 +19,32 @@ pub fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -
     // Too far by letters, but one is the beginning of the other: `prio`, `displace`.
     let begins = |name: &&str| lower.starts_with(*name) || name.starts_with(&lower);
     candidates.into_iter().filter(|name| lower.len() >= 3 && name.len() >= 3).find(begins)
+}
+
+/// `key = ["a", "b"]`, each name once.
+pub fn list_line<'c>(key: &str, names: impl IntoIterator<Item = &'c str>) -> String {
+    let mut once: Vec<&str> = Vec::new();
+    for name in names {
+        if !once.contains(&name) {
+            once.push(name);
+        }
+    }
+    let names: Vec<String> = once.into_iter().map(quoted).collect();
+    format!("{key} = [{}]", names.join(", "))
+}
+
+/// A name that is not taken, in quotes: `base`, or with a number behind it.
+pub fn free_name(base: &str, taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|number: u32| {
+        let tail = format!("-{number}");
+        let mut end = base.len().min(NAME_BYTES_MAX.saturating_sub(tail.len()));
+        while !base.is_char_boundary(end) {
+            end -= 1;
+        }
+        format!("{}{tail}", &base[..end])
+    });
+    let free = std::iter::once(base.to_owned()).chain(numbered).find(|name| !taken(name));
+    quoted(&free.unwrap_or_default())
 }
 
 /// A list for people, `a`, `b` and so on, cut when it is long.

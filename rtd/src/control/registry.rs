@@ -361,10 +361,11 @@ impl Registry {
         let found = self.entries.iter().position(|entry| entry.plan.name == name.as_str());
         found.ok_or_else(|| {
             let known: Vec<&str> = self.entries.iter().map(|entry| entry.plan.name.as_str()).collect();
-            let text = format!(
-                "no process is called {name}: add [[process]] name = \"{name}\", or use one of: {}",
-                known.join(", ")
-            );
+            let others = match known.as_slice() {
+                [] => "; the configuration has no [[process]]".to_owned(),
+                known => format!(", or use one of: {}", known.join(", ")),
+            };
+            let text = format!("no process is called {name}: add [[process]] name = \"{name}\"{others}");
             Refusal::new(Status::UnknownName, text)
         })
     }

@@ -113,8 +113,13 @@ pub fn default_instance() -> anyhow::Result<String> {
 /// Which instances there are, for an error that tells of one that is not.
 pub fn others() -> String {
     let others = instances();
-    let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
-    format!("instances on this machine: {others}; choose one with --instance NAME or RTD_INSTANCE")
+    if others.is_empty() {
+        return "instances on this machine: none; rtd run FILE starts one".to_owned();
+    }
+    format!(
+        "instances on this machine: {}; choose one with --instance NAME or RTD_INSTANCE",
+        others.join(", ")
+    )
 }
 
 /// What the page of `instance` says, for a command that acts on it.

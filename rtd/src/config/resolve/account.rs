@@ -11,7 +11,7 @@ use crate::plan::{Account, Plan, needs};
 pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Option<Account> {
     let daemon = &cx.config.daemon;
     if let (Some(group), true) = (daemon.group.at(), daemon.user.is_absent()) {
-        let mend = "user = \"rtd\"\nremove `group`";
+        let mend = "remove `group`\nadd `user`, the account that rtd becomes";
         cx.report.error(&group.place, "`group` says in which group `user` is, and there is no `user`", mend);
     }
     let uid = processes::account(cx, &daemon.user, "user")?;

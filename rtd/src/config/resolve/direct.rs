@@ -8,6 +8,7 @@ use super::routes::is_certain;
 use super::{Context, endpoints};
 use crate::config::diagnostic::Place;
 use crate::config::sections::{Lane, Route};
+use crate::config::suggest::list_line;
 use crate::plan::{EndpointId, EndpointKind, EndpointPlan, Overflow, Path, RoutePlan};
 
 /// Reports what a route asks for that a thread would have to do, and ends that no ring can join.
@@ -28,7 +29,8 @@ pub fn check(
                     "`{}` is a second target: a direct route has one, as nobody is in its way to copy",
                     at.value
                 );
-                let mend = format!("remove `{}`\npath = \"routed\"", at.value);
+                let first = route.to.first().map(|first| first.value.as_str());
+                let mend = format!("{}\npath = \"routed\"", list_line("to", first));
                 cx.report.error(&at.place, message, mend);
             }
             Some(Target::Group(_)) => {
@@ -36,7 +38,7 @@ pub fn check(
                     "`{}` is a group: a direct route goes to one endpoint, as nobody is in its way to choose",
                     at.value
                 );
-                cx.report.error(&at.place, message, "to = (one lane endpoint)\npath = \"routed\"");
+                cx.report.error(&at.place, message, "path = \"routed\"\nname one lane endpoint in `to`");
             }
             Some(Target::Endpoint(id)) => end(cx, id, endpoints, &at.place),
             None => {}

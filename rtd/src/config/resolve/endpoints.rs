@@ -1,9 +1,9 @@
 //! Endpoints: keys that fit the kind, owners that exist, queues that are told apart.
 
-use super::{Context, names::Names, rings, xddp};
+use super::{Context, names::Names, rings, signals, xddp};
 use crate::config::diagnostic::Place;
 use crate::config::sections::Endpoint;
-use crate::config::values::Kind;
+use crate::config::values::{Kind, QUOTED_CHARS_MAX, quoted};
 use crate::plan::{EndpointKind, EndpointPlan, Plan, ProcessId, SignalTarget, TargetPlan};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -21,7 +21,7 @@ const QUEUE_NAME_BYTES_MAX: usize = 255;
 pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<EndpointPlan> {
     let config = cx.config;
     let mut endpoints = Vec::with_capacity(config.endpoint.len());
-    let mut queues: HashMap<CString, &Place> = HashMap::new();
+    let mut queues: HashMap<CString, &Endpoint> = HashMap::new();
     for endpoint in &config.endpoint {
         let name = endpoint.name.get().map(|name| name.0.clone()).unwrap_or_default();
         let owner = owner(cx, endpoint);
@@ -31,7 +31,10 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<EndpointPlan> {
             Some(Kind::Xddp) => xddp::endpoint(cx, endpoint),
             Some(Kind::Mqueue) | None => {
                 let kind = mqueue(cx, endpoint, &name);
-                if let (EndpointKind::Mqueue { queue, .. }, Some(_)) = (&kind, endpoint.kind.get()) {
+                if let (EndpointKind::Mqueue { queue, .. }, Some(_)) = (&kind, endpoint.kind.get())
+                    // A second endpoint of one name has its queue's name from there.
+                    && (endpoint.queue.at().is_some() || !cx.names.second.contains(&endpoint.place.key))
+                {
                     twice(cx, &mut queues, queue, endpoint);
                 }
                 kind
@@ -47,7 +50,7 @@ fn owner(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> Option<ProcessId>
     let found = cx.names.processes.get(&at.value).copied();
     if found.is_none() {
         let known = Names::sorted(&cx.names.processes);
-        cx.unknown_name(&at.place, "owner", "process", &at.value, &known);
+        cx.unknown_value(&at.place, "owner", "process", &at.value, &known);
     }
     found
 }
@@ -84,7 +87,8 @@ fn signal(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
     foreign(cx, endpoint, "signal", &["queue", "mode", "flush_at_start", "port", "label"]);
     if endpoint.signal.is_absent() && !cx.report.has_broken_lines() {
         let place = Place { key: format!("{}.signal", endpoint.place.key), ..endpoint.place.clone() };
-        cx.report.error(&place, "`signal` is missing for kind = \"signal\"", "signal = \"SIGRTMIN+3\"");
+        let free = format!("signal = \"{}\"", signals::free(cx.config));
+        cx.report.error(&place, "`signal` is missing for kind = \"signal\"", free);
     }
     EndpointKind::Signal {
         signo: endpoint.signal.get().map_or_else(rtcore::sys::signame::rt_min, |signal| signal.0),
@@ -101,8 +105,9 @@ fn mqueue(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, name: &str) -> Endp
     let written = endpoint.queue.at();
     let queue = written.map_or(default.as_str(), |at| at.value.as_str());
     if let (Some(fault), Some(at)) = (queue_name_fault(queue), written) {
-        let message = format!("`{}` is no name of a queue: {fault}", queue.escape_debug());
-        cx.report.error(&at.place, message, format!("queue = \"{default}\""));
+        let message = format!("`{}` is not the name of a queue: {fault}", queue.escape_debug());
+        let meant = queue_name_meant(queue).unwrap_or(default.clone());
+        cx.report.error(&at.place, message, format!("queue = {}", free_queue(cx, endpoint, &meant)));
     }
     let mode = endpoint.mode.get().map_or(MODE, |mode| mode.0);
     if let (Some(at), true, true) = (endpoint.mode.at(), mode & 0o002 != 0, endpoint.owner.is_absent()) {
@@ -172,38 +177,82 @@ pub fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
 
 /// Why mq_open(3) would not take a name.
 fn queue_name_fault(queue: &str) -> Option<&'static str> {
-    let Some(rest) = queue.strip_prefix('/') else { return Some("it begins with `/`") };
+    let Some(rest) = queue.strip_prefix('/') else { return Some("a queue's name begins with `/`") };
     if rest.is_empty() || rest == "." || rest == ".." {
-        return Some("behind the `/` stands a name");
+        return Some("a name follows the `/`");
     }
     if rest.contains('/') {
-        return Some("there is one `/`, in front");
+        return Some("it has one `/`, in front");
     }
     if rest.len() > QUEUE_NAME_BYTES_MAX {
         return Some("it is longer than 255 bytes");
     }
     if rest.contains(|c: char| c.is_control()) {
-        return Some("it has a control character in it");
+        return Some("it has a control character");
     }
     None
 }
 
+/// The name that a wrong one was meant to be, if something of it is left.
+fn queue_name_meant(queue: &str) -> Option<String> {
+    let rest = queue.trim_start_matches('/').replace('/', ".");
+    let rest: String = rest.chars().filter(|c| !c.is_control()).take(QUOTED_CHARS_MAX).collect();
+    let queue = format!("/{rest}");
+    queue_name_fault(&queue).is_none().then_some(queue)
+}
+
+/// A queue's name in quotes that no other endpoint has: the one wanted, or with a number behind it.
+fn free_queue(cx: &Context<'_, '_, '_>, own: &Endpoint, wanted: &str) -> String {
+    let others = cx.config.endpoint.iter().filter(|other| other.place != own.place);
+    let others: Vec<String> = others.filter_map(queue_of).collect();
+    // A name without its first letter is one of an endpoint that was refused.
+    let wanted = if queue_name_fault(wanted).is_some() { "/commands" } else { wanted };
+    let numbered = (2..).map(|number: u32| format!("{wanted}-{number}"));
+    let free = std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !others.contains(name));
+    quoted(&free.unwrap_or_default())
+}
+
+/// The queue that an endpoint of kind `mqueue` names or is named after.
+fn queue_of(endpoint: &Endpoint) -> Option<String> {
+    let is_queue = endpoint.kind.get().is_some_and(|kind| kind.0 == Kind::Mqueue);
+    let name = || endpoint.name.get().map(|name| format!("/{}", name.0));
+    if is_queue { endpoint.queue.get().cloned().or_else(name) } else { None }
+}
+
 fn twice<'c>(
     cx: &mut Context<'c, '_, '_>,
-    queues: &mut HashMap<CString, &'c Place>,
+    queues: &mut HashMap<CString, &'c Endpoint>,
     queue: &CString,
     endpoint: &'c Endpoint,
 ) {
-    let place = endpoint.queue.at().map_or(&endpoint.place, |at| &at.place);
-    if let Some(first) = queues.get(queue) {
-        let message = format!(
-            "queue `{}` is the endpoint's on line {} already: each message would reach only one of them",
-            queue.to_string_lossy().escape_debug(),
-            cx.report.line(first)
-        );
-        let own = endpoint.name.get().map_or("another", |name| name.0.as_str());
-        cx.report.error(place, message, format!("queue = \"/{own}\"\nuse one endpoint in all the routes"));
+    let place = endpoint.queue.place_or(&endpoint.place);
+    let Some(first) = queues.get(queue).copied() else {
+        queues.insert(queue.clone(), endpoint);
         return;
-    }
-    queues.insert(queue.clone(), place);
+    };
+    let queue = queue.to_string_lossy();
+    let line = cx.report.line(&first.queue.place_or(&first.place));
+    let (other, own) = (label(first), label(endpoint));
+    let wanted = queue_name_meant(own).unwrap_or_else(|| queue.to_string());
+    let free = free_queue(cx, endpoint, &wanted);
+    let is_read = |name: &str| cx.config.route.iter().any(|r| r.from.get().is_some_and(|from| from == name));
+    let passes_on = is_read(own) != is_read(other);
+    let (message, more) = if passes_on {
+        (
+            "rtd stands between two queues and would read what it sent".to_owned(),
+            format!("have the program at `{own}` open this queue; the one at `{other}` keeps the old name"),
+        )
+    } else {
+        (
+            "each message would reach only one of them".to_owned(),
+            format!("use endpoint `{other}` in all the routes and remove this one"),
+        )
+    };
+    let message =
+        format!("queue `{}` is the endpoint's on line {line} already: {message}", queue.escape_debug());
+    cx.report.error(&place, message, format!("queue = {free}\n{more}"));
+}
+
+fn label(endpoint: &Endpoint) -> &str {
+    endpoint.name.get().map_or("commands", |name| name.0.as_str())
 }

@@ -1,7 +1,7 @@
 //! What the routes make of the endpoints together: who is read in which lane, circles, and what nobody uses.
 
 use super::names::Target;
-use super::{Context, signals, whole_file};
+use super::{Context, list_without, signals, whole_file};
 use crate::config::diagnostic::Place;
 use crate::config::reader::Field;
 use crate::config::sections::Group;
@@ -53,8 +53,11 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         let closing = path.last().and_then(|end| written.to.iter().find(|at| leads_to(cx, &at.value, *end)));
         let place = closing.map_or(&written.place, |at| &at.place);
         let message = format!("messages would go round for ever: {}", names.join(" -> "));
-        let mend = format!("remove `{}` from `to` here", names.last().unwrap_or(&"?"));
-        cx.report.error(place, message, format!("{mend}\nan endpoint of its own for the way back"));
+        let without = closing.and_then(|at| list_without("to", &written.to, &at.place));
+        let without = without.unwrap_or_else(|| "remove this route".to_owned());
+        let more =
+            "name another endpoint in `to`: rtd stands between two queues, and the receiver opens the second";
+        cx.report.error(place, message, format!("{without}\n{more}"));
     }
 }
 

@@ -1,9 +1,10 @@
 //! Groups: members that exist, once each, and who of them counts.
 
-use super::Context;
 use super::names::{Names, Target};
+use super::{Context, list_with, list_without};
 use crate::config::reader::Field;
 use crate::config::sections::Group;
+use crate::config::suggest::list_line;
 use crate::plan::{EndpointId, Filter, GroupMode};
 
 /// What a group's entry says.
@@ -38,20 +39,27 @@ fn members(cx: &mut Context<'_, '_, '_>, group: &Group) -> Vec<EndpointId> {
         match cx.names.targets.get(&at.value).copied() {
             Some(Target::Endpoint(id)) if members.contains(&id) => {
                 let message = format!("`{}` is a member already", at.value);
-                cx.report.error(&at.place, message, "name each member once");
+                cx.report.error(&at.place, message, list_line("members", names(group)));
             }
             Some(Target::Endpoint(id)) => members.push(id),
             Some(Target::Group(_)) => {
                 let message = format!("`{}` is a group; members are endpoints", at.value);
-                cx.report.error(&at.place, message, "name its members instead");
+                let without = list_without("members", &group.members, &at.place);
+                let mend = without.unwrap_or_else(|| format!("name the members of `{}` instead", at.value));
+                cx.report.error(&at.place, message, mend);
             }
             None => {
                 let known = cx.names.endpoints();
-                cx.unknown_name(&at.place, "members", "endpoint", &at.value, &known);
+                let write = |near: &str| list_with("members", &group.members, &at.place, near);
+                cx.unknown_name(&at.place, "endpoint", &at.value, &known, write);
             }
         }
     }
     members
+}
+
+fn names(group: &Group) -> impl Iterator<Item = &str> {
+    group.members.iter().map(|at| at.value.as_str())
 }
 
 fn filter(cx: &mut Context<'_, '_, '_>, group: &Group) -> Option<Filter> {
@@ -69,7 +77,7 @@ fn process(cx: &mut Context<'_, '_, '_>, field: &Field<String>, key: &str) -> Op
     let found = cx.names.processes.get(&at.value).copied();
     if found.is_none() {
         let known = Names::sorted(&cx.names.processes);
-        cx.unknown_name(&at.place, key, "process", &at.value, &known);
+        cx.unknown_value(&at.place, key, "process", &at.value, &known);
     }
     found
 }
@@ -84,10 +92,9 @@ fn owners(cx: &mut Context<'_, '_, '_>, group: &Group) {
                 "no process owns `{}`: which members count goes by the process group or session of their owners",
                 at.value
             );
-            let process = config.process.iter().find_map(|process| process.name.get());
-            let example = process.map_or("drive", |name| name.0.as_str());
-            let mend =
-                format!("owner = \"{example}\" (endpoint `{0}`)\nremove `{0}` from `members`", at.value);
+            let without = list_without("members", &group.members, &at.place);
+            let without = without.map_or_else(String::new, |line| format!("\n{line}"));
+            let mend = format!("{} (endpoint `{}`){without}", cx.owner_line(), at.value);
             cx.report.error(&at.place, message, mend);
         }
     }

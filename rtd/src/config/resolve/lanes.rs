@@ -41,13 +41,16 @@ fn check_cpu(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
         && !existing.contains(&cpu)
     {
         let message = format!("CPU {cpu} does not exist or is offline; online are {}", show_list(existing));
-        let mend = existing.first().map_or_else(String::new, |first| format!("cpu = {first}"));
+        let allowed =
+            |cpu: &&usize| cx.machine.cpus_allowed.as_ref().is_none_or(|allowed| allowed.contains(*cpu));
+        let usable: Vec<usize> = existing.iter().filter(allowed).copied().collect();
+        let mend = format!("cpu = {}", usable_cpu(cx, lane, &usable));
         cx.report.error(&at.place, message, mend);
     } else if let Some(allowed) = &cx.machine.cpus_allowed
         && !allowed.contains(&cpu)
     {
         let message = format!("CPU {cpu} is not allowed to this process; allowed are {}", show_list(allowed));
-        let first = allowed.first().copied().unwrap_or(0);
+        let first = usable_cpu(cx, lane, allowed);
         let mend = format!(
             "cpu = {first}\nAllowedCPUs={} in the [Slice] or [Service] section that holds the unit\n\
              CPUAffinity={cpu} in the unit, if it sets one",
@@ -55,6 +58,17 @@ fn check_cpu(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
         );
         cx.report.error(&at.place, message, mend);
     }
+}
+
+/// A CPU on which no other lane has this one's priority, if there is one.
+fn usable_cpu(cx: &Context<'_, '_, '_>, lane: &Lane, cpus: &[usize]) -> usize {
+    let taken = |cpu: &&usize| {
+        let mut others = cx.config.lane.iter().filter(|other| other.place != lane.place);
+        others.any(|o| {
+            o.cpu.get().is_some_and(|c| c.count() == **cpu) && o.priority.get() == lane.priority.get()
+        })
+    };
+    cpus.iter().find(|cpu| !taken(cpu)).or(cpus.first()).copied().unwrap_or(0)
 }
 
 fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {

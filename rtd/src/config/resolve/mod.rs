@@ -26,8 +26,9 @@ mod xddp;
 
 use super::diagnostic::{Place, Report};
 use super::machine::Machine;
+use super::reader::At;
 use super::sections::Config;
-use super::values::SECOND_NS;
+use super::values::{SECOND_NS, quoted};
 use super::{CheckOptions, suggest};
 use crate::plan::{DaemonPlan, Plan};
 use names::Names;
@@ -86,7 +87,7 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
     let mut socket = default.clone();
     if let Some(at) = daemon.socket.at() {
         socket = PathBuf::from(&at.value);
-        let mend = format!("socket = {:?}", default.display().to_string());
+        let mend = format!("socket = {}", quoted(&default.display().to_string()));
         if !socket.is_absolute() || at.value.contains('\0') || at.value.ends_with('/') {
             cx.report.error(
                 &at.place,
@@ -118,7 +119,16 @@ fn whole_file() -> Place {
 
 impl Context<'_, '_, '_> {
     /// Reports a name that nothing has. Behind broken syntax it may have been written all the same.
-    fn unknown_name(&mut self, place: &Place, key: &str, what: &str, name: &str, known: &[String]) {
+    ///
+    /// `known` are the names that could stand there, and `write` makes the line with one of them.
+    fn unknown_name(
+        &mut self,
+        place: &Place,
+        what: &str,
+        name: &str,
+        known: &[String],
+        write: impl Fn(&str) -> String,
+    ) {
         if self.report.has_broken_lines() {
             return;
         }
@@ -127,13 +137,42 @@ impl Context<'_, '_, '_> {
         match suggest::nearest(name, known()) {
             Some(near) => {
                 let message = format!("no {what} is named `{shown}`; did you mean `{near}`?");
-                self.report.error(place, message, format!("{key} = \"{near}\""));
+                self.report.error(place, message, write(near));
             }
             None => {
                 let message = format!("no {what} is named `{shown}`; there are: {}", suggest::list(known()));
                 let article = if what.starts_with(['a', 'e']) { "an" } else { "a" };
-                self.report.error(place, message, format!("add {article} {what} with name = \"{shown}\""));
+                self.report.error(
+                    place,
+                    message,
+                    format!("add {article} {what} with name = {}", quoted(name)),
+                );
             }
         }
     }
+
+    /// The same for a key with one name.
+    fn unknown_value(&mut self, place: &Place, key: &str, what: &str, name: &str, known: &[String]) {
+        self.unknown_name(place, what, name, known, |near| format!("{key} = {}", quoted(near)));
+    }
+
+    /// The line that names an owner. Without a process there is none to name.
+    fn owner_line(&self) -> String {
+        match self.config.process.iter().find_map(|process| process.name.get()) {
+            Some(name) => format!("owner = {}", quoted(&name.0)),
+            None => "add a process with name = \"drive\", and here owner = \"drive\"".to_owned(),
+        }
+    }
+}
+
+/// The line of a list with one of its names replaced.
+fn list_with(key: &str, items: &[At<String>], old: &Place, new: &str) -> String {
+    let names = items.iter().map(|at| if at.place == *old { new } else { at.value.as_str() });
+    suggest::list_line(key, names)
+}
+
+/// The line of a list without one of its items; none where that would be empty.
+fn list_without(key: &str, items: &[At<String>], old: &Place) -> Option<String> {
+    let names: Vec<&str> = items.iter().filter(|at| at.place != *old).map(|at| at.value.as_str()).collect();
+    (!names.is_empty()).then(|| suggest::list_line(key, names))
 }

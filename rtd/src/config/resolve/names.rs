@@ -3,6 +3,7 @@
 use crate::config::diagnostic::{Place, Report};
 use crate::config::reader::Field;
 use crate::config::sections::Config;
+use crate::config::suggest;
 use crate::config::values::Name;
 use std::collections::{HashMap, HashSet};
 
@@ -65,6 +66,10 @@ fn table<'c, T>(
     what: &str,
     entries: impl Iterator<Item = (&'c Field<Name>, T)>,
 ) -> HashMap<String, T> {
+    let entries: Vec<(&Field<Name>, T)> = entries.collect();
+    // What is suggested for one entry is taken for the next.
+    let mut names: HashSet<String> =
+        entries.iter().filter_map(|(field, _)| field.get()).map(|name| name.0.clone()).collect();
     let mut found: HashMap<String, (T, &'c Place)> = HashMap::new();
     for (field, value) in entries {
         let Some(at) = field.at() else { continue };
@@ -74,7 +79,10 @@ fn table<'c, T>(
                 at.value.0,
                 report.line(first)
             );
-            report.error(&at.place, message, "give it a name of its own");
+            let is_taken = |name: &str| names.contains(name);
+            let free = suggest::free_name(&at.value.0, is_taken);
+            report.error(&at.place, message, format!("name = {free}"));
+            names.extend(free.get(1..free.len() - 1).map(str::to_owned));
             second.extend(at.place.key.strip_suffix(".name").map(str::to_owned));
             continue;
         }

@@ -22,8 +22,7 @@ pub fn lane(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
         let place = Place { key: format!("{}.owner", endpoint.place.key), ..endpoint.place.clone() };
         let name = endpoint.name.get().map_or("?", |name| name.0.as_str());
         let message = format!("lane endpoint `{name}` is shared with nobody: no process owns it");
-        let process = cx.config.process.iter().find_map(|process| process.name.get());
-        let mend = format!("owner = \"{}\"", process.map_or("drive", |name| name.0.as_str()));
+        let mend = cx.owner_line();
         cx.report.error(&place, message, mend);
     }
     EndpointKind::Lane(size(cx, endpoint, "lane"))
@@ -44,7 +43,11 @@ pub fn inbox(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> Option<RingPl
             "{} carries no value that could say where a payload is: only real-time signals have `msgsize`",
             signame::name(signo)
         );
-        cx.report.error(&msgsize.place, message, "signal = \"SIGRTMIN+3\"\nremove `msgsize`");
+        cx.report.error(
+            &msgsize.place,
+            message,
+            format!("signal = \"{}\"\nremove `msgsize`", super::signals::free(cx.config)),
+        );
     }
     Some(size(cx, endpoint, "signal"))
 }

@@ -2,7 +2,7 @@
 
 use super::groups::{self, Made};
 use super::names::{Names, Target};
-use super::{Context, REJOIN_NS, direct, payload, rings};
+use super::{Context, REJOIN_NS, direct, list_with, payload, rings};
 use crate::config::diagnostic::Place;
 use crate::config::reader::{At, Field};
 use crate::config::sections::{Lane, Route};
@@ -102,8 +102,9 @@ fn from(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<EndpointId> {
             cx.report.error(&at.place, message, format!("one route for each of {members}"));
         }
         None => {
-            let known = cx.names.endpoints();
-            cx.unknown_name(&at.place, "from", "endpoint", &at.value, &known);
+            let mut known = cx.names.endpoints();
+            known.retain(|name| route.to.iter().all(|to| to.value != *name));
+            cx.unknown_value(&at.place, "from", "endpoint", &at.value, &known);
         }
     }
     None
@@ -114,7 +115,7 @@ fn lane(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<LaneId> {
     let found = cx.names.lanes.get(&at.value).copied();
     if found.is_none() {
         let known = Names::sorted(&cx.names.lanes);
-        cx.unknown_name(&at.place, "lane", "lane", &at.value, &known);
+        cx.unknown_value(&at.place, "lane", "lane", &at.value, &known);
     }
     found
 }
@@ -126,7 +127,8 @@ fn targets(cx: &mut Context<'_, '_, '_>, route: &Route, groups: &[Made]) -> Vec<
     for at in &route.to {
         if named.contains(&at.value.as_str()) {
             let message = format!("`{}` is named twice in this route", at.value);
-            cx.report.error(&at.place, message, "name each target once");
+            let once = route.to.iter().map(|at| at.value.as_str());
+            cx.report.error(&at.place, message, suggest::list_line("to", once));
             continue;
         }
         named.push(&at.value);
@@ -148,8 +150,11 @@ fn targets(cx: &mut Context<'_, '_, '_>, route: &Route, groups: &[Made]) -> Vec<
                 });
             }
             None => {
-                let known = Names::sorted(&cx.names.targets);
-                cx.unknown_name(&at.place, "to", "endpoint or group", &at.value, &known);
+                let mut known = Names::sorted(&cx.names.targets);
+                // A message that comes back to its source would be the next error.
+                known.retain(|name| route.from.get() != Some(name));
+                let write = |near: &str| list_with("to", &route.to, &at.place, near);
+                cx.unknown_name(&at.place, "endpoint or group", &at.value, &known, write);
             }
         }
     }

@@ -5,6 +5,8 @@
 
 use super::Context;
 use crate::config::diagnostic::Place;
+use crate::config::sections::Config;
+use crate::config::values::SignalNumber;
 use crate::plan::{EndpointId, EndpointKind, Plan, TargetPlan};
 use rtcore::sys::rtsignal::DOORBELLS;
 use rtcore::sys::signame;
@@ -52,7 +54,7 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                     signame::name(signo),
                     plan.endpoints.get(first).map_or("?", |e| e.name.as_str())
                 );
-                cx.report.error(&place, message, format!("signal = \"{}\"", free_signal(plan)));
+                cx.report.error(&place, message, format!("signal = \"{}\"", free(cx.config)));
             }
         }
         if is_sink {
@@ -60,13 +62,13 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             if endpoint.owner.is_none() && written.owner.is_absent() {
                 let message = format!("endpoint `{}` is sent to, but no process owns it", endpoint.name);
                 let at = Place { key: format!("{}.owner", written.place.key), ..written.place.clone() };
-                let example = plan.processes.first().map_or("drive", |p| p.name.as_str());
-                cx.report.error(&at, message, format!("owner = \"{example}\""));
+                let line = cx.owner_line();
+                cx.report.error(&at, message, line);
             } else if let Some((first, tickets)) =
                 sinks.insert((endpoint.owner, signo), (id, inbox.is_some()))
             {
                 let first = plan.endpoints.get(first).map_or("?", |e| e.name.as_str());
-                same_signal(cx, &place, signo, first, tickets == inbox.is_some(), &free_signal(plan));
+                same_signal(cx, &place, signo, first, tickets == inbox.is_some(), &free(cx.config));
             }
         }
     }
@@ -141,7 +143,7 @@ fn source(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
     cx.report.error(
         place,
         message,
-        format!("signal = \"SIGRTMIN+3\"\nsignal = one of {}", DOORBELLS.map(signame::name).join(", ")),
+        format!("signal = \"{}\"\none of {}", free(cx.config), DOORBELLS.map(signame::name).join(", ")),
     );
 }
 
@@ -154,14 +156,17 @@ fn sink(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
         format!("{name} cannot be sent as a message: it would stop or kill the receiver, or be lost");
     let list: Vec<String> =
         DOORBELLS.map(signame::name).into_iter().chain(SINKS_TOO.map(str::to_owned)).collect();
-    cx.report.error(place, message, format!("signal = \"SIGRTMIN+3\"\nsignal = one of {}", list.join(", ")));
+    let free = free(cx.config);
+    cx.report.error(place, message, format!("signal = \"{free}\"\none of {}", list.join(", ")));
 }
 
 /// A real-time signal that no endpoint names.
-fn free_signal(plan: &Plan) -> String {
+pub fn free(config: &Config) -> String {
     let taken = |signo: i32| {
-        plan.endpoints.iter().any(|e| matches!(e.kind, EndpointKind::Signal { signo: s, .. } if s == signo))
+        config.endpoint.iter().any(|e| e.signal.get().is_some_and(|SignalNumber(other)| *other == signo))
     };
-    let free = (signame::rt_min()..=signame::rt_max()).find(|signo| !taken(*signo));
-    signame::name(free.unwrap_or_else(signame::rt_max))
+    // The lowest ones have the highest precedence: they are left to a signal for which that was chosen.
+    let first = signame::rt_min() + 3;
+    let free = (first..=signame::rt_max()).chain(signame::rt_min()..first).find(|signo| !taken(*signo));
+    signame::name(free.unwrap_or(first))
 }

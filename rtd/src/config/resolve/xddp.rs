@@ -23,7 +23,7 @@ pub fn endpoint(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKi
     if endpoint.port.is_absent() && !cx.report.has_broken_lines() {
         let place = Place { key: format!("{}.port", endpoint.place.key), ..endpoint.place.clone() };
         let message = "`port` is missing for kind = \"xddp\": its number is that of the device /dev/rtpN";
-        cx.report.error(&place, message, "port = 0");
+        cx.report.error(&place, message, format!("port = {}", free_port(cx)));
     }
     let mut plan = XddpPlan {
         port: endpoint.port.get().and_then(|port| i16::try_from(port.count()).ok()).unwrap_or(0),
@@ -46,6 +46,12 @@ pub fn endpoint(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKi
         (plan.maxmsg, plan.msgsize) = (1, plan.msgsize.min(POOL_BYTES_MAX / 2));
     }
     EndpointKind::Xddp(plan)
+}
+
+/// A port that no endpoint has.
+fn free_port(cx: &Context<'_, '_, '_>) -> u64 {
+    let taken = |n: &u64| cx.config.endpoint.iter().any(|e| e.port.get().is_some_and(|port| port.0 == *n));
+    (0..=u64::from(u16::MAX / 2)).find(|n| !taken(n)).unwrap_or(0)
 }
 
 fn label(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> Option<CString> {
@@ -77,7 +83,9 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                     cx.report.line(&first.place)
                 );
                 let free = (0..=i16::MAX).find(|n| !takes(plan, *n)).unwrap_or(0);
-                let mend = format!("port = {free}\nuse one endpoint in all the routes, both ways if need be");
+                let mend = format!(
+                    "port = {free}\nuse one endpoint for this port in all the routes, in both directions if needed"
+                );
                 cx.report.error(&at.place, message, mend);
             }
             available(cx, plan, port, &at.place, written);

@@ -5,6 +5,7 @@ use super::{
     ROUTES_MAX, Route,
 };
 use crate::config::diagnostic::{Place, Report};
+use crate::config::known::Known;
 use crate::config::reader::{self, Reader};
 use crate::config::suggest;
 use toml::Spanned;
@@ -17,13 +18,14 @@ impl Config {
         for (key, value) in root.iter().filter(|(key, _)| !SECTIONS.contains(&key.get_ref().as_ref())) {
             unknown_section(report, key, value, &SECTIONS);
         }
+        let known = &Known::collect(root);
         Config {
-            daemon: Daemon::read(report, root),
-            lane: read_all(report, root, "lane", LANES_MAX, Lane::read),
-            process: read_all(report, root, "process", PROCESSES_MAX, Process::read),
-            endpoint: read_all(report, root, "endpoint", ENDPOINTS_MAX, Endpoint::read),
-            group: read_all(report, root, "group", GROUPS_MAX, Group::read),
-            route: read_all(report, root, "route", ROUTES_MAX, Route::read),
+            daemon: Daemon::read(report, root, known),
+            lane: read_all(report, root, known, "lane", LANES_MAX, Lane::read),
+            process: read_all(report, root, known, "process", PROCESSES_MAX, Process::read),
+            endpoint: read_all(report, root, known, "endpoint", ENDPOINTS_MAX, Endpoint::read),
+            group: read_all(report, root, known, "group", GROUPS_MAX, Group::read),
+            route: read_all(report, root, known, "route", ROUTES_MAX, Route::read),
         }
     }
 }
@@ -56,6 +58,7 @@ fn unknown_section(
 fn read_all<T>(
     report: &mut Report<'_>,
     root: &DeTable<'_>,
+    known: &Known,
     section: &'static str,
     count_max: usize,
     read: fn(&mut Reader<'_, '_, '_>) -> T,
@@ -63,7 +66,7 @@ fn read_all<T>(
     let entries = reader::entries(report, root, section, count_max);
     let mut all = Vec::with_capacity(entries.len());
     for (index, (table, header)) in entries.into_iter().enumerate() {
-        let mut reader = Reader::new(report, table, header, format!("{section}[{index}]"));
+        let mut reader = Reader::new(report, table, known, header, format!("{section}[{index}]"));
         all.push(read(&mut reader));
         reader.finish();
     }
@@ -71,7 +74,7 @@ fn read_all<T>(
 }
 
 impl Daemon {
-    fn read(report: &mut Report<'_>, root: &DeTable<'_>) -> Daemon {
+    fn read(report: &mut Report<'_>, root: &DeTable<'_>, known: &Known) -> Daemon {
         let Some((key, value)) = root.get_key_value("daemon") else { return Daemon::default() };
         let Some(table) = value.get_ref().as_table() else {
             let place = Place { span: key.span(), key: "daemon".to_owned() };
@@ -79,7 +82,7 @@ impl Daemon {
             report.error(&place, message, "[daemon]");
             return Daemon::default();
         };
-        let mut reader = Reader::new(report, table, value.span(), "daemon".to_owned());
+        let mut reader = Reader::new(report, table, known, value.span(), "daemon".to_owned());
         let daemon = Daemon::read_keys(&mut reader);
         reader.finish();
         daemon
@@ -112,8 +115,8 @@ impl Lane {
     pub fn read(r: &mut Reader<'_, '_, '_>) -> Lane {
         Lane {
             place: r.header(),
-            name: r.required("name", "\"control\""),
-            priority: r.required("priority", "50"),
+            name: r.required("name", &r.known.free_name("control")),
+            priority: r.required("priority", &r.known.priority()),
             cpu: r.required("cpu", "0"),
             wait: r.optional("wait"),
             unisolated: r.optional("unisolated"),
@@ -131,7 +134,7 @@ impl Process {
     pub fn read(r: &mut Reader<'_, '_, '_>) -> Process {
         Process {
             place: r.header(),
-            name: r.required("name", "\"drive\""),
+            name: r.required("name", &r.known.free_name("drive")),
             user: r.optional("user"),
             group: r.optional("group"),
             exe: r.optional("exe"),
@@ -140,14 +143,23 @@ impl Process {
     }
 }
 
+/// The kind that an endpoint's other keys belong to.
+fn kind_meant(r: &Reader<'_, '_, '_>) -> &'static str {
+    match () {
+        () if r.has(&["signal", "target"]) => "\"signal\"",
+        () if r.has(&["port", "label"]) => "\"xddp\"",
+        () => "\"mqueue\"",
+    }
+}
+
 impl Endpoint {
     /// Reads its keys.
     pub fn read(r: &mut Reader<'_, '_, '_>) -> Endpoint {
         Endpoint {
             place: r.header(),
-            name: r.required("name", "\"drive.commands\""),
-            kind: r.required("kind", "\"mqueue\""),
-            owner: r.optional("owner"),
+            name: r.required("name", &r.known.free_name("drive.commands")),
+            kind: r.required("kind", kind_meant(r)),
+            owner: r.reference("owner", &r.known.processes),
             queue: r.optional("queue"),
             maxmsg: r.optional("maxmsg"),
             msgsize: r.optional("msgsize"),
@@ -166,11 +178,11 @@ impl Group {
     pub fn read(r: &mut Reader<'_, '_, '_>) -> Group {
         Group {
             place: r.header(),
-            name: r.required("name", "\"drives\""),
-            members: r.list("members", "\"drive.commands\""),
+            name: r.required("name", &r.known.free_name("drives")),
+            members: r.list("members", &r.known.sink()),
             mode: r.optional("mode"),
-            process_group_of: r.optional("process_group_of"),
-            session_of: r.optional("session_of"),
+            process_group_of: r.reference("process_group_of", &r.known.processes),
+            session_of: r.reference("session_of", &r.known.processes),
         }
     }
 }
@@ -181,9 +193,9 @@ impl Route {
         Route {
             place: r.header(),
             name: r.optional("name"),
-            from: r.required("from", "\"controller.out\""),
-            to: r.list("to", "\"drive.commands\""),
-            lane: r.required("lane", "\"control\""),
+            from: r.required_reference("from", &r.known.endpoints, &r.known.source()),
+            to: r.list("to", &r.known.sink()),
+            lane: r.required_reference("lane", &r.known.lanes, &r.known.lane()),
             path: r.optional("path"),
             ttl: r.optional("ttl"),
             deadline: r.optional("deadline"),

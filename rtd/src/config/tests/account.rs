@@ -47,7 +47,7 @@ fn the_account_is_looked_up_and_a_group_may_be_named() {
     let text = daemon("user = \"robot\"", &queues());
     refused(&roots(), &text, 2, "daemon.user", "uid 1001 has no account", "group = (the number");
     let text = daemon("group = \"rtd\"", &queues());
-    refused(&roots(), &text, 2, "daemon.group", "there is no `user`", "user = \"rtd\"");
+    refused(&roots(), &text, 2, "daemon.group", "there is no `user`", "remove `group`");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn it_joins_two_lane_endpoints() {
 fn it_has_one_target() {
     let third = "[[endpoint]]\nname = \"third\"\nkind = \"lane\"\nowner = \"drive\"\n";
     let text = with(&format!("{}{third}", direct("")), "[\"axis\"]", "[\"axis\", \"third\"]");
-    let mend = "remove `third`\npath = \"routed\"";
+    let mend = "to = [\"axis\"]\npath = \"routed\"";
     error(&text, line_of(&text, "to =", 0), "route[0].to[1]", "nobody is in its way to copy", mend);
     let group = "[[group]]\nname = \"g\"\nmembers = [\"axis\"]\n";
     let text = with(&format!("{}{group}", direct("")), "[\"axis\"]", "[\"g\"]");

@@ -2,6 +2,7 @@
 
 use super::util::{machine, run, shown, whole};
 use crate::config::command::{self, CheckArgs};
+use crate::config::known::Known;
 use crate::config::machine::Machine;
 use crate::config::reader::Reader;
 use crate::config::{check, diagnostic::Report, schema, sections};
@@ -84,8 +85,8 @@ fn the_schema_has_exactly_the_keys_that_are_read() {
     ];
     for (name, read) in sections {
         let mut report = Report::new("", "");
-        let table = DeTable::new();
-        let mut reader = Reader::new(&mut report, &table, 0..0, String::new());
+        let (table, known) = (DeTable::new(), Known::default());
+        let mut reader = Reader::new(&mut report, &table, &known, 0..0, String::new());
         read(&mut reader);
         let (mut asked, mut required) = reader.finish();
         asked.sort_unstable();

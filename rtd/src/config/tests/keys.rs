@@ -11,7 +11,7 @@ fn a_whole_configuration_passes() {
 #[test]
 fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
     let text = with(&whole(), "priority = 50", "priority = 50\nprioritty = 50");
-    error(&text, 4, "lane[0].prioritty", "did you mean `priority`?", "write `priority`");
+    error(&text, 4, "lane[0].prioritty", "did you mean `priority`?", "remove `prioritty`");
     let text = with(&whole(), "priority = 50", "priority = 50\ncolour = \"red\"");
     error(&text, 4, "lane[0].colour", "unknown key `colour`", "known here: `name`, `priority`, `cpu`");
 }
@@ -35,9 +35,9 @@ fn a_missing_key_is_named() {
 #[test]
 fn wrong_types_say_what_belongs_there() {
     for (old, new, key, message, mend) in [
-        ("cpu = 0", "cpu = \"zero\"", "cpu", "a string where a whole number belongs", "cpu = 1"),
+        ("cpu = 0", "cpu = \"zero\"", "cpu", "a string where a whole number belongs", "cpu = 0"),
         ("cpu = 0", "cpu = 1.5", "cpu", "a float where", "cpu = 1"),
-        ("cpu = 0", "cpu = [0]", "cpu", "an array where", "cpu = 1"),
+        ("cpu = 0", "cpu = [0]", "cpu", "an array where", "cpu = 0"),
         ("cpu = 0", "cpu = 0\nunisolated = \"yes\"", "unisolated", "true or false", "unisolated = true"),
         ("cpu = 0", "cpu = 0\nwait = true", "wait", "a boolean where a string", "wait = \"block\""),
     ] {
@@ -67,11 +67,11 @@ fn numbers_out_of_range_name_the_range() {
 fn times_need_a_unit_and_bounds() {
     for (value, message, mend) in [
         ("5", "5 has no unit", "ttl = \"5ms\""),
-        ("\"5\"", "is no time", "ttl = \"200ms\""),
-        ("\"fast\"", "is no time", "ttl = \"200ms\""),
-        ("\"2s5ms\"", "is no time", "ttl = \"200ms\""),
+        ("\"5\"", "has no unit", "ttl = \"5us\"\nttl = \"5ms\""),
+        ("\"fast\"", "is not a time", "ttl = \"200ms\""),
+        ("\"2s5ms\"", "is not a time", "ttl = \"2s\""),
         ("\"0us\"", "not within 1us to 3600s", "ttl = \"1us\""),
-        ("\"99999999999999999999s\"", "is no time", "ttl"),
+        ("\"99999999999999999999s\"", "is not a time", "ttl"),
         ("\"61min\"", "not within", "ttl = \"3600s\""),
     ] {
         let text = format!("{}ttl = {value}\n", queues());
@@ -174,7 +174,13 @@ fn broken_syntax_is_reported_beside_other_faults_and_without_their_echo() {
 
 #[test]
 fn a_key_given_twice_is_a_syntax_error_at_the_second() {
-    error(&with(&whole(), "cpu = 0", "cpu = 0\ncpu = 1"), 5, "", "duplicate key", "mend the syntax");
+    error(
+        &with(&whole(), "cpu = 0", "cpu = 0\ncpu = 1"),
+        5,
+        "",
+        "duplicate key",
+        "remove one of the two lines",
+    );
 }
 
 #[test]

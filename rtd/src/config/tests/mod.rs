@@ -3,6 +3,7 @@
 mod account;
 mod direct;
 mod examples;
+mod hints;
 mod keys;
 mod limits;
 mod properties;

@@ -16,7 +16,7 @@ fn unknown_names_come_with_the_nearest_one() {
         "lane = \"control\"",
     );
     let text = with(&whole(), "to = [\"out\"]", "to = [\"out\", \"oot\"]");
-    error(&text, line_of(&text, "to =", 0), "route[0].to[1]", "did you mean `out`?", "to = \"out\"");
+    error(&text, line_of(&text, "to =", 0), "route[0].to[1]", "did you mean `out`?", "to = [\"out\"]");
     let text = with(&whole(), "from = \"in\"", "from = \"inn\"");
     let line = line_of(&text, "from =", 0);
     error(&text, line, "route[0].from", "did you mean `in`?", "from = \"in\"");
@@ -28,24 +28,24 @@ fn unknown_names_come_with_the_nearest_one() {
 fn duplicate_names_point_at_the_first() {
     let text = format!("{}[[process]]\nname = \"drive\"\n", whole());
     let line = text.lines().count();
-    error(&text, line, "process[1].name", "the first is on line 6", "a name of its own");
+    error(&text, line, "process[1].name", "the first is on line 6", "name = \"drive-2\"");
     let text = format!("{}[[group]]\nname = \"out\"\nmembers = [\"in\"]\n", whole());
     let line = line_of(&text, "name = \"out\"", 1);
-    error(&text, line, "group[0].name", "second endpoint or group named `out`", "a name of its own");
+    error(&text, line, "group[0].name", "second endpoint or group named `out`", "name = \"out-2\"");
 }
 
 #[test]
 fn a_circle_is_named_with_everything_on_it() {
     let text = format!("{}[[route]]\nfrom = \"out\"\nto = [\"in\"]\nlane = \"control\"\n", queues());
     let line = line_of(&text, "to =", 1);
-    error(&text, line, "route[1].to[0]", "in -> out -> in", "remove `in` from `to` here");
+    error(&text, line, "route[1].to[0]", "in -> out -> in", "remove this route");
     let text = with(&queues(), "to = [\"out\"]", "to = [\"out\", \"in\"]");
-    error(&text, line_of(&text, "to =", 0), "route[0].to[1]", "in -> in", "remove `in`");
+    error(&text, line_of(&text, "to =", 0), "route[0].to[1]", "in -> in", "to = [\"out\"]");
     let text = format!(
         "{}[[group]]\nname = \"g\"\nmembers = [\"in\"]\n[[route]]\nfrom = \"out\"\nto = [\"g\"]\nlane = \"control\"\n",
         queues()
     );
-    error(&text, line_of(&text, "to =", 1), "route[1].to[0]", "in -> out -> in", "remove `in`");
+    error(&text, line_of(&text, "to =", 1), "route[1].to[0]", "in -> out -> in", "remove this route");
 }
 
 #[test]
@@ -115,19 +115,19 @@ fn a_source_is_read_in_one_lane() {
 fn queues_and_signals_are_told_apart() {
     let text = with(&queues(), "name = \"out\"\n", "name = \"out\"\nqueue = \"/in\"\n");
     error(&text, line_of(&text, "queue", 0), "endpoint[1].queue", "endpoint's on line 5", "queue = \"/out\"");
-    for bad in ["in", "/", "/a/b", "/..", "/a\\u0000"] {
+    for (bad, meant) in [("in", "/in"), ("/", "/in"), ("/a/b", "/a.b"), ("/..", "/in"), ("/a\\u0000", "/a")] {
         let text = with(&queues(), "name = \"in\"\n", &format!("name = \"in\"\nqueue = \"{bad}\"\n"));
-        error(&text, 7, "endpoint[0].queue", "is no name of a queue", "queue = \"/in\"");
+        error(&text, 7, "endpoint[0].queue", "is not the name of a queue", &format!("queue = \"{meant}\""));
     }
     let second = "[[endpoint]]\nname = \"press2\"\nkind = \"signal\"\nsignal = \"SIGRTMIN+1\"\n";
     let text = format!("{}{second}{}", whole(), SIGNAL_ROUTE.replace("press", "press2"));
     let line = line_of(&text, "signal = \"SIGRTMIN+1\"", 1);
-    error(&text, line, "endpoint[4].signal", "read by endpoint `press` already", "signal = \"SIGRTMIN\"");
+    error(&text, line, "endpoint[4].signal", "read by endpoint `press` already", "signal = \"SIGRTMIN+3\"");
     let second =
         "[[endpoint]]\nname = \"stop2\"\nkind = \"signal\"\nsignal = \"SIGRTMIN+2\"\nowner = \"drive\"\n";
     let text = with(&format!("{}{second}", whole()), "to = [\"stop\"]", "to = [\"stop\", \"stop2\"]");
     let line = line_of(&text, "signal = \"SIGRTMIN+2\"", 1);
-    warning(&text, line, "endpoint[4].signal", "cannot tell them apart", "signal = \"SIGRTMIN\"");
+    warning(&text, line, "endpoint[4].signal", "cannot tell them apart", "signal = \"SIGRTMIN+3\"");
 }
 
 #[test]
@@ -259,9 +259,15 @@ fn groups_have_endpoints_once_and_nothing_else() {
         format!("{group}{}", with(&queues(), "to = [\"out\"]", "to = [\"g\"]"))
     };
     assert!(run(&group("[\"out\"]")).diagnostics.is_empty());
-    error(&group("[\"out\", \"out\"]"), 3, "group[0].members[1]", "a member already", "once");
-    error(&group("[\"out\", \"g\"]"), 3, "group[0].members[1]", "is a group", "its members");
-    error(&group("[\"out\", \"aut\"]"), 3, "group[0].members[1]", "did you mean `out`?", "members = \"out\"");
+    error(&group("[\"out\", \"out\"]"), 3, "group[0].members[1]", "a member already", "members = [\"out\"]");
+    error(&group("[\"out\", \"g\"]"), 3, "group[0].members[1]", "is a group", "members = [\"out\"]");
+    error(
+        &group("[\"out\", \"aut\"]"),
+        3,
+        "group[0].members[1]",
+        "did you mean `out`?",
+        "members = [\"out\"]",
+    );
     error(&group("[]"), 3, "group[0].members", "is empty", "members = [");
     let text = with(&group("[\"out\"]"), "from = \"in\"", "from = \"g\"");
     error(
@@ -274,7 +280,7 @@ fn groups_have_endpoints_once_and_nothing_else() {
     let text = with(&group("[\"out\"]"), "to = [\"g\"]", "to = [\"g\", \"out\"]");
     warning(&text, line_of(&text, "to", 0), "route[0].to[1]", "a second time", "name it once");
     let text = with(&queues(), "to = [\"out\"]", "to = [\"out\", \"out\"]");
-    error(&text, line_of(&text, "to", 0), "route[0].to[1]", "named twice", "once");
+    error(&text, line_of(&text, "to", 0), "route[0].to[1]", "named twice", "to = [\"out\"]");
 }
 
 #[test]

@@ -199,7 +199,7 @@ fn what_rides_beside_a_signal_needs_its_value_and_its_way() {
     };
     let text = both("");
     let line = line_of(&text, "signal = \"SIGRTMIN+2\"", 1);
-    error(&text, line, "endpoint[4].signal", "only one of them has `msgsize`", "signal = \"SIGRTMIN\"");
+    error(&text, line, "endpoint[4].signal", "only one of them has `msgsize`", "signal = \"SIGRTMIN+3\"");
     warning(&both("msgsize = 64\n"), line, "endpoint[4].signal", "cannot tell them apart", "signal =");
 }
 

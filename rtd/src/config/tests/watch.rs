@@ -32,8 +32,8 @@ fn wrong_values_say_what_would_be_right() {
         ("duty = 80", "duty", "80 has no percent sign", "duty = \"80%\""),
         ("duty = \"0%\"", "duty", "0% is not within 1% to 100%", "duty = \"1%\""),
         ("duty = \"101%\"", "duty", "101% is not within", "duty = \"100%\""),
-        ("duty = \"much\"", "duty", "is no share", "duty = \"80%\""),
-        ("stall = \"2h\"", "stall", "is no time (a whole number and", "stall = \"200ms\""),
+        ("duty = \"much\"", "duty", "is not a share", "duty = \"80%\""),
+        ("stall = \"2h\"", "stall", "is not a time (a number and", "stall = \"60s\""),
         ("stall = \"1us\"", "stall", "1us is not within 1ms to 60s", "stall = \"1ms\""),
     ] {
         let text = text("", lane);
@@ -41,7 +41,7 @@ fn wrong_values_say_what_would_be_right() {
     }
     for (daemon, key, message, mend) in [
         ("rttime = \"1ms\"", "rttime", "1ms is not within 10ms to 60s", "rttime = \"10ms\""),
-        ("rttime = \"never\"", "rttime", "not `off` and no time (a whole number and", "rttime = \"2s\""),
+        ("rttime = \"never\"", "rttime", "is not a time (a number and", "rttime = \"200ms\""),
         ("on_runaway = \"kill\"", "on_runaway", "not one of", "on_runaway = \"report\""),
         ("watchdog = \"0ms\"", "watchdog", "0ms is not within 1ms to 10s", "watchdog = \"1ms\""),
     ] {

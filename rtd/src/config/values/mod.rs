@@ -34,7 +34,9 @@ macro_rules! inline_schema {
 }
 
 mod policy;
+mod time;
 pub use policy::*;
+pub use time::*;
 
 fn string<'v>(value: &'v DeValue<'_>, example: &str) -> Result<&'v str, Refused> {
     value.as_str().ok_or_else(|| Refused::wrong_type(value, "a string", example))
@@ -44,21 +46,56 @@ fn integer(value: &DeValue<'_>) -> Option<i128> {
     value.as_integer().and_then(|i| i128::from_str_radix(i.as_str(), i.radix()).ok())
 }
 
-/// Text in quotes, escaped so that it can be pasted back into a file.
-fn quoted(text: &str) -> String {
-    let shown: String = text.chars().take(60).collect();
-    format!("{shown:?}")
+/// The text of a value that may have been meant for another type: `50` in quotes, a word without them, a list of one.
+fn scalar_text(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.as_str().to_owned()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Boolean(truth) => Some(truth.to_string()),
+        DeValue::Array(items) => {
+            items.first().map(toml::Spanned::get_ref).filter(|v| !v.is_array()).and_then(scalar_text)
+        }
+        DeValue::Datetime(_) | DeValue::Table(_) => None,
+    }
 }
+
+/// Text in quotes, escaped as TOML escapes it, so that it can be pasted back into a file.
+pub fn quoted(text: &str) -> String {
+    let mut shown = String::from("\"");
+    for c in text.chars().take(QUOTED_CHARS_MAX) {
+        match c {
+            '"' | '\\' => shown.extend(['\\', c]),
+            '\'' => shown.push(c),
+            // Invisible characters as well, which would deceive on a terminal.
+            _ if c.escape_debug().count() > 1 && u32::from(c) > 0xFFFF => {
+                shown += &format!("\\U{:08X}", u32::from(c))
+            }
+            _ if c.escape_debug().count() > 1 => shown += &format!("\\u{:04X}", u32::from(c)),
+            _ => shown.push(c),
+        }
+    }
+    shown.push('"');
+    shown
+}
+
+/// Stands for a text that cannot be guessed.
+const UNKNOWN_TEXT: &str = "\"...\"";
+/// Longest text in quotes in a message.
+pub const QUOTED_CHARS_MAX: usize = 60;
 
 impl FromToml for String {
     fn from_toml(value: &DeValue<'_>) -> Result<String, Refused> {
-        string(value, "\"...\"").map(str::to_owned)
+        let meant = scalar_text(value).map_or_else(|| UNKNOWN_TEXT.to_owned(), |text| quoted(&text));
+        string(value, &meant).map(str::to_owned)
     }
 }
 
 impl FromToml for bool {
     fn from_toml(value: &DeValue<'_>) -> Result<bool, Refused> {
-        value.as_bool().ok_or_else(|| Refused::wrong_type(value, "true or false", "true"))
+        let meant = scalar_text(value).unwrap_or_default().to_lowercase();
+        let meant = if ["false", "no", "off", "0"].contains(&meant.as_str()) { "false" } else { "true" };
+        value.as_bool().ok_or_else(|| Refused::wrong_type(value, "true or false", meant))
     }
 }
 
@@ -103,7 +140,9 @@ impl Name {
 
 impl FromToml for Name {
     fn from_toml(value: &DeValue<'_>) -> Result<Name, Refused> {
-        Name::parse(string(value, "\"name\"")?)
+        let meant = scalar_text(value).unwrap_or_default();
+        let meant = Name::parse(&meant).map_or_else(|refused| refused.example(), |name| quoted(&name.0));
+        Name::parse(string(value, &meant)?)
     }
 }
 
@@ -123,12 +162,19 @@ impl<const MIN: u64, const MAX: u64> Int<MIN, MAX> {
     pub fn narrow(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
+
+    /// The number that a value of another type was meant to be, within the bounds.
+    fn meant(value: &DeValue<'_>) -> u64 {
+        let text = scalar_text(value).unwrap_or_default().replace('_', "");
+        let whole = text.trim().split('.').next().unwrap_or("").parse::<i128>();
+        whole.map_or(MIN, |n| u64::try_from(n.max(0)).unwrap_or(u64::MAX).clamp(MIN, MAX))
+    }
 }
 
 impl<const MIN: u64, const MAX: u64> FromToml for Int<MIN, MAX> {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Refused> {
         let Some(number) = integer(value) else {
-            return Err(Refused::wrong_type(value, "a whole number", &MIN.max(1).to_string()));
+            return Err(Refused::wrong_type(value, "a whole number", &Self::meant(value).to_string()));
         };
         match u64::try_from(number) {
             Ok(number) if (MIN..=MAX).contains(&number) => Ok(Int(number)),
@@ -137,62 +183,5 @@ impl<const MIN: u64, const MAX: u64> FromToml for Int<MIN, MAX> {
                 Err(Refused::new(format!("{number} is not within {MIN} to {MAX}"), nearest.to_string()))
             }
         }
-    }
-}
-
-/// A time with its unit, `250us`, `5ms`, `1s`, within bounds in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time<const MIN_NS: u64, const MAX_NS: u64>(pub u64);
-
-inline_schema!(@bounds Time MIN_NS MAX_NS,
-    json_schema!({ "type": "string", "pattern": "^[0-9]+(ns|us|ms|s|min)$" })
-);
-
-/// Nanoseconds in a second.
-pub const SECOND_NS: u64 = 1_000_000_000;
-
-const UNITS: [(&str, u64); 5] =
-    [("min", 60 * SECOND_NS), ("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", SECOND_NS)];
-
-/// How a time is written.
-const TIME_FORM: &str = "a whole number and ns, us, ms, s or min";
-
-/// One that each key with a time takes, beside the default of every other key.
-const TIME_EXAMPLE: &str = "\"200ms\"";
-
-/// Nanoseconds of `250us`; `None` when it is not written like that or too large to count.
-pub fn parse_time(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit.trim_start())?;
-    number.parse::<u64>().ok()?.checked_mul(*scale)
-}
-
-/// The shortest exact way to write a time.
-pub fn show_time(ns: u64) -> String {
-    for (unit, scale) in [("s", SECOND_NS), ("ms", 1_000_000), ("us", 1_000)] {
-        if ns >= scale && ns.is_multiple_of(scale) {
-            return format!("{}{unit}", ns / scale);
-        }
-    }
-    format!("{ns}ns")
-}
-
-impl<const MIN_NS: u64, const MAX_NS: u64> FromToml for Time<MIN_NS, MAX_NS> {
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, Refused> {
-        if let Some(number) = integer(value) {
-            let example = format!("\"{number}ms\"");
-            return Err(Refused::new(format!("{number} has no unit (ns, us, ms, s, min)"), example));
-        }
-        let text = string(value, TIME_EXAMPLE)?;
-        let Some(ns) = parse_time(text) else {
-            return Err(Refused::new(format!("{} is no time ({TIME_FORM})", quoted(text)), TIME_EXAMPLE));
-        };
-        if !(MIN_NS..=MAX_NS).contains(&ns) {
-            let (low, high) = (show_time(MIN_NS), show_time(MAX_NS));
-            let nearest = if ns > MAX_NS { &high } else { &low };
-            return Err(Refused::new(format!("{text} is not within {low} to {high}"), quoted(nearest)));
-        }
-        Ok(Time(ns))
     }
 }

@@ -1,6 +1,6 @@
 //! Values that choose a behaviour: waiting, overflow, permissions, signals, priorities, accounts.
 
-use super::{SECOND_NS, TIME_FORM, integer, parse_time, quoted, show_time, string};
+use super::{SECOND_NS, integer, parse_time, quoted, scalar_text, show_time, string, time};
 use crate::config::reader::{FromToml, Refused};
 use crate::config::suggest;
 use crate::plan::{GroupMode, OnRunaway, OnTampering, Overflow, Path, SignalTarget, SkinChoice, Wait};
@@ -11,10 +11,8 @@ use toml::de::DeValue;
 
 /// The time behind a colon: microseconds alone, or with a unit.
 fn micros_or_time(text: &str) -> Option<u64> {
-    match text.parse::<u64>() {
-        Ok(us) => us.checked_mul(1_000),
-        Err(_) => parse_time(text),
-    }
+    let has_unit = !text.ends_with(|c: char| c.is_ascii_digit());
+    if has_unit { parse_time(text) } else { parse_time(&format!("{text}us")) }
 }
 
 /// Longest spin before a thread blocks.
@@ -28,7 +26,7 @@ pub struct WaitText(pub Wait);
 
 inline_schema!(
     WaitText,
-    json_schema!({ "type": "string", "pattern": "^(block|poll|spin:[0-9]+(ns|us|ms)?)$" })
+    json_schema!({ "type": "string", "pattern": "^(block|poll|spin:[0-9]+(\\.[0-9]+)?(ns|us|ms)?)$" })
 );
 
 impl FromToml for WaitText {
@@ -68,7 +66,7 @@ inline_schema!(
     OverflowText,
     json_schema!({
         "type": "string",
-        "pattern": "^(reject|displace-oldest|displace-newest|conflate|block:[0-9]+(ns|us|ms|s)?)$"
+        "pattern": "^(reject|displace-oldest|displace-newest|conflate|block:[0-9]+(\\.[0-9]+)?(ns|us|ms|s)?)$"
     })
 );
 
@@ -119,19 +117,30 @@ inline_schema!(DutyText, json_schema!({ "type": "string", "pattern": "^([1-9][0-
 
 impl FromToml for DutyText {
     fn from_toml(value: &DeValue<'_>) -> Result<DutyText, Refused> {
+        let meant = quoted(&format!("{}%", percent_meant(value)));
         if let Some(number) = integer(value) {
-            return Err(Refused::new(format!("{number} has no percent sign"), format!("\"{number}%\"")));
+            return Err(Refused::new(format!("{number} has no percent sign"), meant));
         }
-        let text = string(value, "\"80%\"")?;
+        let text = string(value, &meant)?;
         match text.strip_suffix('%').map(str::parse::<u32>) {
             Some(Ok(percent)) if (1..=100).contains(&percent) => Ok(DutyText(percent)),
-            Some(Ok(percent)) => Err(Refused::new(
-                format!("{percent}% is not within 1% to 100%"),
-                if percent == 0 { "\"1%\"" } else { "\"100%\"" },
-            )),
-            _ => Err(Refused::new(format!("{} is no share (a whole number and %)", quoted(text)), "\"80%\"")),
+            Some(Ok(percent)) => Err(Refused::new(format!("{percent}% is not within 1% to 100%"), meant)),
+            _ => Err(Refused::new(format!("{} is not a share (a whole number and %)", quoted(text)), meant)),
         }
     }
+}
+
+/// The share that a wrong value was meant to be, 80 if it has no number in it.
+fn percent_meant(value: &DeValue<'_>) -> u64 {
+    let text = scalar_text(value).unwrap_or_default();
+    let number = text.trim().trim_end_matches('%').trim_end();
+    match number.split_once('.') {
+        // 0.5 of the CPU, or 12.5 %.
+        Some(("0", share)) => format!("{share:0<2}").get(..2).and_then(|s| s.parse::<u64>().ok()),
+        Some((whole, _)) => whole.parse().ok(),
+        None => number.parse::<u64>().ok(),
+    }
+    .map_or(80, |percent| percent.clamp(1, 100))
 }
 
 /// Least and most that RLIMIT_RTTIME is set to: the kernel counts in ticks.
@@ -141,26 +150,28 @@ const RTTIME_NS: std::ops::RangeInclusive<u64> = 10_000_000..=60 * SECOND_NS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RttimeText(pub Option<u64>);
 
-inline_schema!(RttimeText, json_schema!({ "type": "string", "pattern": "^(off|[0-9]+(us|ms|s|min))$" }));
+inline_schema!(
+    RttimeText,
+    json_schema!({ "type": "string", "pattern": "^(off|[0-9]+(\\.[0-9]+)?(us|ms|s|min))$" })
+);
 
 impl FromToml for RttimeText {
     fn from_toml(value: &DeValue<'_>) -> Result<RttimeText, Refused> {
-        let text = string(value, "\"2s\"")?;
-        if text == "off" {
+        if value.as_str() == Some("off") {
             return Ok(RttimeText(None));
         }
-        let (low, high) = (show_time(*RTTIME_NS.start()), show_time(*RTTIME_NS.end()));
-        match parse_time(text) {
-            Some(ns) if RTTIME_NS.contains(&ns) => Ok(RttimeText(Some(ns))),
-            Some(ns) => {
-                let nearest = if ns > *RTTIME_NS.end() { &high } else { &low };
-                Err(Refused::new(format!("{text} is not within {low} to {high}"), quoted(nearest)))
-            }
-            None => {
-                let message = format!("{} is not `off` and no time ({TIME_FORM})", quoted(text));
-                Err(Refused::new(message, "\"2s\""))
-            }
+        // In TOML `false` is the other way to write it.
+        if let Some(truth) = value.as_bool() {
+            return Err(Refused::wrong_type(
+                value,
+                "a time or \"off\"",
+                if truth { "\"2s\"" } else { "\"off\"" },
+            ));
         }
+        time(value, &RTTIME_NS).map(|ns| RttimeText(Some(ns))).map_err(|mut refused| {
+            refused.message += "; `off` sets no limit";
+            refused
+        })
     }
 }
 
@@ -183,7 +194,8 @@ impl FromToml for ModeBits {
             // 660 without a prefix is decimal in TOML and would quietly mean 0o1224.
             if integer_value.radix() == 10 && number.is_some_and(|n| n > 7) {
                 let message = format!("{} is decimal; permission bits are octal", integer_value.as_str());
-                return Err(Refused::new(message, format!("\"0{}\"", integer_value.as_str())));
+                let octal = parse_mode(integer_value.as_str()).unwrap_or(MODE_EXAMPLE);
+                return Err(Refused::new(message, format!("\"{octal:04o}\"")));
             }
             return match number.and_then(|n| u32::try_from(n).ok()) {
                 Some(mode) if mode <= 0o777 => Ok(ModeBits(mode)),
@@ -191,14 +203,20 @@ impl FromToml for ModeBits {
             };
         }
         let text = string(value, "\"0660\"")?;
-        let digits = text.strip_prefix("0o").unwrap_or(text);
-        // `from_str_radix` would take a sign.
-        let octal = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        match u32::from_str_radix(digits, 8) {
-            Ok(mode) if octal && mode <= 0o777 => Ok(ModeBits(mode)),
-            _ => Err(Refused::new(format!("{} is not octal within 0 to 0777", quoted(text)), "\"0660\"")),
-        }
+        parse_mode(text).map(ModeBits).ok_or_else(|| {
+            Refused::new(format!("{} is not octal within 0 to 0777", quoted(text)), "\"0660\"")
+        })
     }
+}
+
+/// Suggested where the digits are not permission bits.
+const MODE_EXAMPLE: u32 = 0o660;
+
+fn parse_mode(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    // `from_str_radix` would take a sign.
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    u32::from_str_radix(digits, 8).ok().filter(|mode| plain && *mode <= 0o777)
 }
 
 /// A signal, as kernel number.
@@ -251,11 +269,16 @@ impl FromToml for MqPriority {
         match (integer(value), value.as_str()) {
             (Some(number), _) => match u32::try_from(number) {
                 Ok(priority) if priority <= 32_767 => Ok(MqPriority(Some(priority))),
-                _ => Err(Refused::new(format!("{number} is not within 0 to 32767"), "32767")),
+                _ => {
+                    let nearest = if number < 0 { "0" } else { "32767" };
+                    Err(Refused::new(format!("{number} is not within 0 to 32767"), nearest))
+                }
             },
             (None, Some("keep")) => Ok(MqPriority(None)),
             (None, Some(text)) => {
-                Err(Refused::new(format!("{} is not `keep` or a number", quoted(text)), "\"keep\""))
+                let meant = text.trim().parse::<u32>().ok().filter(|priority| *priority <= 32_767);
+                let meant = meant.map_or_else(|| "\"keep\"".to_owned(), |priority| priority.to_string());
+                Err(Refused::new(format!("{} is not `keep` or a number", quoted(text)), meant))
             }
             (None, None) => Err(Refused::wrong_type(value, "\"keep\" or a number", "\"keep\"")),
         }
