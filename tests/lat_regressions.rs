@@ -29,7 +29,7 @@ pub fn results_that_cannot_be_kept_are_refused_before_the_run() -> anyhow::Resul
 pub fn a_file_that_turns_out_full_takes_no_text_with_it() -> anyhow::Result<()> {
     for file in [["--json", "/dev/full"], ["--histfile", "/dev/full"]] {
         let said = run(rtlat(&[&["timer", "-q", "-l", "10", "--histogram", "10"][..], &file].concat()))?;
-        ensure!(said.out.contains("scheduled 10, "), "{said:?}");
+        ensure!(said.out.contains("received 10, "), "{said:?}");
         said.refused(&["/dev/full"])?;
     }
     Ok(())
@@ -156,6 +156,23 @@ pub fn what_cannot_be_sent_is_told_soon() -> anyhow::Result<()> {
     // A second for what may be under way, and none for each that was not sent.
     ensure!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     said.refused(&["all ", " messages were lost"])?;
+    Ok(())
+}
+
+/// The kernel ends such a run without a message, so the warning comes before it.
+pub fn a_limit_of_cpu_time_is_warned_of() -> anyhow::Result<()> {
+    let timer = ["timer", "-q", "-l", "20", "-i", "1000"];
+    let mut command = Command::new("prlimit");
+    command.args(["--rttime=500000", crate::util::tool::RTLAT]).args(timer);
+    child::die_with_parent_at_exec(&mut command);
+    let said = run(command)?;
+    let says = ["warning: RLIMIT_RTTIME is 500000 us", "ulimit -R unlimited", "LimitRTTIME=infinity"];
+    ensure!(said.code() == Some(0) && says.iter().all(|says| said.err.contains(says)), "{said:?}");
+    let mut command = Command::new("prlimit");
+    command.args(["--rttime=unlimited", crate::util::tool::RTLAT]).args(timer);
+    child::die_with_parent_at_exec(&mut command);
+    let said = run(command)?;
+    ensure!(said.code() == Some(0) && said.err.is_empty(), "{said:?}");
     Ok(())
 }
 

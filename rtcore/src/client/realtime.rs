@@ -4,8 +4,8 @@ use super::core::Core;
 use crate::sys::grants::Grant;
 use crate::sys::{limits, memory, sched};
 use crate::wire::{Channel, Name};
-use std::io;
-use std::sync::Arc;
+use std::io::{self, Write as _};
+use std::sync::{Arc, Once};
 use thiserror::Error;
 
 /// Lowest SCHED_FIFO priority.
@@ -165,6 +165,9 @@ impl RealTimeBuilder {
     /// Does it, in the order in which it cannot hurt: memory, CPU, priority last, by the calls of the session's skin: on
     /// Cobalt the thread becomes a Cobalt thread.
     ///
+    /// If RLIMIT_RTTIME limits how long the thread may run without sleeping, one line on standard error says so, once in
+    /// the process: the kernel would end the process without a message.
+    ///
     /// Errors: [`RealTimeError`]; what was granted before the one that was not stays.
     pub fn enter(self) -> Result<RealTime, RealTimeError> {
         let (lane, priority) = self.priority()?;
@@ -186,6 +189,7 @@ impl RealTimeBuilder {
         (self.core.skin.setup.promote)(priority)
             .map_err(refused(format!("SCHED_FIFO {priority}"), Grant::Fifo))?;
         self.core.entered(lane);
+        warn_of_cpu_time();
         Ok(RealTime { priority, cpu: self.cpu })
     }
 
@@ -205,6 +209,16 @@ impl RealTimeBuilder {
         let below = || RealTimeError::Below { lane: lane.lane.as_str().to_owned(), ceiling, below };
         priority.map(|priority| (lane.lane, priority)).ok_or_else(below)
     }
+}
+
+/// On standard error, because the process may be gone before anybody could ask.
+fn warn_of_cpu_time() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Some(warning) = limits::real_time_warning("this process") {
+            let _ = writeln!(io::stderr(), "rtd client: warning: {warning}");
+        }
+    });
 }
 
 fn refused(what: String, grant: Grant) -> impl FnOnce(io::Error) -> RealTimeError {

@@ -77,6 +77,19 @@ pub fn set_real_time(soft_us: u64, hard_us: Option<u64>) -> Call<()> {
     setrlimit(resource, soft_us.min(hard), hard).map_err(errno)
 }
 
+/// A warning if a real-time thread of this process may be ended for its CPU time (RLIMIT_RTTIME): the kernel sends SIGXCPU
+/// at the soft limit, which ends a process without a handler, and SIGKILL at the hard one. None: there is no limit.
+pub fn real_time_warning(program: &str) -> Option<String> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_RTTIME).ok()?;
+    let us = soft.min(hard);
+    (us != RLIM_INFINITY).then(|| {
+        format!(
+            "RLIMIT_RTTIME is {us} us: the kernel ends {program} without a message as soon as one of its SCHED_FIFO threads \
+             runs that long without sleeping; to lift it: ulimit -R unlimited, in a unit LimitRTTIME=infinity"
+        )
+    })
+}
+
 /// The hard RLIMIT_RTTIME in microseconds, at which the kernel kills; none = never.
 pub fn real_time_hard_us() -> Call<Option<u64>> {
     let (_, hard) = getrlimit(Resource::RLIMIT_RTTIME).map_err(errno)?;

@@ -20,7 +20,7 @@ rtcore::hold_signals!();
 /// Measure latency as cyclictest and its family do: timers, every mechanism, and routes through rtd
 ///
 /// Exit codes: 0; 1 it could not be measured; 2 bad options; 3 a latency broke the -b bound; 4 worse than the baseline;
-/// 5 not clean.
+/// 5 not clean; 6 messages were lost and --allow-loss was not given.
 #[derive(Parser)]
 #[command(name = "rtlat", version, propagate_version = true, infer_long_args = true)]
 struct Cli {

@@ -77,6 +77,9 @@ pub struct MeasureArgs {
     /// Every sample as a line: number of the pair, of the sample, latency
     #[arg(short = 'v', long)]
     pub verbose: bool,
+    /// Exit with 0 although messages were refused or lost
+    #[arg(long)]
+    pub allow_loss: bool,
     /// Measure the round trip instead of one way: the sender waits for the answer and records
     #[arg(long)]
     pub round_trip: bool,

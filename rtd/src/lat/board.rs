@@ -57,6 +57,8 @@ pub struct Words {
     count: AtomicU64,
     warm: AtomicU64,
     slice_ns: AtomicU64,
+    /// Sender: first point of the schedule that it follows.
+    first_ns: AtomicU64,
     /// Sender.
     scheduled: AtomicU64,
     sent: AtomicU64,
@@ -162,7 +164,7 @@ impl Board {
         w.count.store(block.count, Ordering::Relaxed);
         w.warm.store(block.warm, Ordering::Relaxed);
         w.slice_ns.store(block.slice_ns, Ordering::Relaxed);
-        for word in [&w.scheduled, &w.sent, &w.missed, &w.arrived, &w.received] {
+        for word in [&w.first_ns, &w.scheduled, &w.sent, &w.missed, &w.arrived, &w.received] {
             word.store(0, Ordering::Relaxed);
         }
         w.stop.store(0, Ordering::Relaxed);
@@ -227,6 +229,17 @@ impl Board {
     /// See [`Board::stop`].
     pub fn is_stopped(&self) -> bool {
         self.words().stop.load(Ordering::Acquire) != 0
+    }
+
+    /// Sender: the schedule that it follows begins here.
+    pub fn note_first(&self, first_ns: u64) {
+        // SYNC POINT with `first_ns`: a message carries no more than its own point of the schedule.
+        self.words().first_ns.store(first_ns, Ordering::Release);
+    }
+
+    /// First point of the schedule; 0: the sender has not come to it.
+    pub fn first_ns(&self) -> u64 {
+        self.words().first_ns.load(Ordering::Acquire)
     }
 
     /// Sender: what became of the schedule.

@@ -85,6 +85,8 @@ struct At {
     tally: Tally,
     slice_end_ns: u64,
     hit: bool,
+    /// First point of the schedule that no recorded latency covers; 0: none is covered.
+    next_point_ns: u64,
 }
 
 impl Log {
@@ -141,7 +143,14 @@ impl Log {
         if let (Some(sequence), Some(recorder)) = (number.checked_sub(at.block.warm), at.current.as_mut()) {
             let sample =
                 Sample { sequence, intended_ns: stamp.intended_ns, sent_ns: stamp.sent_ns, received_ns };
-            let is_culprit = recorder.record(sample, at.block.interval_ns, late_ns);
+            let interval_ns = at.block.interval_ns;
+            let expected_ns = if at.next_point_ns > 0 { at.next_point_ns } else { self.board.first_ns() };
+            if let Some(lost) = stamp.intended_ns.saturating_sub(expected_ns).checked_div(interval_ns) {
+                recorder.waited(expected_ns, lost, interval_ns, received_ns);
+                let covered = 1 + late_ns / interval_ns;
+                at.next_point_ns = at.next_point_ns.max(stamp.intended_ns + covered * interval_ns);
+            }
+            let is_culprit = recorder.record(sample, interval_ns, late_ns);
             at.tally.add(sample.raw_ns());
             if let Some(samples) = &mut self.samples {
                 let shown = samples.push((sequence, sample.raw_ns()));
@@ -179,7 +188,20 @@ impl Log {
         }
     }
 
+    /// Points at the end of the schedule from which nothing came wait until now, at least.
+    fn cover_tail(&mut self, now_ns: u64) {
+        let (at, first_ns) = (&mut self.at, self.board.first_ns());
+        let expected_ns = if at.next_point_ns > 0 { at.next_point_ns } else { first_ns };
+        let end_ns = first_ns + self.board.counts(0).scheduled * at.block.interval_ns;
+        if let (Some(points), Some(recorder)) =
+            (end_ns.saturating_sub(expected_ns).checked_div(at.block.interval_ns), at.current.as_mut())
+        {
+            recorder.waited(expected_ns, points, at.block.interval_ns, now_ns);
+        }
+    }
+
     fn close(&mut self, role: Role) {
+        self.cover_tail(monotonic_ns());
         if let Some(full) = self.at.current.take() {
             let _ = self.done.push(full);
         }
@@ -232,6 +254,7 @@ fn pace(
     }
     let (mut point, mut sent, mut missed) = (0, 0, 0);
     let start_ns = block.start_ns.max(monotonic_ns() + block.interval_ns);
+    board.note_first(start_ns);
     let is_done = |point, sent| match loops {
         _ if block.count == 0 => false,
         Loops::Points => point >= block.count,

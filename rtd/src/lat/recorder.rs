@@ -11,8 +11,8 @@ use zerocopy::IntoBytes as _;
 const NEIGHBOURS: usize = 8;
 /// Numbers of samples past the last bin that are kept.
 const OVERFLOWS_KEPT: usize = 16;
-/// A schedule that is late by more points than this is corrected for so many: an hour of stall at 1 us would take an
-/// hour to write down.
+/// A schedule that is late by more points than this is corrected by so many values: an hour of stall at 1 us would take
+/// an hour to write down.
 const CORRECTIONS_MAX: u64 = 100_000;
 
 /// The exact figures of the raw latencies.
@@ -133,9 +133,23 @@ impl Recorder {
     fn correct(&mut self, sample: &Sample, interval_ns: u64, late_ns: u64) {
         let latency_ns = sample.corrected_ns();
         self.corrected.saturating_record(latency_ns.max(1));
-        let missed = late_ns.checked_div(interval_ns).unwrap_or(0).min(CORRECTIONS_MAX);
-        for point in 1..=missed {
-            self.corrected.saturating_record(latency_ns.saturating_sub(point * interval_ns).max(1));
+        let missed = late_ns.checked_div(interval_ns).unwrap_or(0);
+        self.wait(latency_ns.saturating_sub(interval_ns), missed, interval_ns);
+    }
+
+    /// Points of the schedule whose message was refused, lost or never sent. Each has waited until `now_ns`: for the next
+    /// message that arrived, or for the end of the run.
+    pub fn waited(&mut self, first_ns: u64, points: u64, interval_ns: u64, now_ns: u64) {
+        self.wait(now_ns.saturating_sub(first_ns), points, interval_ns);
+    }
+
+    /// `points` latencies, the first of this length and each further one an interval shorter. Of very many, neighbours are
+    /// recorded as one value.
+    fn wait(&mut self, longest_ns: u64, points: u64, interval_ns: u64) {
+        let stride = points.div_ceil(CORRECTIONS_MAX).max(1);
+        for first in (0..points).step_by(usize::try_from(stride).unwrap_or(usize::MAX)) {
+            let waited_ns = longest_ns.saturating_sub(first.saturating_mul(interval_ns)).max(1);
+            self.corrected.saturating_record_n(waited_ns, stride.min(points - first));
         }
     }
 
@@ -224,6 +238,18 @@ mod tests {
         for (got, wanted) in corrected.iter().zip([100, 600, 1_600, 2_600, 3_600]) {
             assert!(got.abs_diff(wanted) <= wanted / 1000 + 1, "{corrected:?}");
         }
+    }
+
+    #[test]
+    fn lost_points_of_the_schedule_wait_until_the_next_success() {
+        let mut recorder = Recorder::new(Recording::default());
+        recorder.waited(10_000, 3, 1_000, 15_000);
+        let waited: Vec<u64> = recorder.corrected.iter_recorded().map(|v| v.value_iterated_to()).collect();
+        assert!(waited.iter().zip([3_000u64, 4_000, 5_000]).all(|(got, want)| got.abs_diff(want) < 10));
+        assert_eq!((recorder.corrected.len(), recorder.raw.len()), (3, 0));
+        // Ten times as many as are written down one by one: all of them count.
+        recorder.waited(0, 10 * CORRECTIONS_MAX + 7, 1_000, 60_000_000_000);
+        assert_eq!(recorder.corrected.len(), 10 * CORRECTIONS_MAX + 10);
     }
 
     #[test]

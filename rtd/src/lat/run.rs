@@ -19,7 +19,7 @@ use anyhow::{Context as _, bail};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::epoll::StopSignals;
 use rtcore::sys::grants::Grant;
-use rtcore::sys::{idle, memory, rtsignal};
+use rtcore::sys::{idle, limits, memory, rtsignal};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub const BROKEN: u8 = 3;
 /// A comparison is worse than its baseline.
 pub const WORSE: u8 = 4;
+
+/// Messages were refused or lost, and --allow-loss was not given.
+pub const LOST: u8 = 6;
 
 /// From the start of the parties to the first point of the schedule.
 const LEAD_NS: u64 = 20_000_000;
@@ -63,6 +66,9 @@ impl Conditions {
         }
         if std::env::var_os("RTD_GUARD").is_some_and(|v| v == "abort") {
             rtcore::seal::abort_on_breach();
+        }
+        if let Some(warning) = limits::real_time_warning("rtlat") {
+            crate::log::tell(format_args!("rtlat: warning: {warning}"));
         }
         let stop = StopSignals::block().context("cannot take SIGINT and SIGTERM")?;
         signal::block(signal::every())?;
@@ -160,7 +166,13 @@ pub fn single(
     let intervals = intervals(&pairs, &series);
     let mute = series.iter().find(|s| s.counts.sent > 0 && s.counts.received == 0);
     let is_broken = series.iter().any(|s| s.culprit.is_some());
-    let code = if is_broken { BROKEN } else { u8::from(mute.is_some()) };
+    let lost = text::loss(&series).filter(|_| !args.allow_loss);
+    let code = match (is_broken, mute, &lost) {
+        (true, ..) => BROKEN,
+        (_, Some(_), _) => 1,
+        (_, _, Some(_)) => LOST,
+        _ => 0,
+    };
     let run = Run {
         command: command_line(),
         start_time_ns: started,
@@ -178,6 +190,9 @@ pub fn single(
     conditions.end_daemon()?;
     if let Some(Series { name, counts, .. }) = mute {
         bail!("{name}: all {} messages were lost, so there is nothing to show", counts.sent);
+    }
+    if let Some(lost) = lost {
+        crate::log::tell(format_args!("rtlat: error: {lost}; --allow-loss accepts that"));
     }
     Ok(code)
 }
@@ -313,6 +328,9 @@ fn write(
     if let Some(format) = args.report.format {
         format.write(&mut text, run, series, intervals, Figure::Raw)?;
     } else {
+        if let Some(lost) = text::loss(series) {
+            writeln!(text, "# {lost}")?;
+        }
         // cyclictest -q -h: nothing but the histogram. Its lines would be rows of it to those who cut off comments only.
         if !(args.quiet && args.bins() > 0 && series.iter().all(Series::is_timer)) {
             text::summary(&mut text, series, run.unit)?;

@@ -69,6 +69,14 @@ pub fn verbose_line(pair: usize, cycle: u64, latency_ns: u64, unit: Unit) -> Str
     format!("{pair:8}:{cycle:8}:{:8}\n", unit.whole(latency_ns))
 }
 
+/// How much was refused or lost, of all pairs; none: nothing.
+pub fn loss(series: &[Series]) -> Option<String> {
+    let sum = |count: fn(&Series) -> u64| series.iter().map(count).sum::<u64>();
+    let (sent, lost) = (sum(|s| s.counts.sent), sum(|s| s.counts.lost));
+    let percent = lost as f64 * 100.0 / sent.max(1) as f64;
+    (lost > 0).then(|| format!("{lost} of {sent} messages were refused or lost ({percent:.3} %)"))
+}
+
 /// What rt-tests do not print: the schedule's fate, percentiles, the culprit. Every line begins with `# `.
 pub fn details(out: &mut dyn Write, series: &[Series], unit: Unit) -> io::Result<()> {
     for (i, s) in series.iter().enumerate() {
@@ -85,7 +93,18 @@ pub fn details(out: &mut dyn Write, series: &[Series], unit: Unit) -> io::Result
         writeln!(out, "{}", if s.is_round_trip { ", there and back" } else { "" })?;
         percentile_table(out, s, unit)?;
         if c.lost > 0 {
-            writeln!(out, "#   the {} lost have no latency: they are in no figure here", c.lost)?;
+            let lost = c.lost;
+            if s.interval_ns > 0 {
+                writeln!(
+                    out,
+                    "#   raw: without the {lost} lost; corrected: each waits until the next message arrives"
+                )?;
+            } else {
+                writeln!(
+                    out,
+                    "#   the {lost} lost have no latency and no schedule: they are in no figure here"
+                )?;
+            }
         }
     }
     for (i, s) in series.iter().enumerate() {
