@@ -323,7 +323,7 @@ pub fn what_is_not_granted_is_refused_with_the_line_that_grants_it() -> anyhow::
         ensure!(err.contains("@rtd - rtprio 51 in /etc/security/limits.d/rtd.conf"), "{err}");
     }
     let said = check(&["check", "--allow-degraded", "-"])?;
-    if said.code() != Some(0) || !said.err.contains(": warning: lane `lane`: priority 50") {
+    if said.code() != Some(0) || !said.err.contains(": warning: lane `lane` (50) and the watchdog") {
         bail!("{said:?}");
     }
     Ok(())

@@ -113,7 +113,7 @@ pub fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
     let daemon =
         Daemon::start(&config(&instance, "on_runaway = \"stop\"\ndrain = \"10ms\"", "stall = \"40ms\""))?;
     let Some(halted) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
-    daemon.logged("lane thread in does not end; leaving it behind")?;
+    daemon.logged("thread in of lane lane does not end; leaving it behind")?;
     halted.ended()?;
     let (status, log) = daemon.end()?;
     assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");

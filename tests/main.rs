@@ -11,6 +11,7 @@ mod cobalt;
 mod cobalt_broken;
 mod cobalt_rings;
 mod confined;
+mod containers;
 mod crash;
 mod credentials;
 mod credits;
@@ -146,6 +147,18 @@ fn main() -> std::process::ExitCode {
         confined::a_fault_of_a_lane_ends_the_process,
         confined::in_tests_a_call_off_the_list_aborts_and_the_line_names_it,
         confined::a_start_without_a_filter_is_refused_or_said_everywhere,
+        containers::a_queue_is_seen_and_removed_where_mqueue_is_not_mounted,
+        containers::cleanup_removes_what_a_killed_daemon_left,
+        containers::a_refused_call_is_named_as_what_it_is,
+        containers::rings_are_made_where_memory_must_not_be_executable,
+        containers::a_full_dev_shm_is_named,
+        containers::the_log_names_the_capabilities_that_root_has,
+        containers::a_daemon_of_another_time_namespace_does_not_hang,
+        containers::a_check_in_a_user_namespace_tries_what_it_says,
+        containers::check_and_run_agree_about_soft_limits,
+        containers::the_estimate_of_locked_memory_holds,
+        containers::a_start_waits_for_its_predecessor_that_dies,
+        containers::the_same_hint_is_printed_once,
         crash::a_killed_sender_loses_nothing_it_sent,
         crash::a_killed_receiver_is_accounted_to_the_message,
         crash::a_killed_daemon_loses_what_it_had_in_hand,

@@ -54,7 +54,7 @@ pub fn a_changed_policy_is_reported_with_what_it_was_and_is() -> anyhow::Result<
     }
     let cpu = first_cpu();
     daemon.logged(&format!(
-        "the scheduling of thread in (tid {tid}) was changed from outside: it was SCHED_FIFO 50 on CPU {cpu} and is \
+        "the scheduling of thread in of lane lane (tid {tid}) was changed from outside: it was SCHED_FIFO 50 on CPU {cpu} and is \
          SCHED_OTHER on CPU {cpu}"
     ))?;
     let shown = i.until("its lane alone is tampered with", |s| tampered(s) == [true, false])?;
@@ -64,7 +64,7 @@ pub fn a_changed_policy_is_reported_with_what_it_was_and_is() -> anyhow::Result<
     ensure!(kernel::thread(daemon.pid(), tid.parse()?)?.policy != FIFO);
     tool(&["chrt", "--fifo", "--pid", "50", &tid])?;
     i.until("it is as it was", |s| tampered(s) == [false, false])?;
-    daemon.logged(&format!("thread in (tid {tid}) has SCHED_FIFO 50 on CPU {cpu} again"))?;
+    daemon.logged(&format!("thread in of lane lane (tid {tid}) has SCHED_FIFO 50 on CPU {cpu} again"))?;
     let dog = thread(&daemon, "watchdog")?.to_string();
     tool(&["chrt", "--rr", "--pid", "1", &dog])?;
     daemon.logged(&format!("the scheduling of thread watchdog (tid {dog}) was changed"))?;
@@ -97,7 +97,7 @@ pub fn what_was_changed_is_restored_where_the_configuration_says_so() -> anyhow:
             return skip("taskset (util-linux)");
         }
         tool(&["chrt", "--other", "--pid", "0", &text])?;
-        daemon.logged(&format!("thread {name} (tid {tid}) was changed from outside: it was SCHED_FIFO "))?;
+        daemon.logged(&format!("(tid {tid}) was changed from outside: it was SCHED_FIFO "))?;
         daemon.logged(&format!("and is SCHED_OTHER on CPU {elsewhere}; restored"))?;
         eventually(|| {
             let now = kernel::thread(daemon.pid(), tid).ok()?;

@@ -8,7 +8,7 @@ use super::layout::{self, EndpointRecord, Header, HistogramRecord, LaneRecord, P
 use super::layout::{RouteRecord, Section, TargetRecord, WorkerRecord};
 use super::{EndpointSpec, EndpointSpecKind, PageSpec};
 use crate::lane::peer::PeerState;
-use crate::sys::clock::monotonic_ns;
+use crate::sys::clock::{self, monotonic_ns};
 use crate::sys::procfs;
 use std::io;
 use std::mem::offset_of;
@@ -103,6 +103,7 @@ fn header_record(spec: &PageSpec, sections: [Section; layout::SECTIONS], bytes: 
         clock_ahead_ns: AtomicU64::new(0),
         ipc_namespace: procfs::own_namespace("ipc"),
         pid_namespace: procfs::own_namespace("pid"),
+        monotonic_offset_ns: clock::monotonic_offset_ns().cast_unsigned(),
         padding: [0; _],
     })
 }

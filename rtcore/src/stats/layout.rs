@@ -186,8 +186,11 @@ pub struct Header {
     pub ipc_namespace: u64,
     /// Inode of the daemon's pid namespace, whose numbers stand on this page; 0 where it is unknown.
     pub pid_namespace: u64,
+    /// How much the daemon's CLOCK_MONOTONIC, which all times here are of, is ahead of the machine's, two's complement: other
+    /// than 0 in a time namespace (time_namespaces(7)).
+    pub monotonic_offset_ns: u64,
     /// Zero.
-    pub padding: [u8; 40],
+    pub padding: [u8; 32],
 }
 
 /// A lane.

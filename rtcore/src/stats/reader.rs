@@ -16,7 +16,7 @@ use super::snapshot::ledger_sum;
 use super::{Ledger, degraded, writer};
 use crate::lane::peer::{PeerState, Reception};
 use crate::ring::Claims;
-use crate::sys::clock::monotonic_ns;
+use crate::sys::clock::{monotonic_ns, monotonic_offset_ns};
 use crate::sys::memory::ThreadUsage;
 use crate::sys::shm::{FileId, Shared};
 use std::io;
@@ -141,14 +141,14 @@ impl Reader {
     /// Whether the daemon runs, hangs or is gone, now.
     pub fn daemon_state(&self) -> Result<DaemonState, ReadError> {
         let header = self.header()?;
-        self.state(header.heartbeat_ns.load(Ordering::Relaxed), monotonic_ns())
+        self.state(header.heartbeat_ns.load(Ordering::Relaxed), now_ns(&header))
     }
 
     /// Where the daemon listens, and whose page it is: one read, whatever the page holds.
     pub fn address(&self) -> Result<Address, ReadError> {
         let header = self.header()?;
         let heartbeat_ns = header.heartbeat_ns.load(Ordering::Relaxed);
-        let state = self.state(heartbeat_ns, monotonic_ns())?;
+        let state = self.state(heartbeat_ns, now_ns(&header))?;
         Ok(Address { socket: text(&header.socket), uid: self.shared.uid(), state })
     }
 
@@ -181,7 +181,7 @@ impl Reader {
     /// Copies everything. Each record is whole in itself; records follow each other by microseconds.
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
         let header = self.header()?;
-        let taken_ns = monotonic_ns();
+        let taken_ns = now_ns(&header);
         let heartbeat_ns = header.heartbeat_ns.load(Ordering::Relaxed);
         let count = |section: usize| header.sections[section].count as usize;
         let mut routes = self.routes(&header)?;
@@ -496,6 +496,12 @@ impl Reader {
     fn invalid(&self, what: String) -> ReadError {
         ReadError::Invalid { path: self.path.clone(), what }
     }
+}
+
+/// Now, on the clock of the daemon's time namespace: a container can have one of its own, whose CLOCK_MONOTONIC differs.
+fn now_ns(header: &Header) -> u64 {
+    let offset_ns = header.monotonic_offset_ns.cast_signed().wrapping_sub(monotonic_offset_ns());
+    monotonic_ns().saturating_add_signed(offset_ns)
 }
 
 fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) -> Lane {

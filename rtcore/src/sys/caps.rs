@@ -83,6 +83,13 @@ impl Set {
         Set(self.0 & !other.0)
     }
 
+    /// Whether it has all that this kernel knows (/proc/sys/kernel/cap_last_cap).
+    pub fn is_full(self) -> bool {
+        let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
+        let last: Option<u32> = last.and_then(|text| text.trim().parse().ok());
+        last.is_some_and(|last| (0..=last.min(63)).all(|bit| self.0 >> bit & 1 == 1))
+    }
+
     /// Whether there is none in it.
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -112,6 +119,15 @@ pub fn effective() -> io::Result<Set> {
 /// What the calling thread may make effective.
 pub fn permitted() -> io::Result<Set> {
     Ok(Set(rustix::thread::capabilities(None)?.permitted.bits()))
+}
+
+/// Whether the process is in the machine's first user namespace (user_namespaces(7)). In another one a capability counts for
+/// what belongs to that namespace, and not for SCHED_FIFO, locked memory or the fs.mqueue sysctls.
+pub fn in_first_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let numbers: Vec<&str> = map.split_ascii_whitespace().collect();
+    // Without user namespaces there is no such file.
+    numbers.is_empty() || numbers == ["0", "0", "4294967295"]
 }
 
 /// The calling thread has these, effective, and can never have others: what is not in the set is given up.

@@ -1,5 +1,20 @@
 //! Clocks in nanoseconds (clock_gettime(2)).
 
+/// How much CLOCK_MONOTONIC of this process' time namespace is ahead of the machine's (time_namespaces(7)); 0 where there are
+/// no time namespaces.
+pub fn monotonic_offset_ns() -> i64 {
+    let text = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    let offset = text.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        // The kernel writes the name, older ones the number.
+        words.next().filter(|clock| ["monotonic", "1"].contains(clock))?;
+        let seconds: i64 = words.next()?.parse().ok()?;
+        let nanoseconds: i64 = words.next()?.parse().ok()?;
+        Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+    });
+    offset.unwrap_or(0)
+}
+
 /// CLOCK_MONOTONIC now, in nanoseconds. A vDSO call: no system call on the real-time path.
 #[inline]
 pub fn monotonic_ns() -> u64 {

@@ -3,10 +3,12 @@
 //! Everything here is a reading. A file that is absent or unreadable is an error for the caller to take
 //! as "not known"; it is never read as a limit of 0.
 
+use super::mqueue::{self, Access};
 use super::{Call, Errno};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -110,6 +112,33 @@ pub fn get(kind: Kind) -> io::Result<Limit> {
     Ok(Limit { soft: finite(soft), hard: finite(hard) })
 }
 
+/// Whether this process has as many descriptors as RLIMIT_NOFILE admits: EMFILE has other causes too (mq_open(3)).
+pub fn no_descriptor_left() -> bool {
+    let duplicate = nix::fcntl::fcntl(std::io::stderr(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(0));
+    match duplicate {
+        Ok(fd) => {
+            // SAFETY: F_DUPFD_CLOEXEC just returned this descriptor; nobody else has it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            false
+        }
+        Err(e) => e == nix::errno::Errno::EMFILE,
+    }
+}
+
+/// What to do about a call that failed for want of a resource or of permission; empty for other errors. For the end of a
+/// message about the daemon.
+pub fn shortage_hint(e: &io::Error) -> &'static str {
+    match e.raw_os_error() {
+        Some(libc::EMFILE) => ": raise LimitNOFILE= of rtd",
+        Some(libc::ENFILE) => ": raise fs.file-max",
+        Some(libc::ENOMEM | libc::ENOSPC) => ": give the machine, or the control group of rtd, more memory",
+        Some(libc::EPERM | libc::ENOSYS) => {
+            ": the kernel or a seccomp profile refuses the call to rtd (strace -f shows which): allow it"
+        }
+        _ => "",
+    }
+}
+
 /// The sysctls of message queues (mq_overview(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MqSysctl {
@@ -160,8 +189,8 @@ pub fn mq_bytes(maxmsg: u64, msgsize: u64) -> u64 {
 pub struct Queue {
     /// `/name`.
     pub name: String,
-    /// Owner: the user it was charged to.
-    pub uid: u32,
+    /// Owner: the user it was charged to; `None` where this process may not open the queue.
+    pub uid: Option<u32>,
     /// mq_maxmsg and mq_msgsize; `None` where it may not be opened.
     pub size: Option<(u64, u64)>,
 }
@@ -181,30 +210,30 @@ pub fn queues() -> io::Result<Vec<Queue>> {
         let Ok(meta) = entry.metadata() else { continue };
         let mut name = b"/".to_vec();
         name.extend_from_slice(entry.file_name().as_bytes());
-        let size = CString::new(name.clone()).ok().and_then(|name| queue_size(&name).ok().flatten());
-        found.push(Queue { name: String::from_utf8_lossy(&name).into_owned(), uid: meta.uid(), size });
+        let size = CString::new(name.clone()).ok().and_then(|name| queue(&name).ok()??.size);
+        found.push(Queue { name: String::from_utf8_lossy(&name).into_owned(), uid: Some(meta.uid()), size });
     }
     Ok(found)
 }
 
 const MQUEUE_MAGIC: u64 = 0x1980_0202;
 
-/// mq_maxmsg and mq_msgsize of a queue; `None` when there is no such queue.
-pub fn queue_size(name: &CString) -> io::Result<Option<(u64, u64)>> {
-    use nix::mqueue::{MQ_OFlag, mq_close, mq_getattr, mq_open};
-    let flags = MQ_OFlag::O_RDONLY | MQ_OFlag::O_NONBLOCK | MQ_OFlag::O_CLOEXEC;
-    let queue = match mq_open(name.as_c_str(), flags, nix::sys::stat::Mode::empty(), None) {
-        Ok(queue) => queue,
-        Err(nix::errno::Errno::ENOENT) => return Ok(None),
-        Err(e) => {
-            let e = io::Error::from(e);
-            return Err(io::Error::new(e.kind(), format!("queue {}: {e}", name.to_string_lossy())));
+/// The queue of this name; `None` when there is none. Needs no mounted mqueue: mq_open(3) finds a queue by name.
+///
+/// Errors: mq_open(3) fails for a reason that does not say whether the queue exists (ENOSYS, EPERM, EMFILE).
+pub fn queue(name: &CStr) -> io::Result<Option<Queue>> {
+    let shown = name.to_string_lossy().into_owned();
+    match mqueue::Queue::open(name, Access::Receive, true) {
+        Ok(queue) => {
+            let found = queue.attributes()?;
+            let size = Some((found.maxmsg as u64, found.msgsize as u64));
+            Ok(Some(Queue { name: shown, uid: Some(queue.status()?.uid), size }))
         }
-    };
-    let attributes = mq_getattr(&queue);
-    mq_close(queue).map_err(io::Error::from)?;
-    let attributes = attributes.map_err(io::Error::from)?;
-    Ok(u64::try_from(attributes.maxmsg()).ok().zip(u64::try_from(attributes.msgsize()).ok()))
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        // EACCES comes after the name was found; EPERM has the same kind and is a filter's.
+        Err(e) if mqueue::is_access(&e) => Ok(Some(Queue { name: shown, uid: None, size: None })),
+        Err(e) => Err(e),
+    }
 }
 
 #[cfg(test)]

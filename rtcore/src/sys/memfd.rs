@@ -5,6 +5,7 @@
 //! that it cannot open the memory anew for writing through /proc (mappings that exist stay as they are).
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MlockFlags, ProtFlags};
 use std::fs::File;
 use std::io;
@@ -22,7 +23,7 @@ impl Memory {
     /// `len` zero bytes, rounded up to pages and backed by memory. `name` shows in /proc/PID/maps.
     pub fn new(name: &str, len: usize) -> io::Result<Memory> {
         let len = len.next_multiple_of(PAGE_BYTES);
-        let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let fd = create(name, MemfdFlags::ALLOW_SEALING)?;
         let bytes = u64::try_from(len).map_err(io::Error::other)?;
         // Reserved, so that a machine without memory says so here and not by SIGBUS at the first touch.
         rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
@@ -72,7 +73,17 @@ impl Memory {
 
 /// A file without a name that grows as it is written, for what a child says.
 pub fn scratch(name: &str) -> io::Result<File> {
-    Ok(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?.into())
+    Ok(create(name, MemfdFlags::empty())?.into())
+}
+
+/// Memory that can never be executed: where vm.memfd_noexec is 2, the kernel refuses any other (EACCES).
+fn create(name: &str, flags: MemfdFlags) -> io::Result<OwnedFd> {
+    let flags = flags | MemfdFlags::CLOEXEC;
+    match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        // Linux before 6.3 does not know the flag.
+        Err(Errno::INVAL) => Ok(rustix::fs::memfd_create(name, flags)?),
+        created => Ok(created?),
+    }
 }
 
 impl AsFd for Memory {

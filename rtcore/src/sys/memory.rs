@@ -21,6 +21,14 @@ pub fn lock_all() -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes of everything that this process maps (proc_pid_statm(5)): mlockall(2) holds them against RLIMIT_MEMLOCK.
+pub fn mapped_bytes() -> io::Result<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = statm.split_whitespace().next().and_then(|pages| pages.parse::<u64>().ok());
+    let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm: no number of pages"))?;
+    Ok(pages.saturating_mul(rustix::param::page_size() as u64))
+}
+
 /// Settings for a process that locks its memory: one arena (each further one reserves 64 MiB), and freed
 /// memory stays mapped so that it does not fault back in.
 pub fn configure_allocator() {

@@ -137,8 +137,8 @@ impl Queue {
         if found.uid != euid && found.uid != 0 {
             return Err(io::Error::other(format!(
                 "message queue {name} exists and belongs to uid {}, who may change its mode and read and write it at \
-                 will; rtd (uid {euid}) adopts its own and root's only: stop its users and remove it (rm \
-                 /dev/mqueue{name})",
+                 will; rtd (uid {euid}) adopts its own and root's only: stop its users and remove it \
+                 (rtctl queue rm {name})",
                 found.uid
             )));
         }
@@ -146,7 +146,7 @@ impl Queue {
         if has != msgsize {
             return Err(io::Error::other(format!(
                 "message queue {name} exists with msgsize {has}, the configuration says {msgsize}; stop its users and \
-                 remove it (rm /dev/mqueue{name}), or configure msgsize = {has}"
+                 remove it (rtctl queue rm {name}), or configure msgsize = {has}"
             )));
         }
         Ok(found)
@@ -159,7 +159,7 @@ impl Queue {
             let (has, uid) = self.status().map_or((0, 0), |s| (s.mode, s.uid));
             io::Error::other(format!(
                 "cannot change the mode of message queue {name} from {has:04o} to the configured {mode:04o}: {}; let \
-                 its owner (uid {uid}) do it (chmod {mode:04o} /dev/mqueue{name}), or configure mode = \"{has:04o}\"",
+                 its owner (uid {uid}) remove it (rtctl queue rm {name}), or configure mode = \"{has:04o}\"",
                 e.desc()
             ))
         })
@@ -245,23 +245,47 @@ impl Queue {
     fn error(what: &str, name: &CStr, e: nix::errno::Errno) -> io::Error {
         use nix::errno::Errno as E;
         let name = name.to_string_lossy();
-        let mend = match e {
+        let hint = match e {
+            E::EMFILE if super::limits::no_descriptor_left() => {
+                "; this process has as many files open as RLIMIT_NOFILE admits (LimitNOFILE=, limits.d `nofile`)"
+            }
             E::EMFILE => {
-                "; the limit is RLIMIT_MSGQUEUE (bytes per user, LimitMSGQUEUE= or limits.d `msgqueue`) or the \
-                          descriptor limit"
+                "; this user's queues have as many bytes as RLIMIT_MSGQUEUE admits (LimitMSGQUEUE=, limits.d `msgqueue`)"
             }
             E::ENOSPC => "; the limit is fs.mqueue.queues_max (sysctl -w fs.mqueue.queues_max=N)",
             E::EINVAL => "; the limits are fs.mqueue.msg_max and fs.mqueue.msgsize_max",
-            E::EACCES => "; its mode or owner does not let this user in (ls -l /dev/mqueue)",
+            E::EACCES => "; its mode or owner does not admit this user",
             E::ENOENT => "; nobody has created it: is rtd running with this endpoint configured?",
+            E::EPERM if what != "remove" => MQ_REFUSED,
+            E::ENOSYS => MQ_REFUSED,
             _ => "",
         };
         io::Error::new(
             io::Error::from(e).kind(),
-            format!("cannot {what} message queue {name}: {}{mend}", e.desc()),
+            Failed { text: format!("cannot {what} message queue {name}: {}{hint}", e.desc()), errno: e },
         )
     }
 }
+
+/// Whether a call of [`Queue`] failed with EACCES. EPERM, with which a seccomp filter refuses a call, has the same
+/// [`io::ErrorKind`].
+pub fn is_access(e: &io::Error) -> bool {
+    let call = e.get_ref().and_then(|inner| inner.downcast_ref::<Failed>());
+    call.is_some_and(|failed| failed.errno == nix::errno::Errno::EACCES)
+}
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Failed {
+    text: String,
+    errno: nix::errno::Errno,
+}
+
+/// mq_open(3) itself returns neither EPERM nor ENOSYS on a kernel that has it.
+const MQ_REFUSED: &str = "; the system call is refused: allow mq_open, mq_unlink, mq_timedsend, mq_timedreceive, mq_notify and \
+     mq_getsetattr in the container's seccomp profile or the unit's SystemCallFilter=; a kernel without \
+     CONFIG_POSIX_MQUEUE has no queues";
 
 /// Size and fill of the queue behind a descriptor (mq_getattr(3)).
 pub(crate) fn attributes(fd: RawFd) -> Result<Attributes, nix::errno::Errno> {

@@ -6,6 +6,7 @@
 
 use super::procfs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use std::fmt;
 use std::io;
@@ -25,6 +26,29 @@ pub fn open_thread(tid: i32) -> io::Result<Option<OwnedFd>> {
             e => Err(procfs::named(format!("thread {tid}"), e)),
         },
     }
+}
+
+/// pidfd_open(2). The number of the error stays; where the call itself is refused, the text says so.
+pub(super) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|e| match e {
+        // The kernel needs no right for it (pidfd_open(2)): these two are a filter's, or a kernel's before Linux 5.3.
+        Errno::PERM | Errno::NOSYS => {
+            let e = io::Error::from(e);
+            io::Error::new(
+                e.kind(),
+                format!(
+                    "pidfd_open(2) is refused ({e}): allow it in the container's seccomp profile or the unit's \
+                     SystemCallFilter=; Linux has it since 5.3"
+                ),
+            )
+        }
+        e => e.into(),
+    })
+}
+
+/// Whether [`PidFd::open`] failed because the call is refused, which says nothing about the process.
+pub fn is_refused(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
 }
 
 /// include/uapi/linux/pidfd.h
@@ -53,9 +77,7 @@ impl PidFd {
         let number = number.ok_or_else(|| {
             procfs::named(format!("pid {pid}"), io::Error::from(io::ErrorKind::InvalidInput))
         })?;
-        let fd = rustix::process::pidfd_open(number, PidfdFlags::empty())
-            .map_err(|e| procfs::named(format!("pid {pid}"), e))?;
-        Ok(PidFd(fd))
+        pidfd_open(number).map(PidFd).map_err(|e| procfs::named(format!("pid {pid}"), e))
     }
 
     /// Another descriptor of the same process.

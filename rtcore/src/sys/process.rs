@@ -71,5 +71,5 @@ pub fn suspend(pid: u32) -> io::Result<()> {
 pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("not a process id"))?;
-    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+    super::pidfd::pidfd_open(pid)
 }

@@ -252,6 +252,17 @@ pub fn is_exiting(pid: i32) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Whether somebody sent the process SIGKILL that it has not taken yet: it is about to exit (proc_pid_status(5)).
+pub fn is_killed(pid: i32) -> io::Result<bool> {
+    let path = format!("/proc/{pid}/status");
+    let status = text(&path)?;
+    let pending = ["SigPnd:\t", "ShdPnd:\t"].iter().filter_map(|field| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field))?;
+        u64::from_str_radix(mask, 16).ok()
+    });
+    Ok(pending.fold(0, |all, mask| all | mask) >> (libc::SIGKILL - 1) & 1 == 1)
+}
+
 /// PF_EXITING among the flags, the seventh field behind the name (proc_pid_stat(5), include/linux/sched.h).
 fn exiting(stat: &str) -> Option<bool> {
     const PF_EXITING: u64 = 4;

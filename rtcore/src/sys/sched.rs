@@ -1,5 +1,6 @@
 //! SCHED_FIFO, pinning and thread identity, each read back after it was set (sched(7)).
 
+use super::limits;
 use super::procfs::named;
 use super::{Call, Errno};
 use std::io;
@@ -178,4 +179,12 @@ pub fn set_name(name: &str) {
         // A thread without a name still works.
         let _ = rustix::thread::set_name(&name);
     }
+}
+
+/// Whether the kernel gives this process a SCHED_FIFO priority past RLIMIT_RTPRIO. Tried on a thread that ends at once.
+pub fn fifo_is_granted() -> bool {
+    let soft = limits::get(limits::Kind::RtPrio).map_or(0, |limit| limit.soft.unwrap_or(99));
+    // A limit of 99 admits every priority: then the highest one is tried.
+    let priority = u8::try_from(soft.saturating_add(1).min(99)).unwrap_or(99);
+    std::thread::spawn(move || set_fifo(priority).is_ok()).join().unwrap_or(false)
 }

@@ -7,7 +7,7 @@
 //! Invariant: a name of ours leads to a socket that listens already. [`Listener::bind`] unlinks nothing but a
 //! socket that nobody listens on, and a dropped listener nothing but its own.
 
-use super::pidfd::PidFd;
+use super::pidfd::{PidFd, pidfd_open};
 use super::procfs::{effective_uid, named};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
@@ -16,7 +16,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::Pid;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -381,7 +381,7 @@ impl Conn {
         let pid = rawopt::peer_cred(self.fd.as_fd())?.pid;
         let number = if pid > 0 { Pid::from_raw(pid) } else { None };
         let number = number.ok_or(Errno::SRCH)?;
-        Ok(PidFd::from_fd(rustix::process::pidfd_open(number, PidfdFlags::empty())?))
+        Ok(PidFd::from_fd(pidfd_open(number)?))
     }
 
     /// Takes a packet, never waits. Descriptors that come with it are closed by the kernel: there is no room for them.

@@ -9,6 +9,7 @@
 //! Invariant: a file at its name was written completely and locked before the name existed.
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -115,8 +116,7 @@ impl Draft {
             .map_err(|e| context(e, "cannot create shared memory in", dir))?;
         let bytes = u64::try_from(len).map_err(io::Error::other)?;
         // Without this a full tmpfs shows as SIGBUS at the first touch instead of ENOSPC here.
-        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)
-            .map_err(|e| context(e.into(), &format!("cannot reserve {len} bytes in"), dir))?;
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(|e| no_room(e, len, dir))?;
         // Before the name exists and while the mode is 0600, so that no one else can hold a lock on it.
         if !set_write_lock(&file)? {
             return Err(io::Error::other("a nameless shared-memory file was locked by somebody else"));
@@ -321,6 +321,20 @@ impl Shared {
     pub fn owner_alive(&self) -> io::Result<bool> {
         write_locked(&self.file)
     }
+}
+
+/// A container's /dev/shm is a tmpfs of 64 MiB by default.
+fn no_room(e: Errno, len: usize, dir: &Path) -> io::Error {
+    let e = context(e.into(), &format!("cannot reserve {len} bytes in"), dir);
+    if e.kind() != io::ErrorKind::StorageFull {
+        return e;
+    }
+    let shown = dir.display();
+    let text = format!(
+        "{e}; this tmpfs is full: remove files from it or make it larger (df {shown}; mount -o remount,size=N; for a \
+         container --shm-size)"
+    );
+    io::Error::new(e.kind(), text)
 }
 
 fn context(e: io::Error, what: &str, path: &Path) -> io::Error {

@@ -42,10 +42,22 @@ enum Command {
     Listen(ctl::listen::ListenArgs),
     /// Discard the messages that wait in an endpoint's queue
     Flush(ctl::flush::FlushArgs),
+    /// Remove message queues by name
+    Queue(ctl::queue::QueueArgs),
+    /// Remove the queues, the page and the socket of an instance that was killed
+    Cleanup(ctl::cleanup::CleanupArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let done = match &cli.command {
+        Command::Queue(args) => Some(ctl::queue::queue(args)),
+        Command::Cleanup(args) => Some(ctl::cleanup::cleanup(cli.instance.as_deref(), args)),
+        _ => None,
+    };
+    if let Some(done) = done {
+        return done.map_or_else(|e| failed(&e), |()| ExitCode::SUCCESS);
+    }
     let instance = match cli.instance.clone().map_or_else(rtd::ctl::page::default_instance, Ok) {
         Ok(instance) => instance,
         Err(e) => return failed(&e),
@@ -61,6 +73,7 @@ fn main() -> ExitCode {
         Command::Send(args) => ctl::send::send(instance, args),
         Command::Listen(args) => ctl::listen::listen(instance, args, &socket()),
         Command::Flush(args) => ctl::flush::flush(instance, args),
+        Command::Queue(_) | Command::Cleanup(_) => Ok(()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

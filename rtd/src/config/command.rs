@@ -4,6 +4,7 @@
 //! read or the result not written.
 
 use super::{CheckOptions, Checked, Diagnostic, FILE_BYTES_MAX, Machine, check_with, schema, summary};
+use rtcore::sys::{limits, memory};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -26,6 +27,9 @@ pub struct CheckArgs {
 /// Checks a file (`-` is standard input) against this machine and prints the result. Returns the exit
 /// code.
 pub fn check(file: &Path, args: CheckArgs) -> u8 {
+    // As `rtd run` does, so that both see the same limits and map the same memory.
+    memory::configure_allocator();
+    limits::raise_soft();
     check_on(file, args, &Machine::probe(), &mut io::stdout().lock(), &mut io::stderr().lock())
 }
 

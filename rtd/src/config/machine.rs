@@ -5,8 +5,9 @@
 
 use rtcore::sys::caps::{self, Capability};
 use rtcore::sys::limits::{self, Kind, Limit, MqSysctl};
-use rtcore::sys::{accounts, cpus, room};
+use rtcore::sys::{accounts, cpus, room, sched};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
 pub use rtcore::sys::limits::Queue;
@@ -44,8 +45,10 @@ pub struct Machine {
     pub cap_sys_resource: Option<bool>,
     /// Lifts the locked-memory limit.
     pub cap_ipc_lock: Option<bool>,
-    /// Lifts the real-time priority limit.
+    /// Lifts the real-time priority limit: tried, where the process has it.
     pub cap_sys_nice: Option<bool>,
+    /// The process has CAP_SYS_NICE, and the kernel refuses SCHED_FIFO all the same.
+    pub fifo_refused: bool,
     /// Signals to processes of other users.
     pub cap_kill: Option<bool>,
     /// Shows what other users' processes run.
@@ -65,11 +68,22 @@ pub struct Machine {
     /// $XDG_RUNTIME_DIR.
     pub runtime_dir: Option<PathBuf>,
     /// Message queues that exist already.
-    pub queues: Option<Vec<Queue>>,
+    pub queues: Queues,
     /// Who and what can be named.
     pub known: Known,
     /// Whether Cobalt can be had.
     pub cobalt: Cobalt,
+}
+
+/// How it is known which message queues exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Queues {
+    /// It is not.
+    Unknown,
+    /// All of them.
+    Listed(Vec<Queue>),
+    /// mqueue is not mounted: only a queue whose name is known can be looked up (mq_open(3)).
+    ByName,
 }
 
 /// Where the answer comes from.
@@ -120,6 +134,10 @@ impl Machine {
     pub fn probe() -> Machine {
         let capabilities = caps::effective().ok();
         let has = |capability| capabilities.map(|set| set.has(capability));
+        // For these three the kernel asks for a capability in the machine's user namespace, not in a container's own.
+        let everywhere = |capability| has(capability).map(|has| has && caps::in_first_user_namespace());
+        let holds_nice = has(Capability::SysNice);
+        let fifo_refused = holds_nice == Some(true) && !sched::fifo_is_granted();
         let room = room::available();
         Machine {
             cpus_existing: cpus::online().ok(),
@@ -135,9 +153,10 @@ impl Machine {
             queues_max: limits::mq_sysctl(MqSysctl::QueuesMax).ok(),
             memory_available: room.as_ref().map(|room| room.bytes),
             memory_limit: room.map_or_else(|| MEM_AVAILABLE.to_owned(), |room| room.limit),
-            cap_sys_resource: has(Capability::SysResource),
-            cap_ipc_lock: has(Capability::IpcLock),
-            cap_sys_nice: has(Capability::SysNice),
+            cap_sys_resource: everywhere(Capability::SysResource),
+            cap_ipc_lock: everywhere(Capability::IpcLock),
+            cap_sys_nice: holds_nice.map(|holds| holds && !fifo_refused),
+            fifo_refused,
             cap_kill: has(Capability::Kill),
             cap_sys_ptrace: has(Capability::SysPtrace),
             cap_setuid: has(Capability::SetUid),
@@ -149,7 +168,7 @@ impl Machine {
             runtime_dir: std::env::var_os("XDG_RUNTIME_DIR")
                 .map(PathBuf::from)
                 .filter(|dir| dir.is_absolute()),
-            queues: limits::queues().ok(),
+            queues: limits::queues().map_or(Queues::ByName, Queues::Listed),
             known: Known::System,
             cobalt: Cobalt::Try,
         }
@@ -174,6 +193,7 @@ impl Machine {
             cap_sys_resource: None,
             cap_ipc_lock: None,
             cap_sys_nice: None,
+            fifo_refused: false,
             cap_kill: None,
             cap_sys_ptrace: None,
             cap_setuid: None,
@@ -183,7 +203,7 @@ impl Machine {
             gid: 0,
             runtime_dir: None,
             run_dir_owner: None,
-            queues: None,
+            queues: Queues::Unknown,
             known: Known::System,
             cobalt: Cobalt::Fixed(Err("this machine is not known".to_owned())),
         }
@@ -253,7 +273,11 @@ impl Machine {
     }
 
     /// A queue that exists already.
-    pub fn queue(&self, name: &str) -> Option<&Queue> {
-        self.queues.as_ref().and_then(|queues| queues.iter().find(|queue| queue.name == name))
+    pub fn queue(&self, name: &CStr) -> Option<Queue> {
+        match &self.queues {
+            Queues::Unknown => None,
+            Queues::Listed(all) => all.iter().find(|queue| queue.name.as_bytes() == name.to_bytes()).cloned(),
+            Queues::ByName => limits::queue(name).ok().flatten(),
+        }
     }
 }

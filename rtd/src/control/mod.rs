@@ -35,6 +35,7 @@ use policy::Refusal;
 use registry::{Adopted, Claim, Registry};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::{Epoll, StopSignal, StopSignals, Ticker};
+use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::seqpacket::{Listener, is_shortage};
 use rtcore::wire::{Reply, Request, Status, pong};
 use sessions::Sessions;
@@ -388,7 +389,7 @@ impl Control {
     fn pause(&mut self, e: &io::Error) {
         self.counters.shortages += 1;
         let path = self.listener.path().display();
-        self.log.warning(format_args!("{path}: a connection has to wait: {e}: raise LimitNOFILE= of rtd"));
+        self.log.warning(format_args!("{path}: a connection has to wait: {e}{}", shortage_hint(e)));
         if self.clients.evict(&self.epoll, None) {
             self.counters.evicted += 1;
         }

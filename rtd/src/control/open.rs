@@ -11,6 +11,7 @@ use crate::daemon::rings::{Begun, Prepared, RingsError, Seat, Wanted};
 use crate::plan::{ProcessId, RouteId};
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::Ledger;
+use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{FRAME_BYTES, FrameError, Name, Reply, Request, Status, pong};
 use std::sync::Arc;
@@ -137,9 +138,8 @@ impl Control {
             self.names.spend(process, name)?;
         }
         self.vacate(process, handler)?;
-        let failed = |e: std::io::Error| {
-            Refusal::new(Status::Failed, format!("{name}: {e}: raise LimitNOFILE= of rtd"))
-        };
+        let failed =
+            |e: std::io::Error| Refusal::new(Status::Failed, format!("{name}: {e}{}", shortage_hint(&e)));
         let (generation, pidfd) = (self.registry.next_generation(process), Arc::new(pidfd.map_err(failed)?));
         let wanted = Wanted { pid: candidate.pid(), semaphores, resumes };
         if made.is_none() && self.takes_over(slot, token, opening, process) {
@@ -333,7 +333,7 @@ impl From<RingsError> for Refusal {
             RingsError::Unlocked(_)
             | RingsError::NoRoom { .. }
             | RingsError::Doorbell(_)
-            | RingsError::Io(..) => Status::Failed,
+            | RingsError::Io { .. } => Status::Failed,
         };
         Refusal::new(status, e.to_string())
     }

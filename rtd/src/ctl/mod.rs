@@ -1,11 +1,13 @@
 //! The commands of `rtctl`.
 
+pub mod cleanup;
 pub mod document;
 pub mod flush;
 pub mod listen;
 pub mod ls;
 pub mod page;
 pub mod payload;
+pub mod queue;
 pub mod register;
 pub mod run;
 pub mod send;

@@ -6,7 +6,7 @@ mod private;
 mod queues;
 
 pub use ports::Ports;
-pub use queues::{Queues, hand_over};
+pub use queues::{Queues, hand_over, reader_of};
 
 use super::names::Names;
 use super::rings::Rings;

@@ -1,7 +1,7 @@
 //! `rtd run`: the way of a configuration from text to running lanes, and the way down.
 
 use super::notify::Notifier;
-use super::{Daemon, Options, Privilege, prepare_signals};
+use super::{Daemon, Options, Privilege, last_life, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
 use crate::control::{Control, Expulsion, Flow, Handler, Stop, TICK};
 use crate::log;
@@ -63,6 +63,7 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     memory::configure_allocator();
     limits::raise_soft();
     let plan = load(args)?;
+    last_life::await_exit(&plan);
     // Before there is another thread: a skin's library may start one.
     let privilege = Privilege::take(&plan)?;
     // Also before signals are blocked.

@@ -24,21 +24,25 @@ pub(super) fn missing(
     locked: &Result<(), String>,
 ) -> Vec<Missing> {
     let mut all = Vec::new();
-    for w in waiting {
-        let lane = &plan.lanes[w.lane];
-        let name = &w.thread.name;
-        if let Err(why) = &w.granted.fifo {
-            let what = format!("SCHED_FIFO {} for lane {} (thread {name})", lane.priority, lane.name);
-            all.push(Missing { what, why: why.clone(), mend: Grant::Fifo });
-        }
-        if let Err(why) = &w.granted.pinned {
-            let what = format!("CPU {} for lane {} (thread {name})", lane.cpu, lane.name);
-            all.push(Missing { what, why: why.clone(), mend: Grant::Pinning });
-        }
-        if let Err(why) = &w.granted.confined {
-            let what = format!("a filter of system calls for lane {} (thread {name})", lane.name);
-            all.push(Missing { what, why: why.clone(), mend: Grant::Filter });
-        }
+    for (id, lane) in plan.lanes.iter().enumerate() {
+        let of_lane = || waiting.iter().filter(|w| w.lane == id);
+        let mut add = |what: String, refused: Vec<(&str, &String)>, hint| {
+            // The threads of a lane ask for the same, and are refused for the same reason.
+            if let Some((_, why)) = refused.first() {
+                let names: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
+                let threads = if names.len() == 1 { "thread" } else { "threads" };
+                let what = format!("{what} for lane {} ({threads} {})", lane.name, names.join(", "));
+                all.push(Missing { what, why: (*why).clone(), mend: hint });
+            }
+        };
+        let fifo = of_lane().filter_map(|w| Some((w.thread.name.as_str(), w.granted.fifo.as_ref().err()?)));
+        add(format!("SCHED_FIFO {}", lane.priority), fifo.collect(), Grant::Fifo);
+        let pinned =
+            of_lane().filter_map(|w| Some((w.thread.name.as_str(), w.granted.pinned.as_ref().err()?)));
+        add(format!("CPU {}", lane.cpu), pinned.collect(), Grant::Pinning);
+        let confined =
+            of_lane().filter_map(|w| Some((w.thread.name.as_str(), w.granted.confined.as_ref().err()?)));
+        add("a filter of system calls".to_owned(), confined.collect(), Grant::Filter);
     }
     if let Err(why) = &watchdog.fifo {
         let what = format!("SCHED_FIFO {} for the watchdog above all lanes", plan.watchdog_priority());

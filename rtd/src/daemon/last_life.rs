@@ -8,6 +8,45 @@ use crate::plan::{Plan, RouteId};
 use rtcore::stats::place::may_order;
 use rtcore::stats::reader::{DaemonState, ReadError, Reader};
 use rtcore::stats::writer::Page;
+use rtcore::sys::pidfd::PidFd;
+use rtcore::sys::poll::{self, Interest};
+use rtcore::sys::procfs;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::time::{Duration, Instant};
+
+/// How long a start waits for the last daemon of its name, which was killed, to be gone: until then the kernel holds its locks
+/// on the page and the queues, and its socket.
+const EXIT_PATIENCE: Duration = Duration::from_millis(500);
+/// Between the moment a process takes SIGKILL and the one in which it is marked as exiting, nothing says that it dies.
+const UNSEEN: Duration = Duration::from_millis(20);
+
+/// Waits until the last daemon of this name is gone, if it is on its way out. One that runs is not waited for: the start is
+/// refused over its name.
+pub fn await_exit(plan: &Plan) {
+    let Ok(page) = Reader::open(&plan.daemon.name) else { return };
+    let (Ok(address), Ok(seen)) = (page.address(), page.snapshot()) else { return };
+    let Ok(pid) = i32::try_from(page.pid()) else { return };
+    // The number of another pid namespace names another process here.
+    if !may_order(address.uid) || seen.pid_namespace != procfs::own_namespace("pid") {
+        return;
+    }
+    let Ok(process) = PidFd::open(pid) else { return };
+    let dies = || procfs::is_killed(pid).unwrap_or(true) || procfs::is_exiting(pid).unwrap_or(true);
+    let gone_within = |time: Duration| {
+        let limit_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        // An error is taken for "no": then the start is refused with a reason.
+        poll::wait(&mut [Interest::readable(process.as_fd().as_raw_fd())], limit_ns)
+            .is_ok_and(|ready| ready > 0)
+    };
+    let give_up = Instant::now() + EXIT_PATIENCE;
+    let waits = dies() || (address.state != DaemonState::Stopped && !gone_within(UNSEEN) && dies());
+    if waits && !gone_within(give_up.saturating_duration_since(Instant::now())) {
+        log::warning(format_args!(
+            "the last rtd of this name (pid {pid}) was killed and has not ended within {} ms: a device or a debugger may hold it",
+            EXIT_PATIENCE.as_millis()
+        ));
+    }
+}
 
 /// By route of the last life: its name, its place in this plan if it has one, how many messages.
 #[derive(Debug, Default)]

@@ -31,17 +31,17 @@ pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
             names.route(route)
         )),
         EventKind::Relaxed { times } => log::warning(format_args!(
-            "lane thread {thread} lost its real-time mode while it dispatched ({times} times by now, rtctl stats counts \
+            "{thread} lost its real-time mode while it dispatched ({times} times by now, rtctl stats counts \
              them): a page fault, a Linux system call or a Linux signal (/proc/xenomai/sched/stat, MSW; \
              /proc/xenomai/debug/relax where the kernel has it)"
         )),
         EventKind::Refused { call, times } => log::error(format_args!(
-            "lane thread {thread}: system call {}(2) refused, it is not on the list of what this thread may call after the \
+            "{thread}: system call {}(2) refused, it is not on the list of what this thread may call after the \
              seal ({times} refused by now, rtctl stats counts them): a defect of rtd",
             seccomp::name(call)
         )),
         EventKind::Unconfined { errno } => log::error(format_args!(
-            "lane thread {thread} runs without its filter of system calls, which the kernel granted before: {errno} \
+            "{thread} runs without its filter of system calls, which the kernel granted before: {errno} \
              ({errno:?})"
         )),
         EventKind::ReceiveFailed { route, errno } => {

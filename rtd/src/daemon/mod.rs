@@ -20,6 +20,7 @@ pub mod rings;
 mod tampering;
 mod watchdog;
 
+pub use build::reader_of;
 pub use command::{CONFIG_FILE, RunArgs, run};
 pub use watchdog::{EXIT_RUNAWAY, LaneRanAway};
 
@@ -88,6 +89,8 @@ pub struct Daemon {
 #[derive(Debug)]
 struct Thread {
     name: String,
+    /// For the log: `thread NAME of lane LANE`.
+    shown: String,
     lane: usize,
     serves: Serves,
     tid: i32,
@@ -218,8 +221,9 @@ impl Daemon {
         if self.skin.caps.linux_threads {
             let lanes = self.threads.iter().enumerate();
             let lanes = lanes
-                .map(|(index, thread)| (tampering::Thread::Lane(index), thread.name.clone(), thread.tid));
-            let watchdog = (tampering::Thread::Watchdog, watchdog::NAME.to_owned(), self.watchdog.tid());
+                .map(|(index, thread)| (tampering::Thread::Lane(index), thread.shown.clone(), thread.tid));
+            let watchdog =
+                (tampering::Thread::Watchdog, format!("thread {}", watchdog::NAME), self.watchdog.tid());
             self.tampering =
                 Some(Tampering::new(self.plan.daemon.watch.on_tampering, lanes.chain([watchdog])));
         }
@@ -293,7 +297,7 @@ impl Daemon {
         for thread in self.threads.iter_mut().filter(|_| !stopping) {
             if thread.handle.is_finished() && !thread.told_dead {
                 thread.told_dead = true;
-                anyhow::bail!("lane thread {} (tid {}) ended by itself: a defect", thread.name, thread.tid);
+                anyhow::bail!("{} (tid {}) ended by itself: a defect", thread.shown, thread.tid);
             }
         }
         // Once, however long the way down takes.
@@ -374,7 +378,7 @@ impl Daemon {
                 if matches!(event.kind, EventKind::Unconfined { .. }) {
                     self.page.add_degraded(thread.lane, degraded::UNCONFINED);
                 }
-                log_events::log(&names, &thread.name, &event);
+                log_events::log(&names, &thread.shown, &event);
                 expelled.extend(log_events::expulsion(&self.plan, &event));
             }
         }
@@ -414,13 +418,13 @@ impl Daemon {
         let mut reports = Vec::new();
         for thread in std::mem::take(&mut self.threads) {
             if !thread.handle.is_finished() {
-                log::error(format_args!("lane thread {} does not end; leaving it behind", thread.name));
+                log::error(format_args!("{} does not end; leaving it behind", thread.shown));
                 thread.leave_behind();
                 continue;
             }
             match thread.handle.join() {
                 Ok(report) => reports.push(report),
-                Err(_) => log::error(format_args!("lane thread {} panicked", thread.name)),
+                Err(_) => log::error(format_args!("{} panicked", thread.shown)),
             }
         }
         let page = &self.page;
@@ -494,13 +498,15 @@ fn spawn_all(
     for (index, plan) in plans.iter().enumerate() {
         let (worker, events) = builder.worker(index, plan)?;
         let serves = plan.serves(builder.plan);
-        waiting.push(spawn(plan, serves, worker, events, privilege)?);
+        let lane = &builder.plan.lanes[plan.lane].name;
+        waiting.push(spawn(plan, lane, serves, worker, events, privilege)?);
     }
     Ok(waiting)
 }
 
 fn spawn(
     plan: &WorkerPlan<'_>,
+    lane_name: &str,
     serves: Serves,
     worker: Worker,
     events: rtrb::Consumer<Event>,
@@ -526,7 +532,8 @@ fn spawn(
         .with_context(|| format!("cannot start the thread of {}", plan.name))?;
     let granted = told.recv().with_context(|| format!("the thread of {} did not start", plan.name))?;
     let (name, lane, tid) = (plan.name.clone(), plan.lane, granted.tid);
-    let thread = Thread { name, lane, serves, tid, handle, events, told_dead: false };
+    let shown = format!("thread {name} of lane {lane_name}");
+    let thread = Thread { name, shown, lane, serves, tid, handle, events, told_dead: false };
     Ok(Waiting { lane, granted, progress, open, thread })
 }
 

@@ -55,8 +55,10 @@ impl Privilege {
         }
         if account.uid == 0 {
             if plan.daemon.account.is_none() {
+                let held =
+                    if permitted.is_full() { "every capability".to_owned() } else { permitted.to_string() };
                 log::info(format_args!(
-                    "runs as root with every capability: a fault in it is root's; [daemon] user = names another"
+                    "runs as root with {held}: a fault in it is root's; [daemon] user = names another"
                 ));
             }
             return Ok(Privilege::default());

@@ -91,7 +91,7 @@ impl Subject {
             if !intact {
                 self.report(&intended, on_tampering);
             } else if !demoted {
-                log::info(format_args!("thread {} (tid {}) has {} again", self.name, self.tid, self.last));
+                log::info(format_args!("{} (tid {}) has {} again", self.name, self.tid, self.last));
             }
             self.last_reported = self.last.clone();
         } else if !intact && on_tampering == OnTampering::Restore {
@@ -104,7 +104,7 @@ impl Subject {
     fn report(&self, intended: &Placement, on_tampering: OnTampering) {
         let Subject { name, tid, last, .. } = self;
         let what = format!(
-            "the scheduling of thread {name} (tid {tid}) was changed from outside: it was {intended} and is {last}"
+            "the scheduling of {name} (tid {tid}) was changed from outside: it was {intended} and is {last}"
         );
         match on_tampering {
             OnTampering::Report => log::error(format_args!(

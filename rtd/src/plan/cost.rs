@@ -6,15 +6,18 @@ use super::{
     EndpointId, EndpointKind, EndpointPlan, GroupMode, Path, Plan, RingPlan, RoutePlan, TargetPlan, Wait,
 };
 use rtcore::sys::limits::mq_bytes;
+use rtcore::sys::memory;
+use std::sync::OnceLock;
 
 /// Stack of a lane thread, all of it prefaulted and locked.
 pub const STACK_BYTES: u64 = rtcore::sys::memory::LANE_STACK_BYTES as u64;
 /// What a queued message takes besides its payload.
 pub const SPILL_SLOT_OVERHEAD_BYTES: u64 = 64;
-/// Binary, libraries, heap and the threads that are not lanes.
-pub const BASE_BYTES: u64 = 24 * 1024 * 1024;
-/// A histogram and its counters in the statistics page; a lane and a route have one each.
-pub const STATS_ENTRY_BYTES: u64 = 64 * 1024;
+/// What a running daemon maps besides this program as it is: the stacks of the log thread (Rust's default, 2 MiB) and the
+/// watchdog, and the growth of the heap.
+pub const HELPERS_BYTES: u64 = 3 * 1024 * 1024;
+/// A route's histogram and counters in the statistics page.
+pub const STATS_ENTRY_BYTES: u64 = 32 * 1024;
 /// What a message in a ring takes besides its payload.
 pub const RING_SLOT_OVERHEAD_BYTES: u64 = 64;
 /// A ring's two memories have each a page of indices and rights of their own; one more for rounding.
@@ -28,6 +31,15 @@ const RING_DESCRIPTORS: usize = 3;
 const DIRECT_RING_DESCRIPTORS: usize = 5;
 /// A process has a slot for its pidfd, one for its status and a connection; a session four more.
 const PROCESS_DESCRIPTORS: usize = 7;
+
+/// What this program maps, which is what the kernel holds against RLIMIT_MEMLOCK: `rtd check` and `rtd run` are one program.
+/// Read once, so that two estimates of one run differ by their plans alone.
+fn program_bytes() -> u64 {
+    /// Of a stripped release build, where /proc cannot be read.
+    const TYPICAL: u64 = 8 * 1024 * 1024;
+    static BYTES: OnceLock<u64> = OnceLock::new();
+    *BYTES.get_or_init(|| memory::mapped_bytes().unwrap_or(TYPICAL))
+}
 
 impl Plan {
     /// Lane threads: one for each source of a blocking lane, one for a lane that scans its sources, none for
@@ -126,10 +138,14 @@ impl Plan {
 
     /// Everything that will be locked.
     pub fn locked_bytes(&self) -> u64 {
-        let page = ((self.routes.len() + self.lanes.len()) as u64).saturating_mul(STATS_ENTRY_BYTES);
+        let page = (self.routes.len() as u64).saturating_mul(STATS_ENTRY_BYTES);
         let stacks = (self.threads() as u64).saturating_mul(STACK_BYTES);
         let messages = self.spill_bytes().saturating_add(self.ring_bytes()).saturating_add(self.port_bytes());
-        BASE_BYTES.saturating_add(page).saturating_add(stacks).saturating_add(messages)
+        program_bytes()
+            .saturating_add(HELPERS_BYTES)
+            .saturating_add(page)
+            .saturating_add(stacks)
+            .saturating_add(messages)
     }
 }
 

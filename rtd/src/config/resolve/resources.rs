@@ -2,9 +2,10 @@
 
 use super::{Context, whole_file};
 use crate::config::diagnostic::Place;
+use crate::config::machine::{Queue, Queues};
 use crate::config::sections::Endpoint;
 use crate::plan::{EndpointKind, Plan};
-use rtcore::sys::limits::{Limit, mq_bytes};
+use rtcore::sys::limits::mq_bytes;
 
 /// Most lane threads.
 const THREADS_MAX: usize = 1024;
@@ -37,24 +38,14 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// The lines that raise a limit: login sessions, the unit, and this shell where it may.
-fn raise(
-    limits_d: &str,
-    unit: &str,
-    ulimit: &str,
-    needed: u64,
-    unit_of_limits_d: u64,
-    limit: Limit,
-) -> String {
+/// The lines that raise a limit, for login sessions and for the unit. `rtd check` and `rtd run` have raised the soft limit to
+/// the hard one already.
+fn raise(limits_d: &str, unit: &str, needed: u64, unit_of_limits_d: u64) -> String {
     let in_limits_d = needed.div_ceil(unit_of_limits_d);
-    let mut mend = format!(
+    format!(
         "{unit}={needed} in the unit's [Service] section\n\
          @rtd - {limits_d} {in_limits_d} in /etc/security/limits.d/rtd.conf"
-    );
-    if limit.hard.is_none_or(|hard| hard >= needed) {
-        mend.push_str(&format!("\nulimit -S{ulimit} {in_limits_d} in this shell (the hard limit admits it)"));
-    }
-    mend
+    )
 }
 
 /// msg_max, msgsize_max, and queues that exist with another size.
@@ -63,8 +54,9 @@ fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
         let EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } = &endpoint.kind else { continue };
         let (maxmsg, msgsize) = (*maxmsg as u64, *msgsize as u64);
+        let size = cx.machine.queue(queue).and_then(|queue| queue.size);
         let queue = queue.to_string_lossy();
-        if let Some((has_maxmsg, has_msgsize)) = cx.machine.queue(&queue).and_then(|queue| queue.size) {
+        if let Some((has_maxmsg, has_msgsize)) = size {
             exists(cx, written, &queue, (maxmsg, msgsize), (has_maxmsg, has_msgsize));
             continue;
         }
@@ -108,13 +100,13 @@ fn exists(cx: &mut Context<'_, '_, '_>, written: &Endpoint, queue: &str, plan: (
             "queue `{queue}` exists with msgsize {}, which cannot change; here it is {}",
             has.1, plan.1
         );
-        let mend = format!("rm /dev/mqueue{queue} (its messages are lost)\nmsgsize = {}", has.1);
+        let mend = format!("rtctl queue rm {queue} (its messages are lost)\nmsgsize = {}", has.1);
         cx.report.error(&written.msgsize.place_or(&written.place), message, mend);
     }
     if plan.0 != has.0 {
         let message =
             format!("queue `{queue}` exists with maxmsg {} and keeps it; here it is {}", has.0, plan.0);
-        let mend = format!("rm /dev/mqueue{queue} (its messages are lost)\nmaxmsg = {}", has.0);
+        let mend = format!("rtctl queue rm {queue} (its messages are lost)\nmaxmsg = {}", has.0);
         cx.report.warning(&written.maxmsg.place_or(&written.place), message, mend);
     }
 }
@@ -124,11 +116,27 @@ fn new_queues(cx: &Context<'_, '_, '_>, plan: &Plan) -> Vec<(usize, u64)> {
     let mut new = Vec::new();
     for (id, endpoint) in plan.endpoints.iter().enumerate() {
         let EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } = &endpoint.kind else { continue };
-        if cx.machine.queue(&queue.to_string_lossy()).is_none() {
+        if cx.machine.queue(queue).is_none() {
             new.push((id, mq_bytes(*maxmsg as u64, *msgsize as u64)));
         }
     }
     new
+}
+
+/// The queues that exist; where they cannot be listed, those of the plan.
+fn existing_queues(cx: &Context<'_, '_, '_>, plan: &Plan) -> Vec<Queue> {
+    match &cx.machine.queues {
+        Queues::Unknown => Vec::new(),
+        Queues::Listed(all) => all.clone(),
+        Queues::ByName => plan
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| match &endpoint.kind {
+                EndpointKind::Mqueue { queue, .. } => cx.machine.queue(queue),
+                _ => None,
+            })
+            .collect(),
+    }
 }
 
 fn place_of(cx: &Context<'_, '_, '_>, endpoint: usize) -> Place {
@@ -140,7 +148,7 @@ fn queue_count(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     if cx.machine.cap_sys_resource != Some(false) {
         return;
     }
-    let existing = cx.machine.queues.as_ref().map_or(0, |queues| queues.len() as u64);
+    let existing = existing_queues(cx, plan).len() as u64;
     let new = new_queues(cx, plan);
     let needed = existing + new.len() as u64;
     if needed <= limit {
@@ -164,9 +172,9 @@ fn queue_count(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
 fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let Some(limit) = cx.machine.rlimit_msgqueue else { return };
     let uid = plan.daemon.account.map_or(cx.machine.uid, |account| account.uid);
-    let own = cx.machine.queues.iter().flatten().filter(|queue| queue.uid == uid);
-    let existing: u64 =
-        own.filter_map(|queue| queue.size).map(|(m, s)| mq_bytes(m, s)).fold(0, u64::saturating_add);
+    let existing = existing_queues(cx, plan).into_iter().filter(|queue| queue.uid == Some(uid));
+    let existing =
+        existing.filter_map(|queue| queue.size).map(|(m, s)| mq_bytes(m, s)).fold(0, u64::saturating_add);
     let new = new_queues(cx, plan);
     let needed = new.iter().fold(existing, |sum, (_, bytes)| sum.saturating_add(*bytes));
     let Some(soft) = limit.soft.filter(|soft| needed > *soft) else { return };
@@ -181,7 +189,7 @@ fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         "the plan's queues take {needed} bytes ({existing} of them exist), above RLIMIT_MSGQUEUE = {soft}; this is \
          the first that would not open"
     );
-    let mend = raise("msgqueue", "LimitMSGQUEUE", "q", needed, 1, limit);
+    let mend = raise("msgqueue", "LimitMSGQUEUE", needed, 1);
     cx.report.error(
         &place,
         message,
@@ -269,41 +277,51 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         plan.spill_bytes(),
         plan.ring_bytes()
     );
-    let mend = raise("memlock", "LimitMEMLOCK", "l", needed, 1024, limit);
+    let mend = raise("memlock", "LimitMEMLOCK", needed, 1024);
     let setcap = setcap(cx);
     let mend = format!("{mend}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section\n{setcap}");
     let allowed = cx.options.allow_degraded;
     cx.report.error_unless(allowed, &place.unwrap_or_else(whole_file), message, mend);
 }
 
+/// One diagnostic, at the highest lane: the limit that admits it admits the others.
 fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let Some(limit) = cx.machine.rlimit_rtprio else { return };
     if cx.machine.cap_sys_nice != Some(false) {
         return;
     }
-    let config = cx.config;
-    let highest = plan.watchdog_priority();
-    let allowed = cx.options.allow_degraded;
-    let setcap = setcap(cx);
-    for (lane, written) in plan.lanes.iter().zip(&config.lane) {
-        // The watchdog is one above the highest lane.
-        let watched = lane.priority + 1 == highest;
-        let wanted = lane.priority + u8::from(watched);
-        let Some(soft) = limit.soft.filter(|soft| u64::from(wanted) > *soft) else { continue };
-        let message = if u64::from(lane.priority) > soft {
-            format!("lane `{}`: priority {} is above RLIMIT_RTPRIO = {soft}", lane.name, lane.priority)
-        } else {
-            format!(
-                "lane `{}`: the watchdog above its priority {} needs {highest}, above RLIMIT_RTPRIO = {soft}",
-                lane.name, lane.priority
-            )
-        };
-        let mend = raise("rtprio", "LimitRTPRIO", "r", u64::from(highest), 1, limit);
-        let mend =
-            format!("{mend}\nAmbientCapabilities=CAP_SYS_NICE in the unit's [Service] section\n{setcap}");
-        let place = written.priority.place_or(&written.place);
-        cx.report.error_unless(allowed, &place, message, mend);
+    // The watchdog is one above the highest lane.
+    let needed = plan.watchdog_priority();
+    let Some(soft) = limit.soft.filter(|soft| u64::from(needed) > *soft) else { return };
+    let above: Vec<String> = plan
+        .lanes
+        .iter()
+        .filter(|lane| u64::from(lane.priority) > soft)
+        .map(|lane| format!("`{}` ({})", lane.name, lane.priority))
+        .collect();
+    let message = if above.is_empty() {
+        format!("the watchdog above all lanes needs priority {needed}, above RLIMIT_RTPRIO = {soft}")
+    } else {
+        let lanes = if above.len() == 1 { "lane" } else { "lanes" };
+        format!(
+            "{lanes} {} and the watchdog ({needed}): their priorities are above RLIMIT_RTPRIO = {soft}",
+            above.join(", ")
+        )
+    };
+    let mut hint = raise("rtprio", "LimitRTPRIO", u64::from(needed), 1);
+    hint.push_str("\nAmbientCapabilities=CAP_SYS_NICE in the unit's [Service] section");
+    if cx.machine.fifo_refused {
+        hint = "this process has CAP_SYS_NICE and the kernel refuses SCHED_FIFO all the same: start rtd outside the user \
+                namespace, or raise RLIMIT_RTPRIO of the program that creates it (a container: --ulimit rtprio=99)\n\
+                a real-time budget for the control group (cpu.rt_runtime_us), where it has one"
+            .to_owned();
+    } else {
+        hint = format!("{hint}\n{}", setcap(cx));
     }
+    let highest = plan.lanes.iter().enumerate().max_by_key(|(_, lane)| lane.priority);
+    let written = highest.and_then(|(id, _)| cx.config.lane.get(id));
+    let place = written.map_or_else(whole_file, |lane| lane.priority.place_or(&lane.place));
+    cx.report.error_unless(cx.options.allow_degraded, &place, message, hint);
 }
 
 fn threads_and_files(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
@@ -317,7 +335,7 @@ fn threads_and_files(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let needed = FILES_BASE + plan.descriptors() as u64;
     if let Some(soft) = limit.soft.filter(|soft| needed > *soft) {
         let message = format!("about {needed} files will be open, above RLIMIT_NOFILE = {soft}");
-        let mend = raise("nofile", "LimitNOFILE", "n", needed, 1, limit);
+        let mend = raise("nofile", "LimitNOFILE", needed, 1);
         cx.report.error(&whole_file(), message, mend);
     }
 }
@@ -331,7 +349,7 @@ fn pending_signals(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         let message = format!(
             "{signals} signal endpoints share a pool of RLIMIT_SIGPENDING = {soft} queued signals per user"
         );
-        let mend = raise("sigpending", "LimitSIGPENDING", "i", needed, 1, limit);
+        let mend = raise("sigpending", "LimitSIGPENDING", needed, 1);
         cx.report.warning(&whole_file(), message, mend);
     }
 }

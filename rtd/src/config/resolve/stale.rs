@@ -73,8 +73,8 @@ fn keeps(
     let fewer = format!("maxmsg = 1 (endpoint `{name}`)");
     match &endpoint.kind {
         EndpointKind::Mqueue { queue, maxmsg, .. } => {
+            let size = cx.machine.queue(queue).and_then(|queue| queue.size);
             let queue = queue.to_string_lossy();
-            let size = cx.machine.queue(&queue).and_then(|queue| queue.size);
             let messages = size.map_or(*maxmsg as u64, |(maxmsg, _)| maxmsg);
             Some(Keeps { what: format!("queue `{queue}`"), messages, displaces: false, fewer, library })
         }

@@ -1,7 +1,7 @@
 //! Faults that only this machine has: its limits, and the lines that raise them.
 
 use super::util::{LANE, expect, line_of, machine, only, queues, run, shown, whole, with};
-use crate::config::machine::{Machine, Queue};
+use crate::config::machine::{Machine, Queue, Queues};
 use crate::config::{CheckOptions, check_with};
 use rtcore::sys::limits::{Limit, mq_bytes};
 
@@ -39,13 +39,15 @@ fn queue_sizes_are_held_against_the_sysctls_unless_lifted() {
 
 #[test]
 fn the_number_of_queues_is_held_against_queues_max() {
-    let queue = |name: &str| Queue { name: name.to_owned(), uid: 0, size: None };
-    let crowded = Machine { queues_max: Some(3), queues: Some(vec![queue("/a"), queue("/b")]), ..machine() };
+    let queue = |name: &str| Queue { name: name.to_owned(), uid: Some(0), size: None };
+    let crowded =
+        Machine { queues_max: Some(3), queues: Queues::Listed(vec![queue("/a"), queue("/b")]), ..machine() };
     let text = queues();
     let line = line_of(&text, "[[endpoint]]", 1);
     let mend = "sysctl -w fs.mqueue.queues_max=4";
     refused(&text, &crowded, line, "endpoint[1]", "2 queues to create and 2 exist", mend);
-    let adopted = Machine { queues_max: Some(3), queues: Some(vec![queue("/in"), queue("/b")]), ..machine() };
+    let adopted =
+        Machine { queues_max: Some(3), queues: Queues::Listed(vec![queue("/in"), queue("/b")]), ..machine() };
     assert!(check_with("t", &text, &adopted, CheckOptions::default()).plan.is_some());
 }
 
@@ -59,25 +61,25 @@ fn queue_bytes_are_held_against_the_users_limit_with_what_exists() {
     let line = line_of(&text, "[[endpoint]]", 1);
     let mend = format!("LimitMSGQUEUE={need} in the unit's [Service] section\n@rtd - msgqueue {need} in");
     refused(&text, &short, line, "endpoint[1]", "RLIMIT_MSGQUEUE = 3199", &mend);
-    let other = Queue { name: "/else".to_owned(), uid: 1000, size: Some((1, 1)) };
-    let shared = Machine { queues: Some(vec![other.clone()]), ..enough.clone() };
+    let other = Queue { name: "/else".to_owned(), uid: Some(1000), size: Some((1, 1)) };
+    let shared = Machine { queues: Queues::Listed(vec![other.clone()]), ..enough.clone() };
     refused(&text, &shared, line, "endpoint[1]", "(97 of them exist)", "LimitMSGQUEUE=3297");
-    let strangers = Machine { queues: Some(vec![Queue { uid: 7, ..other }]), ..enough };
+    let strangers = Machine { queues: Queues::Listed(vec![Queue { uid: Some(7), ..other }]), ..enough };
     assert!(check_with("t", &text, &strangers, CheckOptions::default()).plan.is_some());
     let soft = Machine { rlimit_msgqueue: Some(Limit { soft: Some(1), hard: None }), ..machine() };
     let line = line_of(&text, "[[endpoint]]", 0);
-    refused(&text, &soft, line, "endpoint[0]", "RLIMIT_MSGQUEUE = 1", "ulimit -Sq 3200 in this shell");
+    refused(&text, &soft, line, "endpoint[0]", "RLIMIT_MSGQUEUE = 1", "LimitMSGQUEUE=3200");
 }
 
 #[test]
 fn a_queue_that_exists_keeps_its_size() {
     let has = |m, s| Machine {
-        queues: Some(vec![Queue { name: "/in".to_owned(), uid: 1000, size: Some((m, s)) }]),
+        queues: Queues::Listed(vec![Queue { name: "/in".to_owned(), uid: Some(1000), size: Some((m, s)) }]),
         ..machine()
     };
     let text = queues();
     let line = line_of(&text, "msgsize", 0);
-    refused(&text, &has(10, 65), line, "endpoint[0].msgsize", "which cannot change", "rm /dev/mqueue/in");
+    refused(&text, &has(10, 65), line, "endpoint[0].msgsize", "which cannot change", "rtctl queue rm /in");
     let checked = check_with("t", &text, &has(9, 64), CheckOptions::default());
     assert!(checked.plan.is_some());
     expect(only(&checked), line_of(&text, "[[endpoint]]", 0), "endpoint[0]", "maxmsg 9", "maxmsg = 9");

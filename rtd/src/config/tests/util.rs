@@ -1,6 +1,6 @@
 //! A machine to check against, a configuration to spoil, and how to look for a diagnostic.
 
-use crate::config::machine::{Cobalt, Known};
+use crate::config::machine::{Cobalt, Known, Queues};
 use crate::config::{CheckOptions, Checked, Diagnostic, Machine, check_with};
 use rtcore::sys::limits::Limit;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,7 @@ pub fn machine() -> Machine {
         cap_sys_resource: Some(false),
         cap_ipc_lock: Some(false),
         cap_sys_nice: Some(false),
+        fifo_refused: false,
         cap_kill: Some(false),
         cap_sys_ptrace: Some(false),
         cap_setuid: Some(false),
@@ -35,7 +36,7 @@ pub fn machine() -> Machine {
         gid: 1000,
         run_dir_owner: None,
         runtime_dir: Some(PathBuf::from("/run/user/1000")),
-        queues: Some(Vec::new()),
+        queues: Queues::Listed(Vec::new()),
         cobalt: Cobalt::Fixed(Err("no Cobalt core runs".into())),
         known: Known::Fixed {
             users: BTreeMap::from([("robot".to_owned(), 1001)]),

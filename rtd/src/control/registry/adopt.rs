@@ -11,7 +11,8 @@ use crate::control::{Handler, Token};
 use crate::plan::{Plan, ProcessId};
 use rtcore::lane::peer::PeerState;
 use rtcore::sys::epoll::Epoll;
-use rtcore::sys::pidfd::PidFd;
+use rtcore::sys::limits::shortage_hint;
+use rtcore::sys::pidfd::{PidFd, is_refused};
 use rtcore::sys::procfs::{self, Groups, Status as ProcStatus};
 use rtcore::wire::{Name, Status};
 use std::time::{Duration, Instant};
@@ -172,14 +173,17 @@ impl Registry {
 }
 
 fn shortage(e: std::io::Error) -> Refusal {
-    Refusal::new(Status::Failed, format!("{e}: raise LimitNOFILE= of rtd"))
+    Refusal::new(Status::Failed, format!("{e}{}", shortage_hint(&e)))
 }
 
 /// The process with this pid and start time, and its present ids; its groups are those that it had when it registered.
 fn same_process(who: &Identity) -> Result<(PidFd, ProcStatus), Refusal> {
     let pid = who.pid;
     let ended = || Refusal::new(Status::NoProcess, format!("pid {pid} has ended: start the program again"));
-    let pidfd = PidFd::open(pid).map_err(|_| ended())?;
+    let pidfd = PidFd::open(pid).map_err(|e| match is_refused(&e) {
+        true => Refusal::new(Status::Failed, e.to_string()),
+        false => ended(),
+    })?;
     let start_ticks = policy::observe(&pidfd, pid, || procfs::start_ticks(pid)).map_err(|_| ended())?;
     if start_ticks != who.start_ticks {
         return Err(ended());

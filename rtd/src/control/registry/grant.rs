@@ -8,7 +8,8 @@ use crate::control::policy::{self, Exe, Refusal};
 use crate::control::{Handler, Token};
 use crate::plan::ProcessId;
 use rtcore::sys::epoll::Epoll;
-use rtcore::sys::pidfd::PidFd;
+use rtcore::sys::limits::shortage_hint;
+use rtcore::sys::pidfd::{PidFd, is_refused};
 use rtcore::sys::procfs::{self, Status as ProcStatus};
 use rtcore::wire::{Name, Reply, Status};
 use std::io;
@@ -81,7 +82,7 @@ impl Registry {
         let Candidate { process, mut holder, exec_follows, warning } = candidate;
         let entry = &mut self.entries[process];
         let failed = |e: io::Error| {
-            let text = format!("{}: {e}: raise LimitNOFILE= of rtd", entry.plan.name);
+            let text = format!("{}: {e}{}", entry.plan.name, shortage_hint(&e));
             Refusal::new(Status::Failed, text)
         };
         epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(failed)?;
@@ -133,6 +134,9 @@ impl Registry {
         }
         let pidfd = if own { client.pidfd.try_clone() } else { PidFd::open(pid) };
         let pidfd = pidfd.map_err(|e| {
+            if is_refused(&e) {
+                return Refusal::new(Status::Failed, e.to_string());
+            }
             let text = format!("{e}: give --pid the number of a running process (a thread goes to --tid)");
             Refusal::new(Status::NoProcess, text)
         })?;

@@ -154,7 +154,7 @@ impl Held {
         if from & !to & 0o066 != 0 {
             log::warning(format_args!(
                 "message queue {name}: a program that opened it while its mode was {from:04o} keeps it open and is not \
-                 shut out; to be sure, stop rtd and its users and remove it (rm /dev/mqueue{name})"
+                 shut out; to be sure, stop rtd and its users and remove it (rtctl queue rm {name})"
             ));
         }
         Ok(())
@@ -258,7 +258,7 @@ pub fn hand_over(plan: &Plan, account: Account) -> io::Result<()> {
 }
 
 /// Which instance reads a queue, as the statistics pages say: for a message to a human.
-fn reader_of(queue: &str) -> String {
+pub fn reader_of(queue: &str) -> String {
     let reads = |name: &String| {
         let page = Reader::open(name).ok()?;
         let snapshot = page.snapshot().ok()?;

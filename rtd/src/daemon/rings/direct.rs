@@ -13,6 +13,7 @@ use rtcore::ring::{Bells, Claims, Geometry, Handles, Indices, Shared, Side, Watc
 use rtcore::stats::Ledger;
 use rtcore::stats::writer::{ClaimsCell, RouteCell, Seen};
 use rtcore::sys::clock;
+use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::memfd::Memory;
 use rtcore::sys::pidfd::PidFd;
 use rtcore::wire::Notice;
@@ -272,8 +273,9 @@ impl DirectRoute {
     fn failed(&mut self, e: &io::Error, out: &mut Outbox) {
         if !std::mem::replace(&mut self.told_failure, true) {
             out.warnings.push(format!(
-                "route {}: no ring between its processes: {e}: raise LimitNOFILE= of rtd, or give it memory",
-                self.name
+                "route {}: no ring between its processes: {e}{}",
+                self.name,
+                shortage_hint(e)
             ));
         }
     }

@@ -6,6 +6,7 @@ use super::{Rings, Wanted};
 use crate::plan::{EndpointId, ProcessId, RouteId};
 use rtcore::ring::bell::daemon_bell;
 use rtcore::ring::{Bells, Consumer, Geometry, Handles, Producer, Shared, Side};
+use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::memfd::Memory;
 use rtcore::sys::room::{self, Room};
 use rtcore::wire::Channel;
@@ -73,8 +74,13 @@ pub enum RingsError {
         room: Room,
     },
     /// Memory or descriptors.
-    #[error("the ring of endpoint {0}: {1}: raise LimitNOFILE= of rtd, or give the machine memory")]
-    Io(String, io::Error),
+    #[error("the ring of endpoint {endpoint}: {source}{}", shortage_hint(source))]
+    Io {
+        /// Whose.
+        endpoint: String,
+        /// The error of the system call.
+        source: io::Error,
+    },
 }
 
 /// The daemon's end of a ring.
@@ -217,7 +223,7 @@ impl Making {
     /// On any thread.
     pub fn make(self) -> Result<Prepared, RingsError> {
         let name = &self.process;
-        let failed = |e| RingsError::Io(format!("(bells of {name})"), e);
+        let failed = |source| RingsError::Io { endpoint: format!("(bells of {name})"), source };
         let page = Memory::new(&format!("rtd-bells:{name}"), Bells::BYTES).map_err(failed)?;
         let bells = match self.bells {
             None => page.map_writable().and_then(Bells::shared).map_err(failed)?,
@@ -227,7 +233,9 @@ impl Making {
         let mut prepared = Prepared { bells, page, ends: Vec::new(), handles: Vec::new(), written };
         for (told, geometry, way) in self.channels {
             let endpoint = || told.endpoint.to_string();
-            let locked = prepared.add(&told, geometry, way).map_err(|e| RingsError::Io(endpoint(), e))?;
+            let locked = prepared
+                .add(&told, geometry, way)
+                .map_err(|source| RingsError::Io { endpoint: endpoint(), source })?;
             if !locked && !self.allow_unlocked {
                 return Err(RingsError::Unlocked(endpoint()));
             }

@@ -212,7 +212,7 @@ fn answer(shared: &Shared, mut pipe: PipeReader, mut socket: UnixStream) -> anyh
     }
 }
 
-/// A queue of one message, whose name is gone at once: what is killed leaves nothing in /dev/mqueue.
+/// A queue of one message that is unlinked at once, so that a killed worker leaves no queue behind.
 fn private_queue() -> anyhow::Result<Queue> {
     let name = CString::new(format!("/rtlat-load.{}", std::process::id()))?;
     let (created, _) = Queue::create(&name, 1, MESSAGE_BYTES, 0o600)?;

@@ -61,8 +61,8 @@ fn create(maker: i32, pair: usize, depth: usize, payload_bytes: usize) -> anyhow
         }
     }
     anyhow::bail!(
-        "{NAMES_MAX} message queues of the name /rtlat-{maker}-{pair}-* are there already: remove them \
-         (rm /dev/mqueue/rtlat-*)"
+        "the {NAMES_MAX} message queues /rtlat-{maker}-{pair}-* that were tried exist already: remove them \
+         (rtctl queue rm NAME...)"
     )
 }
 
