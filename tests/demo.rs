@@ -96,7 +96,11 @@ fn row(text: &str, start: &[&str]) -> anyhow::Result<Vec<f64>> {
     let mut rows = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
     let row =
         rows.find(|words| words.starts_with(start)).with_context(|| format!("no row {start:?}\n{text}"))?;
-    row[start.len()..].iter().map(|word| word.parse().with_context(|| format!("{row:?}"))).collect()
+    let number = |word: &&str| match word.strip_suffix("ns") {
+        Some(ns) => ns.parse::<f64>().map(|ns| ns / 1_000.0),
+        None => word.parse(),
+    };
+    row[start.len()..].iter().map(|word| number(word).with_context(|| format!("{row:?}"))).collect()
 }
 
 /// Its tables: six rows of latencies, and a ledger in which no message is missing.
@@ -105,7 +109,12 @@ fn ensure_complete(said: &Said) -> anyhow::Result<()> {
     ensure!(said.status.success(), "{said:?}");
     ensure!(!out.contains('\x1b') && said.err.is_empty(), "no terminal, and still: {said:?}");
     for lane in ["estop", "control", "telemetry"] {
-        for load in [&["200", "Hz"][..], &["flood"]] {
+        let rate = match lane {
+            "estop" => ["100", "Hz"],
+            "control" => ["1", "kHz"],
+            _ => ["200", "Hz"],
+        };
+        for load in [&rate[..], &["flood"]] {
             let numbers = row(out, &[&[lane], load].concat())?;
             let [count, p50, p99, p999, max, hop_p50, hop_p99, hop_max] = numbers[..] else {
                 anyhow::bail!("{lane} {load:?}: {numbers:?}");
@@ -114,6 +123,9 @@ fn ensure_complete(said: &Said) -> anyhow::Result<()> {
             ensure!(0.0 < hop_p50 && hop_p50 <= hop_p99 && hop_p99 <= hop_max, "{numbers:?}");
         }
     }
+    let latencies = out.split("latency in us").nth(1).and_then(|text| text.split("ledger:").next());
+    let width = latencies.context("no latencies")?.lines().map(str::len).max();
+    ensure!(width.is_some_and(|width| width <= 80), "{width:?} columns: {out}");
     let ledger = out.split("ledger:").nth(1).context("no ledger")?;
     for lane in ["estop", "control", "telemetry"] {
         let numbers = row(ledger, &[lane])?;

@@ -31,6 +31,15 @@ pub enum Phase {
 impl Lane {
     const ALL: [Lane; 3] = [Lane::Estop, Lane::Control, Lane::Telemetry];
 
+    /// How often a message is sent in it without the flood.
+    fn rate(self) -> &'static str {
+        match self {
+            Lane::Estop => "100 Hz",
+            Lane::Control => "1 kHz",
+            Lane::Telemetry => "200 Hz",
+        }
+    }
+
     /// As in the configuration.
     fn name(self) -> &'static str {
         match self {
@@ -133,6 +142,15 @@ impl Packed {
     }
 }
 
+/// Microseconds, whole ones from 10 ms on; below 0.1 us nanoseconds, which the unit says.
+fn us(ns: u64) -> String {
+    match ns {
+        1..100 => format!("{ns}ns"),
+        10_000_000.. => format!("{}", ns / 1000),
+        _ => format!("{}.{}", ns / 1000, ns % 1000 / 100),
+    }
+}
+
 /// What is said before the run: where, for how long, and what this machine did not grant.
 pub fn head(setup: &Setup, seconds: u64, idle: &str, started: &Snapshot) -> String {
     let lanes: Vec<String> = started.lanes.iter().map(|l| format!("{} {}", l.name, l.priority)).collect();
@@ -231,18 +249,17 @@ impl Measured {
     /// Per lane a row without and a row with the flood: end to end, and the daemon's share of it.
     fn latencies(&self) -> String {
         let mut text = format!(
-            "latency in us      end to end, from the intended send             in rtd, to the hand-over\n\
-             {:<10}{:<8}{:>8} {:>9} {:>9} {:>9} {:>9}   {:>8} {:>8} {:>8}\n",
+            "latency in us           end to end, from the intended send        in rtd\n\
+             {:<10}{:<7}{:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7}\n",
             "lane", "load", "count", "p50", "p99", "p99.9", "max", "p50", "p99", "max"
         );
         let flood = self.after.diff(&self.before_flood);
-        let us = |ns: u64| format!("{}.{}", ns / 1000, ns % 1000 / 100);
         for lane in Lane::ALL {
             let Some(report) = self.reports.iter().find(|r| r.lane == lane && r.received() > 0) else {
                 continue;
             };
             for (phase, load, hops) in
-                [(Phase::Quiet, "200 Hz", &self.before_flood.lanes), (Phase::Flood, "flood", &flood.lanes)]
+                [(Phase::Quiet, lane.rate(), &self.before_flood.lanes), (Phase::Flood, "flood", &flood.lanes)]
             {
                 let h = report.phase(phase);
                 let q = |at: f64| us(h.value_at_quantile(at));
@@ -251,7 +268,7 @@ impl Measured {
                 // Writing to a String cannot fail.
                 let _ = writeln!(
                     text,
-                    "{:<10}{load:<8}{:>8} {:>9} {:>9} {:>9} {:>9}   {:>8} {:>8} {:>8}",
+                    "{:<10}{load:<7}{:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7}",
                     lane.name(),
                     h.len(),
                     q(0.5),
@@ -314,6 +331,11 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_latency_below_a_tenth_of_a_microsecond_is_not_zero() {
+        assert_eq!([us(0), us(61), us(99), us(100), us(50_001_000)], ["0.0", "61ns", "99ns", "0.1", "50001"]);
+    }
 
     #[test]
     fn a_report_survives_the_channel() {
