@@ -2,10 +2,11 @@
 //! replaced. After a normal restart both processes must exchange messages again, and a message that was accepted in
 //! between must arrive.
 
-use crate::util::session::{planner_and_arm, runs};
+use crate::util::session::{lane_end, planner_and_arm, runs};
 use crate::util::trace::Traced;
-use crate::util::{Daemon, Instance, Peer, eventually};
+use crate::util::{Daemon, Instance, Peer, eventually, process, route};
 use anyhow::{Context as _, ensure};
+use rtcore::lane::peer::PeerState;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// More system calls than any of these handshakes takes: a test that reaches this does not end.
@@ -196,4 +197,118 @@ pub fn killed_while_the_sender_replaces_its_session() -> anyhow::Result<()> {
         Ok(())
     };
     killed_at_every_call(false, begin, end)
+}
+
+/// `leg` receives from a queue.
+struct Newcomer {
+    instance: Instance,
+    config: String,
+    sender: Peer,
+    /// The last number that was sent.
+    number: u64,
+}
+
+impl Newcomer {
+    fn new() -> anyhow::Result<(Newcomer, Daemon)> {
+        let instance = Instance::new()?;
+        let config = instance.head()
+            + &process("leg")
+            + &instance.mqueue("in", "")
+            + &lane_end("leg.cmd", "leg", "")
+            + &route("in", &["leg.cmd"], "rejoin = \"60s\"");
+        let daemon = Daemon::start(&config)?;
+        let mut sender = Peer::start()?;
+        sender.tell(&format!("open send {}", instance.queue("in")))?;
+        Ok((Newcomer { instance, config, sender, number: 0 }, daemon))
+    }
+
+    fn send(&mut self) -> anyhow::Result<()> {
+        self.number += 1;
+        self.sender.tell(&format!("stream {} 1", self.number)).map(drop)
+    }
+
+    /// Sends a message while the control thread stands still; whether it counts as delivered.
+    fn is_delivered(&mut self) -> anyhow::Result<bool> {
+        let settled = |ledger: &rtcore::stats::Ledger| ledger.delivered + ledger.peer_dead;
+        let before = self.instance.snapshot()?.routes[0].ledger;
+        self.send()?;
+        let page = self
+            .instance
+            .until("the lane takes it", |page| settled(&page.routes[0].ledger) == settled(&before) + 1)?;
+        Ok(page.routes[0].ledger.delivered > before.delivered)
+    }
+
+    fn ask(&mut self) -> anyhow::Result<Peer> {
+        let mut leg = Peer::start()?;
+        leg.ask(&format!("session open {} leg", self.instance.socket()))?;
+        Ok(leg)
+    }
+
+    fn is_gone(&self) -> anyhow::Result<()> {
+        let dead = PeerState::Dead;
+        self.instance.until("leg is gone", |page| page.processes[0].state == dead).map(drop)
+    }
+
+    /// How many system calls the daemon makes until a first session is open.
+    fn length(&mut self, daemon: &Daemon) -> anyhow::Result<u64> {
+        let done = AtomicBool::new(false);
+        let mut traced = Traced::attach(daemon.pid())?;
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                let result = self.ask().and_then(|mut leg| leg.answer());
+                done.store(true, Ordering::Release);
+                result
+            });
+            let mut calls = 0;
+            while !done.load(Ordering::Acquire) {
+                traced.next_call()?;
+                calls += 1;
+            }
+            traced.detach()?;
+            client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
+            ensure!(calls < CALLS_MAX, "{calls} system calls");
+            Ok(calls)
+        })
+    }
+}
+
+/// A first session opens: what counts as delivered to it arrives, though rtd is killed before the session is up.
+pub fn killed_while_a_first_session_opens() -> anyhow::Result<()> {
+    let (mut rig, mut daemon) = Newcomer::new()?;
+    let length = rig.length(&daemon)?;
+    rig.is_gone()?;
+    let mut delivered = 0;
+    for call in 1..=length {
+        let mut traced = Traced::attach(daemon.pid())?;
+        let mut leg = rig.ask()?;
+        for _ in 0..call {
+            traced.next_call()?;
+        }
+        let (is_delivered, number) = (rig.is_delivered()?, rig.number + 1);
+        daemon.kill()?;
+        daemon = Daemon::start(&rig.config)?;
+        let opened = leg.answer();
+        if let (Err(e), true) = (&opened, is_delivered) {
+            anyhow::bail!("killed before system call {call} of {length}: {} was delivered: {e}", number - 1);
+        }
+        if opened.is_err() {
+            leg.open(&rig.instance, "leg")?;
+        }
+        leg.tell("session inbox")?;
+        rig.send()?;
+        let got = leg.got_until(&format!("number {number}"))?;
+        let came = runs(&got).iter().any(|run| (run.number..run.number + run.count).contains(&(number - 1)));
+        ensure!(
+            came == is_delivered,
+            "killed before system call {call} of {length}: {} delivered: {is_delivered}, received: {got:?}",
+            number - 1
+        );
+        delivered += u64::from(is_delivered);
+        leg.kill()?;
+        rig.is_gone()?;
+    }
+    println!("{length} system calls, {delivered} messages delivered before the session was up");
+    ensure!(delivered > 0, "no kill hit the time after the announcement");
+    daemon.stop()?;
+    Ok(())
 }

@@ -188,6 +188,14 @@ impl Liar {
                 let map = Map::of(other.as_fd(), theirs, false)?;
                 self.rings[at].other = Some((other, map));
             }
+            Answer::Notice(Notice::Map { serial }) => {
+                // It takes away what it writes, before rtd can deny it.
+                let own = self.channels.iter().filter(|channel| !channel.direct);
+                for endpoint in own.map(|channel| channel.endpoint.to_string()) {
+                    self.holes(&endpoint)?;
+                }
+                self.conn()?.send(&Request::Mapped { serial }.encode())?;
+            }
             _ => {}
         }
         Ok(())

@@ -183,7 +183,21 @@ pub struct Indices {
     pub moved: u64,
 }
 
+impl View {
+    fn lock_again(&self) {
+        if let Some((producer, consumer)) = self.keep.downcast_ref::<(Map, Map)>() {
+            producer.lock_again();
+            consumer.lock_again();
+        }
+    }
+}
+
 impl Producer {
+    /// Brings back pages that the consumer took away before its memory was sealed; see [`Map::lock_again`].
+    pub fn lock_again(&self) {
+        self.view().lock_again();
+    }
+
     /// A look at what the consumer writes, for another thread of this process.
     pub fn watch(&self) -> Watch {
         Watch(self.view().clone())
@@ -191,6 +205,11 @@ impl Producer {
 }
 
 impl Consumer {
+    /// Brings back pages that the producer took away before its memory was sealed; see [`Map::lock_again`].
+    pub fn lock_again(&self) {
+        self.view().lock_again();
+    }
+
     /// Where this end records latencies, in a timed ring; to be asked for once.
     pub fn recorder(&self) -> Option<Recorder> {
         let view = self.view();

@@ -167,6 +167,15 @@ impl Map {
         self.len == 0
     }
 
+    /// Locks it again, which brings back pages that its writer has taken away. After [`Memory::deny_writers`].
+    pub fn lock_again(&self) {
+        if self.locked {
+            // SAFETY: the range is this mapping.
+            let _ =
+                unsafe { rustix::mm::mlock_with(self.start.as_ptr().cast(), self.len, MlockFlags::empty()) };
+        }
+    }
+
     /// Whether its pages are locked (RLIMIT_MEMLOCK or CAP_IPC_LOCK allow it).
     pub fn is_locked(&self) -> bool {
         self.locked

@@ -6,9 +6,14 @@
 //!                         <-      Reply Ok                     + the page of bells
 //!                         <-      Channel, for each end it has
 //!                         <-      Ring, for each routed one    + producer's memory, consumer's, eventfd
+//!                         <-      Map{serial}
+//!   Mapped{serial}        ->
 //!                         <-      Reach, for each routed sender whose messages nobody would receive now
 //!                         <-      Ready
 //! ```
+//!
+//! The client maps all of this memory at Map. rtd then seals it against further writers, and only after that the lanes use
+//! it and see the process alive: nothing is delivered into memory that the client has not mapped.
 //!
 //! Where a lane's doorbell is a semaphore, each routed Ring names two by the daemon's instance and their numbers: the one
 //! that the session sleeps at for this channel, and the lane thread's.
@@ -41,6 +46,7 @@ const JOIN: u16 = 102;
 const REACH: u16 = 103;
 const PEER: u16 = 104;
 const READY: u16 = 105;
+const MAP: u16 = 106;
 
 /// A name or nothing.
 type Field = [u8; NAME_BYTES_MAX + 1];
@@ -202,7 +208,12 @@ pub enum Notice {
     },
     /// A process that this session talks to came or went.
     Peer(PeerNews),
-    /// All channels have been told.
+    /// All routed rings have been sent: the client maps them and answers [`super::Request::Mapped`].
+    Map {
+        /// For the answer.
+        serial: u32,
+    },
+    /// The session is open.
     Ready,
 }
 
@@ -233,6 +244,7 @@ impl Notice {
         let mut layout = Layout::of(READY);
         match self {
             Notice::Ready => {}
+            Notice::Map { serial } => layout = Layout { serial: *serial, ..Layout::of(MAP) },
             Notice::Channel(channel) => layout.set_channel(channel),
             Notice::Ring { channel, serial, pid, uid, semaphores } => {
                 layout =
@@ -273,6 +285,7 @@ impl Notice {
             REACH => Notice::Reach { channel, reachable: flag("reachable", flags)? },
             PEER => Notice::Peer(layout.peer()?),
             READY => Notice::Ready,
+            MAP => Notice::Map { serial: layout.serial },
             kind => return Err(FrameError::Kind(kind)),
         };
         // Encoding sets each used byte and zeroes the others: what differs is a byte that means nothing.

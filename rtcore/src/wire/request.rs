@@ -123,9 +123,10 @@ pub enum Request {
         /// The lane below which that thread runs, if the library made it real-time.
         lane: Option<Name>,
     },
-    /// The client's own memory of a direct ring is mapped: nobody else needs to open it for writing any more.
+    /// The client has mapped the memory that it writes, of all routed rings or of a direct one: nobody needs to open it for
+    /// writing any more.
     Mapped {
-        /// [`super::Notice::Ring`]'s.
+        /// Of [`super::Notice::Map`], or of the direct ring's [`super::Notice::Ring`].
         serial: u32,
     },
     /// Why this session has no such endpoint.

@@ -82,7 +82,7 @@ fn offsets_are_what_other_languages_are_told() {
     let name = Name::new("arm").unwrap();
     let frame = Request::Register { name, pid: 0x0102_0304, tid: 5, exec_follows: false }.encode();
     assert_eq!(&frame[..4], b"rtd\0");
-    assert_eq!(frame[4..6], 2_u16.to_ne_bytes());
+    assert_eq!(frame[4..6], 3_u16.to_ne_bytes());
     assert_eq!(frame[6..8], 1_u16.to_ne_bytes());
     assert_eq!(frame[8..12], 0x0102_0304_u32.to_ne_bytes());
     assert_eq!(frame[12..16], 5_u32.to_ne_bytes());
@@ -104,7 +104,7 @@ fn another_version_is_told_so_whatever_else_it_says() {
     frame[4..6].copy_from_slice(&9_u16.to_ne_bytes());
     let error = Request::decode(&frame).unwrap_err();
     assert_eq!(error, FrameError::Version(9));
-    assert!(error.to_string().starts_with("rtd speaks version 2, the client 9"));
+    assert!(error.to_string().starts_with("rtd speaks version 3, the client 9"));
 }
 
 #[test]
@@ -187,6 +187,7 @@ fn notice() -> impl Strategy<Value = Notice> {
         (name(), state, any::<u32>(), ending)
             .prop_map(|(process, state, pid, ending)| Notice::Peer(PeerNews { process, state, pid, ending })),
         Just(Notice::Ready),
+        any::<u32>().prop_map(|serial| Notice::Map { serial }),
     ]
 }
 

@@ -424,6 +424,7 @@ impl Control {
             self.counters.idle += 1;
             self.close(slot, handler);
         }
+        self.end_unmapped(now);
         let waiting = self.sessions.tick();
         if !waiting.is_empty() {
             handler.rings_wait(&waiting);

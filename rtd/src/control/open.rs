@@ -4,17 +4,20 @@
 //! event is served.
 
 use super::policy::Refusal;
-use super::registry::{Change, Claim, Ended};
-use super::sessions::{Doomed, Why};
+use super::registry::{Claim, Ended};
+use super::sessions::{Doomed, Pending, Why};
 use super::{Control, Handler};
 use crate::daemon::rings::{Begun, Prepared, RingsError, Seat, Wanted};
 use crate::plan::{ProcessId, RouteId};
-use rtcore::lane::peer::PeerState;
 use rtcore::stats::Ledger;
 use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{FRAME_BYTES, FrameError, Name, Reply, Request, Status, pong};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a client may take to map its rings.
+const MAP_MAX: Duration = Duration::from_secs(5);
 
 /// What a session is asked for as.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +143,7 @@ impl Control {
         self.vacate(process, handler)?;
         let failed =
             |e: std::io::Error| Refusal::new(Status::Failed, format!("{name}: {e}{}", shortage_hint(&e)));
-        let (generation, pidfd) = (self.registry.next_generation(process), Arc::new(pidfd.map_err(failed)?));
+        let pidfd = Arc::new(pidfd.map_err(failed)?);
         let wanted = Wanted { pid: candidate.pid(), semaphores, resumes };
         if made.is_none() && self.takes_over(slot, token, opening, process) {
             return Ok(());
@@ -149,33 +152,57 @@ impl Control {
             self.waiting.push(Waiting { slot, token, opening, process });
             return Ok(());
         };
-        let seat = Seat { generation, pid: candidate.pid(), uid: candidate.ruid(), pidfd };
-        let attached = self.sessions.attach(process, seat, prepared);
-        let (reply, _) = self.registry.seat(&self.epoll, candidate).inspect_err(|_| {
-            self.sessions.detach(process);
-        })?;
-        // Before anybody sees it: who has seen it may rely on its outliving rtd.
-        self.keep();
-        let client = self.clients.remove(&self.epoll, slot);
-        let admitted =
-            client.map(|client| self.sessions.admit(&self.epoll, process, client, &reply, attached));
-        // Lanes have their ends of the rings and the client will find its own, whatever becomes of rtd: only now may
-        // lanes see it alive and deliver.
-        if let Err(refusal) = self.registry.announce(&self.epoll, process, handler) {
-            let (state, pid) = (PeerState::Unregistered, 0);
-            self.sessions.changed(&Change { process, state, pid, ending: None });
-            return Err(refusal);
-        }
-        if let Some(Err(e)) = admitted {
+        let reply = self.registry.answer(&candidate);
+        let (generation, pid, uid) = (reply.generation, candidate.pid(), candidate.ruid());
+        let seat = Seat { generation, pid, uid, pidfd };
+        let Some(client) = self.clients.remove(&self.epoll, slot) else { return Ok(()) };
+        let pending = Pending { candidate, seat, until: Instant::now() + MAP_MAX };
+        if let Err(e) = self.sessions.admit(&self.epoll, process, client, &reply, prepared, pending) {
             self.log.warning(format_args!("{name}: session: {e}: raise fs.epoll.max_user_watches"));
-            self.leave(process, handler);
-            return Ok(());
+        }
+        self.settle(handler);
+        Ok(())
+    }
+
+    /// The client has mapped its rings: lanes get their ends, the process gets its name, and the session is open.
+    ///
+    /// The order matters. The registration is kept before anybody sees it. The lanes have their ends and the client has
+    /// mapped its own before the process is alive, so what is delivered from then on is read, whatever becomes of rtd.
+    fn put_in_force(&mut self, process: ProcessId, pending: Pending, handler: &mut dyn Handler) {
+        let Pending { candidate, seat, .. } = pending;
+        let pid = candidate.pid();
+        if let Err(e) = self.sessions.attach(process, seat) {
+            self.counters.expelled += 1;
+            return self.give_up(process, pid, &e.to_string());
+        }
+        let reply = match self.registry.seat(&self.epoll, candidate) {
+            Ok((reply, _)) => reply,
+            Err(refusal) => return self.give_up(process, pid, &refusal.text),
+        };
+        self.keep();
+        if let Err(refusal) = self.registry.announce(&self.epoll, process, handler) {
+            return self.give_up(process, pid, &refusal.text);
         }
         self.sessions.ready(process);
         self.counters.sessions += 1;
         self.granted(process, &reply);
-        self.settle(handler);
-        Ok(())
+    }
+
+    /// Ends a session that nobody has seen.
+    fn give_up(&mut self, process: ProcessId, pid: i32, reason: &str) {
+        let (name, _) = self.registry.holder(process);
+        self.log.warning(format_args!("{name}: session of pid {pid} closed: {reason}"));
+        self.sessions.drop_opening(process);
+    }
+
+    /// Ends the sessions whose clients have not mapped their rings in time.
+    pub(super) fn end_unmapped(&mut self, now: Instant) {
+        while let Some((process, pid)) = self.sessions.overdue(now) {
+            let reason = format!(
+                "it has not mapped its rings within {MAP_MAX:?}: a program that was stopped connects again by itself"
+            );
+            self.give_up(process, pid, &reason);
+        }
     }
 
     /// The rings of a session: those that were made for it, if it may still have them, or new ones.
@@ -227,6 +254,11 @@ impl Control {
         if !self.sessions.has(process) {
             return Ok(());
         }
+        if self.sessions.is_opening(process) {
+            let (name, _) = self.registry.holder(process);
+            let text = format!("{name}: another session of this name is being opened: try again");
+            return Err(Refusal::new(Status::Busy, text));
+        }
         let (name, pid) = self.registry.holder(process);
         let text = format!("{name} is held by a session of the same pid {pid}: close that session first");
         Err(Refusal::new(Status::Held, text))
@@ -238,7 +270,10 @@ impl Control {
         match hear(conn) {
             Heard::Nothing => {}
             Heard::Closed => self.leave(process, handler),
-            Heard::Request(Request::Mapped { serial }) => self.sessions.mapped(process, serial),
+            Heard::Request(Request::Mapped { serial }) => match self.sessions.take_mapped(process, serial) {
+                Some(pending) => self.put_in_force(process, pending, handler),
+                None => self.sessions.mapped(process, serial),
+            },
             Heard::Request(Request::Ping) => {
                 self.sessions.reply(process, &Reply::plain(Status::Ok, pong(&self.instance)));
             }
@@ -267,6 +302,9 @@ impl Control {
 
     /// The connection of a session ended: the process is gone, going, or has left.
     fn leave(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+        if self.sessions.is_opening(process) {
+            return self.sessions.drop_opening(process);
+        }
         match self.registry.left(&self.epoll, process, handler) {
             Ended::Died(line) | Ended::Left(line) => self.log.info(format_args!("{line}")),
             Ended::Dying => self.sessions.await_death(process),
@@ -274,6 +312,9 @@ impl Control {
     }
 
     fn release(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+        if self.sessions.is_opening(process) {
+            return self.sessions.drop_opening(process);
+        }
         self.registry.release(&self.epoll, process, handler);
     }
 

@@ -12,7 +12,7 @@ mod readiness;
 
 pub(super) use adopt::Adopted;
 use adopt::Expected;
-pub(super) use grant::Claim;
+pub(super) use grant::{Candidate, Claim};
 
 use super::Handler;
 use super::conns::{Client, ExecOf};

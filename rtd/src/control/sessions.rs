@@ -9,8 +9,8 @@
 
 use super::Token;
 use super::conns::Client;
-use super::registry::Change;
-use crate::daemon::rings::{Attached, Begun, Explanation, Outbox, Prepared, Rings, RingsError, Seat, Wanted};
+use super::registry::{Candidate, Change};
+use crate::daemon::rings::{Begun, Explanation, Outbox, Prepared, Rings, RingsError, Seat, Wanted};
 use crate::plan::{Plan, ProcessId, RouteId};
 use rtcore::lane::peer::PeerState;
 use rtcore::ring::Handles;
@@ -21,6 +21,7 @@ use rtcore::sys::seqpacket::Conn;
 use rtcore::wire::{Name, Notice, PeerNews, Reply};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
 /// Room for what a session has not read: some hundred frames, all that is told at the opening of the largest.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
@@ -34,6 +35,17 @@ struct Session {
     generation: u64,
     /// By channel, what it was told last.
     reach: Vec<bool>,
+    /// Until the client has mapped its rings.
+    opening: Option<Pending>,
+}
+
+/// A session whose client has not mapped its rings yet. Neither the registry nor a lane knows of it.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub candidate: Candidate,
+    pub seat: Seat,
+    /// When it is given up.
+    pub until: Instant,
 }
 
 /// All of them.
@@ -99,7 +111,7 @@ impl Sessions {
     /// Whether the process has one of this registration.
     pub fn is_of(&self, process: ProcessId, generation: u64) -> bool {
         let session = self.table.get(process).and_then(Option::as_ref);
-        session.is_some_and(|session| session.generation == generation)
+        session.is_some_and(|session| session.opening.is_none() && session.generation == generation)
     }
 
     /// Whether the process has left it, and the news wait behind frames that were not read yet.
@@ -143,23 +155,51 @@ impl Sessions {
 
     /// Gives the lanes the rings that they write, before they see the process alive; they read its rings when its partners
     /// know it ([`Sessions::changed`]).
-    pub fn attach(&mut self, process: ProcessId, seat: Seat, prepared: Prepared) -> Attached {
-        self.rings.attach(process, seat, prepared)
+    ///
+    /// Errors: the client prevents it.
+    pub fn attach(&mut self, process: ProcessId, seat: Seat) -> io::Result<()> {
+        self.rings.attach(process, seat)
     }
 
-    /// Takes them back: the name was not granted in the end.
-    pub fn detach(&mut self, process: ProcessId) {
+    /// The client has mapped the rings of its session: what was kept for this moment. None if it means another ring.
+    pub fn take_mapped(&mut self, process: ProcessId, serial: u32) -> Option<Pending> {
+        let session = self.table[process].as_mut()?;
+        if self.rings.awaits(process, serial) { session.opening.take() } else { None }
+    }
+
+    /// Whether the client of a session has not mapped its rings yet.
+    pub fn is_opening(&self, process: ProcessId) -> bool {
+        self.table[process].as_ref().is_some_and(|session| session.opening.is_some())
+    }
+
+    /// A session whose client has not mapped its rings in time, with its pid.
+    pub fn overdue(&self, now: Instant) -> Option<(ProcessId, i32)> {
+        let overdue = |session: &Session| {
+            session
+                .opening
+                .as_ref()
+                .filter(|pending| pending.until <= now)
+                .map(|pending| pending.candidate.pid())
+        };
+        (0..).zip(&self.table).find_map(|(process, session)| Some((process, overdue(session.as_ref()?)?)))
+    }
+
+    /// Ends a session that the registry does not know of.
+    pub fn drop_opening(&mut self, process: ProcessId) {
+        self.table[process] = None;
         self.rings.close(process);
     }
 
-    /// Makes a session of the connection and sends it its rings and all there is to know. [`Sessions::ready`] follows.
+    /// Makes a session of the connection and sends it its rings and all there is to know. When the client has mapped the
+    /// rings, [`Sessions::take_mapped`], [`Sessions::attach`] and [`Sessions::ready`] follow.
     pub fn admit(
         &mut self,
         epoll: &Epoll,
         process: ProcessId,
         client: Client,
         reply: &Reply,
-        attached: Attached,
+        prepared: Prepared,
+        pending: Pending,
     ) -> io::Result<()> {
         self.uses = self.uses.wrapping_add(1);
         let token = Token::Session { process, uses: self.uses }.encode();
@@ -167,8 +207,10 @@ impl Sessions {
         // Its kernel may grant less, which only the largest of sessions would notice.
         let _ = conn.set_send_buffer(SEND_BUFFER_BYTES);
         epoll.add(&conn, token)?;
+        let attached = self.rings.hand_out(process, prepared);
         let reach = self.rings.channels(process).map(|channel| !channel.direct).collect();
-        self.table[process] = Some(Session { conn: Some(conn), token, generation: reply.generation, reach });
+        let (generation, opening) = (reply.generation, Some(pending));
+        self.table[process] = Some(Session { conn: Some(conn), token, generation, reach, opening });
         self.send(process, &reply.encode(), &[attached.page.as_fd()]);
         let channels: Vec<_> = self.rings.channels(process).copied().collect();
         channels.into_iter().for_each(|channel| self.tell(process, &Notice::Channel(channel), &[]));
@@ -178,6 +220,7 @@ impl Sessions {
         let partners = self.rings.partners(process).iter().map(|partner| self.known[*partner]);
         let partners: Vec<_> = partners.filter(|news| news.state != PeerState::Unregistered).collect();
         partners.into_iter().for_each(|news| self.tell(process, &Notice::Peer(news), &[]));
+        self.tell(process, &Notice::Map { serial: attached.serial }, &[]);
         Ok(())
     }
 
@@ -230,7 +273,8 @@ impl Sessions {
     }
 
     fn update_reach(&mut self, process: ProcessId) {
-        let Some(session) = &mut self.table[process] else { return };
+        let session = self.table[process].as_mut().filter(|session| session.opening.is_none());
+        let Some(session) = session else { return };
         let mut news = Vec::new();
         for (channel, (number, told)) in (0..).zip(session.reach.iter_mut()).enumerate() {
             let reachable = self.rings.reach(process, channel, |process| self.known[process].state);

@@ -24,7 +24,7 @@ use crate::sys::inotify::DirWatch;
 use crate::sys::seqpacket::{Conn, Received};
 use crate::wire::{Answer, FRAME_BYTES, PeerNews, Reply, Request};
 use ends::{InEntry, OutEntry};
-use opening::Opening;
+use opening::{Opening, Step};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -110,6 +110,8 @@ pub(super) struct Keeper {
     busy: Option<Reply>,
     /// Number of the reason with which it refused the session, until it is up.
     refused: Option<u32>,
+    /// Messages came during an attempt that did not end with Ready.
+    holds_messages: bool,
     /// Counts them.
     connection: u64,
     /// The registration of the last one that was open.
@@ -147,6 +149,7 @@ impl Keeper {
             first,
             busy: None,
             refused: None,
+            holds_messages: false,
             connection: 0,
             generation: 0,
             up_since: now,
@@ -301,8 +304,16 @@ impl Keeper {
         match (answer, &mut self.phase) {
             (Answer::Reply(reply), Phase::Opening(opening)) => opening.reply(reply, fds),
             (Answer::Notice(notice), Phase::Opening(opening)) => {
-                if !opening.notice(notice, fds)? {
-                    return Ok(());
+                match opening.notice(notice, fds)? {
+                    Step::Nothing => return Ok(()),
+                    Step::Map(serial) => {
+                        opening.map(&self.core)?;
+                        // If the daemon has closed the connection, the next read returns the reason.
+                        let _ =
+                            self.conn.as_ref().map(|conn| conn.send(&Request::Mapped { serial }.encode()));
+                        return Ok(());
+                    }
+                    Step::Ready => {}
                 }
                 if let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Up) {
                     self.open(opening)?;
@@ -336,8 +347,8 @@ impl Keeper {
     fn fail(&mut self, failure: Failure) {
         self.hang_up();
         let ended = std::mem::replace(&mut self.phase, Phase::Down { next: Instant::now() });
-        if let (Phase::Opening(opening), true) = (ended, self.connection > 0) {
-            self.keep_received(opening);
+        if let Phase::Opening(opening) = ended {
+            self.holds_messages |= self.keep_received(opening);
         }
         let failure = match (failure, self.busy.take()) {
             // It answers, but has no room; time ran out at the attempt after that.
@@ -353,7 +364,10 @@ impl Keeper {
             Failure::Refused(reply) => Some(reason::keep(&reply.text)),
             _ => None,
         };
-        let again = busy && self.first.as_ref().is_none_or(|(_, until)| Instant::now() < *until);
+        let ended = matches!(failure, Failure::Closed | Failure::System(..) | Failure::NoDaemon(_));
+        // Giving up would lose what a daemon delivered before it ended.
+        let again = (busy || ended && self.holds_messages)
+            && self.first.as_ref().is_none_or(|(_, until)| Instant::now() < *until);
         let error = self.error(failure);
         let text = error.to_string();
         if !again && let Some((told, _)) = self.first.take() {

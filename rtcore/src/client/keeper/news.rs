@@ -44,7 +44,9 @@ impl Keeper {
                 self.peer(news);
                 Ok(())
             }
-            Notice::Channel(_) | Notice::Ready => Err(Failure::Protocol(format!("{notice:?} after Ready"))),
+            Notice::Channel(_) | Notice::Map { .. } | Notice::Ready => {
+                Err(Failure::Protocol(format!("{notice:?} after Ready")))
+            }
         }
     }
 

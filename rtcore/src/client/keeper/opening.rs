@@ -1,10 +1,10 @@
-//! What the daemon says between Open and Ready: collected first, mapped next, and only then put in force.
+//! What the daemon sends between Open and Ready: collected first, mapped at Map, and put in force at Ready.
 //!
-//! A connection that ends half-way changes one thing only: rings to receive from that came with it are read, since the
-//! daemon may deliver into them as soon as they are on their way.
+//! The daemon may deliver as soon as it knows that the rings are mapped. So a connection that ends after that changes one
+//! thing: the rings to receive from that came with it are read.
 
 use super::{Failure, Keeper};
-use crate::client::core::{CHANNELS_MAX, State};
+use crate::client::core::{CHANNELS_MAX, Core, State};
 use crate::client::event::Event;
 use crate::lane::peer::PeerState;
 use crate::ring::bell::{BELLS, daemon_bell};
@@ -28,11 +28,23 @@ pub(super) struct Opening {
     /// By channel.
     semaphores: Vec<(u32, Semaphores)>,
     channels: Vec<(Channel, Option<Handles>)>,
+    /// By channel, after Map.
+    ends: Option<Vec<End>>,
     peers: Vec<PeerNews>,
     later: Vec<(Notice, Vec<OwnedFd>)>,
 }
 
+/// What a notice asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Nothing,
+    /// [`Opening::map`], and the answer with this serial.
+    Map(u32),
+    Ready,
+}
+
 /// A mapped end.
+#[derive(Debug)]
 enum End {
     Producer(Producer),
     Consumer(Consumer),
@@ -44,7 +56,7 @@ impl Opening {
     pub fn new(deadline: Instant) -> Opening {
         let (bells, semaphores, channels) = (None, Vec::new(), Vec::new());
         let (peers, later) = (Vec::new(), Vec::new());
-        Opening { deadline, generation: 0, bells, semaphores, channels, peers, later }
+        Opening { deadline, generation: 0, bells, semaphores, channels, ends: None, peers, later }
     }
 
     /// The answer to Open.
@@ -66,13 +78,18 @@ impl Opening {
         Ok(())
     }
 
-    /// One notice; true when it was Ready.
-    pub fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<bool, Failure> {
+    /// Takes one notice.
+    pub fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<Step, Failure> {
         if self.bells.is_none() {
             return Err(Failure::Protocol(format!("{notice:?} before the answer to Open")));
         }
+        let mapped = self.ends.is_some();
         match notice {
-            Notice::Ready => return Ok(true),
+            Notice::Ready => return Ok(Step::Ready),
+            Notice::Map { .. } | Notice::Channel(_) if mapped => {
+                return Err(Failure::Protocol(format!("{notice:?} after Map")));
+            }
+            Notice::Map { serial } => return Ok(Step::Map(serial)),
             Notice::Channel(channel) if self.channels.len() < CHANNELS_MAX => {
                 self.channels.push((channel, None))
             }
@@ -82,11 +99,12 @@ impl Opening {
             Notice::Peer(news) => self.peers.push(news),
             Notice::Ring { channel, semaphores, .. } => {
                 match self.channels.iter_mut().find(|(c, _)| c.channel == channel) {
-                    Some((channel, handles)) if !channel.direct => {
+                    Some((channel, handles)) if !channel.direct && !mapped => {
                         *handles = Some(handles_of(fds)?);
                         self.semaphores.extend(semaphores.map(|named| (channel.channel, named)));
                     }
-                    Some(_) => self.defer(notice, fds)?,
+                    Some((channel, _)) if channel.direct => self.defer(notice, fds)?,
+                    Some(_) => return Err(Failure::Protocol(format!("{notice:?} after Map"))),
                     None => {
                         return Err(Failure::Protocol(format!(
                             "a ring for channel {channel}, which there is not"
@@ -96,7 +114,7 @@ impl Opening {
             }
             Notice::Join { .. } | Notice::Reach { .. } => self.defer(notice, fds)?,
         }
-        Ok(false)
+        Ok(Step::Nothing)
     }
 
     fn defer(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<(), Failure> {
@@ -107,32 +125,44 @@ impl Opening {
         Ok(())
     }
 
-    /// Maps all rings.
-    fn map(channels: Vec<(Channel, Option<Handles>)>, bells: &Bells) -> Result<Vec<(Channel, End)>, Failure> {
-        let map = |(channel, handles): (Channel, Option<Handles>)| {
-            let geometry = geometry(&channel)?;
+    /// Maps all routed rings.
+    pub fn map(&mut self, core: &Core) -> Result<(), Failure> {
+        let Some(page) = &self.bells else {
+            return Err(Failure::Protocol("Map before the answer to Open".into()));
+        };
+        let routed = self.channels.iter().filter(|(channel, _)| !channel.direct).count();
+        let bells = match (core.has_semaphores(), self.semaphores.len()) {
+            (false, 0) => page.clone(),
+            (true, named) if named == routed => open_semaphores(core.skin, &self.semaphores)?,
+            (_, named) => {
+                return Err(Failure::Protocol(format!(
+                    "{named} of {routed} rings with semaphores, on the skin {}",
+                    core.skin.name
+                )));
+            }
+        };
+        let map = |(channel, handles): &mut (Channel, Option<Handles>)| {
+            let geometry = geometry(channel)?;
             let failed = |e| Failure::system(&format!("mapping the ring of {}", channel.endpoint))(e);
             // The session's end sleeps at the bell with the channel's number; those of an inbox move together.
             let bell = channel.channel;
-            let end = match (handles, channel.role) {
+            let end = match (handles.take(), channel.role) {
                 (None, _) if channel.direct => End::Later,
                 (None, _) => {
-                    return Err(Failure::Protocol(format!(
-                        "no ring for `{}` before Ready",
-                        channel.endpoint
-                    )));
+                    return Err(Failure::Protocol(format!("no ring for `{}` before Map", channel.endpoint)));
                 }
                 (Some(handles), Role::Sender) => {
-                    End::Producer(handles.into_producer(geometry, bells, bell).map_err(failed)?)
+                    End::Producer(handles.into_producer(geometry, &bells, bell).map_err(failed)?)
                 }
                 (Some(handles), _) => {
-                    let consumer = handles.into_consumer(geometry, bells, bell).map_err(failed)?;
+                    let consumer = handles.into_consumer(geometry, &bells, bell).map_err(failed)?;
                     End::Consumer(consumer.keeping(channel.keep))
                 }
             };
-            Ok((channel, end))
+            Ok(end)
         };
-        channels.into_iter().map(map).collect()
+        self.ends = Some(self.channels.iter_mut().map(map).collect::<Result<_, _>>()?);
+        Ok(())
     }
 }
 
@@ -172,29 +202,17 @@ fn handles_of(fds: Vec<OwnedFd>) -> Result<Handles, Failure> {
 impl Keeper {
     /// Ready: puts in force what was collected.
     pub(super) fn open(&mut self, opening: Opening) -> Result<(), Failure> {
-        let Opening { generation, bells, semaphores, channels, peers, later, .. } = opening;
-        let Some(page) = bells else {
-            return Err(Failure::Protocol("Ready before the answer to Open".into()));
+        let Opening { generation, channels, ends, peers, later, .. } = opening;
+        let Some(ends) = ends else {
+            return Err(Failure::Protocol("Ready before Map".into()));
         };
-        let routed = channels.iter().filter(|(channel, _)| !channel.direct).count();
-        let bells = match (self.core.has_semaphores(), semaphores.len()) {
-            (false, 0) => page,
-            (true, named) if named == routed => open_semaphores(self.core.skin, &semaphores)?,
-            (_, named) => {
-                return Err(Failure::Protocol(format!(
-                    "{named} of {routed} rings with semaphores, on the skin {}",
-                    self.core.skin.name
-                )));
-            }
-        };
-        let ends = Opening::map(channels, &bells)?;
         self.connection += 1;
         self.generation = generation;
         let is_lonely = |id: u32| {
             let is_it = |notice: &Notice| *notice == Notice::Reach { channel: id, reachable: false };
             later.iter().any(|(notice, _)| is_it(notice))
         };
-        for (channel, end) in ends {
+        for ((channel, _), end) in channels.into_iter().zip(ends) {
             match channel.role {
                 Role::Sender => self.open_sender(channel, end, is_lonely(channel.channel)),
                 Role::Inbox | Role::Signal { .. } => self.open_receiver(channel, end),
@@ -217,20 +235,23 @@ impl Keeper {
         Ok(())
     }
 
-    /// The daemon ended before Ready: receives what it may have delivered into the rings that it handed out. The caller
-    /// marks them as over. Not on Cobalt, where the doorbells would have to be opened first.
-    pub(super) fn keep_received(&mut self, opening: Opening) {
-        let Opening { bells: Some(bells), semaphores, channels, .. } = opening else { return };
-        if !semaphores.is_empty() {
-            return;
-        }
-        for (channel, handles) in channels.into_iter().filter(|(channel, _)| channel.role != Role::Sender) {
-            let (Some(handles), Some(geometry)) = (handles, channel.geometry()) else { continue };
-            let Ok(consumer) = handles.into_consumer(geometry, &bells, channel.channel) else { continue };
+    /// The connection ended before Ready: keeps the rings to receive from that the daemon may have delivered into. The
+    /// caller marks them as over.
+    ///
+    /// Returns whether they hold messages.
+    pub(super) fn keep_received(&mut self, opening: Opening) -> bool {
+        let Opening { channels, ends: Some(ends), .. } = opening else { return false };
+        let mut holds = false;
+        for ((channel, _), end) in channels.into_iter().zip(ends) {
+            let End::Consumer(mut consumer) = end else { continue };
+            // What cannot be counted the inbox reports. An empty ring is kept too: a daemon that lives may deliver into it until
+            // its lane has let go.
+            holds |= consumer.available().map_or(true, |count| count > 0);
             if let Some(index) = self.lane_entry(channel) {
-                self.receive(index, consumer.keeping(channel.keep), None);
+                self.receive(index, consumer, None);
             }
         }
+        holds
     }
 
     /// `lonely`: nobody receives from it.

@@ -6,7 +6,7 @@ use crate::control::conns::{Client, ExecOf};
 use crate::control::kept::Identity;
 use crate::control::policy::{self, Exe, Refusal};
 use crate::control::{Handler, Token};
-use crate::plan::ProcessId;
+use crate::plan::{ProcessId, ProcessPlan};
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::pidfd::{PidFd, is_refused};
@@ -49,6 +49,11 @@ impl Candidate {
     pub fn ruid(&self) -> u32 {
         self.holder.ruid
     }
+
+    /// Whether the grant waits for an exec(2).
+    fn is_pending(&self, plan: &ProcessPlan) -> bool {
+        self.exec_follows && plan.exe.is_some()
+    }
 }
 
 impl Registry {
@@ -79,7 +84,9 @@ impl Registry {
     /// Grants the name. The caller notes the last value, if there is one, at the connection, keeps the registration for the
     /// next start and then calls [`Registry::announce`], unless the reply is [`Status::Pending`].
     pub fn seat(&mut self, epoll: &Epoll, candidate: Candidate) -> Result<(Reply, Option<ExecOf>), Refusal> {
-        let Candidate { process, mut holder, exec_follows, warning } = candidate;
+        let (reply, pending) =
+            (self.answer(&candidate), candidate.is_pending(&self.entries[candidate.process].plan));
+        let Candidate { process, mut holder, exec_follows, .. } = candidate;
         let entry = &mut self.entries[process];
         let failed = |e: io::Error| {
             let text = format!("{}: {e}{}", entry.plan.name, shortage_hint(&e));
@@ -91,23 +98,28 @@ impl Registry {
             let _ = epoll.remove(&expected.pidfd);
         }
         entry.generation += 1;
-        holder.active = !(exec_follows && entry.plan.exe.is_some());
-        let (pid, pending) = (holder.who.pid, !holder.active);
+        holder.active = !pending;
         self.unkept = true;
         if let Some(before) = entry.holder.replace(holder) {
             let _ = epoll.remove(&before.pidfd);
         }
         let entry = &self.entries[process];
         let exec_of = ExecOf { process, generation: entry.generation };
-        let warning = warning.map(|text| format!("; {text}")).unwrap_or_default();
-        let reply = Reply {
-            status: if pending { Status::Pending } else { Status::Ok },
-            generation: entry.generation,
+        Ok((reply, exec_follows.then_some(exec_of)))
+    }
+
+    /// What the client is answered when the name is granted.
+    pub fn answer(&self, candidate: &Candidate) -> Reply {
+        let entry = &self.entries[candidate.process];
+        let pid = candidate.pid();
+        let warning = candidate.warning.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
+        Reply {
+            status: if candidate.is_pending(&entry.plan) { Status::Pending } else { Status::Ok },
+            generation: self.next_generation(candidate.process),
             signals: entry.signals,
             pid: pid.cast_unsigned(),
             text: format!("pid {pid} is {}{warning}", entry.plan.name),
-        };
-        Ok((reply, exec_follows.then_some(exec_of)))
+        }
     }
 
     /// Examines the process that would take the name.

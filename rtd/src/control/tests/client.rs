@@ -6,6 +6,7 @@ use rtcore::ring::{Bells, Envelope, Handles, Kind};
 use rtcore::sys::memfd::Map;
 use rtcore::sys::sched;
 use rtcore::wire::{Answer, Channel, Name, Notice, Request, Role};
+use std::collections::VecDeque;
 use std::io::{BufRead, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -66,6 +67,8 @@ struct Client {
     /// Own halves of direct rings.
     halves: Vec<(u32, Map)>,
     children: Vec<Child>,
+    /// Notices that came up to Ready, for `next`.
+    read: VecDeque<String>,
 }
 
 /// Until standard input ends.
@@ -102,7 +105,7 @@ impl Client {
                     socket,
                     &Request::Open { name: name(who), tid: 0, semaphores: false, resumes: 0, lane: None },
                 );
-                return self.next(LIMIT);
+                return self.opened();
             }
             ["open", who, "thread"] => {
                 self.send(
@@ -115,7 +118,7 @@ impl Client {
                         lane: None,
                     },
                 );
-                return self.next(LIMIT);
+                return self.opened();
             }
             ["ask", who] => self.send(
                 socket,
@@ -135,7 +138,10 @@ impl Client {
                 self.send(socket, &register);
                 return self.next(LIMIT);
             }
-            ["next"] => return self.next(LIMIT),
+            ["next"] => {
+                let read = self.read.pop_front();
+                return read.unwrap_or_else(|| self.next(LIMIT));
+            }
             ["mapped", serial] => self.send(socket, &Request::Mapped { serial: number(serial) }),
             ["push", channel, text] => {
                 let origin = Origin::UNKNOWN;
@@ -204,7 +210,20 @@ impl Client {
         "done".into()
     }
 
-    /// The next frame in words.
+    /// The answer to Open, when the session is open or refused.
+    fn opened(&mut self) -> String {
+        let answer = self.next(LIMIT);
+        if answer.starts_with("Ok ") {
+            while self.read.back().is_none_or(|last| !["ready", "closed", "nothing"].contains(&last.as_str()))
+            {
+                let next = self.next(LIMIT);
+                self.read.push_back(next);
+            }
+        }
+        answer
+    }
+
+    /// The next frame in words. Map is answered.
     fn next(&mut self, limit: Duration) -> String {
         let Some(conn) = &self.conn else { return "closed".into() };
         let deadline = Instant::now() + limit;
@@ -228,6 +247,10 @@ impl Client {
                 format!("{:?} {}{warning}", reply.status, reply.generation)
             }
             Answer::Reply(reply) => format!("{:?} {}", reply.status, reply.text),
+            Answer::Notice(Notice::Map { serial }) => {
+                let _ = conn.send(&Request::Mapped { serial }.encode());
+                self.next(limit)
+            }
             Answer::Notice(notice) => self.heard(notice, fds),
         }
     }
@@ -264,6 +287,7 @@ impl Client {
             }
             Notice::Reach { channel, reachable } => format!("reach {channel} {reachable}"),
             Notice::Peer(news) => format!("peer {} {:?} {:?}", news.process, news.state, news.ending),
+            Notice::Map { .. } => unreachable!("answered"),
             Notice::Ready => "ready".into(),
         }
     }

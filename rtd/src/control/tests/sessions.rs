@@ -345,12 +345,33 @@ fn the_largest_session_opens_for_a_client_that_reads_late() {
     let (rig, _feeds) = Rig::with("largest", largest);
     let mut arm = Other::new(&rig);
     assert_eq!(arm.ask("ask arm"), "done");
-    rig.change();
     rig.no_change(TICK);
     assert_eq!(arm.ask("next"), "Ok 1");
     arm.until("reach 126 false");
     arm.until("ready");
+    rig.change();
     assert_eq!(arm.ask("ping"), "Ok rtd `t` is there");
+}
+
+/// A client that is held up before it has mapped its rings is not seen alive, keeps the name from nobody for long, and is
+/// cut off in the end.
+#[test]
+fn a_session_whose_client_does_not_map_its_rings_ends_unseen() {
+    let (rig, _feeds) = Rig::with("unmapped", two);
+    let (mut first, mut second) = (Other::new(&rig), Other::new(&rig));
+    assert_eq!(first.ask("ask arm"), "done");
+    assert_eq!(first.ask("next"), "Ok 1");
+    let refused = second.ask("open arm");
+    assert!(refused.starts_with("Busy ") && refused.contains("is being opened: try again"), "{refused}");
+    let deadline = Instant::now() + LIMIT;
+    while second.ask("open arm").starts_with("Busy ") {
+        assert!(Instant::now() < deadline, "the name is never free");
+        std::thread::sleep(TICK);
+    }
+    let (process, state, pid, _) = rig.change();
+    assert_eq!((process, state, pid.unsigned_abs()), (0, PeerState::Alive, second.0.child.id()));
+    // It reads the rest too late.
+    while first.ask("next") != "closed" {}
 }
 
 #[test]

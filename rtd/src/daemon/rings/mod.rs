@@ -13,7 +13,6 @@ mod explain;
 mod maker;
 mod prepare;
 mod table;
-mod unsealed;
 
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
 use claims::Reports;
@@ -29,7 +28,6 @@ use rtcore::ring::{Bells, Consumer, Handles, Producer, Side};
 use rtcore::skin::{Semaphore, Skin};
 use rtcore::stats::Ledger;
 use rtcore::stats::writer::Page;
-use rtcore::sys::clock;
 use rtcore::sys::eventfd::EventFd;
 use rtcore::sys::memfd::Memory;
 use rtcore::sys::pidfd::PidFd;
@@ -40,7 +38,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use table::{ChannelPlan, Receiver, Table, Way};
-use unsealed::Unsealed;
 
 pub use explain::Explanation;
 pub use prepare::{Begun, Prepared, RingsError};
@@ -106,9 +103,22 @@ impl<T> Default for Lane<T> {
     }
 }
 
-/// What the client gets of them.
+/// Rings whose memory the client got and has not mapped yet. No lane uses them.
+#[derive(Debug)]
+struct HandedOut {
+    /// Of [`Notice::Map`].
+    serial: u32,
+    bells: Bells,
+    ends: Vec<DaemonEnd>,
+    /// What the client writes.
+    written: Vec<Memory>,
+}
+
+/// What the client gets of a session's rings.
 #[derive(Debug)]
 pub struct Attached {
+    /// Of [`Notice::Map`].
+    pub serial: u32,
     /// The session's bells.
     pub page: Memory,
     /// Each routed channel's ring.
@@ -140,7 +150,8 @@ pub struct Rings {
     maker: Maker,
     /// Processes whose rings are being made.
     ordered: BTreeSet<ProcessId>,
-    unsealed: Unsealed,
+    /// By process, rings that the client has not mapped yet.
+    handed_out: Vec<Option<HandedOut>>,
 }
 
 impl Rings {
@@ -165,7 +176,7 @@ impl Rings {
             out: Outbox::default(),
             maker: Maker::new()?,
             ordered: BTreeSet::new(),
-            unsealed: Unsealed::default(),
+            handed_out: plan.processes.iter().map(|_| None).collect(),
             table,
         };
         let mut senders = BTreeMap::new();
@@ -246,25 +257,50 @@ impl Rings {
         std::mem::take(&mut self.out)
     }
 
-    /// Gives the lane threads the rings that they write; the process has a session from now on. They read its own rings
-    /// after [`Rings::read_from`].
-    pub fn attach(&mut self, process: ProcessId, seat: Seat, prepared: Prepared) -> Attached {
+    /// The client's part of the rings. They are in use after [`Rings::attach`] only.
+    pub fn hand_out(&mut self, process: ProcessId, prepared: Prepared) -> Attached {
         let Prepared { bells, page, ends, handles, written } = prepared;
-        let (sources, sinks): (Vec<_>, Vec<_>) =
-            ends.into_iter().partition(|end| matches!(end, DaemonEnd::Source(..)));
-        for end in sinks {
-            self.offer(end, &seat);
-        }
-        self.unread[process] = sources;
-        self.unsealed.add(process, &seat, written, clock::monotonic_ns());
-        self.seats[process] = Some((seat, bells));
         let mut rings = Vec::with_capacity(handles.len());
         for (channel, handles) in handles {
             let serial = self.next_serial();
             let semaphores = self.doorbells.as_ref().and_then(|bells| bells.named(process, channel));
             rings.push((Notice::Ring { channel, serial, pid: 0, uid: 0, semaphores }, handles));
         }
-        Attached { page, rings }
+        let serial = self.next_serial();
+        self.handed_out[process] = Some(HandedOut { serial, bells, ends, written });
+        Attached { serial, page, rings }
+    }
+
+    /// Whether the client may answer with this serial that it has mapped the rings of its session.
+    pub fn awaits(&self, process: ProcessId, serial: u32) -> bool {
+        self.handed_out[process].as_ref().is_some_and(|handed_out| handed_out.serial == serial)
+    }
+
+    /// The client has mapped its rings: seals what it writes, and gives the lane threads the rings that they write. They
+    /// read its own rings after [`Rings::read_from`].
+    ///
+    /// A process that may write memory may also take its pages away (fallocate(2), madvise(2) MADV_REMOVE), and a lane thread
+    /// that reads there then faults. The seal that denies it also denies new mappings for writing, so it comes after the
+    /// client has mapped them and before the first lane thread uses them. Pages that are gone by then are brought back.
+    ///
+    /// Errors: the client has sealed its memory against rtd.
+    pub fn attach(&mut self, process: ProcessId, seat: Seat) -> io::Result<()> {
+        let Some(HandedOut { bells, ends, written, .. }) = self.handed_out[process].take() else {
+            return Ok(());
+        };
+        if let Err(e) = written.iter().try_for_each(Memory::deny_writers) {
+            self.maker.discard(ends);
+            return Err(io::Error::new(e.kind(), format!("the memory of its rings cannot be sealed: {e}")));
+        }
+        ends.iter().for_each(DaemonEnd::lock_again);
+        let (sources, sinks): (Vec<_>, Vec<_>) =
+            ends.into_iter().partition(|end| matches!(end, DaemonEnd::Source(..)));
+        for end in sinks {
+            self.offer(end, &seat);
+        }
+        self.unread[process] = sources;
+        self.seats[process] = Some((seat, bells));
+        Ok(())
     }
 
     /// Lets the lane threads read what the process sends: its partners know who it is.
@@ -303,10 +339,16 @@ impl Rings {
 
     /// The session is over: lane threads get nothing in exchange for its rings, after they have emptied them.
     pub fn close(&mut self, process: ProcessId) {
+        if let Some(handed_out) = self.handed_out[process].take() {
+            // No lane has seen them.
+            self.maker.discard(handed_out.ends);
+            if let Some(doorbells) = &self.doorbells {
+                doorbells.forget(process);
+            }
+        }
         // What it has sent already is not lost.
         self.read_from(process);
         let Some((seat, bells)) = self.seats[process].take() else { return };
-        self.unsealed.close(process);
         let (generation, origin) = (seat.generation, Origin::UNKNOWN);
         self.left[process] = Some((generation, seat.pid));
         for channel in &self.table.channels[process] {
@@ -442,11 +484,6 @@ impl Rings {
         self.direct.values_mut().for_each(|direct| direct.account(&mut self.out));
         self.look_at_reports();
         self.connect();
-        for (process, e) in self.unsealed.tick(clock::monotonic_ns()) {
-            // Only a process that has sealed it against us can be the reason.
-            let text = format!("the memory of its rings cannot be sealed: {e}");
-            self.out.liars.push((process, text));
-        }
         waits
     }
 

@@ -90,6 +90,15 @@ pub(super) enum DaemonEnd {
     Sink((RouteId, usize), Producer),
 }
 
+impl DaemonEnd {
+    pub fn lock_again(&self) {
+        match self {
+            DaemonEnd::Source(_, end) => end.lock_again(),
+            DaemonEnd::Sink(_, end) => end.lock_again(),
+        }
+    }
+}
+
 /// The rings of a session, made and handed to nobody.
 #[derive(Debug)]
 pub struct Prepared {

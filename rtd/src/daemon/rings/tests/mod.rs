@@ -120,11 +120,23 @@ fn wanted(semaphores: bool) -> Wanted {
 }
 
 fn open(rings: &mut Rings, process: ProcessId, seat: Seat) -> Attached {
+    let attached = hand_out(rings, process);
+    mapped(rings, process, seat);
+    attached
+}
+
+/// What the client gets, before it has mapped any of it.
+fn hand_out(rings: &mut Rings, process: ProcessId) -> Attached {
     let prepared = rings.prepare(process, wanted(false)).unwrap();
-    let attached = rings.attach(process, seat, prepared);
+    let attached = rings.hand_out(process, prepared);
+    assert!(rings.awaits(process, attached.serial));
+    attached
+}
+
+fn mapped(rings: &mut Rings, process: ProcessId, seat: Seat) {
+    rings.attach(process, seat).unwrap();
     rings.read_from(process);
     rings.connect();
-    attached
 }
 
 fn envelope(sequence: u64) -> Envelope {

@@ -81,14 +81,19 @@ fn what_a_session_sends_the_thread_takes_and_a_dead_session_leaves_its_last_mess
     let mut rings = Rings::new(&mixed(), rtcore::skin::posix(), true).unwrap();
     let (mut source, mut sink) = (rings.take_source(0), rings.take_sink(1, 0));
     let (arm, planner) = (Someone::new(), Someone::new());
-    let mut of_arm = open(&mut rings, ARM, arm.seat(3));
-    let mut of_planner = open(&mut rings, PLANNER, planner.seat(1));
+    let (mut of_arm, mut of_planner) = (hand_out(&mut rings, ARM), hand_out(&mut rings, PLANNER));
     assert_eq!(of_arm.rings.len(), 3);
     let bells = bells_of(&of_arm.page);
     let (_, handles) = of_arm.rings.remove(0);
     let writable = Map::of(handles.consumer.as_fd(), geometry(64).consumer_bytes(), true);
     assert!(writable.is_err(), "the client got the daemon's memory for reading");
     let mut up = handles.into_producer(geometry(64), &bells, 64).unwrap();
+    let (_, handles) = of_planner.rings.remove(2);
+    let mut down = handles.into_consumer(geometry(64), &bells_of(&of_planner.page), 0).unwrap();
+    assert!(!source.take() && !sink.take(), "lanes get nothing before the client has mapped it");
+    mapped(&mut rings, ARM, arm.seat(3));
+    mapped(&mut rings, PLANNER, planner.seat(1));
+    assert!(bells_are_sealed(&of_arm.page));
     assert!(source.take() && sink.take());
     assert_eq!(source.generation(), 3);
     assert_eq!(source.origin(), Origin { pid: arm.0.id(), uid: 7, verified: true });
@@ -101,10 +106,40 @@ fn what_a_session_sends_the_thread_takes_and_a_dead_session_leaves_its_last_mess
     assert_eq!(end.take(&mut buffer).unwrap().unwrap().len, 4);
     assert_eq!(&buffer[..4], b"last");
     assert!(source.take() && source.current().is_none(), "then none any more");
-    let (_, handles) = of_planner.rings.remove(2);
-    let mut down = handles.into_consumer(geometry(64), &bells_of(&of_planner.page), 0).unwrap();
     sink.current().unwrap().push(&envelope(2), b"down").unwrap();
     assert_eq!(down.take(&mut buffer).unwrap().unwrap().meta.sequence, 2);
+}
+
+fn bells_are_sealed(page: &impl AsFd) -> bool {
+    Map::of(page.as_fd(), Bells::BYTES, true).is_err()
+}
+
+#[test]
+fn a_session_that_ends_before_its_rings_are_mapped_leaves_no_trace() {
+    let mut rings = Rings::new(&mixed(), rtcore::skin::posix(), true).unwrap();
+    let mut source = rings.take_source(0);
+    let arm = Someone::new();
+    for _ in 0..8 {
+        let attached = hand_out(&mut rings, ARM);
+        rings.close(ARM);
+        assert!(!rings.awaits(ARM, attached.serial) && !source.take());
+    }
+    open(&mut rings, ARM, arm.seat(1));
+    assert!(source.take() && source.current().is_some());
+}
+
+#[test]
+fn who_seals_the_memory_of_its_rings_against_rtd_gets_no_session() {
+    let mut rings = Rings::new(&mixed(), rtcore::skin::posix(), true).unwrap();
+    let mut source = rings.take_source(0);
+    let arm = Someone::new();
+    let attached = hand_out(&mut rings, ARM);
+    let seals = nix::fcntl::SealFlag::F_SEAL_SEAL;
+    nix::fcntl::fcntl(&attached.page, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).unwrap();
+    let text = rings.attach(ARM, arm.seat(1)).unwrap_err().to_string();
+    assert!(text.contains("cannot be sealed"), "{text}");
+    rings.close(ARM);
+    assert!(!source.take());
 }
 
 #[test]
