@@ -48,9 +48,9 @@ pub struct RouteArgs {
     /// Endpoint of the same daemon that they come out of; rtlat becomes its owner
     #[arg(long, value_name = "ENDPOINT", requires = "from")]
     to: Option<String>,
-    /// Which running daemon, as in its configuration's [daemon] name
-    #[arg(long, default_value = "rtd", env = "RTD_INSTANCE")]
-    instance: String,
+    /// Instance of the running daemon, as in its configuration's [daemon] name [default: the only one that runs]
+    #[arg(long, env = "RTD_INSTANCE")]
+    instance: Option<String>,
     #[command(flatten)]
     lane: LaneArgs,
     #[command(flatten)]
@@ -67,8 +67,9 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
                 "--round-trip, --sync, -S and -t: through a running daemon one pair is measured, one way";
             bail!(BadOption(slip.to_owned()));
         }
+        let instance = args.instance.clone().map_or_else(crate::ctl::page::default_instance, Ok)?;
         return single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |_, _| {
-            Ok(Work::OneWay(Box::new(find(&args.instance, from, to, bytes)?)))
+            Ok(Work::OneWay(Box::new(find(&instance, from, to, bytes)?)))
         });
     }
     let way = args.way.context("which route: mq-mq, mq-signal, signal-signal, lane or direct")?;
