@@ -11,6 +11,7 @@ const OPEN: u16 = 4;
 const MAPPED: u16 = 5;
 const EXPLAIN: u16 = 6;
 const FLUSHED: u16 = 7;
+const LEAVE: u16 = 8;
 /// Flag of Register: the connection closes by exec(2).
 const EXEC_FOLLOWS: u32 = 1;
 /// Flag of Open: rings ring semaphores.
@@ -141,6 +142,9 @@ pub enum Request {
         /// How many.
         messages: u32,
     },
+    /// The client closes this session. The end of the connection alone does not say so: a process that closes its session
+    /// and ends at once looks like one that has died.
+    Leave,
 }
 
 impl Request {
@@ -191,6 +195,7 @@ impl Request {
                 layout.name = endpoint.bytes;
                 layout.pid = *messages;
             }
+            Request::Leave => layout.kind = LEAVE,
         }
         zerocopy::transmute!(layout)
     }
@@ -229,6 +234,7 @@ impl Request {
             MAPPED => Request::Mapped { serial: layout.pid },
             EXPLAIN => Request::Explain { endpoint: Name::decode(&layout.name)? },
             FLUSHED => Request::Flushed { endpoint: Name::decode(&layout.name)?, messages: layout.pid },
+            LEAVE => Request::Leave,
             kind => return Err(FrameError::Kind(kind)),
         };
         // Encoding sets each used byte and zeroes the others: what differs is a byte that means nothing.

@@ -26,6 +26,7 @@ fn request() -> impl Strategy<Value = Request> {
         name.clone().prop_map(|endpoint| Request::Explain { endpoint }),
         (name, any::<u32>()).prop_map(|(endpoint, messages)| Request::Flushed { endpoint, messages }),
         Just(Request::Ping),
+        Just(Request::Leave),
     ]
 }
 

@@ -222,6 +222,9 @@ impl Control {
     }
 
     fn peer_ended(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+        if self.registry.has_ended(process) && self.sessions.has_left(process) {
+            self.leave_in_order(process, handler);
+        }
         if let Some(line) = self.registry.ended(&self.epoll, process, handler) {
             self.log.info(format_args!("{line}"));
         }
@@ -274,7 +277,7 @@ impl Control {
         client.heard(Instant::now());
         let result = match request {
             Request::Ping => Ok(Some(Reply::plain(Status::Ok, pong(&self.instance)))),
-            Request::Mapped { .. } | Request::Explain { .. } => {
+            Request::Mapped { .. } | Request::Explain { .. } | Request::Leave => {
                 Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
             }
             Request::Open { name, tid, semaphores, resumes, lane } => self

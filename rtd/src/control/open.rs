@@ -270,6 +270,7 @@ impl Control {
         match hear(conn) {
             Heard::Nothing => {}
             Heard::Closed => self.leave(process, handler),
+            Heard::Request(Request::Leave) => self.leave_in_order(process, handler),
             Heard::Request(Request::Mapped { serial }) => match self.sessions.take_mapped(process, serial) {
                 Some(pending) => self.put_in_force(process, pending, handler),
                 None => self.sessions.mapped(process, serial),
@@ -309,6 +310,15 @@ impl Control {
             Ended::Died(line) | Ended::Left(line) => self.log.info(format_args!("{line}")),
             Ended::Dying => self.sessions.await_death(process),
         }
+    }
+
+    /// The client has closed its session, and may have ended since.
+    pub(super) fn leave_in_order(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+        if !self.sessions.is_opening(process) {
+            let (name, pid) = self.registry.holder(process);
+            self.log.info(format_args!("{name}: pid {pid} closed its session"));
+        }
+        self.release(process, handler);
     }
 
     fn release(&mut self, process: ProcessId, handler: &mut dyn Handler) {

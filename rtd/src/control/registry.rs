@@ -238,6 +238,12 @@ impl Registry {
         Ok(Reply::plain(Status::Ok, format!("pid {pid} is no longer {name}")))
     }
 
+    /// Whether the holder of a name has ended, and nobody has dealt with it yet.
+    pub fn has_ended(&self, process: ProcessId) -> bool {
+        let holder = self.entries.get(process).and_then(|entry| entry.holder.as_ref());
+        holder.is_some_and(|holder| !holder.pidfd.is_alive())
+    }
+
     /// A pidfd became readable. Answers the line for the log, `None` when that holder was replaced.
     pub fn ended(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) -> Option<String> {
         let entry = self.entries.get_mut(process)?;

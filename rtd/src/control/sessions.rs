@@ -9,6 +9,7 @@
 
 use super::Token;
 use super::conns::Client;
+use super::open::{Heard, hear};
 use super::registry::{Candidate, Change};
 use crate::daemon::rings::{Begun, Explanation, Outbox, Prepared, Rings, RingsError, Seat, Wanted};
 use crate::plan::{Plan, ProcessId, RouteId};
@@ -18,13 +19,15 @@ use rtcore::stats::Ledger;
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::eventfd::EventFd;
 use rtcore::sys::seqpacket::Conn;
-use rtcore::wire::{Name, Notice, PeerNews, Reply};
+use rtcore::wire::{Name, Notice, PeerNews, Reply, Request};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 /// Room for what a session has not read: some hundred frames, all that is told at the opening of the largest.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
+/// More than the buffer of a connection holds.
+const LAST_FRAMES_MAX: usize = 4096;
 
 /// One session.
 #[derive(Debug)]
@@ -102,6 +105,18 @@ impl Sessions {
     pub fn conn(&self, process: ProcessId, token: u64) -> Option<&Conn> {
         let session = self.table.get(process)?.as_ref().filter(|session| session.token == token)?;
         session.conn.as_ref()
+    }
+
+    /// Whether a process that has ended had closed its session before. Reads what it sent, to no more than a bound: a
+    /// child that has the connection too could send for ever.
+    pub fn has_left(&self, process: ProcessId) -> bool {
+        let session = self.table.get(process).and_then(Option::as_ref);
+        let Some(conn) = session.and_then(|session| session.conn.as_ref()) else { return false };
+        let mut frames = (0..LAST_FRAMES_MAX).map_while(|_| match hear(conn) {
+            Heard::Request(request) => Some(request),
+            Heard::Nothing | Heard::Closed | Heard::Bad(_) => None,
+        });
+        frames.any(|request| request == Request::Leave)
     }
 
     pub fn has(&self, process: ProcessId) -> bool {

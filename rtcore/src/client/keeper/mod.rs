@@ -461,6 +461,8 @@ impl Keeper {
 
     /// The session was dropped, or never came to be.
     fn finish(&mut self) {
+        // Where there is no room for it, rtd takes the end of the connection for what it looks like.
+        let _ = self.conn.as_ref().map(|conn| conn.send(&Request::Leave.encode()));
         self.hang_up();
         self.shut(Why::Closed);
         let mut table = self.core.table();
