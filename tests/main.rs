@@ -131,7 +131,7 @@ fn main() -> std::process::ExitCode {
         cobalt_broken::a_second_start_leaves_a_running_daemon_its_doorbells,
         cobalt_broken::a_mode_that_is_lost_while_queued_messages_move_on_is_counted,
         cobalt_broken::two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it,
-        cobalt_broken::a_lane_that_polls_makes_no_blocking_call_and_is_in_its_mode_all_the_same,
+        cobalt_broken::a_lane_that_polls_is_refused_and_one_that_spins_keeps_its_mode,
         cobalt_broken::a_library_that_writes_what_is_no_text_is_heard_all_the_same,
         cobalt_rings::messages_go_from_ring_to_ring_while_everybody_sleeps_in_between,
         cobalt_rings::several_rings_of_one_thread_ring_one_doorbell,

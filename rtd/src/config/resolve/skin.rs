@@ -7,7 +7,7 @@ use super::{Context, library, whole_file};
 use crate::config::diagnostic::Place;
 use crate::config::sections::Endpoint;
 use crate::config::values::{Kind, SkinText};
-use crate::plan::{EndpointKind, EndpointPlan, Plan, SEMAPHORES_MAX, SkinChoice, SkinKind, SkinPlan};
+use crate::plan::{EndpointKind, EndpointPlan, Plan, SEMAPHORES_MAX, SkinChoice, SkinKind, SkinPlan, Wait};
 use rtcore::skin::Doorbell;
 use std::path::PathBuf;
 
@@ -107,6 +107,9 @@ fn library_path(cx: &mut Context<'_, '_, '_>) -> Option<PathBuf> {
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     let (caps, name) = (plan.daemon.skin.kind.caps(), plan.daemon.skin.kind.name());
+    if !caps.linux_threads {
+        polling_lanes(cx, plan, name);
+    }
     let needed = plan.doorbells();
     if caps.doorbell == Doorbell::Semaphore && needed > SEMAPHORES_MAX as usize {
         let message = format!(
@@ -141,6 +144,23 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             );
             cx.report.warning(&written.target.place_or(&written.place), message, "target = \"thread\"");
         }
+    }
+}
+
+/// A lane that never sleeps preempts Linux itself on such a core, also while Linux holds a lock of its kernel that
+/// every other CPU waits for. An isolated CPU does not help, nor does `unisolated`.
+fn polling_lanes(cx: &mut Context<'_, '_, '_>, plan: &Plan, skin: &str) {
+    for (lane, written) in plan.lanes.iter().zip(&cx.config.lane) {
+        if lane.wait != Wait::Poll {
+            continue;
+        }
+        let message = format!(
+            "on `{skin}` lane `{}` must not poll: it preempts Linux on CPU {} while Linux holds kernel locks, which \
+             freezes the whole machine, also if the CPU is isolated",
+            lane.name, lane.cpu
+        );
+        let fix = "wait = \"spin:50\"\nwait = \"block\"\nskin = \"posix\"";
+        cx.report.error(&written.wait.place_or(&written.place), message, fix);
     }
 }
 

@@ -96,6 +96,20 @@ fn what_a_capability_forbids_is_refused_on_the_route_or_warned_of() {
     );
 }
 
+/// On a real core such a lane froze the machine, on an isolated CPU too; one that spins for a while does not.
+#[test]
+fn a_lane_that_polls_is_refused_on_cobalt_also_on_an_isolated_cpu() {
+    let lane = |wait: &str| format!("{LANE}wait = {wait:?}\nunisolated = true\n");
+    let text = |wait: &str| [&lane(wait), QUEUES, ROUTE].concat();
+    let refused = on(Ok("core"), &text("poll"), None);
+    let shown = super::util::shown(&refused.diagnostics);
+    assert!(refused.plan.is_none(), "{shown}");
+    assert!(shown.contains("must not poll") && shown.contains("freezes the whole machine"), "{shown}");
+    assert!(shown.contains("wait = \"spin:50\""), "{shown}");
+    assert!(on(Ok("core"), &text("poll"), Some(SkinChoice::Posix)).plan.is_some());
+    assert!(on(Ok("core"), &text("spin:50"), None).plan.is_some());
+}
+
 #[test]
 fn both_directions_of_a_port_are_no_circle_and_its_sizes_count() {
     let devices = std::env::temp_dir().join(format!("rtd-devices-{}", std::process::id()));
