@@ -566,6 +566,7 @@ fn main() -> std::process::ExitCode {
         restart::a_changed_configuration_takes_ends_and_brings_others,
         handshakes::killed_while_both_sessions_open,
         handshakes::killed_while_a_first_session_opens,
+        resumed::a_process_that_closes_its_session_and_ends_has_not_died,
         resumed::a_backlog_is_sent_once_and_in_order_into_a_queue,
         resumed::a_session_that_broke_a_rule_sends_its_backlog_once,
         resumed::sessions_closed_under_a_flood_lose_and_repeat_nothing,

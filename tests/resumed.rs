@@ -1,9 +1,11 @@
 //! A session that rtd closes while both it and the process live: the next one goes on exactly where the lanes let go.
 
+use crate::util::book::End::Delivered;
 use crate::util::session::{lane_end, runs};
-use crate::util::{Daemon, Instance, Peer, eventually, held, privileged, process, route, skip};
+use crate::util::{Daemon, Instance, Peer, eventually, held, kernel, privileged, process, route, skip};
 use anyhow::{Context as _, ensure};
 use nix::libc;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, UnixAddr, getpeername, send};
 use rtcore::sys::pidfd::PidFd;
 use std::collections::BTreeSet;
@@ -158,5 +160,30 @@ pub fn what_was_delivered_before_a_session_was_closed_is_received() -> anyhow::R
     let page = i.until("all is accounted", |page| page.routes[0].ledger.queued == 0)?;
     let ledger = page.routes[0].ledger;
     ensure!(ledger.balances() && ledger.delivered == received, "{received} received, {ledger:?}");
+    Ok(())
+}
+
+/// What comes for the queue of a process that has died ends peer-dead; of one that has left, it waits in the queue. rtd is
+/// stopped while the process closes its session and ends, so that it learns of both together.
+pub fn a_process_that_closes_its_session_and_ends_has_not_died() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let config = i.head()
+        + &process("arm")
+        + &i.mqueue("mail", "")
+        + &i.mqueue("log", "owner = \"arm\"")
+        + &route("mail", &["log"], "");
+    let daemon = Daemon::start(&config)?;
+    let mut arm = Peer::start()?;
+    arm.tell(&format!("session open {} arm", i.socket()))?;
+    let pid = arm.pid();
+    daemon.signal(Signal::SIGSTOP)?;
+    eventually(|| kernel::stopped(daemon.pid()).ok().filter(|stopped| *stopped))?;
+    arm.tell("session close")?;
+    arm.kill()?;
+    daemon.signal(Signal::SIGCONT)?;
+    daemon.logged(&format!("arm: pid {pid} closed its session"))?;
+    let mut mail = Peer::sender(&i.queue("mail"))?;
+    mail.tell("send 0 2a")?;
+    i.ledger_is("mail->log", 1, &[(Delivered, 1)])?;
     Ok(())
 }

@@ -175,6 +175,11 @@ fn the_last_messages_of_a_killed_process_are_there_before_its_ring_goes() {
     let (rig, mut feeds) = Rig::with("last", two);
     let mut arm = Other::opened(&rig, "arm");
     arm.until("ready");
+    // Lanes get the ring of a sender after its Ready.
+    let deadline = Instant::now() + LIMIT;
+    while !feeds.sources.get_mut(&0).unwrap().has_offer() {
+        assert!(Instant::now() < deadline);
+    }
     feeds.take_all();
     assert_eq!(arm.ask("push 0 last"), "Ok(false)");
     arm.0.kill();
