@@ -57,6 +57,7 @@ mod overflow;
 mod partners;
 mod pending;
 mod places;
+mod prepared;
 mod privilege;
 mod queues;
 mod quiet;
@@ -346,6 +347,9 @@ fn main() -> std::process::ExitCode {
         pending::what_is_queued_expires,
         pending::what_is_queued_dies_with_its_receiver,
         pending::a_stuck_receiver_holds_up_nobody,
+        prepared::the_device_is_held_from_before_the_change_of_user_to_the_end,
+        prepared::a_device_that_cannot_be_opened_is_a_warning_with_its_permissions_and_the_fix,
+        prepared::check_and_start_say_in_one_line_each_what_adds_to_latencies,
         places::nothing_that_a_stranger_makes_keeps_rtd_from_starting,
         places::a_second_start_in_another_place_is_refused,
         privilege::started_by_root_it_is_the_configured_user_in_every_respect,

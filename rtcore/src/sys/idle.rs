@@ -3,8 +3,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 
-const DEVICE: &str = "/dev/cpu_dma_latency";
+/// The kernel limits the exit latency of idle states to the value that is written here, while the file stays open.
+pub const DEVICE: &str = "/dev/cpu_dma_latency";
 
 /// The wish is granted while this lives.
 #[derive(Debug)]
@@ -36,10 +38,7 @@ pub fn leave() -> Awake {
 
 /// Asks for a wake-up latency of at most this.
 pub fn hold_at(latency_us: i32) -> Awake {
-    let asked = OpenOptions::new().write(true).open(DEVICE).and_then(|mut device| {
-        device.write_all(&latency_us.to_ne_bytes())?;
-        Ok(device)
-    });
+    let asked = request(latency_us);
     let said = match &asked {
         Ok(_) if latency_us == 0 => format!("{DEVICE} is held at 0: no CPU idles deeply during the run"),
         Ok(_) => format!("{DEVICE} is held at {latency_us} us: a CPU may idle as deeply as that allows"),
@@ -53,4 +52,23 @@ pub fn hold_at(latency_us: i32) -> Awake {
         }
     };
     Awake { held: asked.ok(), said }
+}
+
+/// Limits the exit latency of idle states to this until the file is closed.
+pub fn request(latency_us: i32) -> io::Result<File> {
+    let mut device = OpenOptions::new().write(true).open(DEVICE)?;
+    device.write_all(&latency_us.to_ne_bytes())?;
+    Ok(device)
+}
+
+/// Whether this process can hold the device. If not: the error, and the permissions of the device where it exists.
+pub fn probe() -> Result<(), String> {
+    // Opening without a write requests nothing: the kernel's default is no limit.
+    let opened = OpenOptions::new().write(true).open(DEVICE);
+    opened.map(drop).map_err(|why| match std::fs::metadata(DEVICE) {
+        Ok(meta) => {
+            format!("{why}; mode {:04o}, uid {}, gid {}", meta.mode() & 0o7777, meta.uid(), meta.gid())
+        }
+        Err(_) => why.to_string(),
+    })
 }

@@ -50,6 +50,7 @@ pub mod socketpair;
 pub mod startup;
 pub mod sysv;
 pub mod thread;
+pub mod throttle;
 pub mod timerfd;
 pub mod tracefs;
 

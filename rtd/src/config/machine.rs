@@ -5,7 +5,8 @@
 
 use rtcore::sys::caps::{self, Capability};
 use rtcore::sys::limits::{self, Kind, Limit, MqSysctl};
-use rtcore::sys::{accounts, cpus, room, sched};
+use rtcore::sys::throttle::{self, Throttle};
+use rtcore::sys::{accounts, cpus, idle, room, sched};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,10 @@ pub struct Machine {
     pub cpus_allowed: Option<Vec<usize>>,
     /// CPUs that the scheduler leaves alone.
     pub cpus_isolated: Option<Vec<usize>>,
+    /// What takes time from real-time threads on a list of CPUs.
+    pub throttle: fn(&[usize]) -> Option<Throttle>,
+    /// Whether /dev/cpu_dma_latency can be held; if not, why.
+    pub cpu_dma_latency: Result<(), String>,
     /// Bytes in message queues per user.
     pub rlimit_msgqueue: Option<Limit>,
     /// Locked bytes.
@@ -143,6 +148,8 @@ impl Machine {
             cpus_existing: cpus::online().ok(),
             cpus_allowed: cpus::allowed().ok(),
             cpus_isolated: cpus::isolated().ok(),
+            throttle: throttle::of_cpus,
+            cpu_dma_latency: idle::probe(),
             rlimit_msgqueue: limits::get(Kind::MsgQueue).ok(),
             rlimit_memlock: limits::get(Kind::MemLock).ok(),
             rlimit_sigpending: limits::get(Kind::SigPending).ok(),
@@ -180,6 +187,8 @@ impl Machine {
             cpus_existing: None,
             cpus_allowed: None,
             cpus_isolated: None,
+            throttle: |_| None,
+            cpu_dma_latency: Ok(()),
             rlimit_msgqueue: None,
             rlimit_memlock: None,
             rlimit_sigpending: None,

@@ -31,6 +31,9 @@ pub const ROUTES_MAX: usize = 4096;
 /// Shortest time from one look of the watchdog to the next.
 pub const WATCHDOG_NS_MIN: u64 = 1_000_000;
 
+/// Longest wake-up latency that can be requested; no idle state needs as long.
+pub const CPU_DMA_LATENCY_US_MAX: u64 = 1_000_000;
+
 /// Longest time to live and deadline.
 const HOUR_NS: u64 = 3600 * SECOND_NS;
 
@@ -127,6 +130,11 @@ pub struct Daemon {
     /// helped. Not set where a lane spins or polls, nor on Cobalt.
     #[schemars(default, extend("default" = "2s"))]
     pub rttime: Field<RttimeText>,
+    /// Longest time in us that a CPU may need to leave an idle state while rtd runs: rtd holds /dev/cpu_dma_latency open with
+    /// this value. It opens the device before it becomes `user`. 0 keeps every CPU out of all idle states but the shallowest,
+    /// which costs power. Default: rtd leaves the device alone.
+    #[schemars(default)]
+    pub cpu_dma_latency: Field<Int<0, CPU_DMA_LATENCY_US_MAX>>,
 }
 
 /// A priority class: its threads run SCHED_FIFO at this priority, pinned to this CPU.

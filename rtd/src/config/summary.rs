@@ -1,6 +1,7 @@
 //! A plan on one screen: lanes by priority, their routes, the queues, and what it takes of the limits.
 
 use super::machine::Machine;
+use super::prepared;
 use super::values::show_time;
 use crate::plan::{
     EndpointKind, Filter, GroupMode, Overflow, Path, Plan, RoutePlan, SignalTarget, TargetPlan, Wait,
@@ -49,7 +50,8 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
     let _ =
         writeln!(out, "  priority       {highest} (the watchdog's) {}{lifted}", limit(machine.rlimit_rtprio));
     let _ = writeln!(out, "  threads        {}", plan.threads());
-    let notes = plan.notes();
+    let mut notes = plan.notes();
+    notes.extend(prepared::notes(plan, machine));
     if !notes.is_empty() {
         let _ = writeln!(out, "note");
         for note in notes {

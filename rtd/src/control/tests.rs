@@ -113,6 +113,7 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
             drain_ns: 0,
             skin: SkinPlan::posix("test"),
             watch: WatchPlan::default(),
+            cpu_dma_latency: crate::plan::DmaLatency::Unset,
         },
         lanes: vec![LanePlan {
             name: "l".into(),

@@ -5,14 +5,15 @@ use super::{Daemon, Options, Privilege, last_life, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
 use crate::control::{Control, Expulsion, Flow, Handler, Stop, TICK};
 use crate::log;
-use crate::plan::{Plan, ProcessId, RouteId, SkinChoice, SkinKind, SkinPlan};
+use crate::plan::{DmaLatency, Plan, ProcessId, RouteId, SkinChoice, SkinKind, SkinPlan};
 use anyhow::Context as _;
 use rtcore::lane::peer::PeerState;
 use rtcore::seal;
 use rtcore::skin::{self, Skin};
 use rtcore::sys::epoll::{StopSignal, StopSignals};
 use rtcore::sys::poll::{self, Interest};
-use rtcore::sys::{clock, limits, memory};
+use rtcore::sys::{clock, idle, limits, memory};
+use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
@@ -62,8 +63,10 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     }
     memory::configure_allocator();
     limits::raise_soft();
-    let plan = load(args)?;
+    let (plan, notes) = load(args)?;
     last_life::await_exit(&plan);
+    // The device is root's, so before rtd becomes another user.
+    let _awake = stay_awake(plan.daemon.cpu_dma_latency);
     // Before there is another thread: a skin's library may start one.
     let privilege = Privilege::take(&plan)?;
     // Also before signals are blocked.
@@ -83,7 +86,7 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     // The lanes must not read a source before they know the receivers that are still there.
     control.adopt(&mut serving);
     serving.daemon.go();
-    announce(serving.daemon.plan(), skin)?;
+    announce(serving.daemon.plan(), skin, &notes)?;
     serving.notifier.ready(clock::monotonic_ns(), serving.daemon.status());
     match control.run(&mut serving, None)? {
         Stop::Signal(signal) => {
@@ -106,17 +109,40 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     failed.map_or(finished, Err)
 }
 
-/// Reads and checks the configuration; problems go to standard error, all of them.
-fn load(args: &RunArgs) -> anyhow::Result<Plan> {
+/// Limits the exit latency of idle states while the file is open. Where the check saw that it cannot, it has warned.
+fn stay_awake(wanted: DmaLatency) -> Option<File> {
+    let DmaLatency::HeldAtUs(latency_us) = wanted else { return None };
+    match idle::request(latency_us) {
+        Ok(device) => {
+            log::info(format_args!("{} is held at {latency_us} us", idle::DEVICE));
+            Some(device)
+        }
+        Err(e) => {
+            log::warning(format_args!(
+                "{} is not held at {latency_us} us ({e}): waking an idle CPU adds to every latency",
+                idle::DEVICE
+            ));
+            None
+        }
+    }
+}
+
+/// Reads and checks the configuration; problems go to standard error, all of them. Also what the machine adds to latencies.
+fn load(args: &RunArgs) -> anyhow::Result<(Plan, Vec<String>)> {
     let name = args.config.display().to_string();
     let text = config::command::read(&args.config)
         .map_err(|e| anyhow::anyhow!("cannot read {name}: {e}; another one: rtd run FILE"))?;
     let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
-    let checked = config::check_with(&name, &text, &Machine::probe(), options);
+    let machine = Machine::probe();
+    let checked = config::check_with(&name, &text, &machine, options);
     for diagnostic in &checked.diagnostics {
         crate::log::tell(format_args!("{diagnostic}"));
     }
-    checked.plan.with_context(|| format!("{name} cannot run, see above (rtd check {name} shows the same)"))
+    let plan = checked
+        .plan
+        .with_context(|| format!("{name} cannot run, see above (rtd check {name} shows the same)"))?;
+    let notes = config::machine_notes(&plan, &machine);
+    Ok((plan, notes))
 }
 
 /// The skin of the plan. What the check saw in a child of its own comes now into this process.
@@ -131,7 +157,7 @@ fn bind(plan: &Plan) -> anyhow::Result<&'static Skin> {
 }
 
 /// READY on standard output, for whoever started this; the details in the log.
-fn announce(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
+fn announce(plan: &Plan, skin: &Skin, notes: &[String]) -> anyhow::Result<()> {
     let Plan { daemon, lanes, endpoints, routes, .. } = plan;
     log::info(format_args!("skin {}: {}", skin.name, daemon.skin.why));
     if !skin.caps.linux_calls {
@@ -140,7 +166,7 @@ fn announce(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
             skin.name
         ));
     }
-    plan.notes().iter().for_each(|note| log::info(format_args!("{note}")));
+    plan.notes().iter().chain(notes).for_each(|note| log::info(format_args!("{note}")));
     log::info(format_args!(
         "{}: {} lanes, {} routes, {} endpoints, control socket {}",
         daemon.name,

@@ -89,6 +89,20 @@ pub struct DaemonPlan {
     pub skin: SkinPlan,
     /// What the watchdog does.
     pub watch: WatchPlan,
+    /// The request to /dev/cpu_dma_latency.
+    pub cpu_dma_latency: DmaLatency,
+}
+
+/// `[daemon] cpu_dma_latency`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DmaLatency {
+    /// Not in the file.
+    #[default]
+    Unset,
+    /// Held at this while the daemon runs.
+    HeldAtUs(i32),
+    /// The file has the key, and the device cannot be opened; the check has warned.
+    Refused,
 }
 
 /// On which skin the lanes run.

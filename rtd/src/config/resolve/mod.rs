@@ -10,6 +10,7 @@ mod direct;
 mod endpoints;
 mod flow;
 mod groups;
+mod idle;
 mod lanes;
 pub mod library;
 mod names;
@@ -109,7 +110,17 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
     let drain_ns = daemon.drain.get().map_or(DRAIN_NS, |time| time.0);
     let account = account::resolve(cx);
     let watch = watch::daemon(cx);
-    DaemonPlan { name, account, socket, keep_queues, drain_ns, skin: skin::choose(cx), watch }
+    let cpu_dma_latency = idle::resolve(cx);
+    DaemonPlan {
+        name,
+        account,
+        socket,
+        keep_queues,
+        drain_ns,
+        skin: skin::choose(cx),
+        watch,
+        cpu_dma_latency,
+    }
 }
 
 /// The place of what concerns the file as a whole.

@@ -106,6 +106,7 @@ impl Daemon {
             on_runaway: r.optional("on_runaway"),
             on_tampering: r.optional("on_tampering"),
             rttime: r.optional("rttime"),
+            cpu_dma_latency: r.optional("cpu_dma_latency"),
         }
     }
 }

@@ -135,7 +135,7 @@ fn spoilt(text: &str) -> Vec<String> {
 fn everything() -> String {
     let daemon = "[daemon]\nname = \"cell\"\nsocket = \"/run/user/1000/c.sock\"\nkeep_queues = false\ndrain = \"1s\"\n\
                   rejoin = \"1.5s\"\nskin = \"posix\"\nwatchdog = \"50ms\"\nduty_window = \"1s\"\non_runaway = \"report\"\n\
-                  on_tampering = \"report\"\nrttime = \"2s\"\n";
+                  on_tampering = \"report\"\nrttime = \"2s\"\ncpu_dma_latency = 20\n";
     let lane = "[[lane]]\nname = \"fast\"\npriority = 60\ncpu = 1\nwait = \"block\"\ncapacity = 8\noverflow = \"block:500\"\n\
                 deadline = \"1.5ms\"\nstall = \"300ms\"\nduty = \"80%\"\n";
     let process =

@@ -179,3 +179,45 @@ fn the_socket_is_where_other_users_find_it_when_root_made_room() {
     machine.run_dir_owner = Some(1000);
     assert!(!machine.default_socket("rtd").starts_with("/run/rtd"));
 }
+
+/// The lines of the summary that say what the machine adds to latencies.
+#[test]
+fn the_summary_says_what_the_machine_adds_to_latencies() {
+    use rtcore::sys::throttle::Throttle;
+    let shown = |text: &str, machine: &Machine| {
+        let plan = check_with("t", text, machine, CheckOptions::default()).plan.unwrap();
+        crate::config::summary(&plan, machine)
+    };
+    let on_isolated = with(&whole(), "cpu = 0", "cpu = 3");
+    let held = format!("[daemon]\ncpu_dma_latency = 20\n{on_isolated}");
+    assert!(!shown(&held, &machine()).contains("note\n"), "{}", shown(&held, &machine()));
+    assert!(shown(&on_isolated, &machine()).contains("/dev/cpu_dma_latency is not held by rtd"));
+    let text = shown(&whole(), &machine());
+    assert!(
+        text.contains("lane `control` on CPU 0, not isolated (isolated: 3): boot with isolcpus=0"),
+        "{text}"
+    );
+    type Probe = fn(&[usize]) -> Option<Throttle>;
+    let throttle: [(Probe, &str); 3] = [
+        (
+            |_| Some(Throttle::RealTime { taken_us: 50_000, period_us: 1_000_000 }),
+            "real-time throttling can take 50 ms of every 1000 ms from lanes beside a busy CPU (3)",
+        ),
+        (|_| Some(Throttle::FairServer { taken_us: 50_000 }), "the fair server can take 50 ms a second"),
+        (|_| Some(Throttle::FairServerUnread), "unless 0 was written to /sys/kernel/debug/sched/fair_server"),
+    ];
+    for (throttle, says) in throttle {
+        let text = shown(&held, &Machine { throttle, ..machine() });
+        assert!(text.contains(says), "no {says:?} in\n{text}");
+    }
+}
+
+#[test]
+fn a_device_that_cannot_be_held_is_a_warning_and_not_a_note_besides() {
+    let refused = Machine { cpu_dma_latency: Err("Permission denied; mode 0600".into()), ..machine() };
+    let text = format!("[daemon]\ncpu_dma_latency = 20\n{}", whole());
+    let checked = check_with("t", &text, &refused, CheckOptions::default());
+    expect(only(&checked), 2, "daemon.cpu_dma_latency", "Permission denied; mode 0600", "MODE=\"0660\"");
+    let plan = checked.plan.unwrap();
+    assert!(!crate::config::summary(&plan, &refused).contains("cpu_dma_latency"));
+}

@@ -13,6 +13,8 @@ pub fn machine() -> Machine {
         cpus_existing: Some(vec![0, 1, 2, 3]),
         cpus_allowed: Some(vec![0, 1, 3]),
         cpus_isolated: Some(vec![3]),
+        throttle: |_| None,
+        cpu_dma_latency: Ok(()),
         rlimit_msgqueue: limit(819_200),
         rlimit_memlock: limit(256 * 1024 * 1024),
         rlimit_sigpending: limit(4096),

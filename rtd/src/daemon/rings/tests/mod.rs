@@ -92,6 +92,7 @@ fn plan(endpoints: Vec<EndpointPlan>, routes: Vec<RoutePlan>) -> Plan {
             drain_ns: 0,
             skin: SkinPlan::posix("test"),
             watch: WatchPlan::default(),
+            cpu_dma_latency: crate::plan::DmaLatency::Unset,
         },
         lanes: vec![LanePlan {
             name: "l".into(),
