@@ -236,6 +236,19 @@ pub fn a_message_that_is_lost_is_an_error_with_the_reason() -> anyhow::Result<()
     Ok(())
 }
 
+/// What a killed rtd had counted is out of sight, and what it had in hand is lost.
+pub fn a_daemon_that_is_killed_meanwhile_is_no_success() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon =
+        Daemon::start(&(i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "")))?;
+    daemon.freeze()?;
+    let tool = Tool::start(i.rtctl_command(&["send", "in", "--text", "x", "--wait", "1"]))?;
+    eventually(|| (held(&i.queue("in")).ok()? == 1).then_some(()))?;
+    daemon.kill()?;
+    tool.end()?.refused(&["sent to in, but rtd ended or was restarted before the outcome was known"])?;
+    Ok(())
+}
+
 /// Of messages that wait nothing is known, and of losses among other senders' messages not whose they are.
 pub fn what_is_not_known_is_said() -> anyhow::Result<()> {
     let i = Instance::new()?;

@@ -161,9 +161,10 @@ fn repeat(args: &ListenArgs, mut next: impl FnMut() -> Result<String, Errno>) ->
         match next() {
             Ok(line) => {
                 n += 1;
-                // Flushed line by line: the reader of a pipe waits for each. A closed pipe ends the tool.
-                if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-                    return Ok(());
+                // Flushed line by line: the reader of a pipe waits for each. The message is out of its queue now, so that
+                // where standard output takes it no more, standard error gets it.
+                if let Err(e) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+                    bail!("took one message that standard output did not take ({e}): {line}");
                 }
             }
             Err(Errno::INTR) => {}

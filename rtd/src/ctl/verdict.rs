@@ -10,7 +10,7 @@
 use anyhow::bail;
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::loss::Loss;
-use rtcore::stats::reader::{Reader, Snapshot};
+use rtcore::stats::reader::{DaemonState, Reader, Snapshot};
 use std::time::Duration;
 
 /// First and longest time between two looks.
@@ -32,8 +32,10 @@ pub struct Watch {
 pub enum Verdict {
     /// All that rtd took in the meantime was delivered, or displaced as the configuration asks.
     Delivered,
-    /// Why it is not known.
+    /// Why it is not known yet.
     Unknown(String),
+    /// rtd ended, or another one serves the instance now: what it had counted since the send is out of sight.
+    Restarted,
     /// What was lost, and whose it is as far as that is known.
     Lost(String),
 }
@@ -72,8 +74,9 @@ impl Watch {
             pause_ms = (pause_ms * 2).min(if settled > 0 { LOOKS_MS.0 } else { LOOKS_MS.1 });
         }
         let after = self.page.snapshot()?;
-        if !self.page.is_current() || after.pid != self.before.pid {
-            return Ok(Verdict::Unknown("rtd was restarted in between".to_owned()));
+        let is_over = self.page.daemon_state()? == DaemonState::Stopped;
+        if settled < 2 && (is_over || !self.page.is_current() || after.pid != self.before.pid) {
+            return Ok(Verdict::Restarted);
         }
         Ok(self.judge(sent, &after, settled >= 2))
     }
@@ -151,6 +154,10 @@ impl Verdict {
                 crate::log::tell(format_args!("rtctl: the outcome is not known yet: {why}"));
                 Ok(())
             }
+            Verdict::Restarted => bail!(
+                "sent to {endpoint}, but rtd ended or was restarted before the outcome was known; its log says what was lost \
+                 (\"lost in the last life\")"
+            ),
             Verdict::Lost(what) => {
                 bail!("sent to {endpoint} and lost: {what}; rtd's log says what to change")
             }
