@@ -19,6 +19,7 @@ pub mod mech;
 pub mod out;
 pub mod pair;
 pub mod party;
+pub mod preempt;
 pub mod recorder;
 pub mod report;
 pub mod route;

@@ -32,11 +32,7 @@ impl Host {
             version: kernel("version"),
             // Kernels before 6.1 do not tell.
             machine: line("/proc/sys/kernel/arch").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-            // Mainline kernels have no such file: theirs is known by its version alone.
-            realtime: u8::from(
-                line("/sys/kernel/realtime").is_some_and(|text| text == "1")
-                    || kernel("version").contains("PREEMPT_RT"),
-            ),
+            realtime: u8::from(crate::lat::preempt::is_rt(Path::new("/"))),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Invariant: the facts have the same names in the same order on every machine, so that two can be compared.
 
 use super::clean;
+use crate::lat::preempt;
 use rtcore::sys::cpus;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -111,10 +112,7 @@ impl Reader {
 
     fn preemption(&self) -> Option<String> {
         let version = self.text("proc/sys/kernel/version").unwrap_or_default();
-        if self.text("sys/kernel/realtime").as_deref() == Some("1")
-            || version.contains("PREEMPT_RT")
-            || version.contains("PREEMPT RT")
-        {
+        if preempt::is_rt(&self.root) {
             return Some("PREEMPT_RT".to_owned());
         }
         if version.contains("PREEMPT_DYNAMIC") {
