@@ -237,7 +237,7 @@ impl Route {
         matches!(self.rules.overflow, Overflow::Block { .. })
     }
 
-    /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst; [`Route::hand_back`] if the
+    /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst; `hand_back` if the
     /// context says that the message was left.
     pub fn dispatch(&mut self, message: &Message<'_>, ctx: &mut Context<'_>) {
         self.end_losses();
