@@ -285,7 +285,7 @@ pub fn the_check_says_what_cobalt_means_for_a_plan() -> anyhow::Result<()> {
         + &route("in", &["out"], "");
     let posix = String::from_utf8(bench.check(&queues, &["--skin", "auto"], &[])?.stdout)?;
     ensure!(posix.contains("skin posix: endpoint `in` has a `mode`"), "{posix}");
-    ensure!(!posix.contains("note\n"), "{posix}");
+    ensure!(!posix.contains("namespace of `cobalt`"), "{posix}");
     Ok(())
 }
 

@@ -380,6 +380,8 @@ mod tests {
             assert_eq!(status(tid).unwrap().tgid, number);
             assert_eq!(is_kernel_thread(tid.unsigned_abs()), Some(false));
             assert_eq!(groups(tid).unwrap(), groups(number).unwrap());
+            // The stack may be that of an earlier thread; this memory is new.
+            std::hint::black_box(vec![1_u8; 1 << 20]);
             assert!(thread_usage(pid, tid.unsigned_abs()).unwrap().minor_faults > 0);
             let mask = thread_masks().unwrap().into_iter().find(|mask| mask.tid == tid).unwrap();
             assert_eq!(mask.comm, "arm \u{fffd}) \u{fffd}");
