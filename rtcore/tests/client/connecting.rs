@@ -76,7 +76,7 @@ fn a_daemon_that_does_not_keep_to_the_protocol_is_left() {
             "no ring" => {
                 link.welcome();
                 link.send(&Notice::Channel(sender("arm.pos")));
-                link.send(&Notice::Ready);
+                link.send(&Notice::Map { serial: 1 });
             }
             _ => {
                 link.welcome();

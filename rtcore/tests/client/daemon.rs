@@ -81,7 +81,7 @@ impl Daemon {
         for channel in channels {
             link.channel(*channel);
         }
-        link.send(&Notice::Ready);
+        link.ready();
         link
     }
 }
@@ -149,6 +149,13 @@ impl Link {
     pub fn welcome(&self) {
         let reply = Reply { generation: 1, ..Reply::plain(Status::Ok, "") };
         assert!(self.conn.send_with(&reply.encode(), &[self.page.as_fd()]).unwrap());
+    }
+
+    /// All rings are sent: the session maps them, and is up.
+    pub fn ready(&self) {
+        self.send(&Notice::Map { serial: 1 });
+        assert_eq!(self.request(), Request::Mapped { serial: 1 });
+        self.send(&Notice::Ready);
     }
 
     pub fn send(&self, notice: &Notice) {

@@ -74,7 +74,7 @@ pub fn another_ring_wakes_the_dispatcher_without_a_signal() {
         accepted.channel(beside(signo));
         // There already when the session gets the ring, and again what came before.
         assert!(!push(&mut accepted, life) && !push(&mut accepted, life));
-        accepted.send(&rtcore::wire::Notice::Ready);
+        accepted.ready();
         assert_eq!(told.recv_timeout(PATIENCE), Ok(life));
         (daemon, link) = (Some(next), Some(accepted));
     }
