@@ -110,7 +110,9 @@ impl Sessions {
     /// Whether a process that has ended had closed its session before. Reads what it sent, to no more than a bound: a
     /// child that has the connection too could send for ever.
     pub fn has_left(&self, process: ProcessId) -> bool {
-        let session = self.table.get(process).and_then(Option::as_ref);
+        // One that is opening is of another process, which may live.
+        let session =
+            self.table.get(process).and_then(Option::as_ref).filter(|session| session.opening.is_none());
         let Some(conn) = session.and_then(|session| session.conn.as_ref()) else { return false };
         let mut frames = (0..LAST_FRAMES_MAX).map_while(|_| match hear(conn) {
             Heard::Request(request) => Some(request),
