@@ -1,4 +1,4 @@
-//! `rtd check` as its user meets it: all problems of a file at once, each with its place and its mend.
+//! `rtd check` as its user meets it: all problems of a file at once, each with its place and its fix.
 
 use crate::util::tool::{as_nobody, nobody_lacks, rtd, run, run_on};
 use crate::util::{self, Instance, privileged, route};
@@ -102,7 +102,7 @@ path = "direct"
 rate_hz = 100
 "#;
 
-/// A fault: the line it is in and the marked piece of it, the key, a part of the message and of the mend.
+/// A fault: the line it is in and the marked piece of it, the key, a part of the message and of the fix.
 struct Fault(&'static str, &'static str, &'static str, &'static str, &'static str);
 
 const FAULTS: [Fault; 16] = [
@@ -153,7 +153,7 @@ pub fn all_problems_are_reported_at_once_each_with_its_place_and_mend() -> anyho
     let said = run(rtd(&["check", "--allow-degraded", &file]))?;
     ensure!(said.code() == Some(1) && said.out.is_empty(), "{said:?}");
     for fault in &FAULTS {
-        let Fault(_, marked, key, message, mend) = fault;
+        let Fault(_, marked, key, message, fix) = fault;
         let (line, column, text) = fault.place()?;
         let head = format!("{file}:{line}:{column}: error: ");
         let block = said.err.split("\n\n").find(|b| b.starts_with(&head));
@@ -164,8 +164,8 @@ pub fn all_problems_are_reported_at_once_each_with_its_place_and_mend() -> anyho
         let gutter = " ".repeat(line.to_string().len());
         let (indent, carets) = (" ".repeat(column - 1), "^".repeat(marked.len()));
         ensure!(rows[2] == format!("{gutter} | {indent}{carets} {key}"), "{block}");
-        ensure!(rows[3].starts_with(&format!("{gutter} = mend: ")), "{block}");
-        ensure!(rows[3..].iter().any(|row| row.contains(mend)), "{block}");
+        ensure!(rows[3].starts_with(&format!("{gutter} = fix: ")), "{block}");
+        ensure!(rows[3..].iter().any(|row| row.contains(fix)), "{block}");
     }
     let errors = said.err.lines().filter(|l| l.starts_with(&file) && l.contains(": error: ")).count();
     ensure!(errors == FAULTS.len(), "{errors} instead of {}:\n{}", FAULTS.len(), said.err);
@@ -187,7 +187,7 @@ pub fn json_has_the_same_problems_for_a_program() -> anyhow::Result<()> {
         ensure!(found["key"] == fault.2 && found["source_line"] == text, "{found}");
         ensure!(found["severity"] == "error" && found["file"] == file.as_str(), "{found}");
         ensure!(found["message"].as_str().is_some_and(|m| m.contains(fault.3)), "{found}");
-        ensure!(found["mend"].as_str().is_some_and(|m| m.contains(fault.4) && !m.is_empty()), "{found}");
+        ensure!(found["fix"].as_str().is_some_and(|m| m.contains(fault.4) && !m.is_empty()), "{found}");
         ensure!(found["length"] == fault.1.len(), "{found}");
     }
     let good = run_on(rtd(&["check", "--json", "--allow-degraded", "-"]), good(&i).as_bytes())?;

@@ -219,7 +219,7 @@ pub fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Resul
         let refused = bench.check(&config, &[], &env)?;
         let said = String::from_utf8(refused.stderr)?;
         ensure!(refused.status.code() == Some(1) && said.contains(reason), "{kind:?} {init}: {said}");
-        ensure!(said.contains("daemon.skin") && said.contains("mend: skin = \"posix\""), "{said}");
+        ensure!(said.contains("daemon.skin") && said.contains("fix: skin = \"posix\""), "{said}");
         let falls_back = bench.check(&config, &["--skin", "auto"], &env)?;
         let (out, said) = (String::from_utf8(falls_back.stdout)?, String::from_utf8(falls_back.stderr)?);
         ensure!(falls_back.status.success() && out.contains("skin posix: ") && out.contains(reason), "{out}");

@@ -345,9 +345,9 @@ pub fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Resu
         + &route("talk", &["listen"], "path = \"direct\"");
     let daemon = bench.daemon(&config)?;
     let mut linux = Peer::start()?;
-    let mends =
+    let fixes =
         ["Denied", "axis", "lane lane", "semaphores", "Builder::skin", "path = \"direct\"", "xddp endpoint"];
-    linux.refused(&format!("session open {} arm", at.socket()), &mends)?;
+    linux.refused(&format!("session open {} arm", at.socket()), &fixes)?;
     ensure!(at.snapshot()?.processes[1].state == PeerState::Unregistered);
     // A direct ring is nobody's in a lane: its ends are rung by futex, whatever they run on.
     let mut panel = Peer::session_inbox(at, "panel")?;
@@ -359,8 +359,8 @@ pub fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Resu
     daemon.stop()?;
     let posix = Daemon::start(&(at.head() + &ends("") + &route("plan", &["axis"], "")))?;
     let mut arm = bench.peer()?;
-    let mends = ["Denied", "runs on posix", "futexes", "rtd run --skin cobalt", "no Builder::skin"];
-    arm.refused(&format!("session open {} arm", at.socket()), &mends)?;
+    let fixes = ["Denied", "runs on posix", "futexes", "rtd run --skin cobalt", "no Builder::skin"];
+    arm.refused(&format!("session open {} arm", at.socket()), &fixes)?;
     posix.stop()?;
     Ok(())
 }

@@ -81,7 +81,7 @@ fn until(tool: &Tool, start: &str) -> anyhow::Result<String> {
 /// It says whether it runs in real time, by the grants of this user.
 fn ensure_granted(said: &Said) -> anyhow::Result<()> {
     ensure!(said.err.contains("not in real time") != privileged(), "{said:?}");
-    ensure!(privileged() || said.err.contains("setcap") || said.err.contains("ulimit"), "no mend: {said:?}");
+    ensure!(privileged() || said.err.contains("setcap") || said.err.contains("ulimit"), "no fix: {said:?}");
     Ok(())
 }
 

@@ -308,8 +308,8 @@ pub fn a_library_that_others_may_write_is_not_even_tried() -> anyhow::Result<()>
         let said = String::from_utf8(checked.stderr)?;
         ensure!(checked.status.code() == status && said.contains(part), "{mode:o}: {said}");
         if status == Some(1) {
-            let mend = format!("chmod go-w {shown}");
-            ensure!(said.contains("daemon.cobalt_library") && said.contains(&mend), "{said}");
+            let fix = format!("chmod go-w {shown}");
+            ensure!(said.contains("daemon.cobalt_library") && said.contains(&fix), "{said}");
             // A fall-back would be a choice that whoever wrote the file made.
             ensure!(bench.check(&config, &["--skin", "auto"], &[])?.status.code() == Some(1));
         }

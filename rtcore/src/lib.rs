@@ -44,7 +44,7 @@
 //! path = "direct"                # or "routed", the default: through a thread of the lane
 //! ```
 //!
-//! `rtd check FILE` says what is wrong with one, and what mends it; `rtd run FILE` runs it. Routes join a lane
+//! `rtd check FILE` says what is wrong with one, and what fixes it; `rtd run FILE` runs it. Routes join a lane
 //! endpoint as well with a message queue or a signal, so that a program which links nothing takes part.
 //!
 //! # Connect and send

@@ -1,4 +1,4 @@
-//! Why a library could not be used. Each text names the library, what it said and what mends it.
+//! Why a library could not be used. Each text names the library, what it said and what fixes it.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What can go wrong, each with its object, its value, its limit and what mends it.
+//! What can go wrong, each with its object, its value, its limit and what fixes it.
 //!
 //! Invariant: what a real-time call returns ([`SendError`], [`RecvError`], [`CallError`]) is `Copy` and never touches
 //! the heap.
@@ -75,7 +75,7 @@ pub enum ConnectError {
         process: Name,
         /// The kind of refusal.
         status: Status,
-        /// The daemon's reason, with what mends it.
+        /// The daemon's reason, with what fixes it.
         text: String,
     },
     /// No Ready in time.

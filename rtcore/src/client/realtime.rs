@@ -100,14 +100,14 @@ pub enum RealTimeError {
         max: usize,
     },
     /// The kernel refused.
-    #[error("{what}: {source}\n{mend}")]
+    #[error("{what}: {source}\n{fix}")]
     Refused {
         /// What was asked for.
         what: String,
         /// What it said.
         source: io::Error,
         /// What grants it.
-        mend: String,
+        fix: String,
     },
 }
 
@@ -223,5 +223,5 @@ fn warn_of_cpu_time() {
 
 fn refused(what: String, grant: Grant) -> impl FnOnce(io::Error) -> RealTimeError {
     let program = std::env::current_exe().map_or("PROGRAM".to_owned(), |path| path.display().to_string());
-    move |source| RealTimeError::Refused { what, source, mend: grant.mend(&program) }
+    move |source| RealTimeError::Refused { what, source, fix: grant.fix(&program) }
 }

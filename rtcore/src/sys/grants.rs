@@ -15,7 +15,7 @@ pub enum Grant {
 
 impl Grant {
     /// What grants it to `program`. Lines, each ended.
-    pub fn mend(self, program: &str) -> String {
+    pub fn fix(self, program: &str) -> String {
         match self {
             Grant::Fifo => format!(
                 "grant SCHED_FIFO with one of\n\

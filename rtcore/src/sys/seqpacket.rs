@@ -213,8 +213,8 @@ pub fn make_parent(path: &Path) -> io::Result<bool> {
             // Under /tmp the directory stands for one user; elsewhere clients of every user pass it.
             let mode = if parent.parent() == Some(Path::new("/tmp")) { 0o700 } else { 0o755 };
             std::fs::DirBuilder::new().mode(mode).create(parent).map_err(|e| {
-                let mend = "make it, for this user, or set [daemon] socket to another place";
-                named(format!("{dir}, where the socket is to lie, cannot be made ({mend})"), e)
+                let fix = "make it, for this user, or set [daemon] socket to another place";
+                named(format!("{dir}, where the socket is to lie, cannot be made ({fix})"), e)
             })?;
             // mkdir(2) applied the umask, which must not shut the clients out.
             std::fs::set_permissions(parent, PermissionsExt::from_mode(mode)).map_err(|e| named(&dir, e))?;

@@ -165,7 +165,7 @@ fn places_that_strangers_control_are_refused() {
     let err = Listener::bind(&other.join("s")).unwrap_err().to_string();
     assert!(err.contains("uid 12345") && err.contains("run rtd as uid 12345"), "{err}");
     assert!(err.contains(&format!("chown 0 {}", other.display())), "{err}");
-    // What it says mends it.
+    // What it says fixes it.
     std::os::unix::fs::chown(&other, Some(0), None).unwrap();
     Listener::bind(&other.join("s")).unwrap();
 }

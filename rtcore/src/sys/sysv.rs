@@ -89,14 +89,14 @@ impl Queue {
             return Ok(Queue { id, maker: super::sched::getpid() });
         }
         let e = io::Error::last_os_error();
-        let mend = match e.raw_os_error() {
+        let fix = match e.raw_os_error() {
             Some(libc::ENOSPC) => {
                 "; the limit is kernel.msgmni: ipcs -q lists the queues, ipcrm -q ID removes one, \
                  sysctl -w kernel.msgmni=N admits more"
             }
             _ => "",
         };
-        Err(io::Error::new(e.kind(), format!("cannot make a System V message queue: {e}{mend}")))
+        Err(io::Error::new(e.kind(), format!("cannot make a System V message queue: {e}{fix}")))
     }
 
     /// Its number, as ipcs(1) shows it.

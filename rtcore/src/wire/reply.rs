@@ -69,7 +69,7 @@ pub struct Reply {
     pub signals: u64,
     /// The registered process, in the daemon's pid namespace; 0 when none was made.
     pub pid: u32,
-    /// For a human: what happened, to what, and what mends it.
+    /// For a human: what happened, to what, and what fixes it.
     pub text: String,
 }
 

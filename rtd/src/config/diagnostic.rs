@@ -1,4 +1,4 @@
-//! Problems with a configuration: where, what, and the line that mends it.
+//! Problems with a configuration: where, what, and the line that fixes it.
 //!
 //! Constraint: the text of a file is untrusted output on a terminal, so control characters in quoted
 //! lines are replaced, and a long line is shown as a window around the fault.
@@ -43,7 +43,7 @@ pub struct Diagnostic {
     /// What is wrong, with which value, against which limit.
     pub message: String,
     /// What to write or run instead; several lines are alternatives.
-    pub mend: String,
+    pub fix: String,
     /// The line as it stands in the file, or the piece around the fault when it is long; control
     /// characters are replaced.
     pub source_line: String,
@@ -71,10 +71,10 @@ impl fmt::Display for Diagnostic {
         let carets = "^".repeat(self.length.clamp(1, room));
         let blank = " ".repeat(gutter.len());
         writeln!(f, "{blank} | {indent}{carets}{}{}", if self.key.is_empty() { "" } else { " " }, self.key)?;
-        let mut label = "mend:";
-        for line in self.mend.lines() {
+        let mut label = "fix:";
+        for line in self.fix.lines() {
             writeln!(f, "{blank} = {label} {line}")?;
-            label = "  or:";
+            label = " or:";
         }
         Ok(())
     }
@@ -131,9 +131,9 @@ impl<'t> Report<'t> {
     }
 
     /// A fault in the syntax; hides its consequences on the same line.
-    pub fn syntax(&mut self, span: Range<usize>, message: String, mend: &str) {
+    pub fn syntax(&mut self, span: Range<usize>, message: String, fix: &str) {
         let line = self.locate(span.start).0;
-        self.push(Severity::Error, &Place { span, key: String::new() }, message, mend.to_owned());
+        self.push(Severity::Error, &Place { span, key: String::new() }, message, fix.to_owned());
         self.broken_lines.insert(line);
     }
 
@@ -143,22 +143,22 @@ impl<'t> Report<'t> {
     }
 
     /// Adds an error.
-    pub fn error(&mut self, place: &Place, message: impl Into<String>, mend: impl Into<String>) {
-        self.push(Severity::Error, place, message.into(), mend.into());
+    pub fn error(&mut self, place: &Place, message: impl Into<String>, fix: impl Into<String>) {
+        self.push(Severity::Error, place, message.into(), fix.into());
     }
 
     /// Adds a warning.
-    pub fn warning(&mut self, place: &Place, message: impl Into<String>, mend: impl Into<String>) {
-        self.push(Severity::Warning, place, message.into(), mend.into());
+    pub fn warning(&mut self, place: &Place, message: impl Into<String>, fix: impl Into<String>) {
+        self.push(Severity::Warning, place, message.into(), fix.into());
     }
 
     /// Adds an error, or a warning where the caller allows the shortcoming.
-    pub fn error_unless(&mut self, allowed: bool, place: &Place, message: String, mend: String) {
+    pub fn error_unless(&mut self, allowed: bool, place: &Place, message: String, fix: String) {
         let severity = if allowed { Severity::Warning } else { Severity::Error };
-        self.push(severity, place, message, mend);
+        self.push(severity, place, message, fix);
     }
 
-    fn push(&mut self, severity: Severity, place: &Place, message: String, mend: String) {
+    fn push(&mut self, severity: Severity, place: &Place, message: String, fix: String) {
         // Warnings give way first: the count of errors decides whether the plan is refused. What does not
         // fit is not looked up either: a file may be nothing but faults.
         let full = self.found.len() >= DIAGNOSTICS_MAX;
@@ -190,7 +190,7 @@ impl<'t> Report<'t> {
             length,
             key: place.key.clone(),
             message,
-            mend,
+            fix,
             source_line,
             caret,
         };
@@ -230,7 +230,7 @@ impl<'t> Report<'t> {
             && let Some(last) = all.last().cloned()
         {
             let message = format!("{} more problems are not shown", self.dropped);
-            all.push(Diagnostic { message, mend: "mend those above first".to_owned(), ..last });
+            all.push(Diagnostic { message, fix: "fix those above first".to_owned(), ..last });
         }
         all
     }
@@ -251,7 +251,7 @@ mod tests {
     fn the_caret_stands_under_the_fault() {
         let text = "[[lane]]\n\tcpu = 77 # é\n";
         let shown = one(text, 16..18).to_string();
-        let expected = "f.toml:2:8: error: no such CPU\n2 | \tcpu = 77 # é\n  | \t      ^^ lane[0].cpu\n  = mend: cpu = 0\n  =   or: cpu = 1\n";
+        let expected = "f.toml:2:8: error: no such CPU\n2 | \tcpu = 77 # é\n  | \t      ^^ lane[0].cpu\n  = fix: cpu = 0\n  =  or: cpu = 1\n";
         assert_eq!(shown, expected);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The way: text -> [`sections::Config`] (as written, each key with its place; `reader`, `values`) ->
 //! [`Plan`] (`resolve`: names to indices, rules between sections, limits of the [`Machine`]). Each step
-//! reports and goes on, so that one run shows all there is to mend.
+//! reports and goes on, so that one run shows all there is to fix.
 //!
 //! Invariant: a plan comes out only when no error was reported.
 #![forbid(unsafe_code)]

@@ -302,7 +302,7 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
 /// Reports a key that means nothing here. Of the `known` ones the `absent` can take its place.
 fn unknown_key(report: &mut Report<'_>, place: &Place, name: &str, known: &[&str], absent: &[&str]) {
     let near = suggest::nearest(name, known.iter().copied());
-    let (message, mend) = match near {
+    let (message, fix) = match near {
         Some(near) if absent.contains(&near) => (
             format!("unknown key `{name}`; did you mean `{near}`?"),
             format!("write `{near}` instead of `{name}`"),
@@ -317,7 +317,7 @@ fn unknown_key(report: &mut Report<'_>, place: &Place, name: &str, known: &[&str
             format!("remove `{name}`; known here: {}", suggest::list(known.iter().copied())),
         ),
     };
-    report.error(place, message, mend);
+    report.error(place, message, fix);
 }
 
 /// A table entry with its span.
@@ -332,12 +332,12 @@ pub fn entries<'r, 'i>(
 ) -> Vec<Entry<'r, 'i>> {
     let Some((key, value)) = root.get_key_value(section) else { return Vec::new() };
     let place = Place { span: key.span(), key: section.to_owned() };
-    let mend = format!("[[{section}]]");
+    let fix = format!("[[{section}]]");
     match value.get_ref() {
         DeValue::Table(table) => {
             let place = Place { span: value.span(), ..place };
             let message = format!("`[{section}]` is one table where a list of tables belongs");
-            report.error(&place, message, mend);
+            report.error(&place, message, fix);
             vec![(table, value.span())]
         }
         DeValue::Array(array) => {
@@ -352,15 +352,15 @@ pub fn entries<'r, 'i>(
                     Some(table) => found.push((table, header_span(report.text(), item))),
                     None => {
                         let place = Place { span: item.span(), key: format!("{section}[{index}]") };
-                        let refused = Refused::wrong_type(item.get_ref(), "a table", &mend);
-                        report.error(&place, refused.message, mend.clone());
+                        let refused = Refused::wrong_type(item.get_ref(), "a table", &fix);
+                        report.error(&place, refused.message, fix.clone());
                     }
                 }
             }
             found
         }
         other => {
-            report.error(&place, Refused::wrong_type(other, "a list of tables", &mend).message, mend);
+            report.error(&place, Refused::wrong_type(other, "a list of tables", &fix).message, fix);
             Vec::new()
         }
     }

@@ -149,7 +149,7 @@ fn connect(socket: &Path, limit: Duration) -> io::Result<Conn> {
 }
 
 fn no_daemon(socket: &Path, e: &io::Error) -> String {
-    let mend = match e.kind() {
+    let fix = match e.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => match locate::serving(socket) {
             Some((name, pid)) => format!(
                 ": instance \"{name}\" runs (pid {pid}), but its control socket was removed; the log of rtd says why it \
@@ -170,7 +170,7 @@ fn no_daemon(socket: &Path, e: &io::Error) -> String {
     let path = if e.to_string().contains(&*socket.to_string_lossy()) { None } else { Some(socket) };
     let mut text = path.map(|p| format!("{}: ", p.display())).unwrap_or_default();
     // Writing to a String does not fail.
-    let _ = write!(text, "{e}{mend}");
+    let _ = write!(text, "{e}{fix}");
     text
 }
 

@@ -13,7 +13,7 @@ use std::io;
 pub struct Missing {
     what: String,
     why: String,
-    mend: Grant,
+    fix: Grant,
 }
 
 /// Everything that was refused.
@@ -32,7 +32,7 @@ pub(super) fn missing(
                 let names: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
                 let threads = if names.len() == 1 { "thread" } else { "threads" };
                 let what = format!("{what} for lane {} ({threads} {})", lane.name, names.join(", "));
-                all.push(Missing { what, why: (*why).clone(), mend: hint });
+                all.push(Missing { what, why: (*why).clone(), fix: hint });
             }
         };
         let fifo = of_lane().filter_map(|w| Some((w.thread.name.as_str(), w.granted.fifo.as_ref().err()?)));
@@ -46,13 +46,13 @@ pub(super) fn missing(
     }
     if let Err(why) = &watchdog.fifo {
         let what = format!("SCHED_FIFO {} for the watchdog above all lanes", plan.watchdog_priority());
-        all.push(Missing { what, why: why.clone(), mend: Grant::Fifo });
+        all.push(Missing { what, why: why.clone(), fix: Grant::Fifo });
     }
     if let Err(why) = &watchdog.pinned {
-        all.push(Missing { what: "a CPU for the watchdog".into(), why: why.clone(), mend: Grant::Pinning });
+        all.push(Missing { what: "a CPU for the watchdog".into(), why: why.clone(), fix: Grant::Pinning });
     }
     if let Err(why) = locked {
-        all.push(Missing { what: "locked memory (mlockall)".into(), why: why.clone(), mend: Grant::Memory });
+        all.push(Missing { what: "locked memory (mlockall)".into(), why: why.clone(), fix: Grant::Memory });
     }
     all
 }
@@ -92,9 +92,9 @@ pub(super) fn degraded_bits(
 pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
     let mut text = String::from("the real-time part cannot be had:\n");
     list(&mut text, missing);
-    for mend in [Grant::Fifo, Grant::Pinning, Grant::Memory, Grant::Filter] {
-        if missing.iter().any(|m| m.mend == mend) {
-            text.push_str(&mend.mend(&own_program()));
+    for fix in [Grant::Fifo, Grant::Pinning, Grant::Memory, Grant::Filter] {
+        if missing.iter().any(|m| m.fix == fix) {
+            text.push_str(&fix.fix(&own_program()));
         }
     }
     text.push_str(&match needed_by {

@@ -110,7 +110,7 @@ impl Files {
     }
 }
 
-/// Why it could not be opened, with the line that mends it.
+/// Why it could not be opened, with the line that fixes it.
 fn refusal(directory: &Path, error: &io::Error) -> String {
     let at = directory.display();
     match error.kind() {

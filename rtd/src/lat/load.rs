@@ -331,16 +331,13 @@ impl Worker {
 
     fn reproach(&self) -> String {
         let (kind, pid, seconds) = (self.kind.text(), self.child.id(), READY_NS / 1_000_000_000);
-        let mend = match self.announce {
+        let fix = match self.announce {
             Announce::StressNg(_) => {
                 format!("; another version of stress-ng? --load own:{kind} does without it")
             }
             Announce::Own => "; fewer workers (--load KIND:N) start sooner".to_owned(),
         };
-        format!(
-            "load worker `{kind}` (pid {pid}) is not at work after {seconds} s{}{mend}",
-            self.last_words()
-        )
+        format!("load worker `{kind}` (pid {pid}) is not at work after {seconds} s{}{fix}", self.last_words())
     }
 
     /// Asks it to end, without waiting.

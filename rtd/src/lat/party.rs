@@ -44,9 +44,9 @@ impl Seat {
         if self.priority > 0 {
             sched::set_fifo(self.priority).map_err(|e| {
                 let program = std::env::current_exe().unwrap_or_default();
-                let mend = Grant::Fifo.mend(&program.to_string_lossy());
+                let fix = Grant::Fifo.fix(&program.to_string_lossy());
                 anyhow::anyhow!(
-                    "SCHED_FIFO {} was not granted: {e}\n{mend}or measure without: -p 0",
+                    "SCHED_FIFO {} was not granted: {e}\n{fix}or measure without: -p 0",
                     self.priority
                 )
             })?;

@@ -124,7 +124,7 @@ impl Conditions {
 pub fn lock_memory() -> anyhow::Result<()> {
     memory::lock_all().map_err(|e| {
         let program = std::env::current_exe().unwrap_or_default();
-        anyhow::anyhow!("memory was not locked: {e}\n{}", Grant::Memory.mend(&program.to_string_lossy()))
+        anyhow::anyhow!("memory was not locked: {e}\n{}", Grant::Memory.fix(&program.to_string_lossy()))
     })
 }
 

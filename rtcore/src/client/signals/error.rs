@@ -4,7 +4,7 @@ use super::HandlerId;
 use crate::sys::signame;
 use std::io;
 
-/// What went wrong, with which signal, and what mends it.
+/// What went wrong, with which signal, and what fixes it.
 #[derive(Debug, thiserror::Error)]
 pub enum SignalsError {
     /// No program can take this number, or rtcore needs it itself.

@@ -337,7 +337,7 @@ fn refused(what: &str, name: &CStr, errno: Errno) -> io::Error {
 
 /// The error of a call that opens, makes or removes something by its name.
 pub(super) fn refused_object(kind: &str, what: &str, name: &CStr, errno: Errno) -> io::Error {
-    let mend = match errno.0 {
+    let fix = match errno.0 {
         libc::ENOSPC | libc::ENOMEM => {
             "; the core's heap is used up: fewer or smaller queues, fewer semaphores, or xenomai.sysheap_size=KBYTES at boot"
         }
@@ -351,6 +351,6 @@ pub(super) fn refused_object(kind: &str, what: &str, name: &CStr, errno: Errno) 
     };
     procfs::named(
         format!("cannot {what} Cobalt {kind} {}", name.to_string_lossy()),
-        io::Error::new(io::Error::from(errno).kind(), format!("{errno}{mend}")),
+        io::Error::new(io::Error::from(errno).kind(), format!("{errno}{fix}")),
     )
 }

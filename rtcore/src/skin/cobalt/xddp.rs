@@ -79,7 +79,7 @@ fn bind(calls: &Sockets, socket: RawFd, spec: &PortSpec) -> io::Result<()> {
     // SAFETY: an address of this length, on this stack.
     let bound = unsafe { (calls.bind)(socket, (&raw const address).cast(), length_of(&address)) };
     checked(bound).map(drop).map_err(|errno| {
-        let mend = match errno.0 {
+        let fix = match errno.0 {
             libc::EADDRINUSE | libc::EBUSY => {
                 "; another program is bound to it, or one has its device open still"
             }
@@ -89,7 +89,7 @@ fn bind(calls: &Sockets, socket: RawFd, spec: &PortSpec) -> io::Result<()> {
             libc::EPERM => "; the process is not bound, or its user is not in xenomai.allowed_group",
             _ => "",
         };
-        named(&what, errno, mend)
+        named(&what, errno, fix)
     })
 }
 
@@ -167,6 +167,6 @@ fn checked(rc: c_int) -> Call<c_int> {
     if rc < 0 { Err(Errno::last()) } else { Ok(rc) }
 }
 
-fn named(what: &str, errno: Errno, mend: &str) -> io::Error {
-    procfs::named(what.to_owned(), io::Error::new(io::Error::from(errno).kind(), format!("{errno}{mend}")))
+fn named(what: &str, errno: Errno, fix: &str) -> io::Error {
+    procfs::named(what.to_owned(), io::Error::new(io::Error::from(errno).kind(), format!("{errno}{fix}")))
 }

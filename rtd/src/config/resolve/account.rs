@@ -11,8 +11,8 @@ use crate::plan::{Account, Plan, needs};
 pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Option<Account> {
     let daemon = &cx.config.daemon;
     if let (Some(group), true) = (daemon.group.at(), daemon.user.is_absent()) {
-        let mend = "remove `group`\nadd `user`, the account that rtd becomes";
-        cx.report.error(&group.place, "`group` says in which group `user` is, and there is no `user`", mend);
+        let fix = "remove `group`\nadd `user`, the account that rtd becomes";
+        cx.report.error(&group.place, "`group` says in which group `user` is, and there is no `user`", fix);
     }
     let uid = processes::account(cx, &daemon.user, "user")?;
     let gid = if daemon.group.is_absent() {
@@ -46,12 +46,12 @@ fn change(cx: &mut Context<'_, '_, '_>, to: Account) {
         "rtd would become uid {uid} gid {gid}, and as uid {own} gid {own_group} has not {} for that",
         lacks.join(" and ")
     );
-    let mend = format!(
+    let fix = format!(
         "start rtd as root, with CAP_SETUID and CAP_SETGID\n\
          User={uid} and Group={gid} in the unit's [Service] section (then rtd is that user from the start)\n\
          user = {own} and group = {own_group}"
     );
-    cx.report.error(&place, message, mend);
+    cx.report.error(&place, message, fix);
 }
 
 fn primary_group(cx: &mut Context<'_, '_, '_>, uid: u32) -> Option<u32> {
@@ -92,13 +92,13 @@ fn signals(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
             "signals for endpoint `{}` go to `{}` of uid {other}: rtd is uid {uid} and has no CAP_KILL to send them",
             endpoint.name, process.name
         );
-        let mend = format!(
+        let fix = format!(
             "AmbientCapabilities=CAP_KILL in the unit's [Service] section\n\
              setcap cap_kill,cap_sys_nice,cap_ipc_lock+ep {}\n\
              user = {uid} in [[process]] `{}`",
             cx.machine.program, process.name
         );
-        cx.report.error(&written.owner.place_or(&written.place), message, mend);
+        cx.report.error(&written.owner.place_or(&written.place), message, fix);
     }
 }
 
@@ -116,18 +116,18 @@ fn executables(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
                     "what `{name}` of uid {other} runs is shown to whoever has CAP_SYS_PTRACE: rtd is uid {uid} and has \
                      not"
                 );
-                let mend = format!(
+                let fix = format!(
                     "remove `exe` (it keeps out mistakes; `user` and `group` keep out others)\nuser = {uid} here\n\
                      AmbientCapabilities=CAP_SYS_PTRACE in the unit's [Service] section (can read and change any process)"
                 );
-                cx.report.error(&place, message, mend);
+                cx.report.error(&place, message, fix);
             }
             (Some(true), _) => {
                 let message = format!(
                     "for the `exe` of `{name}` rtd keeps CAP_SYS_PTRACE, which can read and change any process"
                 );
-                let mend = format!("remove `exe`\nuser = {uid} here, if it is to run as rtd's user");
-                cx.report.warning(&place, message, mend);
+                let fix = format!("remove `exe`\nuser = {uid} here, if it is to run as rtd's user");
+                cx.report.warning(&place, message, fix);
             }
             _ => {}
         }

@@ -30,8 +30,8 @@ pub fn check(
                     at.value
                 );
                 let first = route.to.first().map(|first| first.value.as_str());
-                let mend = format!("{}\npath = \"routed\"", list_line("to", first));
-                cx.report.error(&at.place, message, mend);
+                let fix = format!("{}\npath = \"routed\"", list_line("to", first));
+                cx.report.error(&at.place, message, fix);
             }
             Some(Target::Group(_)) => {
                 let message = format!(
@@ -73,8 +73,8 @@ fn end(cx: &mut Context<'_, '_, '_>, id: EndpointId, all: &[EndpointPlan], place
             endpoint.name,
             endpoints::kind_name(&endpoint.kind)
         );
-        let mend = format!("path = \"routed\"\nkind = \"lane\" (endpoint `{}`)", endpoint.name);
-        cx.report.error(place, message, mend);
+        let fix = format!("path = \"routed\"\nkind = \"lane\" (endpoint `{}`)", endpoint.name);
+        cx.report.error(place, message, fix);
     }
 }
 
@@ -84,8 +84,8 @@ pub fn overflow(cx: &mut Context<'_, '_, '_>, route: &Route, lane: Option<&Lane>
     if let Some(at) = route.overflow.at() {
         if !possible(at.value.0) {
             let message = "a direct route cannot displace: what is in the ring is the receiver's";
-            let mend = "overflow = \"reject\"\noverflow = \"block:500\"\npath = \"routed\"";
-            cx.report.error(&at.place, message, mend);
+            let fix = "overflow = \"reject\"\noverflow = \"block:500\"\npath = \"routed\"";
+            cx.report.error(&at.place, message, fix);
         }
         return at.value.0;
     }
@@ -110,12 +110,12 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) {
             "route `{}` reads `{from}` too: what goes direct is read by its one receiver and by nobody else",
             other.name
         );
-        let mend = "path = \"routed\"\na source of its own for the direct route";
-        let mend = if other.path == Path::Direct {
+        let fix = "path = \"routed\"\na source of its own for the direct route";
+        let fix = if other.path == Path::Direct {
             "path = \"routed\" in both\na source of its own for each direct route"
         } else {
-            mend
+            fix
         };
-        cx.report.error(&written.path.place_or(&written.place), message, mend);
+        cx.report.error(&written.path.place_or(&written.place), message, fix);
     }
 }

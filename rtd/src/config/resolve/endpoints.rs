@@ -160,9 +160,9 @@ pub fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                 "mode {mode:04o} lets {others} write what `{owner}` owns: what comes from `{name}` carries no \
                  origin (pid 0), not `{owner}`'s"
             );
-            let mend = "mode = \"0600\" (and run the owner as rtd's user or root)\n\
+            let fix = "mode = \"0600\" (and run the owner as rtd's user or root)\n\
                         remove `owner`, if no receiver looks at the origin";
-            cx.report.warning(&place, message, mend);
+            cx.report.warning(&place, message, fix);
         } else if mode & 0o002 != 0 {
             let wrong = if routes().next().is_some() {
                 format!("write in the name of `{owner}`")

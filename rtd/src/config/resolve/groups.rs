@@ -45,8 +45,8 @@ fn members(cx: &mut Context<'_, '_, '_>, group: &Group) -> Vec<EndpointId> {
             Some(Target::Group(_)) => {
                 let message = format!("`{}` is a group; members are endpoints", at.value);
                 let without = list_without("members", &group.members, &at.place);
-                let mend = without.unwrap_or_else(|| format!("name the members of `{}` instead", at.value));
-                cx.report.error(&at.place, message, mend);
+                let fix = without.unwrap_or_else(|| format!("name the members of `{}` instead", at.value));
+                cx.report.error(&at.place, message, fix);
             }
             None => {
                 let known = cx.names.endpoints();
@@ -94,8 +94,8 @@ fn owners(cx: &mut Context<'_, '_, '_>, group: &Group) {
             );
             let without = list_without("members", &group.members, &at.place);
             let without = without.map_or_else(String::new, |line| format!("\n{line}"));
-            let mend = format!("{} (endpoint `{}`){without}", cx.owner_line(), at.value);
-            cx.report.error(&at.place, message, mend);
+            let fix = format!("{} (endpoint `{}`){without}", cx.owner_line(), at.value);
+            cx.report.error(&at.place, message, fix);
         }
     }
 }

@@ -44,19 +44,19 @@ fn check_cpu(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
         let allowed =
             |cpu: &&usize| cx.machine.cpus_allowed.as_ref().is_none_or(|allowed| allowed.contains(*cpu));
         let usable: Vec<usize> = existing.iter().filter(allowed).copied().collect();
-        let mend = format!("cpu = {}", usable_cpu(cx, lane, &usable));
-        cx.report.error(&at.place, message, mend);
+        let fix = format!("cpu = {}", usable_cpu(cx, lane, &usable));
+        cx.report.error(&at.place, message, fix);
     } else if let Some(allowed) = &cx.machine.cpus_allowed
         && !allowed.contains(&cpu)
     {
         let message = format!("CPU {cpu} is not allowed to this process; allowed are {}", show_list(allowed));
         let first = usable_cpu(cx, lane, allowed);
-        let mend = format!(
+        let fix = format!(
             "cpu = {first}\nAllowedCPUs={} in the [Slice] or [Service] section that holds the unit\n\
              CPUAffinity={cpu} in the unit, if it sets one",
             show_list(&[allowed.as_slice(), &[cpu]].concat())
         );
-        cx.report.error(&at.place, message, mend);
+        cx.report.error(&at.place, message, fix);
     }
 }
 
@@ -93,9 +93,9 @@ fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
                 "`poll` never lets go of CPU {cpu}, which is not isolated (isolated: {})",
                 show_list(isolated)
             );
-            let mend =
+            let fix =
                 format!("wait = \"spin:50\"\nboot with isolcpus={cpu} nohz_full={cpu}\nunisolated = true");
-            cx.report.error(&at.place, message, mend);
+            cx.report.error(&at.place, message, fix);
         }
         Some(_) => {}
     }
@@ -116,9 +116,9 @@ fn check_neighbours(cx: &mut Context<'_, '_, '_>) {
                 priority.value.0,
                 cpu.0
             );
-            let mend = free_priority(lanes, cpu.0, priority.value.0)
+            let fix = free_priority(lanes, cpu.0, priority.value.0)
                 .map_or_else(|| "cpu = (another one)".to_owned(), |free| format!("priority = {free}"));
-            cx.report.error(&priority.place, message, mend);
+            cx.report.error(&priority.place, message, fix);
         }
         let below = |o: &&Lane| o.priority.get().is_some_and(|p| p.0 < priority.value.0);
         if wait_of(lane) == Wait::Poll
@@ -177,9 +177,9 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                  up {names} alike",
                 route.name, lane.name
             );
-            let mend = "overflow = \"reject\" (or displace-oldest, displace-newest, conflate)\n\
+            let fix = "overflow = \"reject\" (or displace-oldest, displace-newest, conflate)\n\
                         a lane of its own for this source\nwait = \"block\" (a thread per source)";
-            cx.report.error(&place, message, mend);
+            cx.report.error(&place, message, fix);
         }
     }
 }
@@ -211,12 +211,12 @@ fn spins_on(
     } else {
         return true;
     };
-    let mend = "wait = \"block\"\na lane of its own for each source";
-    let mend = if other.is_some() {
-        format!("{mend}\nkind = \"lane\" for all of them")
+    let fix = "wait = \"block\"\na lane of its own for each source";
+    let fix = if other.is_some() {
+        format!("{fix}\nkind = \"lane\" for all of them")
     } else {
-        format!("{mend}\ntwo lanes that share them")
+        format!("{fix}\ntwo lanes that share them")
     };
-    cx.report.error(&written.wait.place_or(&written.place), message, mend);
+    cx.report.error(&written.wait.place_or(&written.place), message, fix);
     false
 }

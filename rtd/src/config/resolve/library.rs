@@ -15,8 +15,8 @@ pub struct Fault {
     pub is_open: bool,
     /// Which file or directory, and why.
     pub text: String,
-    /// The line that mends it.
-    pub mend: String,
+    /// The line that fixes it.
+    pub fix: String,
 }
 
 /// The file itself, links resolved, so that what was looked at is what is loaded; as given where it is not there.
@@ -38,7 +38,7 @@ pub fn fault(path: &Path, uid: u32) -> Option<Fault> {
         let (shown, mode) = (part.display(), found.mode());
         if found.uid() != 0 && found.uid() != uid {
             let text = format!("{shown} belongs to uid {}", found.uid());
-            return Some(Fault { is_open: true, text, mend: format!("chown root {shown}") });
+            return Some(Fault { is_open: true, text, fix: format!("chown root {shown}") });
         }
         // In a sticky directory (/tmp) nobody else renames or removes what is there.
         if found.is_dir() && mode & STICKY != 0 {
@@ -46,11 +46,11 @@ pub fn fault(path: &Path, uid: u32) -> Option<Fault> {
         }
         if mode & OTHERS_WRITE != 0 {
             let text = format!("{shown} has mode {:04o}: any user may write it", mode & 0o7777);
-            return Some(Fault { is_open: true, text, mend: format!("chmod go-w {shown}") });
+            return Some(Fault { is_open: true, text, fix: format!("chmod go-w {shown}") });
         }
         if mode & GROUP_WRITES != 0 && found.gid() != 0 {
             let text = format!("{shown} has mode {:04o}: group {} may write it", mode & 0o7777, found.gid());
-            weaker.get_or_insert(Fault { is_open: false, text, mend: format!("chmod g-w {shown}") });
+            weaker.get_or_insert(Fault { is_open: false, text, fix: format!("chmod g-w {shown}") });
         }
     }
     weaker
@@ -78,7 +78,7 @@ mod tests {
         set(&library, 0o644);
         set(&dir, 0o777);
         let found = fault(&library, uid).unwrap();
-        assert!(found.is_open && found.mend == format!("chmod go-w {}", dir.display()), "{found:?}");
+        assert!(found.is_open && found.fix == format!("chmod go-w {}", dir.display()), "{found:?}");
         set(&dir, 0o1777);
         assert_eq!(fault(&library, uid), None, "sticky");
         // Nobody has this number; what is somebody else's is his to change whatever its mode says.

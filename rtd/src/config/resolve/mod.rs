@@ -88,17 +88,17 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
     let mut socket = default.clone();
     if let Some(at) = daemon.socket.at() {
         socket = PathBuf::from(&at.value);
-        let mend = format!("socket = {}", quoted(&default.display().to_string()));
+        let fix = format!("socket = {}", quoted(&default.display().to_string()));
         if !socket.is_absolute() || at.value.contains('\0') || at.value.ends_with('/') {
             cx.report.error(
                 &at.place,
                 format!("`{}` is no absolute path of a socket", at.value.escape_debug()),
-                mend,
+                fix,
             );
         } else if at.value.len() > SOCKET_PATH_BYTES_MAX {
             let message =
                 format!("a path of {} bytes, a socket's is at most {SOCKET_PATH_BYTES_MAX}", at.value.len());
-            cx.report.error(&at.place, message, mend);
+            cx.report.error(&at.place, message, fix);
         }
     } else if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
         let place = daemon.place.clone().unwrap_or_else(whole_file);

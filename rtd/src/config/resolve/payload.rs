@@ -74,8 +74,8 @@ fn from_signal(cx: &mut Context<'_, '_, '_>, route: &Route, signo: i32, targets:
         match (room_of(target), &target.kind) {
             (Some(room), _) if room < needed => {
                 let message = format!("`{}` takes {room} bytes, a signal's {what} has {needed}", target.name);
-                let mend = format!("msgsize = {needed} (endpoint `{}`)", target.name);
-                cx.report.error(&place_of(route, &target.name), message, mend);
+                let fix = format!("msgsize = {needed} (endpoint `{}`)", target.name);
+                cx.report.error(&place_of(route, &target.name), message, fix);
             }
             (None, EndpointKind::Signal { signo: to, .. })
                 if signame::is_realtime(signo) && !signame::is_realtime(*to) && !truncate =>
@@ -145,11 +145,11 @@ fn too_large(
 ) {
     let Some(room) = room_of(target).filter(|room| longest > *room) else { return };
     let message = format!("messages of up to {longest} bytes go to `{}`, which takes {room}", target.name);
-    let mut mend = bound(room);
+    let mut fix = bound(room);
     if target.kind.ring().is_none() || longest <= RING_PAYLOAD_BYTES_MAX {
-        mend.push_str(&format!("\nmsgsize = {longest} (endpoint `{}`)", target.name));
+        fix.push_str(&format!("\nmsgsize = {longest} (endpoint `{}`)", target.name));
     }
-    cx.report.error(at, message, mend);
+    cx.report.error(at, message, fix);
 }
 
 fn too_much_for_signal(

@@ -34,8 +34,8 @@ pub fn account(cx: &mut Context<'_, '_, '_>, field: &Field<Account>, kind: &str)
     match found {
         Ok(Some(id)) => return Some(id),
         Ok(None) => {
-            let mend = format!("{kind}add --system {shown}\n{kind} = (a number, for an account made later)");
-            cx.report.error(&at.place, format!("there is no {kind} `{shown}` on this machine"), mend);
+            let fix = format!("{kind}add --system {shown}\n{kind} = (a number, for an account made later)");
+            cx.report.error(&at.place, format!("there is no {kind} `{shown}` on this machine"), fix);
         }
         // Which account it is decides who may register: a guess is no answer.
         Err(reason) => {
@@ -61,8 +61,8 @@ fn executable(cx: &mut Context<'_, '_, '_>, field: &Field<String>) -> Option<Pat
     match cx.machine.executable(path) {
         Ok(canonical) => Some(canonical),
         Err(reason) => {
-            let mend = "install it there first\nexe = (the path it has)";
-            cx.report.error(&at.place, format!("executable `{shown}`: {reason}"), mend);
+            let fix = "install it there first\nexe = (the path it has)";
+            cx.report.error(&at.place, format!("executable `{shown}`: {reason}"), fix);
             None
         }
     }

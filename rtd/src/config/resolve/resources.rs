@@ -83,11 +83,11 @@ fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         for (key, wanted, limit, sysctl, place) in limits {
             if let Some(limit) = limit.filter(|limit| wanted > *limit) {
                 let message = format!("queue `{queue}`: {key} {wanted} is above {sysctl} = {limit}");
-                let mend = format!(
+                let fix = format!(
                     "sysctl -w {sysctl}={wanted}\n{key} = {limit}\n\
                      AmbientCapabilities=CAP_SYS_RESOURCE in the unit's [Service] section"
                 );
-                cx.report.error(&place, message, mend);
+                cx.report.error(&place, message, fix);
             }
         }
     }
@@ -100,14 +100,14 @@ fn exists(cx: &mut Context<'_, '_, '_>, written: &Endpoint, queue: &str, plan: (
             "queue `{queue}` exists with msgsize {}, which cannot change; here it is {}",
             has.1, plan.1
         );
-        let mend = format!("rtctl queue rm {queue} (its messages are lost)\nmsgsize = {}", has.1);
-        cx.report.error(&written.msgsize.place_or(&written.place), message, mend);
+        let fix = format!("rtctl queue rm {queue} (its messages are lost)\nmsgsize = {}", has.1);
+        cx.report.error(&written.msgsize.place_or(&written.place), message, fix);
     }
     if plan.0 != has.0 {
         let message =
             format!("queue `{queue}` exists with maxmsg {} and keeps it; here it is {}", has.0, plan.0);
-        let mend = format!("rtctl queue rm {queue} (its messages are lost)\nmaxmsg = {}", has.0);
-        cx.report.warning(&written.maxmsg.place_or(&written.place), message, mend);
+        let fix = format!("rtctl queue rm {queue} (its messages are lost)\nmaxmsg = {}", has.0);
+        cx.report.warning(&written.maxmsg.place_or(&written.place), message, fix);
     }
 }
 
@@ -161,11 +161,11 @@ fn queue_count(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
          this is the first that would not open",
         new.len()
     );
-    let mend = format!(
+    let fix = format!(
         "sysctl -w fs.mqueue.queues_max={needed}\n\
          AmbientCapabilities=CAP_SYS_RESOURCE in the unit's [Service] section"
     );
-    cx.report.error(&place, message, mend);
+    cx.report.error(&place, message, fix);
 }
 
 /// RLIMIT_MSGQUEUE counts the bytes of all queues that a user created; no capability lifts it.
@@ -189,11 +189,11 @@ fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         "the plan's queues take {needed} bytes ({existing} of them exist), above RLIMIT_MSGQUEUE = {soft}; this is \
          the first that would not open"
     );
-    let mend = raise("msgqueue", "LimitMSGQUEUE", needed, 1);
+    let fix = raise("msgqueue", "LimitMSGQUEUE", needed, 1);
     cx.report.error(
         &place,
         message,
-        format!("{mend}\nsmaller maxmsg or msgsize (maxmsg x msgsize + 96 x maxmsg)"),
+        format!("{fix}\nsmaller maxmsg or msgsize (maxmsg x msgsize + 96 x maxmsg)"),
     );
 }
 
@@ -228,10 +228,10 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
     let others = needed.saturating_sub(largest.spill_bytes());
     let share = available.checked_sub(others).unwrap_or(available / plan.routes.len() as u64);
     let fits = share / largest.spill_slot_bytes().max(1);
-    let mend = if fits > 0 { format!("capacity = {fits}\n") } else { String::new() };
+    let fix = if fits > 0 { format!("capacity = {fits}\n") } else { String::new() };
     let written = cx.config.route.get(id);
     let place = written.map_or_else(whole_file, |route| route.capacity.place_or(&route.place));
-    cx.report.error(&place, message, format!("{mend}payload = (the bytes that really come)\nmore memory"));
+    cx.report.error(&place, message, format!("{fix}payload = (the bytes that really come)\nmore memory"));
     false
 }
 
@@ -258,8 +258,8 @@ fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
     );
     let written = cx.config.endpoint.get(id);
     let place = written.map_or_else(whole_file, |e| e.maxmsg.place_or(&e.msgsize.place_or(&e.place)));
-    let mend = "smaller maxmsg\nmsgsize = (the bytes that really come)\nmore memory";
-    cx.report.error(&place, message, mend);
+    let fix = "smaller maxmsg\nmsgsize = (the bytes that really come)\nmore memory";
+    cx.report.error(&place, message, fix);
 }
 
 fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
@@ -277,11 +277,11 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         plan.spill_bytes(),
         plan.ring_bytes()
     );
-    let mend = raise("memlock", "LimitMEMLOCK", needed, 1024);
+    let fix = raise("memlock", "LimitMEMLOCK", needed, 1024);
     let setcap = setcap(cx);
-    let mend = format!("{mend}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section\n{setcap}");
+    let fix = format!("{fix}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section\n{setcap}");
     let allowed = cx.options.allow_degraded;
-    cx.report.error_unless(allowed, &place.unwrap_or_else(whole_file), message, mend);
+    cx.report.error_unless(allowed, &place.unwrap_or_else(whole_file), message, fix);
 }
 
 /// One diagnostic, at the highest lane: the limit that admits it admits the others.
@@ -335,8 +335,8 @@ fn threads_and_files(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let needed = FILES_BASE + plan.descriptors() as u64;
     if let Some(soft) = limit.soft.filter(|soft| needed > *soft) {
         let message = format!("about {needed} files will be open, above RLIMIT_NOFILE = {soft}");
-        let mend = raise("nofile", "LimitNOFILE", needed, 1);
-        cx.report.error(&whole_file(), message, mend);
+        let fix = raise("nofile", "LimitNOFILE", needed, 1);
+        cx.report.error(&whole_file(), message, fix);
     }
 }
 
@@ -349,7 +349,7 @@ fn pending_signals(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         let message = format!(
             "{signals} signal endpoints share a pool of RLIMIT_SIGPENDING = {soft} queued signals per user"
         );
-        let mend = raise("sigpending", "LimitSIGPENDING", needed, 1);
-        cx.report.warning(&whole_file(), message, mend);
+        let fix = raise("sigpending", "LimitSIGPENDING", needed, 1);
+        cx.report.warning(&whole_file(), message, fix);
     }
 }

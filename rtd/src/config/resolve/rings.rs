@@ -22,8 +22,8 @@ pub fn lane(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
         let place = Place { key: format!("{}.owner", endpoint.place.key), ..endpoint.place.clone() };
         let name = endpoint.name.get().map_or("?", |name| name.0.as_str());
         let message = format!("lane endpoint `{name}` is shared with nobody: no process owns it");
-        let mend = cx.owner_line();
-        cx.report.error(&place, message, mend);
+        let fix = cx.owner_line();
+        cx.report.error(&place, message, fix);
     }
     EndpointKind::Lane(size(cx, endpoint, "lane"))
 }
@@ -33,8 +33,8 @@ pub fn inbox(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> Option<RingPl
     let Some(msgsize) = endpoint.msgsize.at() else {
         if let (Some(at), true) = (endpoint.maxmsg.at(), endpoint.msgsize.is_absent()) {
             let message = "`maxmsg` of a signal means nothing without `msgsize`: no ring is beside it";
-            let mend = format!("msgsize = {PAYLOAD_BYTES}\nremove `maxmsg`");
-            cx.report.error(&at.place, message, mend);
+            let fix = format!("msgsize = {PAYLOAD_BYTES}\nremove `maxmsg`");
+            cx.report.error(&at.place, message, fix);
         }
         return None;
     };
@@ -70,8 +70,8 @@ fn size(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, kind: &str) -> RingPl
         let message = format!(
             "`msgsize`: {payload_bytes} is not within 1 to {RING_PAYLOAD_BYTES_MAX}, a ring's for kind = \"{kind}\""
         );
-        let mend = format!("msgsize = {RING_PAYLOAD_BYTES_MAX}\nkind = \"mqueue\"");
-        cx.report.error(&at.place, message, mend);
+        let fix = format!("msgsize = {RING_PAYLOAD_BYTES_MAX}\nkind = \"mqueue\"");
+        cx.report.error(&at.place, message, fix);
         return RingPlan { slots: 1, payload_bytes: RING_PAYLOAD_BYTES_MAX };
     }
     if slots * payload_bytes > RING_BYTES_MAX {
@@ -107,7 +107,7 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             "lane endpoint `{name}` is read by one route and sent to by another: read, `{owner}` sends into it; \
              sent to, `{owner}` receives from it"
         );
-        let mend = format!("declare two endpoints, `{name}.out` for `from` and `{name}.in` for `to`");
-        cx.report.error(&written.kind.place_or(&written.place), message, mend);
+        let fix = format!("declare two endpoints, `{name}.out` for `from` and `{name}.in` for `to`");
+        cx.report.error(&written.kind.place_or(&written.place), message, fix);
     }
 }

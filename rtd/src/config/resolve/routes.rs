@@ -218,8 +218,8 @@ fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
                 source.name,
                 signame::name(signo)
             );
-            let mend = "accept_claimed = true\na source of kind = \"mqueue\", whose owner the daemon knows";
-            cx.report.error(&route.accept_claimed.place_or(&fallback), message, mend);
+            let fix = "accept_claimed = true\na source of kind = \"mqueue\", whose owner the daemon knows";
+            cx.report.error(&route.accept_claimed.place_or(&fallback), message, fix);
         }
         EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) if accepts => {
             let place = route.accept_claimed.place_or(&route.place);

@@ -86,12 +86,12 @@ fn same_signal(
     let name = signame::name(signo);
     let message =
         format!("{name} goes to the same process from endpoint `{first}`: it cannot tell them apart");
-    let mend = format!("signal = \"{free}\"");
+    let fix = format!("signal = \"{free}\"");
     if alike {
-        cx.report.warning(place, message, mend);
+        cx.report.warning(place, message, fix);
     } else {
         let message = format!("{message}, and only one of them has `msgsize`, where the value is a ticket");
-        cx.report.error(place, message, format!("{mend}\nthe same `msgsize` for both"));
+        cx.report.error(place, message, format!("{fix}\nthe same `msgsize` for both"));
     }
 }
 
@@ -118,9 +118,9 @@ fn both_ways(cx: &mut Context<'_, '_, '_>, place: &Place, name: &str, signo: i32
          sent to, it goes to the owner",
         signame::name(signo)
     );
-    let mend =
+    let fix =
         format!("declare two endpoints, `{name}.in` for `from` and `{name}.out` with an owner for `to`");
-    cx.report.error(place, message, mend);
+    cx.report.error(place, message, fix);
 }
 
 /// Whether a configuration may let rtd read this signal.

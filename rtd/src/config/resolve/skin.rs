@@ -75,8 +75,8 @@ fn unseen_queues(cx: &mut Context<'_, '_, '_>, place: &Place) {
         "`auto` takes Cobalt here, whose queues plain Linux programs do not see: `{}` is one",
         endpoint.name.get().map_or("?", |name| name.0.as_str())
     );
-    let mend = "skin = \"cobalt\" (its programs are Cobalt's)\nskin = \"posix\" (they are Linux's)";
-    cx.report.warning(place, message, mend);
+    let fix = "skin = \"cobalt\" (its programs are Cobalt's)\nskin = \"posix\" (they are Linux's)";
+    cx.report.warning(place, message, fix);
 }
 
 /// Reports a library that others may have changed; why it must not be loaded, not even to see what it is.
@@ -85,10 +85,10 @@ fn untrusted(cx: &mut Context<'_, '_, '_>, library: &std::path::Path) -> Option<
     let place = cx.config.daemon.cobalt_library.place_or(&whole_file());
     let message = format!("{}, and the code of `{}` runs with rtd's rights", fault.text, library.display());
     if !fault.is_open {
-        cx.report.warning(&place, message, fault.mend);
+        cx.report.warning(&place, message, fault.fix);
         return None;
     }
-    cx.report.error(&place, message, fault.mend);
+    cx.report.error(&place, message, fault.fix);
     Some(fault.text)
 }
 

@@ -62,11 +62,11 @@ fn too_short(
         show_time(ns),
         show_time(least_ns)
     );
-    let mut mend = format!("{key} = \"{}\"", show_time(least_ns));
+    let mut fix = format!("{key} = \"{}\"", show_time(least_ns));
     if ns / LOOKS_MIN >= WATCHDOG_NS_MIN {
-        mend.push_str(&format!("\nwatchdog = \"{}\" in [daemon]", show_time(ns / LOOKS_MIN)));
+        fix.push_str(&format!("\nwatchdog = \"{}\" in [daemon]", show_time(ns / LOOKS_MIN)));
     }
-    cx.report.error(place, message, mend);
+    cx.report.error(place, message, fix);
 }
 
 /// What cannot be had with this skin and these lanes.

@@ -40,8 +40,8 @@ pub fn endpoint(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKi
         );
         let place = endpoint.maxmsg.place_or(&endpoint.msgsize.place_or(&endpoint.place));
         let fits = (POOL_BYTES_MAX / XddpPlan { maxmsg: 1, ..plan.clone() }.pool_bytes()).max(1);
-        let mend = format!("maxmsg = {fits}\nmsgsize = {MSGSIZE} (or another smaller one)");
-        cx.report.error(&place, message, mend);
+        let fix = format!("maxmsg = {fits}\nmsgsize = {MSGSIZE} (or another smaller one)");
+        cx.report.error(&place, message, fix);
         // What a refused pool would take of the machine is no fault of its own.
         (plan.maxmsg, plan.msgsize) = (1, plan.msgsize.min(POOL_BYTES_MAX / 2));
     }
@@ -83,10 +83,10 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                     cx.report.line(&first.place)
                 );
                 let free = (0..=i16::MAX).find(|n| !takes(plan, *n)).unwrap_or(0);
-                let mend = format!(
+                let fix = format!(
                     "port = {free}\nuse one endpoint for this port in all the routes, in both directions if needed"
                 );
-                cx.report.error(&at.place, message, mend);
+                cx.report.error(&at.place, message, fix);
             }
             available(cx, plan, port, &at.place, written);
         }
@@ -110,9 +110,9 @@ fn available(cx: &mut Context<'_, '_, '_>, plan: &Plan, port: &XddpPlan, place: 
     match &plan.daemon.skin.xddp {
         Err(why) => {
             let message = format!("kind = \"xddp\" cannot be had: {why}");
-            let mend = "skin = \"cobalt\" (on a Xenomai 3 kernel with CONFIG_XENO_DRIVERS_RTIPC_XDDP)\n\
+            let fix = "skin = \"cobalt\" (on a Xenomai 3 kernel with CONFIG_XENO_DRIVERS_RTIPC_XDDP)\n\
                         kind = \"mqueue\" (between plain Linux programs)";
-            cx.report.error(&written.kind.place_or(&written.place), message, mend);
+            cx.report.error(&written.kind.place_or(&written.place), message, fix);
         }
         Ok(_) if !Path::new(&device).exists() => {
             let message = format!(
@@ -121,8 +121,8 @@ fn available(cx: &mut Context<'_, '_, '_>, plan: &Plan, port: &XddpPlan, place: 
                 port.port
             );
             let devices = Path::new(&device).parent().unwrap_or(Path::new("/dev"));
-            let mend = format!("port = (one of ls {}/rtp*)", devices.display());
-            cx.report.error(place, message, mend);
+            let fix = format!("port = (one of ls {}/rtp*)", devices.display());
+            cx.report.error(place, message, fix);
         }
         Ok(_) => {}
     }

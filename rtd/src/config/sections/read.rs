@@ -41,11 +41,11 @@ fn unknown_section(
     if value.get_ref().is_table() || value.get_ref().is_array() {
         let near = suggest::nearest(name, known.iter().copied());
         let header = |near: &str| if near == "daemon" { "[daemon]".into() } else { format!("[[{near}]]") };
-        let mend = near.map_or_else(
+        let fix = near.map_or_else(
             || format!("remove it; known sections: {}", suggest::list(known.iter().copied())),
             |near| format!("write {}", header(near)),
         );
-        report.error(&place, format!("unknown section `{name}`"), mend);
+        report.error(&place, format!("unknown section `{name}`"), fix);
     } else {
         report.error(
             &place,

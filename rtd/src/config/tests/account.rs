@@ -28,10 +28,10 @@ fn on(machine: &Machine, text: &str) -> Checked {
 }
 
 #[track_caller]
-fn refused(machine: &Machine, text: &str, line: usize, key: &str, message: &str, mend: &str) {
+fn refused(machine: &Machine, text: &str, line: usize, key: &str, message: &str, fix: &str) {
     let checked = on(machine, text);
     assert!(checked.plan.is_none());
-    expect(only(&checked), line, key, message, mend);
+    expect(only(&checked), line, key, message, fix);
 }
 
 fn daemon(keys: &str, text: &str) -> String {

@@ -50,8 +50,8 @@ fn its_ring_has_the_receivers_slots_and_the_senders_payload() {
     assert_eq!(plan.descriptors(), 5 + 2 * 7);
     let text = with(&text, "msgsize = 512", "msgsize = 255");
     let message = "messages of up to 256 bytes go to `axis`, which takes 255";
-    let mend = "msgsize = 255 (endpoint `plan`)\nmsgsize = 256 (endpoint `axis`)";
-    error(&text, line_of(&text, "to =", 0), "route[0].to[0]", message, mend);
+    let fix = "msgsize = 255 (endpoint `plan`)\nmsgsize = 256 (endpoint `axis`)";
+    error(&text, line_of(&text, "to =", 0), "route[0].to[0]", message, fix);
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn it_joins_two_lane_endpoints() {
 fn it_has_one_target() {
     let third = "[[endpoint]]\nname = \"third\"\nkind = \"lane\"\nowner = \"drive\"\n";
     let text = with(&format!("{}{third}", direct("")), "[\"axis\"]", "[\"axis\", \"third\"]");
-    let mend = "to = [\"axis\"]\npath = \"routed\"";
-    error(&text, line_of(&text, "to =", 0), "route[0].to[1]", "nobody is in its way to copy", mend);
+    let fix = "to = [\"axis\"]\npath = \"routed\"";
+    error(&text, line_of(&text, "to =", 0), "route[0].to[1]", "nobody is in its way to copy", fix);
     let group = "[[group]]\nname = \"g\"\nmembers = [\"axis\"]\n";
     let text = with(&format!("{}{group}", direct("")), "[\"axis\"]", "[\"g\"]");
     error(&text, line_of(&text, "to =", 0), "route[0].to[0]", "`g` is a group", "path = \"routed\"");
@@ -107,8 +107,8 @@ fn what_a_thread_would_do_is_refused() {
     ] {
         let text = direct(&format!("{key} = {value}\n"));
         let message = format!("`{key}` means nothing on a direct route");
-        let mend = format!("remove `{key}`\npath = \"routed\"");
-        error(&text, last(&text), &format!("route[0].{key}"), &message, &mend);
+        let fix = format!("remove `{key}`\npath = \"routed\"");
+        error(&text, last(&text), &format!("route[0].{key}"), &message, &fix);
     }
     let text = direct("accept_claimed = true\n");
     warning(&text, last(&text), "route[0].accept_claimed", "from a signal only", "remove it");

@@ -44,7 +44,7 @@ fn hints_hold(text: &str, failures: &mut Vec<String>) -> usize {
     let checked = run(text);
     let mut count = 0;
     for fault in checked.diagnostics.iter().filter(|found| found.is_error()) {
-        for hint in fault.mend.lines() {
+        for hint in fault.fix.lines() {
             let Some(fixed) = applied(text, fault, hint) else { continue };
             count += 1;
             let again = run(&fixed);
@@ -222,5 +222,5 @@ fn the_first_name_that_is_free_is_suggested() {
     error(&text, 7, "endpoint[0].queue", "begins with `/`", "queue = \"/out\"");
     let text = format!("{}[[endpoint]]\nname = \"in\"\nkind = \"mqueue\"\n", queues());
     let found = run(&text);
-    assert!(found.diagnostics.iter().any(|d| d.mend == "name = \"in-2\""), "{}", shown(&found.diagnostics));
+    assert!(found.diagnostics.iter().any(|d| d.fix == "name = \"in-2\""), "{}", shown(&found.diagnostics));
 }

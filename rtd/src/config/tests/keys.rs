@@ -34,7 +34,7 @@ fn a_missing_key_is_named() {
 
 #[test]
 fn wrong_types_say_what_belongs_there() {
-    for (old, new, key, message, mend) in [
+    for (old, new, key, message, fix) in [
         ("cpu = 0", "cpu = \"zero\"", "cpu", "a string where a whole number belongs", "cpu = 0"),
         ("cpu = 0", "cpu = 1.5", "cpu", "a float where", "cpu = 1"),
         ("cpu = 0", "cpu = [0]", "cpu", "an array where", "cpu = 0"),
@@ -43,7 +43,7 @@ fn wrong_types_say_what_belongs_there() {
     ] {
         let text = with(&whole(), old, new);
         let line = line_of(&text, key, 0);
-        error(&text, line, &format!("lane[0].{key}"), message, mend);
+        error(&text, line, &format!("lane[0].{key}"), message, fix);
     }
     let text = with(&queues(), "to = [\"out\"]", "to = \"out\"");
     error(&text, line_of(&text, "to", 0), "route[0].to", "a string where a list", "to = [");
@@ -51,7 +51,7 @@ fn wrong_types_say_what_belongs_there() {
 
 #[test]
 fn numbers_out_of_range_name_the_range() {
-    for (old, new, key, mend) in [
+    for (old, new, key, fix) in [
         ("priority = 50", "priority = 99", "priority", "priority = 98"),
         ("priority = 50", "priority = 0", "priority", "priority = 1"),
         ("priority = 50", "priority = -3", "priority", "priority = 1"),
@@ -59,13 +59,13 @@ fn numbers_out_of_range_name_the_range() {
         ("cpu = 0", "cpu = 0\ncapacity = 99999999999999999999", "capacity", "capacity = 65536"),
     ] {
         let text = with(&whole(), old, new);
-        error(&text, line_of(&text, key, 0), &format!("lane[0].{key}"), "is not within", mend);
+        error(&text, line_of(&text, key, 0), &format!("lane[0].{key}"), "is not within", fix);
     }
 }
 
 #[test]
 fn times_need_a_unit_and_bounds() {
-    for (value, message, mend) in [
+    for (value, message, fix) in [
         ("5", "5 has no unit", "ttl = \"5ms\""),
         ("\"5\"", "has no unit", "ttl = \"5us\"\nttl = \"5ms\""),
         ("\"fast\"", "is not a time", "ttl = \"200ms\""),
@@ -75,13 +75,13 @@ fn times_need_a_unit_and_bounds() {
         ("\"61min\"", "not within", "ttl = \"3600s\""),
     ] {
         let text = format!("{}ttl = {value}\n", queues());
-        error(&text, text.lines().count(), "route[0].ttl", message, mend);
+        error(&text, text.lines().count(), "route[0].ttl", message, fix);
     }
 }
 
 #[test]
 fn waits_and_overflows_have_their_forms() {
-    for (value, message, mend) in [
+    for (value, message, fix) in [
         ("spin", "needs its time", "wait = \"spin:50\""),
         ("spin:0", "not within 1us", "wait = \"spin:50\""),
         ("spin:99999999", "is `poll`", "wait = \"spin:50\""),
@@ -89,28 +89,28 @@ fn waits_and_overflows_have_their_forms() {
         ("blok", "is not one of", "wait = \"block\""),
     ] {
         let text = with(&whole(), LANE, &format!("{LANE}wait = \"{value}\"\n"));
-        error(&text, 5, "lane[0].wait", message, mend);
+        error(&text, 5, "lane[0].wait", message, fix);
     }
-    for (value, message, mend) in [
+    for (value, message, fix) in [
         ("block", "needs its bound", "overflow = \"block:500\""),
         ("block:11s", "not within", "overflow = \"block:500\""),
         ("displace", "is not one of", "overflow = \"displace-oldest\""),
     ] {
         let text = with(&whole(), LANE, &format!("{LANE}overflow = \"{value}\"\n"));
-        error(&text, 5, "lane[0].overflow", message, mend);
+        error(&text, 5, "lane[0].overflow", message, fix);
     }
 }
 
 #[test]
 fn modes_are_octal_and_priorities_are_numbers_or_keep() {
-    for (value, message, mend) in [
+    for (value, message, fix) in [
         ("660", "is decimal", "mode = \"0660\""),
         ("\"0888\"", "is not octal", "mode = \"0660\""),
         ("\"+660\"", "is not octal", "mode = \"0660\""),
         ("0o7777", "not within", "mode = \"0660\""),
     ] {
         let text = with(&queues(), "msgsize = 64\n", &format!("msgsize = 64\nmode = {value}\n"));
-        error(&text, 9, "endpoint[0].mode", message, mend);
+        error(&text, 9, "endpoint[0].mode", message, fix);
     }
     for good in ["\"0660\"", "\"660\"", "0o660", "\"0o660\""] {
         let text = with(&queues(), "msgsize = 64\n", &format!("msgsize = 64\nmode = {good}\n"));
@@ -126,21 +126,21 @@ fn modes_are_octal_and_priorities_are_numbers_or_keep() {
 
 #[test]
 fn signals_that_do_not_exist_or_are_kept_are_refused() {
-    for (value, message, mend) in [
+    for (value, message, fix) in [
         ("\"SIGUSR3\"", "is no signal", "signal = \"SIGUSR"),
         ("\"32\"", "kept by the C library", "signal = \"SIGRTMIN+3\""),
         ("33", "kept by the C library", "signal = \"SIGRTMIN+3\""),
         ("\"SIGRTMAX+1\"", "does not exist", "signal = \"SIGRTMIN+3\""),
     ] {
         let text = with(&whole(), "\"SIGRTMIN+1\"", value);
-        error(&text, line_of(&text, "signal", 0), "endpoint[2].signal", message, mend);
+        error(&text, line_of(&text, "signal", 0), "endpoint[2].signal", message, fix);
     }
 }
 
 #[test]
 fn names_have_a_length_and_a_character_set() {
     let long = "x".repeat(32);
-    for (name, message, mend) in [
+    for (name, message, fix) in [
         ("", "cannot be empty", "name = "),
         (long.as_str(), "32 bytes long, the limit is 31", "name = \"xxx"),
         ("a b", "cannot stand in a name", "name = \"ab\""),
@@ -148,7 +148,7 @@ fn names_have_a_length_and_a_character_set() {
         ("-x", "cannot stand in a name", "name = \"x\""),
     ] {
         let text = format!("[daemon]\nname = \"{name}\"\n{}", whole());
-        error(&text, 2, "daemon.name", message, mend);
+        error(&text, 2, "daemon.name", message, fix);
     }
 }
 
@@ -164,7 +164,7 @@ fn broken_syntax_is_reported_beside_other_faults_and_without_their_echo() {
         shown(&checked.diagnostics)
     );
     let kind = errors.iter().find(|d| d.key == "endpoint[0].kind").unwrap();
-    assert!(kind.mend.contains("kind = \"mqueue\""));
+    assert!(kind.fix.contains("kind = \"mqueue\""));
     assert!(
         errors.iter().all(|d| d.line == 3 || d.key == "endpoint[0].kind"),
         "{}",

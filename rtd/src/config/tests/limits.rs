@@ -10,10 +10,10 @@ fn fixed(value: u64) -> Option<Limit> {
 }
 
 #[track_caller]
-fn refused(text: &str, machine: &Machine, line: usize, key: &str, message: &str, mend: &str) {
+fn refused(text: &str, machine: &Machine, line: usize, key: &str, message: &str, fix: &str) {
     let checked = check_with("t", text, machine, CheckOptions::default());
     assert!(checked.plan.is_none());
-    expect(only(&checked), line, key, message, mend);
+    expect(only(&checked), line, key, message, fix);
 }
 
 #[test]
@@ -44,8 +44,8 @@ fn the_number_of_queues_is_held_against_queues_max() {
         Machine { queues_max: Some(3), queues: Queues::Listed(vec![queue("/a"), queue("/b")]), ..machine() };
     let text = queues();
     let line = line_of(&text, "[[endpoint]]", 1);
-    let mend = "sysctl -w fs.mqueue.queues_max=4";
-    refused(&text, &crowded, line, "endpoint[1]", "2 queues to create and 2 exist", mend);
+    let fix = "sysctl -w fs.mqueue.queues_max=4";
+    refused(&text, &crowded, line, "endpoint[1]", "2 queues to create and 2 exist", fix);
     let adopted =
         Machine { queues_max: Some(3), queues: Queues::Listed(vec![queue("/in"), queue("/b")]), ..machine() };
     assert!(check_with("t", &text, &adopted, CheckOptions::default()).plan.is_some());
@@ -59,8 +59,8 @@ fn queue_bytes_are_held_against_the_users_limit_with_what_exists() {
     assert!(check_with("t", &text, &enough, CheckOptions::default()).plan.is_some());
     let short = Machine { rlimit_msgqueue: fixed(need - 1), cap_sys_resource: Some(true), ..machine() };
     let line = line_of(&text, "[[endpoint]]", 1);
-    let mend = format!("LimitMSGQUEUE={need} in the unit's [Service] section\n@rtd - msgqueue {need} in");
-    refused(&text, &short, line, "endpoint[1]", "RLIMIT_MSGQUEUE = 3199", &mend);
+    let fix = format!("LimitMSGQUEUE={need} in the unit's [Service] section\n@rtd - msgqueue {need} in");
+    refused(&text, &short, line, "endpoint[1]", "RLIMIT_MSGQUEUE = 3199", &fix);
     let other = Queue { name: "/else".to_owned(), uid: Some(1000), size: Some((1, 1)) };
     let shared = Machine { queues: Queues::Listed(vec![other.clone()]), ..enough.clone() };
     refused(&text, &shared, line, "endpoint[1]", "(97 of them exist)", "LimitMSGQUEUE=3297");
@@ -93,11 +93,11 @@ fn locked_memory_and_priority_can_be_put_up_with() {
     assert!(checked.plan.is_none());
     let plan = run(&whole()).plan.unwrap();
     let (bytes, kib) = (plan.locked_bytes(), plan.locked_bytes().div_ceil(1024));
-    let mend = format!("LimitMEMLOCK={bytes} in the unit's [Service] section\n@rtd - memlock {kib} in");
-    expect(&checked.diagnostics[0], 1, "lane[0]", "RLIMIT_MEMLOCK = 8388608", &mend);
+    let fix = format!("LimitMEMLOCK={bytes} in the unit's [Service] section\n@rtd - memlock {kib} in");
+    expect(&checked.diagnostics[0], 1, "lane[0]", "RLIMIT_MEMLOCK = 8388608", &fix);
     expect(&checked.diagnostics[1], 3, "lane[0].priority", "RLIMIT_RTPRIO = 0", "@rtd - rtprio 51");
     for diagnostic in &checked.diagnostics {
-        assert!(diagnostic.mend.ends_with("+ep /opt/rtd"), "{}", diagnostic.mend);
+        assert!(diagnostic.fix.ends_with("+ep /opt/rtd"), "{}", diagnostic.fix);
     }
     let degraded =
         check_with("t", &whole(), &poor, CheckOptions { allow_degraded: true, ..CheckOptions::default() });

@@ -1,4 +1,4 @@
-//! Behaviour of the check as its users see it: what is reported, where, and with which mend.
+//! Behaviour of the check as its users see it: what is reported, where, and with which fix.
 
 mod account;
 mod direct;

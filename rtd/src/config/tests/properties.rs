@@ -16,7 +16,7 @@ fn holds(text: &str) -> Result<(), TestCaseError> {
             let shown = diagnostic.to_string();
             prop_assert!(!shown.contains('\x1b'));
             prop_assert!(diagnostic.line >= 1 && diagnostic.column >= 1 && diagnostic.length >= 1);
-            prop_assert!(!diagnostic.message.is_empty() && !diagnostic.mend.is_empty(), "{}", shown);
+            prop_assert!(!diagnostic.message.is_empty() && !diagnostic.fix.is_empty(), "{}", shown);
         }
         let refused = checked.diagnostics.iter().any(|diagnostic| diagnostic.is_error());
         prop_assert_eq!(checked.plan.is_none(), refused);

@@ -115,14 +115,8 @@ fn queues_and_lanes_take_what_comes_from_each_other() {
     assert_eq!(bound(&mixed(["msgsize = 64", ""], &from_to("plan", "out", ""))), 64);
     let text = mixed(["msgsize = 32", ""], &from_to("in", "axis", ""));
     let found = run(&text).diagnostics.into_iter().find(|d| d.is_error()).unwrap();
-    let mend = "payload = 32\nmsgsize = 64 (endpoint `axis`)";
-    expect(
-        &found,
-        line_of(&text, "to =", 0),
-        "route[0].to[0]",
-        "64 bytes go to `axis`, which takes 32",
-        mend,
-    );
+    let fix = "payload = 32\nmsgsize = 64 (endpoint `axis`)";
+    expect(&found, line_of(&text, "to =", 0), "route[0].to[0]", "64 bytes go to `axis`, which takes 32", fix);
     assert_eq!(bound(&format!("{text}payload = 32\n")), 32);
     let text = mixed(["msgsize = 65", ""], &from_to("plan", "out", ""));
     assert!(run(&text).plan.is_none());
@@ -130,7 +124,7 @@ fn queues_and_lanes_take_what_comes_from_each_other() {
     let text = [LANE, PROCESS, LANES, &large, &from_to("in", "axis", "")].concat();
     let found = check_with("t", &text, &Machine::unknown(), CheckOptions::default()).diagnostics;
     let found = found.into_iter().find(|d| d.is_error()).unwrap();
-    assert_eq!(found.mend, "payload = 64", "no ring has so large a slot");
+    assert_eq!(found.fix, "payload = 64", "no ring has so large a slot");
 }
 
 #[test]

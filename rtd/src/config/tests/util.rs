@@ -104,27 +104,27 @@ pub fn only(checked: &Checked) -> &Diagnostic {
     &checked.diagnostics[0]
 }
 
-/// Asserts one error with its line, key path, and a piece of message and mend.
+/// Asserts one error with its line, key path, and a piece of message and fix.
 #[track_caller]
-pub fn error(text: &str, line: usize, key: &str, message: &str, mend: &str) {
+pub fn error(text: &str, line: usize, key: &str, message: &str, fix: &str) {
     let checked = run(text);
     assert!(checked.plan.is_none(), "a plan came out of\n{text}");
-    expect(only(&checked), line, key, message, mend);
+    expect(only(&checked), line, key, message, fix);
 }
 
 /// Asserts a plan with one warning.
 #[track_caller]
-pub fn warning(text: &str, line: usize, key: &str, message: &str, mend: &str) {
+pub fn warning(text: &str, line: usize, key: &str, message: &str, fix: &str) {
     let checked = run(text);
     assert!(checked.plan.is_some(), "{}", shown(&checked.diagnostics));
-    expect(only(&checked), line, key, message, mend);
+    expect(only(&checked), line, key, message, fix);
 }
 
 #[track_caller]
-pub fn expect(found: &Diagnostic, line: usize, key: &str, message: &str, mend: &str) {
+pub fn expect(found: &Diagnostic, line: usize, key: &str, message: &str, fix: &str) {
     assert_eq!((found.line, found.key.as_str()), (line, key), "{found}");
     assert!(found.message.contains(message), "no {message:?} in\n{found}");
-    assert!(found.mend.contains(mend), "no {mend:?} in\n{found}");
+    assert!(found.fix.contains(fix), "no {fix:?} in\n{found}");
 }
 
 pub fn shown(diagnostics: &[Diagnostic]) -> String {

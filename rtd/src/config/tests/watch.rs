@@ -28,7 +28,7 @@ fn what_is_not_said_has_a_default_that_fits_what_is() {
 
 #[test]
 fn wrong_values_say_what_would_be_right() {
-    for (lane, key, message, mend) in [
+    for (lane, key, message, fix) in [
         ("duty = 80", "duty", "80 has no percent sign", "duty = \"80%\""),
         ("duty = \"0%\"", "duty", "0% is not within 1% to 100%", "duty = \"1%\""),
         ("duty = \"101%\"", "duty", "101% is not within", "duty = \"100%\""),
@@ -37,16 +37,16 @@ fn wrong_values_say_what_would_be_right() {
         ("stall = \"1us\"", "stall", "1us is not within 1ms to 60s", "stall = \"1ms\""),
     ] {
         let text = text("", lane);
-        error(&text, line_of(&text, key, 0), &format!("lane[0].{key}"), message, mend);
+        error(&text, line_of(&text, key, 0), &format!("lane[0].{key}"), message, fix);
     }
-    for (daemon, key, message, mend) in [
+    for (daemon, key, message, fix) in [
         ("rttime = \"1ms\"", "rttime", "1ms is not within 10ms to 60s", "rttime = \"10ms\""),
         ("rttime = \"never\"", "rttime", "is not a time (a number and", "rttime = \"200ms\""),
         ("on_runaway = \"kill\"", "on_runaway", "not one of", "on_runaway = \"report\""),
         ("watchdog = \"0ms\"", "watchdog", "0ms is not within 1ms to 10s", "watchdog = \"1ms\""),
     ] {
         let text = text(daemon, "");
-        error(&text, 2, &format!("daemon.{key}"), message, mend);
+        error(&text, 2, &format!("daemon.{key}"), message, fix);
     }
 }
 
@@ -65,7 +65,7 @@ fn a_bound_that_the_watchdog_cannot_see_is_refused() {
     // What is offered can be had: the watchdog looks at most every millisecond.
     let unseen = text("", "stall = \"1ms\"");
     let checked = run(&unseen);
-    assert_eq!(only(&checked).mend, "stall = \"100ms\"", "{}", shown(&checked.diagnostics));
+    assert_eq!(only(&checked).fix, "stall = \"100ms\"", "{}", shown(&checked.diagnostics));
     let unseen = text("duty_window = \"50ms\"", "");
     error(&unseen, 2, "daemon.duty_window", "cannot tell whether 50ms", "duty_window = \"100ms\"");
     assert!(run(&text("watchdog = \"25ms\"\nduty_window = \"50ms\"", "stall = \"50ms\"")).plan.is_some());

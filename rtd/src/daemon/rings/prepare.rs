@@ -35,7 +35,7 @@ pub enum RingsError {
     Unlocked(String),
     /// The session cannot ring the lane, nor the lane the session.
     #[error(
-        "endpoint {endpoint}: lane {lane} runs on {skin}, where rings ring {lanes}, and this session rings {own}: {mend}"
+        "endpoint {endpoint}: lane {lane} runs on {skin}, where rings ring {lanes}, and this session rings {own}: {fix}"
     )]
     Skin {
         /// Of a routed channel.
@@ -48,8 +48,8 @@ pub enum RingsError {
         lanes: &'static str,
         /// What the session is rung by.
         own: &'static str,
-        /// What mends it.
-        mend: &'static str,
+        /// What fixes it.
+        fix: &'static str,
     },
     /// A semaphore.
     #[error("a doorbell: {0}")]
@@ -287,7 +287,7 @@ impl Rings {
     fn on_one_skin(&self, process: ProcessId, semaphores: bool) -> Result<(), RingsError> {
         let routed = self.table.channels[process].iter().find(|channel| !channel.told.direct);
         let Some(Channel { endpoint, lane, .. }) = routed.map(|channel| &channel.told) else { return Ok(()) };
-        let (lanes, own, mend) = match (self.doorbells.is_some(), semaphores) {
+        let (lanes, own, fix) = match (self.doorbells.is_some(), semaphores) {
             (true, false) => (
                 "semaphores",
                 "futexes",
@@ -297,7 +297,7 @@ impl Rings {
             _ => return Ok(()),
         };
         let (endpoint, lane) = (endpoint.to_string(), lane.to_string());
-        Err(RingsError::Skin { endpoint, lane, skin: self.skin.name, lanes, own, mend })
+        Err(RingsError::Skin { endpoint, lane, skin: self.skin.name, lanes, own, fix })
     }
 }
 

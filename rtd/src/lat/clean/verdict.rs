@@ -5,7 +5,7 @@
 //! daemon's watchdog; the kernel's own of higher priority (migration/N of the stop class, interrupt threads), which are
 //! nobody's to forbid; and a thread of the run below it that has inherited its priority because it holds a lock of the
 //! kernel's, which is how PREEMPT_RT bounds that wait. It may not be preempted by anybody else. Where the kernel gave the
-//! CPU to ordinary threads, the machine is not set up for real time, which no path can help: that is told with what mends
+//! CPU to ordinary threads, the machine is not set up for real time, which no path can help: that is told with what fixes
 //! it, and no reason. Without the kernel's trace nobody knows by whom, which is shown and not judged; without SCHED_FIFO
 //! being preempted is what an ordinary thread has to expect.
 

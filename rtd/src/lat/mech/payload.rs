@@ -45,7 +45,7 @@ pub fn buffer(bytes: usize) -> Vec<u8> {
 }
 
 /// Refuses a payload that has no room for a stamp, or is longer than the mechanism takes.
-pub(super) fn check(what: &str, bytes: usize, bytes_max: usize, mend: &str) -> anyhow::Result<()> {
+pub(super) fn check(what: &str, bytes: usize, bytes_max: usize, fix: &str) -> anyhow::Result<()> {
     anyhow::ensure!(
         bytes >= STAMP_BYTES,
         "a payload of {bytes} bytes has no room for the {STAMP_BYTES} bytes of sequence and times: ask for \
@@ -53,7 +53,7 @@ pub(super) fn check(what: &str, bytes: usize, bytes_max: usize, mend: &str) -> a
     );
     anyhow::ensure!(
         bytes <= bytes_max,
-        "a payload of {bytes} bytes is more than the {bytes_max} that a {what} takes: {mend}"
+        "a payload of {bytes} bytes is more than the {bytes_max} that a {what} takes: {fix}"
     );
     Ok(())
 }

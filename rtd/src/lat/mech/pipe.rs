@@ -16,9 +16,9 @@ pub struct Pipe {
 impl Pipe {
     /// A new one, for messages of this size.
     pub fn new(payload_bytes: usize) -> anyhow::Result<Pipe> {
-        let mend =
+        let fix =
             "PIPE_BUF, up to which the kernel writes a message whole, is fixed; take less, or measure unix";
-        payload::check("pipe", payload_bytes, MESSAGE_BYTES_MAX, mend)?;
+        payload::check("pipe", payload_bytes, MESSAGE_BYTES_MAX, fix)?;
         Ok(Pipe { pipe: Arc::new(pipe::Pipe::new()?), payload_bytes })
     }
 }

@@ -17,8 +17,8 @@ impl Sysv {
     /// A new one, for messages of this size.
     pub fn new(payload_bytes: usize) -> anyhow::Result<Sysv> {
         for sysctl in [Sysctl::Msgmax, Sysctl::Msgmnb] {
-            let mend = format!("the limit is {0}; sysctl -w {0}={payload_bytes}", sysctl.name());
-            payload::check("System V message queue", payload_bytes, sysctl.read()?, &mend)?;
+            let fix = format!("the limit is {0}; sysctl -w {0}={payload_bytes}", sysctl.name());
+            payload::check("System V message queue", payload_bytes, sysctl.read()?, &fix)?;
         }
         Ok(Sysv { queue: Arc::new(Queue::new()?), payload_bytes })
     }

@@ -17,11 +17,11 @@ impl Unix {
     /// A new pair, for messages of this size.
     pub fn new(payload_bytes: usize) -> anyhow::Result<Unix> {
         let pair = SocketPair::new()?;
-        let mend = format!(
+        let fix = format!(
             "its send buffer bounds a message; sysctl -w net.core.wmem_default={}",
             payload_bytes.saturating_add(32)
         );
-        payload::check("unix socket", payload_bytes, pair.message_bytes_max()?, &mend)?;
+        payload::check("unix socket", payload_bytes, pair.message_bytes_max()?, &fix)?;
         Ok(Unix { pair: Arc::new(pair), payload_bytes })
     }
 }
