@@ -2,7 +2,9 @@
 
 use crate::util::book::End::{Delivered, Queued, Rejected};
 use crate::util::lane_talk::{endpoint, first};
-use crate::util::{Daemon, Instance, Peer, book, eventually, exists, held, kernel, lane, process, route, rt};
+use crate::util::{
+    Daemon, Instance, Peer, book, eventually, exists, held, kernel, lane, process, route, rt, signal,
+};
 use nix::sys::signal::Signal;
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
@@ -183,6 +185,27 @@ pub fn queues_that_go_are_emptied_first() -> anyhow::Result<()> {
     assert!(status.success(), "{status}\n{log}");
     book::check(&page.snapshot()?, "in->out", 10, &[(Delivered, 10)])?;
     assert!(!exists(&instance.queue("in"))? && !exists(&instance.queue("out"))?);
+    Ok(())
+}
+
+/// Signals that are pending when the drain ends would go with the process: they are accounted for, not left to the kernel.
+pub fn pending_signals_are_accounted_for_at_a_stop() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let config = instance.head().replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
+        + &signal("pressed", "", "SIGRTMIN+1", "")
+        + &instance.mqueue("out", "maxmsg = 3")
+        + &route("pressed", &["out"], "accept_claimed = true\ncapacity = 1\noverflow = \"block:10s\"");
+    let daemon = Daemon::start(&config)?;
+    let mut button = Peer::start()?;
+    for value in 0..12 {
+        button.ring(daemon.pid(), rt(1), value)?;
+    }
+    instance.ledger_is("pressed->out", 5, &[(Delivered, 3), (Queued, 2)])?;
+    let page = Reader::open(&instance.name)?;
+    let log = daemon.stop()?;
+    let ends = [(Delivered, 3), (Rejected(Reject::Stopped), 9)];
+    book::check(&page.snapshot()?, "pressed->out", 12, &ends)?;
+    assert!(log.contains("route pressed->out: 9 lost (stopped)"), "{log}");
     Ok(())
 }
 

@@ -216,9 +216,10 @@ impl Source {
         }
     }
 
-    /// Whether what is still in it goes with the daemon, uncounted.
+    /// Whether the kernel discards what is still in it when the daemon ends: datagrams with their port, pending signals with
+    /// the process.
     pub fn is_lost_at_stop(&self) -> bool {
-        matches!(self.kind, SourceKind::Xddp(_))
+        matches!(self.kind, SourceKind::Xddp(_) | SourceKind::Signal { .. })
     }
 
     /// Whether it is a ring: then its messages come without a call, many at a time.

@@ -28,8 +28,9 @@ const ERROR_PAUSE_NS: u64 = 1_000_000;
 const BURST_MAX: usize = 32;
 /// How often a thread that only its source can wake looks whether receivers have come or gone.
 const RECEIVERS_LOOK_NS: u64 = 100_000_000;
-/// While stopping: messages of one source that are taken after the time is up, so that a sender that goes on ends too.
-const LEFT_MAX: usize = 65_536;
+/// While stopping: messages of one source that are taken after the time is up. More than RLIMIT_SIGPENDING usually
+/// allows; a bound, because a sender may go on for ever.
+const LEFT_MAX: usize = 262_144;
 /// While stopping: how long to wait at most for room before looking at the time again.
 const STOP_WAIT_NS: u64 = 1_000_000;
 
