@@ -209,6 +209,34 @@ pub fn pending_signals_are_accounted_for_at_a_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A lane has stopped while another one still drains: nobody takes the signals that arrive now, and the log has their number.
+pub fn signals_that_arrive_after_their_lane_has_stopped_are_reported() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let config = config(&instance, "drain = \"60s\"", "")
+        + &signal("pressed", "", "SIGRTMIN+1", "")
+        + &route("pressed", &["out"], "accept_claimed = true");
+    let daemon = Daemon::start(&config)?;
+    eight(&instance)?;
+    let threads = || kernel::threads(daemon.pid()).ok();
+    let is_pressed = |&tid: &u32| kernel::thread(daemon.pid(), tid).is_ok_and(|t| t.name == "pressed");
+    anyhow::ensure!(threads().is_some_and(|all| all.iter().any(is_pressed)));
+    daemon.signal(Signal::SIGTERM)?;
+    daemon.logged("SIGTERM: stopping")?;
+    eventually(|| (!threads()?.iter().any(is_pressed)).then_some(()))?;
+    let mut button = Peer::start()?;
+    for value in 0..5 {
+        button.ring(daemon.pid(), rt(1), value)?;
+    }
+    assert_eq!(Peer::receiver(&instance.queue("out"))?.numbers(8)?, (0..8).collect::<Vec<_>>());
+    let (status, log) = daemon.end()?;
+    assert!(status.success(), "{status}\n{log}");
+    assert!(
+        log.contains("endpoint pressed: 5 signals arrived after its lane had stopped and are lost"),
+        "{log}"
+    );
+    Ok(())
+}
+
 /// SIGHUP is answered in the log and changes nothing.
 pub fn a_hangup_is_answered_and_survived() -> anyhow::Result<()> {
     let instance = Instance::new()?;

@@ -1,5 +1,6 @@
 //! `rtd run`: the way of a configuration from text to running lanes, and the way down.
 
+use super::late_signals::LateSignals;
 use super::notify::Notifier;
 use super::{Daemon, Options, Privilege, last_life, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
@@ -103,8 +104,10 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     let (direct, counters) = (control.direct_ledgers(), control.counters());
     // Before the page: with that the instance's name is free, and what is removed afterwards may be the next one's.
     drop(control);
+    let late_signals = LateSignals::of(daemon.plan());
     let finished = daemon.finish(&direct);
     log::info(format_args!("control socket: {counters}"));
+    late_signals.report();
     // What came first is why.
     failed.map_or(finished, Err)
 }

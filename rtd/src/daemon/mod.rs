@@ -8,6 +8,7 @@ mod build;
 mod command;
 mod grants;
 mod last_life;
+mod late_signals;
 mod log_events;
 mod losses;
 mod names;

@@ -1,0 +1,42 @@
+//! Signals that arrive while rtd ends. A lane that has stopped takes no more of them, and the kernel discards what is
+//! pending together with the process, so their number is logged as late as possible.
+
+use crate::log;
+use crate::plan::{EndpointKind, Plan};
+use rtcore::sys::rtsignal::{self, SignalSet};
+
+/// Signals of one endpoint that are counted: a sender that goes on must not keep rtd from ending.
+const COUNT_MAX: usize = 262_144;
+
+/// The signals that routes read, by endpoint.
+#[derive(Debug)]
+pub struct LateSignals(Vec<(String, i32)>);
+
+impl LateSignals {
+    /// Those of this plan. Signals in a namespace of a skin's own are never pending here.
+    pub fn of(plan: &Plan) -> LateSignals {
+        let is_read = |id| plan.routes.iter().any(|route| route.from == id);
+        let mut signals = Vec::new();
+        for (id, endpoint) in plan.endpoints.iter().enumerate() {
+            if let EndpointKind::Signal { signo, .. } = endpoint.kind
+                && is_read(id)
+            {
+                signals.push((endpoint.name.clone(), signo));
+            }
+        }
+        LateSignals(signals)
+    }
+
+    /// Takes what is pending, and logs how many signals nobody will get.
+    pub fn report(&self) {
+        for (endpoint, signo) in &self.0 {
+            let set = SignalSet::of([*signo]);
+            let lost = (0..COUNT_MAX).take_while(|_| rtsignal::try_wait(&set).is_ok()).count();
+            if lost > 0 {
+                log::warning(format_args!(
+                    "endpoint {endpoint}: {lost} signals arrived after its lane had stopped and are lost"
+                ));
+            }
+        }
+    }
+}
