@@ -2,7 +2,7 @@
 //! people do with the one's files they can do with the other's.
 
 use crate::util::lat::lat;
-use crate::util::tool::run;
+use crate::util::tool::{RTLAT, run};
 use crate::util::{Instance, first_cpu, privileged, skip};
 use anyhow::{Context as _, ensure};
 use rtcore::sys::process;
@@ -160,6 +160,44 @@ pub fn the_standard_line_gives_every_thread_its_samples() -> anyhow::Result<()> 
     let samples: Vec<u64> = totals.iter().zip(&overflows).map(|(a, b)| a + b).collect();
     let cpus = rtcore::sys::cpus::allowed()?.len();
     ensure!(samples == vec![2000; cpus], "samples of each thread: {samples:?}");
+    Ok(())
+}
+
+/// Command lines of all tools of rt-tests, as people use them, through both: `scripts/compare-rt-tests.d/lines`.
+pub fn command_lines_from_the_field_give_parsers_the_same() -> anyhow::Result<()> {
+    if let Some(what) = lacks_rt_tests("cyclictest") {
+        return skip(&what);
+    }
+    if lacks("jq") {
+        return skip("jq (apt install jq)");
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/compare-rt-tests");
+    let mut command = Command::new(script);
+    command.args(["--lines", "--rtlat", RTLAT]);
+    process::die_with_parent_at_exec(&mut command);
+    let said = run(command)?;
+    ensure!(said.code() == Some(0), "{}\n{}", said.out, said.err);
+    let of = |tool: &str| said.out.matches(&format!("same: {tool} ")).count();
+    ensure!(of("cyclictest") >= 20, "{}", said.out);
+    for tool in ["pmqtest", "sigwaittest", "ptsematest", "svsematest", "signaltest"] {
+        ensure!(of(tool) >= 2, "{tool}: {}", said.out);
+    }
+    Ok(())
+}
+
+/// pmqtest's -f has a value and another meaning.
+pub fn a_letter_with_another_meaning_is_refused_with_the_reason() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    for (line, says) in [
+        (&["mq", "-T", "1", "-f", "2"][..], "-f 2: pmqtest's forced timeout"),
+        (&["mq", "-T", "1", "--forcetimeout=2"], "-f 2: pmqtest's forced timeout"),
+        (&["route", "-f", "lane"], "write lane in front of -f"),
+        (&["timer", "-b", "20ms"], "200us"),
+    ] {
+        let said = run(lat(&instance, line)?)?;
+        ensure!(said.code() == Some(2) && said.out.is_empty(), "{line:?}: {said:?}");
+        ensure!(said.err.contains(says), "{line:?}: {}", said.err);
+    }
     Ok(())
 }
 

@@ -47,7 +47,9 @@ pub fn a_pipe_gets_no_escape_codes() -> anyhow::Result<()> {
         ensure!(!said.out.contains('\x1b') && said.err.is_empty(), "{args:?}: {said:?}");
         let out = said.well()?;
         let lines = out.lines().filter(|line| line.starts_with("T: 0 (")).count();
-        ensure!(lines == usize::from(args[0] == "timer"), "{args:?}: {out}");
+        // Behind the samples of -v it would be one, to a parser that splits at colons.
+        let has_line = args[0] == "timer" && !args.contains(&"-v");
+        ensure!(lines == usize::from(has_line), "{args:?}: {out}");
         ensure!(!out.lines().any(|line| line.contains("to go")), "{args:?}: {out}");
     }
     Ok(())

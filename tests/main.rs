@@ -295,6 +295,8 @@ fn main() -> std::process::ExitCode {
         lat_routes::killed_they_leave_nothing,
         lat_rt_tests::cyclictest_and_timer_bring_the_same,
         lat_rt_tests::the_standard_line_gives_every_thread_its_samples,
+        lat_rt_tests::command_lines_from_the_field_give_parsers_the_same,
+        lat_rt_tests::a_letter_with_another_meaning_is_refused_with_the_reason,
         lat_rt_tests::help_has_no_letter,
         lat_rt_tests::rarer_options_are_explained_or_refused,
         lat_rt_tests::a_histogram_on_standard_output_is_cyclictests,

@@ -34,9 +34,9 @@ enum Command {
     Timer(MeasureArgs),
     /// POSIX message queue (pmqtest)
     Mq(MeasureArgs),
-    /// Real-time signal, queued (sigwaittest)
+    /// Real-time signal, queued (sigwaittest; with --round-trip -i 0 signaltest)
     Signal(MeasureArgs),
-    /// Semaphore in shared memory
+    /// Semaphore in shared memory (svsematest, whose semaphores are of System V)
     Sem(MeasureArgs),
     /// Priority-inheriting mutex, handed over (ptsematest)
     Mutex(MeasureArgs),

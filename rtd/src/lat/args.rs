@@ -36,20 +36,21 @@ pub struct MeasureArgs {
     pub affinity: Option<String>,
     /// Stop at a latency above this many microseconds: show it with its neighbours, mark and freeze the kernel's
     /// trace, exit with 3
-    #[arg(short = 'b', long, value_name = "US")]
+    #[arg(short = 'b', long, value_name = "US", value_parser = microseconds)]
     pub breaktrace: Option<u64>,
     /// Each pair's interval is this much longer than that of the pair before, in microseconds [default: 500; with a
     /// histogram 0, whatever is given]
-    #[arg(short = 'd', long, value_name = "US", value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
+    #[arg(short = 'd', long, value_name = "US", value_parser = microseconds)]
     pub distance: Option<u64>,
     /// Length of the run: seconds, or a number with s, m, h or d
     #[arg(short = 'D', long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// The party that does not record is a process instead of a thread
-    #[arg(short = 'f', long)]
-    pub fork: bool,
+    /// The party that does not record is a process instead of a thread. As in sigwaittest and svsematest a value is
+    /// accepted and has no meaning; pmqtest's -f TO is refused
+    #[arg(short = 'f', long, value_name = "OPT", num_args = 0..=1, default_missing_value = "")]
+    pub fork: Option<String>,
     /// Schedule of the first pair in microseconds; 0: each message follows the arrival of the one before
-    #[arg(short = 'i', long, value_name = "US", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
+    #[arg(short = 'i', long, value_name = "US", default_value_t = 1000, value_parser = microseconds)]
     pub interval: u64,
     /// Length of the run: points of the schedule (of `timer`: samples); 0: endless, until ^C
     #[arg(short = 'l', long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 39))]
@@ -129,6 +130,16 @@ pub struct ReportArgs {
     /// does it where it is installed, unless own: stands in front
     #[arg(long, value_name = "KIND[:N]", value_delimiter = ',')]
     pub load: Vec<String>,
+}
+
+/// Microseconds up to an hour, with or without their unit: rt-tests read `20us` as 20.
+fn microseconds(text: &str) -> Result<u64, String> {
+    const HOUR_US: u64 = 3_600_000_000;
+    let number = text.strip_suffix("us").unwrap_or(text).parse::<u64>();
+    number
+        .ok()
+        .filter(|us| *us <= HOUR_US)
+        .ok_or_else(|| format!("{text:?} is not a number of microseconds from 0 to {HOUR_US}: 200 or 200us"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -350,6 +361,11 @@ mod tests {
         assert_eq!(parse("-H400").histofall, Some(400));
         assert_eq!(parse("-t8 -a1").threads, 8);
         assert_eq!(parse("--prio=80").priority, Some(80));
+        assert_eq!((parse("-b 20us -i 100us").breaktrace, parse("-i 100us").interval), (Some(20), 100));
+        assert_eq!(
+            [parse("-f -q"), parse("-q"), parse("-fx")].map(|args| args.fork.is_some()),
+            [true, false, true]
+        );
         let notes = parse("-c1 -r -x --policy=rr --smi --spike=100 -h100 -d100").notes().unwrap();
         assert_eq!(notes.len(), 7, "{notes:?}");
         let silent = "-n -u -M --tracemark --priospread --laptop --default-system --latency=5 -A50 -c0 -T1";

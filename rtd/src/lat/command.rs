@@ -8,6 +8,7 @@ use super::args::{BadOption, MeasureArgs, Parties, Place};
 use super::mech::{self, Kind, Mechanism};
 use super::pair::Work;
 use super::route::{LaneArgs, OwnRoute, Way, config, find};
+use super::rt_tests::forced_timeout;
 use super::run::{Conditions, single};
 use crate::daemon::own::{self, OwnDaemon};
 use anyhow::{Context as _, bail};
@@ -20,7 +21,7 @@ pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
     if args.ways() > 1 {
         bail!(BadOption("--round-trip, --sync: a timer has nobody to answer".to_owned()));
     }
-    if args.fork {
+    if args.fork.is_some() {
         bail!(BadOption("-f: a timer has no second process".to_owned()));
     }
     let conditions = Conditions::of(args)?;
@@ -29,6 +30,15 @@ pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
 
 /// `rtlat mq` and the other mechanisms.
 pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
+    if let (Kind::Mq, Some(seconds)) = (kind, args.fork.as_deref().filter(|value| !value.is_empty())) {
+        bail!(forced_timeout(seconds));
+    }
+    let is_signaltest = kind == Kind::Signal && args.round_trip && args.interval == 0;
+    if is_signaltest && (args.threads != 1 || args.smp) {
+        crate::log::tell(format_args!(
+            "rtlat: note: -t: each pair of threads signals there and back, where signaltest has all threads in one ring"
+        ));
+    }
     let conditions = Conditions::of(args)?;
     let bytes = usize::try_from(args.size)?;
     single(args, Parties::Two, 0, conditions, &mut |number, _| {
@@ -40,7 +50,7 @@ pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
 #[derive(clap::Args, Clone, Debug)]
 pub struct RouteArgs {
     /// What the route joins, in a daemon that is started for it
-    #[arg(value_enum, required_unless_present = "from", conflicts_with = "from")]
+    #[arg(value_enum, conflicts_with = "from")]
     way: Option<Way>,
     /// Endpoint of a running daemon that its messages go into; rtlat becomes its owner
     #[arg(long, value_name = "ENDPOINT", requires = "to")]
@@ -72,7 +82,13 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
             Ok(Work::OneWay(Box::new(find(&instance, from, to, bytes)?)))
         });
     }
-    let way = args.way.context("which route: mq-mq, mq-signal, signal-signal, lane or direct")?;
+    let Some(way) = args.way else {
+        // `-f lane` has taken it for the value of -f.
+        let taken = args.measure.fork.as_deref().filter(|value| !value.is_empty());
+        let taken = taken.map_or_else(String::new, |word| format!("; write {word} in front of -f"));
+        let ways = "mq-mq, mq-signal, signal-signal, lane, direct, or --from and --to";
+        bail!(BadOption(format!("<WAY> is missing: {ways}{taken}")));
+    };
     let places = args.measure.places(Parties::Two, ROUTE_PRIORITY)?;
     let ways = args.measure.ways();
     let routes = (0..places.len() * ways)

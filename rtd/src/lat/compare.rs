@@ -183,7 +183,7 @@ fn finish(
     } else {
         let head = format!(
             "{}# {turns} turns of {} messages every {} us and {} back to back; us; X MQ: median over the turns\n",
-            conditions.lines(),
+            conditions.lines(None),
             args.loops,
             args.interval,
             args.busy

@@ -111,7 +111,7 @@ pub fn interference(args: &InterferenceArgs) -> anyhow::Result<u8> {
     let head = format!(
         "{}# {turns} turns of {} messages every {} us; CPU {cpu}: receiver FIFO {}, lane {}, telemetry lane {}; us; X ALONE: \
          median over the turns\n",
-        conditions.lines(),
+        conditions.lines(None),
         args.loops,
         args.interval,
         args.priority,

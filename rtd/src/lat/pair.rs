@@ -347,6 +347,11 @@ impl Pair {
         matches!(*self.work, Work::Timer)
     }
 
+    /// Whether its messages come back.
+    pub fn is_round_trip(&self) -> bool {
+        matches!(*self.work, Work::RoundTrip(..))
+    }
+
     /// What the block measured that has ended.
     pub fn series(&mut self) -> Series {
         let whole = &self.whole;
@@ -355,10 +360,11 @@ impl Pair {
             let seat = self.seats[role as usize];
             Party { tid, cpu: seat.cpu, last_cpu, priority: seat.priority }
         };
-        let (payload_bytes, is_round_trip) = match &*self.work {
-            Work::Timer => (0, false),
-            Work::OneWay(mechanism) | Work::Synced(mechanism, _) => (mechanism.payload_bytes(), false),
-            Work::RoundTrip(mechanism, _) => (mechanism.payload_bytes(), true),
+        let payload_bytes = match &*self.work {
+            Work::Timer => 0,
+            Work::OneWay(mechanism) | Work::Synced(mechanism, _) | Work::RoundTrip(mechanism, _) => {
+                mechanism.payload_bytes()
+            }
         };
         let sender = party(Role::Sender);
         Series {
@@ -368,7 +374,7 @@ impl Pair {
             receiver: if matches!(*self.work, Work::Timer) { sender } else { party(Role::Receiver) },
             interval_ns: self.interval_ns,
             payload_bytes,
-            is_round_trip,
+            is_round_trip: self.is_round_trip(),
             raw: whole.raw.clone(),
             corrected: whole.corrected.clone(),
             bins: whole.bins.clone(),

@@ -9,8 +9,8 @@ use zerocopy::IntoBytes as _;
 
 /// Samples kept before a culprit, and after it.
 const NEIGHBOURS: usize = 8;
-/// Numbers of samples past the last bin that are kept.
-const OVERFLOWS_KEPT: usize = 16;
+/// Most numbers of samples past the last bin that are kept. As many as there are bins, as cyclictest does, up to this.
+const OVERFLOWS_MAX: usize = 10_000;
 /// A schedule that is late by more points than this is corrected by so many values: an hour of stall at 1 us would take
 /// an hour to write down.
 const CORRECTIONS_MAX: u64 = 100_000;
@@ -97,7 +97,7 @@ impl Recorder {
             corrected: histogram(),
             bins: vec![0; recording.bins],
             overflows: 0,
-            overflow_cycles: Vec::with_capacity(OVERFLOWS_KEPT),
+            overflow_cycles: vec![0; recording.bins.min(OVERFLOWS_MAX)],
             tally: Tally::default(),
             first_ns: 0,
             last_ns: 0,
@@ -110,6 +110,8 @@ impl Recorder {
         recorder.raw.reset();
         recorder.corrected.reset();
         memory::touch(recorder.bins.as_mut_bytes());
+        memory::touch(recorder.overflow_cycles.as_mut_bytes());
+        recorder.overflow_cycles.clear();
         recorder
     }
 
@@ -163,7 +165,7 @@ impl Recorder {
             return;
         }
         self.overflows += 1;
-        if self.overflow_cycles.len() < OVERFLOWS_KEPT {
+        if self.overflow_cycles.len() < self.bins.len().min(OVERFLOWS_MAX) {
             self.overflow_cycles.push(sample.sequence);
         }
     }
@@ -203,7 +205,7 @@ impl Recorder {
             *bin += more;
         }
         self.overflows += later.overflows;
-        let free = OVERFLOWS_KEPT - self.overflow_cycles.len();
+        let free = self.bins.len().min(OVERFLOWS_MAX).saturating_sub(self.overflow_cycles.len());
         self.overflow_cycles.extend(later.overflow_cycles.iter().take(free));
         if self.tally.received == 0 {
             self.first_ns = later.first_ns;

@@ -75,6 +75,12 @@ pub struct RtTestsArgs {
     /// Accepted: -b always marks the trace
     #[arg(long)]
     pub tracemark: bool,
+    /// Leave the kernel's trace alone at a break of -b
+    #[arg(long, conflicts_with = "tracemark")]
+    pub notrace: bool,
+    /// Refused: pmqtest's forced timeout
+    #[arg(long = "forcetimeout", value_name = "SECONDS", hide = true)]
+    pub force_timeout: Option<String>,
     /// Accepted: SMIs are not counted
     #[arg(long)]
     pub smi: bool,
@@ -101,6 +107,14 @@ pub struct RtTestsArgs {
     pub fifo: Option<PathBuf>,
 }
 
+/// The answer to pmqtest's -f TO.
+pub fn forced_timeout(seconds: &str) -> BadOption {
+    BadOption(format!(
+        "-f {seconds}: pmqtest's forced timeout delays each message on purpose, which measures nothing; -f without a value \
+         makes the other party a process, -T is accepted"
+    ))
+}
+
 impl RtTestsArgs {
     /// Errors: an option whose effect is missed by whoever gave it, with the reason and what to use instead.
     pub fn refuse(&self) -> Result<(), BadOption> {
@@ -109,6 +123,9 @@ impl RtTestsArgs {
                 "-F {}: rtlat writes no status into a FIFO; -v prints every sample, --json writes the results",
                 path.display()
             )));
+        }
+        if let Some(seconds) = &self.force_timeout {
+            return Err(forced_timeout(seconds));
         }
         match self.policy {
             Some(Policy::Batch | Policy::Idle) => Err(BadOption(

@@ -98,11 +98,15 @@ impl Conditions {
         self.daemon.take().map_or(Ok(()), OwnDaemon::stop)
     }
 
-    /// What is to be said of them, in lines behind `#`.
-    pub fn lines(&self) -> String {
+    /// What is to be said of them, in lines behind `#`. With the latency that cyclictest's option asks for its line is
+    /// cyclictest's.
+    pub fn lines(&self, cyclictest_us: Option<i32>) -> String {
         let load = self.load.describe();
         let load = if load == "none" { String::new() } else { format!("# load: {load}\n") };
-        format!("# {}\n{load}", self.awake.said)
+        match cyclictest_us.filter(|_| self.awake.is_held()) {
+            Some(us) => format!("# {} set to {us}us\n{load}", idle::DEVICE),
+            None => format!("# {}\n{load}", self.awake.said),
+        }
     }
 }
 
@@ -147,9 +151,9 @@ pub fn single(
             work: work(number, conditions.daemon.as_ref())?,
             sender: place.sender,
             receiver: place.receiver,
-            fork: args.fork,
+            fork: args.fork.is_some(),
             recording: Recording { bins: args.bins(), bound_ns },
-            breaker: bound_ns.map(Breaker::open),
+            breaker: bound_ns.filter(|_| !args.rt_tests.notrace).map(Breaker::open),
             is_verbose: args.verbose,
         };
         pairs.push(Pair::prepare(number, spec)?);
@@ -289,6 +293,7 @@ impl Measuring<'_> {
                 sender: party(place.sender, sender),
                 receiver: party(place.receiver, receiver),
                 interval_ns: place.interval_ns,
+                is_round_trip: pair.is_round_trip(),
                 scheduled: pair.board().counts(0).scheduled,
                 count: tally.received,
                 lost: 0,
@@ -325,22 +330,28 @@ fn write(
     intervals: &[Interval],
 ) -> anyhow::Result<()> {
     let mut text = Vec::new();
+    let is_timer = series.iter().all(Series::is_timer);
     if let Some(format) = args.report.format {
         format.write(&mut text, run, series, intervals, Figure::Raw)?;
     } else {
         if let Some(lost) = text::loss(series) {
             writeln!(text, "# {lost}")?;
         }
-        // cyclictest -q -h: nothing but the histogram. Its lines would be rows of it to those who cut off comments only.
-        if !(args.quiet && args.bins() > 0 && series.iter().all(Series::is_timer)) {
+        text.extend(conditions.lines(is_timer.then_some(args.rt_tests.latency)).bytes());
+        // cyclictest -q -h: nothing but the histogram. Its lines would be rows of it to those who cut off comments only;
+        // those of -v would be samples.
+        let has_lines = !(is_timer && (args.verbose || args.quiet && args.bins() > 0));
+        if has_lines {
             text::summary(&mut text, series, run.unit)?;
         }
-        text.extend(conditions.lines().bytes());
         text::details(&mut text, series, run.unit)?;
     }
     let is_summed = args.histofall.is_some();
     if args.bins() > 0 && args.histfile.is_none() {
         out::hist::write(&mut text, series, is_summed)?;
+    }
+    if args.breaktrace.is_some() && args.report.format.is_none() {
+        text::break_lines(&mut text, series, run.unit)?;
     }
     // First: a file that cannot be written takes nothing else with it.
     page::print(&String::from_utf8_lossy(&text))?;

@@ -121,9 +121,9 @@ pub struct Series {
     pub corrected: Histogram<u64>,
     /// `raw` in bins of 1 us (0: below 1 us), as many as asked for with `--histogram`; empty: not asked for.
     pub bins: Vec<u64>,
-    /// Raw latencies past the last bin, with the number of the first sixteen of them.
+    /// Raw latencies past the last bin, with the numbers of the first of them.
     pub overflows: u64,
-    /// Numbers of the first samples past the last bin, at most sixteen.
+    /// Numbers of the first samples past the last bin, at most as many as there are bins.
     pub overflow_cycles: Vec<u64>,
     /// Exact extremes and sum of the raw latencies; `min_ns` is 0 with no sample.
     pub min_ns: u64,
@@ -170,6 +170,11 @@ impl Series {
     /// Whether it is a timer's: one party, no message.
     pub fn is_timer(&self) -> bool {
         self.name == "timer"
+    }
+
+    /// Whether it is what signaltest measures: a signal there and back.
+    pub fn is_signaltest(&self) -> bool {
+        self.name == "signal" && self.is_round_trip
     }
 
     /// Mean of the raw latencies; 0 with no sample.

@@ -44,12 +44,32 @@ struct Thread<'a> {
     culprit: Option<CulpritJson<'a>>,
 }
 
-/// cyclictest's keys, or pmqtest's.
+/// cyclictest's keys, or pmqtest's; signaltest's and below them those of a pair.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Timed {
-    Timer { histogram: Bins, cycles: u64, min: u64, max: u64, avg: f64, cpu: usize, node: i32 },
-    Pair { sender: SenderJson, receiver: ReceiverJson },
+    Timer {
+        histogram: Bins,
+        cycles: u64,
+        min: u64,
+        max: u64,
+        avg: f64,
+        cpu: usize,
+        node: i32,
+    },
+    Signaltest {
+        cycles: u64,
+        min: u64,
+        max: u64,
+        avg: f64,
+        cpu: usize,
+        sender: SenderJson,
+        receiver: ReceiverJson,
+    },
+    Pair {
+        sender: SenderJson,
+        receiver: ReceiverJson,
+    },
 }
 
 #[derive(Serialize)]
@@ -261,28 +281,33 @@ fn timer(s: &Series, unit: Unit) -> Timed {
 }
 
 fn pair(s: &Series, unit: Unit) -> Timed {
-    Timed::Pair {
-        sender: SenderJson {
-            cpu: cpu(&s.sender),
-            priority: s.sender.priority,
-            samples: s.counts.sent,
-            // us in rt-tests whatever the rest is in.
-            interval: s.interval_ns / 1_000,
-            tid: s.sender.tid,
-            is_pinned: s.sender.cpu.is_some(),
-        },
-        receiver: ReceiverJson {
-            histogram: Bins(s.bins.clone()),
-            cpu: cpu(&s.receiver),
-            priority: s.receiver.priority,
-            timeoutcount: s.counts.lost,
-            min: unit.whole(s.min_ns),
-            avg: hundredths(s.mean_ns() / unit.ns() as f64),
-            max: unit.whole(s.max_ns),
-            tid: s.receiver.tid,
-            is_pinned: s.receiver.cpu.is_some(),
-        },
+    let sender = SenderJson {
+        cpu: cpu(&s.sender),
+        priority: s.sender.priority,
+        samples: s.counts.sent,
+        // us in rt-tests whatever the rest is in.
+        interval: s.interval_ns / 1_000,
+        tid: s.sender.tid,
+        is_pinned: s.sender.cpu.is_some(),
+    };
+    let (min, max) = (unit.whole(s.min_ns), unit.whole(s.max_ns));
+    let avg = hundredths(s.mean_ns() / unit.ns() as f64);
+    let receiver = ReceiverJson {
+        histogram: Bins(s.bins.clone()),
+        cpu: cpu(&s.receiver),
+        priority: s.receiver.priority,
+        timeoutcount: s.counts.lost,
+        min,
+        avg,
+        max,
+        tid: s.receiver.tid,
+        is_pinned: s.receiver.cpu.is_some(),
+    };
+    if s.is_signaltest() {
+        let (cycles, cpu) = (s.counts.received, sender.cpu);
+        return Timed::Signaltest { cycles, min, max, avg, cpu, sender, receiver };
     }
+    Timed::Pair { sender, receiver }
 }
 
 fn culprit(culprit: &Culprit) -> CulpritJson<'_> {

@@ -23,6 +23,8 @@ pub struct Progress {
     pub receiver: Party,
     /// Schedule; 0: back to back.
     pub interval_ns: u64,
+    /// There and back.
+    pub is_round_trip: bool,
     /// Points of the schedule until now.
     pub scheduled: u64,
     /// Messages that came.
@@ -49,6 +51,7 @@ impl Progress {
             sender: series.sender,
             receiver: series.receiver,
             interval_ns: series.interval_ns,
+            is_round_trip: series.is_round_trip,
             scheduled: series.counts.scheduled,
             count: series.counts.received,
             lost: series.counts.lost,

@@ -15,31 +15,34 @@ pub fn summary(out: &mut dyn Write, series: &[Series], unit: Unit) -> io::Result
     lines(out, &all, &names, unit)
 }
 
-/// One line for a timer (cyclictest), two for a pair (pmqtest, sigwaittest): first all lines that say who, then all
+/// One line for a timer (cyclictest) and for a signal there and back (signaltest), two for a pair (pmqtest, sigwaittest): first all lines that say who, then all
 /// that say how long. Parties are numbered through: `#0` receives and `#1` sends in the first pair, `#2` and `#3` in the
 /// second. `names`: what [`Progress::name`] counts in.
 pub fn lines(out: &mut dyn Write, all: &[Progress], names: &[String], unit: Unit) -> io::Result<()> {
     let name = |p: &Progress| names.get(p.name).map_or("", String::as_str);
+    let is_one_line = |p: &Progress| name(p) == "timer" || name(p) == "signal" && p.is_round_trip;
     for (i, p) in all.iter().enumerate() {
         match name(p) {
-            "timer" => timer_line(out, i, p, unit)?,
+            "timer" => timer_line(out, i, p, &format!("I:{} ", p.interval_ns / 1_000), unit)?,
+            // signaltest has no interval.
+            "signal" if p.is_round_trip => timer_line(out, i, p, "", unit)?,
             "mq" => who_line(out, i, p, true)?,
             _ => who_line(out, i, p, false)?,
         }
     }
-    for (i, p) in all.iter().enumerate().filter(|(_, p)| name(p) != "timer") {
+    for (i, p) in all.iter().enumerate().filter(|(_, p)| !is_one_line(p)) {
         latency_line(out, i, p, unit)?;
     }
     Ok(())
 }
 
-fn timer_line(out: &mut dyn Write, i: usize, p: &Progress, unit: Unit) -> io::Result<()> {
+fn timer_line(out: &mut dyn Write, i: usize, p: &Progress, interval: &str, unit: Unit) -> io::Result<()> {
     // -N has wider columns for the two that are narrow in us.
     let width = if unit == Unit::Ns { 8 } else { 5 };
-    let Progress { sender, interval_ns, count, .. } = p;
-    let (tid, priority, interval_us) = (sender.tid, sender.priority, interval_ns / 1_000);
+    let Progress { sender, count, .. } = p;
+    let (tid, priority) = (sender.tid, sender.priority);
     let [min, act, avg, max] = [p.min_ns, p.act_ns, p.avg_ns, p.max_ns].map(|ns| unit.whole(ns));
-    write!(out, "T:{i:2} ({tid:5}) P:{priority:2} I:{interval_us} C:{count:7} ")?;
+    write!(out, "T:{i:2} ({tid:5}) P:{priority:2} {interval}C:{count:7} ")?;
     writeln!(out, "Min:{min:7} Act:{act:width$} Avg:{avg:width$} Max:{max:8}")
 }
 
@@ -125,15 +128,25 @@ fn percentile_table(out: &mut dyn Write, series: &Series, unit: Unit) -> io::Res
     Ok(())
 }
 
-/// The three lines of cyclictest -b, then the table.
+/// The lines of cyclictest -b: all threads; and the one that broke the bound first, with its latency.
+pub fn break_lines(out: &mut dyn Write, series: &[Series], unit: Unit) -> io::Result<()> {
+    let ids: String = series.iter().map(|s| format!(" {:05}", s.receiver.tid)).collect();
+    writeln!(out, "# Thread Ids:{ids}")?;
+    let worst = |s: &Series| {
+        let culprit = s.culprit.as_ref()?;
+        culprit.samples.get(culprit.index).map(|sample| (s.receiver.tid, *sample))
+    };
+    if let Some((tid, sample)) = series.iter().filter_map(worst).min_by_key(|(_, s)| s.received_ns) {
+        writeln!(out, "# Break thread: {tid}\n# Break value: {}", unit.whole(sample.raw_ns()))?;
+    }
+    Ok(())
+}
+
+/// The sample that broke the bound of -b, with its neighbours.
 fn broken(out: &mut dyn Write, i: usize, series: &Series, culprit: &Culprit, unit: Unit) -> io::Result<()> {
     let Some(worst) = culprit.samples.get(culprit.index) else { return Ok(()) };
     let Some(first) = culprit.samples.first() else { return Ok(()) };
-    let tid = series.receiver.tid;
-    writeln!(out, "# Thread Ids: {tid:05}")?;
-    writeln!(out, "# Break thread: {tid}")?;
     let latency_ns = worst.raw_ns();
-    writeln!(out, "# Break value: {}", unit.whole(latency_ns))?;
     let (name, sequence, u) = (&series.name, worst.sequence, unit.text());
     let (took, bound) = (unit.exact(latency_ns), unit.exact(culprit.bound_ns));
     writeln!(out, "# {i} {name}: number {sequence} took {took} {u}, more than the {bound} {u} of -b")?;

@@ -41,8 +41,6 @@ fn what_rt_tests_do_not_know_is_behind_a_hash_and_a_blank() {
         "# 0 mq: scheduled 3, achieved 3, missed 0, received 3, lost 0, 64 B",
         "#   us               p50        p90        p99      p99.9     p99.99        max",
         "#   raw             2.00     153.20     153.20     153.20     153.20     153.20",
-        "# Break thread: 100",
-        "# Break value: 153",
         "# 0 mq: number 1 took 153.20 us, more than the 100.00 us of -b",
         "#          number     intended         sent     received          raw    corrected  (us)",
         "#               0         0.00         0.00         3.00         3.00         3.00",
@@ -53,6 +51,33 @@ fn what_rt_tests_do_not_know_is_behind_a_hash_and_a_blank() {
     for line in wanted {
         assert!(lines.lines().any(|l| l == line), "no {line:?} in\n{lines}");
     }
+}
+
+#[test]
+fn a_break_has_cyclictests_lines_once_with_the_thread_that_broke_first() {
+    let broken = |tid, later_ns: u64| {
+        let mut one = series("timer", &[3_000]);
+        one.receiver.tid = tid;
+        let mut samples = neighbours();
+        samples[1].received_ns += later_ns;
+        one.culprit = Some(Culprit { bound_ns: 100_000, samples, index: 1, trace: String::new() });
+        one
+    };
+    let of = |all: &[crate::lat::series::Series]| written(|out| text::break_lines(out, all, Unit::Us));
+    let lines = of(&[broken(29_760, 5_000), broken(97, 0), series("timer", &[])]);
+    assert_eq!(lines, "# Thread Ids: 29760 00097 00101\n# Break thread: 97\n# Break value: 153\n");
+    assert_eq!(of(&[series("timer", &[])]), "# Thread Ids: 00101\n");
+}
+
+#[test]
+fn a_signal_there_and_back_has_signaltests_line() {
+    let mut ring = series("signal", &[1_000, 3_000]);
+    ring.is_round_trip = true;
+    let lines = written(|out| text::summary(out, &[ring, series("signal", &[1_000])], Unit::Us));
+    let wanted = "T: 0 (  101) P:80 C:      2 Min:      1 Act:    3 Avg:    2 Max:       3\n\
+                  #2: ID100, P79, CPU0, I1000; #3: ID101, P80, CPU1, Cycles 1\n\
+                  #3 -> #2, Min    1, Cur    1, Avg    1, Max    1\n";
+    assert_eq!(lines, wanted);
 }
 
 #[test]
