@@ -5,10 +5,12 @@ use anyhow::ensure;
 use std::process::Command;
 
 /// Commands that the help of a program lists.
-fn commands(help: &str) -> Vec<&str> {
+pub fn commands(help: &str) -> Vec<&str> {
     let list = help.split("Commands:\n").nth(1).unwrap_or_default();
     list.lines()
         .take_while(|l| l.starts_with("  "))
+        // Deeper is what a description continues with.
+        .filter(|l| !l.starts_with("   "))
         .filter_map(|l| l.split_whitespace().next())
         .filter(|c| *c != "help")
         .collect()

@@ -10,6 +10,7 @@ mod claims;
 mod cobalt;
 mod cobalt_broken;
 mod cobalt_rings;
+mod columns;
 mod confined;
 mod containers;
 mod crash;
@@ -671,6 +672,9 @@ fn main() -> std::process::ExitCode {
         quiet::a_client_allocates_nothing_after_connect,
         quiet::a_lane_thread_over_rings_touches_no_heap_and_faults_nothing,
         help::every_command_has_help,
+        columns::every_table_fits_a_terminal_of_80_columns,
+        columns::a_pipe_a_wide_terminal_and_wide_show_every_column,
+        columns::every_help_fits_a_terminal_of_80_columns,
         xddp::datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device,
         xddp::a_full_pool_is_a_full_receiver_and_then_the_policy_decides,
         xddp::a_datagram_that_is_too_long_is_rejected_and_counted,

@@ -59,7 +59,7 @@ pub fn a_program_with_a_handler_gets_what_was_held_for_it() -> anyhow::Result<()
     ))?;
     let waits = format!("waiting: not ready: arm.go, SIGRTMIN+5 to arm (pid {pid})");
     ensure!(run(i.rtctl_command(&["stats"]))?.well()?.contains(&waits));
-    ensure!(run(i.rtctl_command(&["ls"]))?.well()?.contains("to process  waiting: not ready"));
+    ensure!(run(i.rtctl_command(&["ls"]))?.well()?.contains("arm.go    waiting: not ready  signal"));
     for command in ["ls", "stats"] {
         let json: serde_json::Value =
             serde_json::from_str(&run(i.rtctl_command(&[command, "--json"]))?.well()?)?;

@@ -230,7 +230,7 @@ pub fn a_direct_receiver_reports_its_latency_what_expired_and_what_was_late() ->
     ensure!((50_000_000..10_000_000_000).contains(&latency.max_ns), "{latency:?}");
     assert_eq!(snapshot.lanes[0].latency.summary().count, 0, "the lane's threads measured nothing");
     let text = String::from_utf8(instance.rtctl(&["stats"])?.stdout)?;
-    ensure!(text.contains("latency: reported by the receiver") && text.contains("LATE"), "{text}");
+    ensure!(text.contains("latency reported by the receiver: ") && text.contains("LATE"), "{text}");
     let json: serde_json::Value = serde_json::from_slice(&instance.rtctl(&["stats", "--json"])?.stdout)?;
     assert_eq!(json["routes"][0]["latency_by"], "receiver");
     assert_eq!(json["routes"][0]["latency_ns"]["count"], 13);

@@ -179,10 +179,10 @@ pub fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Resu
     };
     let (planner_pid, uid) = (planner.pid().to_string(), geteuid().to_string());
     assert_eq!(row("planner")?, ["planner", "alive", &planner_pid, &uid]);
-    assert_eq!(row("cmd")?, ["cmd", "lane", "planner", "source", "64", "x", "256", "B"]);
-    assert_eq!(row("arm.fast")?, ["arm.fast", "lane", "arm", "sink", "16", "x", "256", "B"]);
-    assert_eq!(row("cmd->arm.cmd")?, ["cmd->arm.cmd", "lane", "routed", "cmd", "arm.cmd", "ok"]);
-    assert_eq!(row("fast->arm.fast")?, ["fast->arm.fast", "lane", "direct", "fast", "arm.fast", "ok"]);
+    assert_eq!(row("cmd")?, ["cmd", "-", "lane", "planner", "source", "64", "x", "256", "B"]);
+    assert_eq!(row("arm.fast")?, ["arm.fast", "-", "lane", "arm", "sink", "16", "x", "256", "B"]);
+    assert_eq!(row("cmd->arm.cmd")?, ["cmd->arm.cmd", "ok", "lane", "routed", "cmd", "arm.cmd"]);
+    assert_eq!(row("fast->arm.fast")?, ["fast->arm.fast", "ok", "lane", "direct", "fast", "arm.fast"]);
 
     // Under traffic, some of which finds its rings full: whatever is shown adds up.
     let last = format!("number {}", u64::MAX);

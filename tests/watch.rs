@@ -40,7 +40,7 @@ pub fn into_a_pipe_it_prints_block_after_block_and_sigint_ends_it() -> anyhow::R
         ensure!(line_of(&tool, &format!("{}: pid ", i.name))?.contains(", running, up "));
         ensure!(line_of(&tool, "messages per second")?.contains("of this interval"));
         let row = line_of(&tool, "flow ")?;
-        let accepted: f64 = row.split_whitespace().nth(1).context("no cell")?.parse()?;
+        let accepted: f64 = row.split_whitespace().nth(2).context("no cell")?.parse()?;
         ensure!(accepted > 10.0, "nothing flows: {row}");
     }
     tool.signal(Signal::SIGINT)?;

@@ -117,6 +117,8 @@ impl Instance {
     pub fn rtctl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(tool::RTCTL);
         command.args(["--instance", &self.name]).env("RTD_SOCKET", self.socket()).args(args);
+        // Set where tests are run from a shell that exports it, and it would shorten what they read.
+        command.env_remove("COLUMNS");
         process::die_with_parent_at_exec(&mut command);
         command
     }

@@ -1,4 +1,4 @@
-//! A terminal of 24 x 100 for one command: what a human would see, escape codes included.
+//! A terminal, of 24 x 100 if nothing else is said, for one command: what a human would see, escape codes included.
 
 use super::{eventually, patience};
 use anyhow::{Context as _, bail};
@@ -20,11 +20,16 @@ pub struct Terminal {
 
 impl Terminal {
     /// Starts it there.
-    pub fn start(mut command: Command) -> anyhow::Result<Terminal> {
-        let size = Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    pub fn start(command: Command) -> anyhow::Result<Terminal> {
+        Terminal::of_columns(100, command)
+    }
+
+    /// Starts it on a terminal of this many columns.
+    pub fn of_columns(columns: u16, mut command: Command) -> anyhow::Result<Terminal> {
+        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).context("no pseudo terminal")?;
         let side = File::from(pty.slave);
-        command.env("TERM", "xterm").stdin(Stdio::null());
+        command.env("TERM", "xterm").env_remove("COLUMNS").stdin(Stdio::null());
         command.stdout(side.try_clone()?).stderr(side);
         let child = command.spawn().context("cannot start it")?;
         // The command holds two ends of the terminal; they close with it, not with ours.

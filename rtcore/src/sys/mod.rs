@@ -49,6 +49,7 @@ pub mod sigqueue;
 pub mod socketpair;
 pub mod startup;
 pub mod sysv;
+pub mod terminal;
 pub mod thread;
 pub mod throttle;
 pub mod timerfd;

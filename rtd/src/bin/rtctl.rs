@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     let instance = instance.as_str();
     let socket = || cli.socket.clone().unwrap_or_else(|| rtcore::client::locate::socket_of(instance));
     let done = match &cli.command {
-        Command::Ls(args) => ctl::ls::ls(instance, args.json),
+        Command::Ls(args) => ctl::ls::ls(instance, args),
         Command::Stats(args) => ctl::stats::stats(instance, args),
         Command::Run(args) => return ctl::run::run(instance, args, &socket()),
         Command::Register(args) => return ctl::register::register(args, &socket()),

@@ -16,9 +16,9 @@ use std::path::Path;
 /// Arguments of `rtctl cleanup`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Without --instance, every instance of this user that does not run is cleaned up. An instance that runs is\n\
-  refused. An instance that was stopped (SIGTERM) has removed all but the queues of keep_queues = true, and no page\n\
-  lists them any more: rtctl queue rm NAME."
+    after_help = "Without --instance, all instances of this user that do not run are cleaned up. A running instance is \
+        refused. An instance that was stopped (SIGTERM) has removed everything itself, except for queues with \
+        keep_queues = true. No page lists these queues any more; remove them with rtctl queue rm NAME."
 )]
 pub struct CleanupArgs {
     /// Keep the message queues and the messages in them

@@ -19,10 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Arguments of `rtctl flush`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Discards as many messages as wait in the queue when it begins; messages that arrive meanwhile stay. No\n\
-  ledger changes: rtd has not accepted the messages of a source yet, and those of a sink were delivered.\n\
-  The instance may be running or killed; the log of a running rtd shows the number, and who did it. The caller must be allowed to read the queue (`mode` of the endpoint).\n\
-  To do this at every start of rtd, set flush_at_start = true in the [[endpoint]]."
+    after_help = "Discards as many messages as are in the queue when the command starts; messages that arrive meanwhile \
+        stay. No ledger changes: rtd has not accepted the messages of a source yet, and those of a sink were \
+        delivered.\n\n\
+        The instance may be running or killed; the log of a running rtd shows the number of messages and who discarded \
+        them. The caller must be allowed to read the queue (`mode` of the endpoint).\n\n\
+        To do this at every start of rtd, set flush_at_start = true in the [[endpoint]]."
 )]
 pub struct FlushArgs {
     /// Endpoint of kind mqueue (see rtctl ls)

@@ -17,9 +17,9 @@ use std::path::Path;
 /// Arguments of `rtctl listen`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "It takes each message that it prints out of the queue, so no other program receives it. Unless --steal is\n\
-  given, it refuses a queue that rtd or a process of the configuration reads, registered or not, and a queue that another\n\
-  program has open for reading (/proc/PID/fd; only root sees the programs of other users)."
+    after_help = "A message that is printed is taken out of the queue, so no other program receives it. Unless --steal is \
+        given, the command refuses a queue that rtd or a process of the configuration reads, registered or not, and a \
+        queue that another program has open for reading (/proc/PID/fd; only root sees the programs of other users)."
 )]
 pub struct ListenArgs {
     /// Endpoint of the running instance (see rtctl ls)

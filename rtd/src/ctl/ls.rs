@@ -4,6 +4,7 @@
 
 use super::document::{Document, path_name, state_name};
 use super::page;
+use super::sheet::{Sheet, WidthArgs};
 use super::stats::{lane_state, route_state};
 use super::table::{Table, left, or_dash, right};
 use anyhow::Context;
@@ -16,63 +17,66 @@ pub struct LsArgs {
     /// Print the document that `rtctl stats --json` prints
     #[arg(long)]
     pub json: bool,
+    /// How wide.
+    #[command(flatten)]
+    pub width: WidthArgs,
 }
 
 /// Lists lanes, processes, endpoints and routes. Needs no daemon, only its page.
-pub fn ls(instance: &str, json: bool) -> anyhow::Result<()> {
+pub fn ls(instance: &str, opts: &LsArgs) -> anyhow::Result<()> {
     let read = page::open(instance)?.snapshot()?;
-    let text = if json {
+    let text = if opts.json {
         serde_json::to_string_pretty(&Document::new(&read)).context("cannot write JSON")? + "\n"
     } else {
-        listing(&read)
+        listing(&read, opts.width.columns())
     };
     page::print(&text)?;
     Ok(())
 }
 
-fn listing(read: &Snapshot) -> String {
-    let mut out = page::summary(read);
-    out.push_str(&format!(
-        "socket {}, rtd {}\n",
-        or_dash(read.socket.as_str()),
-        or_dash(read.rtd_version.as_str())
-    ));
-    for table in [lanes(read), processes(read), endpoints(read), routes(read)] {
-        let mut text = String::new();
-        table.render(&mut text);
-        if !text.is_empty() {
-            out.push('\n');
-            out.push_str(&text);
-        }
+fn listing(read: &Snapshot, columns: Option<usize>) -> String {
+    let mut sheet = Sheet::new(columns);
+    sheet.line(&page::summary(read));
+    let (socket, version) = (or_dash(read.socket.as_str()), or_dash(read.rtd_version.as_str()));
+    sheet.line(&format!("socket {socket}, rtd {version}"));
+    for table in [lanes(read), threads(read), processes(read), endpoints(read), routes(read)] {
+        sheet.table(&table);
     }
-    out
+    sheet.finish()
 }
 
 fn lanes(read: &Snapshot) -> Table {
     let mut table = Table::new(vec![
         left("LANE"),
+        left("STATE"),
         right("PRIO"),
         right("CPU"),
-        left("WAIT"),
-        right("ROUTES"),
-        left("THREADS"),
-        left("STATE"),
-        left("DEGRADED"),
+        left("WAIT").rank(3),
+        right("ROUTES").rank(2),
+        left("DEGRADED").rank(1),
     ]);
     for (i, lane) in read.lanes.iter().enumerate() {
         let routes = read.routes.iter().filter(|route| route.lane == Some(i)).count();
-        let threads = read.workers.iter().filter(|worker| worker.lane == Some(i));
-        let threads: Vec<String> = threads.map(|worker| format!("{}({})", worker.name, worker.tid)).collect();
         table.row(vec![
             lane.name.clone(),
+            lane_state(lane, read.taken_ns),
             lane.priority.to_string(),
             lane.cpu.to_string(),
             lane.wait.clone(),
             routes.to_string(),
-            or_dash(threads.join(" ")),
-            lane_state(lane, read.taken_ns),
             or_dash(lane.degraded().join(",")),
         ]);
+    }
+    table
+}
+
+/// A thread is named as in the log: by its lane, and by its source (with `spin` or `poll`, by the lane again).
+fn threads(read: &Snapshot) -> Table {
+    let mut table = Table::new(vec![left("LANE"), left("THREAD"), right("TID")]);
+    for (i, lane) in read.lanes.iter().enumerate() {
+        for worker in read.workers.iter().filter(|worker| worker.lane == Some(i)) {
+            table.row(vec![lane.name.clone(), worker.name.clone(), worker.tid.to_string()]);
+        }
     }
     table
 }
@@ -89,8 +93,14 @@ fn processes(read: &Snapshot) -> Table {
 }
 
 fn endpoints(read: &Snapshot) -> Table {
-    let mut table =
-        Table::new(vec![left("ENDPOINT"), left("KIND"), left("OWNER"), left("USE"), left("WHAT")]);
+    let mut table = Table::new(vec![
+        left("ENDPOINT"),
+        left("STATE"),
+        left("KIND"),
+        left("OWNER").rank(1),
+        left("USE").rank(3),
+        left("WHAT").rank(2),
+    ]);
     for endpoint in &read.endpoints {
         let owner = endpoint.owner.and_then(|i| read.processes.get(i)).map(|owner| owner.name.clone());
         let uses = match (endpoint.is_source, endpoint.is_sink) {
@@ -105,9 +115,7 @@ fn endpoints(read: &Snapshot) -> Table {
             }
             EndpointKind::Signal { signo, to_thread } => {
                 let target = if *to_thread { "thread" } else { "process" };
-                let waiting = endpoint.reception.waiting().map(|why| format!("  waiting: {why}"));
-                let waiting = waiting.unwrap_or_default();
-                ("signal", format!("{} ({signo})  to {target}{waiting}", signame::name(*signo)))
+                ("signal", format!("{} ({signo})  to {target}", signame::name(*signo)))
             }
             EndpointKind::Lane { maxmsg, msgsize } => ("lane", format!("{maxmsg} x {msgsize} B")),
             EndpointKind::Xddp { device, maxmsg, msgsize } => {
@@ -117,6 +125,7 @@ fn endpoints(read: &Snapshot) -> Table {
         };
         table.row(vec![
             endpoint.name.clone(),
+            or_dash(endpoint.reception.waiting().map(|why| format!("waiting: {why}")).unwrap_or_default()),
             kind.to_owned(),
             or_dash(owner.unwrap_or_default()),
             uses.to_owned(),
@@ -127,18 +136,24 @@ fn endpoints(read: &Snapshot) -> Table {
 }
 
 fn routes(read: &Snapshot) -> Table {
-    let columns = vec![left("ROUTE"), left("LANE"), left("PATH"), left("FROM"), left("TO"), left("STATE")];
-    let mut table = Table::new(columns);
+    let mut table = Table::new(vec![
+        left("ROUTE"),
+        left("STATE"),
+        left("LANE").rank(1),
+        left("PATH").rank(2),
+        left("FROM"),
+        left("TO"),
+    ]);
     for route in &read.routes {
         let lane = route.lane.and_then(|i| read.lanes.get(i)).map(|lane| lane.name.clone());
         let from = route.from.and_then(|i| read.endpoints.get(i)).map(|from| from.name.clone());
         table.row(vec![
             route.name.clone(),
+            route_state(&route.losses, read.taken_ns),
             or_dash(lane.unwrap_or_default()),
             path_name(route).to_owned(),
             or_dash(from.unwrap_or_default()),
             route.to.clone(),
-            route_state(&route.losses, read.taken_ns),
         ]);
     }
     table

@@ -11,6 +11,7 @@ pub mod queue;
 pub mod register;
 pub mod run;
 pub mod send;
+pub mod sheet;
 pub mod stats;
 pub mod table;
 pub mod verdict;

@@ -227,7 +227,7 @@ pub fn summary(read: &Snapshot) -> String {
     };
     let uptime = duration(read.uptime_ns() as f64 / 1e9);
     let degraded = if read.is_degraded() { ", DEGRADED" } else { "" };
-    format!("{}: pid {}, {state}, {up} {uptime}, skin {}{degraded}\n", read.instance, read.pid, read.skin)
+    format!("{}: pid {}, {state}, {up} {uptime}, skin {}{degraded}", read.instance, read.pid, read.skin)
 }
 
 /// Seconds below a minute as `1.5 s`, else `h:mm:ss` with days in front.

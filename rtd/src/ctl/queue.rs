@@ -16,8 +16,8 @@ pub struct QueueArgs {
 enum QueueCommand {
     /// Remove message queues (mq_unlink); their messages are lost
     #[command(
-        after_help = "Needs no mounted /dev/mqueue. A queue that an rtd uses stays: stop that instance first. Other\n\
-  programs that have the queue open keep it; nobody can open it by this name any more."
+        after_help = "/dev/mqueue need not be mounted. A queue that an rtd uses is not removed: stop that instance first. \
+            Programs that have the queue open keep it; nobody can open it by this name any more."
     )]
     Rm {
         /// Name of the queue, as in the `queue` key of its [[endpoint]]: /NAME

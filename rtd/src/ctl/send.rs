@@ -16,14 +16,17 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Arguments of `rtctl send`.
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "The outcome depends on the endpoint:\n\
-  \x20 a route reads it       rtd's ledger is compared before and after. Exit status 1 with the reason if a message was\n\
-  \x20                        rejected or expired, or its receiver was gone. If other programs send to the same\n\
-  \x20                        endpoint, a reported loss may be theirs.\n\
-  \x20 queue that rtd writes  the message is put into the receiver's queue, not through rtd. Nothing more is known.\n\
-  \x20 signal that rtd sends  the kernel queues the signal to the receiver, not through rtd. Nothing more is known.\n\
-  Sending to a daemon that does not run is refused. With --queue-anyway the message is left in the queue of a daemon that\n\
-  was killed. After a normal stop, rtd's statistics page is gone, so the queue cannot be found.")]
+#[command(
+    override_usage = "rtctl send [OPTIONS] --text TEXT|--hex HEX|--file FILE|--value N ENDPOINT",
+    after_help = "The outcome depends on the endpoint:\n\n\
+        If a route reads it, the ledger of rtd is compared before and after. The exit status is 1, with the reason, if a \
+        message was rejected or expired, or its receiver was gone. If other programs send to the same endpoint, a \
+        reported loss may be theirs.\n\n\
+        If rtd writes the queue or sends the signal, the message goes to the receiver directly, not through rtd. Nothing \
+        more is known.\n\n\
+        Sending to a daemon that does not run is refused. With --queue-anyway the message is left in the queue of a \
+        daemon that was killed. After a normal stop the statistics page is gone, so the queue cannot be found."
+)]
 pub struct SendArgs {
     /// Endpoint of the running instance (see rtctl ls)
     endpoint: String,

@@ -7,7 +7,8 @@
 
 use super::document::{Document, endpoint_name};
 use super::page::{self, Printed, duration};
-use super::table::{Table, left, or_dash, right, us};
+use super::sheet::{Sheet, WidthArgs};
+use super::table::{Column, Table, left, or_dash, right, us};
 use anyhow::{Context, bail};
 use rtcore::message::Reject;
 use rtcore::ring::Claims;
@@ -20,7 +21,6 @@ use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::rtsignal::{SignalSet, TERMINATION};
 use rtcore::sys::signame;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -43,6 +43,9 @@ pub struct StatsArgs {
     /// Show why messages were rejected
     #[arg(long)]
     pub reasons: bool,
+    /// How wide.
+    #[command(flatten)]
+    pub width: WidthArgs,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -64,7 +67,7 @@ pub fn stats(instance: &str, opts: &StatsArgs) -> anyhow::Result<()> {
         document.retain(&shown.lane_names(), &shown.route_names());
         serde_json::to_string_pretty(&document).context("cannot write JSON")? + "\n"
     } else {
-        shown.text(&read, &Counting::Totals)
+        shown.text(&read, &Counting::Totals, opts.width.columns())
     };
     page::print(&text)?;
     Ok(())
@@ -93,7 +96,7 @@ fn watch(instance: &str, opts: &StatsArgs, interval_s: f64) -> anyhow::Result<()
             serde_json::to_string(&document).context("cannot write JSON")? + "\n"
         } else {
             let shown = Shown::choose(&read, opts)?.of(&diff);
-            let text = shown.text(&read, &Counting::PerSecond(&diff));
+            let text = shown.text(&read, &Counting::PerSecond(&diff), opts.width.columns());
             if in_place { redrawn(&text, first) } else { text + "\n" }
         };
         if page::print(&text)? == Printed::NobodyReads {
@@ -194,81 +197,56 @@ impl<'a> Shown<'a> {
         self.routes.iter().map(|(_, route)| route.name.as_str()).collect()
     }
 
-    fn text(&self, read: &Snapshot, counting: &Counting<'_>) -> String {
-        let mut out = page::summary(read);
-        out.push_str(match counting {
+    fn text(&self, read: &Snapshot, counting: &Counting<'_>, columns: Option<usize>) -> String {
+        let mut sheet = Sheet::new(columns);
+        sheet.line(&page::summary(read));
+        sheet.line(match counting {
             Counting::Totals => {
-                "messages since start; latency in us, from the send (lane endpoints) or the dequeue to the hand-over\n\n"
+                "messages since start; latency in us, from the send (lane endpoints) or the dequeue to the hand-over"
             }
             Counting::PerSecond(_) => {
                 "messages per second and latency in us, from the send (lane endpoints) or the dequeue to the hand-over, \
-                 both of this interval\n\n"
+                 both of this interval"
             }
         });
-        self.lane_table(read, counting).render(&mut out);
-        out.push('\n');
-        self.route_table(read, counting).render(&mut out);
-        for (_, route) in self.routes.iter().filter(|(_, route)| route.lost_in_last_life > 0) {
-            // Writing to a String does not fail.
-            let _ = writeln!(out, "{}: lost in the last life: {}", route.name, route.lost_in_last_life);
+        sheet.table(&self.lane_table(read, counting));
+        sheet.table(&self.route_table(read, counting));
+        for note in self.notes() {
+            sheet.line(&note);
         }
-        let mut targets = String::new();
-        self.target_table(read, counting).render(&mut targets);
-        if !targets.is_empty() {
-            out.push('\n');
-            out.push_str(&targets);
+        sheet.table(&self.target_table(read, counting));
+        sheet.captioned(
+            "delivered messages that the receiver's library discarded or handed out late, as it reports",
+            &self.receiver_table(read, counting),
+        );
+        let waiting = waiting(self.routes.iter().map(|(_, route)| *route), read);
+        if !waiting.is_empty() {
+            sheet.line("");
         }
-        let mut receivers = String::new();
-        self.receiver_table(read, counting).render(&mut receivers);
-        if !receivers.is_empty() {
-            out.push_str("\ndelivered messages that the receiver's library discarded or handed out late, as it reports\n");
-            out.push_str(&receivers);
+        for end in waiting {
+            sheet.line(&end);
         }
-        out.push_str(&self.waiting(read));
-        out
-    }
-
-    /// Which ends of these routes hold or reject everything at the moment, a line each.
-    fn waiting(&self, read: &Snapshot) -> String {
-        let ends =
-            self.routes.iter().flat_map(|(_, route)| &route.targets).filter_map(|target| target.endpoint);
-        let mut out = String::new();
-        for end in ends.collect::<BTreeSet<_>>() {
-            let Some(endpoint) = read.endpoints.get(end) else { continue };
-            let (Some(why), EndpointKind::Signal { signo, .. }) =
-                (endpoint.reception.waiting(), &endpoint.kind)
-            else {
-                continue;
-            };
-            let owner = endpoint.owner.and_then(|i| read.processes.get(i));
-            let owner =
-                owner.map(|owner| format!(" to {} (pid {})", owner.name, owner.pid)).unwrap_or_default();
-            out.push_str(&format!("\nwaiting: {why}: {}, {}{owner}", endpoint.name, signame::name(*signo)));
-        }
-        if !out.is_empty() {
-            out.push('\n');
-        }
-        out
+        sheet.finish()
     }
 
     /// MSW, mode switches, is what Xenomai's own tools call them. DUTY is the share of the CPU in the last window. STATE
     /// is what the watchdog reports, with how often it reported something else, and what the lane's routes are losing.
     fn lane_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
-        let mut columns = vec![left("LANE"), right("PRIO"), right("CPU"), left("WAIT")];
+        let mut columns = vec![left("LANE"), left("STATE")];
         columns.extend(self.number_columns());
-        columns.extend([right("DUTY-MAX"), right("DUTY"), right("MSW"), right("REFUSED-CALLS")]);
-        columns.extend([left("STATE"), left("DEGRADED")]);
+        columns.extend([right("PRIO").rank(5), right("CPU").rank(6), left("WAIT").rank(9)]);
+        columns.extend([right("DUTY").rank(4), right("DUTY-MAX").rank(7), right("MSW").rank(2)]);
+        columns.extend([right("REFUSED-CALLS").rank(1), left("DEGRADED").rank(1)]);
         let mut lanes = Table::new(columns);
         for (_, lane) in &self.lanes {
-            let mut row =
-                vec![lane.name.clone(), lane.priority.to_string(), lane.cpu.to_string(), lane.wait.clone()];
+            let mut row = vec![lane.name.clone(), lane_state(lane, read.taken_ns)];
             row.extend(self.numbers(&lane.ledger, &lane.latency, counting));
+            row.extend([lane.priority.to_string(), lane.cpu.to_string(), lane.wait.clone()]);
             row.extend([
-                us(lane.duty_max_ns),
                 percent(lane.guard.duty_permille),
+                us(lane.duty_max_ns),
                 counting.cell(lane.mode_switches),
                 refused_calls(lane, counting),
-                lane_state(lane, read.taken_ns),
                 or_dash(lane.degraded().join(",")),
             ]);
             lanes.row(row);
@@ -277,20 +255,36 @@ impl<'a> Shown<'a> {
     }
 
     fn route_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
-        let mut columns = vec![left("ROUTE")];
+        let mut columns = vec![left("ROUTE"), left("STATE")];
         columns.extend(self.number_columns());
-        columns.push(left("STATE"));
-        let noted = self.routes.iter().any(|(_, route)| note(route).is_some());
-        columns.extend(noted.then(|| left("NOTE")));
         let mut routes = Table::new(columns);
         for (_, route) in &self.routes {
-            let mut row = vec![route.name.clone()];
+            let mut row = vec![route.name.clone(), route_state(&route.losses, read.taken_ns)];
             row.extend(self.numbers(&route.ledger, &route.latency, counting));
-            row.push(route_state(&route.losses, read.taken_ns));
-            row.extend(noted.then(|| note(route).unwrap_or_default().to_owned()));
             routes.row(row);
         }
         routes
+    }
+
+    /// What is special about the figures of some routes, a line each.
+    fn notes(&self) -> Vec<String> {
+        let names = |special: fn(&Route) -> bool| -> Vec<&str> {
+            let routes = self.routes.iter().filter(|(_, route)| special(route));
+            routes.map(|(_, route)| route.name.as_str()).collect()
+        };
+        let torn = names(|route| !route.consistent);
+        let reported = names(|route| route.direct && route.latency.count() > 0);
+        let mut notes = Vec::new();
+        if !torn.is_empty() {
+            notes.push(format!("caught in an update, may not add up: {}", torn.join(" ")));
+        }
+        if !reported.is_empty() {
+            notes.push(format!("latency reported by the receiver: {}", reported.join(" ")));
+        }
+        for (_, route) in self.routes.iter().filter(|(_, route)| route.lost_in_last_life > 0) {
+            notes.push(format!("{}: lost in the last life: {}", route.name, route.lost_in_last_life));
+        }
+        notes
     }
 
     /// Deliveries and losses of each receiver, for routes that have several; the row of a route with one shows the same.
@@ -332,16 +326,18 @@ impl<'a> Shown<'a> {
         table
     }
 
-    fn number_columns(&self) -> Vec<(String, super::table::Align)> {
-        let mut titles: Vec<String> =
-            ["ACCEPTED", "DELIVERED", "EXPIRED", "DISPLACED", "REJECTED"].map(str::to_owned).into();
+    /// Losses come first where there is no room for all: those that happened, see [`Table::render_within`].
+    fn number_columns(&self) -> Vec<Column> {
+        let mut columns = vec![right("ACCEPTED"), right("DELIVERED").rank(1)];
+        columns.extend(["EXPIRED", "DISPLACED", "REJECTED"].map(|title| right(title).rank(1)));
         if self.reasons {
-            titles.extend(Reject::NAMES.iter().map(|name| name.to_uppercase().replace('_', "-")));
+            let titles = Reject::NAMES.iter().map(|name| name.to_uppercase().replace('_', "-"));
+            columns.extend(titles.map(|title| right(&title).rank(1)));
         }
-        titles.extend(
-            ["PEER-DEAD", "QUEUED", "MISSES", "P50", "P90", "P99", "P99.9", "MAX"].map(str::to_owned),
-        );
-        titles.iter().map(|title| right(title)).collect()
+        columns.extend([right("PEER-DEAD").rank(1), right("QUEUED").rank(2), right("MISSES").rank(2)]);
+        columns.extend([right("P50").rank(4), right("P90").rank(8), right("P99").rank(3)]);
+        columns.extend([right("P99.9").rank(7), right("MAX").rank(3)]);
+        columns
     }
 
     fn numbers(&self, ledger: &Ledger, latency: &Latency, counting: &Counting<'_>) -> Vec<String> {
@@ -359,6 +355,21 @@ impl<'a> Shown<'a> {
         cells.extend(times.map(|ns| if all.count == 0 { "-".to_owned() } else { us(ns) }));
         cells
     }
+}
+
+/// Which ends of these routes hold or reject everything at the moment, a line each.
+fn waiting<'a>(routes: impl Iterator<Item = &'a Route>, read: &Snapshot) -> Vec<String> {
+    let ends: BTreeSet<usize> =
+        routes.flat_map(|route| &route.targets).filter_map(|target| target.endpoint).collect();
+    let line = |end: usize| {
+        let endpoint = read.endpoints.get(end)?;
+        let EndpointKind::Signal { signo, .. } = &endpoint.kind else { return None };
+        let why = endpoint.reception.waiting()?;
+        let owner = endpoint.owner.and_then(|i| read.processes.get(i));
+        let owner = owner.map(|owner| format!(" to {} (pid {})", owner.name, owner.pid)).unwrap_or_default();
+        Some(format!("waiting: {why}: {}, {}{owner}", endpoint.name, signame::name(*signo)))
+    };
+    ends.into_iter().filter_map(line).collect()
 }
 
 /// System calls that were not on their thread's list, and which the last one was; `-` where nothing would refuse one.
@@ -401,17 +412,6 @@ fn guarded(guard: &Guard) -> String {
     let was = count(guard.stalls, "stalls") + &count(guard.over_budget, "over-budget");
     let was = if was.is_empty() { was } else { format!(" ({})", was.trim_start()) };
     format!("{}{was}", guard.state.name())
-}
-
-/// What is special about the figures of a route.
-fn note(route: &Route) -> Option<&'static str> {
-    if !route.consistent {
-        Some("caught in an update: may not add up")
-    } else if route.direct && route.latency.count() > 0 {
-        Some("latency: reported by the receiver")
-    } else {
-        None
-    }
 }
 
 /// Rare events stay visible next to frequent ones.

@@ -3,6 +3,7 @@
 use super::config::Setup;
 use anyhow::bail;
 use hdrhistogram::Histogram;
+use rtcore::stats::Ledger;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::reader::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -286,43 +287,32 @@ impl Measured {
 
     /// The ledger per lane, as `rtctl stats` has it, between what was sent and what arrived.
     fn ledger(&self) -> String {
-        let mut text = format!(
-            "ledger: sent = accepted = delivered + expired + displaced + rejected + peer-dead + queued; delivered = \
-             received + discarded (expired at the receiver)\n\
-             {:<10}{:>9} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7} {:>9} {:>9}\n",
-            "lane",
-            "sent",
-            "accepted",
-            "delivered",
-            "expired",
-            "displaced",
-            "rejected",
-            "peer-dead",
-            "queued",
-            "received",
-            "discarded"
-        );
-        for (lane, books) in self.after.lanes.iter().zip(self.books()) {
-            let l = &lane.ledger;
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "{:<10}{:>9} {:>9} {:>10} {:>8} {:>10} {:>9} {:>10} {:>7} {:>9} {:>9}",
-                lane.name,
-                books.sent,
-                l.accepted,
-                l.delivered,
-                l.expired,
-                l.displaced,
-                l.rejected_total(),
-                l.peer_dead,
-                l.queued,
-                books.received,
-                books.discarded
-            );
-            if books.refused > 0 {
-                let _ = writeln!(text, "  {} more found no room and were not sent", books.refused);
+        let lanes: Vec<_> = self.after.lanes.iter().map(|lane| &lane.ledger).zip(self.books()).collect();
+        let mut text = format!("{:<34}", "ledger: every message of a lane");
+        // Writing to a String cannot fail.
+        for (_, books) in &lanes {
+            let _ = write!(text, " {:>10}", books.lane.name());
+        }
+        text.push('\n');
+        let mut row = |title: &str, count: fn(&Ledger, &Books) -> u64| {
+            let _ = write!(text, "{title:<34}");
+            for (ledger, books) in &lanes {
+                let _ = write!(text, " {:>10}", count(ledger, books));
             }
+            text.push('\n');
+        };
+        row("sent", |_, b| b.sent);
+        row("accepted, the sum of", |l, _| l.accepted);
+        row("  delivered, the sum of", |l, _| l.delivered);
+        row("    received", |_, b| b.received);
+        row("    discarded (expired on arrival)", |_, b| b.discarded);
+        row("  expired", |l, _| l.expired);
+        row("  displaced", |l, _| l.displaced);
+        row("  rejected", |l, _| l.rejected_total());
+        row("  peer-dead", |l, _| l.peer_dead);
+        row("  queued", |l, _| l.queued);
+        if lanes.iter().any(|(_, books)| books.refused > 0) {
+            row("not sent: no room", |_, b| b.refused);
         }
         text
     }

@@ -1,0 +1,128 @@
+//! A page of text and tables for one output: at the terminal's width, or as wide as it is.
+//!
+//! Invariant: what a table leaves out for lack of room is named at the end, with the option that shows it.
+
+#![forbid(unsafe_code)]
+
+use super::table::Table;
+use rtcore::sys::terminal;
+
+/// How wide a command prints.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct WidthArgs {
+    /// Print all columns in full, even if the lines are longer than the terminal is wide
+    #[arg(long, short)]
+    pub wide: bool,
+}
+
+impl WidthArgs {
+    /// The columns that there are: those of `$COLUMNS`, which watch(1) sets, else of the terminal. None, so everything is
+    /// printed: with `--wide`, and into a file or a pipe.
+    pub fn columns(self) -> Option<usize> {
+        if self.wide {
+            return None;
+        }
+        let set =
+            std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|&columns| columns > 0);
+        set.or_else(|| terminal::columns(std::io::stdout()))
+    }
+}
+
+/// Text that is being put together.
+#[derive(Debug)]
+pub struct Sheet {
+    columns: Option<usize>,
+    text: String,
+    left_out: Vec<String>,
+}
+
+impl Sheet {
+    /// An empty one.
+    pub fn new(columns: Option<usize>) -> Sheet {
+        Sheet { columns, text: String::new(), left_out: Vec::new() }
+    }
+
+    /// Adds a line of prose, broken between words where there is no room.
+    pub fn line(&mut self, text: &str) {
+        self.text.push_str(&filled(text, self.columns));
+        self.text.push('\n');
+    }
+
+    /// Adds a table with an empty line above it; nothing if it has no rows.
+    pub fn table(&mut self, table: &Table) {
+        self.captioned("", table);
+    }
+
+    /// The same with a line of prose above the header.
+    pub fn captioned(&mut self, caption: &str, table: &Table) {
+        if table.is_empty() {
+            return;
+        }
+        self.text.push('\n');
+        if !caption.is_empty() {
+            self.line(caption);
+        }
+        for title in table.render_within(self.columns, &mut self.text) {
+            if !self.left_out.contains(&title) {
+                self.left_out.push(title);
+            }
+        }
+    }
+
+    /// All of it.
+    pub fn finish(mut self) -> String {
+        if !self.left_out.is_empty() {
+            let note = format!("not shown for lack of room (--wide): {}", self.left_out.join(" "));
+            self.text.push('\n');
+            self.line(&note);
+        }
+        self.text
+    }
+}
+
+/// Breaks `text` between words; further lines are indented by two. A word that is longer than a line stays whole.
+fn filled(text: &str, columns: Option<usize>) -> String {
+    let Some(columns) = columns.filter(|&columns| text.chars().count() > columns) else {
+        return text.to_owned();
+    };
+    let (mut out, mut used) = (String::new(), 0);
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        if used > 0 && used + 1 + width > columns {
+            out.push_str("\n  ");
+            used = 2;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += width;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::{left, right};
+    use super::*;
+
+    #[test]
+    fn prose_is_broken_between_words() {
+        assert_eq!(filled("one two three", Some(8)), "one two\n  three");
+        assert_eq!(filled("one two three", None), "one two three");
+        assert_eq!(filled("/a/path/longer/than/that x", Some(8)), "/a/path/longer/than/that\n  x");
+    }
+
+    #[test]
+    fn what_is_left_out_is_named_once() {
+        let mut sheet = Sheet::new(Some(12));
+        for name in ["a", "b"] {
+            let mut table = Table::new(vec![left("NAME"), right("COUNT").rank(1), right("OTHER").rank(2)]);
+            table.row(vec![name.into(), "1".into(), "2".into()]);
+            sheet.table(&table);
+        }
+        let text = sheet.finish();
+        assert!(text.starts_with("\nNAME  COUNT\na         1\n\nNAME  COUNT\n"), "{text}");
+        assert_eq!(text.matches("OTHER").count(), 1, "{text}");
+    }
+}
