@@ -20,6 +20,7 @@ mod death;
 mod demo;
 mod examples;
 mod flush;
+mod forked;
 mod grants;
 mod groups;
 mod guard;
@@ -576,6 +577,10 @@ fn main() -> std::process::ExitCode {
         restart::a_changed_configuration_takes_ends_and_brings_others,
         handshakes::killed_while_both_sessions_open,
         handshakes::killed_while_a_first_session_opens,
+        forked::a_child_gets_an_error_from_every_call_and_its_parent_goes_on,
+        forked::a_child_of_a_direct_sender_gets_errors_too,
+        forked::a_loan_and_a_message_in_place_are_the_parents,
+        forked::a_child_opens_a_session_of_its_own,
         resumed::a_process_that_closes_its_session_and_ends_has_not_died,
         resumed::a_backlog_is_sent_once_and_in_order_into_a_queue,
         resumed::a_session_that_broke_a_rule_sends_its_backlog_once,

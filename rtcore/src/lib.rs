@@ -258,8 +258,12 @@
 //! | the session is dropped | [`Disconnected`](client::SendError::Disconnected) | [`RecvError::Disconnected`](client::RecvError), when all is taken |
 //!
 //! A session connects again by itself as soon as the daemon's socket appears. A partner that ended before this
-//! session began is told as lost, too. The child of a fork(2) has no part in the session, and must not touch it
-//! before it execs.
+//! session began is told as lost, too.
+//!
+//! In the child of a fork(2) every call on its parent's session, senders, inboxes and dispatchers returns an error at once
+//! ([`Gone::Forked`](client::Gone::Forked)), and dropping them leaves the parent's session as it is. The child may open a
+//! session of its own, under another name. A raw clone(2) or vfork(2) that shares memory is no fork: such a child may only
+//! exec.
 //!
 //! # What is verified, and what is not
 //!

@@ -5,6 +5,7 @@ pub mod arena;
 pub mod book;
 pub mod cobalt_bench;
 pub mod cobalt_peer;
+pub mod fork_peer;
 pub mod halt;
 pub mod kernel;
 pub mod lane_peer;

@@ -25,9 +25,9 @@ use std::thread::JoinHandle;
 pub struct Links {
     /// Linux's calls where there is none.
     skin: Option<&'static Skin>,
-    senders: BTreeMap<String, Sender>,
-    inbox: Option<Inbox>,
-    session: Option<Session>,
+    pub(super) senders: BTreeMap<String, Sender>,
+    pub(super) inbox: Option<Inbox>,
+    pub(super) session: Option<Session>,
     flood: Option<Flood>,
 }
 
@@ -48,7 +48,7 @@ impl Links {
         Links { skin: Some(skin), ..Links::default() }
     }
 
-    fn builder(&self, name: &str) -> Builder {
+    pub(super) fn builder(&self, name: &str) -> Builder {
         let builder = Session::builder(name).timeout(patience());
         self.skin.map_or(builder.clone(), |skin| builder.skin(skin))
     }
@@ -190,6 +190,7 @@ impl Links {
                     out.flush()?;
                 }
             }
+            ["fork", rest @ ..] => data = self.fork(rest)?,
             ["flood", endpoint, pause_us] => self.flood(endpoint, pause_us.parse()?)?,
             ["flooded"] => data = self.flooded()?,
             // So many messages and events; fewer when none comes for so long.
@@ -215,7 +216,7 @@ impl Links {
         self.session.as_ref().context("no session")
     }
 
-    fn sender(&mut self, endpoint: &str) -> anyhow::Result<&mut Sender> {
+    pub(super) fn sender(&mut self, endpoint: &str) -> anyhow::Result<&mut Sender> {
         self.senders.get_mut(endpoint).with_context(|| format!("no sender {endpoint}"))
     }
 

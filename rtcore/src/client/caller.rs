@@ -72,6 +72,9 @@ impl Caller {
                 Err(RecvError::Disconnected) => {
                     return Err(CallError::Disconnected { endpoint, why: Gone::Closed });
                 }
+                Err(RecvError::Forked { creator }) => {
+                    return Err(CallError::Disconnected { endpoint, why: Gone::Forked(creator) });
+                }
             }
             let now_ns = monotonic_ns();
             if now_ns >= deadline_ns {
@@ -97,7 +100,7 @@ impl Caller {
         for _ in 0..self.inbox.holds_max() {
             match self.inbox.next::<false>(PAST_NS) {
                 Ok(Some(found)) => self.late += u64::from(matches!(found, Found::Message { .. })),
-                Ok(None) | Err(RecvError::Disconnected) => return,
+                Ok(None) | Err(RecvError::Disconnected | RecvError::Forked { .. }) => return,
             }
             if monotonic_ns() >= deadline_ns {
                 return;

@@ -12,6 +12,7 @@ use crate::lane::peer::PeerState;
 use crate::skin::{Doorbell, Skin};
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::eventfd::EventFd;
+use crate::sys::forked::{Creator, Forked};
 use crate::sys::{clock, futex, sched};
 use crate::wire::{Channel, Name, PeerNews, Reply};
 use std::fmt;
@@ -40,6 +41,11 @@ pub enum State {
     Down(String),
     /// The session was dropped.
     Closed,
+    /// This process is the child of a fork(2) of the one that opened the session.
+    Forked {
+        /// Pid of the process that opened the session.
+        creator: u32,
+    },
 }
 
 /// What of this process holds a channel.
@@ -124,6 +130,9 @@ pub(super) struct Core {
     pub process: Name,
     /// Which life of the sender counts the sequences.
     pub epoch: u32,
+    /// The process that opened the session. A forked child has a copy of this value, and must not touch what it shares with
+    /// its parent (rings, eventfds) or wait for what only the parent has (threads, the holder of a lock).
+    pub creator: Creator,
     /// What its threads run on.
     pub skin: &'static Skin,
     /// Wakes the session thread: there is a command, or an end came back.
@@ -139,7 +148,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub fn new(process: Name, epoch: u32, skin: &'static Skin, control: EventFd) -> Core {
+    pub fn new(process: Name, epoch: u32, creator: Creator, skin: &'static Skin, control: EventFd) -> Core {
         let table = Table {
             state: State::Down("not connected yet".to_owned()),
             outlets: Vec::new(),
@@ -153,6 +162,7 @@ impl Core {
         Core {
             process,
             epoch,
+            creator,
             skin,
             control,
             closed: AtomicU32::new(0),
@@ -161,6 +171,12 @@ impl Core {
             answered: AtomicU32::new(0),
             table: Mutex::new(table),
         }
+    }
+
+    /// An error in the child of a fork(2).
+    #[inline]
+    pub fn check(&self) -> Result<(), Forked> {
+        self.creator.check()
     }
 
     /// Publishes the pid of entry `at` of the table's peers.

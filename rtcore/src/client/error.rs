@@ -4,6 +4,7 @@
 //! the heap.
 
 use crate::ring::Corrupt;
+use crate::sys::forked::Forked;
 use crate::sys::pidfd::Ending;
 use crate::wire::{Name, Status};
 use std::fmt;
@@ -147,6 +148,18 @@ pub enum ClaimError {
     /// A system call failed.
     #[error("making an inbox: {0}")]
     System(String),
+    /// This process is the child of a fork(2) of the one that opened the session.
+    #[error("cannot claim an endpoint: {}", ForkedText(*creator))]
+    Forked {
+        /// Pid of the process that opened the session.
+        creator: u32,
+    },
+}
+
+impl From<Forked> for ClaimError {
+    fn from(Forked { creator }: Forked) -> ClaimError {
+        ClaimError::Forked { creator }
+    }
 }
 
 /// Why nothing goes out to the daemon.
@@ -160,12 +173,34 @@ pub enum Gone {
     Closed,
     /// The daemon came back with a configuration that has no such way.
     Removed,
+    /// This process is the child of a fork(2) of the one with this pid, which opened the session.
+    Forked(u32),
+}
+
+impl From<Forked> for Gone {
+    fn from(forked: Forked) -> Gone {
+        Gone::Forked(forked.creator)
+    }
+}
+
+/// The text for a forked child that uses its parent's session.
+pub(super) struct ForkedText(pub u32);
+
+impl fmt::Display for ForkedText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "this process was forked from process {}, which opened the session: open a session in this process",
+            self.0
+        )
+    }
 }
 
 impl fmt::Display for Gone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Gone::Refused(reason) => return write!(f, "rtd refuses the session: {reason}"),
+            Gone::Forked(creator) => return ForkedText(*creator).fmt(f),
             Gone::Down => "rtd is away; the session connects again by itself, wait for Event::Up",
             Gone::Closed => "the session was dropped: keep it for as long as its senders",
             Gone::Removed => "the new configuration has no [[route]] from it",
@@ -244,6 +279,18 @@ pub enum RecvError {
     /// The session was dropped, and what had arrived is taken.
     #[error("the inbox is disconnected: the session was dropped; keep it for as long as its inboxes")]
     Disconnected,
+    /// This process is the child of a fork(2) of the one that opened the session, which still receives.
+    #[error("the inbox cannot receive: {}", ForkedText(*creator))]
+    Forked {
+        /// Pid of the process that opened the session.
+        creator: u32,
+    },
+}
+
+impl From<Forked> for RecvError {
+    fn from(Forked { creator }: Forked) -> RecvError {
+        RecvError::Forked { creator }
+    }
 }
 
 /// Why there is no reply.

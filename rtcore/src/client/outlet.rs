@@ -6,6 +6,7 @@ use super::reason;
 use crate::lane::feed::Feed;
 use crate::ring::{Corrupt, Producer, PushError};
 use crate::sync::{AtomicU64, Ordering};
+use crate::sys::forked::Forked;
 use crate::sys::pidfd::Ending;
 use crate::wire::{Channel, Name};
 use std::sync::Arc;
@@ -103,6 +104,12 @@ impl Refusal {
             3 => gone(Gone::Closed),
             _ => SendError::PeerDead { endpoint, process: self.process, ending: self.ending() },
         }
+    }
+
+    /// Why a forked child cannot send.
+    #[cold]
+    pub fn forked(&self, forked: Forked) -> SendError {
+        SendError::Disconnected { endpoint: self.endpoint, why: forked.into() }
     }
 
     fn ending(&self) -> Option<Ending> {

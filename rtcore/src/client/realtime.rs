@@ -1,11 +1,14 @@
 //! Making the calling thread a real-time one (sched(7), mlockall(2)), with errors that name the line that grants it.
 
 use super::core::Core;
+use super::error::ForkedText;
+use crate::sys::forked::Forked;
 use crate::sys::grants::Grant;
 use crate::sys::{limits, memory, sched};
 use crate::wire::{Channel, Name};
 use std::io::{self, Write as _};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
 
 /// Lowest SCHED_FIFO priority.
@@ -99,6 +102,12 @@ pub enum RealTimeError {
         /// The bound.
         max: usize,
     },
+    /// This process is the child of a fork(2) of the one that opened the session.
+    #[error("cannot make the thread real-time: {}", ForkedText(*creator))]
+    Forked {
+        /// Pid of the process that opened the session.
+        creator: u32,
+    },
     /// The kernel refused.
     #[error("{what}: {source}\n{fix}")]
     Refused {
@@ -170,6 +179,8 @@ impl RealTimeBuilder {
     ///
     /// Errors: [`RealTimeError`]; what was granted before the one that was not stays.
     pub fn enter(self) -> Result<RealTime, RealTimeError> {
+        let creator = |forked: Forked| RealTimeError::Forked { creator: forked.creator };
+        self.core.check().map_err(creator)?;
         let (lane, priority) = self.priority()?;
         if self.stack_bytes > memory::PREFAULT_STACK_BYTES_MAX {
             let max = memory::PREFAULT_STACK_BYTES_MAX;
@@ -213,12 +224,13 @@ impl RealTimeBuilder {
 
 /// On standard error, because the process may be gone before anybody could ask.
 fn warn_of_cpu_time() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        if let Some(warning) = limits::real_time_warning("this process") {
-            let _ = writeln!(io::stderr(), "rtd client: warning: {warning}");
-        }
-    });
+    // Not a Once: a thread that held it during a fork would block the child for ever.
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.swap(true, Ordering::Relaxed)
+        && let Some(warning) = limits::real_time_warning("this process")
+    {
+        let _ = writeln!(io::stderr(), "rtd client: warning: {warning}");
+    }
 }
 
 fn refused(what: String, grant: Grant) -> impl FnOnce(io::Error) -> RealTimeError {

@@ -7,6 +7,7 @@ use super::outlet::{Out, Outlet, Refusal};
 use crate::message::{Meta, Origin};
 use crate::ring::{self, Envelope, Kind, PushError};
 use crate::sys::clock::monotonic_ns;
+use crate::sys::forked::Creator;
 use crate::wire::Channel;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -106,13 +107,12 @@ impl Sender {
     /// the last is in. Never waits; the first that does not go in ends it.
     pub fn send_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> Batch {
         let epoch = self.core.epoch;
-        let outlet = &mut *self.outlet;
-        if outlet.feed.has_offer() && outlet.switch() {
-            self.core.nudge();
-        }
-        let Some(out) = open_ring(outlet.feed.current()) else {
-            return Batch { sent: 0, sequence: 0, error: Some(outlet.error()) };
+        let none_for = |error| Batch { sent: 0, sequence: 0, error: Some(error) };
+        let outlet = match self.ready() {
+            Ok(outlet) => outlet,
+            Err(error) => return none_for(error),
         };
+        let Some(out) = outlet.feed.current() else { return none_for(outlet.refusal.error()) };
         let (first, before, now_ns) = (out.producer.tail(), outlet.sequence, monotonic_ns());
         let mut failed = None;
         for bytes in messages {
@@ -138,7 +138,7 @@ impl Sender {
     /// A slot to write `len` bytes into where they will be read: no copy on this side. They are as an earlier message
     /// left them. Nothing is sent until [`Loan::commit`].
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, SendError> {
-        let epoch = self.core.epoch;
+        let (epoch, creator) = (self.core.epoch, self.core.creator);
         let outlet = self.ready()?;
         let refused = match outlet.feed.current().map(|out| check(out, len)) {
             None => return Err(outlet.error()),
@@ -153,7 +153,7 @@ impl Sender {
         let slot = producer
             .loan(len)
             .map_err(|_| SendError::Full { endpoint: refusal.endpoint, slots: channel.slots })?;
-        Ok(Loan { slot, gate, sequence, refusal, epoch })
+        Ok(Loan { slot, gate, sequence, refusal, epoch, creator })
     }
 
     /// Its endpoint.
@@ -195,6 +195,9 @@ impl Sender {
     #[inline]
     fn ready(&mut self) -> Result<&mut Outlet, SendError> {
         let outlet = &mut *self.outlet;
+        if let Err(forked) = self.core.check() {
+            return Err(outlet.refusal.forked(forked));
+        }
         if outlet.feed.has_offer() && outlet.switch() {
             self.core.nudge();
         }
@@ -265,6 +268,10 @@ impl Drop for Sender {
     fn drop(&mut self) {
         // SAFETY: `self` is being dropped: nobody uses the outlet after this.
         let outlet = unsafe { ManuallyDrop::take(&mut self.outlet) };
+        if self.core.check().is_err() {
+            // Its parent has the endpoint and the ring; the table's lock may be held by a thread that only the parent has.
+            return;
+        }
         let mut table = self.core.table();
         // A closed session has no use for it: its ring ends here, which its consumer is told.
         if !self.core.is_closed()
@@ -293,7 +300,7 @@ fn check(out: &mut Out, len: usize) -> Result<(), PushError> {
 }
 
 /// A slot that is being written in place: dereferences to its bytes, which begin on a cache line. Dropped without
-/// [`Loan::commit`], nothing was sent.
+/// [`Loan::commit`], nothing was sent. In a forked child it is empty and cannot be sent.
 #[derive(Debug)]
 pub struct Loan<'a> {
     slot: ring::Loan<'a>,
@@ -301,6 +308,7 @@ pub struct Loan<'a> {
     sequence: &'a mut u64,
     refusal: &'a Refusal,
     epoch: u32,
+    creator: Creator,
 }
 
 impl Loan<'_> {
@@ -325,7 +333,8 @@ impl Loan<'_> {
     }
 
     fn finish(self, stamp: Stamp) -> Result<u64, SendError> {
-        let Loan { slot, gate, sequence, refusal, epoch } = self;
+        let Loan { slot, gate, sequence, refusal, epoch, creator } = self;
+        creator.check().map_err(|forked| refusal.forked(forked))?;
         *sequence += 1;
         let tail = slot.tail() + 1;
         slot.commit(&envelope(epoch, *sequence, monotonic_ns(), stamp));

@@ -14,6 +14,7 @@ use crate::message::Origin;
 use crate::skin::{self, Skin};
 use crate::sync::Ordering;
 use crate::sys::eventfd::EventFd;
+use crate::sys::forked::{Creator, Forked};
 use crate::sys::{epoll, sched};
 use crate::wire::{Channel, Name, PeerNews, Status};
 use std::io;
@@ -31,6 +32,12 @@ const LIMIT_MAX: Duration = Duration::from_secs(3600);
 ///
 /// Its thread, `rtd-session`, is an ordinary one. Connect before the real-time work begins: connecting maps memory and
 /// starts that thread. Dropping the session ends the registration; senders and inboxes that are left say so.
+///
+/// **fork(2).** A session belongs to the process that opened it. In a forked child every call of the session, of its senders,
+/// inboxes and dispatchers returns an error ([`Gone::Forked`](super::Gone::Forked), [`RecvError::Forked`](super::RecvError) and
+/// the like) at once, and dropping them does nothing to the parent's session. A child that wants to take part opens a session
+/// of its own, under the name of another `[[process]]`. Because the child inherits no thread and no ring, it may fork at any
+/// time, also while other threads use the session.
 #[derive(Debug)]
 pub struct Session {
     core: Arc<Core>,
@@ -110,7 +117,8 @@ impl Builder {
             |source| ConnectError::System { what, source }
         };
         let control = EventFd::new().map_err(system("making an eventfd"))?;
-        let core = Arc::new(Core::new(process, new_epoch(), self.skin, control));
+        let creator = Creator::current().map_err(system("preparing to detect a fork"))?;
+        let core = Arc::new(Core::new(process, new_epoch(), creator, self.skin, control));
         let (tell, told) = mpsc::sync_channel(1);
         let order = Order { place, tid: self.tid, limit: self.limit };
         let keeper =
@@ -165,6 +173,9 @@ impl Session {
 
     /// Whether the daemon is there.
     pub fn state(&self) -> State {
+        if let Err(Forked { creator }) = self.core.check() {
+            return State::Forked { creator };
+        }
         self.core.table().state.clone()
     }
 
@@ -172,6 +183,7 @@ impl Session {
     ///
     /// Errors: [`ClaimError`]; who may send from an endpoint is told by the daemon, which names the rule.
     pub fn sender(&self, endpoint: &str) -> Result<Sender, ClaimError> {
+        self.core.check()?;
         let mut table = self.core.table();
         let slot =
             table.outlets.iter_mut().find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
@@ -191,6 +203,7 @@ impl Session {
     /// Everything that comes to lane endpoints of its own and that no other inbox has; also what a later configuration
     /// adds, and what another inbox has when that is dropped.
     pub fn inbox(&self) -> Result<Inbox, ClaimError> {
+        self.core.check()?;
         self.make_inbox(Filter::Rest)
     }
 
@@ -198,6 +211,7 @@ impl Session {
     ///
     /// Errors: [`ClaimError`], for the first that is unknown or held by another inbox, also by one of [`Session::inbox`].
     pub fn inbox_of(&self, endpoints: &[&str]) -> Result<Inbox, ClaimError> {
+        self.core.check()?;
         let mut names = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
             names.push(Name::new(endpoint).map_err(|_| self.explain(endpoint))?);
@@ -212,8 +226,9 @@ impl Session {
     ///
     /// An endpoint with `target = "thread"` and no `msgsize` sends to the thread of [`Builder::tid`], never here.
     ///
-    /// Errors: [`SignalsError::System`].
+    /// Errors: [`SignalsError::System`], [`SignalsError::Forked`].
     pub fn signals(&self) -> Result<Arc<Signals>, SignalsError> {
+        self.core.check()?;
         let mut known = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(signals) = known.upgrade() {
             return Ok(signals);
@@ -239,13 +254,19 @@ impl Session {
         Ok(Caller::new(sender, self.inbox_of(&[answers])?))
     }
 
-    /// The processes that this one talks to, as far as they are known.
+    /// The processes that this one talks to, as far as they are known. None in a forked child.
     pub fn peers(&self) -> Vec<PeerNews> {
+        if self.core.check().is_err() {
+            return Vec::new();
+        }
         self.core.table().peers.clone()
     }
 
-    /// The ends it has by the configuration in force.
+    /// The ends it has by the configuration in force. None in a forked child.
     pub fn channels(&self) -> Vec<Channel> {
+        if self.core.check().is_err() {
+            return Vec::new();
+        }
         let table = self.core.table();
         let outlets = table.outlets.iter().filter(|slot| slot.present).map(|slot| slot.channel);
         let lanes = table.lanes.iter().filter(|slot| slot.present).map(|slot| slot.channel);
@@ -259,11 +280,15 @@ impl Session {
     /// A message can arrive before the session thread has read who its sender is. For a verified origin with a pid that
     /// the daemon has not reported yet, the call waits until the session thread has read what the daemon wrote; at most a
     /// second.
+    ///
+    /// In a forked child the answer is no: nobody reports to it who lives.
     pub fn is(&self, process: &str) -> impl Fn(&Origin) -> bool + Send + 'static + use<> {
         let core = Arc::clone(&self.core);
-        let pid = Name::new(process).ok().map(|name| core.table().pid_of(name));
+        let name = Name::new(process).ok().filter(|_| core.check().is_ok());
+        let pid = name.map(|name| core.table().pid_of(name));
         move |origin| {
-            let Some(pid) = pid.as_ref().filter(|_| origin.pid != 0) else { return false };
+            let asked = origin.pid != 0 && core.check().is_ok();
+            let Some(pid) = pid.as_ref().filter(|_| asked) else { return false };
             let is_it = || pid.load(Ordering::Acquire) == origin.pid;
             if is_it() {
                 return true;
@@ -297,7 +322,7 @@ impl Session {
             Err(_) => {
                 let why = match self.state() {
                     State::Down(why) => why,
-                    State::Up | State::Closed => "it does not answer".to_owned(),
+                    State::Up | State::Closed | State::Forked { .. } => "it does not answer".to_owned(),
                 };
                 ClaimError::Away { endpoint, why }
             }
@@ -307,8 +332,14 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        let thread = self.thread.take();
+        if self.core.check().is_err() {
+            // A forked child does not have this thread: it can neither join nor detach it.
+            std::mem::forget(thread);
+            return;
+        }
         self.core.command(Command::Stop);
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = thread {
             // An error would be a panic of the thread, whose text is out already.
             let _ = thread.join();
         }

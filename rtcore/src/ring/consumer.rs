@@ -345,8 +345,11 @@ impl Consumer {
     }
 
     /// This end is let go of while the ring may hold messages: the producer's process then knows that nobody takes
-    /// them, and moves them to the next ring.
+    /// them, and moves them to the next ring. In a forked child it does nothing: the ring is its parent's.
     pub fn leave(&mut self) {
+        if !self.view.is_mapped() {
+            return;
+        }
         let given_up = &self.view.consumer().given_up;
         if given_up.load(Ordering::Relaxed) == 0 {
             // SYNC POINT with `Trail::has_left`: the head is final.
@@ -366,7 +369,8 @@ impl Consumer {
     }
 }
 
-/// A message in place. Its slot is the producer's again when this is dropped.
+/// A message in place. Its slot is the producer's again when this is dropped. Without bytes in a forked child, which does not
+/// have the memory.
 #[derive(Debug)]
 pub struct Front<'a> {
     consumer: &'a mut Consumer,
@@ -381,6 +385,9 @@ impl Front<'_> {
 
     /// Copies the payload out, as much as `buffer` takes; returns how much.
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
+        if !self.consumer.view.is_mapped() {
+            return 0;
+        }
         let len = (self.envelope.len as usize).min(buffer.len());
         copy_out(&mut buffer[..len], self.slot().payload());
         len
@@ -392,6 +399,9 @@ impl Front<'_> {
     /// 1. The producer does not write the slot while the slice is alive. An honest one does not, as the slot is not
     ///    given back; the daemon is honest. Another process that may lie can change the bytes under the reader.
     pub unsafe fn bytes(&self) -> &[u8] {
+        if !self.consumer.view.is_mapped() {
+            return &[];
+        }
         let start = self.consumer.view.payload_start(self.consumer.next.wrapping_sub(1));
         // SAFETY: `len` was checked against the slot (`peek`); the slot is not given back while `self` lives; that
         // nobody writes it is the caller's contract.
@@ -405,6 +415,8 @@ impl Front<'_> {
 
 impl Drop for Front<'_> {
     fn drop(&mut self) {
-        self.consumer.release();
+        if self.consumer.view.is_mapped() {
+            self.consumer.release();
+        }
     }
 }

@@ -74,7 +74,8 @@ impl Half {
 
 impl Drop for Half {
     fn drop(&mut self) {
-        let Some((own, _)) = &self.own else { return };
+        // In a forked child the end is its parent's, and so is the mark.
+        let Some((own, _)) = self.own.as_ref().filter(|(own, _)| own.creator().is_current()) else { return };
         match self.side {
             Side::Producer => {
                 // SAFETY: `new` checked that the mapping has the bytes of a producer's piece, which begins with its words;

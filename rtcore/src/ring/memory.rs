@@ -5,6 +5,8 @@ use super::consumer::Consumer;
 use super::layout::{ConsumerWords, Geometry, ProducerWords, Slot};
 use super::producer::Producer;
 use crate::sync::AtomicU64;
+#[cfg(not(loom))]
+use crate::sys::forked::Creator;
 use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -21,6 +23,9 @@ pub(super) struct View {
     pub bells: Bells,
     /// Both pieces are locked in memory.
     pub locked: bool,
+    /// The process that has the memory mapped, where a forked child does not inherit it.
+    #[cfg(not(loom))]
+    pub creator: Option<Creator>,
     /// Keeps what the pointers point at.
     pub keep: Arc<dyn Any + Send + Sync>,
 }
@@ -44,7 +49,28 @@ impl View {
         bells: Bells,
         keep: Arc<dyn Any + Send + Sync>,
     ) -> View {
-        View { producer, consumer, slots, histogram, geometry, bells, locked: false, keep }
+        View {
+            producer,
+            consumer,
+            slots,
+            histogram,
+            geometry,
+            bells,
+            locked: false,
+            #[cfg(not(loom))]
+            creator: None,
+            keep,
+        }
+    }
+
+    /// Whether the memory is there: a forked child has the pointers and not the memory. What is called with an end of a ring
+    /// that a child may have inherited (drops, mostly) asks first; who sends or receives has asked before.
+    #[inline]
+    pub fn is_mapped(&self) -> bool {
+        #[cfg(not(loom))]
+        return self.creator.is_none_or(|creator| creator.is_current());
+        #[cfg(loom)]
+        true
     }
 
     #[inline]

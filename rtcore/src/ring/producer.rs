@@ -210,8 +210,11 @@ impl Producer {
         self.view.producer().refused.store(self.refused, Ordering::Relaxed);
     }
 
-    /// Nothing more comes in this ring.
+    /// Nothing more comes in this ring. In a forked child it does nothing: the ring is its parent's.
     pub fn close(&mut self) {
+        if !self.view.is_mapped() {
+            return;
+        }
         // SYNC POINT with `Consumer::is_closed`: all that ever came is announced.
         self.view.producer().closed.store(1, Ordering::Release);
         self.ring();
@@ -250,7 +253,8 @@ impl Producer {
 /// A sleeping producer looks again after this long at the latest.
 pub const ROOM_LOOK_NS: u64 = 1_000_000;
 
-/// A slot that is being written in place. Dropped without [`Loan::commit`], nothing was sent.
+/// A slot that is being written in place. Dropped without [`Loan::commit`], nothing was sent. Empty in a forked child, which
+/// does not have the memory.
 #[derive(Debug)]
 pub struct Loan<'a> {
     producer: &'a mut Producer,
@@ -276,8 +280,10 @@ impl Loan<'_> {
 
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
-        // Nobody is at work on the slot any more.
-        self.producer.view.slot(self.producer.tail).state().store(0, Ordering::Relaxed);
+        if self.producer.view.is_mapped() {
+            // Nobody is at work on the slot any more.
+            self.producer.view.slot(self.producer.tail).state().store(0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -285,6 +291,9 @@ impl Deref for Loan<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        if !self.producer.view.is_mapped() {
+            return &[];
+        }
         let start = self.producer.view.payload_start(self.producer.tail);
         // SAFETY: `len` is at most the payload of a slot (`check`); the slot is the producer's until it is announced,
         // the consumer's mapping cannot write it, and `self` borrows the only producer.
@@ -294,6 +303,9 @@ impl Deref for Loan<'_> {
 
 impl DerefMut for Loan<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
+        if !self.producer.view.is_mapped() {
+            return &mut [];
+        }
         let start = self.producer.view.payload_start(self.producer.tail);
         // SAFETY: as in `deref`, and `self` is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.len as usize) }

@@ -135,6 +135,7 @@ impl Handles {
 
 pub(super) fn view(geometry: Geometry, bells: &Bells, producer: Map, consumer: Map) -> View {
     let locked = producer.is_locked() && consumer.is_locked();
+    let creator = producer.creator();
     let words = producer.start().cast();
     // SAFETY: the mapping is at least SLOTS_OFFSET long (`Geometry::producer_bytes`, checked where it was mapped).
     let slots = unsafe { producer.start().add(SLOTS_OFFSET) }.cast();
@@ -156,7 +157,7 @@ pub(super) fn view(geometry: Geometry, bells: &Bells, producer: Map, consumer: M
             Arc::new((producer, consumer)),
         )
     };
-    view.locked = locked;
+    (view.locked, view.creator) = (locked, Some(creator));
     view
 }
 

@@ -4,6 +4,7 @@
 //! a descriptor that is open for reading; and before a *third* process gets one, [`Memory::deny_writers`] makes sure
 //! that it cannot open the memory anew for writing through /proc (mappings that exist stay as they are).
 
+use super::forked::Creator;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MlockFlags, ProtFlags};
@@ -94,12 +95,14 @@ impl AsFd for Memory {
 
 const PAGE_BYTES: usize = 4096;
 
-/// A mapping: present, locked where that is granted, and not inherited by children.
+/// A mapping: present, locked where that is granted, and not inherited by children of fork(2). A child's copy of this value
+/// maps nothing, and dropping it unmaps nothing: the child may have other memory at that address.
 #[derive(Debug)]
 pub struct Map {
     start: NonNull<u8>,
     len: usize,
     locked: bool,
+    creator: Creator,
 }
 
 // SAFETY: the mapping belongs to nobody's thread; what is read or written through it is the user's to order.
@@ -123,12 +126,13 @@ impl Map {
     }
 
     fn new(fd: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Map> {
+        let creator = Creator::current()?;
         let prot = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
         // SAFETY: the kernel chooses a free place; nothing of ours is there.
         let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0)? };
         let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mmap gave null"))?;
-        let mut map = Map { start, len, locked: false };
+        let mut map = Map { start, len, locked: false, creator };
         // SAFETY: the range is this mapping.
         unsafe {
             // A child of fork(2) that shares a ring would be a second producer.
@@ -176,6 +180,11 @@ impl Map {
         }
     }
 
+    /// The process that has it mapped.
+    pub fn creator(&self) -> Creator {
+        self.creator
+    }
+
     /// Whether its pages are locked (RLIMIT_MEMLOCK or CAP_IPC_LOCK allow it).
     pub fn is_locked(&self) -> bool {
         self.locked
@@ -184,7 +193,10 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made in `new`; who kept pointers kept the Map as well.
+        if !self.creator.is_current() {
+            return;
+        }
+        // SAFETY: the mapping was made in `new`, by this process; who kept pointers kept the Map as well.
         let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
         debug_assert!(unmapped.is_ok(), "munmap of an own mapping");
     }

@@ -14,6 +14,7 @@ pub mod cpus;
 pub mod epoll;
 pub mod eventfd;
 pub mod fork;
+pub mod forked;
 pub mod futex;
 pub mod grants;
 pub mod idle;

@@ -480,6 +480,12 @@ impl Conn {
         }
     }
 
+    /// Ends the connection, also where a forked child has a copy of the descriptor.
+    pub fn hang_up(self) {
+        // It fails where the other side has closed: then the connection has ended.
+        let _ = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
+    }
+
     /// Whether the other side has closed, or will send nothing more; packets may still be there to be read.
     pub fn is_hung_up(&self) -> bool {
         let mut fds = [PollFd::new(&self.fd, PollFlags::RDHUP)];

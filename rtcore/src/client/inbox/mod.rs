@@ -147,7 +147,7 @@ impl Inbox {
 
     /// Waits for what comes next.
     ///
-    /// Errors: the session was dropped, and all that had come is taken.
+    /// Errors: the session was dropped, and all that had come is taken; this process is a forked child.
     pub fn recv(&mut self) -> Result<Incoming<Message<'_>>, RecvError> {
         match self.next::<false>(u64::MAX)? {
             Some(found) => Ok(self.present(found)),
@@ -203,6 +203,7 @@ impl Inbox {
         &mut self,
         deadline_ns: u64,
     ) -> Result<Option<Found>, RecvError> {
+        self.core.check()?;
         let mut spin_until_ns = None;
         let mut discarded = 0;
         loop {
@@ -252,6 +253,7 @@ impl Inbox {
 
     /// Takes what is there; when nothing is, makes sure that whoever waits elsewhere is told.
     fn look<const IN_PLACE: bool>(&mut self) -> Result<Option<Found>, RecvError> {
+        self.core.check()?;
         for _ in 0..DISCARDED_MAX {
             match self.pull::<IN_PLACE>() {
                 Pulled::Found(found) => return Ok(Some(found)),
@@ -379,7 +381,8 @@ impl AsFd for Inbox {
     /// the session's thread has changed something, it is readable for nothing once. In a session on Cobalt, where no
     /// descriptor announces a message, it is every millisecond; a thread with a bound to keep calls `recv` there.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        if !self.descriptor.replace(true) {
+        // A forked child has the same set, eventfd and timer as its parent: it changes none of them.
+        if self.core.check().is_ok() && !self.descriptor.replace(true) {
             // Whoever waits now wakes up and asks, which arms the rings.
             let _ = self.post.event.ring();
             if let Some(timer) = &self.looks {
@@ -394,6 +397,10 @@ impl AsFd for Inbox {
 impl Drop for Inbox {
     /// Its channels go on where they are: in another inbox that wants them, or in the next that is opened.
     fn drop(&mut self) {
+        if self.core.check().is_err() {
+            // Its parent has the channels; the table's lock may be held by a thread that only the parent has.
+            return;
+        }
         let mut table = self.core.table();
         table.inboxes.retain(|post| !Arc::ptr_eq(post, &self.post));
         if self.core.is_closed() {

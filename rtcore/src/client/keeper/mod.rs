@@ -403,6 +403,7 @@ impl Keeper {
     fn hang_up(&mut self) {
         if let Some(conn) = self.conn.take() {
             let _ = self.set.remove(&conn);
+            conn.hang_up();
         }
         self.halves.clear();
         // Who asked is told by the end of the channel.

@@ -1,6 +1,7 @@
 //! Why a signal or a handler was refused.
 
 use super::HandlerId;
+use crate::sys::forked::Forked;
 use crate::sys::signame;
 use std::io;
 
@@ -55,6 +56,15 @@ pub enum SignalsError {
         /// What was asked for.
         id: HandlerId,
     },
+    /// This process is the child of a fork(2) of the one that started the dispatcher, and has no such thread.
+    #[error(
+        "this process was forked from process {creator}, which started the dispatcher: start a Signals, or open a session, \
+         in this process"
+    )]
+    Forked {
+        /// Pid of the process that started the dispatcher.
+        creator: u32,
+    },
     /// A system call failed.
     #[error("{what}: {source}")]
     System {
@@ -63,6 +73,12 @@ pub enum SignalsError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl From<Forked> for SignalsError {
+    fn from(Forked { creator }: Forked) -> SignalsError {
+        SignalsError::Forked { creator }
+    }
 }
 
 impl SignalsError {

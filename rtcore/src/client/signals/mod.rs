@@ -81,6 +81,7 @@ use super::core::Core;
 use super::inbox::{Filter, Inbox};
 use super::message::Head;
 use crate::message::Origin;
+use crate::sys::forked::Creator;
 use crate::sys::rtsignal::{self, Received};
 use crate::sys::sched;
 use claim::Claim;
@@ -140,6 +141,9 @@ pub struct Counters {
 /// The thread has the scheduling and the CPUs of the thread that called [`Signals::start`], and blocks every signal;
 /// threads and processes that a handler starts inherit that. Registering takes an ordinary lock, for a moment that a
 /// thread of lower priority can be preempted in: where the dispatcher is real-time, register during setup.
+///
+/// In the child of a fork(2) there is no dispatcher thread: registering fails with [`SignalsError::Forked`]. Drop the
+/// inherited value there before another taker registers the same signals.
 pub struct Signals {
     shared: Arc<Shared>,
     /// Locked while a signal is added, never while a handler runs.
@@ -148,6 +152,8 @@ pub struct Signals {
     session: Option<Arc<Core>>,
     thread: Option<JoinHandle<()>>,
     tid: i32,
+    /// The process that has the thread.
+    creator: Creator,
 }
 
 /// What a dispatcher takes.
@@ -174,6 +180,7 @@ impl Signals {
 
     /// The same, for a session's rings as well.
     pub(super) fn start_for(session: Option<Arc<Core>>) -> Result<Signals, SignalsError> {
+        let creator = Creator::current().map_err(SignalsError::system("preparing to detect a fork"))?;
         let shared = Arc::new(Shared::new());
         let of_thread = Arc::clone(&shared);
         // On a skin with threads of its own it is one of them, with the priority of who calls.
@@ -188,7 +195,7 @@ impl Signals {
             .map_err(SignalsError::system("starting the dispatcher thread"))?;
         let tid = told.recv().unwrap_or_else(|e| Err(std::io::Error::other(e)));
         let tid = tid.map_err(SignalsError::system("preparing the dispatcher thread"))?;
-        Ok(Signals { shared, claim: Mutex::default(), session, thread: Some(thread), tid })
+        Ok(Signals { shared, claim: Mutex::default(), session, thread: Some(thread), tid, creator })
     }
 
     /// Blocks these signals in the calling thread, and so in each that it starts from then on (pthread_sigmask(3)).
@@ -214,6 +221,7 @@ impl Signals {
         flags: Flags,
         handler: impl FnMut(&Notice<'_>) + Send + 'static,
     ) -> Result<HandlerId, SignalsError> {
+        self.creator.check()?;
         let bits = claim::mask_of([signo])?;
         let mut claimed = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
         self.claim(&mut claimed.signals, bits)?;
@@ -265,6 +273,7 @@ impl Signals {
         id: HandlerId,
         handler: impl FnMut(&Notice<'_>) + Send + 'static,
     ) -> Result<(), SignalsError> {
+        self.creator.check()?;
         let (replaced, _left) = self.shared.registry().replace(id, Box::new(handler));
         replaced
     }
@@ -273,6 +282,7 @@ impl Signals {
     ///
     /// Errors: [`SignalsError::NoSuchHandler`].
     pub fn remove(&self, id: HandlerId) -> Result<(), SignalsError> {
+        self.creator.check()?;
         let left = self.shared.registry().remove(id);
         left.map(drop)
     }
@@ -285,9 +295,15 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
+        let thread = self.thread.take();
+        if !self.creator.is_current() {
+            // A forked child does not have this thread: it can neither join nor detach it.
+            std::mem::forget(thread);
+            return;
+        }
         self.shared.stop();
         rtsignal::wake(self.tid);
-        let Some(thread) = self.thread.take() else { return };
+        let Some(thread) = thread else { return };
         // A handler that drops the handle cannot wait for its own end; the thread goes after it returns.
         if thread.thread().id() != std::thread::current().id() {
             // An error would be a panic of the thread, whose text is out already.

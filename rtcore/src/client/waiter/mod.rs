@@ -13,6 +13,9 @@
 //! removed; it is never confused with whatever has its number now. That costs a system call per item and wait (about
 //! 0.3 us), before the sleep and not on the way out of it.
 //!
+//! **fork(2).** The child has the same set in the kernel as its parent, so a change by one would change the other's. All
+//! calls on an inherited waiter fail; the child makes one of its own.
+//!
 //! ```
 //! use rtcore::client::waiter::{Interest, Timer, Waiter};
 //! use rtcore::sys::{clock, eventfd::EventFd};
@@ -48,6 +51,7 @@ pub use crate::sys::timerfd::Timer;
 pub use source::{Received, SignalSource};
 
 use crate::sys::epoll::{Epoll, Event, Events};
+use crate::sys::forked::{Creator, Forked};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
@@ -97,6 +101,7 @@ pub struct Waiter {
     events: Events,
     ready: Vec<Ready>,
     added: u64,
+    creator: Creator,
 }
 
 impl Waiter {
@@ -110,6 +115,7 @@ impl Waiter {
             events: Events::with_capacity(count),
             ready: Vec::with_capacity(count),
             added: 0,
+            creator: Creator::current()?,
         })
     }
 
@@ -117,6 +123,7 @@ impl Waiter {
     ///
     /// Errors: the set is full; the key or the descriptor is in it; a regular file, which is always ready.
     pub fn add(&mut self, thing: &impl AsFd, key: u64, priority: u8, interest: Interest) -> io::Result<()> {
+        self.check()?;
         let fd = thing.as_fd().as_raw_fd();
         if self.items.iter().flatten().any(|item| item.key == key) {
             return Err(refused(
@@ -150,6 +157,7 @@ impl Waiter {
     ///
     /// Errors: the key is not in the set; no descriptor left to replace the set, after one was closed in it.
     pub fn remove(&mut self, key: u64) -> io::Result<()> {
+        self.check()?;
         self.mark_closed();
         let index = self.items.iter().position(|item| item.is_some_and(|item| item.key == key));
         let Some((index, item)) = index.and_then(|index| Some((index, self.items[index]?))) else {
@@ -176,6 +184,7 @@ impl Waiter {
     ///
     /// Errors: an empty set without a deadline, which would never return.
     pub fn wait(&mut self, deadline_ns: Option<u64>) -> io::Result<&[Ready]> {
+        self.check()?;
         self.ready.clear();
         let (mut any, mut closed) = (false, false);
         self.mark_closed();
@@ -208,6 +217,15 @@ impl Waiter {
         }
         self.ready.sort_unstable_by_key(|ready| (u8::MAX - ready.priority, ready.order));
         Ok(&self.ready)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.creator.check().map_err(|Forked { creator }| {
+            let text = format!(
+                "this process was forked from process {creator}, which made the set; make one in this process"
+            );
+            refused(io::ErrorKind::Unsupported, text)
+        })
     }
 
     /// Notes which descriptors were closed.
