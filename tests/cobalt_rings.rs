@@ -275,20 +275,20 @@ pub fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyh
         planner.number("plan", life)?;
         unbroken(&super::util::session::parse(&arm.answer()?)?, life, 1)?;
         // Two threads' semaphores: the lane's, and one for each end of a session.
-        ensure!(bench.space.semaphores().len() == 3, "{:?}", bench.space.semaphores());
+        ensure!(bench.semaphores().len() == 3, "{:?}", bench.semaphores());
         // While it sleeps.
         arm.ask("session recv 1 10000")?;
         arm.kill()?;
         bench.instance.until("seen dead", |s| s.processes[1].state == PeerState::Dead)?;
-        eventually(|| (bench.space.semaphores().len() == 2).then_some(()))?;
+        eventually(|| (bench.semaphores().len() == 2).then_some(()))?;
     }
     // What it sends before it has learned of the death is accepted, and accounted by the daemon.
     eventually(|| planner.refused("session number plan 9", &["PeerDead"]).ok())?;
     balanced(&bench.instance.snapshot()?)?;
     drop(planner);
-    eventually(|| (bench.space.semaphores().len() == 1).then_some(()))?;
+    eventually(|| (bench.semaphores().len() == 1).then_some(()))?;
     daemon.stop()?;
-    ensure!(bench.space.semaphores().is_empty(), "{:?}", bench.space.semaphores());
+    ensure!(bench.semaphores().is_empty(), "{:?}", bench.semaphores());
     Ok(())
 }
 
@@ -306,10 +306,10 @@ pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_s
     // They lie in the ring that the daemon does not read any more.
     planner.tell("session pace plan 1 20 10")?;
     arm.ask_until("number 20")?;
-    let left = bench.space.semaphores();
+    let left = bench.semaphores();
     ensure!(left.len() == 3, "{left:?}");
     daemon.kill()?;
-    ensure!(bench.space.semaphores() == left, "nobody was there to remove them");
+    ensure!(bench.semaphores() == left, "nobody was there to remove them");
     let daemon = bench.followed(&config)?;
     unbroken(&arm.answered_until("number 20")?, 1, 20)?;
     let quiet = Quiet::of(&bench, lane_thread(&bench, "plan")?, 0)?;
@@ -323,9 +323,9 @@ pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_s
     let at = &bench.instance;
     let queues = bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
     let daemon = bench.daemon(&queues)?;
-    ensure!(bench.space.semaphores().len() == 1, "{:?}", bench.space.semaphores());
+    ensure!(bench.semaphores().len() == 1, "{:?}", bench.semaphores());
     daemon.stop()?;
-    ensure!(bench.space.semaphores().is_empty(), "{:?}", bench.space.semaphores());
+    ensure!(bench.semaphores().is_empty(), "{:?}", bench.semaphores());
     Ok(())
 }
 

@@ -691,4 +691,5 @@ fn main() -> std::process::ExitCode {
         xddp::a_library_that_others_may_write_is_not_even_tried,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+        xddp::a_program_that_opens_the_device_before_rtd_starts_waits_for_it,
 }

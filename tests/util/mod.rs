@@ -499,6 +499,11 @@ impl Peer {
         Ok(())
     }
 
+    /// How it ended, when it has.
+    pub fn end(mut self) -> anyhow::Result<std::process::ExitStatus> {
+        eventually(|| self.child.try_wait().ok().flatten()).context("the peer does not end")
+    }
+
     /// Sends it a signal. One that dies of it is waited for when it is dropped, so that until then everybody can learn
     /// how it ended.
     pub fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ unsafe extern "C" fn __cobalt_clock_nanosleep(
         // SAFETY: the caller's statement (clock_nanosleep(2)).
         match unsafe { libc::clock_nanosleep(clock, flags, time, rest) } {
             0 => Ok(()),
-            errno => Err(errno),
+            errno => thread::left(Err(errno)),
         }
     }))
 }

@@ -53,6 +53,12 @@ pub fn library(kind: Kind) -> io::Result<PathBuf> {
     Ok(path)
 }
 
+/// Whether a library is the stand-in, whatever its name.
+pub fn is_stand_in(library: &Path) -> io::Result<bool> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", library.display()));
+    Ok(find(&std::fs::read(library).map_err(named)?, b"\0rtd_stand_in\0").is_some())
+}
+
 /// The library as the compiler made it: beside the test's executable, or in `deps` beneath it.
 fn built() -> io::Result<PathBuf> {
     let executable = std::env::current_exe()?;

@@ -1,12 +1,14 @@
-//! The Linux side of an XDDP port. A device file cannot be made here, so `/dev/rtpN` is a file in a directory of the
-//! space's own and its open(2) is a connection to the socket beside it; read(2) and write(2) are the real ones, of
-//! datagrams.
+//! The Linux side of an XDDP port: what a plain Linux program has open. Tests use it for the real `/dev/rtpN`, too.
+//!
+//! The stand-in cannot make a device file, so its `rtpN` is a file in a directory of the space's own and its open(2) is a
+//! connection to the socket beside it, answered by [`OPENED`] or [`BUSY`]; messages are datagrams.
 
 use crate::{checked, last_errno};
 use libc::{c_int, sockaddr_un};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,24 +18,66 @@ pub const PORTS: i16 = 4;
 /// How often a writer looks whether its message has been taken.
 const LOOK: Duration = Duration::from_micros(100);
 
-/// An open device: what a plain Linux program holds.
+/// How often an open(2) looks whether the port is bound by now.
+const OPEN_LOOK: Duration = Duration::from_millis(1);
+
+/// The first datagram to a program that has the device open now.
+pub(crate) const OPENED: &[u8] = b"open";
+/// The only datagram to a program that comes while another has it open.
+pub(crate) const BUSY: &[u8] = b"busy";
+
+/// An open device.
 #[derive(Debug)]
-pub struct Device(OwnedFd);
+pub struct Device {
+    fd: OwnedFd,
+    is_real: bool,
+}
 
 impl Device {
-    /// Opens it. ECONNREFUSED or ENOENT: nobody is bound to the port, where the real one would wait.
+    /// Opens it (open(2)); waits until somebody is bound to the port. EBUSY: another program has it open.
     pub fn open(device: &Path) -> io::Result<Device> {
-        let socket = seqpacket(0)?;
-        let (address, length) = address_of(&socket_of(device))?;
-        // SAFETY: an address of that length, on this stack.
-        let connected = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) };
-        checked(connected).map_err(io::Error::from_raw_os_error)?;
-        Ok(Device(socket))
+        loop {
+            match Device::open_now(device) {
+                // Nothing announces a bound port.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(OPEN_LOOK),
+                opened => return opened,
+            }
+        }
     }
 
-    /// write(2); as with the real one the message is in the port's pool when it returns, for which it may wait.
+    /// The same without the wait (O_NONBLOCK): EWOULDBLOCK while nobody is bound to the port.
+    pub fn open_now(device: &Path) -> io::Result<Device> {
+        if device.metadata()?.file_type().is_char_device() {
+            return open_real(device);
+        }
+        let fd = seqpacket(0)?;
+        let (address, length) = address_of(&socket_of(device))?;
+        // SAFETY: an address of that length, on this stack.
+        let connected = unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), length) };
+        match checked(connected) {
+            Err(libc::ENOENT | libc::ECONNREFUSED) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
+            Ok(_) => {}
+        }
+        let mut answer = [0; OPENED.len()];
+        // SAFETY: writable for the length given.
+        let n = unsafe { libc::read(fd.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len()) };
+        match usize::try_from(n) {
+            Ok(1..) if answer == OPENED => Ok(Device { fd, is_real: false }),
+            Ok(1..) => Err(io::Error::from_raw_os_error(libc::EBUSY)),
+            // The port was closed before it answered.
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// write(2): the message is in the port's pool when it returns, for which it may wait. EPIPE: nobody is bound any more.
     pub fn write(&self, message: &[u8]) -> io::Result<()> {
-        let (fd, at, len) = (self.0.as_raw_fd(), message.as_ptr().cast(), message.len());
+        let (fd, at, len) = (self.fd.as_raw_fd(), message.as_ptr().cast(), message.len());
+        if self.is_real {
+            // SAFETY: readable for the length given.
+            let written = unsafe { libc::write(fd, at, len) };
+            return if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+        }
         // SAFETY: readable for the length given; one that nobody reads any more is an error and no signal.
         if unsafe { libc::send(fd, at, len, libc::MSG_NOSIGNAL) } < 0 {
             return Err(io::Error::last_os_error());
@@ -47,18 +91,23 @@ impl Device {
                 return Ok(());
             }
             let mut interest = interest(fd, 0);
-            // Nothing tells when the other end has read it; but when that is closed, it never will.
+            // Nothing announces that the other end has read it. One that is closed never will; but it may have read the
+            // message after the look above and before it was closed.
             let _ = poll(std::slice::from_mut(&mut interest), Some(LOOK));
             if interest.revents & libc::POLLHUP != 0 {
-                return Err(io::Error::from_raw_os_error(libc::EPIPE));
+                return if closed_unread(fd)? {
+                    Err(io::Error::from_raw_os_error(libc::EPIPE))
+                } else {
+                    Ok(())
+                };
             }
         }
     }
 
-    /// read(2) of one message; none where there is none within that time, or where the other end is closed.
+    /// read(2) of one message; none where there is none within that time. EPIPE: nobody is bound any more.
     pub fn read(&self, patience: Duration) -> io::Result<Option<Vec<u8>>> {
         let timeout = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
-        let mut interest = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut interest = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one entry, on this stack.
         match unsafe { libc::poll(&raw mut interest, 1, timeout) } {
             0 => return Ok(None),
@@ -67,11 +116,36 @@ impl Device {
         }
         let mut buffer = vec![0; 64 * 1024];
         // SAFETY: writable for the length given.
-        let n = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
-        let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+        let n = unsafe { libc::read(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        let n = match usize::try_from(n).map_err(|_| last_errno()) {
+            // Closed, with messages unread or not.
+            Ok(0) | Err(libc::ECONNRESET) => Err(io::Error::from_raw_os_error(libc::EPIPE)),
+            n => n.map_err(io::Error::from_raw_os_error),
+        }?;
         buffer.truncate(n);
-        Ok((n > 0).then_some(buffer))
+        Ok(Some(buffer))
     }
+}
+
+/// A device of the core's. It is opened so that it does not wait, and waits afterwards.
+fn open_real(device: &Path) -> io::Result<Device> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let options = std::fs::File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).clone();
+    let fd = OwnedFd::from(options.open(device)?);
+    // SAFETY: plain integers.
+    checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, 0) })
+        .map_err(io::Error::from_raw_os_error)?;
+    Ok(Device { fd, is_real: true })
+}
+
+/// Whether the other end, which is closed, had not read all (unix(7): ECONNRESET).
+fn closed_unread(fd: RawFd) -> io::Result<bool> {
+    let (mut errno, mut length): (c_int, libc::socklen_t) = (0, 4);
+    let at = (&raw mut errno).cast();
+    // SAFETY: an integer of that length, on this stack.
+    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, at, &raw mut length) };
+    checked(got).map_err(io::Error::from_raw_os_error)?;
+    Ok(errno == libc::ECONNRESET)
 }
 
 /// The socket that stands behind a device file.

@@ -53,6 +53,10 @@ unsafe extern "C" fn xenomai_init(argc: *mut c_int, argv: *mut *const *mut c_cha
         fail(&e.to_string());
     }
     crate::xddp::make_devices();
+    if let Err(e) = crate::xddp::open_memory() {
+        fail(&e);
+    }
+    crate::debug::install();
     if BOUND.swap(true, Ordering::AcqRel) {
         eprintln!("stand-in for libcobalt.so.2: duplicate call to xenomai_init() ignored");
         return;

@@ -3,7 +3,7 @@
 //!
 //! As the real one: nothing works before `xenomai_init`, which exits the process on failure; blocking calls are for
 //! promoted threads; signals go to promoted threads by thread id, out of one pool for all processes, and are dropped
-//! silently when that is empty; queues and semaphores have names of their own; a queue's descriptor polls as POLLERR;
+//! silently when that is empty; a Linux signal ends a call that blocks with EINTR and takes the thread out of its mode; queues and semaphores have names of their own; a queue's descriptor polls as POLLERR;
 //! XDDP sockets carry datagrams to plain Linux programs, which open them by [`Device`] and not by open(2);
 //! a null time gives -14. Stricter than the real one, because these are mistakes that go unnoticed there: it ends the
 //! process when `xenomai_init` finds a second thread or a null vector, and when a signal number 65 to 69 gets through.
@@ -17,6 +17,7 @@
 
 mod clock;
 pub mod copies;
+mod debug;
 mod device;
 pub mod follow;
 mod init;
@@ -30,6 +31,7 @@ pub mod switch;
 mod thread;
 mod xddp;
 
+pub use debug::report_runaway;
 pub use device::{Device, PORTS};
 pub use space::Space;
 

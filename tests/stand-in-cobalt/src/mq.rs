@@ -2,7 +2,7 @@
 
 use crate::shared::{NAME_BYTES, Notification};
 use crate::signal::{Sent, send};
-use crate::thread::{primary, primary_call, secondary};
+use crate::thread::{left, primary, primary_call, secondary};
 use crate::{Core, checked, init, last_errno, or_errno, space};
 use libc::{c_char, c_int, c_uint, mq_attr, mqd_t, sigevent, size_t, ssize_t, timespec};
 use std::ffi::CStr;
@@ -10,6 +10,10 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 const DESCRIPTORS: usize = 4096;
 const NAME_MAX: usize = 63;
+/// Largest piece of memory that the core gets for a queue.
+const QUEUE_BYTES_MAX: usize = 4 << 20;
+/// What the core puts in front of each message.
+const HEADER_BYTES: usize = 32;
 
 /// The Linux queue behind a descriptor, plus one; 0 for none.
 static QUEUES: [AtomicI32; DESCRIPTORS] = [const { AtomicI32::new(0) }; DESCRIPTORS];
@@ -65,6 +69,10 @@ unsafe extern "C" fn __cobalt_mq_open(
         let linux = unsafe { linux_name(name) }?;
         let creating = oflag & libc::O_CREAT != 0;
         let attributes = if creating { attributes } else { std::ptr::null_mut() };
+        // SAFETY: the caller's statement (mq_open(3)): null or valid.
+        if unsafe { attributes.as_ref() }.is_some_and(|asked| !has_room(asked)) {
+            return Err(libc::ENOSPC);
+        }
         let oflag = oflag | libc::O_CLOEXEC;
         // SAFETY: a terminated string, and attributes null or of the caller's.
         let queue =
@@ -91,6 +99,13 @@ unsafe extern "C" fn __cobalt_mq_open(
         slot.store(queue + 1, Ordering::Release);
         Ok(deaf)
     })())
+}
+
+/// Whether the core has memory for such a queue, whose messages it allocates in one piece. Other mistakes are Linux's to find.
+fn has_room(asked: &mq_attr) -> bool {
+    let size = |n: libc::c_long| usize::try_from(n).unwrap_or(0);
+    let message = (size(asked.mq_msgsize) + HEADER_BYTES).next_multiple_of(size_of::<usize>());
+    message.saturating_mul(size(asked.mq_maxmsg)) <= QUEUE_BYTES_MAX
 }
 
 /// So that the space can be emptied. A name that finds no room stays behind.
@@ -273,7 +288,7 @@ fn receiving(mqd: mqd_t, receive: impl FnOnce(mqd_t) -> ssize_t) -> ssize_t {
     let result = queue(mqd).and_then(|queue| {
         primary()?;
         let length = receive(queue);
-        if length < 0 { Err(last_errno()) } else { Ok(length) }
+        left(if length < 0 { Err(last_errno()) } else { Ok(length) })
     });
     result.unwrap_or_else(|errno| {
         crate::set_errno(errno);

@@ -1,7 +1,7 @@
 //! A bound port's thread: what the kernel does between the pool and the Linux program that has the device open.
 
-use crate::device::{interest, poll};
-use crate::xddp::{HEADER_BYTES, Socket, cost, locked};
+use crate::device::{BUSY, OPENED, interest, poll};
+use crate::xddp::{Socket, cost, locked};
 use libc::c_int;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -37,7 +37,7 @@ pub(crate) fn pump(socket: &Socket, listener: &OwnedFd) {
     }
 }
 
-/// Takes who opens the device, if nobody has it; one that comes second is closed at once.
+/// Takes the program that opens the device, if no other has it open, and answers it.
 fn admit(listener: &OwnedFd, program: &mut Option<OwnedFd>) {
     let nobody = std::ptr::null_mut();
     // SAFETY: a listening socket; no address is asked for.
@@ -47,6 +47,9 @@ fn admit(listener: &OwnedFd, program: &mut Option<OwnedFd>) {
     }
     // SAFETY: new, and nobody knows it.
     let next = unsafe { OwnedFd::from_raw_fd(fd) };
+    let answer = if program.is_none() { OPENED } else { BUSY };
+    // SAFETY: readable for its length. A program that is gone is noticed when it is served.
+    unsafe { libc::send(fd, answer.as_ptr().cast(), answer.len(), libc::MSG_NOSIGNAL) };
     if program.is_none() {
         shrink(&next);
         *program = Some(next);
@@ -72,8 +75,8 @@ fn next_length(program: &OwnedFd) -> Option<usize> {
 fn wanted(socket: &Socket, program: &OwnedFd) -> libc::c_short {
     let state = locked(&socket.state);
     let next = next_length(program);
-    let fits = |n: usize| state.used_bytes + n + HEADER_BYTES <= state.pool_bytes;
-    let never = |n: usize| n + HEADER_BYTES > state.pool_bytes;
+    let fits = |n: usize| state.used_bytes + cost(n) <= state.pool_bytes;
+    let never = |n: usize| cost(n) > state.pool_bytes;
     let reads = next.is_none_or(|n| n == 0 || fits(n) || never(n));
     (if reads { libc::POLLIN } else { 0 }) | if state.to_linux.is_empty() { 0 } else { libc::POLLOUT }
 }
@@ -85,7 +88,7 @@ fn serve(socket: &Socket, program: &OwnedFd, ready: libc::c_short) -> bool {
     if ready & libc::POLLOUT != 0
         && let Some(message) = state.to_linux.pop_front()
     {
-        state.used_bytes -= cost(&message);
+        state.used_bytes -= cost(message.len());
         // SAFETY: readable for its length. A program that is gone is noticed below.
         unsafe { libc::send(fd, message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL) };
     }
@@ -103,8 +106,8 @@ fn serve(socket: &Socket, program: &OwnedFd, ready: libc::c_short) -> bool {
             socket.changed.set();
             return false;
         }
-        if state.used_bytes + cost(&message) <= state.pool_bytes {
-            state.used_bytes += cost(&message);
+        if state.used_bytes + cost(message.len()) <= state.pool_bytes {
+            state.used_bytes += cost(message.len());
             state.from_linux.push_back(message);
             socket.changed.set();
         }

@@ -74,7 +74,7 @@ fn wait(set: u64, limit: Option<Duration>) -> Core<Pending> {
         if let Some(taken) = tables.take(tid, set) {
             return Ok(taken);
         }
-        slept?;
+        thread::left(slept)?;
         let rest = match end.map(|end| end.saturating_duration_since(Instant::now())) {
             Some(Duration::ZERO) => return Err(libc::EAGAIN),
             rest => rest,

@@ -55,6 +55,11 @@ impl Space {
         devices(&self.name).join(format!("rtp{port}"))
     }
 
+    /// The file that stands for a device of the core's memory: a process that cannot write it is not bound.
+    pub fn memory_device(&self) -> PathBuf {
+        memory_device(&self.name)
+    }
+
     fn remove(&self) {
         let memory = memory_path(&self.name);
         if let Ok(shared) = map(&self.name, false) {
@@ -111,6 +116,10 @@ pub(crate) fn devices(space: &str) -> PathBuf {
     PathBuf::from(format!("/dev/shm/{PREFIX}{space}.dev"))
 }
 
+pub(crate) fn memory_device(space: &str) -> PathBuf {
+    devices(space).join("rtdm/memdev-private")
+}
+
 fn memory_path(space: &str) -> PathBuf {
     PathBuf::from(format!("/dev/shm/{PREFIX}{space}"))
 }
@@ -118,8 +127,9 @@ fn memory_path(space: &str) -> PathBuf {
 fn map(space: &str, create: bool) -> io::Result<&'static Shared> {
     let path = memory_path(space);
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path);
-    let file = file.map_err(named)?;
+    let open = |create| OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path);
+    // One that is there may be another user's, and then O_CREAT may be refused (fs.protected_regular).
+    let file = open(false).or_else(|e| if create { open(true) } else { Err(e) }).map_err(named)?;
     // One process makes it, the others wait.
     file.lock().map_err(named)?;
     let fresh = file.metadata()?.len() == 0;

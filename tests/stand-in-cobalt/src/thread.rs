@@ -62,6 +62,15 @@ pub(crate) fn primary() -> Core<(&'static Shared, i32)> {
     Ok((shared, tid.ok_or(libc::EPERM)?))
 }
 
+/// Leaves a primary call: a Linux signal that ended it has taken the thread out of its mode.
+pub(crate) fn left<T>(result: Core<T>) -> Core<T> {
+    if result.as_ref().err() == Some(&libc::EINTR) {
+        follow::set_primary(false);
+        with_me(|me| me.relaxed.set(true));
+    }
+    result
+}
+
 /// Enters a secondary call.
 pub(crate) fn secondary() -> Core<&'static Shared> {
     let shared = init::bound()?;
@@ -192,5 +201,5 @@ unsafe extern "C" fn __cobalt_pthread_join(thread: pthread_t, value: *mut *mut c
 /// Runs a C library call that sets errno under the rules of a primary call.
 pub(crate) fn primary_call(call: impl FnOnce() -> c_int) -> Core<c_int> {
     primary()?;
-    checked(call())
+    left(checked(call()))
 }

@@ -5,14 +5,17 @@
 //! are dropped when it is closed, with a 0 for a receive that waits then; ENOBUFS and a lost message for a buffer that is
 //! too short; nothing at all for a message of no bytes.
 //!
-//! Not kept: [`crate::Device`] says what open(2) is here. A second program that opens the device finds it closed, where
-//! it would get EBUSY; a message larger than the pool is dropped, where its writer would get ENOMEM; one or two messages
+//! The pool is a heap of the core's: whole pages of memory, from which a message takes a piece of a power of two (above half a
+//! page of the heap, whole ones). Another program that opens the device gets EBUSY, one that opens it while nobody is bound
+//! waits, and one that has it open when the socket is closed gets EPIPE.
+//!
+//! Not kept: [`crate::Device`] says what open(2) is here. Pieces of different sizes share pages; a message larger than the pool is dropped, where its writer would get ENOMEM; one or two messages
 //! to a Linux program that does not read are in its socket and no longer in the pool. A thread per bound port does what
 //! the kernel does there.
 
 use crate::device::{Flag, PORTS, address_of, interest, poll, seqpacket, socket_of};
 use crate::pump::pump;
-use crate::thread::{primary, secondary};
+use crate::thread::{left, primary, secondary};
 use crate::{Core, checked, init, last_errno, or_errno, space, switch};
 use libc::{c_char, c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
 use std::collections::VecDeque;
@@ -31,7 +34,11 @@ const XDDP_LABEL: c_int = 1;
 const XDDP_POOLSZ: c_int = 2;
 const LABEL_BYTES: usize = 32;
 /// What the core puts in front of a message in the pool.
-pub(crate) const HEADER_BYTES: usize = 32;
+const HEADER_BYTES: usize = 32;
+/// A page of the pool's heap.
+const HEAP_PAGE_BYTES: usize = 512;
+/// A page of the machine.
+const PAGE_BYTES: usize = 4096;
 /// Of a port that asks for no pool of its own, which the core's heap would stand in for.
 const POOL_BYTES: usize = 64 * 1024;
 
@@ -83,8 +90,14 @@ fn find(fd: c_int) -> Option<Arc<Socket>> {
     locked(&SOCKETS).iter().find(|(known, _)| *known == fd).map(|(_, socket)| Arc::clone(socket))
 }
 
-pub(crate) fn cost(message: &[u8]) -> usize {
-    message.len() + HEADER_BYTES
+/// What a message of so many bytes takes of the pool.
+pub(crate) fn cost(length: usize) -> usize {
+    let needed = length + HEADER_BYTES;
+    if needed <= HEAP_PAGE_BYTES / 2 {
+        needed.next_power_of_two()
+    } else {
+        needed.next_multiple_of(HEAP_PAGE_BYTES)
+    }
 }
 
 /// Makes the files that stand for the devices; where they are there, they stay.
@@ -94,6 +107,21 @@ pub(crate) fn make_devices() {
     for port in 0..PORTS {
         let _ = File::options().create(true).append(true).open(devices.join(format!("rtp{port}")));
     }
+}
+
+/// Opens the device of the core's memory, as the real library opens /dev/rtdm/memdev-private, shared and sys. Where it is there it
+/// stays as it is.
+pub(crate) fn open_memory() -> Result<(), String> {
+    let path = space::memory_device(&switch::get().space);
+    let _ = path.parent().map(std::fs::create_dir_all);
+    let there = File::options().read(true).write(true).open(&path);
+    let there = match there {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            File::options().read(true).write(true).create(true).truncate(false).open(&path)
+        }
+        there => there,
+    };
+    there.map(drop).map_err(|e| format!("cannot map RTDM device {}: {e}", path.display()))
 }
 
 /// Tells whoever loads this library where they are.
@@ -185,7 +213,7 @@ unsafe extern "C" fn __cobalt_setsockopt(
                 // SAFETY: as above.
                 let bytes = unsafe { option_of::<size_t>(value, length) }?;
                 late.and(if bytes == 0 { Err(libc::EINVAL) } else { Ok(()) })?;
-                state.pool_bytes = bytes;
+                state.pool_bytes = bytes.next_multiple_of(PAGE_BYTES);
             }
             (SOL_XDDP, XDDP_LABEL) => {
                 late?;
@@ -307,7 +335,7 @@ fn receive(socket: &Socket, at_once: bool) -> Core<Option<Vec<u8>>> {
                 return Err(libc::EAGAIN);
             }
             if let Some(message) = state.from_linux.pop_front() {
-                state.used_bytes -= cost(&message);
+                state.used_bytes -= cost(message.len());
                 socket.work.set();
                 return Ok(Some(message));
             }
@@ -321,12 +349,12 @@ fn receive(socket: &Socket, at_once: bool) -> Core<Option<Vec<u8>>> {
             state.waiting = true;
             state.patience
         };
-        let left = patience.map(|patience| patience.saturating_sub(start.elapsed()));
-        match poll(&mut [interest(socket.changed.fd(), libc::POLLIN)], left) {
+        let rest = patience.map(|patience| patience.saturating_sub(start.elapsed()));
+        match poll(&mut [interest(socket.changed.fd(), libc::POLLIN)], rest) {
             Ok(true) => {}
             ended => {
                 locked(&socket.state).waiting = false;
-                return ended.and(Err(libc::ETIMEDOUT));
+                return left(ended.and(Err(libc::ETIMEDOUT)));
             }
         }
     }
@@ -359,12 +387,12 @@ unsafe extern "C" fn __cobalt_sendto(
         if length == 0 {
             return Ok(0);
         }
-        if state.used_bytes + length + HEADER_BYTES > state.pool_bytes {
+        if state.used_bytes + cost(length) > state.pool_bytes {
             return Err(libc::ENOMEM);
         }
         // SAFETY: the caller's statement (sendto(2)): readable for its length.
         let message = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), length) }.to_vec();
-        state.used_bytes += cost(&message);
+        state.used_bytes += cost(message.len());
         state.to_linux.push_back(message);
         socket.work.set();
         Ok(length)

@@ -53,7 +53,7 @@ fn bound(skin: Table) -> Result<(Port, PathBuf, i16), Stop> {
     Err(skipped(format!("no port of {} is free", calls.devices.display())))
 }
 
-/// What a plain Linux program has open: the device; the stand-in's is a socket beside a file.
+/// What a plain Linux program has open: the device; the stand-in's is a socket beside a file, which first answers `open`.
 fn linux_side(device: &Path) -> Result<File, Stop> {
     let kind = device.metadata().map_err(broken)?.file_type();
     if kind.is_char_device() {
@@ -80,7 +80,9 @@ fn linux_side(device: &Path) -> Result<File, Stop> {
     if unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) } < 0 {
         return Err(broken(std::io::Error::last_os_error()));
     }
-    Ok(File::from(socket))
+    let mut program = File::from(socket);
+    same("open(2)", read(&mut program)?.as_slice(), b"open")?;
+    Ok(program)
 }
 
 fn read(program: &mut File) -> Result<Vec<u8>, Stop> {
