@@ -13,6 +13,7 @@
 mod api;
 mod error;
 mod library;
+pub mod mq;
 pub mod rtipc;
 
 pub use api::{Api, mode};

@@ -38,9 +38,8 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
     let _ = if plan.daemon.skin.kind.caps().shared_namespace {
         writeln!(out, "  queue bytes    {} {}", plan.queue_bytes(), limit(machine.rlimit_msgqueue))
     } else {
-        // What the core's heap has left nobody says before the queues are made.
-        let name = skin.kind.name();
-        writeln!(out, "  queue bytes    {} of {name}'s heap, at least; none of Linux's", plan.message_bytes())
+        let (bytes, name) = (plan.private_queue_bytes(), skin.kind.name());
+        writeln!(out, "  queue bytes    {bytes} of the kernel's memory, by `{name}`; none of Linux's queues")
     };
     let lifted = if machine.cap_ipc_lock == Some(true) { " (lifted by CAP_IPC_LOCK)" } else { "" };
     let _ =

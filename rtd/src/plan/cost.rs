@@ -5,6 +5,7 @@
 use super::{
     EndpointId, EndpointKind, EndpointPlan, GroupMode, Path, Plan, RingPlan, RoutePlan, TargetPlan, Wait,
 };
+use rtcore::skin::cobalt::mq;
 use rtcore::sys::limits::mq_bytes;
 use rtcore::sys::memory;
 use std::sync::OnceLock;
@@ -113,10 +114,10 @@ impl Plan {
         self.endpoints.iter().map(|endpoint| bytes(&endpoint.kind)).fold(0, u64::saturating_add)
     }
 
-    /// Payload bytes of the plan's queues, which a namespace of a skin's own allocates when they are made.
-    pub fn message_bytes(&self) -> u64 {
+    /// Bytes of the plan's queues, headers included, where they are in a namespace of a skin's own.
+    pub fn private_queue_bytes(&self) -> u64 {
         let bytes = |kind: &EndpointKind| match kind {
-            EndpointKind::Mqueue { maxmsg, msgsize, .. } => (*maxmsg as u64).saturating_mul(*msgsize as u64),
+            EndpointKind::Mqueue { maxmsg, msgsize, .. } => mq::queue_bytes(*maxmsg, *msgsize) as u64,
             EndpointKind::Signal { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => 0,
         };
         self.endpoints.iter().map(|endpoint| bytes(&endpoint.kind)).fold(0, u64::saturating_add)

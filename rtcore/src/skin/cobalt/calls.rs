@@ -332,14 +332,22 @@ fn mq_attributes(mqd: Mqd) -> io::Result<Attributes> {
 }
 
 fn refused(what: &str, name: &CStr, errno: Errno) -> io::Error {
-    refused_object("message queue", what, name, errno)
+    const KIND: &str = "message queue";
+    match errno.0 {
+        libc::ENOSPC | libc::ENOMEM => {
+            let fix = "; the core gets no memory for it: a queue has at most 4 MiB, headers of 32 bytes a message included, and \
+                       the kernel must have as much (vmalloc): smaller maxmsg or msgsize";
+            refused_with(KIND, what, name, errno, fix)
+        }
+        _ => refused_object(KIND, what, name, errno),
+    }
 }
 
 /// The error of a call that opens, makes or removes something by its name.
 pub(super) fn refused_object(kind: &str, what: &str, name: &CStr, errno: Errno) -> io::Error {
     let fix = match errno.0 {
         libc::ENOSPC | libc::ENOMEM => {
-            "; the core's heap is used up: fewer or smaller queues, fewer semaphores, or xenomai.sysheap_size=KBYTES at boot"
+            "; the core's heap is used up: fewer semaphores, or xenomai.sysheap_size=KBYTES at boot"
         }
         libc::EAGAIN => {
             "; the core's registry has no place left: CONFIG_XENO_OPT_REGISTRY_NRSLOTS of the kernel"
@@ -354,3 +362,7 @@ pub(super) fn refused_object(kind: &str, what: &str, name: &CStr, errno: Errno) 
         io::Error::new(io::Error::from(errno).kind(), format!("{errno}{fix}")),
     )
 }
+    refused_with(kind, what, name, errno, fix)
+}
+
+fn refused_with(kind: &str, what: &str, name: &CStr, errno: Errno, fix: &str) -> io::Error {

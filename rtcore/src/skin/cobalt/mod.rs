@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 use xenomai::{Api, Library};
 
 pub use calls::CAPS;
-pub use xenomai::{LoadError, PROC_VERSION, SIGNAL_POOL};
+pub use xenomai::{LoadError, PROC_VERSION, SIGNAL_POOL, mq};
 
 static BOUND: OnceLock<(Api, Skin)> = OnceLock::new();
 

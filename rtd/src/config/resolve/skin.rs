@@ -9,7 +9,8 @@ use crate::config::sections::Endpoint;
 use crate::config::values::{Kind, SkinText};
 use crate::plan::{EndpointKind, EndpointPlan, Plan, SEMAPHORES_MAX, SkinChoice, SkinKind, SkinPlan, Wait};
 use rtcore::skin::Doorbell;
-use std::path::PathBuf;
+use rtcore::skin::cobalt::{PROC_VERSION, mq};
+use std::path::{Path, PathBuf};
 
 /// Longest name of a queue in a namespace of a skin's own, with its `/`.
 const PRIVATE_NAME_BYTES_MAX: usize = 63;
@@ -138,6 +139,7 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             continue;
         }
         if !caps.process_signals && target == crate::plan::SignalTarget::Process {
+                private_queue_size(cx, written, *maxmsg, *msgsize, name);
             let message = format!(
                 "on `{name}` signals go to threads: those for endpoint `{}` would go to its owner's main thread",
                 endpoint.name
@@ -191,4 +193,28 @@ fn private_queue(
             format!("`flush_at_start` is for Linux's queues, that of `{}` is one of `{skin}`", endpoint.name);
         cx.report.error(&at.place, message, "remove `flush_at_start`\nskin = \"posix\"");
     }
+}
+
+/// The core allocates all messages of a queue in one piece, which is limited.
+fn private_queue_size(
+    cx: &mut Context<'_, '_, '_>,
+    written: &Endpoint,
+    maxmsg: usize,
+    msgsize: usize,
+    skin: &str,
+) {
+    let bytes = mq::queue_bytes(maxmsg, msgsize);
+    if bytes <= mq::QUEUE_BYTES_MAX {
+        return;
+    }
+    let message = format!(
+        "{maxmsg} messages of {msgsize} bytes take {bytes} bytes with their headers, on `{skin}` a queue has at most {}",
+        mq::QUEUE_BYTES_MAX
+    );
+    let fix = match mq::maxmsg_max(msgsize) {
+        0 => "msgsize = 8192 (or another smaller one)".to_owned(),
+        fits => format!("maxmsg = {fits}"),
+    };
+    let place = written.maxmsg.place_or(&written.msgsize.place_or(&written.place));
+    cx.report.error(&place, message, format!("{fix}\nskin = \"posix\""));
 }

@@ -1,6 +1,6 @@
 //! Which skin a plan runs on, and what that one cannot do.
 
-use super::util::{LANE, PROCESS, QUEUES, ROUTE, SIGNAL_ROUTE, SIGNALS, lanes, machine};
+use super::util::{LANE, PROCESS, QUEUES, ROUTE, SIGNAL_ROUTE, SIGNALS, lanes, machine, queues};
 use crate::config::machine::{Cobalt, Found};
 use crate::config::{CheckOptions, Checked, check_with};
 use crate::plan::{EndpointKind, SkinChoice, SkinKind};
@@ -108,6 +108,25 @@ fn a_lane_that_polls_is_refused_on_cobalt_also_on_an_isolated_cpu() {
     assert!(shown.contains("wait = \"spin:50\""), "{shown}");
     assert!(on(Ok("core"), &text("poll"), Some(SkinChoice::Posix)).plan.is_some());
     assert!(on(Ok("core"), &text("spin:50"), None).plan.is_some());
+}
+
+/// One piece of memory of the kernel holds a queue; the largest that it gives was met on a real core.
+#[test]
+fn a_queue_that_is_larger_than_the_core_can_make_is_refused_on_cobalt() {
+    let text =
+        |maxmsg: usize| queues().replace("msgsize = 64\n", &format!("msgsize = 8160\nmaxmsg = {maxmsg}\n"));
+    // The other limits are Linux's queues', whose numbers these exceed.
+    let refusal = |maxmsg| {
+        let checked = on(Ok("core"), &text(maxmsg), None);
+        let found = checked.diagnostics.into_iter().find(|d| d.message.contains("a queue has at most"));
+        found.map(|d| (d.is_error(), d.key, d.message, d.fix))
+    };
+    assert_eq!(refusal(512), None);
+    let (is_error, key, message, fix) = refusal(513).unwrap();
+    assert!(is_error && key == "endpoint[0].maxmsg", "{key}");
+    assert!(message.contains("513 messages of 8160 bytes take 4202496 bytes"), "{message}");
+    assert!(message.contains("on `cobalt` a queue has at most 4194304"), "{message}");
+    assert!(fix.starts_with("maxmsg = 512\n"), "{fix}");
 }
 
 #[test]
