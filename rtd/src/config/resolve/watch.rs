@@ -83,6 +83,13 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
             "on_runaway = \"stop\"\non_runaway = \"report\"\nskin = \"posix\"",
         );
     }
+    if let (false, Some(at)) = (caps.linux_threads, daemon.on_tampering.at()) {
+        let message = format!(
+            "`on_tampering` has no effect on `{skin}`: the core schedules its threads, and a change that Linux shows does not \
+             reach them"
+        );
+        cx.report.warning(&at.place, message, "remove `on_tampering`\nskin = \"posix\"");
+    }
     if plan.daemon.watch.rttime.is_err() {
         return;
     }

@@ -97,3 +97,18 @@ fn threads_that_linux_does_not_schedule_cannot_be_demoted() {
     let checked = check_with("t", &text("", ""), &machine, options);
     assert!(checked.plan.unwrap().daemon.watch.rttime.unwrap_err().contains("a watchdog of its own"));
 }
+
+#[test]
+fn a_change_of_threads_that_linux_does_not_schedule_has_no_effect() {
+    let found = Found { what: "a core".into(), xddp: Err("no ports".into()) };
+    let machine = Machine { cobalt: Cobalt::Fixed(Ok(found)), ..machine() };
+    for (skin, warned) in [(SkinChoice::Cobalt, true), (SkinChoice::Posix, false)] {
+        for what in ["report", "restore"] {
+            let options = CheckOptions { skin: Some(skin), ..CheckOptions::default() };
+            let checked = check_with("t", &text(&format!("on_tampering = {what:?}"), ""), &machine, options);
+            assert!(checked.plan.is_some());
+            let about = checked.diagnostics.iter().find(|d| d.key == "daemon.on_tampering");
+            assert_eq!(about.is_some_and(|d| d.message.contains("has no effect on `cobalt`")), warned);
+        }
+    }
+}
