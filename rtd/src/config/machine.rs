@@ -3,6 +3,7 @@
 //! Constraint: a fact that could not be read is `None`, which is "not known" and never a failure. Tests
 //! construct machines; [`Machine::probe`] reads the real one.
 
+use crate::plan::Account;
 use rtcore::sys::caps::{self, Capability};
 use rtcore::sys::limits::{self, Kind, Limit, MqSysctl};
 use rtcore::sys::throttle::{self, Throttle};
@@ -273,10 +274,11 @@ impl Machine {
         Ok(canonical)
     }
 
-    /// What Cobalt there is, with that library or the usual one, or why none.
-    pub fn cobalt(&self, library: Option<&Path>) -> Result<Found, String> {
+    /// What Cobalt there is, with that library or the usual one, for this process or for the account that it will have; or why
+    /// none.
+    pub fn cobalt(&self, library: Option<&Path>, account: Option<Account>) -> Result<Found, String> {
         match &self.cobalt {
-            Cobalt::Try => crate::daemon::probe::cobalt(library),
+            Cobalt::Try => crate::daemon::probe::cobalt(library, account),
             Cobalt::Fixed(answer) => answer.clone(),
         }
     }

@@ -5,11 +5,14 @@
 use super::own::{PATIENCE, own_binary, wait};
 use crate::config::library;
 use crate::config::machine::Found;
+use crate::plan::{Account, needs};
 use anyhow::{Context as _, bail};
 use rtcore::skin::{Skin, cobalt};
 use rtcore::sys::accounts::own_uid;
-use rtcore::sys::memfd;
+use rtcore::sys::caps::{self, Set};
+use rtcore::sys::{ids, memfd};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -21,6 +24,12 @@ pub const SUBCOMMAND: &str = "cobalt-probe";
 pub struct ProbeArgs {
     #[arg(long = "library")]
     path: Option<PathBuf>,
+    /// Become this user first
+    #[arg(long, requires = "gid")]
+    uid: Option<u32>,
+    /// In this group
+    #[arg(long, requires = "uid")]
+    gid: Option<u32>,
 }
 
 /// Most bytes that are read of what the library and the probe said: the last ones, where the verdict is.
@@ -30,6 +39,7 @@ const WORDS_MAX: usize = 200;
 
 /// What precedes the verdict: the library's own words may be on the same output.
 const LOADED: &str = "rtd-probe: loaded";
+const CLOSED: &str = "rtd-probe: closed: ";
 const YES: &str = "rtd-probe: yes: ";
 const NO: &str = "rtd-probe: no: ";
 const XDDP: &str = "rtd-probe: xddp: ";
@@ -47,8 +57,17 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
     if let Some(fault) = fault.filter(|fault| fault.is_open) {
         return say(&format!("{NO}{}", fault.text));
     }
+    if let (Some(uid), Some(gid)) = (args.uid, args.gid) {
+        become_as_a_start_does(Account { uid, gid })?;
+    }
     let loaded = cobalt::load(library.as_deref());
     say(LOADED)?;
+    if let Some(closed) =
+        loaded.as_ref().ok().and_then(|loaded| closed_device(loaded.memory_devices().as_path()))
+    {
+        // The library names what it needs in words of its own when it ends the process.
+        say(&format!("{CLOSED}{closed}"))?;
+    }
     let verdict = loaded.and_then(|loaded| {
         let (description, devices) = (loaded.description(), loaded.xddp_devices());
         loaded.bind().map(|skin| (description, devices.and_then(|_| xddp(skin))))
@@ -61,26 +80,52 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
     say(&line)
 }
 
+/// Becomes the user that the daemon will be when it binds, with the capabilities that it then has (`daemon/privilege.rs`).
+fn become_as_a_start_does(account: Account) -> anyhow::Result<()> {
+    let permitted = caps::permitted().context("cannot read the capabilities")?;
+    ids::become_account(account)
+        .with_context(|| format!("cannot become uid {} gid {}", account.uid, account.gid))?;
+    caps::hold(permitted.and(Set::of(needs::TO_START))).context("cannot keep the capabilities of a start")
+}
+
+/// The first device of the core's memory that this process may not open, and why.
+fn closed_device(directory: &Path) -> Option<String> {
+    let devices = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
+    let is_memory =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"memdev-"));
+    let mut devices: Vec<PathBuf> = devices.filter(is_memory).collect();
+    devices.sort();
+    devices.into_iter().find_map(|path| {
+        let refused = std::fs::File::options().read(true).write(true).open(&path).err()?;
+        let meta = path.metadata().ok()?;
+        let (uid, gid, mode) = (meta.uid(), meta.gid(), meta.mode() & 0o7777);
+        Some(format!("{}: {refused} (owner uid {uid}, gid {gid}, mode {mode:04o})", path.display()))
+    })
+}
+
 /// Where the devices of XDDP are; whether the core has it turns out when a socket is made.
 fn xddp(skin: &Skin) -> Result<&'static Path, String> {
     let calls = skin.xddp.ok_or_else(|| format!("`{}` has no such calls", skin.name))?;
     (calls.probe)().map(|()| calls.devices).map_err(|e| e.to_string())
 }
 
-/// What Cobalt is there, or why none.
-pub fn cobalt(library: Option<&Path>) -> Result<Found, String> {
+/// What Cobalt is there for this process, or for the user that it will be; or why none.
+pub fn cobalt(library: Option<&Path>, account: Option<Account>) -> Result<Found, String> {
     if library.is_none() && !Path::new(cobalt::PROC_VERSION).exists() {
         return Err(format!("no Cobalt core runs in this kernel (there is no {})", cobalt::PROC_VERSION));
     }
-    ask(library).map_err(|e| format!("{e:#}"))?
+    ask(library, account).map_err(|e| format!("{e:#}"))?
 }
 
-fn ask(library: Option<&Path>) -> anyhow::Result<Result<Found, String>> {
+fn ask(library: Option<&Path>, account: Option<Account>) -> anyhow::Result<Result<Found, String>> {
     let [mut said, mut complained] = [scratch()?, scratch()?];
     let mut command = own_binary()?;
     command.arg(SUBCOMMAND);
     if let Some(library) = library {
         command.arg("--library").arg(library);
+    }
+    if let Some(Account { uid, gid }) = account {
+        command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
     }
     command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(complained.try_clone()?);
     let mut child = command.spawn().context("cannot start the probe of Cobalt")?;
@@ -103,11 +148,25 @@ fn ask(library: Option<&Path>) -> anyhow::Result<Result<Found, String>> {
     let words = words.lines().rev().map(printable).find(|line| !line.trim().is_empty());
     let words = words.unwrap_or_else(|| "nothing was said why".to_owned());
     Ok(Err(find(NO).unwrap_or_else(|| {
+        let user = account.map_or_else(String::new, |a| format!(" as uid {} gid {}", a.uid, a.gid));
+        let closed = find(CLOSED).map_or_else(String::new, |closed| format!(". {closed}"));
         format!(
-            "{step} ended the process that tried it ({status}): {words}. Library and core have to be of one build, and \
-             the user root or of the group of xenomai.allowed_group"
+            "{step} ended the process that tried it{user} ({status}): {words}{closed}. Library and core must be of one build; \
+             the user must be root or in the group of xenomai.allowed_group ({}), which needs read and write access to \
+             /dev/rtdm/memdev-*",
+            allowed_group()
         )
     })))
+}
+
+/// The group whose members may use the core.
+fn allowed_group() -> String {
+    const PARAMETER: &str = "/sys/module/xenomai/parameters/allowed_group";
+    match std::fs::read_to_string(PARAMETER).map(|text| text.trim().to_owned()) {
+        Ok(gid) if gid.starts_with('-') => format!("{PARAMETER}: {gid}, no group"),
+        Ok(gid) => format!("{PARAMETER}: gid {gid}"),
+        Err(_) => PARAMETER.to_owned(),
+    }
 }
 
 fn scratch() -> anyhow::Result<std::fs::File> {

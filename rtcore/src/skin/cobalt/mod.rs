@@ -16,7 +16,7 @@ use crate::sys::rtsignal::SignalSet;
 use crate::sys::{Errno, procfs, sched};
 use std::ffi::{CString, c_char};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use xenomai::{Api, Library};
 
@@ -95,6 +95,11 @@ impl Loaded {
     }
 
     /// Name of the skin: `cobalt`, and whether it is none.
+    /// Directory of the devices by which the library maps the core's memory (`memdev-*`): who may not open them is not bound.
+    pub fn memory_devices(&self) -> PathBuf {
+        self.lib.devices().join("rtdm")
+    }
+
     fn skin_name(&self) -> &'static str {
         if self.lib.stand_in().is_some() { "cobalt (stand-in)" } else { "cobalt" }
     }

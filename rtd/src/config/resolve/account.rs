@@ -5,6 +5,7 @@
 
 use super::processes;
 use super::{Context, whole_file};
+use crate::config::Machine;
 use crate::plan::{Account, Plan, needs};
 
 /// The account of `daemon.user` and `daemon.group`.
@@ -24,18 +25,28 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Option<Account> {
     Some(Account { uid, gid })
 }
 
+/// The account that rtd will have, if it is another than its own and rtd can become it.
+pub fn changed(cx: &Context<'_, '_, '_>, to: Option<Account>) -> Option<Account> {
+    to.filter(|to| *to != own(cx.machine) && lacks(cx.machine, *to).is_empty())
+}
+
+fn own(machine: &Machine) -> Account {
+    Account { uid: machine.uid, gid: machine.gid }
+}
+
+/// The capabilities that rtd lacks to become this account. The groups are given up with any change.
+fn lacks(machine: &Machine, to: Account) -> Vec<&'static str> {
+    let from = own(machine);
+    let uid = (to.uid != from.uid && machine.cap_setuid == Some(false)).then_some("CAP_SETUID");
+    let gid = (to != from && machine.cap_setgid == Some(false)).then_some("CAP_SETGID");
+    uid.into_iter().chain(gid).collect()
+}
+
 /// Reports an account that rtd is not and could not become.
 fn change(cx: &mut Context<'_, '_, '_>, to: Account) {
     let (machine, daemon) = (cx.machine, &cx.config.daemon);
-    let from = Account { uid: machine.uid, gid: machine.gid };
-    // The groups are given up with any change.
-    let lacks: Vec<&str> = [
-        (to.uid != from.uid && machine.cap_setuid == Some(false)).then_some("CAP_SETUID"),
-        (to != from && machine.cap_setgid == Some(false)).then_some("CAP_SETGID"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let from = own(machine);
+    let lacks = lacks(machine, to);
     if lacks.is_empty() {
         return;
     }

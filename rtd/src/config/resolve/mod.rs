@@ -117,7 +117,7 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
         socket,
         keep_queues,
         drain_ns,
-        skin: skin::choose(cx),
+        skin: skin::choose(cx, account),
         watch,
         cpu_dma_latency,
     }

@@ -3,11 +3,13 @@
 //! Constraint: which one it is decides nothing here but the choice itself; what is refused follows from its
 //! capabilities.
 
-use super::{Context, library, whole_file};
+use super::{Context, account, library, whole_file};
 use crate::config::diagnostic::Place;
 use crate::config::sections::Endpoint;
 use crate::config::values::{Kind, SkinText};
-use crate::plan::{EndpointKind, EndpointPlan, Plan, SEMAPHORES_MAX, SkinChoice, SkinKind, SkinPlan, Wait};
+use crate::plan::{
+    Account, EndpointKind, EndpointPlan, Plan, SEMAPHORES_MAX, SkinChoice, SkinKind, SkinPlan, Wait,
+};
 use rtcore::skin::Doorbell;
 use rtcore::skin::cobalt::{PROC_VERSION, mq};
 use std::path::{Path, PathBuf};
@@ -15,8 +17,9 @@ use std::path::{Path, PathBuf};
 /// Longest name of a queue in a namespace of a skin's own, with its `/`.
 const PRIVATE_NAME_BYTES_MAX: usize = 63;
 
-/// Chooses; a skin that was asked for by name and cannot be had is an error.
-pub fn choose(cx: &mut Context<'_, '_, '_>) -> SkinPlan {
+/// Chooses; a skin that was asked for by name and cannot be had is an error. The core must be there for the account that rtd
+/// will have when it binds.
+pub fn choose(cx: &mut Context<'_, '_, '_>, account: Option<Account>) -> SkinPlan {
     let daemon = &cx.config.daemon;
     let named = library_path(cx);
     let written = daemon.skin.get().map_or(SkinChoice::Auto, |SkinText(choice)| *choice);
@@ -29,7 +32,8 @@ pub fn choose(cx: &mut Context<'_, '_, '_>) -> SkinPlan {
     if let Some(why) = library.as_deref().and_then(|library| untrusted(cx, library)) {
         return SkinPlan::posix(why);
     }
-    match cx.machine.cobalt(library.as_deref()) {
+    let account = account::changed(cx, account);
+    match cx.machine.cobalt(library.as_deref(), account) {
         Ok(found) => match linux_mode(cx).filter(|_| wanted == SkinChoice::Auto) {
             Some(name) => SkinPlan::posix(format!(
                 "endpoint `{name}` has a `mode`, which only Linux's queues have (skin = \"cobalt\" takes {} all the same)",
@@ -44,21 +48,29 @@ pub fn choose(cx: &mut Context<'_, '_, '_>) -> SkinPlan {
         },
         Err(why) if wanted == SkinChoice::Cobalt => {
             let message = format!("Cobalt cannot be had: {why}");
-            cx.report.error(
-                &place,
-                message,
-                "skin = \"posix\"\nskin = \"auto\" (Cobalt where it can be had)",
-            );
+            let fix = "skin = \"posix\"\nskin = \"auto\" (Cobalt where it can be had)";
+            cx.report.error(&place, message, format!("{fix}{}", group_fix(account)));
             SkinPlan::posix(why)
         }
         Err(why) => {
-            // A library is named for a reason; a machine without Xenomai is the usual case.
-            if library.is_some() {
+            // A library is named for a reason, and so is a core there; a machine without either is the usual case.
+            if library.is_some() || Path::new(PROC_VERSION).exists() {
                 let message = format!("Cobalt cannot be had, this would run on posix: {why}");
-                cx.report.warning(&place, message, "skin = \"posix\"\nremove `cobalt_library`");
+                let fix = if library.is_some() { "\nremove `cobalt_library`" } else { "" };
+                cx.report.warning(&place, message, format!("skin = \"posix\"{fix}{}", group_fix(account)));
             }
             SkinPlan::posix(why)
         }
+    }
+}
+
+/// What may be missing to the account that rtd becomes: it keeps one group.
+fn group_fix(account: Option<Account>) -> &'static str {
+    match account {
+        Some(_) => {
+            "\ngroup = (the group of xenomai.allowed_group and of /dev/rtdm/memdev-*; rtd keeps no other)"
+        }
+        None => "",
     }
 }
 
@@ -125,8 +137,9 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
         match &endpoint.kind {
-            EndpointKind::Mqueue { queue, .. } if !caps.shared_namespace => {
+            EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } if !caps.shared_namespace => {
                 private_queue(cx, endpoint, written, queue.as_bytes().len(), name);
+                private_queue_size(cx, written, *maxmsg, *msgsize, name);
             }
             _ => {}
         }
@@ -139,7 +152,6 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             continue;
         }
         if !caps.process_signals && target == crate::plan::SignalTarget::Process {
-                private_queue_size(cx, written, *maxmsg, *msgsize, name);
             let message = format!(
                 "on `{name}` signals go to threads: those for endpoint `{}` would go to its owner's main thread",
                 endpoint.name
