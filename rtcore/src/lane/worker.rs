@@ -315,6 +315,7 @@ impl Running<'_> {
             // A process that comes or goes wakes the lanes (EINTR).
             input.routes.iter().for_each(Route::renew);
             input.source.let_go();
+            self.woken();
         }
         if input.source.take_torn() {
             self.tell_torn(input);
@@ -419,11 +420,22 @@ impl Running<'_> {
     }
 
     /// Notices that something cost the thread its real-time mode: what was dispatched just now did, since a blocking
-    /// receive gives it back.
+    /// receive gives it back. Whether it did.
     #[inline]
-    fn watch_mode(&mut self) {
-        if self.skin.is_relaxed.is_some_and(|is_relaxed| is_relaxed()) {
+    fn watch_mode(&mut self) -> bool {
+        let is_relaxed = self.skin.is_relaxed.is_some_and(|is_relaxed| is_relaxed());
+        if is_relaxed {
             self.relaxed();
+        }
+        is_relaxed
+    }
+
+    /// After a wait that brought no message: a Linux signal, SIGSTOP or ptrace(2) may have ended it, which costs the thread
+    /// its mode. The wake-up of a stop is the daemon's own signal and does not count.
+    #[inline]
+    fn woken(&mut self) {
+        if !self.stopping() && self.watch_mode() {
+            self.publish();
         }
     }
 
@@ -461,7 +473,7 @@ impl Running<'_> {
             route.pump(&mut ctx);
         }
         self.progress.rest();
-        // The wake-up of a stop is a Linux signal: that switch is the daemon's own.
+        // Not `woken`, which publishes only where a mode was lost.
         if !self.stopping() {
             self.watch_mode();
         }
@@ -505,7 +517,9 @@ impl Running<'_> {
         }
         if bound_ns > 0 {
             // SAFETY: the words are those of rings that these inputs hold, which nobody else replaces.
-            match unsafe { waits.wait(self.skin, bound_ns) } {
+            let woken = unsafe { waits.wait(self.skin, bound_ns) };
+            self.woken();
+            match woken {
                 Err(Errno::INTR) => self.counters.wakeups += 1,
                 Ok(()) | Err(Errno::AGAIN | Errno::TIMEDOUT) => {}
                 // It would fail again at once, and again: the thread would spin.
