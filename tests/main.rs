@@ -9,6 +9,7 @@ mod check;
 mod claims;
 mod cobalt;
 mod cobalt_broken;
+mod cobalt_core;
 mod cobalt_rings;
 mod columns;
 mod confined;
@@ -136,6 +137,11 @@ fn main() -> std::process::ExitCode {
         cobalt_broken::two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it,
         cobalt_broken::a_lane_that_polls_is_refused_and_one_that_spins_keeps_its_mode,
         cobalt_broken::a_library_that_writes_what_is_no_text_is_heard_all_the_same,
+        cobalt_core::a_runaway_that_the_core_reports_ends_rtd_in_order_or_is_only_named,
+        cobalt_core::a_signal_of_a_stranger_is_no_report_of_the_core,
+        cobalt_core::a_mode_that_is_lost_while_a_lane_sleeps_is_counted,
+        cobalt_core::a_client_that_the_core_reports_ends_as_its_library_has_it,
+        cobalt_core::a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start,
         cobalt_rings::messages_go_from_ring_to_ring_while_everybody_sleeps_in_between,
         cobalt_rings::several_rings_of_one_thread_ring_one_doorbell,
         cobalt_rings::rings_and_queues_are_routed_into_each_other,

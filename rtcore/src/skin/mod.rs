@@ -117,6 +117,9 @@ pub struct Skin {
     pub sem: SemaphoreCalls,
     /// Whether the calling thread has lost its real-time mode; none where there is but one mode.
     pub is_relaxed: Option<fn() -> bool>,
+    /// Kernel id of a thread that the skin's own watchdog has reported, once for each report; none where there is no such
+    /// watchdog. [`Setup::watch_runaways`] comes first.
+    pub take_runaway: Option<fn() -> Option<i32>>,
     /// Datagrams to and from plain Linux programs; none where the skin or its library has no such thing.
     pub xddp: Option<xddp::Xddp>,
 }
@@ -142,6 +145,9 @@ pub struct Setup {
     pub sem_open: fn(&CStr, bool) -> io::Result<RawSemaphore>,
     /// Removes the name of one (sem_unlink(3)).
     pub sem_unlink: fn(&CStr) -> io::Result<()>,
+    /// Takes over the signal by which the skin's own watchdog would end the process. Does nothing where there is no such
+    /// watchdog. For a program that acts on [`Skin::take_runaway`]; others keep the skin's default.
+    pub watch_runaways: fn() -> io::Result<()>,
 }
 
 /// An open queue of a skin; closed when dropped.

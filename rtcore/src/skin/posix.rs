@@ -31,6 +31,7 @@ pub(super) static SKIN: Skin = Skin {
         mq_sole_writer: |mqd| Ok(mqueue::status(mqd)?.sole_writer_uid()),
         sem_open: |name, create| sem::open(name, create).map(RawSemaphore),
         sem_unlink: sem::unlink,
+        watch_runaways: || Ok(()),
     },
     now_ns: clock::monotonic_ns,
     sleep_until: clock::sleep_until,
@@ -55,6 +56,7 @@ pub(super) static SKIN: Skin = Skin {
         close: |semaphore| unsafe { sem::close(semaphore.0) },
     },
     is_relaxed: None,
+    take_runaway: None,
     xddp: None,
 };
 

@@ -127,6 +127,7 @@ pub fn prepare_signals(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
     let held = startup::routable().filter(of_strangers);
     rtsignal::SignalSet::of(held).unblock().context("cannot unblock signals")?;
     rtsignal::install_wake().context("cannot install the wake signal")?;
+    (skin.setup.watch_runaways)().context("cannot install the handler of SIGXCPU")?;
     seal::watch_calls().context("cannot install the handler of SIGSYS")?;
     // The watchdog takes it; where nobody does, it keeps its meaning.
     let cpu_time = plan.daemon.watch.rttime.as_ref().ok().map(|_| rtsignal::CPU_TIME);

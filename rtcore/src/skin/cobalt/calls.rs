@@ -10,7 +10,7 @@
 
 use super::super::xddp::Xddp;
 use super::super::{Caps, Doorbell, Length, Mqd, Setup, SignalAddress, Skin};
-use super::{api, sem};
+use super::{api, runaway, sem};
 use crate::sys::clock::timespec;
 use crate::sys::mqueue::{Access, Attributes};
 use crate::sys::poll::Interest;
@@ -70,6 +70,7 @@ pub(super) fn table(name: &'static str, xddp: Option<Xddp>) -> Skin {
             mq_sole_writer: |_| Ok(None),
             sem_open: sem::open,
             sem_unlink: sem::unlink,
+            watch_runaways: runaway::watch,
         },
         now_ns,
         sleep_until,
@@ -86,6 +87,7 @@ pub(super) fn table(name: &'static str, xddp: Option<Xddp>) -> Skin {
         wait_ready,
         sem: sem::CALLS,
         is_relaxed: Some(is_relaxed),
+        take_runaway: Some(runaway::take),
         xddp,
     }
 }
@@ -97,6 +99,11 @@ pub(super) fn answers(api: &Api) -> Call<()> {
 
 pub(super) fn remember_thread(tid: i32) {
     TID.set(tid);
+}
+
+/// Kernel id of the calling thread if it was promoted here; else 0.
+pub(super) fn this_thread() -> i32 {
+    TID.get()
 }
 
 fn promote(priority: u8) -> io::Result<()> {
@@ -357,12 +364,12 @@ pub(super) fn refused_object(kind: &str, what: &str, name: &CStr, errno: Errno) 
         libc::ENOENT => "; nobody has created it: is rtd running with this endpoint configured?",
         _ => "",
     };
+    refused_with(kind, what, name, errno, fix)
+}
+
+fn refused_with(kind: &str, what: &str, name: &CStr, errno: Errno, fix: &str) -> io::Error {
     procfs::named(
         format!("cannot {what} Cobalt {kind} {}", name.to_string_lossy()),
         io::Error::new(io::Error::from(errno).kind(), format!("{errno}{fix}")),
     )
 }
-    refused_with(kind, what, name, errno, fix)
-}
-
-fn refused_with(kind: &str, what: &str, name: &CStr, errno: Errno, fix: &str) -> io::Error {

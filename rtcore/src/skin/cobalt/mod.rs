@@ -7,6 +7,7 @@
 //! Constraint: the table holds plain function pointers, so the library's calls stand in a static that is set once.
 
 mod calls;
+mod runaway;
 mod sem;
 mod xddp;
 
@@ -94,12 +95,12 @@ impl Loaded {
         self.lib.api().sockets().map(|_| self.lib.devices()).map_err(lacks)
     }
 
-    /// Name of the skin: `cobalt`, and whether it is none.
     /// Directory of the devices by which the library maps the core's memory (`memdev-*`): who may not open them is not bound.
     pub fn memory_devices(&self) -> PathBuf {
         self.lib.devices().join("rtdm")
     }
 
+    /// Name of the skin: `cobalt`, and whether it is none.
     fn skin_name(&self) -> &'static str {
         if self.lib.stand_in().is_some() { "cobalt (stand-in)" } else { "cobalt" }
     }

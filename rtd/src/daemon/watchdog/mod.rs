@@ -176,6 +176,8 @@ pub struct Watchdog {
     pub period_ns: u64,
     /// What it does.
     pub on_runaway: OnRunaway,
+    /// What the skin's own watchdog reports.
+    pub take_runaway: Option<fn() -> Option<i32>>,
     /// RLIMIT_RTTIME; none where it is not set.
     pub rttime_ns: Option<u64>,
     /// How long an end may take that the control thread brings about.
@@ -269,6 +271,7 @@ impl Looking {
                 self.look_at(index, now_ns);
                 stalled += u32::from(self.dog.subjects[index].judge.is_stalled());
             }
+            self.look_at_reports(now_ns);
             shared.watchdog.stalled.store(stalled, Ordering::Relaxed);
             if stalled == 0 {
                 shared.watchdog.well_ns.store(now_ns, Ordering::Relaxed);
@@ -303,6 +306,18 @@ impl Looking {
         }
         let subject = &mut self.dog.subjects[index];
         subject.cell.publish(&subject.judge.guard);
+    }
+
+    /// The skin's own watchdog has reported lane threads.
+    fn look_at_reports(&mut self, now_ns: u64) {
+        let Some(take) = self.dog.take_runaway else { return };
+        for _ in 0..self.dog.subjects.len() {
+            let Some(tid) = take() else { return };
+            // Other threads of the process wait in Linux.
+            if let Some(index) = self.dog.subjects.iter().position(|subject| subject.tid == tid) {
+                self.ran_away(index, Cause::Core, 0, 1, now_ns);
+            }
+        }
     }
 
     /// SIGXCPU: some lane thread has run so long without waiting. It does not say which: the one that ran most of late.

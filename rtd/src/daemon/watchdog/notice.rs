@@ -14,10 +14,12 @@ pub enum Cause {
     Duty,
     /// It ran without waiting once for as long as RLIMIT_RTTIME allows.
     Time,
+    /// The skin's own watchdog reported it.
+    Core,
 }
 
 impl Cause {
-    const ALL: [Cause; 4] = [Cause::Starved, Cause::Dispatch, Cause::Duty, Cause::Time];
+    const ALL: [Cause; 5] = [Cause::Starved, Cause::Dispatch, Cause::Duty, Cause::Time, Cause::Core];
 }
 
 /// A lane thread and what it did.
@@ -106,6 +108,12 @@ fn explain(plan: &Plan, lane: &LanePlan, cause: Cause) -> String {
             "ran for rttime = \"{}\" without waiting once (SIGXCPU)",
             plan.daemon.watch.rttime.as_ref().map_or_else(|_| "off".to_owned(), |ns| show_time(*ns))
         ),
+        Cause::Core => format!(
+            "ran without waiting once until the watchdog of the {} core reported it: Linux did not run on CPU {} meanwhile \
+             (seconds: /sys/module/xenomai/parameters/watchdog_timeout)",
+            plan.daemon.skin.kind.name(),
+            lane.cpu
+        ),
     }
 }
 
@@ -119,7 +127,7 @@ pub fn log(plan: &Plan, lane: &LanePlan, label: &str, notice: &Notice) {
                     format!("; {} by now", show_time(amount / 1_000_000 * 1_000_000))
                 }
                 Cause::Duty => format!("; {}.{}%", amount / 10, amount % 10),
-                Cause::Time => String::new(),
+                Cause::Time | Cause::Core => String::new(),
             };
             let done = if demoted {
                 "; it has no real-time priority any more until rtd is started again (on_runaway)"

@@ -94,6 +94,7 @@ impl Running {
             subjects,
             period_ns: plan.daemon.watch.period_ns,
             on_runaway: plan.daemon.watch.on_runaway,
+            take_runaway: skin.take_runaway,
             rttime_ns: plan.daemon.watch.rttime.as_ref().ok().copied(),
             stop_ns: stop_ns.saturating_add(STOP_SLACK_NS),
             shared: Arc::clone(&shared),
