@@ -2,11 +2,13 @@
 //! replaced. After a normal restart both processes must exchange messages again, and a message that was accepted in
 //! between must arrive.
 
+use crate::util::cobalt_bench::Bench;
 use crate::util::session::{lane_end, planner_and_arm, runs};
 use crate::util::trace::Traced;
-use crate::util::{Daemon, Instance, Peer, eventually, process, route};
+use crate::util::{Daemon, Instance, Peer, eventually, privileged, process, route, skip};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
+use stand_in_cobalt::copies::Kind;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// More system calls than any of these handshakes takes: a test that reaches this does not end.
@@ -199,9 +201,45 @@ pub fn killed_while_the_sender_replaces_its_session() -> anyhow::Result<()> {
     killed_at_every_call(false, begin, end)
 }
 
+/// What a daemon and its clients run on.
+enum Skin {
+    Posix(Instance),
+    Cobalt(Bench),
+}
+
+impl Skin {
+    fn instance(&self) -> &Instance {
+        match self {
+            Skin::Posix(instance) => instance,
+            Skin::Cobalt(bench) => &bench.instance,
+        }
+    }
+
+    fn head(&self) -> String {
+        match self {
+            Skin::Posix(instance) => instance.head(),
+            Skin::Cobalt(bench) => bench.head(),
+        }
+    }
+
+    fn daemon(&self, config: &str) -> anyhow::Result<Daemon> {
+        match self {
+            Skin::Posix(_) => Daemon::start(config),
+            Skin::Cobalt(bench) => bench.daemon(config),
+        }
+    }
+
+    fn peer(&self) -> anyhow::Result<Peer> {
+        match self {
+            Skin::Posix(_) => Peer::start(),
+            Skin::Cobalt(bench) => bench.peer(),
+        }
+    }
+}
+
 /// `leg` receives from a queue.
 struct Newcomer {
-    instance: Instance,
+    skin: Skin,
     config: String,
     sender: Peer,
     /// The last number that was sent.
@@ -209,17 +247,17 @@ struct Newcomer {
 }
 
 impl Newcomer {
-    fn new() -> anyhow::Result<(Newcomer, Daemon)> {
-        let instance = Instance::new()?;
-        let config = instance.head()
+    fn new(skin: Skin) -> anyhow::Result<(Newcomer, Daemon)> {
+        let instance = skin.instance();
+        let config = skin.head()
             + &process("leg")
             + &instance.mqueue("in", "")
             + &lane_end("leg.cmd", "leg", "")
             + &route("in", &["leg.cmd"], "rejoin = \"60s\"");
-        let daemon = Daemon::start(&config)?;
-        let mut sender = Peer::start()?;
+        let daemon = skin.daemon(&config)?;
+        let mut sender = skin.peer()?;
         sender.tell(&format!("open send {}", instance.queue("in")))?;
-        Ok((Newcomer { instance, config, sender, number: 0 }, daemon))
+        Ok((Newcomer { skin, config, sender, number: 0 }, daemon))
     }
 
     fn send(&mut self) -> anyhow::Result<()> {
@@ -230,23 +268,24 @@ impl Newcomer {
     /// Sends a message while the control thread stands still; whether it counts as delivered.
     fn is_delivered(&mut self) -> anyhow::Result<bool> {
         let settled = |ledger: &rtcore::stats::Ledger| ledger.delivered + ledger.peer_dead;
-        let before = self.instance.snapshot()?.routes[0].ledger;
+        let before = self.skin.instance().snapshot()?.routes[0].ledger;
         self.send()?;
         let page = self
-            .instance
+            .skin
+            .instance()
             .until("the lane takes it", |page| settled(&page.routes[0].ledger) == settled(&before) + 1)?;
         Ok(page.routes[0].ledger.delivered > before.delivered)
     }
 
     fn ask(&mut self) -> anyhow::Result<Peer> {
-        let mut leg = Peer::start()?;
-        leg.ask(&format!("session open {} leg", self.instance.socket()))?;
+        let mut leg = self.skin.peer()?;
+        leg.ask(&format!("session open {} leg", self.skin.instance().socket()))?;
         Ok(leg)
     }
 
     fn is_gone(&self) -> anyhow::Result<()> {
         let dead = PeerState::Dead;
-        self.instance.until("leg is gone", |page| page.processes[0].state == dead).map(drop)
+        self.skin.instance().until("leg is gone", |page| page.processes[0].state == dead).map(drop)
     }
 
     /// How many system calls the daemon makes until a first session is open.
@@ -274,7 +313,19 @@ impl Newcomer {
 
 /// A first session opens: what counts as delivered to it arrives, though rtd is killed before the session is up.
 pub fn killed_while_a_first_session_opens() -> anyhow::Result<()> {
-    let (mut rig, mut daemon) = Newcomer::new()?;
+    killed_while_it_opens(Skin::Posix(Instance::new()?))
+}
+
+/// The same for a session on Cobalt, whose ends have semaphores of the core.
+pub fn killed_while_a_session_on_cobalt_opens() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("CAP_SYS_NICE: a Cobalt thread is a real-time thread");
+    }
+    killed_while_it_opens(Skin::Cobalt(Bench::new(Kind::Stock)?))
+}
+
+fn killed_while_it_opens(skin: Skin) -> anyhow::Result<()> {
+    let (mut rig, mut daemon) = Newcomer::new(skin)?;
     let length = rig.length(&daemon)?;
     rig.is_gone()?;
     let mut delivered = 0;
@@ -286,13 +337,13 @@ pub fn killed_while_a_first_session_opens() -> anyhow::Result<()> {
         }
         let (is_delivered, number) = (rig.is_delivered()?, rig.number + 1);
         daemon.kill()?;
-        daemon = Daemon::start(&rig.config)?;
+        daemon = rig.skin.daemon(&rig.config)?;
         let opened = leg.answer();
         if let (Err(e), true) = (&opened, is_delivered) {
             anyhow::bail!("killed before system call {call} of {length}: {} was delivered: {e}", number - 1);
         }
         if opened.is_err() {
-            leg.open(&rig.instance, "leg")?;
+            leg.open(rig.skin.instance(), "leg")?;
         }
         leg.tell("session inbox")?;
         rig.send()?;

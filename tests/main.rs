@@ -583,6 +583,7 @@ fn main() -> std::process::ExitCode {
         restart::a_changed_configuration_takes_ends_and_brings_others,
         handshakes::killed_while_both_sessions_open,
         handshakes::killed_while_a_first_session_opens,
+        handshakes::killed_while_a_session_on_cobalt_opens,
         forked::a_child_gets_an_error_from_every_call_and_its_parent_goes_on,
         forked::a_child_of_a_direct_sender_gets_errors_too,
         forked::a_loan_and_a_message_in_place_are_the_parents,
@@ -690,6 +691,7 @@ fn main() -> std::process::ExitCode {
         xddp::a_full_pool_is_a_full_receiver_and_then_the_policy_decides,
         xddp::a_datagram_that_is_too_long_is_rejected_and_counted,
         xddp::a_program_that_closes_the_device_disturbs_nobody,
+        xddp::a_program_that_opens_the_device_before_rtd_starts_waits_for_it,
         xddp::a_stop_takes_what_is_in_the_port_and_frees_it,
         xddp::a_port_that_another_rtd_has_refuses_the_start,
         xddp::what_is_missing_for_it_is_refused_with_the_reason,
@@ -697,5 +699,4 @@ fn main() -> std::process::ExitCode {
         xddp::a_library_that_others_may_write_is_not_even_tried,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-        xddp::a_program_that_opens_the_device_before_rtd_starts_waits_for_it,
 }
