@@ -169,7 +169,7 @@ pub fn all_problems_are_reported_at_once_each_with_its_place_and_mend() -> anyho
     }
     let errors = said.err.lines().filter(|l| l.starts_with(&file) && l.contains(": error: ")).count();
     ensure!(errors == FAULTS.len(), "{errors} instead of {}:\n{}", FAULTS.len(), said.err);
-    ensure!(said.err.contains(&format!("\n{errors} error(s), ")), "{}", said.err);
+    ensure!(said.err.contains(&format!("\n{}, ", rtd::words::counted(errors, "error"))), "{}", said.err);
     Ok(())
 }
 

@@ -62,7 +62,7 @@ pub fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyh
     let end = i.until("2 more delivered", |s| counts(s) == [(5, 4), (5, 4)])?;
     ensure!(end.routes.iter().all(|r| r.ledger.accepted == 9 && r.ledger.balances()), "{:?}", end.routes);
     let log = daemon.stop()?;
-    let died = if kernel::tells_endings()? { " died (killed by signal 9)" } else { " died" };
+    let died = if kernel::tells_endings()? { " died (killed by SIGKILL)" } else { " died" };
     ensure!(log.contains("drive: pid ") && log.contains(died), "{log}");
     Ok(())
 }

@@ -145,7 +145,7 @@ pub fn a_press_stops_the_machine() -> anyhow::Result<()> {
 
 pub fn the_end_of_the_button_stops_the_machine() -> anyhow::Result<()> {
     let stop = stopped_by(|button, _| button.signal(Signal::SIGKILL))?;
-    ensure!(stop.contains("button is gone (killed by signal 9)"), "{stop}");
+    ensure!(stop.contains("button is gone (killed by SIGKILL)"), "{stop}");
     Ok(())
 }
 

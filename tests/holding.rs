@@ -62,8 +62,10 @@ pub fn what_is_lost_with_a_queue_is_told() -> anyhow::Result<()> {
         log.split_once("accepted ").and_then(|(_, rest)| rest.split_once(' ')).context("no ledger")?;
     let left = 18 - taken.0.parse::<usize>()?;
     ensure!(left > 0, "nothing was left: {log}");
-    let told = |queue: &str, n: usize| format!("removed message queue {} with {n} messages", i.queue(queue));
-    ensure!(log.contains(&told("in", left)) && log.contains("they are lost"), "{log}");
+    let told = |queue: &str, n: usize| {
+        format!("removed message queue {} with {} in it", i.queue(queue), rtd::words::counted(n, "message"))
+    };
+    ensure!(log.contains(&told("in", left)) && log.contains("that no lane took: lost"), "{log}");
     ensure!(log.contains(&told("out", 10)), "{log}");
     ensure!(!exists(&i.queue("in"))? && !exists(&i.queue("out"))?);
     Ok(())

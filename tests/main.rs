@@ -87,6 +87,7 @@ mod stats;
 mod stop;
 mod util;
 mod watch;
+mod wording;
 mod xddp;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -684,6 +685,11 @@ fn main() -> std::process::ExitCode {
         quiet::a_client_allocates_nothing_after_connect,
         quiet::a_lane_thread_over_rings_touches_no_heap_and_faults_nothing,
         help::every_command_has_help,
+        wording::who_may_not_open_a_queue_learns_its_mode_and_the_key,
+        wording::an_empty_list_is_not_offered,
+        wording::one_message_is_counted_as_one,
+        wording::an_ordinary_user_gets_one_hint_for_all_lanes,
+        wording::a_restart_says_nothing_of_direct_routes,
         columns::every_table_fits_a_terminal_of_80_columns,
         columns::a_pipe_a_wide_terminal_and_wide_show_every_column,
         columns::every_help_fits_a_terminal_of_80_columns,

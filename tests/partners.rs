@@ -95,7 +95,7 @@ pub fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Resul
     unbroken(&arm.got_until("number 1")?, 1, 1)?;
     arm.signal(Signal::SIGKILL)?;
     only(&planner.got(1)?, &format!("lost arm {} Signal(9)", arm.pid()))?;
-    let says = ["PeerDead", "Signal(9)", "process `arm` ended (killed by signal 9); start it again"];
+    let says = ["PeerDead", "Signal(9)", "process `arm` ended (killed by SIGKILL); start it again"];
     planner.refused("session number cmd 2", &says)?;
     let _daemon = Daemon::start(&text)?;
     only(&planner.got(1)?, "up")?;

@@ -324,7 +324,7 @@ pub fn root_that_stays_root_says_so() -> anyhow::Result<()> {
     }
     let i = Instance::new()?;
     let log = Daemon::start(&config(&i, "", ""))?.stop()?;
-    ensure!(log.contains("runs as root with ") && log.contains("[daemon] user ="), "{log}");
+    ensure!(log.contains("runs as root with ") && log.contains("user = in [daemon]"), "{log}");
     Ok(())
 }
 

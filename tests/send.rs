@@ -258,7 +258,10 @@ pub fn what_is_not_known_is_said() -> anyhow::Result<()> {
         + &route("in", &["out"], "name = \"r\"\ncapacity = 2");
     let daemon = Daemon::start(&text)?;
     let waits = send(&i, &["in", "--text", "x", "--count", "2", "--wait", "0.2"])?;
-    ensure!(waits.err.contains("not known yet: rtd has taken 2 messages, and 1 wait"), "{waits:?}");
+    ensure!(
+        waits.err.contains("not known yet: rtd has taken 2 messages; waiting for a receiver: 1"),
+        "{waits:?}"
+    );
     ensure!(waits.well()? == "sent 2 to in\n");
     // Another sender's messages are in front of it: with one more place, two of the three find no room.
     daemon.freeze()?;

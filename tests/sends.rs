@@ -128,7 +128,7 @@ pub fn a_receiver_that_ended_is_told_with_its_cause() -> anyhow::Result<()> {
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = planner(&i)?;
     let ends = [
-        ("kill", "Signal(9)", "process `arm` ended (killed by signal 9)"),
+        ("kill", "Signal(9)", "process `arm` ended (killed by SIGKILL)"),
         ("exit 7", "Exit(7)", "process `arm` ended (exit status 7)"),
         ("exit 0", "Exit(0)", "process `arm` ended (exit status 0)"),
     ];

@@ -11,3 +11,4 @@ pub mod demo;
 pub mod lat;
 pub mod log;
 pub mod plan;
+pub mod words;

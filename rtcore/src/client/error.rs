@@ -339,7 +339,7 @@ mod tests {
         for (error, parts) in [
             (SendError::Full { endpoint, slots: 8 }, ["arm.cmd", "8", "maxmsg"]),
             (SendError::TooLarge { endpoint, len: 90, max: 64 }, ["64", "90", "msgsize"]),
-            (SendError::PeerDead { endpoint, process, ending }, ["drive", "signal 9", "start"]),
+            (SendError::PeerDead { endpoint, process, ending }, ["drive", "SIGKILL", "start"]),
             (SendError::Disconnected { endpoint, why: Gone::Down }, ["arm.cmd", "away", "Event::Up"]),
         ] {
             let text = error.to_string();

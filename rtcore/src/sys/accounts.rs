@@ -1,6 +1,6 @@
 //! User and group names to ids (getpwnam(3), getgrnam(3)).
 
-use nix::unistd::{Group, Uid, User};
+use nix::unistd::{Gid, Group, Uid, User};
 use std::io;
 
 /// The uid of a user; `None` when there is no such user.
@@ -19,6 +19,18 @@ pub fn group_id(name: &str) -> io::Result<Option<u32>> {
 pub fn primary_group(uid: u32) -> io::Result<Option<u32>> {
     let found = User::from_uid(Uid::from_raw(uid)).map_err(|e| named("uid", &uid.to_string(), e))?;
     Ok(found.map(|user| user.gid.as_raw()))
+}
+
+/// The name of a user, or the uid where it has none.
+pub fn user_name(uid: u32) -> String {
+    let found = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    found.map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+/// The name of a group, or the gid where it has none.
+pub fn group_name(gid: u32) -> String {
+    let found = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
+    found.map_or_else(|| format!("gid {gid}"), |group| group.name)
 }
 
 /// Real user id of this process.

@@ -5,13 +5,14 @@
 //! atomic operations a message.
 //! On Linux a descriptor is a file descriptor: it polls, and closing it is close(2).
 
-use super::Errno;
 use super::ids::Account;
+use super::{Errno, accounts};
 use nix::mqueue::{self, MQ_OFlag, MqAttr};
 use nix::sys::stat::Mode;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 
 /// Size and fill of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +255,8 @@ impl Queue {
             }
             E::ENOSPC => "; the limit is fs.mqueue.queues_max (sysctl -w fs.mqueue.queues_max=N)",
             E::EINVAL => "; the limits are fs.mqueue.msg_max and fs.mqueue.msgsize_max",
-            E::EACCES => "; its mode or owner does not admit this user",
+            E::EACCES if what == "remove" => &format!("; only its owner and root may: {}", whose(&name)),
+            E::EACCES => &not_admitted(&name),
             E::ENOENT => "; nobody has created it: is rtd running with this endpoint configured?",
             E::EPERM if what != "remove" => MQ_REFUSED,
             E::ENOSYS => MQ_REFUSED,
@@ -265,6 +267,34 @@ impl Queue {
             Failed { text: format!("cannot {what} message queue {name}: {}{hint}", e.desc()), errno: e },
         )
     }
+}
+
+/// Mode, owner and group of a queue, where /dev/mqueue shows them.
+fn seen(name: &str) -> Option<(u32, String, String)> {
+    let status = std::fs::metadata(format!("/dev/mqueue{name}")).ok()?;
+    let (owner, group) = (accounts::user_name(status.uid()), accounts::group_name(status.gid()));
+    Some((status.mode() & 0o777, owner, group))
+}
+
+fn whose(name: &str) -> String {
+    seen(name)
+        .map_or("it belongs to another user".to_owned(), |(_, owner, _)| format!("it belongs to {owner}"))
+}
+
+/// Why the queue does not admit this process, and the keys that change it.
+fn not_admitted(name: &str) -> String {
+    let user = accounts::user_name(super::procfs::effective_uid());
+    let Some((mode, owner, group)) = seen(name) else {
+        return format!(
+            "; its owner, group and mode do not admit {user}: `mode` of the [[endpoint]] says whom they admit (0660 admits the \
+             group of rtd's user)"
+        );
+    };
+    let key = if mode & 0o060 == 0o060 { "" } else { "set mode = \"0660\" in its [[endpoint]], and " };
+    format!(
+        "; it has mode {mode:04o}, owner {owner} and group {group}, which do not admit {user}: {key}add {user} to the group \
+         (usermod -aG {group} {user})"
+    )
 }
 
 /// Whether a call of [`Queue`] failed with EACCES. EPERM, with which a seccomp filter refuses a call, has the same

@@ -191,7 +191,7 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ending::Exit(code) => write!(f, "exit status {code}"),
-            Ending::Signal(signo) => write!(f, "killed by signal {signo}"),
+            Ending::Signal(signo) => write!(f, "killed by {}", super::signame::name(*signo)),
         }
     }
 }

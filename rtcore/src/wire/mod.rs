@@ -45,7 +45,7 @@ pub enum FrameError {
     #[error("a frame starts with \"rtd\\0\", this one does not: is the client rtctl?")]
     Magic,
     /// Another version; decided before anything else is looked at.
-    #[error("rtd speaks version {VERSION}, the client {0}: use rtctl and rtd of one release")]
+    #[error("a frame of protocol version {0}, expected {VERSION}: use rtd, rtctl and rtcore of one release")]
     Version(u16),
     /// A request or status this version does not know.
     #[error("version {VERSION} has no frame kind {0}")]

@@ -105,7 +105,7 @@ fn another_version_is_told_so_whatever_else_it_says() {
     frame[4..6].copy_from_slice(&9_u16.to_ne_bytes());
     let error = Request::decode(&frame).unwrap_err();
     assert_eq!(error, FrameError::Version(9));
-    assert!(error.to_string().starts_with("rtd speaks version 3, the client 9"));
+    assert!(error.to_string().starts_with("a frame of protocol version 9, expected 3: "));
 }
 
 #[test]

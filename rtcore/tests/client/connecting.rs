@@ -90,6 +90,21 @@ fn a_daemon_that_does_not_keep_to_the_protocol_is_left() {
 }
 
 #[test]
+fn a_daemon_of_another_version_is_reported_with_one_piece_of_advice() {
+    let place = Place::new();
+    let daemon = place.daemon();
+    let connecting = place.connect("arm");
+    let link = daemon.accept();
+    link.request();
+    let mut frame = Reply::plain(Status::Ok, "").encode();
+    frame[4..6].copy_from_slice(&900_u16.to_ne_bytes());
+    link.send_frame(&frame);
+    let error = connecting.join().unwrap().unwrap_err().to_string();
+    assert!(error.contains("rtd speaks protocol version 900, this program "), "{error}");
+    assert_eq!(error.matches("one release").count(), 1, "{error}");
+}
+
+#[test]
 fn an_endpoint_is_handed_out_once_and_others_are_explained() {
     let place = Place::new();
     let (session, _daemon, link) = session(&place, &[sender("arm.pos"), inbox("arm.cmd", "planner.cmd")]);

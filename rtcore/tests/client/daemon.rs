@@ -146,6 +146,11 @@ impl Link {
         assert!(self.conn.send(&reply.encode()).unwrap());
     }
 
+    /// Sends bytes as they are.
+    pub fn send_frame(&self, frame: &[u8]) {
+        assert!(self.conn.send(frame).unwrap());
+    }
+
     pub fn welcome(&self) {
         let reply = Reply { generation: 1, ..Reply::plain(Status::Ok, "") };
         assert!(self.conn.send_with(&reply.encode(), &[self.page.as_fd()]).unwrap());

@@ -114,7 +114,7 @@ fn the_daemon_s_word_on_how_a_partner_ended_is_waited_for() {
     link.peer("drive", PeerState::Dead, pid, ending);
     let process = name("drive");
     wait_for(&mut inbox, Event::PeerLost { process, pid, ending });
-    assert!(sender.try_send(b"x").unwrap_err().to_string().contains("killed by signal 9"));
+    assert!(sender.try_send(b"x").unwrap_err().to_string().contains("killed by SIGKILL"));
     child.wait().unwrap();
 }
 

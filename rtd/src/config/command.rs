@@ -4,6 +4,7 @@
 //! read or the result not written.
 
 use super::{CheckOptions, Checked, Diagnostic, FILE_BYTES_MAX, Machine, check_with, schema, summary};
+use crate::words::counted;
 use rtcore::sys::{limits, memory};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -100,7 +101,7 @@ fn print_text(
     let errors = checked.diagnostics.iter().filter(|d| Diagnostic::is_error(d)).count();
     let warnings = checked.diagnostics.len() - errors;
     if errors + warnings > 0 {
-        writeln!(err, "{errors} error(s), {warnings} warning(s)")?;
+        writeln!(err, "{}, {}", counted(errors, "error"), counted(warnings, "warning"))?;
     }
     match &checked.plan {
         Some(plan) => out.write_all(summary(plan, machine).as_bytes()),

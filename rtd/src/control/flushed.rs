@@ -5,6 +5,7 @@
 
 use super::policy::Refusal;
 use crate::plan::{EndpointKind, Plan};
+use crate::words::counted;
 use rtcore::sys::mqueue::{Access, Queue};
 use rtcore::sys::seqpacket::PeerCred;
 use rtcore::wire::{Name, Status};
@@ -46,7 +47,8 @@ impl Queues {
             pid => format!("pid {pid} (uid {uid})"),
         };
         Ok(format!(
-            "message queue {shown}: {who} flushed {messages} messages that waited in it (rtctl flush {endpoint})"
+            "message queue {shown}: {who} flushed {} that waited in it (rtctl flush {endpoint})",
+            counted(messages, "message")
         ))
     }
 }

@@ -154,7 +154,7 @@ impl Control {
     pub fn adopt(&mut self, handler: &mut dyn Handler) {
         for record in self.kept.as_ref().map(Kept::load).unwrap_or_default() {
             match self.registry.adopt(&self.epoll, record, handler) {
-                Adopted::Again(line) => log::info(format_args!("{line}")),
+                Adopted::Again(line) => line.iter().for_each(|line| log::info(format_args!("{line}"))),
                 Adopted::Not(line) => log::warning(format_args!("{line}")),
             }
         }

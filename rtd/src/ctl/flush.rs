@@ -4,6 +4,7 @@
 //! those of a source yet, and those of a sink were delivered to their receiver's queue. A running rtd is told, for its log.
 
 use super::send::find;
+use crate::words::counted;
 use anyhow::{Context as _, bail};
 use rtcore::stats::reader::EndpointKind;
 use rtcore::stats::snapshot::{DaemonState, Snapshot};
@@ -45,7 +46,11 @@ pub fn flush(instance: &str, args: &FlushArgs) -> anyhow::Result<()> {
     };
     let queue = Queue::open(&CString::new(name.as_str()).context("queue name")?, Access::Receive, true)?;
     let flushed = queue.flush()?;
-    super::page::print(&format!("flushed {flushed} messages from {} ({name})\n", endpoint.name))?;
+    super::page::print(&format!(
+        "flushed {} from {} ({name})\n",
+        counted(flushed, "message"),
+        endpoint.name
+    ))?;
     if flushed > 0
         && snapshot.state != DaemonState::Stopped
         && let Err(why) = report(&snapshot, &endpoint.name, flushed)

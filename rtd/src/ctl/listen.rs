@@ -7,6 +7,7 @@ use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::{Endpoint, EndpointKind, Snapshot};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::rtsignal::{self, SignalSet};
+use rtcore::sys::signame;
 use rtcore::sys::{Errno, clock, openers};
 use serde_json::json;
 use std::ffi::CString;
@@ -44,7 +45,7 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
         EndpointKind::Mqueue { queue, msgsize, .. } => {
             if endpoint.is_source && !args.steal {
                 bail!(
-                    "rtd reads {}: listening would take its messages; listen to an endpoint it writes, or say --steal",
+                    "rtd reads {}: listening would take its messages; listen to an endpoint it writes, or use --steal",
                     endpoint.name
                 );
             }
@@ -82,7 +83,7 @@ fn nobody_reads(snapshot: &Snapshot, endpoint: &Endpoint, queue: &Queue) -> anyh
             PeerState::Dead | PeerState::Unregistered => "not registered now".to_owned(),
         };
         bail!(
-            "{name} is read by {} ({is}): listening would take its messages; listen to an endpoint without owner, or give \
+            "{name} is read by {} ({is}): listening would take its messages; listen to an endpoint without owner, or use \
              --steal",
             owner.name
         );
@@ -94,7 +95,7 @@ fn nobody_reads(snapshot: &Snapshot, endpoint: &Endpoint, queue: &Queue) -> anyh
     let others: Vec<String> = others.map(|other| format!("{} (pid {})", other.comm, other.pid)).collect();
     if !others.is_empty() {
         bail!(
-            "{name} is open for reading in {}: listening would take its messages; end it first, or give --steal",
+            "{name} is open for reading in {}: listening would take its messages; end it first, or use --steal",
             others.join(", ")
         );
     }
@@ -135,7 +136,7 @@ fn signal_lines(
         endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
     let set = SignalSet::of([super::page::signal_of(endpoint, signo)?]);
     // Blocked before the registration: from then on the signal may come.
-    set.block().with_context(|| format!("cannot block signal {signo}"))?;
+    set.block().with_context(|| format!("cannot block {}", signame::name(signo)))?;
     super::register::this_process(socket, &owner.name)?;
     repeat(args, || {
         let got = rtsignal::wait(&set)?;
@@ -147,8 +148,12 @@ fn signal_lines(
             .to_string()
         } else {
             format!(
-                "{}: signal {} value {:#x} from pid {} uid {}",
-                args.endpoint, got.signo, got.value, got.pid, got.uid
+                "{}: {} value {:#x} from pid {} uid {}",
+                args.endpoint,
+                signame::name(got.signo),
+                got.value,
+                got.pid,
+                got.uid
             )
         })
     })

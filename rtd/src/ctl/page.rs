@@ -10,6 +10,7 @@ use rtcore::client::ConnectError;
 use rtcore::client::locate::{self, RUN_DIR, may_order};
 use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, ReadError, Reader, Snapshot, instances};
 use rtcore::sys::procfs::{effective_uid, own_namespace};
+use rtcore::sys::signame;
 use rtcore::wire::{self, Request};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -112,14 +113,18 @@ pub fn default_instance() -> anyhow::Result<String> {
 
 /// Which instances there are, for an error that tells of one that is not.
 pub fn others() -> String {
-    let others = instances();
-    if others.is_empty() {
-        return "instances on this machine: none; rtd run FILE starts one".to_owned();
+    choice(&instances())
+}
+
+fn choice(instances: &[String]) -> String {
+    match instances {
+        [] => "instances on this machine: none; rtd run FILE starts one".to_owned(),
+        [only] => format!("the instance on this machine is {only}: --instance {only}"),
+        all => format!(
+            "instances on this machine: {}; choose one with --instance NAME or RTD_INSTANCE",
+            all.join(", ")
+        ),
     }
-    format!(
-        "instances on this machine: {}; choose one with --instance NAME or RTD_INSTANCE",
-        others.join(", ")
-    )
 }
 
 /// What the page of `instance` says, for a command that acts on it.
@@ -207,7 +212,11 @@ pub fn same_pid_namespace(page: &Snapshot) -> anyhow::Result<()> {
 pub fn signal_of(endpoint: &Endpoint, signo: i32) -> anyhow::Result<i32> {
     let allowed = if endpoint.is_source { config::may_be_source(signo) } else { config::may_be_sink(signo) };
     if !allowed {
-        bail!("the page says that {} is signal {signo}, which no configuration may say", endpoint.name);
+        bail!(
+            "the page says that {} is signal {signo} ({}), which no configuration may say",
+            endpoint.name,
+            signame::name(signo)
+        );
     }
     Ok(signo)
 }
@@ -270,6 +279,14 @@ mod tests {
     fn durations_read_like_a_clock() {
         let shown = [0.25, 59.9, 61.0, 3_661.9, 90_000.0].map(duration);
         assert_eq!(shown, ["0.2 s", "59.9 s", "0:01:01", "1:01:01", "1 d 1:00:00"]);
+    }
+
+    #[test]
+    fn instances_are_offered_only_where_there_are_some() {
+        let of = |names: &[&str]| choice(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert!(of(&[]).contains("none; rtd run FILE starts one") && !of(&[]).contains("choose"));
+        assert_eq!(of(&["arm"]), "the instance on this machine is arm: --instance arm");
+        assert!(of(&["arm", "leg"]).contains("arm, leg; choose one"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `rtctl queue rm`: removes message queues by name, also where mqueue is not mounted.
 
 use crate::daemon::reader_of;
+use crate::words::counted;
 use anyhow::{Context as _, bail};
 use rtcore::sys::mqueue::{Access, Lock, Queue, is_access};
 use std::ffi::CString;
@@ -46,7 +47,7 @@ pub fn queue(args: &QueueArgs) -> anyhow::Result<()> {
 /// What is printed of a queue that was removed.
 pub(super) fn removed(name: &str, messages: Option<usize>) -> String {
     match messages {
-        Some(messages) => format!("removed message queue {name} with {messages} messages\n"),
+        Some(messages) => format!("removed message queue {name} with {}\n", counted(messages, "message")),
         None => format!("removed message queue {name}\n"),
     }
 }

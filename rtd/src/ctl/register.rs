@@ -7,6 +7,7 @@ use super::page;
 use clap::Args;
 use rtcore::client::locate;
 use rtcore::sys::seqpacket::{Conn, Received};
+use rtcore::sys::signame;
 use rtcore::wire::{FRAME_BYTES, Name, Reply, Request, Status};
 use std::fmt::Write;
 use std::io;
@@ -174,14 +175,14 @@ fn no_daemon(socket: &Path, e: &io::Error) -> String {
     text
 }
 
-/// `registered as arm (pid 1234, generation 2, signals 35 36)`.
+/// `registered as arm (pid 1234, generation 2, signals SIGRTMIN+1 SIGRTMIN+2)`.
 pub(super) fn granted(name: &str, reply: &Reply) -> String {
     let mut text = format!("registered as {name} (pid {}, generation {}", reply.pid, reply.generation);
     if reply.signals != 0 {
         text.push_str(", signals");
         for signo in (1..=64).filter(|signo| reply.signals >> (signo - 1) & 1 == 1) {
             // Writing to a String does not fail.
-            let _ = write!(text, " {signo}");
+            let _ = write!(text, " {}", signame::name(signo));
         }
     }
     if reply.status == Status::Pending {
@@ -201,7 +202,7 @@ mod tests {
         (reply.pid, reply.generation) = (12, 2);
         assert_eq!(granted("arm", &reply), "registered as arm (pid 12, generation 2)");
         (reply.signals, reply.status) = (1 << 34 | 1 << 63, Status::Pending);
-        let expected = "registered as arm (pid 12, generation 2, signals 35 64, active once rtd has seen the \
+        let expected = "registered as arm (pid 12, generation 2, signals SIGRTMIN+1 SIGRTMIN+30, active once rtd has seen the \
                         executable)";
         assert_eq!(granted("arm", &reply), expected);
     }

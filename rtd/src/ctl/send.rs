@@ -4,6 +4,7 @@
 
 use super::payload::PayloadArgs;
 use super::verdict::{Verdict, Watch};
+use crate::words::alternatives;
 use anyhow::{Context as _, bail};
 use rtcore::lane::peer::{PeerState, Reception};
 use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, Snapshot};
@@ -179,8 +180,8 @@ impl Stop {
 /// The endpoint of that name, or an error that lists those there are.
 pub(super) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> anyhow::Result<&'a Endpoint> {
     snapshot.endpoints.iter().find(|e| e.name == name).with_context(|| {
-        let names: Vec<&str> = snapshot.endpoints.iter().map(|e| e.name.as_str()).collect();
-        format!("instance {} has no endpoint {name}; it has: {}", snapshot.instance, names.join(", "))
+        let others = alternatives(snapshot.endpoints.iter().map(|e| e.name.as_str()));
+        format!("instance {} has no endpoint {name}{others}", snapshot.instance)
     })
 }
 

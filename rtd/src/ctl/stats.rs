@@ -9,6 +9,7 @@ use super::document::{Document, endpoint_name};
 use super::page::{self, Printed, duration};
 use super::sheet::{Sheet, WidthArgs};
 use super::table::{Column, Table, left, or_dash, right, us};
+use crate::words::{alternatives, counted};
 use anyhow::{Context, bail};
 use rtcore::message::Reject;
 use rtcore::ring::Claims;
@@ -408,8 +409,11 @@ fn names(losses: impl Iterator<Item = Loss>) -> String {
 
 /// `ok`, or what there is and was.
 fn guarded(guard: &Guard) -> String {
-    let count = |n: u64, what: &str| if n == 0 { String::new() } else { format!(" {n} {what}") };
-    let was = count(guard.stalls, "stalls") + &count(guard.over_budget, "over-budget");
+    let stalls =
+        if guard.stalls == 0 { String::new() } else { format!(" {}", counted(guard.stalls, "stall")) };
+    let over =
+        if guard.over_budget == 0 { String::new() } else { format!(" {} over-budget", guard.over_budget) };
+    let was = stalls + &over;
     let was = if was.is_empty() { was } else { format!(" ({})", was.trim_start()) };
     format!("{}{was}", guard.state.name())
 }
@@ -431,8 +435,7 @@ fn find<'a>(
     match names.clone().position(|known| known == name) {
         Some(index) => Ok(index),
         None => {
-            let known: Vec<&str> = names.map(String::as_str).collect();
-            bail!("no {what} \"{name}\" in this instance; there are: {}", known.join(", "))
+            bail!("no {what} \"{name}\" in this instance{}", alternatives(names.map(String::as_str)))
         }
     }
 }

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::words::counted;
 use anyhow::bail;
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::loss::Loss;
@@ -106,8 +107,8 @@ impl Watch {
             }
             let queued: u64 = self.routes.iter().map(|&route| after.routes[route].ledger.queued).sum();
             return Verdict::Unknown(format!(
-                "rtd has taken {} messages, and {queued} wait for a receiver (rtctl stats)",
-                taken.min(sent)
+                "rtd has taken {}; waiting for a receiver: {queued} (rtctl stats)",
+                counted(taken.min(sent), "message")
             ));
         }
         let lost = lost.join("; ");

@@ -7,6 +7,7 @@ use crate::config::{self, CheckOptions, Machine};
 use crate::control::{Control, Expulsion, Flow, Handler, Stop, TICK};
 use crate::log;
 use crate::plan::{DmaLatency, Plan, ProcessId, RouteId, SkinChoice, SkinKind, SkinPlan};
+use crate::words::counted;
 use anyhow::Context as _;
 use rtcore::lane::peer::PeerState;
 use rtcore::seal;
@@ -171,11 +172,11 @@ fn announce(plan: &Plan, skin: &Skin, notes: &[String]) -> anyhow::Result<()> {
     }
     plan.notes().iter().chain(notes).for_each(|note| log::info(format_args!("{note}")));
     log::info(format_args!(
-        "{}: {} lanes, {} routes, {} endpoints, control socket {}",
+        "{}: {}, {}, {}, control socket {}",
         daemon.name,
-        lanes.len(),
-        routes.len(),
-        endpoints.len(),
+        counted(lanes.len(), "lane"),
+        counted(routes.len(), "route"),
+        counted(endpoints.len(), "endpoint"),
         daemon.socket.display()
     ));
     say_ready();

@@ -114,15 +114,22 @@ pub(super) fn degraded_notice(missing: &[Missing]) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Lines shown at most; a plan of many lanes fails the same way in each.
+/// Shown of each line at most; a plan of many lanes fails the same way in each.
 const SHOWN_MAX: usize = 8;
 
+/// A line for all that was refused for one reason.
 fn list(text: &mut String, missing: &[Missing]) {
-    for m in missing.iter().take(SHOWN_MAX) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {}: {}", m.what, m.why);
-    }
-    if missing.len() > SHOWN_MAX {
-        let _ = writeln!(text, "  and {} more like these", missing.len() - SHOWN_MAX);
+    for fix in [Grant::Fifo, Grant::Pinning, Grant::Memory, Grant::Filter] {
+        let mut rest: Vec<&Missing> = missing.iter().filter(|m| m.fix == fix).collect();
+        while let Some(first) = rest.first().copied() {
+            let same: Vec<&str> =
+                rest.iter().filter(|m| m.why == first.why).map(|m| m.what.as_str()).collect();
+            let more = same.len().saturating_sub(SHOWN_MAX);
+            let more = if more == 0 { String::new() } else { format!(", and {more} more like these") };
+            let shown = same.iter().take(SHOWN_MAX).copied().collect::<Vec<_>>().join(", ");
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  {shown}{more}: {}", first.why);
+            rest.retain(|m| m.why != first.why);
+        }
     }
 }

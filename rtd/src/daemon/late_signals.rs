@@ -3,6 +3,7 @@
 
 use crate::log;
 use crate::plan::{EndpointKind, Plan};
+use crate::words::counted;
 use rtcore::sys::rtsignal::{self, SignalSet};
 
 /// Signals of one endpoint that are counted: a sender that goes on must not keep rtd from ending.
@@ -34,7 +35,8 @@ impl LateSignals {
             let lost = (0..COUNT_MAX).take_while(|_| rtsignal::try_wait(&set).is_ok()).count();
             if lost > 0 {
                 log::warning(format_args!(
-                    "endpoint {endpoint}: {lost} signals arrived after its lane had stopped and are lost"
+                    "endpoint {endpoint}: {} arrived after its lane had stopped: lost",
+                    counted(lost, "signal")
                 ));
             }
         }

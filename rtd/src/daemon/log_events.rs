@@ -5,6 +5,7 @@ use super::names::Names;
 use crate::control::Expulsion;
 use crate::log;
 use crate::plan::{Plan, RouteId, TargetPlan};
+use crate::words::counted;
 use rtcore::lane::event::{Event, EventKind};
 use rtcore::lane::worker::Report;
 use rtcore::stats::Ledger;
@@ -31,9 +32,10 @@ pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
             names.route(route)
         )),
         EventKind::Relaxed { times } => log::warning(format_args!(
-            "{thread} lost its real-time mode while it dispatched ({times} times by now, rtctl stats counts \
+            "{thread} lost its real-time mode while it dispatched ({} by now, rtctl stats counts \
              them): a page fault, a Linux system call or a Linux signal (/proc/xenomai/sched/stat, MSW; \
-             /proc/xenomai/debug/relax where the kernel has it)"
+             /proc/xenomai/debug/relax where the kernel has it)",
+            counted(times, "time")
         )),
         EventKind::Refused { call, times } => log::error(format_args!(
             "{thread}: system call {}(2) refused, it is not on the list of what this thread may call after the \

@@ -28,6 +28,7 @@ pub use watchdog::{EXIT_RUNAWAY, LaneRanAway};
 use crate::control::{Expulsion, TICK};
 use crate::log;
 use crate::plan::{EndpointKind, Plan, ProcessId, RouteId, SignalTarget};
+use crate::words::counted;
 use anyhow::Context as _;
 use build::{Builder, Peers, Ports, Queues, Serves, WorkerPlan};
 use last_life::LastLife;
@@ -152,8 +153,9 @@ impl Daemon {
         let queues = Queues::open(&plan, skin)?;
         for (queue, found) in queues.adopted() {
             log::info(format_args!(
-                "adopted message queue {queue} (maxmsg {}) with {} messages",
-                found.maxmsg, found.curmsgs
+                "adopted message queue {queue} (maxmsg {}) with {}",
+                found.maxmsg,
+                counted(found.curmsgs, "message")
             ));
         }
         let peers = Peers::new(&plan, skin)?;
@@ -364,12 +366,13 @@ impl Daemon {
     /// How things are, in one line.
     pub fn status(&self) -> String {
         let stalled = self.watchdog.stalled();
-        let stalled = if stalled == 0 { String::new() } else { format!(", {stalled} threads STALLED") };
+        let stalled =
+            if stalled == 0 { String::new() } else { format!(", {} STALLED", counted(stalled, "thread")) };
         let (accepted, delivered, queued) = self.page.accounted();
         let degraded = if self.page.is_degraded() { ", DEGRADED" } else { "" };
         format!(
-            "{} lanes{stalled}; messages: {accepted} accepted, {delivered} delivered, {queued} queued{degraded}",
-            self.plan.lanes.len()
+            "{}{stalled}; messages: {accepted} accepted, {delivered} delivered, {queued} queued{degraded}",
+            counted(self.plan.lanes.len(), "lane")
         )
     }
 
@@ -433,7 +436,7 @@ impl Daemon {
         log_events::final_ledger(&self.plan, &reports, direct, |route| page.ledger(route));
         if self.plan.daemon.keep_queues {
             for (queue, messages) in self.queues.left() {
-                log::info(format_args!("left in message queue {queue}: {messages} messages"));
+                log::info(format_args!("left in message queue {queue}: {}", counted(messages, "message")));
             }
         }
         let lost = lanes - reports.len();

@@ -58,7 +58,8 @@ impl Privilege {
                 let held =
                     if permitted.is_full() { "every capability".to_owned() } else { permitted.to_string() };
                 log::info(format_args!(
-                    "runs as root with {held}: a fault in it is root's; [daemon] user = names another"
+                    "runs as root with {held}: a defect in rtd can harm the whole machine; user = in [daemon] names another user \
+                     that rtd becomes"
                 ));
             }
             return Ok(Privilege::default());

@@ -22,7 +22,7 @@ use crate::ring::Half;
 use crate::sys::epoll::Epoll;
 use crate::sys::inotify::DirWatch;
 use crate::sys::seqpacket::{Conn, Received};
-use crate::wire::{Answer, FRAME_BYTES, PeerNews, Reply, Request};
+use crate::wire::{Answer, FRAME_BYTES, FrameError, PeerNews, Reply, Request, VERSION};
 use ends::{InEntry, OutEntry};
 use opening::{Opening, Step};
 use std::collections::VecDeque;
@@ -300,7 +300,7 @@ impl Keeper {
     }
 
     fn frame(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) -> Result<(), Failure> {
-        let answer = Answer::decode(bytes).map_err(|e| Failure::Protocol(e.to_string()))?;
+        let answer = Answer::decode(bytes).map_err(|e| Failure::Protocol(violation(&e)))?;
         match (answer, &mut self.phase) {
             (Answer::Reply(reply), Phase::Opening(opening)) => opening.reply(reply, fds),
             (Answer::Notice(notice), Phase::Opening(opening)) => {
@@ -479,5 +479,15 @@ impl Keeper {
     fn shut(&mut self, why: Why) {
         self.outs.iter_mut().for_each(|entry| entry.shut(why));
         self.ins.iter_mut().for_each(InEntry::shut);
+    }
+}
+
+/// What to say of a frame that cannot be read; [`ConnectError::Protocol`] adds what to do.
+fn violation(error: &FrameError) -> String {
+    match error {
+        FrameError::Version(theirs) => {
+            format!("rtd speaks protocol version {theirs}, this program {VERSION}")
+        }
+        other => other.to_string(),
     }
 }

@@ -151,7 +151,11 @@ impl Context<'_, '_, '_> {
                 self.report.error(place, message, write(near));
             }
             None => {
-                let message = format!("no {what} is named `{shown}`; there are: {}", suggest::list(known()));
+                let others = match known().next() {
+                    Some(_) => format!("there are: {}", suggest::list(known())),
+                    None => "the configuration has none that could stand here".to_owned(),
+                };
+                let message = format!("no {what} is named `{shown}`; {others}");
                 let article = if what.starts_with(['a', 'e']) { "an" } else { "a" };
                 self.report.error(
                     place,

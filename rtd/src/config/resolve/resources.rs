@@ -4,7 +4,8 @@ use super::{Context, whole_file};
 use crate::config::diagnostic::Place;
 use crate::config::machine::{Queue, Queues};
 use crate::config::sections::Endpoint;
-use crate::plan::{EndpointKind, Plan};
+use crate::plan::{EndpointKind, Plan, SkinKind};
+use crate::words::counted;
 use rtcore::sys::limits::mq_bytes;
 
 /// Most lane threads.
@@ -279,9 +280,19 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     );
     let fix = raise("memlock", "LimitMEMLOCK", needed, 1024);
     let setcap = setcap(cx);
-    let fix = format!("{fix}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section\n{setcap}");
+    let without = without(cx, plan);
+    let fix =
+        format!("{fix}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section\n{setcap}{without}");
     let allowed = cx.options.allow_degraded;
     cx.report.error_unless(allowed, &place.unwrap_or_else(whole_file), message, fix);
+}
+
+/// The way to try rtd without the permission, for a plan whose skin has it.
+fn without(cx: &Context<'_, '_, '_>, plan: &Plan) -> &'static str {
+    if cx.options.allow_degraded || plan.daemon.skin.kind != SkinKind::Posix {
+        return "";
+    }
+    "\nrtd run --allow-degraded, to run without it: latency is then not bounded"
 }
 
 /// One diagnostic, at the highest lane: the limit that admits it admits the others.
@@ -318,6 +329,7 @@ fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     } else {
         hint = format!("{hint}\n{}", setcap(cx));
     }
+    hint.push_str(without(cx, plan));
     let highest = plan.lanes.iter().enumerate().max_by_key(|(_, lane)| lane.priority);
     let written = highest.and_then(|(id, _)| cx.config.lane.get(id));
     let place = written.map_or_else(whole_file, |lane| lane.priority.place_or(&lane.place));
@@ -347,7 +359,8 @@ fn pending_signals(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let needed = signals as u64 * SIGNALS_PER_ENDPOINT;
     if let Some(soft) = limit.soft.filter(|soft| needed > *soft) {
         let message = format!(
-            "{signals} signal endpoints share a pool of RLIMIT_SIGPENDING = {soft} queued signals per user"
+            "RLIMIT_SIGPENDING = {soft} queued signals per user are too few for {}: {needed} are needed",
+            counted(signals, "signal endpoint")
         );
         let fix = raise("sigpending", "LimitSIGPENDING", needed, 1);
         cx.report.warning(&whole_file(), message, fix);

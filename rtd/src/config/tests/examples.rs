@@ -126,7 +126,7 @@ fn the_command_prints_problems_as_text_and_json_and_the_plan_on_success() {
     let broken = whole().replace("priority = 50", "priority = 99");
     let (code, out, err) = run(broken.as_bytes(), false);
     assert_eq!((code, out.as_str()), (command::EXIT_REFUSED, ""));
-    assert!(err.contains("a.toml:3:12: error:") && err.ends_with("1 error(s), 0 warning(s)\n"), "{err}");
+    assert!(err.contains("a.toml:3:12: error:") && err.ends_with("1 error, 0 warnings\n"), "{err}");
 
     let (code, out, _) = run(broken.as_bytes(), true);
     assert_eq!(code, command::EXIT_REFUSED);

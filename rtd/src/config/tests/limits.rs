@@ -97,7 +97,7 @@ fn locked_memory_and_priority_can_be_put_up_with() {
     expect(&checked.diagnostics[0], 1, "lane[0]", "RLIMIT_MEMLOCK = 8388608", &fix);
     expect(&checked.diagnostics[1], 3, "lane[0].priority", "RLIMIT_RTPRIO = 0", "@rtd - rtprio 51");
     for diagnostic in &checked.diagnostics {
-        assert!(diagnostic.fix.ends_with("+ep /opt/rtd"), "{}", diagnostic.fix);
+        assert!(diagnostic.fix.contains("+ep /opt/rtd\nrtd run --allow-degraded"), "{}", diagnostic.fix);
     }
     let degraded =
         check_with("t", &whole(), &poor, CheckOptions { allow_degraded: true, ..CheckOptions::default() });

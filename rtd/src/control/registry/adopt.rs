@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 /// What became of a registration or a session, as a line for the log.
 #[derive(Debug)]
 pub(in crate::control) enum Adopted {
-    /// It holds again, or is waited for.
-    Again(String),
+    /// It holds again, or is waited for; the line says which. None: its routes wait for nothing, so nothing changed.
+    Again(Option<String>),
     /// It does not; the line says why and what to do.
     Not(String),
 }
@@ -51,7 +51,7 @@ impl Registry {
         let (what, result) = if who.session {
             ("had a session", self.expect(epoll, &name, who))
         } else {
-            ("was registered", self.restore(epoll, &name, who, handler))
+            ("was registered", self.restore(epoll, &name, who, handler).map(Some))
         };
         result.map_or_else(
             |refusal| {
@@ -65,17 +65,15 @@ impl Registry {
     }
 
     /// Has the lanes wait for a process that will open its session again.
-    fn expect(&mut self, epoll: &Epoll, name: &str, who: Identity) -> Result<String, Refusal> {
+    fn expect(&mut self, epoll: &Epoll, name: &str, who: Identity) -> Result<Option<String>, Refusal> {
         let process = self.named(name)?;
         let (pidfd, status) = same_process(&who)?;
         let entry = &self.entries[process];
         policy::check(&entry.plan, &pidfd, who.pid, &status, Exe::Now)?;
         let rejoin = self.rejoin[process];
+        // Only direct routes, which need no rtd, or rejoin = "0s".
         if rejoin.is_zero() {
-            return Ok(format!(
-                "{name}: pid {} had a session; rejoin = \"0s\": no route waits for the next one",
-                who.pid
-            ));
+            return Ok(None);
         }
         epoll.add(&pidfd, Token::Expected { process }.encode()).map_err(shortage)?;
         let Groups { pgid, sid } = procfs::groups(who.pid).unwrap_or_default();
@@ -85,7 +83,7 @@ impl Registry {
         entry.peer.set_groups(pgid, sid);
         entry.peer.expect(who.pid, who.tid, status.ruid);
         entry.expected = Some(Expected { pidfd, who, ruid: status.ruid });
-        Ok(line)
+        Ok(Some(line))
     }
 
     /// The pidfd of an expected process became readable: nothing waits for it any more. The line is for the log.

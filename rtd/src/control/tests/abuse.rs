@@ -70,7 +70,7 @@ fn another_version_is_told_both_numbers() {
     frame[4..6].copy_from_slice(&7_u16.to_ne_bytes());
     conn.send(&frame).unwrap();
     let text = reply(&conn).text;
-    let says = format!("rtd speaks version {}, the client 7", rtcore::wire::VERSION);
+    let says = format!("a frame of protocol version 7, expected {}", rtcore::wire::VERSION);
     assert!(text.contains(&says), "{text}");
 }
 

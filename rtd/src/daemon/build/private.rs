@@ -3,6 +3,7 @@
 //! those of others, so of two that start at once at least one sees the other.
 
 use crate::log;
+use crate::words::counted;
 use rtcore::client::locate::may_order;
 use rtcore::skin::{OpenQueue, Skin};
 use rtcore::stats::reader::{DaemonState, Endpoint, Reader, instances};
@@ -73,9 +74,10 @@ impl Drop for Private {
             log::error(format_args!("{e}"));
         } else if left > 0 {
             log::warning(format_args!(
-                "removed message queue {} with {left} messages in it: they are lost unless a receiver still has it open \
+                "removed message queue {} with {} in it: lost unless a receiver still has it open \
                  (keep_queues = true keeps them)",
-                self.name.to_string_lossy()
+                self.name.to_string_lossy(),
+                counted(left, "message")
             ));
         }
     }

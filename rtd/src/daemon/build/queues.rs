@@ -6,6 +6,7 @@
 use super::private::Private;
 use crate::log;
 use crate::plan::{Account, EndpointKind, Plan};
+use crate::words::counted;
 use rtcore::skin::Skin;
 use rtcore::stats::reader::{DaemonState, Reader, instances};
 use rtcore::stats::snapshot::EndpointKind as Shown;
@@ -165,7 +166,8 @@ impl Held {
         match self.queue.flush() {
             Ok(0) => {}
             Ok(flushed) => log::warning(format_args!(
-                "message queue {name}: flushed {flushed} messages that waited in it (flush_at_start = true)"
+                "message queue {name}: flushed {} that waited in it (flush_at_start = true)",
+                counted(flushed, "message")
             )),
             Err(e) => log::error(format_args!("{e}")),
         }
@@ -217,13 +219,15 @@ impl Held {
         }
         if self.is_source {
             log::warning(format_args!(
-                "removed message queue {name} with {left} messages in it that no lane took: they are lost \
-                 (keep_queues = true keeps them, a longer drain takes more of them)"
+                "removed message queue {name} with {} in it that no lane took: lost \
+                 (keep_queues = true keeps them, a longer drain takes more of them)",
+                counted(left, "message")
             ));
         } else {
             log::warning(format_args!(
-                "removed message queue {name} with {left} messages in it: they are lost unless a receiver still has \
-                 it open (keep_queues = true keeps them)"
+                "removed message queue {name} with {} in it: lost unless a receiver still has it open (keep_queues = true \
+                 keeps them)",
+                counted(left, "message")
             ));
         }
     }

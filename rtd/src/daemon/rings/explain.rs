@@ -2,6 +2,7 @@
 
 use super::Rings;
 use crate::plan::{EndpointKind, ProcessId, TargetPlan};
+use rtcore::sys::signame;
 use rtcore::wire::Status;
 
 /// An answer to somebody who asks for an endpoint.
@@ -36,7 +37,10 @@ impl Rings {
                 } else {
                     "it comes as a signal: sigwaitinfo(2)"
                 };
-                return denied(format!("`{endpoint}` is signal {signo}, no lane: {way}"));
+                return denied(format!(
+                    "`{endpoint}` is a signal ({}), not a lane: {way}",
+                    signame::name(*signo)
+                ));
             }
             EndpointKind::Xddp(port) => {
                 return denied(format!(

@@ -2,6 +2,7 @@
 
 use crate::log;
 use crate::plan::{LanePlan, OnRunaway, Plan, show_time};
+use crate::words::counted;
 
 /// Why a lane thread is spoken of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +135,11 @@ pub fn log(plan: &Plan, lane: &LanePlan, label: &str, notice: &Notice) {
             } else {
                 ""
             };
-            log::warning(format_args!("{label} {}{seen}, {times} times{done}", explain(plan, lane, cause)));
+            log::warning(format_args!(
+                "{label} {}{seen}, {}{done}",
+                explain(plan, lane, cause),
+                counted(times, "time")
+            ));
         }
         What::Moves { ns } => {
             log::info(format_args!("{label} moves again after {}", show_time(ns / 1_000_000 * 1_000_000)));

@@ -8,6 +8,7 @@ use super::{
 use crate::daemon::Privilege;
 use crate::log;
 use crate::plan::{LaneId, Plan, show_time};
+use crate::words::counted;
 use anyhow::Context as _;
 use rtcore::lane::progress::Progress;
 use rtcore::skin::Skin;
@@ -233,7 +234,8 @@ impl Running {
         self.log(plan);
         let Tally { looks, late_max_ns, lost, allocations } = tally;
         log::info(format_args!(
-            "watchdog: {looks} looks, the latest {} us late, {lost} notices lost, {allocations} heap calls",
+            "watchdog: {}, the latest {} us late, {lost} notices lost, {allocations} heap calls",
+            counted(looks, "look"),
             late_max_ns / 1000
         ));
     }

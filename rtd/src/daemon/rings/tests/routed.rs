@@ -239,7 +239,7 @@ fn the_rule_that_is_in_the_way_is_named() {
     assert_eq!(explain(ARM, "q"), "`q` is an mqueue: mq_open(\"/q\")");
     assert_eq!(
         explain(ARM, "arm.sig"),
-        "`arm.sig` is signal 40, no lane: it comes as a signal: sigwaitinfo(2)"
+        "`arm.sig` is a signal (SIGRTMIN+6), not a lane: it comes as a signal: sigwaitinfo(2)"
     );
     let text = explain(ARM, "planner.out");
     assert!(text.contains("belongs to process `planner` ([[endpoint]] owner = \"planner\")"), "{text}");
