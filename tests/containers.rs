@@ -136,6 +136,17 @@ pub fn a_full_dev_shm_is_named() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The kernel ends a program by default that makes a file larger than RLIMIT_FSIZE.
+pub fn a_limit_of_file_sizes_is_named() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -f 0; exec {RTD} run -")]);
+    let start = Daemon::spawn(command, &config(&i));
+    let text = format!("{:#}", start.err().context("it started")?);
+    ensure!(text.contains("LimitFSIZE=infinity"), "{text}");
+    Ok(())
+}
+
 /// Root of a container has a part of the capabilities.
 pub fn the_log_names_the_capabilities_that_root_has() -> anyhow::Result<()> {
     if !privileged() {

@@ -162,6 +162,7 @@ fn main() -> std::process::ExitCode {
         containers::a_refused_call_is_named_as_what_it_is,
         containers::rings_are_made_where_memory_must_not_be_executable,
         containers::a_full_dev_shm_is_named,
+        containers::a_limit_of_file_sizes_is_named,
         containers::the_log_names_the_capabilities_that_root_has,
         containers::a_daemon_of_another_time_namespace_does_not_hang,
         containers::a_check_in_a_user_namespace_tries_what_it_says,

@@ -268,6 +268,7 @@ pub fn signals_of_strangers_leave_no_trace() -> anyhow::Result<()> {
         Signal::SIGPIPE,
         Signal::SIGPWR,
         Signal::SIGSTKFLT,
+        Signal::SIGXFSZ,
         Signal::SIGCHLD,
         Signal::SIGWINCH,
         Signal::SIGCONT,

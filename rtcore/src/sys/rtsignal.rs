@@ -25,7 +25,9 @@ pub const DOORBELLS: [i32; 5] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, li
 
 /// Signals that end a process by default and mean nothing to one that does not expect them.
 pub fn ignorable() -> impl Iterator<Item = i32> {
-    let standard = [libc::SIGVTALRM, libc::SIGPROF, libc::SIGPIPE, libc::SIGPWR, libc::SIGSTKFLT];
+    // Without SIGXFSZ a call that would exceed RLIMIT_FSIZE returns EFBIG, which can be reported.
+    let standard =
+        [libc::SIGVTALRM, libc::SIGPROF, libc::SIGPIPE, libc::SIGPWR, libc::SIGSTKFLT, libc::SIGXFSZ];
     // Ignored by default, and libcobalt handles it.
     let doorbells = DOORBELLS.into_iter().filter(|&signo| signo != libc::SIGWINCH);
     standard.into_iter().chain(doorbells).chain(libc::SIGRTMIN()..=libc::SIGRTMAX())

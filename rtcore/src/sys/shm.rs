@@ -326,8 +326,14 @@ impl Shared {
 /// A container's /dev/shm is a tmpfs of 64 MiB by default.
 fn no_room(e: Errno, len: usize, dir: &Path) -> io::Error {
     let e = context(e.into(), &format!("cannot reserve {len} bytes in"), dir);
-    if e.kind() != io::ErrorKind::StorageFull {
-        return e;
+    match e.kind() {
+        io::ErrorKind::StorageFull => {}
+        io::ErrorKind::FileTooLarge => {
+            let text =
+                format!("{e}; RLIMIT_FSIZE is smaller: LimitFSIZE=infinity in the unit's [Service] section");
+            return io::Error::new(e.kind(), text);
+        }
+        _ => return e,
     }
     let shown = dir.display();
     let text = format!(

@@ -10,6 +10,7 @@ use crate::log;
 use rtcore::sys::keepfile;
 use rtcore::sys::procfs::pid_scope;
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// First line; the number is the version of what follows.
@@ -96,9 +97,12 @@ impl Kept {
         if let Err(e) = &stored
             && !self.failed
         {
-            log::warning(format_args!(
-                "registrations will not outlive a restart of rtd: {e}; set [daemon] socket to a directory that rtd may write"
-            ));
+            let fix = match e.kind() {
+                io::ErrorKind::StorageFull => "make room on its file system",
+                io::ErrorKind::FileTooLarge => "LimitFSIZE=infinity in the unit's [Service] section",
+                _ => "set [daemon] socket to a directory that rtd may write",
+            };
+            log::warning(format_args!("registrations will not outlive a restart of rtd: {e}; {fix}"));
         }
         self.failed = stored.is_err();
         self.written = !self.failed && !records.is_empty();
