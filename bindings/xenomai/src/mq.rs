@@ -21,6 +21,12 @@ pub const fn maxmsg_max(msgsize: usize) -> usize {
     QUEUE_BYTES_MAX / message_bytes(msgsize)
 }
 
+/// The longest messages of which a queue can have so many; 0 if headers alone are too much, or for no messages.
+pub const fn msgsize_max(maxmsg: usize) -> usize {
+    let Some(message) = QUEUE_BYTES_MAX.checked_div(maxmsg) else { return 0 };
+    (message / ALIGN_BYTES * ALIGN_BYTES).saturating_sub(HEADER_BYTES)
+}
+
 const fn message_bytes(msgsize: usize) -> usize {
     msgsize.saturating_add(HEADER_BYTES).div_ceil(ALIGN_BYTES).saturating_mul(ALIGN_BYTES)
 }
@@ -36,6 +42,12 @@ mod tests {
         assert_eq!(maxmsg_max(8192 - 32), 512);
         assert_eq!(queue_bytes(512, 8192 - 32), QUEUE_BYTES_MAX);
         assert_eq!(maxmsg_max(QUEUE_BYTES_MAX), 0);
+        for maxmsg in [1, 3, 10, 513, 65_536] {
+            let msgsize = msgsize_max(maxmsg);
+            assert!(queue_bytes(maxmsg, msgsize) <= QUEUE_BYTES_MAX, "{maxmsg} x {msgsize}");
+            assert!(queue_bytes(maxmsg, msgsize + 1) > QUEUE_BYTES_MAX, "{maxmsg} x {msgsize}");
+        }
+        assert_eq!((msgsize_max(65_536), msgsize_max(1 << 20)), (32, 0));
         assert_eq!(queue_bytes(usize::MAX, usize::MAX), usize::MAX);
     }
 }

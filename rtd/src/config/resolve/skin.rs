@@ -223,10 +223,10 @@ fn private_queue_size(
         "{maxmsg} messages of {msgsize} bytes take {bytes} bytes with their headers, on `{skin}` a queue has at most {}",
         mq::QUEUE_BYTES_MAX
     );
-    let fix = match mq::maxmsg_max(msgsize) {
-        0 => "msgsize = 8192 (or another smaller one)".to_owned(),
-        fits => format!("maxmsg = {fits}"),
-    };
+    // No message at all fits where one alone is too large.
+    let fewer = Some(mq::maxmsg_max(msgsize)).filter(|fits| *fits > 0).map(|fits| format!("maxmsg = {fits}"));
+    let shorter = format!("msgsize = {}", mq::msgsize_max(maxmsg));
+    let fix = fewer.into_iter().chain([shorter]).collect::<Vec<_>>().join("\n");
     let place = written.maxmsg.place_or(&written.msgsize.place_or(&written.place));
     cx.report.error(&place, message, format!("{fix}\nskin = \"posix\""));
 }

@@ -126,7 +126,7 @@ fn a_queue_that_is_larger_than_the_core_can_make_is_refused_on_cobalt() {
     assert!(is_error && key == "endpoint[0].maxmsg", "{key}");
     assert!(message.contains("513 messages of 8160 bytes take 4202496 bytes"), "{message}");
     assert!(message.contains("on `cobalt` a queue has at most 4194304"), "{message}");
-    assert!(fix.starts_with("maxmsg = 512\n"), "{fix}");
+    assert!(fix.starts_with("maxmsg = 512\nmsgsize = 8144\n"), "{fix}");
 }
 
 #[test]
