@@ -2,6 +2,7 @@
 //! full /dev/shm, other user and time namespaces. Each hint names the real cause.
 
 use crate::util::refuse::refuse;
+use crate::util::session::planner_and_arm;
 use crate::util::tool::{RTCTL, RTD, nobody_lacks, run, run_on};
 use crate::util::{Daemon, Instance, Peer, exists, privileged, process, route, skip};
 use anyhow::{Context as _, ensure};
@@ -12,7 +13,11 @@ use std::process::Command;
 const MQ_OPEN: i64 = if cfg!(target_arch = "x86_64") { 240 } else { 180 };
 /// pidfd_open(2), on every architecture.
 const PIDFD_OPEN: i64 = 434;
+/// memfd_create(2).
+const MEMFD_CREATE: i64 = if cfg!(target_arch = "x86_64") { 319 } else { 279 };
 const EPERM: i32 = 1;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 const ENOSYS: i32 = 38;
 
 fn config(i: &Instance) -> String {
@@ -102,6 +107,44 @@ pub fn a_refused_call_is_named_as_what_it_is() -> anyhow::Result<()> {
         let said = run(i.rtctl_command(&["register", "--as", "arm", "--pid", &pid]))?;
         let said = said.refused(&["pidfd_open(2) is refused", "seccomp profile"])?;
         ensure!(!said.contains("give --pid the number"), "{said}");
+        daemon.stop()?;
+    }
+    Ok(())
+}
+
+/// EMFILE of mq_open(3) has two causes, and ENFILE is the machine's: each hint names the limit that is in the way. The machine
+/// cannot be brought to ENFILE beside other tests, so a filter answers it.
+pub fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart() -> anyhow::Result<()> {
+    let answered = |call: i64, errno: i32| -> anyhow::Result<String> {
+        let i = Instance::new()?;
+        let mut filtered = Ok(());
+        let start = Daemon::start_with(&config(&i), |command| filtered = refuse(command, &[call], errno));
+        filtered?;
+        Ok(format!("{:#}", start.err().context("it started")?))
+    };
+    let text = answered(MQ_OPEN, ENFILE)?;
+    ensure!(text.contains("fs.file-max") && !text.contains("RLIMIT_"), "{text}");
+    let text = answered(MQ_OPEN, EMFILE)?;
+    ensure!(text.contains("RLIMIT_MSGQUEUE") && !text.contains("RLIMIT_NOFILE"), "{text}");
+    // A process that has no descriptor left.
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let mut peer = Peer::start()?;
+    let mut limit = Command::new("prlimit");
+    limit.args(["--nofile=3:3", "--pid", &peer.pid().to_string()]);
+    run(limit)?.well()?;
+    let said = peer.refused(&format!("open send {}", i.queue("in")), &["RLIMIT_NOFILE", "LimitNOFILE="])?;
+    ensure!(!said.contains("RLIMIT_MSGQUEUE"), "{said}");
+    daemon.stop()?;
+    // The rings of a session: rtd's limit, or the machine's.
+    for (errno, limit) in [(EMFILE, "raise LimitNOFILE= of rtd"), (ENFILE, "raise fs.file-max")] {
+        let i = Instance::new()?;
+        let mut filtered = Ok(());
+        let daemon = Daemon::start_with(&planner_and_arm(&i, "", "", ""), |command| {
+            filtered = refuse(command, &[MEMFD_CREATE], errno);
+        })?;
+        filtered?;
+        Peer::start()?.refused(&format!("session open {} arm", i.socket()), &[limit])?;
         daemon.stop()?;
     }
     Ok(())

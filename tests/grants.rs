@@ -3,6 +3,7 @@
 
 use crate::util::book::End::Delivered;
 use crate::util::kernel::{self, FIFO};
+use crate::util::refuse::refuse;
 use crate::util::stranger::Stranger;
 use crate::util::{Daemon, Instance, Peer, exists, held, privileged, route, skip};
 use anyhow::Context as _;
@@ -16,6 +17,10 @@ use rtcore::sys::accounts::own_uid;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+
+/// mlockall(2).
+const MLOCKALL: i64 = if cfg!(target_arch = "x86_64") { 151 } else { 230 };
+const EPERM: i32 = 1;
 
 /// What an ordinary user has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,6 +113,37 @@ pub fn a_start_that_the_kernel_refuses_takes_everything_back() -> anyhow::Result
     };
     assert!(text.contains("the kernel refuses SCHED_FIFO all the same"), "{text}");
     assert!(text.contains("above RLIMIT_MEMLOCK") && text.contains("LimitMEMLOCK="), "{text}");
+    Ok(())
+}
+
+/// mlockall(2) is called last, when queues, page and lane threads are there: what the start made is gone, and what was there
+/// before is as it was.
+pub fn a_start_that_is_refused_late_takes_everything_back() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root, for all that comes before the refusal");
+    }
+    let start = |instance: &Instance| {
+        let mut filtered = Ok(());
+        let command = |command: &mut Command| filtered = refuse(command, &[MLOCKALL], EPERM);
+        let started = Daemon::start_with(&config(instance), command);
+        filtered.map(|()| started)
+    };
+    let instance = Instance::new()?;
+    let text = format!("{:#}", start(&instance)?.err().context("it started")?);
+    anyhow::ensure!(text.contains("locked memory (mlockall)") && text.contains("memlock"), "{text}");
+    for name in ["in", "out"] {
+        anyhow::ensure!(!exists(&instance.queue(name))?, "queue {name} was left behind");
+    }
+    anyhow::ensure!(instance.page().is_err(), "the page was left behind");
+    anyhow::ensure!(!Path::new(&instance.socket()).exists(), "the socket was left behind");
+    // The queues of an earlier life, with messages.
+    Daemon::start(&config(&instance))?.stop()?;
+    Peer::sender(&instance.queue("in"))?.stream(0, 5)?;
+    start(&instance)?.err().context("it started")?;
+    anyhow::ensure!((held(&instance.queue("in"))?, held(&instance.queue("out"))?) == (5, 0));
+    let daemon = Daemon::start(&config(&instance))?;
+    anyhow::ensure!(Peer::receiver(&instance.queue("out"))?.numbers(5)? == [0, 1, 2, 3, 4]);
+    daemon.stop()?;
     Ok(())
 }
 

@@ -2,11 +2,13 @@
 
 use crate::util::book::End::Delivered;
 use crate::util::kernel;
-use crate::util::session::{count, lane_end, runs, unbroken};
+use crate::util::session::{count, lane_end, planner_and_arm, runs, unbroken};
 use crate::util::tool::run;
 use crate::util::{Daemon, Instance, Peer, privileged, process, route, signal, skip};
 use anyhow::{Context as _, ensure};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::unistd::{getegid, geteuid};
+use std::os::unix::process::CommandExt as _;
 
 /// A planner that sends to an arm through the daemon (`cmd`) and directly (`fast`), and a stranger.
 fn config(i: &Instance) -> String {
@@ -218,5 +220,32 @@ pub fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Resu
         document["routes"].as_array().and_then(|all| all.iter().find(|r| r["name"] == "fast->arm.fast"));
     let route = route.with_context(|| format!("no route: {text}"))?;
     ensure!(route["path"] == "direct" && route["accepted"] == sent + full, "{route}");
+    Ok(())
+}
+
+/// The kernel ends a process whose real-time thread runs for RLIMIT_RTTIME without sleeping, and says nothing.
+pub fn a_real_time_thread_with_limited_cpu_time_is_warned_of_once() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root, for SCHED_FIFO");
+    }
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&planner_and_arm(&i, "", "", ""))?;
+    for (limit_us, warnings) in [(10_000_000, 1), (RLIM_INFINITY, 0)] {
+        let (said, limit) =
+            (i.file("stderr"), move || Ok(setrlimit(Resource::RLIMIT_RTTIME, limit_us, limit_us)?));
+        let stderr = std::fs::File::create(&said)?;
+        let mut planner = Peer::start_with(|command| {
+            // SAFETY: between fork and exec the closure makes one system call.
+            unsafe { command.stderr(stderr).pre_exec(limit) };
+        })?;
+        planner.open(&i, "planner")?;
+        planner.tell("session sender cmd")?;
+        planner.tell("session promote lane")?;
+        planner.tell("session promote lane")?;
+        let said = std::fs::read_to_string(said)?;
+        let warned = said.matches("rtd client: warning: RLIMIT_RTTIME is 10000000 us").count();
+        ensure!(warned == warnings, "limit {limit_us}: {said:?}");
+        ensure!(warned == 0 || said.contains("LimitRTTIME=infinity"), "{said:?}");
+    }
     Ok(())
 }

@@ -253,6 +253,9 @@ impl Queue {
             E::EMFILE => {
                 "; this user's queues have as many bytes as RLIMIT_MSGQUEUE admits (LimitMSGQUEUE=, limits.d `msgqueue`)"
             }
+            E::ENFILE => {
+                "; the machine has as many files open as fs.file-max admits (sysctl -w fs.file-max=N)"
+            }
             E::ENOSPC => "; the limit is fs.mqueue.queues_max (sysctl -w fs.mqueue.queues_max=N)",
             E::EINVAL => "; the limits are fs.mqueue.msg_max and fs.mqueue.msgsize_max",
             E::EACCES if what == "remove" => &format!("; only its owner and root may: {}", whose(&name)),
