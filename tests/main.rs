@@ -55,6 +55,7 @@ mod lives;
 mod losses;
 mod namespaces;
 mod notify;
+mod origins;
 mod outside;
 mod overflow;
 mod partners;
@@ -593,6 +594,8 @@ fn main() -> std::process::ExitCode {
         sessions::a_real_time_thread_with_limited_cpu_time_is_warned_of_once,
         grants::a_start_that_is_refused_late_takes_everything_back,
         containers::files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart,
+        origins::a_message_is_its_senders_after_the_sender_has_ended,
+        origins::a_message_of_another_process_is_not_the_planners,
         resumed::a_process_that_closes_its_session_and_ends_has_not_died,
         resumed::a_backlog_is_sent_once_and_in_order_into_a_queue,
         resumed::a_session_that_broke_a_rule_sends_its_backlog_once,

@@ -7,7 +7,8 @@
 use super::peer::unhex;
 use super::{patience, patience_ns};
 use anyhow::{Context as _, bail};
-use rtcore::client::{Builder, Event, Inbox, Incoming, SendError, Sender, Session};
+use rtcore::client::{Builder, Event, Inbox, Incoming, PeerNews, SendError, Sender, Session};
+use rtcore::lane::peer::PeerState;
 use rtcore::skin::Skin;
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use rtcore::sys::pidfd::Ending;
@@ -203,6 +204,29 @@ impl Links {
                 let (exactly, first_words) = (rest.join(" "), rest.join(" ") + " ");
                 let came = |item: &str, _| item == exactly || item.starts_with(&first_words);
                 data = self.receive(quiet_ms.parse()?, came)?;
+            }
+            // Whether the session knows the process to be alive.
+            ["lives", process] => {
+                let peers = self.session()?.peers();
+                let lives =
+                    |peer: &&PeerNews| peer.state == PeerState::Alive && peer.process.as_str() == *process;
+                data = format!("{}\n", peers.iter().any(|peer| lives(&peer)));
+            }
+            // So many messages: the number of each, and whether the process of this name sent it.
+            ["is", process, count] => {
+                let is_it = self.session()?.is(process);
+                let inbox = self.inbox.as_mut().context("no inbox")?;
+                for _ in 0..count.parse::<usize>()? {
+                    let message = loop {
+                        let until_ns = monotonic_ns() + patience_ns();
+                        match inbox.recv_deadline(until_ns).map_err(told)?.context("no message")? {
+                            Incoming::Message(message) => break (message.bytes().to_vec(), message.origin()),
+                            Incoming::Event(_) => {}
+                        }
+                    };
+                    let number = u64::from_ne_bytes(message.0.as_slice().try_into()?);
+                    writeln!(data, "{number} {}", is_it(&message.1))?;
+                }
             }
             ["counters"] => {
                 data = format!("{:?}\n", self.inbox.as_ref().context("no inbox")?.counters());

@@ -26,6 +26,9 @@ pub(super) const ENTRIES_MAX: usize = 4 * CHANNELS_MAX;
 /// Processes that are remembered.
 pub(super) const PEERS_MAX: usize = 1024;
 
+/// Pids that are remembered for each name.
+const PIDS_MAX: usize = 8;
+
 /// A peer without a process.
 const NO_PID: u32 = u32::MAX;
 
@@ -117,8 +120,8 @@ pub(super) struct Table {
     pub lanes: Vec<LaneSlot>,
     pub inboxes: Vec<Arc<Post>>,
     pub peers: Vec<PeerNews>,
-    /// Pids of named processes, for those who compare origins; 0 = not there.
-    pub pids: Vec<(Name, Arc<AtomicU32>)>,
+    /// Pids of named processes, for those who compare origins.
+    pub pids: Vec<(Name, Arc<Pids>)>,
     pub commands: Vec<Command>,
     /// Threads that the library made real-time, each below the lane of this name.
     pub threads: Vec<(i32, Name)>,
@@ -316,19 +319,67 @@ impl Table {
         Ok(())
     }
 
-    /// The pid behind a name, followed through every registration.
-    pub fn pid_of(&mut self, process: Name) -> Arc<AtomicU32> {
-        if let Some((_, pid)) = self.pids.iter().find(|(name, _)| *name == process) {
-            return Arc::clone(pid);
+    /// The pids behind a name, followed through every registration.
+    pub fn pids_of(&mut self, process: Name) -> Arc<Pids> {
+        if let Some((_, pids)) = self.pids.iter().find(|(name, _)| *name == process) {
+            return Arc::clone(pids);
         }
-        let now = self.peers.iter().find(|peer| peer.process == process).map_or(0, alive_pid);
-        let pid = Arc::new(AtomicU32::new(now));
-        self.pids.push((process, Arc::clone(&pid)));
-        pid
+        let pids = Arc::new(Pids::default());
+        self.pids.push((process, Arc::clone(&pids)));
+        pids
+    }
+
+    /// A process has, or had, this pid under its name.
+    pub fn note_pid(&mut self, news: &PeerNews) {
+        let of_another = |peer: &PeerNews| peer.process != news.process && peer.pid == news.pid;
+        let is_alive = news.state == PeerState::Alive;
+        if news.pid == 0
+            || !is_alive && self.peers.iter().any(|p| p.state == PeerState::Alive && of_another(p))
+        {
+            return;
+        }
+        if is_alive {
+            // The kernel has given the number to a new process.
+            self.pids
+                .iter()
+                .filter(|(name, _)| *name != news.process)
+                .for_each(|(_, pids)| pids.forget(news.pid));
+        }
+        self.pids_of(news.process).add(news.pid);
     }
 }
 
-/// Its pid if it is there, else 0.
-pub(super) fn alive_pid(news: &PeerNews) -> u32 {
-    if news.state == PeerState::Alive { news.pid } else { 0 }
+/// Pids that one process name has had and that messages may still name as their sender's: the receiver may read a message long
+/// after its sender has ended, or after the next process has taken the name.
+///
+/// Constraint: a pid stays until another process is reported alive with it, or until [`PIDS_MAX`] later ones have come. The
+/// session thread writes, under the table's lock; whoever compares origins only reads, and takes no lock.
+#[derive(Debug, Default)]
+pub(super) struct Pids {
+    /// 0 = none.
+    pids: [AtomicU32; PIDS_MAX],
+    /// How many were added.
+    added: AtomicU32,
+}
+
+impl Pids {
+    /// Whether the name has, or had, this pid.
+    pub fn has(&self, pid: u32) -> bool {
+        // SYNC POINT with the store in `add`, for `Core::knows`.
+        pid != 0 && self.pids.iter().any(|known| known.load(Ordering::Acquire) == pid)
+    }
+
+    fn add(&self, pid: u32) {
+        if self.has(pid) {
+            return;
+        }
+        let at = self.added.fetch_add(1, Ordering::Relaxed) as usize % PIDS_MAX;
+        self.pids[at].store(pid, Ordering::Release);
+    }
+
+    fn forget(&self, pid: u32) {
+        for known in self.pids.iter().filter(|known| known.load(Ordering::Relaxed) == pid) {
+            known.store(0, Ordering::Release);
+        }
+    }
 }

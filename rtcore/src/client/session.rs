@@ -12,7 +12,6 @@ use super::signals::{Signals, SignalsError};
 use crate::epoch::new_epoch;
 use crate::message::Origin;
 use crate::skin::{self, Skin};
-use crate::sync::Ordering;
 use crate::sys::eventfd::EventFd;
 use crate::sys::forked::{Creator, Forked};
 use crate::sys::{epoll, sched};
@@ -277,6 +276,10 @@ impl Session {
     /// `Flags::only_from` and the like. The answer is worth what [`Origin::verified`] says; a process that this one
     /// never talks to is never it.
     ///
+    /// A message may be read long after it was sent. So the answer is also yes for the pid of a process of this name that has
+    /// ended, or has left the name to the next one, until rtd reports another process with that pid; the last 8 pids of a name
+    /// are remembered.
+    ///
     /// A message can arrive before the session thread has read who its sender is. For a verified origin with a pid that
     /// the daemon has not reported yet, the call waits until the session thread has read what the daemon wrote; at most a
     /// second.
@@ -285,18 +288,17 @@ impl Session {
     pub fn is(&self, process: &str) -> impl Fn(&Origin) -> bool + Send + 'static + use<> {
         let core = Arc::clone(&self.core);
         let name = Name::new(process).ok().filter(|_| core.check().is_ok());
-        let pid = name.map(|name| core.table().pid_of(name));
+        let pids = name.map(|name| core.table().pids_of(name));
         move |origin| {
             let asked = origin.pid != 0 && core.check().is_ok();
-            let Some(pid) = pid.as_ref().filter(|_| asked) else { return false };
-            let is_it = || pid.load(Ordering::Acquire) == origin.pid;
-            if is_it() {
+            let Some(pids) = pids.as_ref().filter(|_| asked) else { return false };
+            if pids.has(origin.pid) {
                 return true;
             }
             if origin.verified && !core.knows(origin.pid) {
                 core.catch_up();
             }
-            is_it()
+            pids.has(origin.pid)
         }
     }
 

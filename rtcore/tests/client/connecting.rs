@@ -168,12 +168,26 @@ fn peers_are_followed_through_their_registrations() {
     let ending = Some(Ending::Signal(9));
     link.peer("drive", PeerState::Dead, 100, ending);
     assert_eq!(event(&mut inbox), Event::PeerLost { process, pid: 100, ending });
-    assert!(!is_drive(&origin(100)));
+    assert!(is_drive(&origin(100)) && session.is("drive")(&origin(100)), "it may have sent before it ended");
     link.peer("drive", PeerState::Alive, 101, None);
     assert_eq!(event(&mut inbox), Event::PeerBack { process, pid: 101 });
-    assert!(is_drive(&origin(101)) && !is_drive(&origin(100)));
-    assert!(session.is("drive")(&origin(101)));
+    assert!(is_drive(&origin(101)) && is_drive(&origin(100)) && session.is("drive")(&origin(101)));
     assert_eq!(session.peers().len(), 1);
+    // The kernel gives the number to another process.
+    link.peer("leg", PeerState::Alive, 100, None);
+    assert_eq!(event(&mut inbox), Event::PeerBack { process: name("leg"), pid: 100 });
+    assert!(session.is("leg")(&origin(100)) && !is_drive(&origin(100)) && is_drive(&origin(101)));
+    link.peer("drive", PeerState::Dead, 101, None);
+    link.peer("drive", PeerState::Dead, 100, None);
+    event(&mut inbox);
+    event(&mut inbox);
+    assert!(!is_drive(&origin(100)), "a late report of an earlier life");
+    // Many lives later, a message of the first one is not recognised any more.
+    for pid in 201..=208 {
+        link.peer("drive", PeerState::Alive, pid, None);
+        event(&mut inbox);
+    }
+    assert!(is_drive(&origin(201)) && is_drive(&origin(208)) && !is_drive(&origin(101)));
 }
 
 #[test]

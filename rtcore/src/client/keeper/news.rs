@@ -3,12 +3,11 @@
 use super::ends::Partner;
 use super::opening::geometry;
 use super::{Failure, Keeper, WITNESS_MAX};
-use crate::client::core::{PEERS_MAX, alive_pid};
+use crate::client::core::PEERS_MAX;
 use crate::client::event::Event;
 use crate::lane::peer::PeerState;
 use crate::message::Origin;
 use crate::ring::{Bells, Consumer, Half, Side};
-use crate::sync::Ordering;
 use crate::sys::memfd::Map;
 use crate::sys::pidfd::PidFd;
 use crate::wire::{Notice, PeerNews, Request};
@@ -231,11 +230,9 @@ impl Keeper {
             None => {}
         }
         let at = table.peers.iter().position(|peer| peer.process == news.process);
-        // First the pid of the name: who finds it known must find it there.
-        if let Some((_, pid)) = table.pids.iter().find(|(name, _)| *name == news.process) {
-            pid.store(alive_pid(&news), Ordering::Release);
-        }
         if let Some(at) = at {
+            // First the pids of the name: a caller that finds the pid known must find it there.
+            table.note_pid(&news);
             self.core.note_peer(at, news.pid);
         }
         drop(table);
