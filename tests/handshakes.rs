@@ -5,14 +5,17 @@
 use crate::util::cobalt_bench::Bench;
 use crate::util::session::{lane_end, planner_and_arm, runs};
 use crate::util::trace::Traced;
-use crate::util::{Daemon, Instance, Peer, eventually, privileged, process, route, skip};
+use crate::util::{Daemon, Instance, Peer, eventually, patience, privileged, process, route, skip};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use stand_in_cobalt::copies::Kind;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// More system calls than any of these handshakes takes: a test that reaches this does not end.
 const CALLS_MAX: u64 = 1000;
+/// How long a process takes to answer that its session is up.
+const UP_MAX: Duration = Duration::from_millis(200);
 
 /// `planner` sends to `arm` through the daemon (`cmd`) and directly (`fast`).
 struct Pair {
@@ -309,6 +312,40 @@ impl Newcomer {
             Ok(calls)
         })
     }
+
+    /// Stops the daemon's control thread between the first delivery to a session that opens and Ready. How many system calls
+    /// come before the delivery varies from time to time.
+    fn stop_behind_a_delivery(
+        &mut self,
+        daemon: &Daemon,
+        length: u64,
+    ) -> anyhow::Result<(Peer, Traced, u64)> {
+        let limit_ms = (patience() / 4).as_millis();
+        let mut call = 0_u64;
+        for _ in 0..3 * length {
+            call += 1;
+            let mut traced = Traced::attach(daemon.pid())?;
+            let mut leg = self.skin.peer()?;
+            leg.ask(&format!("session open-within {limit_ms} {} leg", self.skin.instance().socket()))?;
+            for _ in 0..call {
+                traced.next_call()?;
+            }
+            let is_delivered = self.is_delivered()?;
+            let is_up = leg.answers_within(if is_delivered { UP_MAX } else { Duration::ZERO })?;
+            if is_delivered && !is_up {
+                return Ok((leg, traced, call));
+            }
+            traced.detach()?;
+            // It may have run into its time limit.
+            let _ = leg.answer();
+            leg.kill()?;
+            self.is_gone()?;
+            if is_up {
+                call = call.saturating_sub(5);
+            }
+        }
+        anyhow::bail!("nothing was delivered before the session was up")
+    }
 }
 
 /// A first session opens: what counts as delivered to it arrives, though rtd is killed before the session is up.
@@ -361,5 +398,40 @@ fn killed_while_it_opens(skin: Skin) -> anyhow::Result<()> {
     println!("{length} system calls, {delivered} messages delivered before the session was up");
     ensure!(delivered > 0, "no kill hit the time after the announcement");
     daemon.stop()?;
+    Ok(())
+}
+
+/// The time limit of `connect` passes between the first delivery and Ready, after rtd was killed, or while its control thread
+/// stands still and its lane delivers: what counts as delivered is received from the session that `connect` returns.
+pub fn a_first_session_that_holds_messages_is_handed_out_at_the_time_limit() -> anyhow::Result<()> {
+    for is_killed in [true, false] {
+        let (mut rig, daemon) = Newcomer::new(Skin::Posix(Instance::new()?))?;
+        let length = rig.length(&daemon)?;
+        rig.is_gone()?;
+        let (mut leg, traced, call) = rig.stop_behind_a_delivery(&daemon, length)?;
+        let first = rig.number;
+        let mut running = Some(daemon);
+        if is_killed {
+            running.take().map(Daemon::kill).transpose()?;
+        }
+        leg.answer().with_context(|| format!("{first} was delivered before system call {call}"))?;
+        let state = leg.tell("session state")?;
+        ensure!(state.first().is_some_and(|state| state.starts_with("Down(")), "{state:?}");
+        if is_killed {
+            running = Some(rig.skin.daemon(&rig.config)?);
+        } else {
+            // `connect` has returned, and the lane still has the ring.
+            ensure!(rig.is_delivered()?, "the lane does not deliver");
+            traced.detach()?;
+        }
+        leg.tell("session inbox")?;
+        eventually(|| (leg.tell("session state").ok()? == ["Up"]).then_some(())).context("never up")?;
+        rig.send()?;
+        let got = leg.got_until(&format!("number {}", rig.number))?;
+        let received: u64 = runs(&got).iter().map(|run| run.count).sum();
+        ensure!(received == rig.number + 1 - first, "killed: {is_killed}; {first}..={}: {got:?}", rig.number);
+        println!("killed: {is_killed}; system call {call} of {length}, {received} messages received");
+        running.context("no daemon")?.stop()?;
+    }
     Ok(())
 }

@@ -591,6 +591,7 @@ fn main() -> std::process::ExitCode {
         forked::a_child_of_a_direct_sender_gets_errors_too,
         forked::a_loan_and_a_message_in_place_are_the_parents,
         forked::a_child_opens_a_session_of_its_own,
+        handshakes::a_first_session_that_holds_messages_is_handed_out_at_the_time_limit,
         sessions::a_real_time_thread_with_limited_cpu_time_is_warned_of_once,
         grants::a_start_that_is_refused_late_takes_everything_back,
         containers::files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart,

@@ -60,6 +60,11 @@ impl Links {
             ["open", socket, name] => {
                 self.session = Some(self.builder(name).socket(*socket).connect().map_err(told)?);
             }
+            ["open-within", limit_ms, socket, name] => {
+                let limit = std::time::Duration::from_millis(limit_ms.parse()?);
+                let builder = self.builder(name).timeout(limit).socket(*socket);
+                self.session = Some(builder.connect().map_err(told)?);
+            }
             ["open-instance", instance, name] => {
                 self.session = Some(self.builder(name).instance(instance).connect().map_err(told)?);
             }

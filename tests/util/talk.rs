@@ -2,6 +2,9 @@
 
 use super::{Instance, Peer, patience};
 use anyhow::Context as _;
+use rtcore::sys::poll::{self, Interest};
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
 
 /// A message as it was received: priority and bytes.
 pub type Mail = (u32, Vec<u8>);
@@ -69,6 +72,14 @@ impl Peer {
     /// As `receive`, the payloads as numbers.
     pub fn numbers(&mut self, count: usize) -> anyhow::Result<Vec<u64>> {
         numbers(&self.receive(count)?)
+    }
+
+    /// Whether the answer to a command comes within this time.
+    pub fn answers_within(&self, limit: Duration) -> anyhow::Result<bool> {
+        let limit_ns = u64::try_from(limit.as_nanos())?;
+        let mut stdout = [Interest::readable(self.stdout.get_ref().as_raw_fd())];
+        let ready = poll::wait(&mut stdout, limit_ns).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        Ok(ready > 0)
     }
 
     /// The answer to a `recv` asked before, as numbers.

@@ -104,6 +104,10 @@ impl Builder {
 
     /// Connects: takes the name, maps the rings, returns when all is there.
     ///
+    /// rtd may deliver messages before the session is up. If the time limit passes or rtd ends after that, the session is
+    /// returned although it is [`State::Down`], because only its inboxes can hand out these messages. It goes on connecting;
+    /// [`Event::Up`](super::Event::Up) follows.
+    ///
     /// Errors: [`ConnectError`].
     pub fn connect(self) -> Result<Session, ConnectError> {
         let process = Name::new(&self.process).map_err(|_| ConnectError::Name(self.process.clone()))?;

@@ -104,14 +104,16 @@ pub(super) struct Keeper {
     changed: bool,
     conn: Option<Conn>,
     phase: Phase,
-    /// Until the first attempt has ended: who waits for it, and how long.
+    /// Until `connect` returns: its channel, and its time limit.
     first: Option<(mpsc::SyncSender<Result<(), ConnectError>>, Instant)>,
     /// What the daemon said when the last attempt found no room.
     busy: Option<Reply>,
     /// Number of the reason with which it refused the session, until it is up.
     refused: Option<u32>,
-    /// Messages came during an attempt that did not end with Ready.
+    /// Messages came, or may come, by an attempt that did not end with Ready.
     holds_messages: bool,
+    /// `connect` has returned the session.
+    is_handed_out: bool,
     /// Counts them.
     connection: u64,
     /// The registration of the last one that was open.
@@ -150,6 +152,7 @@ impl Keeper {
             busy: None,
             refused: None,
             holds_messages: false,
+            is_handed_out: false,
             connection: 0,
             generation: 0,
             up_since: now,
@@ -205,13 +208,13 @@ impl Keeper {
         if let Some(failure) = failed {
             self.fail(failure);
         }
-        self.first.is_none() && self.connection == 0
+        self.first.is_none() && !self.is_handed_out
     }
 
     /// As soon as there is no connection, and before each attempt: a name that appears after that is seen. A session that
     /// was never open waits for no event.
     fn watch_directory(&mut self) {
-        if self.connection == 0 {
+        if !self.is_handed_out {
             return;
         }
         if self.directory.is_none() {
@@ -319,6 +322,7 @@ impl Keeper {
                     self.open(opening)?;
                     self.up_since = Instant::now();
                     (self.busy, self.refused) = (None, None);
+                    self.is_handed_out = true;
                     self.directory.iter_mut().for_each(DirWatch::unwatch);
                     self.wake();
                     if let Some((told, _)) = self.first.take() {
@@ -348,7 +352,9 @@ impl Keeper {
         self.hang_up();
         let ended = std::mem::replace(&mut self.phase, Phase::Down { next: Instant::now() });
         if let Phase::Opening(opening) = ended {
-            self.holds_messages |= self.keep_received(opening);
+            // A daemon that lives delivers until it has read that the connection has ended.
+            let may_deliver = opening.is_mapped() && matches!(failure, Failure::Timeout);
+            self.holds_messages |= self.keep_received(opening) || may_deliver;
         }
         let failure = match (failure, self.busy.take()) {
             // It answers, but has no room; time ran out at the attempt after that.
@@ -369,14 +375,12 @@ impl Keeper {
         let again = (busy || ended && self.holds_messages)
             && self.first.as_ref().is_none_or(|(_, until)| Instant::now() < *until);
         let error = self.error(failure);
-        let text = error.to_string();
-        if !again && let Some((told, _)) = self.first.take() {
-            // Nobody waits any more if the receiver is gone, and then nobody has the session.
-            let _ = told.send(Err(error));
-        }
+        let first = if again { None } else { self.first.take() };
+        // Only the session can hand out what was delivered to it.
+        self.is_handed_out |= first.is_some() && self.holds_messages;
         // A daemon that ends connections as soon as they are open is not asked again at once.
         let stood = self.connection > 0 && self.up_since.elapsed() > STOOD;
-        let state = std::mem::replace(&mut self.core.table().state, State::Down(text));
+        let state = std::mem::replace(&mut self.core.table().state, State::Down(error.to_string()));
         let was_up = state == State::Up;
         let pause = match (was_up && stood || self.changed, busy) {
             (true, _) => Duration::ZERO,
@@ -397,6 +401,10 @@ impl Keeper {
         }
         self.mourn(|_| true);
         self.wake();
+        if let Some((told, _)) = first {
+            // `connect` waits for it.
+            let _ = told.send(if self.is_handed_out { Ok(()) } else { Err(error) });
+        }
     }
 
     /// Drops the connection.

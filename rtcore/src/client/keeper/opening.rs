@@ -59,6 +59,11 @@ impl Opening {
         Opening { deadline, generation: 0, bells, semaphores, channels, ends: None, peers, later }
     }
 
+    /// Whether the daemon may deliver into the rings.
+    pub fn is_mapped(&self) -> bool {
+        self.ends.is_some()
+    }
+
     /// The answer to Open.
     pub fn reply(&mut self, reply: Reply, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         match reply.status {
