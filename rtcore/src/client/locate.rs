@@ -45,12 +45,14 @@ pub fn socket_of(instance: &str) -> PathBuf {
 /// The running daemon whose control socket this is, as its page says: its instance name and pid. The socket itself may be
 /// missing: somebody removed it.
 pub fn serving(socket: &Path) -> Option<(String, u32)> {
-    instances().into_iter().find_map(|name| {
-        let page = Reader::open(&name).ok()?;
-        let address = page.address().ok()?;
-        (address.state != DaemonState::Stopped && Path::new(&address.socket) == socket)
-            .then(|| (name, page.pid()))
-    })
+    instances().into_iter().find_map(|name| Some((name.clone(), server(&name, socket)?)))
+}
+
+/// The pid of the instance, if it runs and its page names this socket.
+fn server(instance: &str, socket: &Path) -> Option<u32> {
+    let page = Reader::open(instance).ok()?;
+    let address = page.address().ok()?;
+    (address.state != DaemonState::Stopped && Path::new(&address.socket) == socket).then(|| page.pid())
 }
 
 fn page(instance: &str) -> Option<Address> {
@@ -94,6 +96,14 @@ impl Place {
         match self {
             Place::Socket(path) => (path.clone(), false),
             Place::Instance(name) => (socket_of(name), true),
+        }
+    }
+
+    /// As [`serving`]; of a named instance only its own page is opened.
+    pub fn serving(&self, socket: &Path) -> Option<(String, u32)> {
+        match self {
+            Place::Socket(_) => serving(socket),
+            Place::Instance(name) => server(name, socket).map(|pid| (name.clone(), pid)),
         }
     }
 }

@@ -15,7 +15,7 @@ mod shared;
 use super::core::{Command, Core, State};
 use super::error::ConnectError;
 use super::event::Event;
-use super::locate::{Place, may_order, serving};
+use super::locate::{Place, may_order};
 use super::outlet::Why;
 use super::reason;
 use crate::ring::Half;
@@ -42,6 +42,8 @@ const PARTNERS: u64 = 16;
 const RETRY: Duration = Duration::from_millis(50);
 /// Between attempts after a refusal, which seldom changes before rtd is started again.
 const REFUSED_RETRY: Duration = Duration::from_secs(1);
+/// How long the result of [`Keeper::serving`] is used.
+const SERVING_MAX: Duration = Duration::from_secs(1);
 /// Most that connect(2) waits for room in the daemon's backlog.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// A connection that lasted for less is no reason to connect again at once.
@@ -114,6 +116,8 @@ pub(super) struct Keeper {
     holds_messages: bool,
     /// `connect` has returned the session.
     is_handed_out: bool,
+    /// The daemon whose page names the socket that nobody listens at, and when the pages were read.
+    serving: Option<(Instant, Option<(String, u32)>)>,
     /// Counts them.
     connection: u64,
     /// The registration of the last one that was open.
@@ -153,6 +157,7 @@ impl Keeper {
             refused: None,
             holds_messages: false,
             is_handed_out: false,
+            serving: None,
             connection: 0,
             generation: 0,
             up_since: now,
@@ -321,7 +326,7 @@ impl Keeper {
                 if let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Up) {
                     self.open(opening)?;
                     self.up_since = Instant::now();
-                    (self.busy, self.refused) = (None, None);
+                    (self.busy, self.refused, self.serving) = (None, None, None);
                     self.is_handed_out = true;
                     self.directory.iter_mut().for_each(DirWatch::unwatch);
                     self.wake();
@@ -418,7 +423,7 @@ impl Keeper {
         self.questions.clear();
     }
 
-    fn error(&self, failure: Failure) -> ConnectError {
+    fn error(&mut self, failure: Failure) -> ConnectError {
         let (path, limit) = (self.path.clone(), self.order.limit);
         let refused = |reply: Reply| ConnectError::Refused {
             process: self.core.process,
@@ -429,7 +434,7 @@ impl Keeper {
             Failure::Busy(reply) | Failure::Refused(reply) => refused(reply),
             Failure::Protocol(what) => ConnectError::Protocol { path, what },
             Failure::System(what, source) => ConnectError::System { what, source },
-            Failure::NoDaemon(source) => match serving(&path) {
+            Failure::NoDaemon(source) => match self.serving() {
                 Some((instance, pid)) => ConnectError::NoSocket { path, instance, pid, source },
                 None => ConnectError::NoDaemon { path, source },
             },
@@ -441,6 +446,16 @@ impl Keeper {
             }
             Failure::Timeout => ConnectError::Timeout { path, limit },
         }
+    }
+
+    /// The daemon that runs and whose socket was removed. Looked for once a second, not at each attempt: the statistics pages
+    /// are opened and mapped for it.
+    fn serving(&mut self) -> Option<(String, u32)> {
+        let now = Instant::now();
+        let known = self.serving.take().filter(|(read, _)| now.duration_since(*read) < SERVING_MAX);
+        let (read, serving) = known.unwrap_or_else(|| (now, self.order.place.serving(&self.path)));
+        self.serving = Some((read, serving.clone()));
+        serving
     }
 
     /// Does what was asked, and takes back what was given back; true when the session was dropped.
