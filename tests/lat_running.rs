@@ -2,14 +2,12 @@
 
 use crate::util::lat::{Counts, lat, lossless, start};
 use crate::util::session::lane_end;
-use crate::util::tool::{Said, Tool, rtlat, run};
+use crate::util::tool::{Said, run};
 use crate::util::{Daemon, Instance, Peer, first_cpu, process, route, signal};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::lane::peer::PeerState;
-use serde_json::Value;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 /// Short: a route's name has 31 bytes.
 const KINDS: [&str; 3] = ["mq", "sig", "lane"];
@@ -98,45 +96,6 @@ pub fn every_kind_to_every_kind() -> anyhow::Result<()> {
     let free = |s: &rtcore::stats::reader::Snapshot| s.processes.iter().all(|p| p.state != PeerState::Alive);
     instance.until("all names are free", free)?;
     daemon.stop()?;
-    Ok(())
-}
-
-/// A control loop that sends every millisecond feels an outage of a second a thousand times, whatever happened to its
-/// messages meanwhile.
-pub fn an_outage_of_rtd_is_in_the_corrected_figures_and_in_the_exit_code() -> anyhow::Result<()> {
-    const OUTAGE: Duration = Duration::from_millis(1000);
-    let instance = Instance::new()?;
-    let config = config(&instance);
-    for (ends, more, code) in
-        [(["mq-mq.in", "mq-mq.out"], &[][..], 6), (["mq-mq.in", "mq-mq.out"], &["--allow-loss"], 0)]
-    {
-        let mut daemon = Daemon::start(&config)?;
-        let file = instance.file("outage.json");
-        let path = file.display().to_string();
-        let [from, to] = ends;
-        let line =
-            ["route", "--instance", &instance.name, "--from", from, "--to", to, "-p0", "-i1000", "-D3", "-v"];
-        let tool = Tool::start(rtlat(&[&line[..], &["--json", &path], more].concat()))?;
-        tool.line().context("it does not measure")?;
-        daemon.stop()?;
-        // The outage that is measured.
-        std::thread::sleep(OUTAGE);
-        daemon = Daemon::start(&config)?;
-        let said = tool.end()?;
-        ensure!(said.code() == Some(code), "{more:?}: {:?} {}", said.code(), said.err);
-        ensure!(said.err.contains("refused or lost") == (code == 6), "{}", said.err);
-        let position = |what: &str| said.out.find(what).with_context(|| format!("no {what}"));
-        ensure!(position(" messages were refused or lost")? < position("#0: ID")?, "the loss comes first");
-        let json: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
-        let pair = &json["thread"]["0"];
-        let counts = Counts::of(pair)?;
-        ensure!(counts.lost > 100 && counts.balances() && json["return_code"] == code, "{counts:?}");
-        let p90_ns = pair["percentiles_ns"]["corrected"]["p90"].as_u64().context("no p90")?;
-        let max_ns = pair["percentiles_ns"]["corrected"]["max"].as_u64().context("no max")?;
-        // A third of the points are in the outage: the tenth that waited longest, more than half of it.
-        ensure!(p90_ns > 500_000_000 && max_ns >= 900_000_000, "{}", pair["percentiles_ns"]);
-        daemon.stop()?;
-    }
     Ok(())
 }
 

@@ -44,6 +44,7 @@ mod lat_interference;
 mod lat_load;
 mod lat_mechanisms;
 mod lat_options;
+mod lat_outage;
 mod lat_regressions;
 mod lat_routes;
 mod lat_rt_tests;
@@ -295,6 +296,10 @@ fn main() -> std::process::ExitCode {
         lat_options::what_cannot_be_done_exits_with_1_and_says_what_would_help,
         lat_options::what_an_ordinary_user_lacks_is_named_with_the_line_that_grants_it,
         lat_options::a_broken_bound_exits_with_3_and_shows_the_culprit,
+        lat_outage::a_stopped_daemon_that_is_started_again,
+        lat_outage::a_killed_daemon_that_is_started_again,
+        lat_outage::a_suspended_daemon_that_goes_on,
+        lat_outage::a_daemon_that_stays_away,
         lat_routes::between_threads,
         lat_routes::between_processes,
         lat_routes::there_and_back_between_threads,
@@ -315,7 +320,6 @@ fn main() -> std::process::ExitCode {
         lat_rt_tests::sigwaittest_and_signal_bring_the_same,
         lat_rt_tests::gnuplot_draws_the_osadl_picture,
         lat_running::every_kind_to_every_kind,
-        lat_running::an_outage_of_rtd_is_in_the_corrected_figures_and_in_the_exit_code,
         lat_running::what_cannot_be_measured_is_refused_with_what_there_is,
         lat_running::an_end_that_somebody_has_is_left_to_them,
         lat_running::without_a_daemon_it_says_how_to_start_one,

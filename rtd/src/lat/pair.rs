@@ -2,16 +2,19 @@
 //!
 //! Every fork comes before the first thread of the process: [`Pair::prepare`] of all pairs, then [`Pair::launch`].
 
+mod roles;
+
 use super::board::{Block, Board, Role};
 use super::breaker::Breaker;
 use super::mech::Mechanism;
-use super::party::{Log, Measured, Seat, ask_blocks, echo_blocks, record_blocks, send_blocks, timer_blocks};
+use super::party::{Log, Seat};
 use super::recorder::{Recorder, Recording, Tally};
 use super::series::{Packed, Party, Series};
 use anyhow::{Context as _, bail};
+use roles::{partner, recorder};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::fork::{ForkedChild, fork_child};
-use rtcore::sys::{memory, rtsignal, sched};
+use rtcore::sys::rtsignal;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -306,6 +309,9 @@ impl Pair {
             return self.check().map(|()| true);
         }
         self.check()?;
+        if let Work::OneWay(mechanism) = &*self.work {
+            mechanism.find_again();
+        }
         let now_ns = monotonic_ns();
         if self.is_sent() {
             let since_ns = *self.sent_ns.get_or_insert(now_ns);
@@ -424,77 +430,6 @@ impl Drop for Pair {
             Partner::Process(_) | Partner::None => {}
         }
     }
-}
-
-/// The thread that records.
-fn recorder(mut log: Log, work: &Work, [sender, receiver]: [Seat; 2]) {
-    let board = Arc::clone(&log.board);
-    let done = (|| -> anyhow::Result<()> {
-        match work {
-            Work::Timer => {
-                sender.take("rtlat-timer")?;
-                board.stand(Role::Sender);
-                timer_blocks(&mut log);
-            }
-            Work::OneWay(mechanism) => {
-                let mut rx = mechanism.receiver()?;
-                receiver.take("rtlat-rx")?;
-                board.stand(Role::Receiver);
-                record_blocks(&mut log, &mut *rx);
-            }
-            Work::RoundTrip(there, back) => {
-                let (mut tx, mut rx) = (there.sender()?, back.receiver()?);
-                sender.take("rtlat-tx")?;
-                board.stand(Role::Sender);
-                ask_blocks(&mut log, Role::Sender, &mut *tx, &mut *rx);
-            }
-            Work::Synced(there, back) => {
-                let (mut ask, mut rx) = (back.sender()?, there.receiver()?);
-                receiver.take("rtlat-rx")?;
-                board.stand(Role::Receiver);
-                ask_blocks(&mut log, Role::Receiver, &mut *ask, &mut *rx);
-            }
-        }
-        Ok(())
-    })();
-    if let Err(e) = done {
-        board.fail(&format!("{e:#}"));
-    }
-}
-
-/// The other party, on its thread or in its process.
-fn partner(board: &Board, work: &Work, [sender, receiver]: [Seat; 2]) {
-    board.fault_in();
-    memory::prefault_stack();
-    let done = (|| -> anyhow::Result<()> {
-        match work {
-            Work::Timer => {}
-            Work::OneWay(mechanism) => {
-                let mut tx = mechanism.sender()?;
-                sender.take("rtlat-tx")?;
-                board.stand(Role::Sender);
-                send_blocks(board, &mut *tx);
-            }
-            Work::RoundTrip(there, back) => {
-                let (mut rx, mut tx) = (there.receiver()?, back.sender()?);
-                receiver.take("rtlat-rx")?;
-                board.stand(Role::Receiver);
-                echo_blocks(board, Role::Receiver, Measured::ThereAndBack, &mut *rx, &mut *tx);
-            }
-            Work::Synced(there, back) => {
-                let (mut asked, mut tx) = (back.receiver()?, there.sender()?);
-                sender.take("rtlat-tx")?;
-                board.stand(Role::Sender);
-                echo_blocks(board, Role::Sender, Measured::TheAnswer, &mut *asked, &mut *tx);
-            }
-        }
-        Ok(())
-    })();
-    if let Err(e) = done {
-        board.fail(&format!("{e:#}"));
-    }
-    // Back to an ordinary thread before it cleans up.
-    let _ = sched::set_ordinary();
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -226,7 +226,12 @@ impl Measuring<'_> {
             };
             pair.begin(&block);
         }
-        let until_ns = args.duration.map_or(u64::MAX, |d| first_ns(0).saturating_add(nanos(d)));
+        // From the first point that was followed: messages before the schedule may take their time.
+        let until_ns = |pair: &Pair| {
+            let begun_ns = Some(pair.board().first_ns()).filter(|ns| *ns > 0);
+            let begins_ns = begun_ns.unwrap_or(first_ns(0) + WARM * SECOND_NS);
+            args.duration.map_or(u64::MAX, |d| begins_ns.saturating_add(nanos(d)))
+        };
         let names: Vec<String> = self.pairs.iter().map(|p| p.name().to_owned()).collect();
         let goal = Goal { loops: args.loops, duration: args.duration };
         let out = std::io::stdout();
@@ -239,7 +244,7 @@ impl Measuring<'_> {
         loop {
             let mut all_closed = true;
             for pair in &mut self.pairs {
-                all_closed &= pair.look(until_ns)?;
+                all_closed &= pair.look(until_ns(pair))?;
             }
             let is_read = !args.verbose || self.show_samples()?;
             if all_closed {

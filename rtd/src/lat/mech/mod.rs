@@ -63,6 +63,9 @@ pub trait Mechanism: Send + Sync {
 
     /// Makes the receiving end, on the thread that receives.
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>>;
+
+    /// Finds again what a sending end has lost and cannot look for. The main thread calls it at each look.
+    fn find_again(&self) {}
 }
 
 /// The raw mechanisms.

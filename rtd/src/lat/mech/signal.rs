@@ -115,7 +115,7 @@ impl Tx for Bounded {
         if !self.slots.has_room(stamp.sequence) {
             return Err(Errno::AGAIN);
         }
-        self.tx.target_pid = self.receiver_pid[0].load(Ordering::Acquire);
+        self.tx.aim_at(self.receiver_pid[0].load(Ordering::Acquire));
         self.tx.send(stamp)
     }
 }
@@ -133,6 +133,13 @@ impl SignalTx {
     pub fn new(target_pid: i32, signo: i32, slots: &Slots) -> SignalTx {
         slots.fault_in();
         SignalTx { slots: slots.clone(), target_pid, signo }
+    }
+}
+
+impl SignalTx {
+    /// Signals this process from now on.
+    pub fn aim_at(&mut self, target_pid: i32) {
+        self.target_pid = target_pid;
     }
 }
 

@@ -1,12 +1,13 @@
 //! The ends of a route that no raw mechanism has: sessions, and bytes that are a key.
 
+use super::DaemonPid;
 use crate::lat::mech::mq::QueueRx;
 use crate::lat::mech::payload;
 use crate::lat::mech::signal::{SignalRx, SignalTx};
 use crate::lat::mech::slots::Slots;
 use crate::lat::mech::{Rx, Stamp, Tx};
 use anyhow::Context as _;
-use rtcore::client::{Inbox, Incoming, SendError, Sender, Session};
+use rtcore::client::{Gone, Inbox, Incoming, SendError, Sender, Session};
 use rtcore::lane::policy::Wait;
 use rtcore::message::SignalRecord;
 use rtcore::sys::mqueue::{self, Access, Queue};
@@ -26,13 +27,15 @@ fn session(socket: &Path, process: &str) -> anyhow::Result<Session> {
     session.with_context(|| format!("cannot become `{process}`"))
 }
 
-/// Without formatting, which a sealed thread must not.
+/// Without formatting, which a sealed thread must not. EAGAIN: refused, and a later send may succeed: there is no room, or
+/// the daemon is away and the session connects again by itself.
 fn errno(e: &SendError) -> Errno {
     match e {
-        SendError::Full { .. } => Errno::AGAIN,
+        SendError::Full { .. }
+        | SendError::PeerDead { .. }
+        | SendError::Disconnected { why: Gone::Down | Gone::Refused(_), .. } => Errno::AGAIN,
         SendError::TooLarge { .. } => Errno::MSGSIZE,
-        SendError::PeerDead { .. } => Errno::SRCH,
-        _ => Errno::PIPE,
+        SendError::Disconnected { .. } | SendError::Corrupt { .. } => Errno::PIPE,
     }
 }
 
@@ -197,6 +200,7 @@ impl Rx for KeyQueueRx {
 /// Signals the daemon as the owner of that signal.
 pub struct RegisteredSignalTx {
     signals: SignalTx,
+    daemon: DaemonPid,
     _session: Session,
 }
 
@@ -205,11 +209,13 @@ impl RegisteredSignalTx {
     pub fn open(
         socket: &Path,
         process: &str,
-        [pid, signo]: [i32; 2],
+        (daemon, signo): (&DaemonPid, i32),
         slots: &Slots,
     ) -> anyhow::Result<RegisteredSignalTx> {
+        daemon.fault_in();
         Ok(RegisteredSignalTx {
-            signals: SignalTx::new(pid, signo, slots),
+            signals: SignalTx::new(0, signo, slots),
+            daemon: daemon.clone(),
             _session: session(socket, process)?,
         })
     }
@@ -218,7 +224,16 @@ impl RegisteredSignalTx {
 impl Tx for RegisteredSignalTx {
     #[inline]
     fn send(&mut self, stamp: &Stamp) -> Result<(), Errno> {
-        self.signals.send(stamp)
+        let pid = self.daemon.get().ok_or(Errno::AGAIN)?;
+        self.signals.aim_at(pid);
+        // The daemon has ended, and its number may soon be another process' (EPERM: it is already).
+        self.signals.send(stamp).map_err(|e| match e {
+            Errno::SRCH | Errno::PERM => {
+                self.daemon.ended();
+                Errno::AGAIN
+            }
+            e => e,
+        })
     }
 }
 

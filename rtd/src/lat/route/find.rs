@@ -1,6 +1,6 @@
 //! A route of a daemon that runs already, by the names of its ends.
 
-use super::{In, Out, Route};
+use super::{DaemonPid, In, Out, Route};
 use crate::ctl::page;
 use anyhow::{Context as _, bail};
 use rtcore::lane::peer::PeerState;
@@ -31,7 +31,8 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyho
         EndpointKind::Signal { signo, .. } => {
             crate::ctl::page::same_pid_namespace(&snapshot)?;
             let pid = i32::try_from(snapshot.pid)?;
-            In::Signal { process: owner(&snapshot, source)?, pid, signo: page::signal_of(source, *signo)? }
+            let daemon = DaemonPid::of_instance(pid, instance)?;
+            In::Signal { process: owner(&snapshot, source)?, daemon, signo: page::signal_of(source, *signo)? }
         }
         EndpointKind::Lane { .. } => {
             In::Lane { process: owner(&snapshot, source)?, endpoint: from.to_owned() }

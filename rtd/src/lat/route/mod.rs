@@ -3,6 +3,7 @@
 //! Where both ends take bytes, the stamp travels in the payload. Where one is a signal, its value travels: a key to the
 //! stamp in memory beside ([`Slots`]).
 
+mod daemon_pid;
 mod ends;
 mod find;
 mod own;
@@ -12,6 +13,7 @@ pub use own::{LaneArgs, OwnRoute, Way, config, depth};
 
 use super::mech::slots::Slots;
 use super::mech::{Mechanism, Rx, Tx};
+use daemon_pid::DaemonPid;
 use ends::{
     KeyLaneRx, KeyLaneTx, KeyQueueRx, KeyQueueTx, LaneRx, LaneTx, RegisteredSignalRx, RegisteredSignalTx,
 };
@@ -19,7 +21,7 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 /// Where a message goes in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum In {
     /// This queue.
     Queue(String),
@@ -27,8 +29,8 @@ pub enum In {
     Signal {
         /// Name of the session that may send it.
         process: String,
-        /// The daemon's pid.
-        pid: i32,
+        /// The daemon.
+        daemon: DaemonPid,
         /// Signal number.
         signo: i32,
     },
@@ -106,8 +108,8 @@ impl Mechanism for Route {
                 Box::new(super::mech::mq::QueueTx::open(&CString::new(name.as_str())?, bytes)?)
             }
             (In::Queue(name), Some(slots)) => Box::new(KeyQueueTx::open(name, slots)?),
-            (In::Signal { process, pid, signo }, Some(slots)) => {
-                Box::new(RegisteredSignalTx::open(&self.socket, process, [*pid, *signo], slots)?)
+            (In::Signal { process, daemon, signo }, Some(slots)) => {
+                Box::new(RegisteredSignalTx::open(&self.socket, process, (daemon, *signo), slots)?)
             }
             (In::Signal { .. }, None) => anyhow::bail!("a signal without a place for stamps"),
             (In::Lane { process, endpoint }, None) => {
@@ -136,5 +138,11 @@ impl Mechanism for Route {
                 Box::new(KeyLaneRx::open(&self.socket, process, endpoint, slots)?)
             }
         })
+    }
+
+    fn find_again(&self) {
+        if let In::Signal { daemon, .. } = &self.input {
+            daemon.find_again();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The configuration of a daemon that is started for a measurement: a route of each way.
 
-use super::{In, Out, Route};
+use super::{DaemonPid, In, Out, Route};
 use crate::daemon::own::OwnDaemon;
 use crate::lat::mech::signal;
 use anyhow::Context as _;
@@ -136,7 +136,9 @@ impl OwnRoute {
         let pid = i32::try_from(daemon.pid())?;
         let input = match self.way {
             Way::MqMq | Way::MqSignal => In::Queue(queue("tx")),
-            Way::SignalSignal => In::Signal { process: tx, pid, signo: self.signals[0] },
+            Way::SignalSignal => {
+                In::Signal { process: tx, daemon: DaemonPid::fixed(pid)?, signo: self.signals[0] }
+            }
             Way::Lane | Way::Direct => In::Lane { process: tx, endpoint: sent },
         };
         let output = match self.way {
