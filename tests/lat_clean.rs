@@ -4,9 +4,14 @@
 
 use crate::util::lat::{Traces, lat};
 use crate::util::tool::{Said, Tool};
-use crate::util::{Instance, privileged, skip};
+use crate::util::{Daemon, Instance, first_cpu, lane, privileged, route, skip};
 use anyhow::{Context as _, ensure};
+use rtcore::sys::mqueue::{self, Access, Queue};
 use serde_json::Value;
+use std::ffi::CString;
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Enough for a rest of the sender, and for the intruder to come by often.
 const COUNT: u64 = 5000;
@@ -110,6 +115,45 @@ pub fn who_takes_the_cpu_and_is_no_lane_is_named() -> anyhow::Result<()> {
     ensure!(said.code() == Some(5), "{said:?}");
     let reasons = reasons(&json["paths"][0]);
     ensure!(reasons.iter().any(|reason| reason.contains("by rtlat-intruder")), "{reasons:?}");
+    Ok(())
+}
+
+/// A machine runs several cells: the daemon whose lane takes the CPU is named, with its pid.
+pub fn another_daemon_that_takes_the_cpu_is_named() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("CAP_SYS_NICE, for a lane above the other");
+    }
+    let other = Instance::new()?;
+    let (name, socket) = (&other.name, other.socket());
+    let head = format!("[daemon]\nname = \"{name}\"\nsocket = \"{socket}\"\n{}", lane("lane", 90, ""));
+    let keys = "overflow = \"displace-oldest\"";
+    let config =
+        head + &other.mqueue("busy", "") + &other.mqueue("sink", "") + &route("busy", &["sink"], keys);
+    let daemon = Daemon::start(&config)?;
+    let queue = Queue::open(&CString::new(other.queue("busy"))?, Access::Send, true)?;
+    let (is_over, cpu) = (AtomicBool::new(false), first_cpu().to_string());
+    let (said, json) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                // A full queue is as busy.
+                let _ = mqueue::send(queue.as_raw_fd(), &[0; 8], 0);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let ran = run(&Instance::new()?, &["--path", "mq", "-a", &cpu]);
+        is_over.store(true, Ordering::Relaxed);
+        ran
+    })?;
+    if let Some(why) = json["judged"]["no_trace"].as_str() {
+        return skip(&format!("the kernel's trace: {why}"));
+    }
+    let wanted = format!("of rtd \"{name}\" (pid {}), which is no part of the run", daemon.pid());
+    let reasons = reasons(&json["paths"][0]);
+    ensure!(
+        said.code() == Some(5) && reasons.iter().any(|reason| reason.contains(&wanted)),
+        "{wanted}: {reasons:?}"
+    );
+    daemon.stop()?;
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! `rtlat route --from --to`: the routes of a daemon that runs already, taken over for a measurement and given back.
 
+use crate::places::Apart;
 use crate::util::lat::{Counts, lat, lossless, start};
 use crate::util::session::lane_end;
-use crate::util::tool::{Said, run};
-use crate::util::{Daemon, Instance, Peer, first_cpu, process, route, signal};
+use crate::util::tool::{RTLAT, Said, run};
+use crate::util::{Daemon, Instance, Peer, first_cpu, privileged, process, route, signal, skip};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::lane::peer::PeerState;
@@ -96,6 +97,57 @@ pub fn every_kind_to_every_kind() -> anyhow::Result<()> {
     let free = |s: &rtcore::stats::reader::Snapshot| s.processes.iter().all(|p| p.state != PeerState::Alive);
     instance.until("all names are free", free)?;
     daemon.stop()?;
+    Ok(())
+}
+
+/// Controllers exchange setpoints of eight bytes, which have no room for a time.
+pub fn endpoints_of_eight_bytes_are_measured() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let mut config = instance.head();
+    let ways =
+        [("mq", "mq", ""), ("lane", "lane", ""), ("mq", "lane", ""), ("lane", "lane", "path = \"direct\"")];
+    for (number, (from, to, more)) in ways.into_iter().enumerate() {
+        let [source, sink] = ["in", "out"].map(|end| format!("{number}.{end}"));
+        // The sink alone would have room.
+        config += &(end(&instance, &source, from, 0, 8) + &end(&instance, &sink, to, 0, 8 + 8 * number));
+        config += &route(&source, &[&sink], more);
+    }
+    config += &(end(&instance, "tiny.in", "mq", 0, 4) + &end(&instance, "tiny.out", "mq", 0, 4));
+    config += &route("tiny.in", &["tiny.out"], "");
+    let daemon = Daemon::start(&config)?;
+    for number in 0..ways.len() {
+        let [source, sink] = ["in", "out"].map(|end| format!("{number}.{end}"));
+        for more in [&[][..], &["-f"]] {
+            let out = tries(&instance, &source, &sink, &[&["-q", "-l", "30"], more].concat())?.well()?;
+            let counts = Counts::read(&out)?;
+            ensure!(counts[0].scheduled == LOOPS && counts[0].received > 0 && counts[0].is_whole(), "{out}");
+            ensure!(counts[0].balances() && out.contains(", 8 B"), "{out}");
+        }
+    }
+    tries(&instance, "0.in", "0.out", &["--size", "64"])?.refused(&[
+        "64 bytes",
+        "takes 8",
+        "leave --size out",
+    ])?;
+    tries(&instance, "tiny.in", "tiny.out", &[])?.refused(&["tiny.in takes 4 bytes", "raise msgsize"])?;
+    daemon.stop()?;
+    Ok(())
+}
+
+/// In a mount namespace, where no other test's page is.
+pub fn without_a_name_the_only_instance_is_measured() -> anyhow::Result<()> {
+    if !privileged() {
+        return skip("root, to unshare(2)");
+    }
+    let instance = Instance::new()?;
+    let Some(apart) = Apart::start("true", &config(&instance))? else { return skip("mount namespaces") };
+    let line = ["route", "--from", "mq-mq.in", "--to", "mq-mq.out", "-q", "-l", "30", "--allow-loss"];
+    let mut command = apart.beside(RTLAT, &line);
+    command.env_remove("RTD_INSTANCE");
+    let out = run(command)?.well()?;
+    let counts = Counts::read(&out)?;
+    ensure!(counts[0].received > 0 && out.contains("route mq-mq.in -> mq-mq.out"), "{out}");
+    apart.0.stop()?;
     Ok(())
 }
 

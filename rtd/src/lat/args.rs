@@ -88,9 +88,10 @@ pub struct MeasureArgs {
     /// the way is warm. Without it the sender follows the schedule, and its message is the first thing after an idle gap
     #[arg(long, conflicts_with = "round_trip")]
     pub sync: bool,
-    /// Payload in bytes, where there is one
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=16 << 20))]
-    pub size: u32,
+    /// Payload in bytes, where there is one [default: 64; of endpoints of a running daemon at most their msgsize, and
+    /// where that is below 24 a number of 8 bytes, with its times in memory beside]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(24..=16 << 20))]
+    pub size: Option<u32>,
     /// Print a histogram with this many bins of 1 us; all pairs run at the same priority and interval
     #[arg(short = 'h', long, value_name = "US", value_parser = clap::value_parser!(u64).range(1..=BINS_MAX))]
     pub histogram: Option<u64>,
@@ -108,6 +109,8 @@ pub struct MeasureArgs {
     pub rt_tests: RtTestsArgs,
 }
 
+/// Default of --size.
+pub const PAYLOAD_BYTES: usize = 64;
 /// Default of -d.
 const DISTANCE_US: u64 = 500;
 
@@ -170,6 +173,11 @@ pub struct Place {
 }
 
 impl MeasureArgs {
+    /// Payload that was asked for, or the usual one.
+    pub fn payload_bytes(&self) -> anyhow::Result<usize> {
+        self.size.map_or(Ok(PAYLOAD_BYTES), |bytes| Ok(usize::try_from(bytes)?))
+    }
+
     /// Ways that each pair needs: there, and perhaps back.
     pub fn ways(&self) -> usize {
         if self.round_trip || self.sync { 2 } else { 1 }

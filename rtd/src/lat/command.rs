@@ -40,7 +40,7 @@ pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
         ));
     }
     let conditions = Conditions::of(args)?;
-    let bytes = usize::try_from(args.size)?;
+    let bytes = args.payload_bytes()?;
     single(args, Parties::Two, 0, conditions, &mut |number, _| {
         args.work(|way| mech::of(kind, bytes, args.ways() * number + way))
     })
@@ -70,7 +70,7 @@ pub struct RouteArgs {
 /// Measures one.
 pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     let mut conditions = Conditions::of(&args.measure)?;
-    let bytes = usize::try_from(args.measure.size)?;
+    let bytes = args.measure.payload_bytes()?;
     if let (Some(from), Some(to)) = (&args.from, &args.to) {
         if args.measure.ways() > 1 || args.measure.smp || args.measure.threads != 1 {
             let slip =
@@ -79,7 +79,7 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
         }
         let instance = args.instance.clone().map_or_else(crate::ctl::page::default_instance, Ok)?;
         return single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |_, _| {
-            Ok(Work::OneWay(Box::new(find(&instance, from, to, bytes)?)))
+            Ok(Work::OneWay(Box::new(find(&instance, from, to, args.measure.size.map(|_| bytes))?)))
         });
     }
     let Some(way) = args.way else {

@@ -226,11 +226,13 @@ impl Measuring<'_> {
             };
             pair.begin(&block);
         }
-        // From the first point that was followed: messages before the schedule may take their time.
-        let until_ns = |pair: &Pair| {
-            let begun_ns = Some(pair.board().first_ns()).filter(|ns| *ns > 0);
-            let begins_ns = begun_ns.unwrap_or(first_ns(0) + WARM * SECOND_NS);
-            args.duration.map_or(u64::MAX, |d| begins_ns.saturating_add(nanos(d)))
+        // From when the schedule is followed, an interval before its first point where messages before it took their time.
+        let until_ns = |pair: &Pair, place: &Place| {
+            let begun_ns = match pair.board().first_ns() {
+                0 => first_ns(0) + WARM * SECOND_NS,
+                first_point_ns => first_ns(0).max(first_point_ns.saturating_sub(place.interval_ns)),
+            };
+            args.duration.map_or(u64::MAX, |d| begun_ns.saturating_add(nanos(d)))
         };
         let names: Vec<String> = self.pairs.iter().map(|p| p.name().to_owned()).collect();
         let goal = Goal { loops: args.loops, duration: args.duration };
@@ -243,8 +245,9 @@ impl Measuring<'_> {
         let is_common_interval = self.places.windows(2).all(|two| two[0].interval_ns == two[1].interval_ns);
         loop {
             let mut all_closed = true;
-            for pair in &mut self.pairs {
-                all_closed &= pair.look(until_ns(pair))?;
+            for (pair, place) in self.pairs.iter_mut().zip(&self.places) {
+                let until_ns = until_ns(pair, place);
+                all_closed &= pair.look(until_ns)?;
             }
             let is_read = !args.verbose || self.show_samples()?;
             if all_closed {

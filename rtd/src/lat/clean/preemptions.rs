@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Context as _, bail};
+use rtcore::stats::reader::{Reader, instances};
 use rtcore::sys::{procfs, tracefs};
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,7 @@ pub struct Switch {
     pub at_ns: u64,
     /// Who wanted to run on.
     pub from: u32,
-    /// Who ran instead.
+    /// Who ran instead; of a stranger also which daemon or thread it is.
     pub name: String,
     /// See [`By`].
     pub by: By,
@@ -192,7 +193,18 @@ fn parse(line: &str, whose: impl Fn(u32) -> By) -> Option<Switch> {
             by => by,
         },
     };
-    Some(Switch { at_ns, from, name: name.to_owned(), by })
+    let name = if by == By::Stranger { stranger(name, tid.parse().ok()?) } else { name.to_owned() };
+    Some(Switch { at_ns, from, name, by })
+}
+
+/// A stranger's thread: of which daemon, or of which process.
+fn stranger(name: &str, tid: u32) -> String {
+    let is_of = |pid: u32| Path::new(&format!("/proc/{pid}/task/{tid}")).exists();
+    let daemon = |instance: String| {
+        let pid = Reader::open(&instance).ok()?.pid();
+        is_of(pid).then(|| format!("{name} of rtd \"{instance}\" (pid {pid})"))
+    };
+    instances().into_iter().find_map(daemon).unwrap_or_else(|| format!("{name} (thread {tid})"))
 }
 
 #[cfg(test)]
@@ -219,7 +231,7 @@ mod tests {
         assert_eq!(of("rtlat-sender next_pid=200 next_prio=31").by, By::Below);
         assert_eq!(of("rtlat-sender next_pid=200 next_prio=30").by, By::Heir);
         let stranger = of("a next_pid=5 b next_pid=4711 next_prio=9");
-        assert_eq!((stranger.name.as_str(), stranger.by), ("a next_pid=5 b", By::Stranger));
+        assert_eq!((stranger.name.as_str(), stranger.by), ("a next_pid=5 b (thread 4711)", By::Stranger));
         assert_eq!(parse("CPU:1 [LOST 3 EVENTS]", |_| By::Stranger), None);
     }
 

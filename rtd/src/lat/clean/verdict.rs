@@ -109,7 +109,9 @@ fn of_thread(Row { account: a, preempted }: &Row, granted: &Granted) -> Vec<Stri
             let why = match by {
                 By::Daemon | By::Kernel | By::Heir | By::Ordinary => return None,
                 By::Below => "which is below it",
-                By::Stranger => "which is no part of the run and above it",
+                By::Stranger => {
+                    "which is no part of the run and above it: end it, or choose another CPU with -a"
+                }
             };
             Some(format!("{who}: preempted {times} times by {name}, {why}"))
         }));

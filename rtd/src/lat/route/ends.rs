@@ -39,6 +39,11 @@ fn errno(e: &SendError) -> Errno {
     }
 }
 
+/// A message that is a key. EBADMSG: it is none.
+fn key_of(bytes: &[u8]) -> Result<u64, Errno> {
+    bytes.try_into().map(u64::from_ne_bytes).map_err(|_| Errno::BADMSG)
+}
+
 /// Sends from a session's endpoint.
 pub struct LaneTx {
     sender: Sender,
@@ -82,7 +87,7 @@ impl KeyLaneTx {
     pub fn open(socket: &Path, process: &str, endpoint: &str, slots: &Slots) -> anyhow::Result<KeyLaneTx> {
         slots.fault_in();
         Ok(KeyLaneTx {
-            lane: LaneTx::open(socket, process, endpoint, size_of::<u64>())?,
+            lane: LaneTx::open(socket, process, endpoint, super::KEY_BYTES)?,
             slots: slots.clone(),
         })
     }
@@ -146,8 +151,11 @@ impl KeyLaneRx {
 impl Rx for KeyLaneRx {
     #[inline]
     fn receive(&mut self) -> Result<Stamp, Errno> {
-        let (_, key) = self.lane.next(|message| message.signal().ok_or(Errno::BADMSG))?;
-        self.slots.take(key).ok_or(Errno::STALE)
+        let key = |message: &rtcore::client::Message<'_>| match message.signal() {
+            Some((_, key)) => Ok(key),
+            None => key_of(message.bytes()),
+        };
+        self.slots.take(self.lane.next(key)?).ok_or(Errno::STALE)
     }
 }
 
@@ -175,7 +183,7 @@ impl Tx for KeyQueueTx {
     }
 }
 
-/// Receives from a queue what rtd writes there of a signal.
+/// Receives keys from a queue: what rtd writes there of a signal, or the key as it was sent.
 pub struct KeyQueueRx {
     queue: QueueRx,
     slots: Slots,
@@ -192,8 +200,10 @@ impl KeyQueueRx {
 impl Rx for KeyQueueRx {
     #[inline]
     fn receive(&mut self) -> Result<Stamp, Errno> {
-        let record = SignalRecord::read_from_bytes(self.queue.receive_bytes()?).map_err(|_| Errno::BADMSG)?;
-        self.slots.take(record.value).ok_or(Errno::STALE)
+        let bytes = self.queue.receive_bytes()?;
+        let key =
+            SignalRecord::read_from_bytes(bytes).map_or_else(|_| key_of(bytes), |record| Ok(record.value))?;
+        self.slots.take(key).ok_or(Errno::STALE)
     }
 }
 

@@ -1,14 +1,16 @@
 //! A route of a daemon that runs already, by the names of its ends.
 
-use super::{DaemonPid, In, Out, Route};
+use super::{DaemonPid, In, KEY_BYTES, Out, Route};
 use crate::ctl::page;
+use crate::lat::args::PAYLOAD_BYTES;
+use crate::lat::mech::STAMP_BYTES;
 use anyhow::{Context as _, bail};
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::{Endpoint, EndpointKind, Snapshot};
 
 /// The way from one endpoint of the running instance to another. Its ends are taken over: whoever measures is their
-/// owner, and nobody else may be registered as that.
-pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyhow::Result<Route> {
+/// owner, and nobody else may be registered as that. `payload_bytes`: none: as much as usual, or as both ends take.
+pub fn find(instance: &str, from: &str, to: &str, payload_bytes: Option<usize>) -> anyhow::Result<Route> {
     let snapshot = page::trusted(instance)?;
     let index = |name: &str| {
         let names: Vec<&str> = snapshot.endpoints.iter().map(|e| e.name.as_str()).collect();
@@ -62,8 +64,43 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: usize) -> anyho
         }
         EndpointKind::Unknown(_) => bail!("{to} is of a kind this rtlat does not know"),
     };
+    let payload_bytes = payload([source, sink], payload_bytes)?;
     let socket = rtcore::client::locate::socket_of(instance);
     Route::new(format!("route {from} -> {to}"), payload_bytes, input, output, socket)
+}
+
+/// Bytes of a message that both ends take.
+fn payload(ends: [&Endpoint; 2], wanted: Option<usize>) -> anyhow::Result<usize> {
+    let msgsize = |end: &Endpoint| match end.kind {
+        EndpointKind::Mqueue { msgsize, .. } | EndpointKind::Lane { msgsize, .. } => {
+            usize::try_from(msgsize).unwrap_or(usize::MAX)
+        }
+        _ => usize::MAX,
+    };
+    let [a, b] = ends;
+    let narrow = if msgsize(b) < msgsize(a) { b } else { a };
+    let (name, takes) = (&narrow.name, msgsize(narrow));
+    if takes < KEY_BYTES {
+        bail!(
+            "{name} takes {takes} bytes, which have no room for the {KEY_BYTES} of a message's number: raise msgsize of the \
+             [[endpoint]]"
+        );
+    }
+    match wanted {
+        Some(bytes) if bytes > takes => {
+            let less = if takes < STAMP_BYTES {
+                "leave --size out".to_owned()
+            } else {
+                format!("take --size {takes}")
+            };
+            bail!(
+                "a message has {bytes} bytes and `{name}` takes {takes}: raise msgsize of the [[endpoint]] or {less}"
+            )
+        }
+        Some(bytes) => Ok(bytes),
+        None if takes < STAMP_BYTES => Ok(KEY_BYTES),
+        None => Ok(takes.min(PAYLOAD_BYTES)),
+    }
 }
 
 fn owner(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<String> {

@@ -1,7 +1,7 @@
 //! A way through rtd: into one endpoint, out of another.
 //!
-//! Where both ends take bytes, the stamp travels in the payload. Where one is a signal, its value travels: a key to the
-//! stamp in memory beside ([`Slots`]).
+//! Where both ends take bytes, the stamp travels in the payload. Where one is a signal, or takes fewer bytes than a stamp has,
+//! a key travels, 8 bytes, to the stamp in memory beside ([`Slots`]).
 
 mod daemon_pid;
 mod ends;
@@ -12,7 +12,7 @@ pub use find::find;
 pub use own::{LaneArgs, OwnRoute, Way, config, depth};
 
 use super::mech::slots::Slots;
-use super::mech::{Mechanism, Rx, Tx};
+use super::mech::{Mechanism, Rx, STAMP_BYTES, Tx};
 use daemon_pid::DaemonPid;
 use ends::{
     KeyLaneRx, KeyLaneTx, KeyQueueRx, KeyQueueTx, LaneRx, LaneTx, RegisteredSignalRx, RegisteredSignalTx,
@@ -64,6 +64,9 @@ pub enum Out {
     },
 }
 
+/// Bytes of a key.
+pub const KEY_BYTES: usize = size_of::<u64>();
+
 /// A route of a running daemon.
 #[derive(Debug)]
 pub struct Route {
@@ -72,7 +75,7 @@ pub struct Route {
     input: In,
     output: Out,
     socket: PathBuf,
-    /// Where a signal is at one of the ends.
+    /// Where keys travel.
     slots: Option<Slots>,
 }
 
@@ -85,9 +88,10 @@ impl Route {
         output: Out,
         socket: PathBuf,
     ) -> anyhow::Result<Route> {
-        let is_keyed = matches!(input, In::Signal { .. }) || matches!(output, Out::Signal { .. });
+        let has_signal = matches!(input, In::Signal { .. }) || matches!(output, Out::Signal { .. });
+        let is_keyed = has_signal || payload_bytes < STAMP_BYTES;
         let slots = is_keyed.then(Slots::new).transpose()?;
-        let payload_bytes = if is_keyed { 0 } else { payload_bytes };
+        let payload_bytes = if has_signal { 0 } else { payload_bytes };
         Ok(Route { name, payload_bytes, input, output, socket, slots })
     }
 }
