@@ -19,6 +19,7 @@ mod credentials;
 mod credits;
 mod death;
 mod demo;
+mod documents;
 mod examples;
 mod flush;
 mod forked;
@@ -699,6 +700,7 @@ fn main() -> std::process::ExitCode {
         quiet::a_send_to_a_sleeper_makes_the_call_that_wakes_it,
         quiet::a_client_allocates_nothing_after_connect,
         quiet::a_lane_thread_over_rings_touches_no_heap_and_faults_nothing,
+        documents::the_map_of_the_code_names_every_module_and_test_file,
         help::every_command_has_help,
         wording::who_may_not_open_a_queue_learns_its_mode_and_the_key,
         wording::an_empty_list_is_not_offered,
