@@ -159,7 +159,7 @@ pub fn mq_sysctl(which: MqSysctl) -> io::Result<u64> {
     };
     let text = std::fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
     text.trim().parse().map_err(|_| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{path}: `{}` is no number", text.trim()))
+        io::Error::new(io::ErrorKind::InvalidData, format!("{path}: `{}` is not a number", text.trim()))
     })
 }
 

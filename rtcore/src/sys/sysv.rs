@@ -34,7 +34,7 @@ impl Sysctl {
         let text = std::fs::read_to_string(path).map_err(|e| named(path, e))?;
         let text = text.trim();
         let no_number =
-            || io::Error::new(io::ErrorKind::InvalidData, format!("{path}: `{text}` is no number"));
+            || io::Error::new(io::ErrorKind::InvalidData, format!("{path}: `{text}` is not a number"));
         text.parse().map_err(|_| no_number())
     }
 }

@@ -10,14 +10,14 @@ use std::process::ExitCode;
 /// Over the options that every command has, so that they do not stand among its own.
 const WHICH: &str = "Which rtd";
 
-/// Look at a running rtd, register processes, send and listen
+/// Inspect a running rtd, register processes, send and receive messages
 #[derive(Parser)]
 #[command(name = "rtctl", version, propagate_version = true)]
 struct Cli {
     /// Instance, as in the configuration's [daemon] name. Default: the only one that runs
     #[arg(long, short, global = true, env = "RTD_INSTANCE", help_heading = WHICH)]
     instance: Option<String>,
-    /// Control socket, where the instance's page does not tell it
+    /// Control socket, if the instance's page does not name it
     #[arg(long, global = true, value_name = "PATH", env = "RTD_SOCKET", help_heading = WHICH)]
     socket: Option<PathBuf>,
     #[command(subcommand)]
@@ -26,15 +26,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lanes, routes, endpoints and processes
+    /// List lanes, routes, endpoints and processes
     Ls(ctl::ls::LsArgs),
-    /// Where every message is, and how long it took
+    /// Show message counts and latencies of lanes and routes
     Stats(ctl::stats::StatsArgs),
-    /// Register a name and become CMD, which keeps the pid
+    /// Register a name and execute CMD under the same pid
     Run(ctl::run::RunArgs),
     /// Register a running process
     Register(ctl::register::RegisterArgs),
-    /// Free a name; its process goes on
+    /// Free a name; its process keeps running
     Unregister(ctl::register::UnregisterArgs),
     /// Send a message into an endpoint
     Send(ctl::send::SendArgs),

@@ -26,9 +26,9 @@ struct Cli {
 enum Command {
     /// Run the daemon in the foreground
     Run(daemon::RunArgs),
-    /// Check a configuration: every problem at once, or what it means
+    /// Check a configuration and print all its problems, or a summary
     Check(CheckCommand),
-    /// A machine of five processes, with and without a telemetry flood: needs no configuration and no root
+    /// Run a demo of five processes, with and without a telemetry flood; needs no configuration and no root
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     OwnDaemon(daemon::own::OwnArgs),
@@ -46,10 +46,10 @@ struct CheckCommand {
     /// Print the diagnostics as JSON on standard output
     #[arg(long)]
     json: bool,
-    /// What `rtd run --allow-degraded` would say
+    /// Check for `rtd run --allow-degraded`
     #[arg(long)]
     allow_degraded: bool,
-    /// What `rtd run --skin` would say: auto, posix or cobalt
+    /// Check for `rtd run --skin`: auto, posix or cobalt
     #[arg(long, value_enum, hide_possible_values = true)]
     skin: Option<SkinChoice>,
     /// Print the JSON schema of the configuration

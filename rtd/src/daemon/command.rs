@@ -156,7 +156,7 @@ fn bind(plan: &Plan) -> anyhow::Result<&'static Skin> {
         SkinKind::Posix => Ok(skin::posix()),
         SkinKind::Cobalt => skin::cobalt::load(library.as_deref())
             .and_then(skin::cobalt::Loaded::bind)
-            .context("Cobalt, which could be had a moment ago, cannot be had"),
+            .context("Cobalt, which was available a moment ago, is not"),
     }
 }
 

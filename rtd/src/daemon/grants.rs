@@ -90,7 +90,7 @@ pub(super) fn degraded_bits(
 
 /// The text of a refused start; `needed_by` is the skin whose calls no thread without its priority can make.
 pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
-    let mut text = String::from("the real-time part cannot be had:\n");
+    let mut text = String::from("real-time permissions are missing:\n");
     list(&mut text, missing);
     for fix in [Grant::Fifo, Grant::Pinning, Grant::Memory, Grant::Filter] {
         if missing.iter().any(|m| m.fix == fix) {

@@ -165,7 +165,7 @@ fn watchdog_ns(usec: Option<String>, pid: Option<String>, own: u32) -> Result<Op
     }
     match usec.parse::<u64>() {
         Ok(usec @ 1..) => Ok(usec.checked_mul(1000)),
-        _ => Err(format!("WATCHDOG_USEC {usec:?} is no time in microseconds")),
+        _ => Err(format!("WATCHDOG_USEC {usec:?} is not a number of microseconds")),
     }
 }
 

@@ -50,7 +50,7 @@ pub enum SignalsError {
     },
     /// The handler was removed before, was a one-shot that has run, or belongs to another [`super::Signals`].
     #[error(
-        "{id:?}: no such handler here (removed, a one-shot that has run, or another Signals'); register it anew"
+        "{id:?}: no such handler here (removed, a one-shot that has run, or another Signals'); register it again"
     )]
     NoSuchHandler {
         /// What was asked for.
