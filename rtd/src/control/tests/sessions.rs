@@ -5,6 +5,8 @@ use super::*;
 use crate::daemon::rings::Wanted;
 use rtcore::message::{Meta, Origin};
 use rtcore::ring::{Envelope, Kind};
+use rtcore::sys::poll;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 /// The arm sends to the planner, routed and direct; the planner sends to the arm.
 pub fn two(socket: PathBuf) -> Plan {
@@ -407,4 +409,45 @@ pub fn unlocked() {
         "allowed: {}",
         Rings::new(&plan, rtcore::skin::posix(), true).unwrap().prepare(0, wanted).is_ok()
     );
+}
+
+/// The death of a name's last holder may be counted while the next process opens its session: rtd reads no frames of that one,
+/// or its Mapped would be gone and the session would never be up.
+#[test]
+fn the_frames_of_a_session_that_opens_are_left_to_it() {
+    let dir = std::env::temp_dir().join(format!("rtd-control-{}-unread", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let plan = two(dir.join("s"));
+    let (socket, signals) = (plan.daemon.socket.clone(), StopSignals::block().unwrap());
+    let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
+    let lanes = Lanes::run(Feeds::take(&plan, &mut rings));
+    let peers = plan.processes.iter().map(|_| Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap()));
+    let mut control = Control::new(&plan, peers.collect(), rings, signals).unwrap();
+    let ((changes, changed), (_expel, expelled)) = (channel(), channel());
+    let mut recorder = Recorder { changes, expelled, stop: Arc::default() };
+    let mut turn = |control: &mut Control| {
+        control.run(&mut recorder, Some(Instant::now() + Duration::from_millis(1))).unwrap();
+    };
+
+    let mut arm = Other(Program::spawn(&mut other_side(&["session", socket.to_str().unwrap()])));
+    arm.order("open arm");
+    let deadline = Instant::now() + LIMIT;
+    while !control.sessions.is_opening(0) {
+        assert!(Instant::now() < deadline);
+        turn(&mut control);
+    }
+    // Its Mapped has come, and was not read yet.
+    let token = Token::Session { process: 0, uses: 1 }.encode();
+    let conn = control.sessions.conn(0, token).unwrap().as_fd().as_raw_fd();
+    let limit_ns = u64::try_from(LIMIT.as_nanos()).unwrap();
+    assert_eq!(poll::wait(&mut [poll::Interest::readable(conn)], limit_ns), Ok(1));
+    assert!(!control.sessions.has_left(0));
+    while changed.try_recv() != Ok((0, PeerState::Alive, arm.0.pid, effective_uid())) {
+        assert!(Instant::now() < deadline, "the session is not up");
+        turn(&mut control);
+    }
+    assert_eq!(arm.0.line("= "), "Ok 1");
+    drop((arm, control));
+    lanes.stop();
+    std::fs::remove_dir_all(dir).unwrap();
 }
