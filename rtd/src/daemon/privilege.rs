@@ -58,7 +58,7 @@ impl Privilege {
                 let held =
                     if permitted.is_full() { "every capability".to_owned() } else { permitted.to_string() };
                 log::info(format_args!(
-                    "runs as root with {held}: a defect in rtd can harm the whole machine; user = in [daemon] names another user \
+                    "runs as root with {held}: an error in rtd can harm the whole machine; user = in [daemon] names another user \
                      that rtd becomes"
                 ));
             }
