@@ -430,6 +430,7 @@ fn main() -> std::process::ExitCode {
         stop::a_stop_gives_no_receiver_of_a_fan_out_a_message_twice,
         stop::queues_that_go_are_emptied_first,
         stop::pending_signals_are_accounted_for_at_a_stop,
+        stop::a_stop_accounts_for_the_ring_of_a_sender_that_has_ended,
         stop::signals_that_arrive_after_their_lane_has_stopped_are_reported,
         stop::a_hangup_is_answered_and_survived,
         stop::signals_of_strangers_leave_no_trace,

@@ -209,6 +209,32 @@ pub fn pending_signals_are_accounted_for_at_a_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A sender has ended with messages in its ring: it cannot bring them to the next daemon, so the stop accounts for them.
+pub fn a_stop_accounts_for_the_ring_of_a_sender_that_has_ended() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let config = instance.head().replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
+        + &process("a")
+        + &process("b")
+        + &endpoint("a.out", "a", 64)
+        + &endpoint("b.in", "b", 4)
+        + &route("a.out", &["b.in"], "capacity = 2\noverflow = \"block:10s\"");
+    let daemon = Daemon::start(&config)?;
+    let mut b = Peer::with_inbox(&instance, "b")?;
+    let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
+    a.reach("a.out")?;
+    assert_eq!(a.burst("a.out", 0, 40)?, (40, 0));
+    instance.ledger_is("a.out->b.in", 7, &[(Delivered, 4), (Queued, 3)])?;
+    let pid = a.pid();
+    a.kill()?;
+    daemon.logged(&format!("a: pid {pid} died"))?;
+    let page = Reader::open(&instance.name)?;
+    daemon.stop()?;
+    let ends = [(Delivered, 4), (Rejected(Reject::Stopped), 36)];
+    book::check(&page.snapshot()?, "a.out->b.in", 40, &ends)?;
+    assert_eq!(b.take_numbers(4)?, [0, 1, 2, 3]);
+    Ok(())
+}
+
 /// A lane has stopped while another one still drains: nobody takes the signals that arrive now, and the log has their number.
 pub fn signals_that_arrive_after_their_lane_has_stopped_are_reported() -> anyhow::Result<()> {
     let instance = Instance::new()?;

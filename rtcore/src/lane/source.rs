@@ -109,6 +109,14 @@ impl RingSource {
         }
     }
 
+    #[inline]
+    fn is_orphaned(&self) -> bool {
+        self.feed.has_offer()
+            && !self.feed.is_left()
+            && self.last != Some(0)
+            && self.feed.peek().is_some_and(|end| end.backlog() > 0)
+    }
+
     /// What the old end holds now is the last that is taken of it; nothing more if its owner brings the rest.
     #[cold]
     fn count_last(&mut self) {
@@ -206,6 +214,16 @@ impl Source {
         }
     }
 
+    /// The message that was taken last stays in its ring, and is the next one again.
+    pub fn put_back(&mut self) {
+        if let SourceKind::Ring(ring) = &mut self.kind {
+            ring.last = ring.last.map(|left| left + 1);
+            if let Some(end) = ring.feed.current() {
+                end.put_back();
+            }
+        }
+    }
+
     /// Gives back a ring whose owner continues in another one, without taking a message: for a source that is left unread.
     pub fn let_go(&mut self) {
         if let SourceKind::Ring(ring) = &mut self.kind
@@ -216,10 +234,16 @@ impl Source {
         }
     }
 
-    /// Whether the kernel discards what is still in it when the daemon ends: datagrams with their port, pending signals with
-    /// the process.
+    /// Whether what is still in it is lost when the daemon ends: datagrams with their port, pending signals with the
+    /// process, messages with the ring of a sender that has ended.
     pub fn is_lost_at_stop(&self) -> bool {
-        matches!(self.kind, SourceKind::Xddp(_) | SourceKind::Signal { .. })
+        matches!(self.kind, SourceKind::Xddp(_) | SourceKind::Signal { .. }) || self.is_orphaned()
+    }
+
+    /// Whether the next message comes out of a ring whose sender is gone and brings nothing of it to the next daemon.
+    #[inline]
+    pub fn is_orphaned(&self) -> bool {
+        matches!(&self.kind, SourceKind::Ring(ring) if ring.is_orphaned())
     }
 
     /// Whether it is a ring: then its messages come without a call, many at a time.

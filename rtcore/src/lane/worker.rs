@@ -328,15 +328,15 @@ impl Running<'_> {
     #[inline]
     fn may_take(&self, input: &Input) -> bool {
         (self.draining || !input.is_held())
-            && (!self.stopping() || input.source.drain_at_stop)
+            && (!self.stopping() || input.source.drain_at_stop || input.source.is_orphaned())
             && input.rest_ns(self.skin).is_none()
     }
 
     #[inline]
     fn take(&mut self, input: &mut Input, patience: Patience) -> bool {
         let source = &mut input.source;
-        // Its slot is not released before the dispatch.
-        let stays = source.is_ring();
+        // Its slot is not released before the dispatch. A sender that is gone replays nothing to the next daemon.
+        let stays = source.is_ring() && !source.is_orphaned();
         let got = match patience {
             Patience::Forever => source.receive(self.skin),
             Patience::None => source.try_receive(self.skin),
@@ -372,6 +372,7 @@ impl Running<'_> {
                 self.progress.done(duty_ns);
                 if left {
                     input.routes[..dispatched].iter_mut().for_each(Route::hand_back);
+                    input.source.put_back();
                     return false;
                 }
                 self.counters.received += 1;
@@ -541,7 +542,7 @@ impl Running<'_> {
             let mut worked = false;
             for input in inputs.iter_mut() {
                 self.pump(input);
-                if input.source.drain_at_stop {
+                if input.source.drain_at_stop || input.source.is_orphaned() {
                     worked |= self.turn(input, Patience::None) > 0;
                 }
             }

@@ -238,6 +238,11 @@ impl Consumer {
         }
     }
 
+    /// The messages that were taken and not released are the next ones again.
+    pub fn put_back(&mut self) {
+        self.next = self.head;
+    }
+
     /// Gives back the slots of all that was taken, and wakes a producer that waits for room.
     #[inline]
     pub fn release(&mut self) {
