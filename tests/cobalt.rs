@@ -200,7 +200,7 @@ pub fn a_thread_that_loses_its_mode_is_counted_and_told() -> anyhow::Result<()> 
     ensure!(receiver.tell("recv 40 2000")?.len() == 40);
     let read = at.until("counted", |s| s.lanes[0].mode_switches >= 5)?;
     ensure!(read.workers[0].counters.mode_switches == read.lanes[0].mode_switches);
-    daemon.logged("thread in of lane lane lost its real-time mode while it dispatched (1 times by now")?;
+    daemon.logged("thread in of lane lane lost its real-time mode (1 time by now")?;
     let json: serde_json::Value = serde_json::from_slice(&at.rtctl(&["stats", "--json"])?.stdout)?;
     ensure!(json["skin"] == "cobalt (stand-in)" && json["lanes"][0]["mode_switches"].as_u64() >= Some(5));
     let log = daemon.stop()?;

@@ -44,7 +44,7 @@ pub enum EventKind {
         /// What it wrote.
         corrupt: Corrupt,
     },
-    /// The thread lost its real-time mode in a dispatch.
+    /// The thread lost its real-time mode, in a dispatch or while it slept.
     Relaxed {
         /// How often by now.
         times: u64,

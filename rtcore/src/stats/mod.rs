@@ -95,7 +95,7 @@ pub struct WorkerCounters {
     pub events_lost: u64,
     /// Allocations after seal; anything but 0 is a defect.
     pub allocations: u64,
-    /// Dispatches that cost the thread its real-time mode (Cobalt); 0 where there is but one mode.
+    /// Times that the thread was seen without its real-time mode after a dispatch or a wait (Cobalt); 0 where there is one mode.
     pub mode_switches: u64,
     /// System calls after seal that were not on the thread's list, and refused; anything but 0 is a defect.
     pub refused_calls: u64,

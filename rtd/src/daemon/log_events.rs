@@ -32,9 +32,9 @@ pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
             names.route(route)
         )),
         EventKind::Relaxed { times } => log::warning(format_args!(
-            "{thread} lost its real-time mode while it dispatched ({} by now, rtctl stats counts \
-             them): a page fault, a Linux system call or a Linux signal (/proc/xenomai/sched/stat, MSW; \
-             /proc/xenomai/debug/relax where the kernel has it)",
+            "{thread} lost its real-time mode ({} by now, rtctl stats counts them): a page fault, a Linux system call, a \
+             Linux signal, SIGSTOP or a debugger (/proc/xenomai/sched/stat, MSW; /proc/xenomai/debug/relax where the kernel \
+             has it)",
             counted(times, "time")
         )),
         EventKind::Refused { call, times } => log::error(format_args!(
