@@ -317,6 +317,6 @@ fn replace_status(path: &str, slot: &OwnedFd) -> io::Result<bool> {
     match std::fs::File::open(path) {
         Ok(file) => pidfd::replace(file.as_fd(), slot).map(|()| true),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(false),
-        Err(e) => Err(io::Error::new(e.kind(), format!("{path}: {e}"))),
+        Err(e) => Err(crate::sys::context::named(path, e)),
     }
 }

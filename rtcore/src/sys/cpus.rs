@@ -76,7 +76,7 @@ pub fn siblings(cpu: usize) -> io::Result<Vec<usize>> {
 }
 
 fn read_list(path: &str) -> io::Result<Vec<usize>> {
-    let text = std::fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
+    let text = std::fs::read_to_string(path).map_err(|e| super::context::named(path, e))?;
     parse_list(&text).ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{path}: `{}` is no list of CPUs", text.trim()))
     })

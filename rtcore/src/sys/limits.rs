@@ -3,6 +3,7 @@
 //! Everything here is a reading. A file that is absent or unreadable is an error for the caller to take
 //! as "not known"; it is never read as a limit of 0.
 
+use super::context::{errno_of, named};
 use super::mqueue::{self, Access};
 use super::{Call, Errno};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
@@ -106,7 +107,7 @@ fn errno(e: nix::errno::Errno) -> Errno {
 pub fn get(kind: Kind) -> io::Result<Limit> {
     let (soft, hard) = getrlimit(kind.resource()).map_err(|e| {
         let e = io::Error::from(e);
-        io::Error::new(e.kind(), format!("getrlimit {kind:?}: {e}"))
+        named(format_args!("getrlimit {kind:?}"), e)
     })?;
     let finite = |value: u64| (value != RLIM_INFINITY).then_some(value);
     Ok(Limit { soft: finite(soft), hard: finite(hard) })
@@ -128,7 +129,7 @@ pub fn no_descriptor_left() -> bool {
 /// What to do about a call that failed for want of a resource or of permission; empty for other errors. For the end of a
 /// message about the daemon.
 pub fn shortage_hint(e: &io::Error) -> &'static str {
-    match e.raw_os_error() {
+    match errno_of(e) {
         Some(libc::EMFILE) => ": raise LimitNOFILE= of rtd",
         Some(libc::ENFILE) => ": raise fs.file-max",
         Some(libc::ENOMEM | libc::ENOSPC) => ": give the machine, or the control group of rtd, more memory",
@@ -157,7 +158,7 @@ pub fn mq_sysctl(which: MqSysctl) -> io::Result<u64> {
         MqSysctl::MsgsizeMax => "/proc/sys/fs/mqueue/msgsize_max",
         MqSysctl::QueuesMax => "/proc/sys/fs/mqueue/queues_max",
     };
-    let text = std::fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
+    let text = std::fs::read_to_string(path).map_err(|e| named(path, e))?;
     text.trim().parse().map_err(|_| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{path}: `{}` is not a number", text.trim()))
     })

@@ -10,6 +10,7 @@ pub mod caps;
 pub mod cheap;
 pub mod child;
 pub mod clock;
+pub mod context;
 pub mod cpus;
 pub mod epoll;
 pub mod eventfd;

@@ -11,7 +11,6 @@
 use super::clock::monotonic_ns;
 use super::memory::ThreadUsage;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,11 +19,7 @@ use std::time::Duration;
 const LISTED_NS: u64 = 1_000_000_000;
 const LISTED_LOOK: Duration = Duration::from_millis(1);
 
-/// Puts the object in front of an error's text and keeps its kind.
-pub(crate) fn named(object: impl Display, e: impl Into<io::Error>) -> io::Error {
-    let e = e.into();
-    io::Error::new(e.kind(), format!("{object}: {e}"))
-}
+pub(crate) use super::context::named;
 
 /// Reads a file of /proc in which a process or thread name may stand. A name is any bytes (prctl(2), PR_SET_NAME); what is
 /// not UTF-8 is replaced, and everything else is ASCII.

@@ -142,11 +142,11 @@ fn is_hidden(pid: i32) -> bool {
     refused || !std::path::Path::new("/proc/self/wchan").exists()
 }
 
-/// Whether the thread sleeps in sigwaitinfo(2) or sigtimedwait(2); none where that is not visible.
+/// Whether the thread is in sigwaitinfo(2) or sigtimedwait(2); none where that is not visible.
 fn sleeps_in_sigwait(pid: i32, tid: i32, sleeps: bool) -> Option<bool> {
-    // Only a sleeping thread can be in there, and that is visible to everybody.
+    // It may be about to fall asleep there, or on its way out.
     if !sleeps {
-        return Some(false);
+        return None;
     }
     let function = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).ok()?;
     match function.as_str() {
@@ -236,6 +236,40 @@ mod tests {
         assert_eq!(masks(sched::getpid(), tid).unwrap().unwrap().blocked & bit(signo(22)), 0);
         assert_eq!(own_thread(tid, bit(signo(22))).ready, bit(signo(22)));
         rtsignal::queue_to_thread(sched::getpid(), tid, signo(22), 0, 0, 0).unwrap();
+    }
+
+    /// Woken, it waits for the CPU that the thread which looks occupies: its mask still shows the signal as not blocked.
+    #[test]
+    fn a_thread_that_was_woken_and_has_not_run_yet_is_never_taken_for_one_that_is_not_ready() {
+        let cpu = *crate::sys::cpus::allowed().unwrap().first().unwrap();
+        let signo = signo(19);
+        let set = SignalSet::of([signo]);
+        let waiter = thread_that(
+            move || {
+                set.block().unwrap();
+                sched::pin(cpu).unwrap();
+                let idle = libc::sched_param { sched_priority: 0 };
+                // SAFETY: 0 is the calling thread; a valid parameter.
+                assert_eq!(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const idle) }, 0);
+            },
+            move || while rtsignal::wait(&set).is_ok_and(|received| received.value != u64::MAX) {},
+        );
+        let looks = move || {
+            sched::pin(cpu).unwrap();
+            let look = |_| {
+                while sleeps_in_sigwait(sched::getpid(), waiter, true) != Some(true) {
+                    std::thread::sleep(std::time::Duration::from_micros(100));
+                }
+                rtsignal::queue_to_thread(sched::getpid(), waiter, signo, 0, 0, 0).unwrap();
+                own_thread(waiter, bit(signo))
+            };
+            (0..50).map(look).collect::<Vec<_>>()
+        };
+        let looks = std::thread::spawn(looks).join().unwrap();
+        let wrong = looks.iter().find(|found| (found.ready | found.unseen) & bit(signo) == 0);
+        assert_eq!(wrong, None);
+        assert!(looks.iter().any(|found| found.unseen != 0), "the waiter ran each time before the look");
+        rtsignal::queue_to_thread(sched::getpid(), waiter, signo, u64::MAX, 0, 0).unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! Invariant: a name of ours leads to a socket that listens already. [`Listener::bind`] unlinks nothing but a
 //! socket that nobody listens on, and a dropped listener nothing but its own.
 
+use super::context::errno_of;
 use super::pidfd::{PidFd, pidfd_open};
 use super::procfs::{effective_uid, named};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -317,7 +318,7 @@ fn listened_to(path: &Path) -> io::Error {
 
 /// Whether the error says that descriptors or kernel memory ran out, not that a client did something.
 pub fn is_shortage(e: &io::Error) -> bool {
-    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+    matches!(errno_of(e), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Who connected, as the kernel wrote it down at connect(2).

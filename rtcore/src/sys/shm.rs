@@ -344,7 +344,7 @@ fn no_room(e: Errno, len: usize, dir: &Path) -> io::Error {
 }
 
 fn context(e: io::Error, what: &str, path: &Path) -> io::Error {
-    io::Error::new(e.kind(), format!("{what} {}: {e}", path.display()))
+    super::context::named(format_args!("{what} {}", path.display()), e)
 }
 
 fn lock_request(kind: i32) -> io::Result<libc::flock> {

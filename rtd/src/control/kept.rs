@@ -8,6 +8,7 @@
 
 use crate::log;
 use rtcore::sys::keepfile;
+use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::procfs::pid_scope;
 use std::fmt::Write as _;
 use std::io;
@@ -97,12 +98,13 @@ impl Kept {
         if let Err(e) = &stored
             && !self.failed
         {
-            let fix = match e.kind() {
-                io::ErrorKind::StorageFull => "make room on its file system",
-                io::ErrorKind::FileTooLarge => "LimitFSIZE=infinity in the unit's [Service] section",
-                _ => "set [daemon] socket to a directory that rtd may write",
+            let fix = match (e.kind(), shortage_hint(e)) {
+                (io::ErrorKind::StorageFull, _) => "; make room on its file system",
+                (io::ErrorKind::FileTooLarge, _) => "; LimitFSIZE=infinity in the unit's [Service] section",
+                (_, "") => "; set [daemon] socket to a directory that rtd may write",
+                (_, shortage) => shortage,
             };
-            log::warning(format_args!("registrations will not outlive a restart of rtd: {e}; {fix}"));
+            log::warning(format_args!("registrations will not outlive a restart of rtd: {e}{fix}"));
         }
         self.failed = stored.is_err();
         self.written = !self.failed && !records.is_empty();

@@ -7,9 +7,11 @@
 //! of a user can put anything into it, so the line of defence between users is `user` and `group`.
 
 use crate::plan::{Plan, ProcessId, ProcessPlan};
+use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::pidfd::PidFd;
 use rtcore::sys::procfs::{self, Status as ProcStatus};
 use rtcore::sys::sched;
+use rtcore::sys::seqpacket::is_shortage;
 use rtcore::wire::Status;
 
 /// A refusal, for the reply and the log.
@@ -34,7 +36,8 @@ pub(super) enum Exe {
     AfterExec,
 }
 
-/// Reads who `pid` is, and makes sure that it was the process behind `pidfd` all the time.
+/// Reads who `pid` is, and makes sure that it was the process behind `pidfd` all the time. Busy: rtd has no descriptor or
+/// memory for it at the moment.
 pub(super) fn observe<T>(
     pidfd: &PidFd,
     pid: i32,
@@ -46,6 +49,10 @@ pub(super) fn observe<T>(
         return Err(Refusal::new(Status::NoProcess, text));
     }
     answer.map_err(|e| {
+        if is_shortage(&e) {
+            let text = format!("pid {pid} cannot be examined now ({e}){}", shortage_hint(&e));
+            return Refusal::new(Status::Busy, text);
+        }
         let text = format!("pid {pid} cannot be examined ({e}): run rtd as root, or with CAP_SYS_PTRACE");
         Refusal::new(Status::Failed, text)
     })

@@ -22,8 +22,10 @@ use crate::plan::{EndpointKind, Filter, Plan, ProcessId, ProcessPlan, TargetPlan
 use readiness::{Looks, Note, Sent};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::Epoll;
+use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::pidfd::{Ending, PidFd};
 use rtcore::sys::procfs::{self, Groups};
+use rtcore::sys::seqpacket::is_shortage;
 use rtcore::wire::{Name, Reply, Status};
 use std::io;
 use std::os::fd::AsFd;
@@ -40,6 +42,8 @@ struct Holder {
     active: bool,
     /// Ticks at which it is judged again, see [`Registry::tick`].
     looks_left: u8,
+    /// It has announced its exec(2) and made it: nobody waits for an answer.
+    is_after_exec: bool,
     /// What it does with the signals that routes send to it.
     looks: Looks,
 }
@@ -47,7 +51,7 @@ struct Holder {
 impl Holder {
     fn new(pidfd: PidFd, who: Identity, ruid: u32) -> Holder {
         let looks = Looks::new(who.session);
-        Holder { pidfd, who, ruid, active: false, looks_left: 0, looks }
+        Holder { pidfd, who, ruid, active: false, looks_left: 0, is_after_exec: false, looks }
     }
 
     /// After an exec(2): what it runs now, as far as rtd may see it.
@@ -279,7 +283,7 @@ impl Registry {
         let Some(holder) = entry.holder.as_mut().filter(|_| entry.generation == exec_of.generation) else {
             return Ok(None);
         };
-        holder.looks_left = LOOKS_AFTER_EXEC;
+        (holder.looks_left, holder.is_after_exec) = (LOOKS_AFTER_EXEC, true);
         holder.looks.exec_seen();
         let news = self.judge(epoll, exec_of.process, handler);
         self.look(exec_of.process, handler);
@@ -326,6 +330,11 @@ impl Registry {
             policy::check(&entry.plan, &holder.pidfd, pid, &status, Exe::Now)
         });
         match verdict {
+            // rtd cannot look now; the process stays what it is until rtd can.
+            Err(refusal) if refusal.status == Status::Busy => {
+                self.look_again(process);
+                Ok(None)
+            }
             // A process has no executable for a moment when not its main thread called exec(2).
             Err(refusal) if refusal.status == Status::Failed && holder.looks_left > 0 => Ok(None),
             Err(refusal) => {
@@ -344,6 +353,13 @@ impl Registry {
         }
     }
 
+    /// One look more at a holder at which rtd cannot look now.
+    fn look_again(&mut self, process: ProcessId) {
+        if let Some(holder) = &mut self.entries[process].holder {
+            holder.looks_left += 1;
+        }
+    }
+
     /// A holder runs what it may run: from now on it is active.
     fn runs(
         &mut self,
@@ -356,8 +372,11 @@ impl Registry {
             Some(holder) if !holder.active => {
                 let pid = holder.who.pid;
                 let line = format!("{}: pid {pid} runs what it must, active", entry.plan.name);
-                self.announce(epoll, process, handler)?;
-                Ok(Some(line))
+                match self.announce(epoll, process, handler) {
+                    Err(refusal) if refusal.status == Status::Busy => self.look_again(process),
+                    news => return news.map(|()| Some(line)),
+                }
+                Ok(None)
             }
             _ => Ok(None),
         }
@@ -390,7 +409,13 @@ impl Registry {
         entry.find_out();
         let Some(holder) = entry.holder.as_mut() else { return Ok(()) };
         if let Err(e) = entry.peer.take(holder.pidfd.as_fd(), holder.who.pid, holder.who.tid, holder.ruid) {
-            let text = format!("{}: pidfd of pid {}: {e}: restart rtd", entry.plan.name, holder.who.pid);
+            let (name, pid) = (&entry.plan.name, holder.who.pid);
+            let text =
+                format!("{name}: the pidfd of pid {pid} cannot be duplicated: {e}{}", shortage_hint(&e));
+            if is_shortage(&e) && holder.is_after_exec {
+                // The next look tries again.
+                return Err(Refusal::new(Status::Busy, text));
+            }
             // An expected one is not waited for any more.
             if entry.peer.state() != PeerState::Alive {
                 entry.peer.left();

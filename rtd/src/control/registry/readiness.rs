@@ -7,6 +7,7 @@ use super::{Entry, Handler, Registry};
 use crate::plan::{EndpointKind, Plan, ProcessId, SignalTarget, needs};
 use rtcore::lane::peer::Receptions;
 use rtcore::sys::readiness::{self, Readiness};
+use rtcore::sys::seqpacket::is_shortage;
 use rtcore::sys::{procfs, rtsignal, signame, startup};
 use std::time::{Duration, Instant};
 
@@ -49,8 +50,8 @@ pub(super) struct Looks {
     /// By target: the process, its registered thread.
     now: [Receptions; 2],
     logged: [Receptions; 2],
-    /// Signals that it blocked at some look: it is a program that waits for them.
-    blocked: u64,
+    /// Signals that it blocked at some look, or was ready for: it is a program that waits for them.
+    known: u64,
     /// Signals of which nothing can be seen: to be logged, and logged.
     unseen: u64,
     unseen_logged: u64,
@@ -65,7 +66,7 @@ impl Looks {
             ticks: 0,
             now: Default::default(),
             logged: Default::default(),
-            blocked: 0,
+            known: 0,
             unseen: 0,
             unseen_logged: 0,
         }
@@ -73,7 +74,7 @@ impl Looks {
 
     /// Its exec(2) was seen: the new program has as long to get ready as one that has just registered.
     pub fn exec_seen(&mut self) {
-        (self.since, self.exec_awaited) = (Instant::now(), false);
+        (self.since, self.exec_awaited, self.known) = (Instant::now(), false, 0);
     }
 
     /// It was registered before rtd started.
@@ -153,17 +154,19 @@ impl Entry {
                 if !holder.pidfd.is_alive() {
                     return None;
                 }
-                // Where /proc hides it.
-                let found =
-                    found.unwrap_or(Readiness { unseen: wanted, hidden: true, ..Readiness::default() });
-                looks.blocked |= found.blocked;
+                // Where /proc hides it, or rtd has no descriptor left to look.
+                let found = found.unwrap_or_else(|e| {
+                    let hidden = !is_shortage(&e);
+                    Readiness { unseen: wanted, hidden, ..Readiness::default() }
+                });
+                looks.known |= found.blocked | found.ready;
                 // A program that has just started has not come to block them; later, a stop that is held for ever is worse.
                 let late = found.hidden && looks.since.elapsed() >= START;
-                let unseen = if late { found.unseen } else { found.unseen & looks.blocked };
+                let unseen = if late { found.unseen } else { found.unseen & looks.known };
                 now.ignored = found.ignored;
                 now.not_ready = wanted & deadly() & !(found.ready | found.ignored | unseen);
                 if late {
-                    looks.unseen |= found.unseen & !(looks.blocked | looks.unseen_logged);
+                    looks.unseen |= found.unseen & !(looks.known | looks.unseen_logged);
                 }
             }
             looks.now[usize::from(to_thread)] = now;
