@@ -206,8 +206,15 @@ pub fn frames_that_no_client_sends_end_the_session() -> anyhow::Result<()> {
     version[4] = 77;
     let mut hidden = Request::Ping.encode();
     hidden[200] = 1;
-    let second =
-        Request::Open { name: Name::new("a")?, tid: 0, semaphores: false, resumes: 0, lane: None }.encode();
+    let second = Request::Open {
+        name: Name::new("a")?,
+        tid: 0,
+        semaphores: false,
+        resumes: 0,
+        session: 1,
+        lane: None,
+    }
+    .encode();
     let frames = [&unknown[..], &version, &hidden, &second, &[0x72; 1], &Request::Ping.encode()[..255]];
     let mut orders: Vec<String> = frames.iter().map(|frame| format!("frame {}", hex(frame))).collect();
     orders.extend(["giant 257", "giant 65536", "giant 150000"].map(str::to_owned));

@@ -627,6 +627,7 @@ fn main() -> std::process::ExitCode {
         partners::a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back,
         partners::a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back,
         partners::a_sender_that_goes_is_told_and_its_successor_heard,
+        partners::a_process_that_becomes_another_program_lets_go_of_its_direct_rings,
         partners::without_a_daemon_the_death_of_a_direct_partner_is_told,
         partners::what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender,
         lane_routes::a_queue_and_a_signal_reach_an_inbox,

@@ -1,5 +1,6 @@
 //! Who talks to a process that goes is told at once, with the cause; when it is back, traffic goes on by itself.
 
+use crate::util::book::End::{Delivered, PeerDead};
 use crate::util::session::{Got, events, lane_end, unbroken};
 use crate::util::{Daemon, Instance, Peer, process, route};
 use anyhow::{Context as _, ensure};
@@ -76,6 +77,34 @@ pub fn a_sender_that_goes_is_told_and_its_successor_heard() -> anyhow::Result<()
             only(&arm.got(1)?, &format!("lost planner {} Signal(9)", planner.pid()))?;
         }
     }
+    Ok(())
+}
+
+/// exec(2) ends a session and its rings without a word to anybody, and the process lives on under the same pid.
+pub fn a_process_that_becomes_another_program_lets_go_of_its_direct_rings() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&config(&i, "direct"))?;
+    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut planner = planner(&i)?;
+    planner.tell("session wait cmd")?;
+    planner.number("cmd", 1)?;
+    arm.got_until("number 1")?;
+    planner.tell("exec")?;
+    planner.open(&i, "planner")?;
+    planner.tell("session sender cmd")?;
+    planner.tell("session inbox")?;
+    planner.tell("session wait cmd")?;
+    planner.number("cmd", 2)?;
+    arm.got_until("number 2")?;
+    // Nobody reads the third any more.
+    planner.number("cmd", 3)?;
+    arm.tell("exec")?;
+    arm.open(&i, "arm")?;
+    arm.tell("session inbox")?;
+    planner.got_until("event messages cmd 1")?;
+    planner.number("cmd", 4)?;
+    unbroken(&arm.got_until("number 4")?, 4, 1)?;
+    i.ledger_is("cmd->arm.cmd", 4, &[(Delivered, 3), (PeerDead, 1)])?;
     Ok(())
 }
 

@@ -115,8 +115,15 @@ impl Liar {
         let deadline = Instant::now() + patience();
         loop {
             self.conn()?.send(
-                &Request::Open { name: Name::new(name)?, tid: 0, semaphores: false, resumes: 0, lane: None }
-                    .encode(),
+                &Request::Open {
+                    name: Name::new(name)?,
+                    tid: 0,
+                    semaphores: false,
+                    resumes: 0,
+                    session: 1,
+                    lane: None,
+                }
+                .encode(),
             )?;
             let (answer, mut fds) = self.next(deadline)?.context("no answer")?;
             match answer {

@@ -11,6 +11,7 @@ use rtcore::sys::{poll, process, sched};
 use std::ffi::CString;
 use std::io::{BufRead as _, Write as _};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Body of a `--peer` process.
@@ -25,8 +26,14 @@ pub fn main() -> std::process::ExitCode {
     })
 }
 
+/// Set where a participant has become another program by exec(2): that answers for the order.
+const REPLACED: &str = "RTD_TEST_REPLACED";
+
 /// Obeys line after line.
 pub fn serve(mut obey: impl FnMut(&[&str]) -> Answer) -> std::process::ExitCode {
+    if std::env::var_os(REPLACED).is_some() {
+        println!("ok");
+    }
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let answer = match obey(&words) {
@@ -95,6 +102,11 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
             nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), to)?;
         }
         ["setsid"] => data = format!("{}\n", nix::unistd::setsid()?),
+        // The same program once more in this process, with nothing of what it had.
+        ["exec"] => {
+            let mut command = std::process::Command::new("/proc/self/exe");
+            return Err(command.args(std::env::args_os().skip(1)).env(REPLACED, "1").exec().into());
+        }
         ["exit", status] => std::process::exit(status.parse()?),
         // The calling thread's name, in hexadecimal.
         ["name", hex] => std::fs::write("/proc/thread-self/comm", unhex(hex)?)?,

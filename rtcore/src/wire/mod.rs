@@ -21,7 +21,7 @@ use thiserror::Error;
 /// Length of every frame in both directions.
 pub const FRAME_BYTES: usize = 256;
 /// Version that this side speaks.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// Longest process name; one byte of the field stays zero.
 pub const NAME_BYTES_MAX: usize = 31;
 /// First four bytes of a frame.

@@ -29,7 +29,8 @@ struct Layout {
     flags: u32,
     name: [u8; NAME_BYTES_MAX + 1],
     lane: [u8; NAME_BYTES_MAX + 1],
-    reserved: [u8; 172],
+    session: u32,
+    reserved: [u8; 168],
 }
 const _: () = assert!(size_of::<Layout>() == FRAME_BYTES);
 
@@ -121,6 +122,9 @@ pub enum Request {
         /// The lower half of the registration's generation whose session this one continues, in the same process: it
         /// brings what a lane has not taken out of that one's rings. 0 = none.
         resumes: u32,
+        /// A number that the client chose for this session and keeps when it connects again. A process that opens its name
+        /// under another one has ended the session before, also if it could not say so (exec(2)).
+        session: u32,
         /// The lane below which that thread runs, if the library made it real-time.
         lane: Option<Name>,
     },
@@ -159,7 +163,8 @@ impl Request {
             flags: 0,
             name: [0; NAME_BYTES_MAX + 1],
             lane: [0; NAME_BYTES_MAX + 1],
-            reserved: [0; 172],
+            session: 0,
+            reserved: [0; 168],
         };
         match self {
             Request::Register { name, pid, tid, exec_follows } => {
@@ -174,11 +179,12 @@ impl Request {
                 layout.name = name.bytes;
             }
             Request::Ping => {}
-            Request::Open { name, tid, semaphores, resumes, lane } => {
+            Request::Open { name, tid, semaphores, resumes, session, lane } => {
                 layout.kind = OPEN;
                 layout.lane = lane.map_or([0; NAME_BYTES_MAX + 1], |lane| lane.bytes);
                 layout.flags = u32::from(*semaphores) * SEMAPHORES;
                 layout.pid = *resumes;
+                layout.session = *session;
                 layout.name = name.bytes;
                 layout.tid = tid.cast_unsigned();
             }
@@ -226,6 +232,7 @@ impl Request {
                 tid: number("tid", layout.tid)?,
                 semaphores: flag("flags", layout.flags, SEMAPHORES)?,
                 resumes: layout.pid,
+                session: layout.session,
                 lane: match layout.lane[0] {
                     0 => None,
                     _ => Some(Name::decode(&layout.lane)?),

@@ -14,12 +14,13 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         name.clone().prop_map(|name| Request::Register { name, pid: 0, tid: 0, exec_follows: true }),
         name.clone().prop_map(|name| Request::Unregister { name }),
-        (name.clone(), 0..=i32::MAX, any::<bool>(), any::<u32>(), proptest::option::of(name.clone()))
-            .prop_map(|(name, tid, semaphores, resumes, lane)| Request::Open {
+        (name.clone(), 0..=i32::MAX, any::<bool>(), any::<(u32, u32)>(), proptest::option::of(name.clone()))
+            .prop_map(|(name, tid, semaphores, (resumes, session), lane)| Request::Open {
                 name,
                 tid,
                 semaphores,
                 resumes,
+                session,
                 lane
             }),
         any::<u32>().prop_map(|serial| Request::Mapped { serial }),
@@ -83,7 +84,7 @@ fn offsets_are_what_other_languages_are_told() {
     let name = Name::new("arm").unwrap();
     let frame = Request::Register { name, pid: 0x0102_0304, tid: 5, exec_follows: false }.encode();
     assert_eq!(&frame[..4], b"rtd\0");
-    assert_eq!(frame[4..6], 3_u16.to_ne_bytes());
+    assert_eq!(frame[4..6], 4_u16.to_ne_bytes());
     assert_eq!(frame[6..8], 1_u16.to_ne_bytes());
     assert_eq!(frame[8..12], 0x0102_0304_u32.to_ne_bytes());
     assert_eq!(frame[12..16], 5_u32.to_ne_bytes());
@@ -105,7 +106,7 @@ fn another_version_is_told_so_whatever_else_it_says() {
     frame[4..6].copy_from_slice(&9_u16.to_ne_bytes());
     let error = Request::decode(&frame).unwrap_err();
     assert_eq!(error, FrameError::Version(9));
-    assert!(error.to_string().starts_with("a frame of protocol version 9, expected 3: "));
+    assert!(error.to_string().starts_with("a frame of protocol version 9, expected 4: "));
 }
 
 #[test]
@@ -180,9 +181,11 @@ fn notice() -> impl Strategy<Value = Notice> {
     let semaphores = proptest::option::of(semaphores);
     prop_oneof![
         channel().prop_map(Notice::Channel),
-        (any::<(u32, u32, u32, u32)>(), semaphores).prop_map(|((channel, serial, pid, uid), semaphores)| {
-            Notice::Ring { channel, serial, pid, uid, semaphores }
-        }),
+        (any::<(u32, u32, u32, u32, u32)>(), semaphores).prop_map(
+            |((channel, serial, pid, uid, session), semaphores)| {
+                Notice::Ring { channel, serial, pid, uid, session, semaphores }
+            }
+        ),
         any::<(u32, u32)>().prop_map(|(channel, serial)| Notice::Join { channel, serial }),
         any::<(u32, bool)>().prop_map(|(channel, reachable)| Notice::Reach { channel, reachable }),
         (name(), state, any::<u32>(), ending)

@@ -23,9 +23,12 @@ fn a_refusal_carries_the_daemon_s_reason() {
     let daemon = place.daemon();
     let connecting = place.connect("arm");
     let link = daemon.accept();
+    let asked = link.request();
+    let Request::Open { session, .. } = asked else { panic!("{asked:?}") };
+    let arm = name("arm");
     assert_eq!(
-        link.request(),
-        Request::Open { name: name("arm"), tid: 0, semaphores: false, resumes: 0, lane: None }
+        asked,
+        Request::Open { name: arm, tid: 0, semaphores: false, resumes: 0, session, lane: None }
     );
     link.reply(&Reply::plain(Status::Held, "pid 7 has `arm`: stop it first"));
     match connecting.join().unwrap() {
@@ -81,7 +84,14 @@ fn a_daemon_that_does_not_keep_to_the_protocol_is_left() {
             _ => {
                 link.welcome();
                 link.channel(sender("arm.pos"));
-                link.send(&Notice::Ring { channel: 9, serial: 0, pid: 0, uid: 0, semaphores: None });
+                link.send(&Notice::Ring {
+                    channel: 9,
+                    serial: 0,
+                    pid: 0,
+                    uid: 0,
+                    session: 0,
+                    semaphores: None,
+                });
             }
         }
         let error = connecting.join().unwrap().unwrap_err();

@@ -280,8 +280,8 @@ impl Control {
             Request::Mapped { .. } | Request::Explain { .. } | Request::Leave => {
                 Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
             }
-            Request::Open { name, tid, semaphores, resumes, lane } => self
-                .open(slot, token, Opening { name, tid, semaphores, resumes, lane }, None, handler)
+            Request::Open { name, tid, semaphores, resumes, session, lane } => self
+                .open(slot, token, Opening { name, tid, semaphores, resumes, session, lane }, None, handler)
                 .map(|()| None),
             Request::Unregister { name } => {
                 self.registry.unregister(&self.epoll, client, name, handler).map(|reply| {

@@ -30,6 +30,7 @@ pub(super) struct Opening {
     pub semaphores: bool,
     /// The session that it continues.
     pub resumes: u32,
+    pub session: u32,
     /// The lane below which that thread runs, as its library says.
     pub lane: Option<Name>,
 }
@@ -122,7 +123,7 @@ impl Control {
         made: Option<Prepared>,
         handler: &mut dyn Handler,
     ) -> Result<(), Refusal> {
-        let Opening { name, tid, semaphores, resumes, lane } = opening;
+        let Opening { name, tid, semaphores, resumes, session, lane } = opening;
         if self.waiting.iter().any(|waiting| (waiting.slot, waiting.token) == (slot, token)) {
             let text = format!("{name}: the session of this connection is being made: wait for the answer");
             return Err(Refusal::new(Status::BadFrame, text));
@@ -154,7 +155,7 @@ impl Control {
         };
         let reply = self.registry.answer(&candidate);
         let (generation, pid, uid) = (reply.generation, candidate.pid(), candidate.ruid());
-        let seat = Seat { generation, pid, uid, pidfd };
+        let seat = Seat { generation, pid, uid, session, pidfd };
         let Some(client) = self.clients.remove(&self.epoll, slot) else { return Ok(()) };
         let pending = Pending { candidate, seat, until: Instant::now() + MAP_MAX };
         if let Err(e) = self.sessions.admit(&self.epoll, process, client, &reply, prepared, pending) {

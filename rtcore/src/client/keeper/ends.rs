@@ -21,6 +21,8 @@ const WAITING_MAX: usize = 64;
 pub(super) struct Partner {
     pub pidfd: PidFd,
     pub pid: u32,
+    /// Number of its session.
+    pub session: u32,
     /// In the session thread's set.
     pub token: u64,
 }
@@ -56,6 +58,15 @@ pub(super) struct OutEntry {
     pub gone: Vec<Partner>,
 }
 
+impl Partner {
+    /// Whether it still has its end of an earlier ring when this is the partner of the next: it lives, and has not opened
+    /// another session meanwhile (which ends the one before also in a process that called exec(2)).
+    fn remains(&self, next: Option<&Partner>) -> bool {
+        let replaced = next.is_some_and(|next| next.pid == self.pid && next.session != self.session);
+        self.pidfd.is_alive() && !replaced
+    }
+}
+
 impl OutEntry {
     pub fn new(index: usize, channel: Channel) -> (OutEntry, Outlet) {
         let (feeder, end) = feed();
@@ -79,7 +90,7 @@ impl OutEntry {
     /// A new ring. What the old one's daemon had not taken goes in first; returns how many of these found no room.
     pub fn renew(&mut self, mut producer: Producer, partner: Option<Partner>, connection: u64) -> u64 {
         let gate = Arc::new(Gate::new());
-        let lost = self.abandon(Some((&mut producer, partner.is_some())));
+        let lost = self.abandon(Some((&mut producer, partner.as_ref())));
         let trail = producer.trail();
         let refusal = Arc::new(Refusal::new(&self.channel));
         let shared = (Arc::clone(&gate), Arc::clone(&refusal));
@@ -143,23 +154,27 @@ impl OutEntry {
     }
 
     /// Lets go of the old ring: what nobody takes any more is moved into the next one if both are direct or neither is
-    /// (`next`, and whether it is direct), or counted as lost.
+    /// (`next`, and its partner), or counted as lost.
     ///
     /// A direct ring whose receiver lives and still has its end is left to it: it drains what it has.
-    fn abandon(&mut self, next: Option<(&mut Producer, bool)>) -> u64 {
-        let Some(mut old) = self.ring.take() else { return 0 };
-        let direct = old.partner.is_some();
-        if let Some(partner) = &old.partner
-            && partner.pidfd.is_alive()
-            && !old.trail.has_left()
-        {
-            self.old.push(old);
-            return 0;
+    fn abandon(&mut self, next: Option<(&mut Producer, Option<&Partner>)>) -> u64 {
+        let partner = next.as_ref().and_then(|(_, partner)| *partner);
+        let remains = |ring: &OutRing| ring.partner.as_ref().is_none_or(|of| of.remains(partner));
+        let mut lost = 0;
+        for ring in self.old.extract_if(.., |ring| !remains(ring)) {
+            let (from, until) = ring.close();
+            lost += until - from;
+            self.gone.extend(ring.partner);
         }
-        let dead = old.partner.as_ref().is_some_and(|partner| !partner.pidfd.is_alive());
+        let Some(mut old) = self.ring.take() else { return lost };
+        let (direct, dead) = (old.partner.is_some(), !remains(&old));
+        if direct && !dead && !old.trail.has_left() {
+            self.old.push(old);
+            return lost;
+        }
         let (from, until) = old.close();
         self.gone.extend(old.partner.take());
-        match next.filter(|(_, next_is_direct)| *next_is_direct == direct && !dead) {
+        lost + match next.filter(|(_, partner)| partner.is_some() == direct && !dead) {
             Some((next, _)) => {
                 let moved = old.trail.move_to(from, until, next);
                 old.trail.count_moved(moved.moved);
@@ -338,6 +353,13 @@ impl InEntry {
         let (bells, bell) = consumer.bell();
         let (life, bells) = (Arc::new(Life::new(bell)), bells.clone());
         let (partner, origin) = partner.unzip();
+        for ring in self
+            .rings
+            .iter()
+            .filter(|ring| ring.partner.as_ref().is_some_and(|of| !of.remains(partner.as_ref())))
+        {
+            ring.life.end();
+        }
         self.rings.push(InRing { life: Arc::clone(&life), bells, partner });
         let mut buffer = vec![0; self.channel.payload_bytes as usize].into_boxed_slice();
         crate::sys::memory::touch(&mut buffer);

@@ -24,6 +24,7 @@ use crate::sys::inotify::DirWatch;
 use crate::sys::seqpacket::{Conn, Received};
 use crate::wire::{Answer, FRAME_BYTES, FrameError, PeerNews, Reply, Request, VERSION};
 use ends::{InEntry, OutEntry};
+use news::Other;
 use opening::{Opening, Step};
 use std::collections::VecDeque;
 use std::io;
@@ -126,7 +127,7 @@ pub(super) struct Keeper {
     outs: Vec<OutEntry>,
     ins: Vec<InEntry>,
     /// Of direct rings, by serial.
-    halves: Vec<(u32, u32, u32, u32, Half)>,
+    halves: Vec<(u32, u32, Other, Half)>,
     questions: VecDeque<mpsc::SyncSender<Reply>>,
     /// Peers whose exit was seen before the daemon reported its cause, and the time at which waiting for that ends.
     mourned: Vec<(PeerNews, Instant)>,
@@ -267,6 +268,7 @@ impl Keeper {
             tid: self.order.tid,
             semaphores: self.core.has_semaphores(),
             resumes: self.generation,
+            session: self.core.epoch,
             lane: self.core.lane_of(self.order.tid),
         };
         // Failing to send means that the daemon closed first; its reason is there to be read.

@@ -20,6 +20,14 @@ const PRODUCER_BELL: u32 = 1;
 /// Direct rings that may wait for their other half.
 const HALVES_MAX: usize = 256;
 
+/// Who is at the other end of a direct ring, as rtd says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Other {
+    pid: u32,
+    uid: u32,
+    session: u32,
+}
+
 /// Which of the two lists a channel is in.
 enum At {
     Out(usize),
@@ -29,7 +37,9 @@ enum At {
 impl Keeper {
     pub(super) fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         match notice {
-            Notice::Ring { channel, serial, pid, uid, .. } => self.ring_half(channel, serial, pid, uid, fds),
+            Notice::Ring { channel, serial, pid, uid, session, .. } => {
+                self.ring_half(channel, serial, Other { pid, uid, session }, fds)
+            }
             Notice::Join { channel, serial } => self.join(channel, serial, fds),
             Notice::Reach { channel, reachable } => {
                 let connection = self.connection;
@@ -59,8 +69,7 @@ impl Keeper {
         &mut self,
         channel: u32,
         serial: u32,
-        pid: u32,
-        uid: u32,
+        other: Other,
         fds: Vec<OwnedFd>,
     ) -> Result<(), Failure> {
         let [own, eventfd, page] = <[OwnedFd; 3]>::try_from(fds).map_err(|fds| {
@@ -81,7 +90,7 @@ impl Keeper {
         if self.halves.len() == HALVES_MAX {
             return Err(Failure::Protocol(format!("{HALVES_MAX} direct rings wait for their other halves")));
         }
-        self.halves.push((channel, serial, pid, uid, half));
+        self.halves.push((channel, serial, other, half));
         let mapped = Request::Mapped { serial }.encode();
         match self.conn.as_ref().map(|conn| conn.send(&mapped)) {
             Some(Ok(false)) => Err(Failure::Protocol("rtd does not read".to_owned())),
@@ -99,12 +108,12 @@ impl Keeper {
             // Of a ring that was replaced meanwhile.
             return Ok(());
         };
-        let (_, _, pid, uid, half) = self.halves.swap_remove(at);
+        let (_, _, Other { pid, uid, session }, half) = self.halves.swap_remove(at);
         let failed = Failure::system("mapping the other half of a direct ring");
         match self.find(channel) {
             Some(At::Out(index)) => {
                 // First all that can fail: a half that is dropped tells the other end.
-                let (partner, connection) = (self.partner(pidfd, pid)?, self.connection);
+                let (partner, connection) = (self.partner(pidfd, pid, session)?, self.connection);
                 let producer = half.into_producer(&other, PRODUCER_BELL).map_err(failed)?;
                 let entry = &mut self.outs[index];
                 let lost = entry.renew(producer, Some(partner), connection);
@@ -112,7 +121,7 @@ impl Keeper {
                 self.tell_lost(endpoint, lost);
             }
             Some(At::In(index)) => {
-                let partner = self.partner(pidfd, pid)?;
+                let partner = self.partner(pidfd, pid, session)?;
                 let consumer = half.into_consumer(&other, CONSUMER_BELL).map_err(failed)?;
                 let origin = Origin { pid, uid, verified: true };
                 self.receive(index, consumer, Some((partner, origin)));
@@ -124,12 +133,12 @@ impl Keeper {
     }
 
     /// Watches over who is at the other end. Kept from here on until it is taken out of the set again.
-    fn partner(&mut self, pidfd: OwnedFd, pid: u32) -> Result<Partner, Failure> {
+    fn partner(&mut self, pidfd: OwnedFd, pid: u32, session: u32) -> Result<Partner, Failure> {
         let token = self.next_token;
         self.next_token += 1;
         let pidfd = PidFd::from(pidfd);
         self.set.add(&pidfd, token).map_err(Failure::system("watching a partner"))?;
-        Ok(Partner { pidfd, pid, token })
+        Ok(Partner { pidfd, pid, session, token })
     }
 
     /// Hands a ring to whoever receives from this channel.

@@ -103,7 +103,14 @@ impl Client {
             ["open", who] => {
                 self.send(
                     socket,
-                    &Request::Open { name: name(who), tid: 0, semaphores: false, resumes: 0, lane: None },
+                    &Request::Open {
+                        name: name(who),
+                        tid: 0,
+                        semaphores: false,
+                        resumes: 0,
+                        session: 1,
+                        lane: None,
+                    },
                 );
                 return self.opened();
             }
@@ -115,6 +122,7 @@ impl Client {
                         tid: sched::gettid(),
                         semaphores: false,
                         resumes: 0,
+                        session: 1,
                         lane: None,
                     },
                 );
@@ -122,7 +130,14 @@ impl Client {
             }
             ["ask", who] => self.send(
                 socket,
-                &Request::Open { name: name(who), tid: 0, semaphores: false, resumes: 0, lane: None },
+                &Request::Open {
+                    name: name(who),
+                    tid: 0,
+                    semaphores: false,
+                    resumes: 0,
+                    session: 1,
+                    lane: None,
+                },
             ),
             ["explain", endpoint] => {
                 self.send(socket, &Request::Explain { endpoint: name(endpoint) });

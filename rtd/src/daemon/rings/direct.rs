@@ -96,6 +96,9 @@ struct Ring {
     claims: Claims,
     latencies: Seen,
     pidfds: [Arc<PidFd>; 2],
+    /// The sessions at its ends.
+    sessions: [(i32, u32); 2],
+    /// The process at that end has ended, or the session has.
     dead: [bool; 2],
 }
 
@@ -180,6 +183,12 @@ impl DirectRoute {
         match blank.and_then(|blank| self.set_up(blank, seats, serials)) {
             Ok((ring, frames)) => {
                 self.told_failure = false;
+                for old in &mut self.old {
+                    for (dead, (of, now)) in old.dead.iter_mut().zip(old.sessions.iter().zip(&ring.sessions))
+                    {
+                        *dead |= of != now;
+                    }
+                }
                 self.current = Some(ring);
                 out.frames.extend(frames);
             }
@@ -200,7 +209,8 @@ impl DirectRoute {
             let End { process, channel } = self.ends[at];
             let other = seats[1 - at];
             let (serial, pid) = (serials[at], other.pid.unsigned_abs());
-            let notice = Notice::Ring { channel, serial, pid, uid: other.uid, semaphores: None };
+            let session = other.session;
+            let notice = Notice::Ring { channel, serial, pid, uid: other.uid, session, semaphores: None };
             frames.push(Outgoing {
                 process,
                 notice,
@@ -218,6 +228,7 @@ impl DirectRoute {
                 claims: Claims::default(),
                 latencies: Seen::default(),
                 pidfds,
+                sessions: seats.map(|seat| (seat.pid, seat.session)),
                 dead: [false; 2],
             },
             frames,
