@@ -1,0 +1,92 @@
+//! The receiving ends.
+
+use super::{Actor, number, queue};
+use crate::journal::{Mapped, Received};
+use crate::plan::Way;
+use anyhow::Context as _;
+use rtcore::client::Incoming;
+use rtcore::client::signals::{Flags, Signals};
+use rtcore::sys::mqueue::{self, Access};
+use rtcore::sys::rtsignal::{self, SignalSet};
+use std::os::fd::AsRawFd as _;
+use std::sync::OnceLock;
+
+/// Longest time in one wait.
+const WAIT_NS: u64 = 1_000_000_000;
+
+/// Receives until it is killed.
+pub fn play(actor: &Actor) -> anyhow::Result<()> {
+    let journal = actor.journal::<Received>()?;
+    let tag = actor.tag();
+    match actor.way {
+        Way::Lane => {
+            let session = actor.session()?;
+            let mut inbox = session.inbox()?;
+            loop {
+                match inbox.recv() {
+                    Ok(Incoming::Message(message)) => journal.add(number(tag, message.bytes())),
+                    Ok(Incoming::Event(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Way::Queue => {
+            let queue = queue(&actor.endpoint, Access::Receive, false)?;
+            let mut buffer = [0; 64];
+            loop {
+                if let Ok((len, _)) = mqueue::receive_within(queue.as_raw_fd(), &mut buffer, WAIT_NS) {
+                    journal.add(number(tag, &buffer[..len]));
+                }
+            }
+        }
+        Way::Signal => {
+            let set = SignalSet::of([actor.signo()]);
+            set.block()?;
+            loop {
+                if let Ok(received) = rtsignal::wait_within(&set, WAIT_NS) {
+                    journal.add(number(tag, &received.value.to_ne_bytes()));
+                }
+            }
+        }
+        Way::Handler => handler(actor, journal),
+        Way::Payload => {
+            Signals::block([actor.signo()])?;
+            let session = actor.session()?;
+            let signals = session.signals()?;
+            signals.register(actor.signo(), Flags::new(), move |notice| {
+                journal.add(number(tag, notice.payload));
+            })?;
+            sleep_for_ever()
+        }
+    }
+}
+
+static HANDLER: OnceLock<(Mapped<Received>, u64)> = OnceLock::new();
+
+extern "C" fn on_signal(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    let Some((journal, tag)) = HANDLER.get() else { return };
+    // SAFETY: the kernel passes a valid siginfo to a handler with SA_SIGINFO.
+    let value = unsafe { (*info).si_value().sival_ptr } as u64;
+    journal.add(number(*tag, &value.to_ne_bytes()));
+}
+
+fn handler(actor: &Actor, journal: Mapped<Received>) -> anyhow::Result<()> {
+    HANDLER.set((journal, actor.tag())).ok().context("one handler")?;
+    let action = libc::sigaction {
+        sa_sigaction: on_signal as *const () as usize,
+        sa_flags: libc::SA_SIGINFO | libc::SA_RESTART,
+        // SAFETY: an empty mask is all zero.
+        ..unsafe { std::mem::zeroed() }
+    };
+    // SAFETY: a valid action; the handler uses atomics and clock_gettime(2) only.
+    let set = unsafe { libc::sigaction(actor.signo(), &raw const action, std::ptr::null_mut()) };
+    anyhow::ensure!(set == 0, "sigaction: {}", std::io::Error::last_os_error());
+    SignalSet::of([actor.signo()]).unblock()?;
+    sleep_for_ever()
+}
+
+fn sleep_for_ever() -> anyhow::Result<()> {
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,85 @@
+//! What the documents allow to happen to a message, and nothing else. Each entry cites the sentence.
+
+/// A sentence of the documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sentence {
+    /// A killed rtd loses the message that a lane had received from a queue.
+    QueueMessageInHand,
+    /// A killed rtd loses the signals that were pending in its process.
+    PendingInRtd,
+    /// What was handed to a receiver that ended is delivered.
+    HandedOver,
+    /// A receiver behind a queue or a signal may get the message in hand twice.
+    Twice,
+    /// A message that is refused as disconnected may arrive.
+    RefusedAndArrived,
+    /// The last page of a killed rtd shows more waiting copies than there were.
+    LastPage,
+    /// What is replayed to the next rtd may be counted by both.
+    Replayed,
+    /// A ring whose other process ended with rtd.
+    RingOfTheDead,
+    /// A receiver that reads the ring of an rtd that has ended reports to nobody what it discards.
+    SupersededAfterEnd,
+}
+
+impl Sentence {
+    /// All of them.
+    #[cfg(test)]
+    pub const ALL: [Sentence; 9] = [
+        Sentence::QueueMessageInHand,
+        Sentence::PendingInRtd,
+        Sentence::HandedOver,
+        Sentence::Twice,
+        Sentence::RefusedAndArrived,
+        Sentence::LastPage,
+        Sentence::Replayed,
+        Sentence::RingOfTheDead,
+        Sentence::SupersededAfterEnd,
+    ];
+
+    /// The file that has it, and its words there.
+    pub fn source(self) -> (&'static str, &'static str) {
+        match self {
+            Sentence::QueueMessageInHand => (
+                "README.md",
+                "the message that a lane had received from a message queue and not yet passed on",
+            ),
+            Sentence::PendingInRtd => ("README.md", "real-time signals pending in rtd's own process"),
+            Sentence::HandedOver => {
+                ("README.md", "`delivered` means handed to the receiver's kernel queue or ring")
+            }
+            Sentence::Twice => ("README.md", "so their receivers may get that message twice"),
+            Sentence::RefusedAndArrived => {
+                ("rtcore/src/client/sender.rs", "that is refused as disconnected may still arrive")
+            }
+            Sentence::LastPage => ("README.md", "copies that it had just handed over can be among them"),
+            Sentence::Replayed => {
+                ("README.md", "replays what is in its ring, including the message that a lane had in hand")
+            }
+            Sentence::SupersededAfterEnd => {
+                ("configs/README.md", "what it discards there is in `Inbox::counters` only")
+            }
+            Sentence::RingOfTheDead => ("README.md", "messages in a ring whose other process died with rtd"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_say_so() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let one_line = |text: &str| {
+            let words = text.split_whitespace().filter(|word| !matches!(*word, "///" | "//!"));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        for sentence in Sentence::ALL {
+            let (file, words) = sentence.source();
+            let text = std::fs::read_to_string(root.join(file)).unwrap();
+            assert!(one_line(&text).contains(words), "{file} does not say: {words}");
+        }
+    }
+}

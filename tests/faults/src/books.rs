@@ -1,0 +1,74 @@
+//! The daemon's ledgers, summed over its lives.
+
+use crate::plan::INSTANCE;
+use anyhow::Context as _;
+use rtcore::stats::reader::{Reader, Route};
+
+/// What the ledgers say of one route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// Copies taken in charge.
+    pub accepted: u64,
+    /// Copies handed over.
+    pub delivered: u64,
+    /// Copies that ended in another way, also those that the receiver's library discarded.
+    pub lost: u64,
+    /// Copies that wait now.
+    pub queued: u64,
+}
+
+impl Total {
+    fn of(route: &Route) -> anyhow::Result<Total> {
+        let ledger = &route.ledger;
+        anyhow::ensure!(route.consistent, "the ledger of {} cannot be read", route.name);
+        anyhow::ensure!(ledger.balances(), "the ledger of {} does not balance: {ledger:?}", route.name);
+        let discarded: u64 = route.targets.iter().map(|t| t.claims.expired + t.claims.superseded).sum();
+        let ended = ledger.expired + ledger.displaced + ledger.rejected_total() + ledger.peer_dead;
+        Ok(Total {
+            accepted: ledger.accepted,
+            delivered: ledger.delivered,
+            lost: ended + discarded + route.lost_in_last_life,
+            queued: ledger.queued,
+        })
+    }
+
+    /// With what an earlier life counted. What waited then was lost, or waits now.
+    fn after(self, earlier: Total) -> Total {
+        Total {
+            accepted: self.accepted + earlier.accepted,
+            delivered: self.delivered + earlier.delivered,
+            lost: self.lost + earlier.lost,
+            queued: self.queued,
+        }
+    }
+}
+
+/// All lives of the daemon so far.
+#[derive(Debug, Default)]
+pub struct Books {
+    past: Vec<Total>,
+    page: Option<Reader>,
+}
+
+impl Books {
+    /// A life begins.
+    pub fn open(&mut self) -> anyhow::Result<()> {
+        self.page = Some(Reader::open(INSTANCE).context("the page of a daemon that said READY")?);
+        Ok(())
+    }
+
+    /// A life has ended: its page stays readable through the descriptor, whoever removes the file.
+    pub fn close(&mut self) -> anyhow::Result<()> {
+        self.past = self.now()?;
+        self.page = None;
+        Ok(())
+    }
+
+    /// The sums, in the order of the plan.
+    pub fn now(&self) -> anyhow::Result<Vec<Total>> {
+        let Some(page) = &self.page else { return Ok(self.past.clone()) };
+        let routes = page.snapshot()?.routes;
+        let earlier = self.past.iter().copied().chain(std::iter::repeat(Total::default()));
+        routes.iter().zip(earlier).map(|(route, past)| Ok(Total::of(route)?.after(past))).collect()
+    }
+}

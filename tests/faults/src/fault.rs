@@ -1,0 +1,362 @@
+//! The faults, and what the documents allow after each.
+
+use crate::account::{Allowance, Wrong};
+use crate::allowed::Sentence;
+use crate::hostile;
+use crate::journal::EXEC;
+use crate::plan::{CAPACITY, MAXMSG, Share, Stream, Way};
+use crate::traced::{Killer, kill_after_steps};
+use crate::world::World;
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A fault from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Kind {
+    /// kill -9 of rtd, and another start.
+    KillRtd,
+    /// SIGTERM of rtd, and another start.
+    TermRtd,
+    /// SIGSTOP of rtd, then SIGCONT.
+    StopRtd,
+    /// kill -9 of a sender.
+    KillSender,
+    /// SIGSTOP of a sender.
+    StopSender,
+    /// kill -9 of a receiver.
+    KillReceiver,
+    /// SIGSTOP of a receiver.
+    StopReceiver,
+    /// kill -9 of rtd and of a sender.
+    KillRtdAndSender,
+    /// kill -9 of rtd and of a receiver.
+    KillRtdAndReceiver,
+    /// kill -9 of both ends of a stream.
+    KillPair,
+    /// kill -9 of rtd while a receiver is stopped.
+    KillRtdStopReceiver,
+    /// SIGTERM of rtd while a receiver is stopped.
+    TermRtdStopReceiver,
+    /// Another rtd of the same name.
+    SecondRtd,
+    /// The statistics page is removed.
+    RemovePage,
+    /// The control socket is removed.
+    RemoveSocket,
+    /// The run directory is removed.
+    RemoveRunDirectory,
+    /// The lanes' threads get another priority (chrt).
+    Priority,
+    /// The lanes' threads get other CPUs (taskset).
+    Affinity,
+    /// /dev/shm is full while a receiver starts again.
+    FullShm,
+    /// A SCHED_FIFO 99 thread on the lanes' CPU.
+    Hog,
+    /// rtd is killed before one of its system calls while a receiver's session opens.
+    KillRtdAtOpen,
+    /// rtd is killed before one of its system calls while a session ends.
+    KillRtdAtLeave,
+    /// rtd is killed before one of its system calls after SIGTERM.
+    KillRtdAtStop,
+    /// rtd is killed before one of its system calls while it starts.
+    KillRtdAtStart,
+    /// A sender is killed between two of its instructions.
+    KillSenderAtStep,
+    /// A receiver is killed between two of its instructions.
+    KillReceiverAtStep,
+    /// A sender runs exec(2) and opens its endpoint again.
+    ExecSender,
+    /// SIGTERM of rtd, and a start with another configuration.
+    OtherConfiguration,
+    /// rtd has no descriptors left (RLIMIT_NOFILE) while a receiver starts again.
+    NoDescriptors,
+    /// A receiver starts again that may have few signals queued (RLIMIT_SIGPENDING).
+    FewSignals,
+    /// Strangers write random bytes to the control socket.
+    Garbage,
+    /// Strangers write frames of other versions and random content to the control socket.
+    WrongVersion,
+}
+
+const PAGE: &str = "/run/rtd/faults.page";
+const SOCKET: &str = "/run/rtd/faults.sock";
+
+/// What a fault did.
+#[derive(Debug, Default)]
+pub struct Done {
+    rtd_killed: bool,
+    rtd_ended: bool,
+    /// Places in [`World::ends`].
+    killed: Vec<usize>,
+}
+
+/// Does it, and undoes what has to be undone.
+pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow::Result<Done> {
+    let ends = |receiver: bool| move |at: &usize, world: &World| world.ends[*at].member.is_some() == receiver;
+    let mut pick = |world: &World, receiver: bool| {
+        let all: Vec<usize> = (0..world.ends.len()).filter(|at| ends(receiver)(at, world)).collect();
+        all[rng.usize(..all.len())]
+    };
+    let (sender, receiver) = (pick(world, false), pick(world, true));
+    let pause = Duration::from_micros(rng.u64(0..20_000));
+    let mut done = Done::default();
+    match kind {
+        Kind::KillRtd => restart(world, Signal::SIGKILL, pause, &mut done)?,
+        Kind::TermRtd => restart(world, Signal::SIGTERM, pause, &mut done)?,
+        Kind::StopRtd => {
+            let pid = world.daemon_pid()?;
+            suspend(&[pid], pause)?;
+        }
+        Kind::KillSender => kill_ends(world, &[sender], &mut done)?,
+        Kind::KillReceiver => kill_ends(world, &[receiver], &mut done)?,
+        Kind::StopSender => suspend(&[world.ends[sender].pid().context("no sender")?], pause)?,
+        Kind::StopReceiver => suspend(&[world.ends[receiver].pid().context("no receiver")?], pause)?,
+        Kind::KillRtdAndSender => {
+            kill_ends(world, &[sender], &mut done)?;
+            restart(world, Signal::SIGKILL, pause, &mut done)?;
+        }
+        Kind::KillRtdAndReceiver => {
+            kill_ends(world, &[receiver], &mut done)?;
+            restart(world, Signal::SIGKILL, pause, &mut done)?;
+        }
+        Kind::KillPair => {
+            let stream = world.ends[sender].stream;
+            let all: Vec<usize> =
+                (0..world.ends.len()).filter(|at| world.ends[*at].stream == stream).collect();
+            kill_ends(world, &all, &mut done)?;
+        }
+        Kind::KillRtdStopReceiver | Kind::TermRtdStopReceiver => {
+            let pid = world.ends[receiver].pid().context("no receiver")?;
+            let signal = if kind == Kind::KillRtdStopReceiver { Signal::SIGKILL } else { Signal::SIGTERM };
+            kill(pid, Signal::SIGSTOP)?;
+            std::thread::sleep(pause);
+            restart(world, signal, pause, &mut done)?;
+            kill(pid, Signal::SIGCONT)?;
+        }
+        Kind::SecondRtd => world.second_daemon()?,
+        Kind::RemovePage => removed(&[PAGE], || std::fs::remove_file(PAGE))?,
+        Kind::RemoveSocket => removed(&[SOCKET], || std::fs::remove_file(SOCKET))?,
+        Kind::RemoveRunDirectory => removed(&[PAGE, SOCKET], || std::fs::remove_dir_all("/run/rtd"))?,
+        Kind::Priority | Kind::Affinity => misplace(kind, world, pause)?,
+        Kind::FullShm => {
+            let full = fill("/dev/shm/full");
+            kill_ends(world, &[receiver], &mut done)?;
+            world.revive()?;
+            std::thread::sleep(pause);
+            std::fs::remove_file("/dev/shm/full").and(full)?;
+        }
+        Kind::Hog => hog(world.cpu, pause)?,
+        Kind::KillRtdAtOpen | Kind::KillRtdAtLeave => {
+            if kind == Kind::KillRtdAtOpen {
+                kill_ends(world, &[receiver], &mut done)?;
+            }
+            let pid = world.daemon_pid()?;
+            let killer = Killer::at_call(pid, rng.u64(1..200))?;
+            if kind == Kind::KillRtdAtLeave {
+                kill_ends(world, &[receiver], &mut done)?;
+            }
+            world.revive()?;
+            std::thread::sleep(pause);
+            killer.finish(pid)?;
+            restart(world, Signal::SIGKILL, pause, &mut done)?;
+        }
+        Kind::KillRtdAtStop => {
+            let pid = world.daemon_pid()?;
+            let killer = Killer::at_call(pid, rng.u64(1..200))?;
+            kill(pid, Signal::SIGTERM)?;
+            std::thread::sleep(pause);
+            killer.finish(pid)?;
+            restart(world, Signal::SIGKILL, pause, &mut done)?;
+        }
+        Kind::KillRtdAtStart => {
+            world.end_daemon(Signal::SIGKILL)?;
+            (done.rtd_killed, done.rtd_ended) = (true, true);
+            world.abort_start(rng.u64(1..1500))?;
+            world.start_daemon()?;
+        }
+        Kind::KillSenderAtStep | Kind::KillReceiverAtStep => {
+            let at = if kind == Kind::KillSenderAtStep { sender } else { receiver };
+            kill_after_steps(world.ends[at].pid().context("no process")?, rng.u64(0..3000))?;
+            kill_ends(world, &[at], &mut done)?;
+        }
+        Kind::ExecSender => {
+            let order = &world.sent[world.ends[sender].stream].order;
+            order.store(EXEC, Ordering::Release);
+        }
+        Kind::OtherConfiguration => {
+            world.change_configuration()?;
+            restart(world, Signal::SIGTERM, pause, &mut done)?;
+        }
+        Kind::NoDescriptors => {
+            let pid = world.daemon_pid()?;
+            let was = limit(pid, libc::RLIMIT_NOFILE, 3)?;
+            kill_ends(world, &[receiver], &mut done)?;
+            world.revive()?;
+            std::thread::sleep(pause);
+            limit(pid, libc::RLIMIT_NOFILE, was)?;
+        }
+        Kind::FewSignals => {
+            kill_ends(world, &[receiver], &mut done)?;
+            world.start_with_few_signals(receiver)?;
+        }
+        Kind::Garbage => hostile::attack(SOCKET, rng, hostile::garbage)?,
+        Kind::WrongVersion => hostile::attack(SOCKET, rng, hostile::wrong_version)?,
+    }
+    if world.daemon_ended()?.is_some() {
+        anyhow::bail!("rtd ended by itself");
+    }
+    world.revive()?;
+    Ok(done)
+}
+
+fn restart(world: &mut World, signal: Signal, pause: Duration, done: &mut Done) -> anyhow::Result<()> {
+    world.end_daemon(signal)?;
+    done.rtd_killed |= signal == Signal::SIGKILL;
+    done.rtd_ended = true;
+    std::thread::sleep(pause);
+    world.start_daemon()
+}
+
+fn kill_ends(world: &mut World, ends: &[usize], done: &mut Done) -> anyhow::Result<()> {
+    for &at in ends {
+        world.end(at, Signal::SIGKILL)?;
+        done.killed.push(at);
+    }
+    Ok(())
+}
+
+fn suspend(pids: &[nix::unistd::Pid], time: Duration) -> anyhow::Result<()> {
+    pids.iter().try_for_each(|&pid| kill(pid, Signal::SIGSTOP))?;
+    std::thread::sleep(time);
+    pids.iter().try_for_each(|&pid| kill(pid, Signal::SIGCONT))?;
+    Ok(())
+}
+
+/// Removes what rtd then makes again.
+fn removed(files: &[&str], remove: impl FnOnce() -> std::io::Result<()>) -> anyhow::Result<()> {
+    remove()?;
+    let start = std::time::Instant::now();
+    while !files.iter().all(|file| std::path::Path::new(file).exists()) {
+        anyhow::ensure!(start.elapsed() < crate::world::PATIENCE, "rtd does not make {files:?} again");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Changes priority or CPUs of all lane threads for a while.
+fn misplace(kind: Kind, world: &World, time: Duration) -> anyhow::Result<()> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", world.daemon_pid()?))?;
+    let tids: Vec<i32> = tasks.flatten().filter_map(|t| t.file_name().to_str()?.parse().ok()).collect();
+    let lanes: Vec<_> = tids
+        .into_iter()
+        .filter_map(|tid| Some((tid, rtcore::sys::sched::placement(tid).ok()?)))
+        .filter(|(tid, _)| matches!(rtcore::sys::sched::realtime_priority(*tid), Ok(Some(_))))
+        .collect();
+    for (tid, _) in &lanes {
+        let tid = tid.to_string();
+        let words = match kind {
+            Kind::Priority => ["chrt", "-f", "-p", "5", &tid],
+            _ => ["taskset", "-p", "-c", "0", &tid],
+        };
+        std::process::Command::new(words[0])
+            .args(&words[1..])
+            .stdout(std::process::Stdio::null())
+            .status()?;
+    }
+    std::thread::sleep(time);
+    for (tid, was) in &lanes {
+        rtcore::sys::sched::place(*tid, was)?;
+    }
+    Ok(())
+}
+
+fn fill(path: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    let block = vec![1; 1 << 20];
+    loop {
+        match std::io::Write::write(&mut file, &block) {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Sets the soft limit of a process, and returns what it was.
+fn limit(pid: nix::unistd::Pid, resource: libc::__rlimit_resource_t, soft: u64) -> anyhow::Result<u64> {
+    let mut was = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid structure to write to; no new limit.
+    let read = unsafe { libc::prlimit(pid.as_raw(), resource, std::ptr::null(), &raw mut was) };
+    anyhow::ensure!(read == 0, "prlimit: {}", std::io::Error::last_os_error());
+    let new = libc::rlimit { rlim_cur: soft, ..was };
+    // SAFETY: a valid structure to read from.
+    let set = unsafe { libc::prlimit(pid.as_raw(), resource, &raw const new, std::ptr::null_mut()) };
+    anyhow::ensure!(set == 0, "prlimit: {}", std::io::Error::last_os_error());
+    Ok(was.rlim_cur)
+}
+
+fn hog(cpu: usize, time: Duration) -> anyhow::Result<()> {
+    let thread = std::thread::spawn(move || -> std::io::Result<()> {
+        rtcore::sys::sched::pin(cpu)?;
+        rtcore::sys::sched::set_fifo(99)?;
+        let start = std::time::Instant::now();
+        while start.elapsed() < time {
+            std::hint::spin_loop();
+        }
+        Ok(())
+    });
+    Ok(thread.join().map_err(|_| anyhow::anyhow!("the hog panicked"))??)
+}
+
+/// What the documents allow to happen to this stream.
+pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
+    let mut all = Vec::new();
+    let mut allow =
+        |wrong, count: usize, sentence| all.push(Allowance { wrong, count: count as u64, sentence });
+    let copies = if stream.share == Share::Each { stream.to.len() } else { 1 };
+    if done.rtd_killed {
+        // Handed over just before the kill, and not yet shown as such.
+        allow(Wrong::Miscounted, CAPACITY * stream.to.len(), Sentence::LastPage);
+        match stream.from {
+            Way::Queue => allow(Wrong::Lost, copies, Sentence::QueueMessageInHand),
+            Way::Lane => {
+                let no_numbers = stream.to.iter().filter(|way| !way.links()).count();
+                allow(Wrong::Duplicated, no_numbers, Sentence::Twice);
+                allow(Wrong::Miscounted, copies, Sentence::Replayed);
+            }
+            _ => allow(Wrong::Lost, usize::MAX, Sentence::PendingInRtd),
+        }
+    }
+    // What it supersedes in the ring of an rtd that has ended is in no ledger.
+    if done.rtd_ended && stream.keys.contains("conflate") {
+        allow(Wrong::Lost, MAXMSG * copies, Sentence::SupersededAfterEnd);
+    }
+    let killed = done.killed.iter().filter(|at| world.ends[**at].stream == stream.index);
+    for at in killed {
+        match world.ends[*at].member.map(|m| stream.to[m]) {
+            // In the ring or in the kernel's queue of signals, and one between its receipt and the journal.
+            Some(Way::Lane | Way::Payload) => {
+                // A ring that is never full holds what its receiver has not read of any number of messages.
+                let most = if stream.keys.contains("conflate") || stream.keys.contains("displace-oldest") {
+                    usize::MAX
+                } else {
+                    MAXMSG + 1
+                };
+                allow(Wrong::Lost, most, Sentence::HandedOver);
+            }
+            Some(Way::Queue) => allow(Wrong::Lost, 1, Sentence::HandedOver),
+            Some(_) => allow(Wrong::Lost, usize::MAX, Sentence::HandedOver),
+            None if stream.from == Way::Lane && done.rtd_killed => {
+                allow(Wrong::Lost, MAXMSG * copies, Sentence::RingOfTheDead);
+            }
+            None => {}
+        }
+    }
+    if stream.from == Way::Lane && (done.rtd_killed || !done.killed.is_empty()) {
+        allow(Wrong::Invented, 1, Sentence::RefusedAndArrived);
+    }
+    all
+}

@@ -1,0 +1,367 @@
+//! The world of a run: namespaces of its own, the real daemon, and a process at each end of each stream.
+
+use crate::actor::Actor;
+use crate::books::Books;
+use crate::journal::{Control, Mapped, Received, Sent};
+use crate::plan::{self, INSTANCE, SINK_SIGNAL, Stream, Way};
+use crate::traced::Killer;
+use anyhow::{Context as _, bail, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rtcore::sys::process;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Longest time without any progress.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// User ids of the programs at the ends.
+const USERS: [u32; 3] = [65_531, 65_532, 65_533];
+/// What a receiver with few signals may have queued.
+const FEW_SIGNALS: u64 = 4;
+/// Where the world is: on a tmpfs that nobody else sees.
+const ROOT: &str = "/run/faults";
+
+/// The campaign's own namespaces: mounts and kernel queues. To be called on the only thread.
+pub fn enter() -> anyhow::Result<()> {
+    let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC;
+    unshare(flags).context("cannot unshare mounts and queues: run it as root")?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).context("mount --make-rprivate /")?;
+    for (at, size) in [("/dev/shm", "size=64m,mode=1777"), ("/run", "size=512m,mode=755")] {
+        mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(size))
+            .with_context(|| format!("mount {at}"))?;
+    }
+    std::fs::create_dir("/run/rtd").context("/run/rtd")?;
+    Ok(())
+}
+
+/// A process at one end of a stream.
+#[derive(Debug)]
+pub struct End {
+    /// Its stream.
+    pub stream: usize,
+    /// Which receiver; none: the sender.
+    pub member: Option<usize>,
+    child: Option<Child>,
+}
+
+impl End {
+    /// Its process.
+    pub fn pid(&self) -> Option<Pid> {
+        self.child.as_ref().and_then(|c| i32::try_from(c.id()).ok()).map(Pid::from_raw)
+    }
+}
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct World {
+    /// The streams.
+    pub streams: Vec<Stream>,
+    /// A process for each end.
+    pub ends: Vec<End>,
+    /// What the daemon has counted.
+    pub books: Books,
+    /// What senders are asked to do.
+    pub control: Mapped<Control>,
+    /// The journals of the senders, by stream.
+    pub sent: Vec<Mapped<Sent>>,
+    /// The journals of the receivers, by stream and member.
+    pub received: Vec<Vec<Mapped<Received>>>,
+    /// The CPU of the lanes.
+    pub cpu: usize,
+    root: PathBuf,
+    daemon: Option<Child>,
+    /// For the next end that is started.
+    sigpending: Option<u64>,
+    /// How often the configuration was changed.
+    changes: usize,
+    config: String,
+}
+
+fn open_to_all(path: &Path, mode: u32) -> anyhow::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .with_context(|| path.display().to_string())
+}
+
+/// Maps a journal that every user may write.
+fn journal<T: crate::journal::Plain>(path: &Path) -> anyhow::Result<Mapped<T>> {
+    let mapped = Mapped::open(path)?;
+    open_to_all(path, 0o666)?;
+    Ok(mapped)
+}
+
+impl World {
+    /// Makes it, with the programs from the directory of this one.
+    pub fn new(streams: Vec<Stream>) -> anyhow::Result<World> {
+        let root = PathBuf::from(ROOT);
+        std::fs::create_dir(&root).context(ROOT)?;
+        open_to_all(&root, 0o777)?;
+        let here = std::env::current_exe()?;
+        for (from, to) in [("rtd", "rtd"), ("rtctl", "rtctl")] {
+            let program = here.with_file_name(from);
+            std::fs::copy(&program, root.join(to))
+                .with_context(|| format!("{}: build it first", program.display()))?;
+        }
+        std::fs::copy(&here, root.join("faults"))?;
+        let control = journal(&root.join("control"))?;
+        let (mut sent, mut received, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for stream in &streams {
+            sent.push(journal(&root.join(stream.source()))?);
+            let members = 0..stream.to.len();
+            received.push(
+                members.clone().map(|m| journal(&root.join(stream.sink(m)))).collect::<Result<_, _>>()?,
+            );
+            let members = members.map(Some).chain([None]);
+            ends.extend(members.map(|member| End { stream: stream.index, member, child: None }));
+        }
+        let cpu = rtcore::sys::cpus::allowed()?.into_iter().max().unwrap_or(0);
+        let config = plan::config(&streams, cpu, 0);
+        std::fs::write(root.join("rtd.toml"), &config)?;
+        let books = Books::default();
+        Ok(World {
+            streams,
+            ends,
+            books,
+            control,
+            sent,
+            received,
+            cpu,
+            root,
+            daemon: None,
+            changes: 0,
+            sigpending: None,
+            config,
+        })
+    }
+
+    /// Starts the daemon and everybody.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        self.start_daemon()?;
+        for end in 0..self.ends.len() {
+            self.start_end(end)?;
+        }
+        Ok(())
+    }
+
+    /// A program of the world as it is started, dying with this one.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.root.join(program));
+        command.env("RTD_INSTANCE", INSTANCE).stdin(Stdio::null());
+        process::die_with_parent_at_exec(&mut command);
+        command
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    pub fn start_daemon(&mut self) -> anyhow::Result<()> {
+        ensure!(self.daemon.is_none(), "it runs");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.root.join("log"))?;
+        let mut command = self.command("rtd");
+        command.arg("run").arg(self.root.join("rtd.toml")).env("RTD_GUARD", "abort");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().context("cannot start rtd")?;
+        let mut line = String::new();
+        let out = child.stdout.take().context("no standard output")?;
+        BufReader::new(out).read_line(&mut line)?;
+        ensure!(line.trim_end() == "READY", "rtd did not start ({:?})", child.wait());
+        self.control.rtd_pid.store(child.id(), Ordering::Release);
+        self.daemon = Some(child);
+        self.books.open()
+    }
+
+    /// Starts the daemon, and kills it before its `calls`-th system call or when it is ready.
+    pub fn abort_start(&mut self, calls: u64) -> anyhow::Result<()> {
+        let mut command = self.command("rtd");
+        command.arg("run").arg(self.root.join("rtd.toml")).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().context("cannot start rtd")?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?);
+        let killer = Killer::at_call(pid, calls)?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("no standard output")?).read_line(&mut line)?;
+        killer.finish(pid)?;
+        wait(&mut child).context("rtd does not end")?;
+        Ok(())
+    }
+
+    /// Writes another configuration, for the next start: lanes of other priorities, routes of other capacities.
+    pub fn change_configuration(&mut self) -> anyhow::Result<()> {
+        self.changes += 1;
+        self.config = plan::config(&self.streams, self.cpu, self.changes);
+        Ok(std::fs::write(self.root.join("rtd.toml"), &self.config)?)
+    }
+
+    /// The daemon's process.
+    pub fn daemon_pid(&self) -> anyhow::Result<Pid> {
+        let id = self.daemon.as_ref().context("rtd does not run")?.id();
+        Ok(Pid::from_raw(i32::try_from(id)?))
+    }
+
+    /// Ends the daemon by this signal, and takes its last figures.
+    pub fn end_daemon(&mut self, signal: Signal) -> anyhow::Result<ExitStatus> {
+        // One that a tracer killed may be gone already.
+        let _ = kill(self.daemon_pid()?, signal);
+        self.control.rtd_pid.store(0, Ordering::Release);
+        let mut child = self.daemon.take().context("rtd does not run")?;
+        let status = wait(&mut child).context("rtd does not end")?;
+        self.books.close()?;
+        ensure!(signal != Signal::SIGTERM || status.success(), "rtd ended with {status}");
+        Ok(status)
+    }
+
+    /// Whether the daemon has ended by itself.
+    pub fn daemon_ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(match &mut self.daemon {
+            Some(child) => child.try_wait()?,
+            None => None,
+        })
+    }
+
+    /// Starts the process at an end.
+    pub fn start_end(&mut self, at: usize) -> anyhow::Result<()> {
+        let End { stream, member, .. } = self.ends[at];
+        let stream = &self.streams[stream];
+        let (side, way, name, signal) = match member {
+            Some(m) => ("receive", stream.to[m], stream.sink(m), SINK_SIGNAL),
+            None => ("send", stream.from, stream.source(), stream.source_signal()),
+        };
+        let numbers = [stream.index as u64, signal as u64, stream.interval_us];
+        let words = Actor::words(side, way, &name, numbers, &self.root);
+        let mut command = if way.links() || member.is_none() {
+            self.command("faults")
+        } else {
+            let mut command = self.command("rtctl");
+            command.args(["run", "--as", &name, "--"]).arg(self.root.join("faults"));
+            command
+        };
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.root.join("ends.log"))?;
+        command.args(words).stderr(log);
+        // Only root may signal a daemon of root's.
+        if way == Way::Queue || way.links() || member.is_some() {
+            let user = USERS[at % USERS.len()];
+            command.uid(user).gid(user);
+        }
+        if let Some(signals) = self.sigpending {
+            // SAFETY: setrlimit(2) is async-signal-safe, and nothing is allocated.
+            unsafe {
+                command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_SIGPENDING, signals, signals)?))
+            };
+        }
+        self.ends[at].child = Some(command.spawn().context("cannot start an end")?);
+        Ok(())
+    }
+
+    /// Starts a receiver with another RLIMIT_SIGPENDING, which it keeps until it ends.
+    pub fn start_with_few_signals(&mut self, at: usize) -> anyhow::Result<()> {
+        self.sigpending = Some(FEW_SIGNALS);
+        let started = self.start_end(at);
+        self.sigpending = None;
+        started
+    }
+
+    /// Starts those that have ended.
+    pub fn revive(&mut self) -> anyhow::Result<()> {
+        for at in 0..self.ends.len() {
+            let ended = match &mut self.ends[at].child {
+                Some(child) => !matches!(child.try_wait(), Ok(None)),
+                None => true,
+            };
+            if ended {
+                self.start_end(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the process at an end.
+    pub fn end(&mut self, at: usize, signal: Signal) -> anyhow::Result<()> {
+        let mut child = self.ends[at].child.take().context("it has ended")?;
+        let _ = kill(Pid::from_raw(i32::try_from(child.id())?), signal);
+        wait(&mut child).context("an end does not end")?;
+        Ok(())
+    }
+
+    /// Lets the senders send.
+    pub fn run(&self) {
+        self.control.run.store(1, Ordering::Release);
+    }
+
+    /// Stops them, and returns when no send is in progress.
+    pub fn pause(&mut self) -> anyhow::Result<()> {
+        let pause = self.control.pauses.fetch_add(1, Ordering::AcqRel) + 1;
+        self.control.run.store(0, Ordering::Release);
+        let start = Instant::now();
+        loop {
+            let busy = self.sent.iter().position(|sent| sent.idle.load(Ordering::Acquire) < pause);
+            let Some(busy) = busy else { return Ok(()) };
+            ensure!(start.elapsed() < PATIENCE, "the sender of {} does not pause", self.streams[busy].name());
+            self.revive()?;
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Copies the daemon's log.
+    pub fn copy_log(&self, to: &Path) -> anyhow::Result<()> {
+        std::fs::copy(self.root.join("log"), to).with_context(|| to.display().to_string())?;
+        Ok(())
+    }
+
+    /// The last lines of the daemon's log (`log`), or of what the ends wrote to standard error (`ends.log`).
+    pub fn last_lines(&self, file: &str, lines: usize) -> String {
+        let bytes = std::fs::read(self.root.join(file)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// Runs the daemon once more beside the one that runs, which it has to refuse.
+    pub fn second_daemon(&self) -> anyhow::Result<()> {
+        let mut command = self.command("rtd");
+        let mut child = command
+            .arg("run")
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        child.stdin.take().context("no standard input")?.write_all(self.config.as_bytes())?;
+        let status = wait(&mut child)?;
+        ensure!(!status.success(), "a second rtd of the same name ran");
+        Ok(())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let children = self.ends.iter_mut().filter_map(|end| end.child.as_mut());
+        for child in children.chain(self.daemon.as_mut()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Waits for the end of a process.
+fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
+    let start = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => return Ok(status),
+            // A tracer reaped it.
+            Err(e) if e.raw_os_error() == Some(libc::ECHILD) => {
+                return Ok(ExitStatus::from_raw(libc::SIGKILL));
+            }
+            Err(e) => return Err(e.into()),
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("process {} is there after {} s", child.id(), PATIENCE.as_secs());
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
