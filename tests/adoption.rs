@@ -65,8 +65,9 @@ pub fn a_registered_program_gets_its_signals_after_every_restart() -> anyhow::Re
             ensure!(state(&i)? == Some((PeerState::Alive, arm.pid())));
         }
         reaches(&i, &mut arm, 9)?;
-        let ledger = i.snapshot()?.routes[0].ledger;
-        ensure!((ledger.delivered, ledger.peer_dead) == (1, 0), "{ledger:?}");
+        // A lane publishes its ledger after the delivery.
+        let ledger = i.until("it is in the ledger", |s| s.routes[0].ledger.delivered == 1)?.routes[0].ledger;
+        ensure!(ledger.peer_dead == 0, "{ledger:?}");
         // Its death is noticed as that of any other.
         let pid = arm.pid();
         arm.kill()?;
@@ -109,35 +110,42 @@ pub fn a_removed_file_of_registrations_is_written_again() -> anyhow::Result<()> 
 
 /// Who is not restored is named, with the reason and what to do.
 pub fn who_cannot_be_restored_is_named_with_the_reason() -> anyhow::Result<()> {
-    let says = |more: &str, name: &str, end_it: bool, says: &[&str]| -> anyhow::Result<()> {
-        let i = Instance::new()?;
-        let daemon = Daemon::start(&config(&i, ""))?;
-        let arm = Tool::start(i.rtctl_command(&["run", "--as", "arm", "--", "sleep", "1000"]))?;
-        let pid = arm.pid();
-        // rtctl has its answer, and became the program.
-        let comm = format!("/proc/{pid}/comm");
-        eventually(|| (std::fs::read_to_string(&comm).ok()? == "sleep\n").then_some(()))?;
-        end(daemon, true)?;
-        let arm = if end_it {
-            drop(arm);
-            None
-        } else {
-            Some(arm)
-        };
-        let daemon = Daemon::start(&config(&i, more).replace("\"arm\"", &format!("\"{name}\"")))?;
-        daemon.logged(&format!("arm: pid {pid} ("))?;
-        let log = daemon.log();
-        let line = log.lines().find(|line| line.contains("was registered before rtd was restarted"));
-        let line = line.unwrap_or_default();
-        ensure!(says.iter().all(|says| line.contains(says)), "{says:?} in {log}");
-        ensure!(i.snapshot()?.processes[0].state == PeerState::Unregistered);
+    not_restored("", "arm", true, &["has ended", "start the program again"])?;
+    not_restored("exe = \"/bin/true\"\n", "arm", false, &["demands exe", "/sleep", "correct exe ="])?;
+    not_restored("", "hand", false, &["no process is called arm", "[[process]] name = \"arm\""])
+}
+
+/// An ordinary user's rtd could not send that process signals, so it would not start.
+pub fn another_users_process_is_not_restored() -> anyhow::Result<()> {
+    not_restored("user = 4242\n", "arm", false, &["is uid", "demands uid 4242"])
+}
+
+/// A daemon restarts with `more` keys for the process, which is called `name` now. Its log says these things about the
+/// process that is not restored.
+fn not_restored(more: &str, name: &str, end_it: bool, says: &[&str]) -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i, ""))?;
+    let arm = Tool::start(i.rtctl_command(&["run", "--as", "arm", "--", "sleep", "1000"]))?;
+    let pid = arm.pid();
+    // rtctl has its answer, and became the program.
+    let comm = format!("/proc/{pid}/comm");
+    eventually(|| (std::fs::read_to_string(&comm).ok()? == "sleep\n").then_some(()))?;
+    end(daemon, true)?;
+    let arm = if end_it {
         drop(arm);
-        Ok(())
+        None
+    } else {
+        Some(arm)
     };
-    says("", "arm", true, &["has ended", "start the program again"])?;
-    says("exe = \"/bin/true\"\n", "arm", false, &["demands exe", "/sleep", "correct exe ="])?;
-    says("user = 4242\n", "arm", false, &["is uid", "demands uid 4242"])?;
-    says("", "hand", false, &["no process is called arm", "[[process]] name = \"arm\""])
+    let daemon = Daemon::start(&config(&i, more).replace("\"arm\"", &format!("\"{name}\"")))?;
+    daemon.logged(&format!("arm: pid {pid} ("))?;
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains("was registered before rtd was restarted"));
+    let line = line.unwrap_or_default();
+    ensure!(says.iter().all(|says| line.contains(says)), "{says:?} in {log}");
+    ensure!(i.snapshot()?.processes[0].state == PeerState::Unregistered);
+    drop(arm);
+    Ok(())
 }
 
 /// A number that passed on to another process brings that process no name.

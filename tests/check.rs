@@ -1,8 +1,9 @@
 //! `rtd check` as its user meets it: all problems of a file at once, each with its place and its fix.
 
-use crate::util::tool::{as_nobody, nobody_lacks, rtd, run, run_on};
+use crate::util::tool::{as_nobody, rtd, run, run_on};
 use crate::util::{self, Instance, privileged, route};
 use anyhow::{Context as _, bail, ensure};
+use rtcore::sys::accounts::own_uid;
 use std::path::{Path, PathBuf};
 
 /// Faults of all kinds in one file; none depends on the machine or the user.
@@ -304,11 +305,7 @@ pub fn run_refuses_a_faulty_file_with_the_same_words() -> anyhow::Result<()> {
 
 /// An ordinary user without rtprio: refused with the lines that grant it; degraded where that is allowed.
 pub fn what_is_not_granted_is_refused_with_the_line_that_grants_it() -> anyhow::Result<()> {
-    let switch = nobody_lacks().is_none();
-    let granted = rtcore::sys::limits::get(rtcore::sys::limits::Kind::RtPrio)?;
-    if !switch && (privileged() || granted.soft != Some(0)) {
-        return util::skip("root, or a user without rtprio");
-    }
+    let switch = own_uid() == 0;
     let i = Instance::new()?;
     let check = |arguments: &[&str]| {
         let mut command = rtd(arguments);

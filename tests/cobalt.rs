@@ -2,7 +2,7 @@
 //! not.
 
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
-use super::util::{eventually, privileged, process, route, rt, signal, skip};
+use super::util::{eventually, process, route, rt, signal, skip};
 use anyhow::{Context as _, ensure};
 use stand_in_cobalt::copies::Kind;
 
@@ -19,9 +19,6 @@ fn values(lines: &[String]) -> Vec<u64> {
 }
 
 pub fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("CAP_SYS_NICE: a Cobalt thread is a real-time thread");
-    }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
@@ -55,9 +52,6 @@ pub fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::R
 }
 
 pub fn a_queue_is_routed_into_a_thread_s_signals() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("CAP_SYS_NICE: a Cobalt thread is a real-time thread");
-    }
     // Of a library that is named there is one kind.
     let kinds = if lacks_stand_in("").is_some() { 1 } else { 2 };
     for kind in [Kind::Stock, Kind::WithSigqueueNp].into_iter().take(kinds) {
@@ -95,9 +89,6 @@ fn into_signals(kind: Kind) -> anyhow::Result<()> {
 }
 
 pub fn a_signal_to_a_lane_thread_is_passed_on() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("CAP_SYS_NICE: a Cobalt thread is a real-time thread");
-    }
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head()
         + &process("arm")
@@ -125,9 +116,6 @@ pub fn a_signal_to_a_lane_thread_is_passed_on() -> anyhow::Result<()> {
 }
 
 pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("CAP_SYS_NICE: a Cobalt thread is a real-time thread");
-    }
     // Ten in the receiver's queue, five in front of it; of thirty the first or the last stay.
     for (policy, last) in [("reject", 15), ("displace-oldest", 30)] {
         let bench = Bench::new(Kind::Stock)?;
@@ -156,9 +144,6 @@ pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
 }
 
 pub fn a_stop_delivers_or_accounts_and_keeps_the_queues_or_not() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("CAP_SYS_NICE: a Cobalt thread is a real-time thread");
-    }
     for keep in [true, false] {
         let bench = Bench::new(Kind::Stock)?;
         let at = &bench.instance;
@@ -184,9 +169,6 @@ pub fn a_stop_delivers_or_accounts_and_keeps_the_queues_or_not() -> anyhow::Resu
 pub fn a_thread_that_loses_its_mode_is_counted_and_told() -> anyhow::Result<()> {
     if let Some(lack) = lacks_stand_in("RTD_STAND_IN_RELAX_EVERY") {
         return skip(&lack);
-    }
-    if !privileged() {
-        return skip("CAP_SYS_NICE: a Cobalt thread is a real-time thread");
     }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;

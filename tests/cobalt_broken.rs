@@ -3,17 +3,11 @@
 use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
 use super::util::session::{lane_end, unbroken};
-use super::util::{Instance, privileged, process, route, skip};
+use super::util::{Instance, process, route, skip};
 use anyhow::ensure;
 use stand_in_cobalt::copies::Kind;
-use stand_in_cobalt::follow;
-
-const THREADS: &str = "CAP_SYS_NICE: a Cobalt thread is a real-time thread";
 
 pub fn a_second_start_leaves_a_running_daemon_its_doorbells() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(THREADS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head()
         + &process("planner")
@@ -42,9 +36,6 @@ pub fn a_second_start_leaves_a_running_daemon_its_doorbells() -> anyhow::Result<
 pub fn a_mode_that_is_lost_while_queued_messages_move_on_is_counted() -> anyhow::Result<()> {
     if let Some(lack) = lacks_stand_in("RTD_STAND_IN_RELAX_EVERY") {
         return skip(&lack);
-    }
-    if !privileged() {
-        return skip(THREADS);
     }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
@@ -88,9 +79,6 @@ pub fn a_library_that_writes_what_is_no_text_is_heard_all_the_same() -> anyhow::
 }
 
 pub fn two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(THREADS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let (at, other) = (&bench.instance, Instance::new()?);
     let head = bench.head().replacen("[daemon]\n", "[daemon]\nkeep_queues = false\n", 1);
@@ -115,12 +103,6 @@ pub fn two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it() -> a
 
 /// A lane that polls froze the whole machine on a real core; one that spins for a while sleeps between messages.
 pub fn a_lane_that_polls_is_refused_and_one_that_spins_keeps_its_mode() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(THREADS);
-    }
-    if !follow::is_supported() {
-        return skip("x86_64 and Linux 5.11: the stand-in follows Linux calls by Syscall User Dispatch");
-    }
     let bench = Bench::new(Kind::Stock)?;
     let config = |wait: &str| {
         bench.head().replacen("name = \"lane\"", &format!("name = \"lane\"\n{wait}"), 1)

@@ -4,7 +4,7 @@ use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
 use super::util::session::lane_end;
 use super::util::stranger::Stranger;
-use super::util::{Daemon, privileged, process, route, skip};
+use super::util::{Daemon, process, route, skip};
 use anyhow::ensure;
 use nix::sys::signal::Signal;
 use stand_in_cobalt::copies::Kind;
@@ -12,7 +12,6 @@ use stand_in_cobalt::report_runaway;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;
 
-const THREADS: &str = "CAP_SYS_NICE: a Cobalt thread is a real-time thread";
 /// Exit status of a daemon that ended because a lane ran away.
 const EXIT_RUNAWAY: i32 = 3;
 
@@ -42,9 +41,6 @@ fn lane_thread(bench: &Bench) -> anyhow::Result<i32> {
 }
 
 pub fn a_runaway_that_the_core_reports_ends_rtd_in_order_or_is_only_named() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(THREADS);
-    }
     for what in ["report", "stop"] {
         let bench = Bench::new(Kind::Stock)?;
         let at = &bench.instance;
@@ -82,9 +78,6 @@ pub fn a_runaway_that_the_core_reports_ends_rtd_in_order_or_is_only_named() -> a
 
 /// kill(1) of the number by which the core reports.
 pub fn a_signal_of_a_stranger_is_no_report_of_the_core() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(THREADS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let daemon = bench.daemon(&config(&bench, "on_runaway = \"stop\""))?;
     daemon.signal(Signal::SIGXCPU)?;
@@ -98,9 +91,6 @@ pub fn a_signal_of_a_stranger_is_no_report_of_the_core() -> anyhow::Result<()> {
 
 /// A Linux signal wakes a lane that sleeps in its queue, at its doorbell, or in front of a full receiver.
 pub fn a_mode_that_is_lost_while_a_lane_sleeps_is_counted() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(THREADS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let daemon = bench.daemon(&config(&bench, ""))?;
     let at = &bench.instance;
@@ -151,9 +141,6 @@ pub fn a_client_that_the_core_reports_ends_as_its_library_has_it() -> anyhow::Re
 
 /// Root starts rtd as a user who may not open the core's devices: the check and the start try it as that user.
 pub fn a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become another user");
-    }
     if let Some(lack) = lacks_stand_in("its device of the core's memory") {
         return skip(&lack);
     }

@@ -3,22 +3,14 @@
 
 use super::util::cobalt_bench::{Bench, balanced};
 use super::util::session::{Got, lane_end, runs, unbroken};
-use super::util::{Daemon, Peer, eventually, kernel, privileged, process, route, rt, signal, skip};
+use super::util::{Daemon, Peer, eventually, kernel, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::Snapshot;
 use stand_in_cobalt::copies::Kind;
-use stand_in_cobalt::follow;
 
 /// Linux calls of a client's thread in one order that it obeys: reading it, and answering.
 const CALLS_OF_AN_ORDER: u32 = 4;
-const THREADS: &str = "CAP_SYS_NICE: a Cobalt thread is a real-time thread";
-const FOLLOWING: &str = "x86_64 and Linux 5.11: the stand-in follows Linux calls by Syscall User Dispatch";
-
-/// What these tests need and this user or machine lacks.
-fn lacking() -> Option<&'static str> {
-    if !privileged() { Some(THREADS) } else { (!follow::is_supported()).then_some(FOLLOWING) }
-}
 
 /// `plan` of the planner, `axis` of the arm.
 fn ends(more: &str) -> String {
@@ -65,9 +57,6 @@ impl Quiet {
 }
 
 pub fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyhow::Result<()> {
-    if let Some(lack) = lacking() {
-        return skip(lack);
-    }
     for wait in ["", "wait = \"spin:100us\""] {
         let bench = Bench::new(Kind::Stock)?;
         let config = bench.head().replacen("name = \"lane\"", &format!("name = \"lane\"\n{wait}"), 1)
@@ -104,9 +93,6 @@ pub fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyh
 }
 
 pub fn several_rings_of_one_thread_ring_one_doorbell() -> anyhow::Result<()> {
-    if let Some(lack) = lacking() {
-        return skip(lack);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let head = bench.head().replacen("name = \"lane\"", "name = \"lane\"\nwait = \"spin:50us\"", 1);
     let config = head
@@ -140,9 +126,6 @@ pub fn several_rings_of_one_thread_ring_one_doorbell() -> anyhow::Result<()> {
 }
 
 pub fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
-    if let Some(lack) = lacking() {
-        return skip(lack);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
@@ -182,9 +165,6 @@ pub fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
 }
 
 pub fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyhow::Result<()> {
-    if let Some(lack) = lacking() {
-        return skip(lack);
-    }
     for (overflow, sent) in [("block:10s", 40), ("reject", 40)] {
         let bench = Bench::new(Kind::Stock)?;
         let more = format!("capacity = 4\noverflow = \"{overflow}\"");
@@ -217,9 +197,6 @@ pub fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyh
 }
 
 pub fn a_signal_s_payloads_come_by_a_semaphore_and_no_signal() -> anyhow::Result<()> {
-    if let Some(lack) = lacking() {
-        return skip(lack);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head()
         + &ends("msgsize = 128")
@@ -261,9 +238,6 @@ pub fn a_signal_s_payloads_come_by_a_semaphore_and_no_signal() -> anyhow::Result
 }
 
 pub fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyhow::Result<()> {
-    if let Some(lack) = lacking() {
-        return skip(lack);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "");
     let daemon = bench.followed(&config)?;
@@ -293,9 +267,6 @@ pub fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyh
 }
 
 pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay() -> anyhow::Result<()> {
-    if let Some(lack) = lacking() {
-        return skip(lack);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "capacity = 128");
     let daemon = bench.followed(&config)?;
@@ -330,9 +301,6 @@ pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_s
 }
 
 pub fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(THREADS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let direct = |name: &str| lane_end(name, "planner", "");
@@ -366,9 +334,6 @@ pub fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Resu
 }
 
 pub fn a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(THREADS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "");
     let daemon = bench.daemon(&config)?;

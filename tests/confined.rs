@@ -236,18 +236,25 @@ fn without_seccomp(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_start_without_a_filter_is_refused_or_said_everywhere() -> anyhow::Result<()> {
+/// The daemon where no thread can have a filter.
+fn start_without_seccomp(instance: &Instance, more: &[&str]) -> anyhow::Result<Daemon> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
+    command.args(["run", "-"]).args(more);
+    without_seccomp(&mut command)?;
+    Daemon::spawn(command, &straight(instance))
+}
+
+pub fn a_start_without_a_filter_is_refused() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let start = |more: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
-        command.args(["run", "-"]).args(more);
-        without_seccomp(&mut command)?;
-        Daemon::spawn(command, &straight(&instance))
-    };
-    let refused = format!("{:#}", start(&[]).err().context("it started")?);
+    let refused = format!("{:#}", start_without_seccomp(&instance, &[]).err().context("it started")?);
     ensure!(refused.contains("a filter of system calls for lane lane (thread in)"), "{refused}");
     ensure!(refused.contains("CONFIG_SECCOMP_FILTER") && refused.contains("--allow-degraded"), "{refused}");
-    let daemon = start(&["--allow-degraded"])?;
+    Ok(())
+}
+
+pub fn a_degraded_start_without_a_filter_says_so_everywhere() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let daemon = start_without_seccomp(&instance, &["--allow-degraded"])?;
     let mut out = Peer::receiver(&instance.queue("out"))?;
     out.ask(&format!("recv {COUNT} 10000"))?;
     Peer::sender(&instance.queue("in"))?.stream(0, COUNT)?;

@@ -3,8 +3,8 @@
 
 use crate::util::refuse::refuse;
 use crate::util::session::planner_and_arm;
-use crate::util::tool::{RTCTL, RTD, nobody_lacks, run, run_on};
-use crate::util::{Daemon, Instance, Peer, exists, privileged, process, route, skip};
+use crate::util::tool::{RTCTL, RTD, run, run_on};
+use crate::util::{Daemon, Instance, Peer, exists, process, route};
 use anyhow::{Context as _, ensure};
 use rtcore::sys::process::die_with_parent_at_exec;
 use std::process::Command;
@@ -37,9 +37,6 @@ const NO_MQUEUE: &str = "mkdir -p /dev/mqueue; mount -t tmpfs none /dev/mqueue";
 
 /// mq_open(3) finds a queue by name, mounted or not.
 pub fn a_queue_is_seen_and_removed_where_mqueue_is_not_mounted() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to mount");
-    }
     let i = Instance::new()?;
     let text = config(&i);
     let daemon = Daemon::start(&text)?;
@@ -152,12 +149,6 @@ pub fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart()
 
 /// vm.memfd_noexec = 2 refuses memory that could be executed.
 pub fn rings_are_made_where_memory_must_not_be_executable() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to unshare(2)");
-    }
-    if !std::path::Path::new("/proc/sys/vm/memfd_noexec").exists() {
-        return skip("vm.memfd_noexec (Linux 6.3)");
-    }
     // A demo has sessions with rings, and ends with an error when one is not made.
     let script = format!("echo 2 > /proc/sys/vm/memfd_noexec; exec {RTD} demo --seconds 2");
     run(apart(&["--pid", "--fork", "--kill-child", "--mount-proc"], &script))?.well()?;
@@ -166,9 +157,6 @@ pub fn rings_are_made_where_memory_must_not_be_executable() -> anyhow::Result<()
 
 /// The page does not fit: the hint says what is full.
 pub fn a_full_dev_shm_is_named() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to mount");
-    }
     let i = Instance::new()?;
     let script = format!(
         "mount --bind /etc /run; mount -t tmpfs -o mode=1777,size=4k none /dev/shm; exec {RTD} run -"
@@ -192,9 +180,6 @@ pub fn a_limit_of_file_sizes_is_named() -> anyhow::Result<()> {
 
 /// Root of a container has a part of the capabilities.
 pub fn the_log_names_the_capabilities_that_root_has() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root");
-    }
     let i = Instance::new()?;
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-sys_ptrace", RTD, "run", "-"]);
@@ -207,17 +192,11 @@ pub fn the_log_names_the_capabilities_that_root_has() -> anyhow::Result<()> {
 
 /// The daemon's CLOCK_MONOTONIC is 5000 s ahead or behind: its sign of life is as fresh as it is.
 pub fn a_daemon_of_another_time_namespace_does_not_hang() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to unshare(2)");
-    }
     for offset in ["5000", "-100"] {
         let i = Instance::new()?;
         let mut command = Command::new("unshare");
         command.args(["--time", "--monotonic", offset, "--fork", "--kill-child", "--", RTD, "run", "-"]);
-        let daemon = match Daemon::spawn(command, &config(&i)) {
-            Err(e) if format!("{e:#}").contains("unshare") => return skip("time namespaces"),
-            daemon => daemon?,
-        };
+        let daemon = Daemon::spawn(command, &config(&i))?;
         let said = run(i.rtctl_command(&["stats"]))?.well()?;
         ensure!(said.contains("running") && !said.contains("HUNG"), "offset {offset}: {said}");
         let silent_ns = i.snapshot()?.taken_ns.abs_diff(i.snapshot()?.heartbeat_ns);
@@ -229,9 +208,6 @@ pub fn a_daemon_of_another_time_namespace_does_not_hang() -> anyhow::Result<()> 
 
 /// CAP_SYS_NICE of a user namespace lifts nothing: the check tries, and agrees with the start.
 pub fn a_check_in_a_user_namespace_tries_what_it_says() -> anyhow::Result<()> {
-    if let Some(lacks) = nobody_lacks() {
-        return skip(lacks);
-    }
     let i = Instance::new()?;
     std::fs::write(i.file("rtd.toml"), config(&i))?;
     let script = format!("exec {RTD} check {}", i.file("rtd.toml").display());
@@ -250,12 +226,11 @@ pub fn a_check_in_a_user_namespace_tries_what_it_says() -> anyhow::Result<()> {
         &script,
     ]);
     die_with_parent_at_exec(&mut command);
-    let said = run(command)?;
-    if said.err.contains("unshare failed") {
-        return skip("user namespaces for ordinary users");
-    }
-    let said =
-        said.refused(&["RLIMIT_RTPRIO = 0", "refuses SCHED_FIFO all the same", "--ulimit rtprio=99"])?;
+    let said = run(command)?.refused(&[
+        "RLIMIT_RTPRIO = 0",
+        "refuses SCHED_FIFO all the same",
+        "--ulimit rtprio=99",
+    ])?;
     ensure!(!said.contains("LimitRTPRIO"), "{said}");
     Ok(())
 }
@@ -278,9 +253,6 @@ pub fn check_and_run_agree_about_soft_limits() -> anyhow::Result<()> {
 
 /// What `rtd check` says will be locked is within 20 % of what rtd locks.
 pub fn the_estimate_of_locked_memory_holds() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to lock memory");
-    }
     for capacity in ["", "capacity = 65536\n"] {
         let i = Instance::new()?;
         let text = i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], capacity);
@@ -324,9 +296,6 @@ pub fn a_start_waits_for_its_predecessor_that_dies() -> anyhow::Result<()> {
 
 /// One hint for all lanes, which are named.
 pub fn the_same_hint_is_printed_once() -> anyhow::Result<()> {
-    if let Some(lacks) = nobody_lacks() {
-        return skip(lacks);
-    }
     let i = Instance::new()?;
     let text = config(&i) + &crate::util::lane("fast", 80, "") + &crate::util::lane("slow", 20, "");
     let mut command = Command::new("setpriv");

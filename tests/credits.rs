@@ -1,6 +1,6 @@
 //! In-flight credits: one receiver that does not take its signals must not blind another of the same user.
 
-use crate::util::{Daemon, Instance, Peer, privileged, process, route, rt, signal, skip};
+use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
 use anyhow::ensure;
 use nix::unistd::{Gid, Uid, setgroups, setuid};
 use std::os::unix::process::CommandExt;
@@ -57,9 +57,6 @@ pub fn a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user() -> anyho
 type Start = fn(&Instance, &str, i32) -> anyhow::Result<Peer>;
 
 fn stuck_beside_alive(receiver: Start) -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to be another user");
-    }
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("stuck")
@@ -95,9 +92,6 @@ fn stuck_beside_alive(receiver: Start) -> anyhow::Result<()> {
 
 /// The credit is the endpoint's: what the same process never takes of another signal does not hold it up.
 pub fn a_signal_nobody_takes_holds_up_no_other_of_its_process() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to be another user");
-    }
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("stuck")
@@ -128,9 +122,6 @@ pub fn a_stuck_receiver_in_a_thousand_groups_has_no_larger_share() -> anyhow::Re
 
 /// Registering again is not taking what is pending.
 pub fn registering_again_buys_no_credit() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to be another user");
-    }
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("stuck")
@@ -155,9 +146,6 @@ pub fn registering_again_buys_no_credit() -> anyhow::Result<()> {
 
 /// The thread that registered may end: signals for the process go on.
 pub fn the_registered_thread_may_end() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to be another user");
-    }
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("drive")

@@ -5,7 +5,7 @@ use crate::util::book::End::Delivered;
 use crate::util::kernel::{self, FIFO};
 use crate::util::refuse::refuse;
 use crate::util::stranger::Stranger;
-use crate::util::{Daemon, Instance, Peer, exists, held, privileged, route, skip};
+use crate::util::{Daemon, Instance, Peer, exists, held, route};
 use anyhow::Context as _;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, unshare};
@@ -103,14 +103,7 @@ pub fn a_start_that_the_kernel_refuses_takes_everything_back() -> anyhow::Result
     let instance = Instance::new()?;
     let granted = Granted { namespace: true, ..Granted::default() };
     let command = ordinary(&instance, granted, &[])?;
-    let text = match refused(&instance, command) {
-        // A container or a sysctl may forbid them; that is no privilege CI could have.
-        Err(e) if format!("{e:#}").contains("cannot start rtd") => {
-            println!("skipped: needs user namespaces ({e:#})");
-            return Ok(());
-        }
-        text => text?,
-    };
+    let text = refused(&instance, command)?;
     assert!(text.contains("the kernel refuses SCHED_FIFO all the same"), "{text}");
     assert!(text.contains("above RLIMIT_MEMLOCK") && text.contains("LimitMEMLOCK="), "{text}");
     Ok(())
@@ -119,9 +112,6 @@ pub fn a_start_that_the_kernel_refuses_takes_everything_back() -> anyhow::Result
 /// mlockall(2) is called last, when queues, page and lane threads are there: what the start made is gone, and what was there
 /// before is as it was.
 pub fn a_start_that_is_refused_late_takes_everything_back() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, for all that comes before the refusal");
-    }
     let start = |instance: &Instance| {
         let mut filtered = Ok(());
         let command = |command: &mut Command| filtered = refuse(command, &[MLOCKALL], EPERM);
@@ -149,9 +139,6 @@ pub fn a_start_that_is_refused_late_takes_everything_back() -> anyhow::Result<()
 
 /// An ordinary user with exactly the limits that the refusal named gets all of it.
 pub fn the_limits_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root (raises hard limits)");
-    }
     let instance = Instance::new()?;
     let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
     let number = |key: &str| -> anyhow::Result<u64> {
@@ -161,22 +148,12 @@ pub fn the_limits_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
     };
     let granted =
         Granted { rtprio: number("LimitRTPRIO=")?, memlock: number("LimitMEMLOCK=")?, namespace: false };
-    let daemon = match Daemon::spawn(ordinary(&instance, granted, &[])?, &config(&instance)) {
-        // Root in a container may have no right to raise a hard limit.
-        Err(e) if format!("{e:#}").contains("cannot start rtd") => {
-            println!("skipped: needs CAP_SYS_RESOURCE ({e:#})");
-            return Ok(());
-        }
-        daemon => daemon?,
-    };
+    let daemon = Daemon::spawn(ordinary(&instance, granted, &[])?, &config(&instance))?;
     has_all(&instance, daemon)
 }
 
 /// So does one that runs a program with the capabilities that the refusal named.
 pub fn the_capabilities_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root (sets capabilities of a file)");
-    }
     let instance = Instance::new()?;
     let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
     let rest = text.split_once("setcap ").with_context(|| format!("no setcap in\n{text}"))?.1;
@@ -188,13 +165,8 @@ pub fn the_capabilities_that_a_refusal_names_are_enough() -> anyhow::Result<()> 
     let stranger = Stranger::new(&instance)?;
     let rtd = instance.file("rtd-capable");
     crate::util::tool::copy_program(stranger.rtd(), &rtd)?;
-    match Command::new("setcap").arg(capabilities).arg(&rtd).status() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            println!("skipped: needs the program setcap");
-            return Ok(());
-        }
-        status => anyhow::ensure!(status?.success(), "setcap {capabilities} failed"),
-    }
+    let status = Command::new("setcap").arg(capabilities).arg(&rtd).status()?;
+    anyhow::ensure!(status.success(), "setcap {capabilities} failed");
     let mut command = Command::new(&rtd);
     command.args(["run", "-"]);
     run_ordinary(&mut command, Some(stranger.uid), Granted::default());

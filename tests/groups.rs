@@ -4,7 +4,7 @@
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::book::targets;
 use crate::util::lane_talk::{endpoint, first};
-use crate::util::{Daemon, Instance, Peer, held, patience, privileged, process, route, rt, signal, skip};
+use crate::util::{Daemon, Instance, Peer, held, patience, process, route, rt, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::sys::procfs;
@@ -153,9 +153,6 @@ pub fn what_waits_for_a_member_outlives_it() -> anyhow::Result<()> {
 
 /// A member that the kernel lets nobody reach is passed over; the message is not lost to it.
 pub fn a_member_that_refuses_is_passed_over() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, for two users");
-    }
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("strong")

@@ -4,7 +4,7 @@
 use crate::util::book::End::Delivered;
 use crate::util::halt::{Halted, alone, starve};
 use crate::util::kernel::{self, FIFO};
-use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, privileged, route, skip};
+use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::Signal;
@@ -20,9 +20,6 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-const NEEDS: &str = "SCHED_FIFO and locked memory (root)";
-const NEEDS_CPUS: &str = "two CPUs (one of them is taken from the lane)";
-const NEEDS_PTRACE: &str = "ptrace(2)";
 /// Exit status of a daemon that ended because a lane ran away.
 const EXIT_RUNAWAY: i32 = 3;
 
@@ -76,9 +73,6 @@ fn out(output: Output) -> String {
 /// runaways are demoted, because it is not the one that ran away.
 pub fn a_starved_lane_is_named_and_never_demoted() -> anyhow::Result<()> {
     let _alone = alone();
-    if !privileged() || cpus::allowed()?.len() < 2 {
-        return skip(if privileged() { NEEDS_CPUS } else { NEEDS });
-    }
     for what in ["report", "demote"] {
         let instance = Instance::new()?;
         let daemon =
@@ -112,7 +106,7 @@ pub fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon =
         Daemon::start(&config(&instance, "on_runaway = \"stop\"\ndrain = \"10ms\"", "stall = \"40ms\""))?;
-    let Some(halted) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    let halted = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.logged("thread in of lane lane does not end; leaving it behind")?;
     halted.ended()?;
     let (status, log) = daemon.end()?;
@@ -150,9 +144,6 @@ pub fn a_lane_above_its_budget_is_reported() -> anyhow::Result<()> {
 /// The same where it costs the thread its priority: shown as degraded everywhere, and messages go on.
 pub fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
     let _alone = alone();
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let instance = Instance::new()?;
     // Long enough that a slow machine's lane is within it until the flood comes.
     let more = "on_runaway = \"demote\"\nduty_window = \"200ms\"";
@@ -198,9 +189,6 @@ pub fn a_lane_above_its_budget_stops_the_daemon() -> anyhow::Result<()> {
 
 /// A thread that never sleeps has all of its CPU: only what it does with messages counts.
 pub fn a_polling_lane_is_judged_by_its_dispatches() -> anyhow::Result<()> {
-    if privileged() && cpus::allowed()?.len() < 2 {
-        return skip("two CPUs (a polling FIFO thread takes one)");
-    }
     let instance = Instance::new()?;
     let keys = "wait = \"poll\"\nunisolated = true\nduty = \"50%\"";
     let daemon = Daemon::start(
@@ -241,9 +229,6 @@ fn rttime(daemon: &Daemon) -> anyhow::Result<(String, String)> {
 /// line names the lane. Only where an end is wanted does the kernel have leave to kill.
 pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
     let _alone = alone();
-    if !privileged() || cpus::allowed()?.len() < 2 {
-        return skip(if privileged() { NEEDS_CPUS } else { NEEDS });
-    }
     for (what, hard) in [("report", "unlimited"), ("demote", "1010000")] {
         let instance = Instance::new()?;
         let routes: String =
@@ -283,9 +268,6 @@ pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
 
 /// A limit that was there before rtd does not end a lane that is to run without a break, and one that would is told of.
 pub fn a_limit_from_before_the_start_is_lifted_or_told_of() -> anyhow::Result<()> {
-    if !privileged() || cpus::allowed()?.len() < 2 {
-        return skip(if privileged() { NEEDS_CPUS } else { NEEDS });
-    }
     const LIMIT_US: u64 = 50_000;
     let started_with = |config: &str, hard_us: u64| {
         Daemon::start_with(config, |command| {
@@ -357,8 +339,8 @@ pub fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::R
     let _alone = alone();
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", "stall = \"40ms\""))?;
-    let Some(control) = Halted::thread(daemon.pid())? else { return skip(NEEDS_PTRACE) };
-    let Some(lane) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    let control = Halted::thread(daemon.pid())?;
+    let lane = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.logged("rtd: error: watchdog: lane lane: thread in (tid ")?;
     ensure!(!daemon.log().contains("rtd: warning: lane lane"), "{}", daemon.log());
     drop((lane, control));
@@ -379,7 +361,7 @@ pub fn the_control_thread_speaks_for_a_watchdog_that_does_not_run() -> anyhow::R
     daemon.signal(Signal::SIGCONT)?;
     // More ticks than it takes.
     std::thread::sleep(Duration::from_millis(500));
-    let Some(halted) = Halted::thread(dog)? else { return skip(NEEDS_PTRACE) };
+    let halted = Halted::thread(dog)?;
     ensure!(!daemon.log().contains("has not looked"), "{}", daemon.log());
     daemon.logged("the watchdog (tid ")?;
     daemon.logged("has not looked for 1")?;
@@ -393,7 +375,7 @@ pub fn the_control_thread_speaks_for_a_watchdog_that_does_not_run() -> anyhow::R
 pub fn a_stop_that_leaves_a_lane_behind_is_a_failure() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "drain = \"0ms\"", ""))?;
-    let Some(halted) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    let halted = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.signal(Signal::SIGTERM)?;
     daemon.logged("1 of 2 lane threads gave no account of what they held")?;
     drop(halted);
@@ -408,7 +390,7 @@ pub fn the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published() -> 
     let daemon = Daemon::start(&config(&instance, "drain = \"0ms\"", ""))?;
     Peer::sender(&instance.queue("in"))?.stream(0, 5)?;
     instance.ledger_is("in->out", 5, &[(Delivered, 5)])?;
-    let Some(halted) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    let halted = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.signal(Signal::SIGTERM)?;
     daemon.logged("1 of 2 lane threads gave no account of what they held")?;
     drop(halted);
@@ -426,8 +408,8 @@ pub fn a_stop_that_nobody_carries_out_is_carried_out_by_force() -> anyhow::Resul
     let instance = Instance::new()?;
     let more = "on_runaway = \"stop\"\ndrain = \"0ms\"";
     let daemon = Daemon::start(&config(&instance, more, "stall = \"40ms\""))?;
-    let Some(control) = Halted::thread(daemon.pid())? else { return skip(NEEDS_PTRACE) };
-    let Some(lane) = Halted::thread(lane_tid(&instance.snapshot()?)?)? else { return skip(NEEDS_PTRACE) };
+    let control = Halted::thread(daemon.pid())?;
+    let lane = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.logged("was to end and has not: ending it by force")?;
     lane.ended()?;
     let (status, log) = daemon.end()?;
@@ -440,9 +422,6 @@ pub fn a_stop_that_nobody_carries_out_is_carried_out_by_force() -> anyhow::Resul
 /// The thread itself, as the kernel says: above all lanes, on the CPU where they are not, one for all of them.
 pub fn the_watchdog_is_above_all_lanes_and_out_of_their_way() -> anyhow::Result<()> {
     let given = cpus::given()?;
-    if !privileged() || given.len() < 2 {
-        return skip(if privileged() { NEEDS_CPUS } else { NEEDS });
-    }
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", ""))?;
     let threads = kernel::threads(daemon.pid())?;

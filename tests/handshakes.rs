@@ -5,7 +5,7 @@
 use crate::util::cobalt_bench::Bench;
 use crate::util::session::{lane_end, planner_and_arm, runs};
 use crate::util::trace::Traced;
-use crate::util::{Daemon, Instance, Peer, eventually, patience, privileged, process, route, skip};
+use crate::util::{Daemon, Instance, Peer, eventually, patience, process, route};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use stand_in_cobalt::copies::Kind;
@@ -355,9 +355,6 @@ pub fn killed_while_a_first_session_opens() -> anyhow::Result<()> {
 
 /// The same for a session on Cobalt, whose ends have semaphores of the core.
 pub fn killed_while_a_session_on_cobalt_opens() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("CAP_SYS_NICE: a Cobalt thread is a real-time thread");
-    }
     killed_while_it_opens(Skin::Cobalt(Bench::new(Kind::Stock)?))
 }
 

@@ -3,7 +3,7 @@
 
 use crate::util::book::End::{self, Delivered, Displaced, Expired, Queued, Rejected};
 use crate::util::lane_talk::{endpoint, first, pair, peers};
-use crate::util::{Daemon, Instance, Peer, book, eventually, kernel, privileged, process, route, skip};
+use crate::util::{Daemon, Instance, Peer, book, eventually, kernel, process, route};
 use rtcore::message::Reject;
 use rtcore::sys::cpus;
 use std::time::Instant;
@@ -297,9 +297,6 @@ pub fn a_lane_spins_on_several_rings_and_sleeps_in_all_of_them() -> anyhow::Resu
 /// `poll` over several rings: one thread that never sleeps.
 pub fn a_lane_polls_several_rings() -> anyhow::Result<()> {
     let allowed = cpus::allowed()?;
-    if privileged() && allowed.len() < 2 {
-        return skip("two CPUs (a polling FIFO thread takes one)");
-    }
     let cpu = allowed.iter().max().copied().unwrap_or(0);
     let instance = Instance::new()?;
     // Priority 1: whatever other FIFO thread wants that CPU gets it.

@@ -3,13 +3,9 @@
 use crate::util::book::End::{Delivered, Queued};
 use crate::util::kernel::{self, FIFO};
 use crate::util::lane_talk::endpoint;
-use crate::util::{
-    Daemon, Instance, Peer, eventually, first_cpu, held, lane, privileged, process, route, rt, signal, skip,
-};
+use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, held, lane, process, route, rt, signal};
 use rtcore::stats::reader::Snapshot;
 use rtcore::sys::cpus;
-
-const NEEDS: &str = "SCHED_FIFO and locked memory (root)";
 
 /// The thread that reads this source (or serves this lane).
 fn worker(daemon: &Daemon, snapshot: &Snapshot, name: &str) -> anyhow::Result<kernel::Thread> {
@@ -28,9 +24,6 @@ fn last_cpu() -> usize {
 /// Each source has a thread of its own, SCHED_FIFO at its lane's priority, pinned to its lane's CPU; and
 /// what the process has mapped is locked. All of it as the kernel says.
 pub fn threads_are_what_the_lane_says() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let instance = Instance::new()?;
     let other = format!("[[lane]]\nname = \"other\"\npriority = 61\ncpu = {}\n", last_cpu());
     let config = instance.head()
@@ -79,9 +72,6 @@ pub fn threads_are_what_the_lane_says() -> anyhow::Result<()> {
 /// preempts the fan-out; it sends into the high lane, and that preempts `relay`. So one CPU and three
 /// priorities decide, and no clock.
 pub fn a_high_lane_overtakes_in_the_middle_of_a_fan_out() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     const FANOUT: usize = 8;
     let instance = Instance::new()?;
     let mut config = instance.head().replace("priority = 50", "priority = 20")
@@ -192,10 +182,6 @@ pub fn a_spinning_lane_spins_and_then_sleeps() -> anyhow::Result<()> {
 /// `poll` serves all its sources with one thread that never sleeps; statistics say that its CPU is not
 /// isolated.
 pub fn a_polling_lane_scans_its_sources() -> anyhow::Result<()> {
-    let online = cpus::allowed()?.len();
-    if privileged() && online < 2 {
-        return skip("two CPUs (a polling FIFO thread takes one)");
-    }
     let instance = Instance::new()?;
     // Priority 1: whatever other FIFO thread wants that CPU gets it.
     let polling = format!(
@@ -277,9 +263,6 @@ fn worst_beside_a_flood(flood: &str) -> anyhow::Result<u64> {
 pub fn a_flooded_source_leaves_its_lane_s_others_their_turn() -> anyhow::Result<()> {
     // Above what the kernel takes from real-time threads in each second (50 ms), far below what a starved thread waits.
     const WORST_US: u64 = 200_000;
-    if !privileged() || last_cpu() == first_cpu() {
-        return skip("SCHED_FIFO (root), and two CPUs");
-    }
     for flood in ["lane hammer flood.out 60000", "stream 0 1000000000"] {
         let worst_us = worst_beside_a_flood(flood)?;
         println!("{flood}: worst there and back {worst_us} us");

@@ -1,9 +1,10 @@
 //! Sessions whose rings take hundreds of MiB: nobody waits for their memory but who asked for it, and they do not get rtd
 //! killed where its control group has no room for them.
 
+use crate::util::needs::Need;
 use crate::util::session::lane_end;
 use crate::util::tool::{RTD, run};
-use crate::util::{Daemon, Instance, process, route, skip};
+use crate::util::{Daemon, Instance, process, route};
 use anyhow::{Context as _, ensure};
 use rtcore::client::Session;
 use rtcore::sys::seqpacket::Conn;
@@ -92,6 +93,10 @@ pub fn a_large_session_holds_up_nobody() -> anyhow::Result<()> {
     Ok(())
 }
 
+pub static MEMORY_GROUP: Need = Need::new("a memory controller of control groups (root)", || {
+    Instance::new().is_ok_and(|i| Group::new(&i).is_some())
+});
+
 /// A control group of the test's own; removed at the end.
 struct Group {
     dir: PathBuf,
@@ -129,7 +134,7 @@ impl Drop for Group {
 /// rtd was killed by the kernel for what its client asked for.
 pub fn a_session_that_outgrows_the_control_group_is_refused_and_rtd_lives() -> anyhow::Result<()> {
     let i = Instance::new()?;
-    let Some(group) = Group::new(&i) else { return skip("a memory controller of control groups (root)") };
+    let group = Group::new(&i).context("no memory controller")?;
     let text = config(&i, 1);
     let daemon = Daemon::start(&text)?;
     group.add(daemon.pid())?;

@@ -3,7 +3,7 @@
 //! the guard allocator end a process in which one does.
 
 use crate::util::lat::{Counts, lossless, measure, start};
-use crate::util::{Instance, first_cpu, privileged, skip};
+use crate::util::{Instance, first_cpu};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::sys::cpus;
@@ -102,9 +102,6 @@ pub fn back_to_back() -> anyhow::Result<()> {
 }
 
 pub fn real_time_threads_run_where_and_as_they_are_told() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("SCHED_FIFO");
-    }
     let instance = Instance::new()?;
     let cpu = cpus::allowed()?.into_iter().max().context("no CPU")?;
     let at = cpu.to_string();

@@ -1,8 +1,8 @@
 //! What `rtlat` refuses, and with which exit code; and the end that `-b` makes.
 
+use crate::util::Instance;
 use crate::util::lat::{Counts, lat, measure_code};
-use crate::util::tool::{as_nobody, nobody_lacks, run};
-use crate::util::{Instance, skip};
+use crate::util::tool::{as_nobody, run};
 use anyhow::{Context as _, ensure};
 use rtcore::sys::cpus;
 
@@ -60,9 +60,6 @@ pub fn what_cannot_be_done_exits_with_1_and_says_what_would_help() -> anyhow::Re
 }
 
 pub fn what_an_ordinary_user_lacks_is_named_with_the_line_that_grants_it() -> anyhow::Result<()> {
-    if let Some(lacks) = nobody_lacks() {
-        return skip(lacks);
-    }
     let instance = Instance::new()?;
     let as_them = |args: &[&str]| -> anyhow::Result<_> {
         let mut command = lat(&instance, args)?;

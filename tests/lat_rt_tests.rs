@@ -3,25 +3,12 @@
 
 use crate::util::lat::lat;
 use crate::util::tool::{RTLAT, run};
-use crate::util::{Instance, first_cpu, privileged, skip};
+use crate::util::{Instance, first_cpu};
 use anyhow::{Context as _, ensure};
 use rtcore::sys::process;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Stdio};
-
-/// Whether a program is not installed here.
-fn lacks(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
-}
-
-/// Why a program of rt-tests cannot run here, if so: the real ones insist on a real-time priority.
-fn lacks_rt_tests(program: &str) -> Option<String> {
-    if !privileged() {
-        return Some("SCHED_FIFO".to_owned());
-    }
-    lacks(program).then(|| format!("{program} (apt install rt-tests)"))
-}
+use std::process::Command;
 
 /// One of the real ones.
 fn real(program: &str, args: &[&str]) -> anyhow::Result<String> {
@@ -105,9 +92,6 @@ fn printed(text: &str) -> Vec<String> {
 }
 
 pub fn cyclictest_and_timer_bring_the_same() -> anyhow::Result<()> {
-    if let Some(what) = lacks_rt_tests("cyclictest") {
-        return skip(&what);
-    }
     for (letters, histogram) in [
         (&["-q", "-l", "200", "-i", "1000", "-p", "70"][..], Some("-h100")),
         (&["-q", "-l", "100", "-i", "1000", "-t", "2", "-p", "70"], Some("-H100")),
@@ -143,9 +127,6 @@ pub fn cyclictest_and_timer_bring_the_same() -> anyhow::Result<()> {
 /// The line that every real-time howto has. Each thread has as many samples as were asked for, which needs the same
 /// interval for all.
 pub fn the_standard_line_gives_every_thread_its_samples() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("SCHED_FIFO");
-    }
     let instance = Instance::new()?;
     let line = ["timer", "-l2000", "-m", "-Sp90", "-i200", "-h400", "-q"];
     let out = run(lat(&instance, &line)?)?.well()?;
@@ -165,12 +146,6 @@ pub fn the_standard_line_gives_every_thread_its_samples() -> anyhow::Result<()> 
 
 /// Command lines of all tools of rt-tests, as people use them, through both: `scripts/compare-rt-tests.d/lines`.
 pub fn command_lines_from_the_field_give_parsers_the_same() -> anyhow::Result<()> {
-    if let Some(what) = lacks_rt_tests("cyclictest") {
-        return skip(&what);
-    }
-    if lacks("jq") {
-        return skip("jq (apt install jq)");
-    }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/compare-rt-tests");
     let mut command = Command::new(script);
     command.args(["--lines", "--rtlat", RTLAT]);
@@ -241,9 +216,6 @@ pub fn rarer_options_are_explained_or_refused() -> anyhow::Result<()> {
 
 /// The histogram on standard output, as OSADL's recipe takes it.
 pub fn a_histogram_on_standard_output_is_cyclictests() -> anyhow::Result<()> {
-    if let Some(what) = lacks_rt_tests("cyclictest") {
-        return skip(&what);
-    }
     let instance = Instance::new()?;
     let theirs = real("cyclictest", &["-q", "-l", "100", "-t", "2", "-h", "60"])?;
     let ours = run(lat(&instance, &["timer", "-q", "-l", "100", "-t", "2", "-h", "60"])?)?.well()?;
@@ -252,9 +224,6 @@ pub fn a_histogram_on_standard_output_is_cyclictests() -> anyhow::Result<()> {
 }
 
 fn pairs_bring_the_same(program: &str, name: &str) -> anyhow::Result<()> {
-    if let Some(what) = lacks_rt_tests(program) {
-        return skip(&what);
-    }
     let cpu = first_cpu().to_string();
     for letters in [
         &["-q", "-l", "100", "-i", "1000"][..],
@@ -325,9 +294,6 @@ fn draw(instance: &Instance, output: &str, threads: usize) -> anyhow::Result<()>
 }
 
 pub fn gnuplot_draws_the_osadl_picture() -> anyhow::Result<()> {
-    if lacks("gnuplot") {
-        return skip("gnuplot (apt install gnuplot-nox)");
-    }
     let instance = Instance::new()?;
     let file = instance.file("histogram");
     let path = file.display().to_string();

@@ -1,7 +1,7 @@
 //! Programs in a pid or an IPC namespace of their own, as in a container: a number or a queue's name means something else there.
 
 use crate::util::tool::{RTCTL, RTD, Said, Tool, run};
-use crate::util::{Daemon, Instance, Peer, eventually, privileged, process, route, rt, signal, skip};
+use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::ensure;
 use rtcore::lane::peer::PeerState;
 use std::process::Command;
@@ -35,9 +35,6 @@ fn unregistered(i: &Instance) -> anyhow::Result<()> {
 
 /// 1 is the tool itself there, and init here.
 pub fn a_number_of_another_pid_namespace_names_no_process() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to unshare(2)");
-    }
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let innocent = Peer::start()?;
@@ -69,9 +66,6 @@ pub fn a_number_of_another_pid_namespace_names_no_process() -> anyhow::Result<()
 
 /// A client of a namespace that is not below rtd's has no number at all.
 pub fn a_client_that_rtd_cannot_number_is_refused() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to unshare(2)");
-    }
     let i = Instance::new()?;
     let mut command = Command::new("unshare");
     command.args(PID).arg("--").args([RTD, "run", "-"]);
@@ -85,9 +79,6 @@ pub fn a_client_that_rtd_cannot_number_is_refused() -> anyhow::Result<()> {
 }
 
 pub fn a_queue_of_another_ipc_namespace_is_named() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to unshare(2)");
-    }
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let ipc = ["--ipc"];

@@ -3,7 +3,7 @@
 use crate::guard::fill;
 use crate::util::halt::{Halted, alone};
 use crate::util::tool::RTD;
-use crate::util::{Daemon, Instance, Peer, eventually, patience, route, skip};
+use crate::util::{Daemon, Instance, Peer, eventually, patience, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -123,7 +123,7 @@ pub fn signs_of_life_stop_with_a_lane_and_come_again() -> anyhow::Result<()> {
     manager.until(alive)?;
     manager.until(alive)?;
     let snapshot = instance.snapshot()?;
-    let Some(halted) = Halted::thread(snapshot.workers[0].tid)? else { return skip("ptrace(2)") };
+    let halted = Halted::thread(snapshot.workers[0].tid)?;
     instance.until("it is seen", |s| s.lanes[0].guard.state == GuardState::Stalled)?;
     // One may have been on its way.
     std::thread::sleep(BOUND / 6);
@@ -145,7 +145,7 @@ pub fn signs_of_life_stop_with_the_control_thread() -> anyhow::Result<()> {
     let manager = Manager::new(&SocketAddr::from_pathname(&path)?)?;
     let daemon = manager.start(&config(&instance), &path.display().to_string(), Some(BOUND))?;
     manager.until(|line| line == "WATCHDOG=1")?;
-    let Some(halted) = Halted::thread(daemon.pid())? else { return skip("ptrace(2)") };
+    let halted = Halted::thread(daemon.pid())?;
     manager.forget()?;
     assert_eq!(manager.pings(BOUND)?, 0);
     drop(halted);

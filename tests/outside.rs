@@ -1,15 +1,14 @@
 //! What is done to a running rtd from outside: its threads are rescheduled, or it is stopped for a while.
 
 use crate::util::kernel::{self, FIFO};
-use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, privileged, route, skip};
+use crate::util::needs::Need;
+use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::stats::reader::Snapshot;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-
-const NEEDS: &str = "SCHED_FIFO and locked memory (root)";
 
 fn config(i: &Instance, daemon: &str) -> String {
     let head = i.head().replacen("[daemon]\n", &format!("[daemon]\n{daemon}\n"), 1);
@@ -26,15 +25,10 @@ fn thread(daemon: &Daemon, name: &str) -> anyhow::Result<u32> {
     kernel::threads(daemon.pid())?.into_iter().find(named).with_context(|| format!("no thread {name}"))
 }
 
-fn tool(args: &[&str]) -> anyhow::Result<bool> {
-    match Command::new(args[0]).args(&args[1..]).output() {
-        Ok(done) => {
-            ensure!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
-            Ok(true)
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e.into()),
-    }
+fn tool(args: &[&str]) -> anyhow::Result<()> {
+    let done = Command::new(args[0]).args(&args[1..]).output().with_context(|| format!("{args:?}"))?;
+    ensure!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
 }
 
 fn tampered(snapshot: &Snapshot) -> Vec<bool> {
@@ -43,15 +37,10 @@ fn tampered(snapshot: &Snapshot) -> Vec<bool> {
 
 /// chrt(1) on a lane thread and on the watchdog: logged with what it was and is, shown, and over when it is undone.
 pub fn a_changed_policy_is_reported_with_what_it_was_and_is() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let tid = thread(&daemon, "in")?.to_string();
-    if !tool(&["chrt", "--other", "--pid", "0", &tid])? {
-        return skip("chrt (util-linux)");
-    }
+    tool(&["chrt", "--other", "--pid", "0", &tid])?;
     let cpu = first_cpu();
     daemon.logged(&format!(
         "the scheduling of thread in of lane lane (tid {tid}) was changed from outside: it was SCHED_FIFO 50 on CPU {cpu} and is \
@@ -77,12 +66,6 @@ pub fn a_changed_policy_is_reported_with_what_it_was_and_is() -> anyhow::Result<
 
 /// taskset(1) and chrt(1) with `restore`: the thread has its CPU and priority again, and messages flow.
 pub fn what_was_changed_is_restored_where_the_configuration_says_so() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
-    if rtcore::sys::cpus::allowed()?.len() < 2 {
-        return skip("two CPUs (a thread is moved to the other)");
-    }
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "on_tampering = \"restore\""))?;
     let cpu = first_cpu();
@@ -93,9 +76,7 @@ pub fn what_was_changed_is_restored_where_the_configuration_says_so() -> anyhow:
         let before = kernel::thread(daemon.pid(), tid)?;
         let (text, elsewhere) =
             (tid.to_string(), if before.cpus == other { cpu.to_string() } else { other.clone() });
-        if !tool(&["taskset", "--pid", "--cpu-list", &elsewhere, &text])? {
-            return skip("taskset (util-linux)");
-        }
+        tool(&["taskset", "--pid", "--cpu-list", &elsewhere, &text])?;
         tool(&["chrt", "--other", "--pid", "0", &text])?;
         daemon.logged(&format!("(tid {tid}) was changed from outside: it was SCHED_FIFO "))?;
         daemon.logged(&format!("and is SCHED_OTHER on CPU {elsewhere}; restored"))?;
@@ -119,9 +100,12 @@ pub fn a_stopped_daemon_says_afterwards_for_how_long() -> anyhow::Result<()> {
 
 /// The same for a control group that is frozen.
 pub fn a_frozen_control_group_says_afterwards_for_how_long() -> anyhow::Result<()> {
-    let Some(group) = Freezer::new() else { return skip("a control group that can be frozen (root)") };
+    let group = Freezer::new().context("no freezer")?;
     stands_still(|daemon| group.freeze(daemon.pid()), |_| group.thaw())
 }
+
+pub static FREEZER: Need =
+    Need::new("a control group that can be frozen (root)", || Freezer::new().is_some());
 
 /// A control group of the test's own; version 2, or the freezer of version 1.
 struct Freezer {

@@ -5,13 +5,12 @@
 
 use crate::util::book::End::{Delivered, Displaced, Expired, PeerDead, Queued, Rejected};
 use crate::util::stranger::Stranger;
-use crate::util::{Daemon, Instance, Peer, kernel, privileged, process, route, rt, signal, skip};
+use crate::util::{Daemon, Instance, Peer, kernel, process, route, rt, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 
 /// Signals that a receiver here has pending at most.
 const ROOM: u64 = 4;
-const NEEDS: &str = "root (receivers as other users)";
 
 /// What bounds a receiver's pending signals.
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +57,6 @@ fn values(peer: &mut Peer, count: usize) -> anyhow::Result<Vec<u64>> {
 
 /// Within the capacity nothing is lost, and the order is the sender's.
 fn nothing_is_lost(target: &str, bound: Bound) -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, &["drive"], target, "capacity = 60"))?;
     let mut drive = drive(&instance, bound)?;
@@ -89,9 +85,6 @@ pub fn a_used_up_share_loses_nothing_within_the_capacity() -> anyhow::Result<()>
 
 /// Past the capacity the policy decides, and all is counted.
 pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let full = (Rejected(Reject::Full), 4);
     let cases = [
         ("reject", (Queued, 2), full, vec![0, 1, 2, 3, 4, 5]),
@@ -119,9 +112,6 @@ pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
 
 /// What is queued for a full receiver expires.
 pub fn what_is_queued_expires() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&config(&instance, &["drive"], "", "ttl = \"20ms\""))?;
     let mut drive = drive(&instance, Bound::Kernel)?;
@@ -137,9 +127,6 @@ pub fn what_is_queued_expires() -> anyhow::Result<()> {
 /// While a process is dying the kernel takes signals for it and drops them, with success for the sender:
 /// how many of the queued ones end so, and not as peer-dead, depends on when the lane looks.
 pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&config(&instance, &["drive"], "", ""))?;
     let dying = drive(&instance, Bound::Kernel)?;
@@ -165,9 +152,6 @@ pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
 
 /// A stuck receiver does not hold up another of the same route, nor another route of the same lane.
 pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let instance = Instance::new()?;
     let config = config(&instance, &["stuck", "fine"], "", "capacity = 2")
         + &instance.mqueue("in2", "")

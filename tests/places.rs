@@ -1,8 +1,8 @@
 //! Where the statistics page is, and what strangers can do about it. Daemons here have a /run and a /dev/shm of their own
 //! (a mount namespace), so that no other test sees what is put there.
 
-use crate::util::tool::{NOBODY, RTCTL, RTD, nobody_lacks, run};
-use crate::util::{Daemon, Instance, process, route, skip};
+use crate::util::tool::{NOBODY, RTCTL, RTD, run};
+use crate::util::{Daemon, Instance, process, route};
 use anyhow::{Context as _, ensure};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -12,15 +12,12 @@ use std::process::Command;
 pub struct Apart(pub Daemon);
 
 impl Apart {
-    /// None where namespaces are not permitted.
-    pub fn start(before: &str, config: &str) -> anyhow::Result<Option<Apart>> {
+    /// Starts it.
+    pub fn start(before: &str, config: &str) -> anyhow::Result<Apart> {
         let script = format!("mount -t tmpfs -o mode=1777 none /dev/shm && {before} && exec {RTD} run -");
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-ec", &script]);
-        match Daemon::spawn(command, config) {
-            Err(e) if format!("{e:#}").contains("unshare failed") => Ok(None),
-            daemon => Ok(Some(Apart(daemon?))),
-        }
+        Ok(Apart(Daemon::spawn(command, config)?))
     }
 
     /// A path as the daemon sees it.
@@ -53,9 +50,6 @@ fn as_stranger(what: &str) -> String {
 
 /// `touch /dev/shm/rtd.NAME` kept a daemon of that name from starting; nothing that a stranger makes there does.
 pub fn nothing_that_a_stranger_makes_keeps_rtd_from_starting() -> anyhow::Result<()> {
-    if let Some(lacks) = nobody_lacks() {
-        return skip(lacks);
-    }
     let i = Instance::new()?;
     let touched = as_stranger(&format!("touch /dev/shm/rtd.{}", i.name));
     let nobody = format!("user = {NOBODY}\ngroup = {NOBODY}\n");
@@ -75,10 +69,7 @@ pub fn nothing_that_a_stranger_makes_keeps_rtd_from_starting() -> anyhow::Result
     for (place, stranger, account, path, owner) in cases {
         let before = format!("{place} && {stranger}");
         std::os::unix::fs::chown(i.file("."), Some(owner), Some(owner))?;
-        let Some(daemon) = Apart::start(&before, &config(&i, account)).with_context(|| before.clone())?
-        else {
-            return skip("CAP_SYS_ADMIN, to mount");
-        };
+        let daemon = Apart::start(&before, &config(&i, account)).with_context(|| before.clone())?;
         let stats = run(daemon.beside("sh", &["-c", &format!("echo {path}*/*.page {path}")]))?.well()?;
         let page = stats.split_whitespace().find(|page| daemon.path(page).exists());
         let page = page.with_context(|| format!("{before}: no page at {path}: {stats}"))?.to_owned();
@@ -95,13 +86,8 @@ pub fn nothing_that_a_stranger_makes_keeps_rtd_from_starting() -> anyhow::Result
 
 /// The place follows from the surroundings; the instance's name is one all the same.
 pub fn a_second_start_in_another_place_is_refused() -> anyhow::Result<()> {
-    if let Some(lacks) = nobody_lacks() {
-        return skip(lacks);
-    }
     let i = Instance::new()?;
-    let Some(daemon) = Apart::start("mount --bind /etc /run", &config(&i, ""))? else {
-        return skip("CAP_SYS_ADMIN, to mount");
-    };
+    let daemon = Apart::start("mount --bind /etc /run", &config(&i, ""))?;
     let shm_page = daemon.path(&format!("/dev/shm/rtd-0/{}.page", i.name));
     ensure!(shm_page.exists());
     // Now /run is in memory.

@@ -1,7 +1,7 @@
 //! What the machine adds to latencies: rtd says it in one line each, and holds /dev/cpu_dma_latency where asked.
 
-use crate::util::tool::{as_nobody, nobody_lacks, rtd, run_on};
-use crate::util::{Daemon, Instance, first_cpu, privileged, route, skip};
+use crate::util::tool::{as_nobody, rtd, run_on};
+use crate::util::{Daemon, Instance, first_cpu, route};
 use anyhow::{Context as _, ensure};
 use rtcore::sys::{cpus, idle, throttle};
 use std::io::Read as _;
@@ -29,9 +29,6 @@ fn held_by(pid: u32) -> anyhow::Result<usize> {
 }
 
 pub fn the_device_is_held_from_before_the_change_of_user_to_the_end() -> anyhow::Result<()> {
-    if !privileged() || !Path::new(idle::DEVICE).exists() {
-        return skip("root and /dev/cpu_dma_latency");
-    }
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, ""))?;
     ensure!(held_by(daemon.pid())? == 0, "held although the file does not ask for it");
@@ -56,9 +53,6 @@ pub fn the_device_is_held_from_before_the_change_of_user_to_the_end() -> anyhow:
 }
 
 pub fn a_device_that_cannot_be_opened_is_a_warning_with_its_permissions_and_the_fix() -> anyhow::Result<()> {
-    if let Some(lacks) = nobody_lacks() {
-        return skip(lacks);
-    }
     let instance = Instance::new()?;
     let mut command = rtd(&["check", "--allow-degraded", "-"]);
     as_nobody(&mut command);

@@ -3,11 +3,10 @@
 use crate::grants::{Granted, ordinary};
 use crate::util::kernel::{self, Credentials, FIFO};
 use crate::util::stranger::Stranger;
-use crate::util::tool::{NOBODY, RTD, Tool, copy_program, nobody_lacks, rtd, run_on};
-use crate::util::{Daemon, Instance, Peer, exists, privileged, process, route, rt, signal, skip, status};
+use crate::util::tool::{NOBODY, RTD, Tool, copy_program, rtd, run_on};
+use crate::util::{Daemon, Instance, Peer, exists, process, route, rt, signal, status};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
-use rtcore::sys::accounts::own_uid;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -83,9 +82,6 @@ fn passes(i: &Instance, sender: &mut Peer) -> anyhow::Result<()> {
 
 /// Signals to a process of another user, from a daemon of a third: sent by the one capability that is kept for it.
 pub fn started_by_root_it_is_the_configured_user_in_every_respect() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become other users");
-    }
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     let daemon = become_user(&i, own.uid, &config(&i, &account(own.uid), ""))?;
@@ -130,9 +126,6 @@ pub fn started_by_root_it_is_the_configured_user_in_every_respect() -> anyhow::R
 
 /// Signals to its own user alone: then no lane keeps anything.
 pub fn what_the_plan_does_not_need_is_not_kept() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become other users");
-    }
     let i = Instance::new()?;
     let config = config(&i, &account(NOBODY), &format!("user = {NOBODY}"));
     let daemon = become_user(&i, NOBODY, &config)?;
@@ -145,9 +138,6 @@ pub fn what_the_plan_does_not_need_is_not_kept() -> anyhow::Result<()> {
 
 /// Only the thread that looks what others run keeps what shows it, and the check warns of it.
 pub fn for_the_executable_of_another_user_the_control_thread_alone_can_trace() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become other users");
-    }
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     let peer = i.file("peer");
@@ -164,9 +154,6 @@ pub fn for_the_executable_of_another_user_the_control_thread_alone_can_trace() -
 
 /// A program of rtd's own user: it may end rtd, and it reads nothing out of it.
 pub fn one_of_its_own_user_cannot_look_into_it() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become other users");
-    }
     let i = Instance::new()?;
     let daemon = become_user(&i, NOBODY, &config(&i, &account(NOBODY), ""))?;
     for file in ["mem", "maps", "environ", "fd", "auxv"] {
@@ -182,9 +169,6 @@ pub fn one_of_its_own_user_cannot_look_into_it() -> anyhow::Result<()> {
 
 /// A root without CAP_KILL: certain is an error of the file, and what depends on who comes is refused to who comes.
 pub fn without_the_capability_signals_to_others_are_refused_before_they_are_lost() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become other users");
-    }
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     chown(i.file(""), Some(own.uid), Some(own.uid))?;
@@ -212,41 +196,36 @@ pub fn without_the_capability_signals_to_others_are_refused_before_they_are_lost
 }
 
 /// Who cannot become that user is told what it takes; the check knows, and the kernel has the last word.
+/// Why a start with this configuration is refused, which leaves nothing behind.
+fn refused(i: &Instance, granted: Granted) -> anyhow::Result<String> {
+    let command = ordinary(i, granted, &["--allow-degraded"])?;
+    let started = Daemon::spawn(command, &config(i, &account(NOBODY), ""));
+    let text = format!("{:#}", started.err().context("it started")?);
+    ensure!(!exists(&i.queue("in"))? && i.page().is_err(), "something is left behind");
+    Ok(text)
+}
+
 pub fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()> {
     let i = Instance::new()?;
-    let config = config(&i, &account(NOBODY), "");
-    let refused = |command: Command| -> anyhow::Result<String> {
-        let text = format!("{:#}", Daemon::spawn(command, &config).err().context("it started")?);
-        ensure!(!exists(&i.queue("in"))? && i.page().is_err(), "something is left behind");
-        Ok(text)
-    };
-    let text = refused(ordinary(&i, Granted::default(), &["--allow-degraded"])?)?;
+    let text = refused(&i, Granted::default())?;
     ensure!(
         text.contains("would become uid 65534 gid 65534") && text.contains("CAP_SETUID and CAP_SETGID"),
         "{text}"
     );
     ensure!(text.contains("User=65534"), "{text}");
+    Ok(())
+}
 
-    let namespace = Granted { namespace: true, ..Granted::default() };
-    match refused(ordinary(&i, namespace, &["--allow-degraded"])?) {
-        // A container or a sysctl may forbid them; that is no privilege CI could have.
-        Err(e) if format!("{e:#}").contains("cannot start rtd") => {
-            println!("skipped: needs user namespaces ({e:#})");
-        }
-        text => {
-            let text = text?;
-            ensure!(text.contains("cannot become uid 65534 gid 65534"), "{text}");
-            ensure!(text.contains("CAP_SETUID and CAP_SETGID") && text.contains("setpriv --reuid"), "{text}");
-        }
-    }
+pub fn root_of_a_user_namespace_may_not_become_that_user_either() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = refused(&i, Granted { namespace: true, ..Granted::default() })?;
+    ensure!(text.contains("cannot become uid 65534 gid 65534"), "{text}");
+    ensure!(text.contains("CAP_SETUID and CAP_SETGID") && text.contains("setpriv --reuid"), "{text}");
     Ok(())
 }
 
 /// What a unit with AmbientCapabilities= makes: no switch, and what is not needed goes all the same.
 pub fn a_user_with_capabilities_keeps_those_that_are_needed() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become other users");
-    }
     let i = Instance::new()?;
     let own = Stranger::new(&i)?;
     let mut command = Command::new("setpriv");
@@ -269,9 +248,6 @@ pub fn a_user_with_capabilities_keeps_those_that_are_needed() -> anyhow::Result<
 /// A program that got capabilities of its file (setcap) loads no library that its starter could have written; without
 /// them it may.
 pub fn the_starters_code_does_not_get_the_rights_of_the_file() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root (sets capabilities of a file)");
-    }
     let i = Instance::new()?;
     let own = Stranger::new(&i)?;
     let library = i.file("libcobalt.so.2");
@@ -279,13 +255,8 @@ pub fn the_starters_code_does_not_get_the_rights_of_the_file() -> anyhow::Result
     chown(&library, Some(own.uid), Some(own.uid))?;
     let capable = i.file("rtd-capable");
     copy_program(own.rtd(), &capable)?;
-    match Command::new("setcap").arg("cap_sys_nice,cap_ipc_lock+ep").arg(&capable).status() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            println!("skipped: needs the program setcap");
-            return Ok(());
-        }
-        status => ensure!(status?.success(), "setcap failed"),
-    }
+    let status = Command::new("setcap").arg("cap_sys_nice,cap_ipc_lock+ep").arg(&capable).status()?;
+    ensure!(status.success(), "setcap failed");
     let key = format!("cobalt_library = \"{}\"", library.display());
     let said = |program: &Path| {
         let mut command = Command::new(program);
@@ -319,9 +290,6 @@ pub fn an_ordinary_start_is_what_it_was() -> anyhow::Result<()> {
 }
 
 pub fn root_that_stays_root_says_so() -> anyhow::Result<()> {
-    if own_uid() != 0 {
-        return skip("root");
-    }
     let i = Instance::new()?;
     let log = Daemon::start(&config(&i, "", ""))?.stop()?;
     ensure!(log.contains("runs as root with ") && log.contains("user = in [daemon]"), "{log}");
@@ -330,9 +298,6 @@ pub fn root_that_stays_root_says_so() -> anyhow::Result<()> {
 
 /// A daemon of root's was killed; the next one is to be another user. Nothing is lost and nothing is in the way.
 pub fn what_a_killed_daemon_of_roots_left_is_taken_over() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become other users");
-    }
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "", ""))?;
     daemon.freeze()?;
@@ -356,9 +321,6 @@ pub fn what_a_killed_daemon_of_roots_left_is_taken_over() -> anyhow::Result<()> 
 
 /// The default socket is in /run/rtd, which only root can make; here in a /run of the daemon's own.
 pub fn the_directory_of_the_socket_is_made_for_the_user() -> anyhow::Result<()> {
-    if let Some(lacks) = nobody_lacks() {
-        return skip(lacks);
-    }
     let i = Instance::new()?;
     let text = config(&i, &account(NOBODY), "").replace(&format!("socket = \"{}\"\n", i.socket()), "");
     let refusals = [
@@ -376,10 +338,7 @@ pub fn the_directory_of_the_socket_is_made_for_the_user() -> anyhow::Result<()> 
             ensure!(refused.contains(says) && refused.contains("[daemon] socket"), "{before}: {refused}");
             continue;
         }
-        let daemon = match Daemon::spawn(command, &text) {
-            Err(e) if format!("{e:#}").contains("unshare failed") => return skip("CAP_SYS_ADMIN, to mount"),
-            daemon => daemon?,
-        };
+        let daemon = Daemon::spawn(command, &text)?;
         let run = format!("/proc/{}/root/run/rtd", daemon.pid());
         ensure!(owner(&run)? == (NOBODY, NOBODY), "{before}");
         ensure!(owner(format!("{run}/{}.sock", i.name))? == (NOBODY, NOBODY), "{before}");
@@ -391,9 +350,6 @@ pub fn the_directory_of_the_socket_is_made_for_the_user() -> anyhow::Result<()> 
 
 /// A directory that is somebody's is not taken from him; the refusal says whose it is and what would help.
 pub fn a_directory_that_the_user_may_not_write_is_named() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become other users");
-    }
     let i = Instance::new()?;
     let refused = Daemon::start(&config(&i, &account(NOBODY), "")).err().context("it started")?;
     let text = format!("{refused:#}");
@@ -424,9 +380,6 @@ pub fn an_account_that_is_none_is_refused_by_the_check() -> anyhow::Result<()> {
 
 /// The same signals stop it as before, and a parent's death too.
 pub fn it_ends_with_its_parent_still() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become other users");
-    }
     let i = Instance::new()?;
     chown(i.file(""), Some(NOBODY), Some(NOBODY))?;
     let file = i.file("rtd.toml");
@@ -446,9 +399,6 @@ pub fn it_ends_with_its_parent_still() -> anyhow::Result<()> {
 
 /// What holds for every other user, whoever rtd is: the kernel's own permissions on what rtd made.
 pub fn a_stranger_gets_into_no_queue_and_sends_rtd_no_signal() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, to become other users");
-    }
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     let text = config(&i, &account(own.uid), "").replace("0666", "0660")

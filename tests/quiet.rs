@@ -3,12 +3,14 @@
 
 use crate::util::book::End::Delivered;
 use crate::util::lane_talk::{endpoint, first};
-use crate::util::{
-    Daemon, Instance, Peer, eventually, kernel, lane, privileged, process, route, signal, skip,
-};
+use crate::util::needs::Need;
+use crate::util::{Daemon, Instance, Peer, eventually, kernel, lane, process, route, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::sys::cpus;
 use std::process::{Child, Command, Stdio};
+
+/// strace(1), and the right to follow a process that is not its child.
+pub static STRACE: Need = Need::new("strace of own processes", Trace::is_permitted);
 
 /// strace(1) on a process.
 struct Trace {
@@ -17,8 +19,8 @@ struct Trace {
 }
 
 impl Trace {
-    /// None when it may not look at the process.
-    fn attach(instance: &Instance, pid: u32) -> anyhow::Result<Option<Trace>> {
+    /// Follows all threads of this process.
+    fn attach(instance: &Instance, pid: u32) -> anyhow::Result<Trace> {
         let file = instance.file("trace");
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-s", "64", "-p", &pid.to_string(), "-o"]).arg(&file);
@@ -36,7 +38,21 @@ impl Trace {
             Ok(None) => attached()?.then_some(true),
             _ => Some(false),
         })?;
-        Ok(attached.then_some(Trace { strace, file }))
+        anyhow::ensure!(attached, "strace does not follow process {pid}");
+        Ok(Trace { strace, file })
+    }
+
+    /// Whether that is permitted: Yama allows a process to be traced by its ancestors only.
+    fn is_permitted() -> bool {
+        let attach = || -> anyhow::Result<()> {
+            let instance = Instance::new()?;
+            let mut other = Command::new("cat").stdin(Stdio::piped()).spawn()?;
+            let trace = Trace::attach(&instance, other.id());
+            other.kill()?;
+            other.wait()?;
+            trace.map(drop)
+        };
+        attach().is_ok()
     }
 
     /// The calls of this thread from one that has `begins` in it to the next write, both left out.
@@ -63,21 +79,11 @@ impl Drop for Trace {
     }
 }
 
-fn has_strace() -> bool {
-    let version = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    version.is_ok_and(|status| status.success())
-}
-
 /// A lane that polls on the last CPU, at the lowest priority.
-fn polling() -> anyhow::Result<Option<String>> {
+fn polling() -> anyhow::Result<String> {
     let allowed = cpus::allowed()?;
-    if privileged() && allowed.len() < 2 {
-        return Ok(None);
-    }
     let cpu = allowed.iter().max().copied().unwrap_or(0);
-    Ok(Some(format!(
-        "[[lane]]\nname = \"awake\"\npriority = 1\ncpu = {cpu}\nwait = \"poll\"\nunisolated = true\n"
-    )))
+    Ok(format!("[[lane]]\nname = \"awake\"\npriority = 1\ncpu = {cpu}\nwait = \"poll\"\nunisolated = true\n"))
 }
 
 /// A thousand messages into a ring that somebody polls: not one system call. Into one whose reader sleeps: the one
@@ -97,10 +103,7 @@ fn no_call(more: &str, strategy: &str) -> anyhow::Result<()> {
 
 fn no_call_once(more: &str, strategy: &str) -> anyhow::Result<()> {
     const COUNT: u64 = 1000;
-    if !has_strace() {
-        return skip("strace");
-    }
-    let Some(awake) = polling()? else { return skip("two CPUs (a polling FIFO thread takes one)") };
+    let awake = polling()?;
     let instance = Instance::new()?;
     let head = instance.head();
     let lane = if more.contains("awake") { awake.as_str() } else { "" };
@@ -120,7 +123,7 @@ fn no_call_once(more: &str, strategy: &str) -> anyhow::Result<()> {
     b.ask_numbers(10)?;
     assert_eq!(a.burst("a.out", 0, 10)?, (10, 0));
     b.taken_numbers()?;
-    let Some(trace) = Trace::attach(&instance, a.pid())? else { return skip("ptrace(2) of own processes") };
+    let trace = Trace::attach(&instance, a.pid())?;
     // The call that it was attached in is behind it.
     a.tell("tid")?;
     b.ask_numbers(usize::try_from(COUNT)?)?;

@@ -3,7 +3,7 @@
 
 use crate::util::book::End::{Delivered, Expired};
 use crate::util::lane_talk::{endpoint, first, pair, peers};
-use crate::util::{Daemon, Instance, Peer, eventually, privileged, process, route, rt, signal, skip};
+use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::ensure;
 use rtcore::ring::Claims;
 use rtcore::stats::loss::Loss;
@@ -283,9 +283,6 @@ pub fn reports_survive_the_receivers_next_session() -> anyhow::Result<()> {
 }
 
 pub fn a_receiver_that_discards_allocates_nothing() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("CAP_SYS_NICE");
-    }
     let promises =
         ["ttl = \"10s\"\ndeadline = \"1ns\"", "path = \"direct\"\nttl = \"10s\"", "overflow = \"conflate\""];
     for more in promises {

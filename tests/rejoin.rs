@@ -3,7 +3,7 @@
 use crate::restart::nothing_lost;
 use crate::util::session::{events, lane_end, unbroken};
 use crate::util::tool::run;
-use crate::util::{Daemon, Instance, Peer, held, lane, patience, privileged, process, route, signal, skip};
+use crate::util::{Daemon, Instance, Peer, held, lane, patience, process, route, signal};
 use anyhow::ensure;
 use rtcore::lane::peer::PeerState;
 use std::time::Instant;
@@ -200,9 +200,6 @@ fn two_lanes(i: &Instance, control: u8) -> String {
 
 /// A thread that entered for a lane may register again while it is real-time; when it may not, the program learns why.
 pub fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("SCHED_FIFO (root)");
-    }
     let i = Instance::new()?;
     let mut daemon = Daemon::start(&two_lanes(&i, 70))?;
     let mut panel = Peer::session_sender(&i, "panel", "panel.cmd")?;
@@ -235,9 +232,6 @@ pub fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()
 
 /// Of a thread that got its priority elsewhere, rtd knows only the lanes of its process.
 pub fn a_thread_that_declares_no_lane_is_below_the_highest_of_its_process() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("SCHED_FIFO (root)");
-    }
     let i = Instance::new()?;
     let daemon = Daemon::start(&two_lanes(&i, 70))?;
     let mut drive = Peer::start()?;

@@ -321,8 +321,9 @@ pub fn what_comes_from_queues_and_signals_arrives_after_a_restart() -> anyhow::R
         handled += count;
         drive.tell(&format!("counted 0 {handled}")).with_context(|| format!("round {round}, {how:?}"))?;
         first += count;
-        let page = i.snapshot()?;
-        ensure!(page.routes.iter().all(|r| r.ledger.delivered == count && r.ledger.balances()), "{page:?}");
+        // A lane publishes its ledger after the delivery.
+        i.until("all are in the ledgers", |page| page.routes.iter().all(|r| r.ledger.delivered == count))?;
+        ensure!(i.snapshot()?.routes.iter().all(|r| r.ledger.balances()));
     }
     let counters = arm.tell("session counters")?.concat();
     ensure!(counters.contains("duplicates: 0, missed: 0"), "{counters}");

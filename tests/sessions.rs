@@ -4,7 +4,7 @@ use crate::util::book::End::Delivered;
 use crate::util::kernel;
 use crate::util::session::{count, lane_end, planner_and_arm, runs, unbroken};
 use crate::util::tool::run;
-use crate::util::{Daemon, Instance, Peer, privileged, process, route, signal, skip};
+use crate::util::{Daemon, Instance, Peer, process, route, signal};
 use anyhow::{Context as _, ensure};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::unistd::{getegid, geteuid};
@@ -139,9 +139,6 @@ pub fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
 
 /// A thread above the lane would keep the lane from running: refused, unless the configuration says otherwise.
 pub fn a_thread_above_its_lane_is_refused_or_warned_of() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("SCHED_FIFO (root)");
-    }
     let i = Instance::new()?;
     let ends = lane_end("legs", "leg", "") + &route("cmd", &["legs"], "") + &process("leg");
     let text = config(&i) + &ends + "above_ceiling = \"warn\"\n";
@@ -225,9 +222,6 @@ pub fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Resu
 
 /// The kernel ends a process whose real-time thread runs for RLIMIT_RTTIME without sleeping, and says nothing.
 pub fn a_real_time_thread_with_limited_cpu_time_is_warned_of_once() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip("root, for SCHED_FIFO");
-    }
     let i = Instance::new()?;
     let _daemon = Daemon::start(&planner_and_arm(&i, "", "", ""))?;
     for (limit_us, warnings) in [(10_000_000, 1), (RLIM_INFINITY, 0)] {

@@ -3,7 +3,7 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Rejected};
 use crate::util::halt::Halted;
-use crate::util::{Daemon, Instance, Peer, eventually, kernel, privileged, process, route, rt, signal, skip};
+use crate::util::{Daemon, Instance, Peer, eventually, kernel, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
@@ -123,7 +123,7 @@ pub fn a_handler_gets_what_its_sender_sends_as_soon_as_it_is_there() -> anyhow::
     drive.tell(&format!("handle {} controller", rt(3)))?;
     let is_session = |tid: &u32| kernel::thread(drive.pid(), *tid).is_ok_and(|t| t.name == "rtd-session");
     let session = kernel::threads(drive.pid())?.into_iter().find(is_session).context("no session thread")?;
-    let Some(halted) = Halted::thread(session)? else { return skip("ptrace(2) of a child") };
+    let halted = Halted::thread(session)?;
     let mut controller = controller(&instance)?;
     controller.tell("send 01")?;
     instance.ledger_is(ROUTE, 1, &[(Delivered, 1)])?;
@@ -228,9 +228,6 @@ pub fn a_thread_as_target_reaches_the_dispatcher() -> anyhow::Result<()> {
 pub fn a_full_signal_queue_delays_the_doorbell_and_loses_nothing() -> anyhow::Result<()> {
     use std::os::unix::process::CommandExt;
     const LIMIT: u64 = 40;
-    if !privileged() {
-        return skip("root, to be another user");
-    }
     // A user that nobody else is.
     let uid = 500_000 + std::process::id() % 100_000;
     let start = || {

@@ -3,14 +3,13 @@
 
 use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
-use super::util::{patience, privileged, route, skip};
+use super::util::{patience, route};
 use anyhow::{Context as _, ensure};
 use stand_in_cobalt::Device;
 use stand_in_cobalt::copies::Kind;
 use std::io;
 use std::time::Duration;
 
-const NEEDS: &str = "CAP_SYS_NICE: a Cobalt thread is a real-time thread";
 /// No message comes: so long.
 const A_WHILE: Duration = Duration::from_millis(200);
 
@@ -26,9 +25,6 @@ fn number(device: &Device) -> anyhow::Result<u64> {
 }
 
 pub fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
@@ -73,9 +69,6 @@ pub fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() 
 }
 
 pub fn a_full_pool_is_a_full_receiver_and_then_the_policy_decides() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     const MESSAGES: u64 = 300;
     /// What a pool for 64 messages of 64 bytes holds of 8 bytes.
     const POOL: u64 = 128;
@@ -114,9 +107,6 @@ pub fn a_full_pool_is_a_full_receiver_and_then_the_policy_decides() -> anyhow::R
 }
 
 pub fn a_datagram_that_is_too_long_is_rejected_and_counted() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
@@ -140,9 +130,6 @@ pub fn a_datagram_that_is_too_long_is_rejected_and_counted() -> anyhow::Result<(
 }
 
 pub fn a_program_that_closes_the_device_disturbs_nobody() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head() + &at.mqueue("out", "") + &port("hmi", 2, "") + &route("hmi", &["out"], "");
@@ -164,9 +151,6 @@ pub fn a_program_that_closes_the_device_disturbs_nobody() -> anyhow::Result<()> 
 }
 
 pub fn a_program_that_opens_the_device_before_rtd_starts_waits_for_it() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head() + &at.mqueue("out", "") + &port("hmi", 1, "") + &route("hmi", &["out"], "");
@@ -188,9 +172,6 @@ pub fn a_program_that_opens_the_device_before_rtd_starts_waits_for_it() -> anyho
 }
 
 pub fn a_stop_takes_what_is_in_the_port_and_frees_it() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     // A receiver that is full holds the lane's thread: what comes after stays in the port.
@@ -225,9 +206,6 @@ pub fn a_stop_takes_what_is_in_the_port_and_frees_it() -> anyhow::Result<()> {
 }
 
 pub fn a_port_that_another_rtd_has_refuses_the_start() -> anyhow::Result<()> {
-    if !privileged() {
-        return skip(NEEDS);
-    }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head() + &at.mqueue("out", "") + &port("hmi", 0, "") + &route("hmi", &["out"], "");

@@ -1,6 +1,6 @@
 //! Threads that do not move: one thread of another process stopped for as long as it takes, or starved by a thread of ours.
 
-use nix::errno::Errno;
+use anyhow::Context as _;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -23,18 +23,15 @@ pub fn alone() -> MutexGuard<'static, ()> {
 pub struct Halted(Pid);
 
 impl Halted {
-    /// Stops it; none where that is not allowed.
-    pub fn thread(tid: u32) -> anyhow::Result<Option<Halted>> {
+    /// Stops it.
+    pub fn thread(tid: u32) -> anyhow::Result<Halted> {
         let tid = Pid::from_raw(i32::try_from(tid)?);
-        match ptrace::seize(tid, ptrace::Options::empty()) {
-            Err(Errno::EPERM) => return Ok(None),
-            done => done?,
-        }
+        ptrace::seize(tid, ptrace::Options::empty()).context("ptrace")?;
         let halted = Halted(tid);
         ptrace::interrupt(tid)?;
         let status = waitpid(tid, Some(WaitPidFlag::__WALL))?;
         anyhow::ensure!(matches!(status, WaitStatus::PtraceEvent(..)), "{status:?}");
-        Ok(Some(halted))
+        Ok(halted)
     }
 
     /// Waits until it has ended, still halted, with its process; that process can be waited for only then.

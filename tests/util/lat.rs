@@ -108,7 +108,10 @@ pub fn lat(instance: &Instance, args: &[&str]) -> anyhow::Result<Command> {
     let (name, rest) = args.split_at(args.len().min(1));
     let allowed: &[&str] = if has_loss { &["--allow-loss"] } else { &[] };
     let mut command = rtlat(&[name, allowed, rest].concat());
-    if !privileged() && !args.contains(&"-p") && matches!(args.first(), Some(&("route" | "compare"))) {
+    if !privileged()
+        && !args.contains(&"-p")
+        && matches!(args.first(), Some(&("route" | "compare" | "interference")))
+    {
         command.args(["-p", "0"]);
     }
     // As a shell starts it, so that a terminal's signals can be sent.

@@ -43,17 +43,6 @@ pub fn as_nobody(command: &mut Command) -> &mut Command {
     command.uid(NOBODY).gid(NOBODY)
 }
 
-/// Why [`as_nobody`] does not work here, if so.
-pub fn nobody_lacks() -> Option<&'static str> {
-    if rtcore::sys::accounts::own_uid() != 0 {
-        return Some("root, to become other users");
-    }
-    let mut probe = Command::new(RTCTL);
-    probe.arg("--version").stdout(Stdio::null());
-    let runs = as_nobody(&mut probe).status().is_ok_and(|s| s.success());
-    (!runs).then_some("a build directory that uid 65534 may pass")
-}
-
 /// Copies a program so that it can be started at once.
 ///
 /// By a process of its own: a descriptor for writing that is open here is inherited by what another thread
