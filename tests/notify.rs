@@ -97,7 +97,7 @@ pub fn a_manager_hears_ready_status_and_stopping() -> anyhow::Result<()> {
         let daemon = manager.start(&config(&instance), &name, None)?;
         let first = manager.next()?;
         ensure!(first.lines().next() == Some("READY=1"), "{first}");
-        ensure!(first.contains("STATUS=1 lanes; messages: 0 accepted, 0 delivered, 0 queued"), "{first}");
+        ensure!(first.contains("STATUS=1 lane; messages: 0 accepted, 0 delivered, 0 queued"), "{first}");
         Peer::sender(&instance.queue("in"))?.stream(0, 3)?;
         manager.until(|line| line.contains("3 accepted, 3 delivered, 0 queued"))?;
         Peer::receiver(&instance.queue("out"))?.numbers(3)?;
