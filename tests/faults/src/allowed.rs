@@ -7,6 +7,10 @@ pub enum Sentence {
     QueueMessageInHand,
     /// A killed rtd loses the signals that were pending in its process.
     PendingInRtd,
+    /// Signals that arrive after their lane has stopped.
+    LateSignals,
+    /// What a sender sends after its lane has stopped, and ends.
+    LateSender,
     /// What was handed to a receiver that ended is delivered.
     HandedOver,
     /// A receiver behind a queue or a signal may get the message in hand twice.
@@ -26,9 +30,11 @@ pub enum Sentence {
 impl Sentence {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Sentence; 9] = [
+    pub const ALL: [Sentence; 11] = [
         Sentence::QueueMessageInHand,
         Sentence::PendingInRtd,
+        Sentence::LateSignals,
+        Sentence::LateSender,
         Sentence::HandedOver,
         Sentence::Twice,
         Sentence::RefusedAndArrived,
@@ -46,6 +52,11 @@ impl Sentence {
                 "the message that a lane had received from a message queue and not yet passed on",
             ),
             Sentence::PendingInRtd => ("README.md", "real-time signals pending in rtd's own process"),
+            Sentence::LateSignals => ("README.md", "signals that arrive after their lane has stopped"),
+            Sentence::LateSender => (
+                "README.md",
+                "what a sender sends after its lane has stopped if that sender ends before the next rtd starts",
+            ),
             Sentence::HandedOver => {
                 ("README.md", "`delivered` means handed to the receiver's kernel queue or ring")
             }

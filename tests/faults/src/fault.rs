@@ -31,6 +31,8 @@ pub enum Kind {
     StopReceiver,
     /// kill -9 of rtd and of a sender.
     KillRtdAndSender,
+    /// SIGTERM of rtd, and kill -9 of a sender before the next start.
+    TermRtdAndSender,
     /// kill -9 of rtd and of a receiver.
     KillRtdAndReceiver,
     /// kill -9 of both ends of a stream.
@@ -117,6 +119,12 @@ pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow
         Kind::KillRtdAndSender => {
             kill_ends(world, &[sender], &mut done)?;
             restart(world, Signal::SIGKILL, pause, &mut done)?;
+        }
+        Kind::TermRtdAndSender => {
+            kill(world.daemon_pid()?, Signal::SIGTERM)?;
+            std::thread::sleep(pause);
+            kill_ends(world, &[sender], &mut done)?;
+            restart(world, Signal::SIGTERM, pause, &mut done)?;
         }
         Kind::KillRtdAndReceiver => {
             kill_ends(world, &[receiver], &mut done)?;
@@ -330,6 +338,9 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
             _ => allow(Wrong::Lost, usize::MAX, Sentence::PendingInRtd),
         }
     }
+    if done.rtd_ended && stream.from == Way::Signal {
+        allow(Wrong::Lost, usize::MAX, Sentence::LateSignals);
+    }
     // What it supersedes in the ring of an rtd that has ended is in no ledger.
     if done.rtd_ended && stream.keys.contains("conflate") {
         allow(Wrong::Lost, MAXMSG * copies, Sentence::SupersededAfterEnd);
@@ -349,8 +360,9 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
             }
             Some(Way::Queue) => allow(Wrong::Lost, 1, Sentence::HandedOver),
             Some(_) => allow(Wrong::Lost, usize::MAX, Sentence::HandedOver),
-            None if stream.from == Way::Lane && done.rtd_killed => {
-                allow(Wrong::Lost, MAXMSG * copies, Sentence::RingOfTheDead);
+            None if stream.from == Way::Lane && done.rtd_ended => {
+                let sentence = if done.rtd_killed { Sentence::RingOfTheDead } else { Sentence::LateSender };
+                allow(Wrong::Lost, MAXMSG * copies, sentence);
             }
             None => {}
         }
