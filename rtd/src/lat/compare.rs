@@ -182,7 +182,7 @@ fn finish(
         format.write(&mut text, &run, &flat(comparison), &[], Figure::Raw)?;
     } else {
         let head = format!(
-            "{}# {turns} turns of {} messages every {} us and {} back to back; us; X MQ: median over the turns\n",
+            "{}# {turns} turns of {} messages every {} us and {} back to back; us; X MQ: median of per-turn ratios\n",
             conditions.lines(None),
             args.loops,
             args.interval,
@@ -193,6 +193,7 @@ fn finish(
         let others = machine.degraded.iter().filter(|refusal| **refusal != conditions.awake.said);
         others.for_each(|refusal| text.extend(format!("# {refusal}\n").bytes()));
         text.extend(table::text(comparison).bytes());
+        text.extend(table::losses(comparison).bytes());
     }
     crate::ctl::page::print(&String::from_utf8_lossy(&text))?;
     if let Some(path) = &args.report.json {

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use super::live::Progress;
 use super::{Figure, PERCENTILES, Unit};
+use crate::lat::report::table::why_lost;
 use crate::lat::series::{Culprit, Series};
 
 /// The lines of rt-tests at the end of a run.
@@ -97,6 +98,7 @@ pub fn details(out: &mut dyn Write, series: &[Series], unit: Unit) -> io::Result
         percentile_table(out, s, unit)?;
         if c.lost > 0 {
             let lost = c.lost;
+            writeln!(out, "#   lost: {}", why_lost(&s.name))?;
             if s.interval_ns > 0 {
                 writeln!(
                     out,

@@ -19,9 +19,11 @@ pub fn of_series(
 ) -> anyhow::Result<()> {
     if let Some(directory) = &args.svg {
         let all: Vec<&Series> = series.iter().collect();
-        picture(directory, "histogram.svg", || plot::histogram::histogram("Latency histogram", &all))?;
+        let places = Vec::from_iter(0..all.len());
+        let figure = |title| plot::Figure { title, series: &all, places: &places, sisters: &all };
+        picture(directory, "histogram.svg", || plot::histogram::histogram(&figure("Latency histogram")))?;
         picture(directory, "percentiles.svg", || {
-            plot::percentiles::percentiles("Latency percentiles", &all)
+            plot::percentiles::percentiles(&figure("Latency percentiles"))
         })?;
     }
     let title = series.first().map_or_else(String::new, |s| format!("Latency: {}", s.name));

@@ -96,9 +96,13 @@ pub fn page(report: &Report<'_>) -> anyhow::Result<String> {
     if !series.is_empty() {
         out.push_str("<h2>Results</h2>\n");
         results(&mut out, &series)?;
-        for part in series.chunks(SERIES_PER_PICTURE) {
-            figure(&mut out, &plot::histogram::histogram(&heading("Latency histogram", part), part)?);
-            figure(&mut out, &plot::percentiles::percentiles(&heading("Latency percentiles", part), part)?);
+        let places = Vec::from_iter(0..series.len());
+        for (part, places) in series.chunks(SERIES_PER_PICTURE).zip(places.chunks(SERIES_PER_PICTURE)) {
+            let of = plot::Figure { title: "", series: part, places, sisters: &series };
+            let [histogram, percentiles] =
+                ["Latency histogram", "Latency percentiles"].map(|what| heading(what, part));
+            figure(&mut out, &plot::histogram::histogram(&plot::Figure { title: &histogram, ..of })?);
+            figure(&mut out, &plot::percentiles::percentiles(&plot::Figure { title: &percentiles, ..of })?);
         }
     }
     out.push_str("<h2>What the words mean</h2>\n");
@@ -271,6 +275,8 @@ fn in_placement(
         return Ok(());
     }
     let where_ = placement.text();
+    // Both placements and both groups have the same axes.
+    let sisters: Vec<&Series> = comparison.rows.iter().map(|row| &row.paced).collect();
     for (what, series) in [
         ("paced", rows.iter().map(|row| &row.paced).collect::<Vec<_>>()),
         ("back to back", rows.iter().map(|row| &row.busy).collect()),
@@ -280,9 +286,13 @@ fn in_placement(
     }
     for (group, routed) in [("raw mechanisms", false), ("through rtd", true)] {
         let chosen = rows.iter().filter(|row| is_routed(&row.path) == routed);
-        let series: Vec<&Series> = chosen.map(|row| &row.paced).collect();
-        for part in series.chunks(SERIES_PER_PICTURE) {
-            figure(out, &plot::percentiles::percentiles(&format!("{where_}, paced: {group}"), part)?);
+        let place =
+            |row: &crate::lat::series::Row| paths.iter().position(|path| *path == row.path).unwrap_or(0);
+        let (series, places): (Vec<&Series>, Vec<usize>) = chosen.map(|row| (&row.paced, place(row))).unzip();
+        let title = &format!("{where_}, paced: {group}");
+        for (series, places) in series.chunks(SERIES_PER_PICTURE).zip(places.chunks(SERIES_PER_PICTURE)) {
+            let of = plot::Figure { title, series, places, sisters: &sisters };
+            figure(out, &plot::percentiles::percentiles(&of)?);
         }
     }
     Ok(())

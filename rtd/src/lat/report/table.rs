@@ -27,6 +27,27 @@ pub fn text(comparison: &Comparison) -> String {
     out
 }
 
+/// Why messages of these rows were lost, a line behind `#` each.
+pub fn losses(comparison: &Comparison) -> String {
+    let lost = |row: &&Row| row.paced.counts.lost + row.busy.counts.lost > 0;
+    let line = |row: &Row| {
+        let count = row.paced.counts.lost + row.busy.counts.lost;
+        let path = clean(&row.path, PATH_CHARS_MAX);
+        format!("# {path}, {}: {count} lost: {}\n", row.placement.text(), why_lost(&row.path))
+    };
+    comparison.rows.iter().filter(lost).map(line).collect()
+}
+
+/// Why a message of this mechanism is lost.
+pub fn why_lost(name: &str) -> &'static str {
+    match name {
+        "mutex" => {
+            "a hand-over holds one message, so a receiver that is a whole interval late costs the next one"
+        }
+        _ => "the receiver was so late that there was no room for more, or the route refused them",
+    }
+}
+
 /// One row, as texts.
 pub(super) fn cells(comparison: &Comparison, row: &Row) -> Vec<String> {
     let reference = comparison.reference(row.placement);

@@ -1,8 +1,8 @@
 //! A comparison as one picture: a row per path, both placements below each other, the same scale for all.
 
 use super::{
-    Area, FAINT, INK, NAME_CHARS_MAX, PALETTE, Scale, TEXT_PX, font, head, log_us, nothing, svg, to_us,
-    us_text,
+    Area, BEYOND_BODY, FAINT, INK, NAME_CHARS_MAX, Scale, TEXT_PX, arrow, font, head, log_us, nothing, svg,
+    to_us, us_text,
 };
 use crate::lat::report::{PLACEMENTS, clean, conditions, is_routed, paths, raw_at, row};
 use crate::lat::series::{Comparison, Placement, Row};
@@ -12,7 +12,7 @@ use plotters::style::text_anchor::HPos;
 /// Left and right end of the scale.
 const SCALE_PX: (i32, i32) = (210, 640);
 /// Right ends of the columns beside it.
-const COLUMNS: [(&str, i32); 4] = [("p50 us", 710), ("p99 us", 775), ("max us", 855), ("x mq", 930)];
+const COLUMNS: [(&str, i32); 4] = [("p50 us", 700), ("p99 us", 775), ("max us", 855), ("x mq", 930)];
 /// Where the rows begin.
 const TOP_PX: i32 = 118;
 /// One placement of one path.
@@ -69,8 +69,8 @@ pub fn comparison(title: &str, comparison: &Comparison) -> anyhow::Result<String
 
 fn colour(placement: Placement) -> RGBColor {
     match placement {
-        Placement::Same => PALETTE[0],
-        Placement::Other => PALETTE[4],
+        Placement::Same => RGBColor(0x33, 0x22, 0x88),
+        Placement::Other => RGBColor(0xcc, 0xbb, 0x66),
     }
 }
 
@@ -81,7 +81,13 @@ fn scale(comparison: &Comparison) -> Scale {
         let busy_ns = if row.busy.raw.is_empty() { median_ns } else { row.busy.raw.value_at_quantile(0.5) };
         (to_us(median_ns.min(busy_ns)), to_us(row.paced.max_ns.max(busy_ns)))
     });
-    let (low, high) = ends.reduce(|(a, b), (c, d)| (a.min(c), b.max(d))).unwrap_or((1.0, 100.0));
+    let ends: Vec<(f64, f64)> = ends.collect();
+    let low = ends.iter().map(|(low, _)| *low).reduce(f64::min).unwrap_or(1.0);
+    let mut highs: Vec<f64> = ends.iter().map(|(_, high)| *high).collect();
+    highs.sort_by(f64::total_cmp);
+    // What is far beyond the largest of three quarters of the rows is an arrow.
+    let body = highs.get(highs.len().saturating_sub(1) * 3 / 4).copied().unwrap_or(100.0);
+    let high = highs.last().copied().unwrap_or(100.0).min(body * BEYOND_BODY);
     log_us(low, high, "latency (us, logarithmic)")
 }
 
@@ -98,7 +104,7 @@ fn legend(area: &Area) -> anyhow::Result<()> {
         area.draw(&Text::new(placement.text(), (x + 28, y), left.clone()))?;
     }
     let x = 250;
-    area.draw(&Rectangle::new([(x, y - 6), (x + 40, y + 6)], RGBColor(0x99, 0x99, 0x99).filled()))?;
+    area.draw(&Rectangle::new([(x, y - 6), (x + 40, y + 6)], INK))?;
     area.draw(&Text::new("p50 to p99", (x + 46, y), left.clone()))?;
     area.draw(&PathElement::new([(x + 130, y), (x + 160, y)], INK))?;
     area.draw(&PathElement::new([(x + 160, y - 6), (x + 160, y + 6)], INK.stroke_width(2)))?;
@@ -106,7 +112,7 @@ fn legend(area: &Area) -> anyhow::Result<()> {
     area.draw(&Circle::new((x + 222, y), 4, WHITE.filled()))?;
     area.draw(&Circle::new((x + 222, y), 4, INK))?;
     area.draw(&Text::new("p50 back to back", (x + 232, y), left.clone()))?;
-    area.draw(&Text::new("x mq: p50 / p50 of mq, same placement", (930, y), font(TEXT_PX, HPos::Right)))?;
+    area.draw(&Text::new("x mq: median of per-turn ratios to mq", (930, y), font(TEXT_PX, HPos::Right)))?;
     for (title, end) in COLUMNS {
         area.draw(&Text::new(title, (end, TOP_PX - 20), font(TEXT_PX, HPos::Right)))?;
     }
@@ -138,12 +144,18 @@ fn bar(area: &Area, all: &Comparison, row: Option<&Row>, y: i32, scale: &Scale) 
     let [from, to, end] = [p50, p99, row.paced.max_ns].map(|ns| place(scale, ns));
     let colour = colour(row.placement);
     area.draw(&PathElement::new([(to, y), (end, y)], colour))?;
-    area.draw(&PathElement::new([(end, y - 6), (end, y + 6)], colour.stroke_width(2)))?;
+    let is_beyond = to_us(row.paced.max_ns.max(1)).log10() > scale.high;
+    if !is_beyond {
+        area.draw(&PathElement::new([(end, y - 6), (end, y + 6)], colour.stroke_width(2)))?;
+    }
     area.draw(&Rectangle::new([(from, y - 6), (to.max(from + 3), y + 6)], colour.filled()))?;
     if !row.busy.raw.is_empty() {
         let busy = (place(scale, row.busy.raw.value_at_quantile(0.5)), y);
         area.draw(&Circle::new(busy, 4, WHITE.filled()))?;
         area.draw(&Circle::new(busy, 4, INK))?;
+    }
+    if is_beyond {
+        arrow(area, (SCALE_PX.1 + 8, y), false, colour, us_text(to_us(row.paced.max_ns)))?;
     }
     let reference = all.reference(row.placement);
     let ratio = reference.and_then(|reference| row.ratio(reference, |turn| turn.paced_p50_ns));

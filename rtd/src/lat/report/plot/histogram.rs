@@ -4,8 +4,8 @@
 //! others into one line: then the picture ends before them, and says how many are beyond and where the farthest is.
 
 use super::{
-    CHART_PX, Chart, Legend, NAME_CHARS_MAX, Scale, chart, colour, head, linear_us, nothing, number, svg,
-    to_f64, to_us, us_text,
+    CHART_PX, Chart, Figure, Legend, NAME_CHARS_MAX, Scale, arrow, chart, head, linear_us, nothing, number,
+    svg, to_f64, to_us, us_text,
 };
 use crate::lat::report::{label, raw_at};
 use crate::lat::series::Series;
@@ -27,10 +27,11 @@ pub(super) struct Extent {
 }
 
 /// Draws the raw latencies of the series, one step line each.
-pub fn histogram(title: &str, series: &[&Series]) -> anyhow::Result<String> {
-    let extent = extent(series);
+pub fn histogram(figure: &Figure<'_>) -> anyhow::Result<String> {
+    let Figure { title, series, sisters, .. } = *figure;
+    let extent = extent(sisters);
     let lines: Vec<(BTreeMap<u64, u64>, u64)> = series.iter().map(|series| bins(series, extent)).collect();
-    let tallest = lines.iter().flat_map(|(bins, _)| bins.values()).max().copied().unwrap_or(1);
+    let tallest = sisters.iter().flat_map(|series| bins(series, extent).0.into_values()).max().unwrap_or(1);
     let below = note(series, &lines, extent);
     let names: Vec<String> = series.iter().map(|one| label(one, series, NAME_CHARS_MAX)).collect();
     let rows: Vec<_> =
@@ -44,7 +45,13 @@ pub fn histogram(title: &str, series: &[&Series]) -> anyhow::Result<String> {
         }
         for (at, (bins, _)) in lines.iter().enumerate() {
             let width = if lines.len() > 3 { 1 } else { 2 };
-            draw(&mut chart, bins, extent, colour(at).stroke_width(width))?;
+            draw(&mut chart, bins, extent, figure.colour(at).stroke_width(width))?;
+        }
+        let farthest = lines.iter().enumerate().filter(|(_, (_, beyond))| *beyond > 0);
+        if let Some((at, _)) = farthest.max_by_key(|(at, _)| series[*at].max_ns) {
+            let edge = chart.backend_coord(&(to_f64(extent.end_us), 0.0));
+            let value = format!("max {} us", us_text(to_us(series[at].max_ns)));
+            arrow(area, edge, false, figure.colour(at), value)?;
         }
         let columns = [
             ("CPU", 350),
@@ -55,8 +62,9 @@ pub fn histogram(title: &str, series: &[&Series]) -> anyhow::Result<String> {
             ("max us", 800),
             ("beyond", 920),
         ];
-        Legend { columns: &columns, rows: names.into_iter().zip(rows).collect() }
-            .draw(area, i32::try_from(CHART_PX)?)
+        let rows = names.into_iter().zip(rows).enumerate();
+        let rows = rows.map(|(at, (name, numbers))| (figure.colour(at), name, numbers)).collect();
+        Legend { columns: &columns, rows }.draw(area, i32::try_from(CHART_PX)?)
     })
 }
 

@@ -10,6 +10,7 @@ pub mod percentiles;
 #[cfg(test)]
 mod tests;
 
+use crate::lat::series::Series;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
@@ -31,8 +32,9 @@ const LEGEND_ROWS_MAX: usize = 24;
 
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const FAINT: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
-/// Okabe and Ito's colours, which the colour-blind can tell apart, without their yellow, which is unreadable on white.
-const PALETTE: [RGBColor; 8] = [
+/// Of series, each a colour in all figures of a report: Okabe and Ito's, which the colour-blind can tell apart, without
+/// their yellow, which is unreadable on white, and some of Tol's. Placements have colours that are not among them.
+const PALETTE: [RGBColor; 14] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
     RGBColor(0x00, 0x9e, 0x73),
@@ -41,7 +43,56 @@ const PALETTE: [RGBColor; 8] = [
     RGBColor(0x56, 0xb4, 0xe9),
     RGBColor(0x00, 0x00, 0x00),
     RGBColor(0x80, 0x80, 0x80),
+    RGBColor(0x88, 0x22, 0x55),
+    RGBColor(0x99, 0x99, 0x33),
+    RGBColor(0x44, 0xaa, 0x99),
+    RGBColor(0x66, 0x11, 0x00),
+    RGBColor(0x66, 0x99, 0xcc),
+    RGBColor(0x11, 0x77, 0x33),
 ];
+
+/// A figure of some series, and what it shares with others of the same report.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure<'a> {
+    /// Heading.
+    pub title: &'a str,
+    /// What it shows.
+    pub series: &'a [&'a Series],
+    /// The place of each among all, which its colour follows from.
+    pub places: &'a [usize],
+    /// The series of all figures beside it: they have the same axes.
+    pub sisters: &'a [&'a Series],
+}
+
+impl Figure<'_> {
+    fn colour(&self, at: usize) -> RGBColor {
+        colour(self.places.get(at).copied().unwrap_or(at))
+    }
+}
+
+/// Times the body of the samples that an axis goes: what is beyond is an arrow with its value.
+const BEYOND_BODY: f64 = 10.0;
+
+/// An arrow head at this place, to the right or up, and the value that it stands for, left of it.
+fn arrow(
+    area: &Area,
+    (x, y): (i32, i32),
+    is_up: bool,
+    colour: RGBColor,
+    value: String,
+) -> anyhow::Result<()> {
+    let corners = if is_up {
+        [(x - 5, y + 8), (x + 5, y + 8), (x, y)]
+    } else {
+        [(x - 8, y - 5), (x - 8, y + 5), (x, y)]
+    };
+    area.draw(&Polygon::new(corners, colour.filled()))?;
+    let y = if is_up { y + 6 } else { y };
+    let width_px = i32::try_from(value.chars().count()).unwrap_or(0) * 7 + 4;
+    area.draw(&Rectangle::new([(x - 12 - width_px, y - 7), (x - 11, y + 7)], WHITE.filled()))?;
+    area.draw(&Text::new(value, (x - 13, y), font(TEXT_PX, HPos::Right)))?;
+    Ok(())
+}
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Scale, Scale>>;
@@ -123,7 +174,7 @@ fn number(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && digits.len() >= 5 && (digits.len() - at).is_multiple_of(3) {
+        if at > 0 && digits.len() >= 4 && (digits.len() - at).is_multiple_of(3) {
             out.push('\u{2009}');
         }
         out.push(digit);
@@ -137,13 +188,15 @@ fn to_us(ns: u64) -> f64 {
     ns as f64 / 1000.0
 }
 
-/// Microseconds as they stand in a column; seconds where they are as many.
+/// Microseconds as they stand in a column: three digits that count.
 fn us_text(us: f64) -> String {
     match us {
-        _ if us < 10.0 => format!("{us:.2}"),
-        _ if us < 100.0 => format!("{us:.1}"),
-        _ if us < 1e6 => number(us),
-        _ => format!("{:.2} s", us / 1e6),
+        _ if us < 9.995 => format!("{us:.2}"),
+        _ if us < 99.95 => format!("{us:.1}"),
+        _ => {
+            let step = 10f64.powf(us.log10().floor() - 2.0);
+            number((us / step).round() * step)
+        }
     }
 }
 
@@ -226,8 +279,8 @@ fn nothing(area: &Area, bottom_px: i32) -> anyhow::Result<()> {
 struct Legend<'a> {
     /// Title and right end of each number's column.
     columns: &'a [(&'static str, i32)],
-    /// Name and numbers; the line's colour follows from the place.
-    rows: Vec<(String, Vec<String>)>,
+    /// Colour, name and numbers.
+    rows: Vec<(RGBColor, String, Vec<String>)>,
 }
 
 impl Legend<'_> {
@@ -246,9 +299,9 @@ impl Legend<'_> {
         }
         let rule = y + LINE_PX / 2;
         area.draw(&PathElement::new([(24, rule), (930, rule)], FAINT))?;
-        for (at, (name, numbers)) in self.rows.iter().take(LEGEND_ROWS_MAX).enumerate() {
+        for (colour, name, numbers) in self.rows.iter().take(LEGEND_ROWS_MAX) {
             y += LINE_PX;
-            area.draw(&PathElement::new([(24, y), (60, y)], colour(at).stroke_width(3)))?;
+            area.draw(&PathElement::new([(24, y), (60, y)], colour.stroke_width(3)))?;
             area.draw(&Text::new(name.as_str(), (72, y), left.clone()))?;
             for (number, (_, end)) in numbers.iter().zip(self.columns) {
                 area.draw(&Text::new(number.as_str(), (*end, y), right.clone()))?;

@@ -5,8 +5,8 @@
 //! support, at the largest of them.
 
 use super::{
-    CHART_PX, Chart, Legend, NAME_CHARS_MAX, Scale, chart, colour, head, linear_us, log_us, nothing, number,
-    svg, to_f64, to_us, us_text,
+    BEYOND_BODY, CHART_PX, Chart, Figure, Legend, NAME_CHARS_MAX, Scale, arrow, chart, head, linear_us,
+    log_us, nothing, number, svg, to_f64, to_us, us_text,
 };
 use crate::lat::report::{corrected_at, corrected_max_ns, label, raw_at};
 use crate::lat::series::Series;
@@ -19,26 +19,39 @@ const LOG_SPAN: f64 = 20.0;
 const COLUMNS: f64 = 1000.0;
 
 /// Draws the percentiles of the series: corrected solid, raw dashed.
-pub fn percentiles(title: &str, series: &[&Series]) -> anyhow::Result<String> {
+pub fn percentiles(figure: &Figure<'_>) -> anyhow::Result<String> {
+    let Figure { title, series, sisters, .. } = *figure;
     let names: Vec<String> = series.iter().map(|one| label(one, series, NAME_CHARS_MAX)).collect();
     let rows: Vec<_> = series.iter().map(|series| numbers(series)).collect();
     let below =
         "Solid: corrected, from the intended send. Dashed: raw, from the actual send. Dot: the largest.";
-    let all = || series.iter().flat_map(|series| [&series.corrected, &series.raw]);
+    let all = || sisters.iter().flat_map(|series| [&series.corrected, &series.raw]);
     svg(CHART_PX + Legend::height_px(series.len()), |area| {
         head(area, title, below)?;
         let x = quantiles(all().map(|histogram| histogram.len()).max().unwrap_or(0));
         let width = (x.high - x.low) / COLUMNS;
         let mut chart = chart(area, (64, CHART_PX), x, latencies(all()))?;
         let is_log = is_log(all());
-        if all().all(|histogram| histogram.is_empty()) {
+        let top_us = ends(all()).1;
+        if series.iter().all(|series| series.raw.is_empty() && series.corrected.is_empty()) {
             nothing(area, i32::try_from(CHART_PX)?)?;
         }
         for (at, series) in series.iter().enumerate() {
             let raw = points(&series.raw, width, is_log);
-            let style = colour(at).stroke_width(2);
+            let style = figure.colour(at).stroke_width(2);
             chart.draw_series(DashedLineSeries::new(raw, 4, 4, style))?;
-            solid(&mut chart, points(&series.corrected, width, is_log), colour(at))?;
+            let end = solid(&mut chart, points(&series.corrected, width, is_log), figure.colour(at))?;
+            let max_us = to_us(corrected_max_ns(series));
+            if let Some(end) = end.filter(|_| max_us > top_us * 1.01) {
+                let at_px = chart.backend_coord(&end);
+                arrow(
+                    area,
+                    (at_px.0, at_px.1 - 13),
+                    true,
+                    figure.colour(at),
+                    format!("{} us", us_text(max_us)),
+                )?;
+            }
         }
         let columns = [
             ("samples", 390),
@@ -49,16 +62,22 @@ pub fn percentiles(title: &str, series: &[&Series]) -> anyhow::Result<String> {
             ("p99", 815),
             ("max us", 920),
         ];
-        Legend { columns: &columns, rows: names.into_iter().zip(rows).collect() }
-            .draw(area, i32::try_from(CHART_PX)?)
+        let rows = names.into_iter().zip(rows).enumerate();
+        let rows = rows.map(|(at, (name, numbers))| (figure.colour(at), name, numbers)).collect();
+        Legend { columns: &columns, rows }.draw(area, i32::try_from(CHART_PX)?)
     })
 }
 
-fn solid(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>, colour: RGBColor) -> anyhow::Result<()> {
+/// Where it ends.
+fn solid(
+    chart: &mut Chart<'_, '_>,
+    points: Vec<(f64, f64)>,
+    colour: RGBColor,
+) -> anyhow::Result<Option<(f64, f64)>> {
     let end = points.last().copied();
     chart.draw_series(std::iter::once(PathElement::new(points, colour.stroke_width(2))))?;
     chart.draw_series(end.map(|end| Circle::new(end, 4, colour.filled())))?;
-    Ok(())
+    Ok(end)
 }
 
 /// From the smallest up to what `count` samples support.
@@ -84,11 +103,15 @@ fn is_log<'a>(all: impl Iterator<Item = &'a Histogram<u64>>) -> bool {
     high / low > LOG_SPAN
 }
 
-/// Smallest and largest, in us.
+/// Smallest and largest, in us; of outliers no more than ten times what all but a thousandth of the samples took.
 fn ends<'a>(all: impl Iterator<Item = &'a Histogram<u64>>) -> (f64, f64) {
     let filled = all.filter(|histogram| !histogram.is_empty());
-    let ends = filled.map(|histogram| (to_us(histogram.min().max(1)), to_us(histogram.max().max(1))));
-    ends.reduce(|(a, b), (c, d)| (a.min(c), b.max(d))).unwrap_or((1.0, 10.0))
+    let ends = filled.map(|histogram| {
+        let body_us = to_us(histogram.value_at_quantile(0.999).min(histogram.max()).max(1));
+        (to_us(histogram.min().max(1)), to_us(histogram.max().max(1)), body_us)
+    });
+    let ends = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1), a.2.max(b.2)));
+    ends.map_or((1.0, 10.0), |(low, high, body)| (low, high.min(body * BEYOND_BODY)))
 }
 
 fn latencies<'a>(all: impl Iterator<Item = &'a Histogram<u64>> + Clone) -> Scale {

@@ -37,8 +37,9 @@ fn check(name: &str, svg: &str) {
 
 fn both(name: &str, series: &[Series]) {
     let series: Vec<&Series> = series.iter().collect();
-    check(&format!("histogram-{name}"), &histogram("Latency histogram", &series).unwrap());
-    check(&format!("percentiles-{name}"), &percentiles("Latency percentiles", &series).unwrap());
+    let figure = |title| Figure { title, series: &series, places: &[], sisters: &series };
+    check(&format!("histogram-{name}"), &histogram(&figure("Latency histogram")).unwrap());
+    check(&format!("percentiles-{name}"), &percentiles(&figure("Latency percentiles")).unwrap());
 }
 
 /// Corrected as if the sender had been held up at times.
@@ -120,13 +121,45 @@ fn outliers_do_not_squeeze_the_rest() {
 }
 
 #[test]
+fn an_outlier_is_an_arrow_with_its_value() {
+    let mut latencies = vec![2000; 10_000];
+    latencies.push(1_000_000_000);
+    let far = [&samples::series("mq", &latencies)];
+    let figure = Figure { title: "", series: &far, places: &[], sisters: &far };
+    for (name, picture) in [("histogram", histogram(&figure)), ("percentiles", percentiles(&figure))] {
+        let picture = picture.unwrap();
+        assert!(picture.contains("<polygon") && picture.contains("1\u{2009}000\u{2009}000 us"), "{name}");
+        assert!(!picture.contains("10\u{2009}000\u{2009}000"), "{name}: the axis goes to the outlier");
+    }
+    let mut all = samples::comparison(4, 3);
+    assert!(!comparison("", &all).unwrap().contains("<polygon"));
+    all.rows[4].paced = samples::series("x", &[1_000_000_000, 2000, 2000]);
+    assert!(comparison("", &all).unwrap().contains("<polygon"));
+}
+
+#[test]
+fn sisters_have_the_same_axes_and_a_series_one_colour() {
+    let (fast, slow) = (samples::series("a", &[2000; 100]), samples::series("b", &[2_000_000; 100]));
+    let all = [&fast, &slow];
+    let axis = |series: &[&Series], places: &[usize]| {
+        let picture = percentiles(&Figure { title: "", series, places, sisters: &all }).unwrap();
+        let labels: Vec<String> =
+            picture.split("text-anchor=\"end\"").skip(1).map(|text| text[..40].to_owned()).take(4).collect();
+        (labels, picture)
+    };
+    let ((a, _), (b, second)) = (axis(&all[..1], &[0]), axis(&all[1..], &[1]));
+    assert_eq!(a, b);
+    assert!(second.contains("#D55E00") && !second.contains("#0072B2"), "the second colour is b's");
+}
+
+#[test]
 fn numbers_have_the_decimals_they_deserve() {
     assert_eq!([0.0, 0.06, 2.65, 2.0, 0.001, 25.3].map(number), ["0", "0.06", "2.65", "2", "0.001", "25"]);
-    assert_eq!(number(1234.0), "1234");
+    assert_eq!(number(1234.0), "1\u{2009}234");
     assert_eq!(number(1_000_000.0), "1\u{2009}000\u{2009}000");
     assert_eq!(
-        [2.0, 25.34, 253.4, 12_345.6, 2.5e6].map(us_text),
-        ["2.00", "25.3", "253", "12\u{2009}346", "2.50 s"]
+        [2.0, 9.997, 25.34, 99.97, 253.4, 12_345.6, 2.5e6].map(us_text),
+        ["2.00", "10.0", "25.3", "100", "253", "12\u{2009}300", "2\u{2009}500\u{2009}000"]
     );
 }
 
