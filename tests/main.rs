@@ -137,7 +137,7 @@ fn main() -> std::process::ExitCode {
         cobalt::a_stop_delivers_or_accounts_and_keeps_the_queues_or_not needs(ROOT),
         cobalt::a_thread_that_loses_its_mode_is_counted_and_told needs(ROOT),
         cobalt::the_choice_falls_back_with_the_reason_or_fails_with_it,
-        cobalt::a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one,
+        cobalt::a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one needs(ROOT),
         cobalt::what_cobalt_cannot_do_is_refused_with_what_mends_it,
         cobalt_broken::a_second_start_leaves_a_running_daemon_its_doorbells needs(ROOT),
         cobalt_broken::a_mode_that_is_lost_while_queued_messages_move_on_is_counted needs(ROOT),
@@ -726,7 +726,7 @@ fn main() -> std::process::ExitCode {
         xddp::a_program_that_opens_the_device_before_rtd_starts_waits_for_it needs(ROOT),
         xddp::a_stop_takes_what_is_in_the_port_and_frees_it needs(ROOT),
         xddp::a_port_that_another_rtd_has_refuses_the_start needs(ROOT),
-        xddp::what_is_missing_for_it_is_refused_with_the_reason,
+        xddp::what_is_missing_for_it_is_refused_with_the_reason needs(ROOT),
         xddp::the_check_says_what_cobalt_means_for_a_plan,
         xddp::a_library_that_others_may_write_is_not_even_tried,
     ];

@@ -95,7 +95,7 @@ pub fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> 
     )?;
     sender("unread", &["Denied", "add [[route]] from = \"unread\""])?;
     sender("mail", &["Denied", &format!("`mail` is an mqueue: mq_open(\"{}\")", i.queue("mail"))])?;
-    sender("stop", &["Denied", "`stop` is signal", "sigwaitinfo(2)"])?;
+    sender("stop", &["Denied", "`stop` is a signal", "sigwaitinfo(2)"])?;
     sender("nowhere", &["Unknown", "no endpoint is called `nowhere`: add [[endpoint]] name = \"nowhere\""])?;
     sender("cmd", &["Taken", "`cmd` is held by a sender of thread", "drop that first"])?;
     // The receiving side has the same rules.
