@@ -31,6 +31,7 @@ mod help;
 mod holders;
 mod holding;
 mod hostile;
+mod journals;
 mod lane_calls;
 mod lane_overflow;
 mod lane_routes;
@@ -70,6 +71,7 @@ mod quiet;
 mod ready;
 mod receiver;
 mod reconnect;
+mod refusals;
 mod refused_calls;
 mod registration;
 mod regressions;
@@ -594,6 +596,19 @@ fn main() -> std::process::ExitCode {
         rejoin::a_thread_that_declares_no_lane_is_below_the_highest_of_its_process needs(ROOT),
         lives::a_killed_rtd_loses_nothing_that_a_full_receiver_holds_in_a_ring,
         lives::a_stop_accounts_for_a_held_message_in_one_life,
+        lives::a_direct_ring_passes_from_one_life_to_the_next,
+        lives::a_direct_ring_whose_receiver_dies_without_rtd_is_accounted_by_the_next,
+        lives::a_direct_ring_whose_sender_dies_without_rtd_is_accounted_by_the_next,
+        lives::memory_that_is_no_ring_is_not_carried_on,
+        journals::a_copy_for_a_member_that_dies_is_counted,
+        journals::the_share_of_a_member_that_dies_is_counted,
+        journals::each_policy_counts_what_a_dead_receiver_never_read,
+        journals::an_inbox_that_is_dropped_leaves_its_messages_unread,
+        refusals::before_the_receiver_of_a_direct_route_connects,
+        refusals::what_does_not_fit_into_a_direct_ring,
+        refusals::after_the_receiver_of_a_direct_route_has_gone,
+        refusals::while_rtd_is_away_from_a_direct_route,
+        refusals::of_a_routed_route_are_counted_at_its_endpoint,
         restart::a_killed_daemon_loses_no_routed_message,
         restart::a_stopped_daemon_loses_no_routed_message,
         restart::a_killed_daemon_interrupts_no_direct_traffic,

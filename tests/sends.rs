@@ -118,7 +118,7 @@ pub fn a_message_longer_than_a_slot_is_refused_with_the_bound() -> anyhow::Resul
         ensure!(got.last() == Some(&Got::Other(format!("bytes {endpoint} {fits}"))), "{got:?}");
     }
     i.ledger_is(ROUTED, 1, &[(Delivered, 1)])?;
-    i.ledger_is(DIRECT, 1, &[(Delivered, 1)])?;
+    i.ledger_is(DIRECT, 3, &[(Delivered, 1), (Rejected(Reject::TooLarge), 2)])?;
     Ok(())
 }
 

@@ -301,6 +301,8 @@ pub mod epoch;
 #[cfg(not(loom))]
 pub mod lane;
 pub mod message;
+#[cfg(not(loom))]
+pub mod refusals;
 pub mod ring;
 pub mod seal;
 #[cfg(not(loom))]

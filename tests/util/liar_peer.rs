@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::mman::{ProtFlags, mprotect};
 use rtcore::message::{Meta, Origin};
-use rtcore::ring::{Bells, Envelope, Geometry, Handles, Kind, Producer, Side};
+use rtcore::ring::{Bells, Envelope, Geometry, Handles, Kind, Producer, Receipt, Side};
 use rtcore::sys::memfd::Map;
 use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{Answer, Channel, FRAME_BYTES, Name, Notice, Request, Role};
@@ -429,7 +429,7 @@ fn half(channel: &Channel, fds: Vec<OwnedFd>) -> anyhow::Result<Ring> {
     let [own, eventfd, page]: [OwnedFd; 3] = fds.try_into().map_err(|fds| anyhow::anyhow!("{fds:?}"))?;
     let (ours, _) = sizes(channel)?;
     let map = Map::of(own.as_fd(), ours, true)?;
-    let bells = Bells::shared(Map::of(page.as_fd(), Bells::BYTES, true)?)?;
+    let bells = Bells::shared(Map::of(page.as_fd(), Receipt::PAGE_BYTES, true)?)?;
     let own = Some((own, map));
     Ok(Ring { own, other: None, eventfd: Some(eventfd), bells: Some(bells), producer: None })
 }

@@ -9,6 +9,7 @@
 use super::inbox::{Filter, Lane, Post};
 use super::outlet::Outlet;
 use crate::lane::peer::PeerState;
+use crate::refusals::Book;
 use crate::skin::{Doorbell, Skin};
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::eventfd::EventFd;
@@ -140,6 +141,8 @@ pub(super) struct Core {
     pub skin: &'static Skin,
     /// Wakes the session thread: there is a command, or an end came back.
     pub control: EventFd,
+    /// Counts what the session's senders refuse.
+    pub refusals: Book,
     closed: AtomicU32,
     /// Pids of the table's peers, for those who must not take its lock; 0 after the last one.
     peer_pids: Box<[AtomicU32]>,
@@ -151,7 +154,14 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub fn new(process: Name, epoch: u32, creator: Creator, skin: &'static Skin, control: EventFd) -> Core {
+    pub fn new(
+        process: Name,
+        epoch: u32,
+        creator: Creator,
+        skin: &'static Skin,
+        control: EventFd,
+        refusals: Book,
+    ) -> Core {
         let table = Table {
             state: State::Down("not connected yet".to_owned()),
             outlets: Vec::new(),
@@ -168,6 +178,7 @@ impl Core {
             creator,
             skin,
             control,
+            refusals,
             closed: AtomicU32::new(0),
             peer_pids: (0..PEERS_MAX).map(|_| AtomicU32::new(0)).collect(),
             asked: AtomicU32::new(0),

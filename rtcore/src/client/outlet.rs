@@ -4,6 +4,7 @@ use super::error::{Gone, SendError};
 use super::gate::Gate;
 use super::reason;
 use crate::lane::feed::Feed;
+use crate::refusals::{Counter, Refused};
 use crate::ring::{Corrupt, Producer, PushError};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::forked::Forked;
@@ -136,6 +137,7 @@ pub(super) struct Outlet {
     pub sequence: u64,
     pub channel: Channel,
     pub corrupt: Option<Corrupt>,
+    pub counter: Counter,
 }
 
 impl Outlet {
@@ -168,6 +170,28 @@ impl Outlet {
             (None, Some(out)) => out.refusal.error(),
             (None, None) => self.refusal.error(),
         }
+    }
+
+    /// Counts a message that was refused before it was in the ring.
+    #[cold]
+    pub fn count(&self, error: SendError) -> SendError {
+        self.counter.count(match error {
+            SendError::Full { .. } => Refused::Full,
+            SendError::TooLarge { .. } => Refused::TooLarge,
+            SendError::PeerDead { .. } => Refused::PeerDead,
+            // The memory is the parent's, and so is the endpoint.
+            SendError::Disconnected { why: Gone::Forked(_), .. } => return error,
+            SendError::Disconnected { .. } => Refused::Away,
+            SendError::Corrupt { .. } => Refused::Error,
+        });
+        error
+    }
+
+    /// [`Outlet::refused`], counted.
+    #[cold]
+    pub fn refuse(&mut self, error: PushError) -> SendError {
+        let error = self.refused(error);
+        self.count(error)
     }
 
     /// What the ring said, in the sender's words. A ring that lies is used no more.

@@ -5,6 +5,7 @@ use super::error::{Gone, SendError};
 use super::message::ReplyTo;
 use super::outlet::{Out, Outlet, Refusal};
 use crate::message::{Meta, Origin};
+use crate::refusals::{Counter, Refused};
 use crate::ring::{self, Envelope, Kind, PushError};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::forked::Creator;
@@ -20,6 +21,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// same. There is one of it per endpoint ([`Session::sender`](super::Session::sender)); it may move between threads.
 /// No call allocates or locks. A call to a receiver that is awake makes no system call; one that finds it asleep makes
 /// one, to wake it.
+///
+/// A message that was not sent (an error) is still the caller's. It is counted: `rtctl stats` shows the refusals of each
+/// endpoint by reason ([`Refused`]), and the ledger of a direct route has them too.
 ///
 /// A message that was sent (`Ok`) is not lost by the end or the restart of the daemon: what that had not taken is
 /// moved into the next one's ring, in order and before anything newer.
@@ -107,12 +111,16 @@ impl Sender {
     /// the last is in. Never waits; the first that does not go in ends it.
     pub fn send_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> Batch {
         let epoch = self.core.epoch;
-        let none_for = |error| Batch { sent: 0, sequence: 0, error: Some(error) };
-        let outlet = match self.ready() {
-            Ok(outlet) => outlet,
-            Err(error) => return none_for(error),
+        if let Err(error) = self.ready() {
+            if messages.into_iter().next().is_some() {
+                self.outlet.count(error);
+            }
+            return Batch { sent: 0, sequence: 0, error: Some(error) };
+        }
+        let outlet = &mut *self.outlet;
+        let Some(out) = outlet.feed.current() else {
+            return Batch { sent: 0, sequence: 0, error: Some(outlet.error()) };
         };
-        let Some(out) = outlet.feed.current() else { return none_for(outlet.refusal.error()) };
         let (first, before, now_ns) = (out.producer.tail(), outlet.sequence, monotonic_ns());
         let mut failed = None;
         for bytes in messages {
@@ -124,14 +132,13 @@ impl Sender {
             outlet.sequence += 1;
         }
         out.producer.ring();
-        if failed == Some(PushError::Full) {
-            out.producer.count_refused();
-        }
         let tail = out.producer.tail();
         let sent = out.gate.admitted(tail).saturating_sub(first);
-        let cut = first + sent < tail;
+        let cut = tail - (first + sent);
+        (0..cut).for_each(|_| outlet.counter.count(Refused::Cut));
         let sequence = if sent == 0 { 0 } else { before + sent };
-        let error = if cut { Some(outlet.error()) } else { failed.map(|e| outlet.refused(e)) };
+        let failed = failed.map(|error| outlet.refuse(error));
+        let error = if cut > 0 { Some(outlet.error()) } else { failed };
         Batch { sent: usize::try_from(sent).unwrap_or(usize::MAX), sequence, error }
     }
 
@@ -139,21 +146,24 @@ impl Sender {
     /// left them. Nothing is sent until [`Loan::commit`].
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, SendError> {
         let (epoch, creator) = (self.core.epoch, self.core.creator);
-        let outlet = self.ready()?;
+        if let Err(error) = self.ready() {
+            return Err(self.outlet.count(error));
+        }
+        let outlet = &mut *self.outlet;
         let refused = match outlet.feed.current().map(|out| check(out, len)) {
-            None => return Err(outlet.error()),
+            None => return Err(outlet.count(outlet.error())),
             Some(Err(error)) => Some(error),
             Some(Ok(())) => None,
         };
         if let Some(error) = refused {
-            return Err(outlet.refused(error));
+            return Err(outlet.refuse(error));
         }
-        let Outlet { feed, sequence, refusal: none, .. } = outlet;
+        let Outlet { feed, sequence, refusal: none, counter, .. } = outlet;
         let Some(Out { producer, gate, refusal, channel }) = feed.current() else { return Err(none.error()) };
         let slot = producer
             .loan(len)
             .map_err(|_| SendError::Full { endpoint: refusal.endpoint, slots: channel.slots })?;
-        Ok(Loan { slot, gate, sequence, refusal, epoch, creator })
+        Ok(Loan { slot, gate, sequence, refusal, counter, epoch, creator })
     }
 
     /// Its endpoint.
@@ -207,59 +217,73 @@ impl Sender {
         Ok(outlet)
     }
 
+    /// Sends if there is room. A refusal is not counted yet, as the caller may try again; one that comes after the message
+    /// was announced is.
     #[inline]
-    fn put(&mut self, bytes: &[u8], stamp: Stamp) -> Result<u64, SendError> {
+    fn put(&mut self, bytes: &[u8], stamp: Stamp) -> Result<u64, NotSent> {
         let epoch = self.core.epoch;
         let outlet = self.ready()?;
-        let Some(out) = outlet.feed.current() else { return Err(outlet.refusal.error()) };
+        let Some(out) = outlet.feed.current() else { return Err(outlet.refusal.error().into()) };
         let sequence = outlet.sequence + 1;
         if let Err(error) = out.producer.push(&envelope(epoch, sequence, monotonic_ns(), stamp), bytes) {
-            return Err(outlet.refused(error));
+            return Err(outlet.refused(error).into());
         }
         // Also of a message that turns out refused: the old daemon may have taken it all the same, and the next
         // one must not look like its duplicate.
         outlet.sequence = sequence;
         let tail = out.producer.tail();
-        if out.gate.admitted(tail) < tail { Err(out.refusal.error()) } else { Ok(sequence) }
+        if out.gate.admitted(tail) < tail {
+            outlet.counter.count(Refused::Cut);
+            return Err(NotSent::Counted(outlet.error()));
+        }
+        Ok(sequence)
     }
 
     #[inline]
     fn put_counted(&mut self, bytes: &[u8], stamp: Stamp) -> Result<u64, SendError> {
-        let result = self.put(bytes, stamp);
-        if let Err(SendError::Full { .. }) = result {
-            self.count_refused();
+        self.put(bytes, stamp).map_err(|not_sent| self.count(not_sent))
+    }
+
+    #[cold]
+    fn count(&self, not_sent: NotSent) -> SendError {
+        match not_sent {
+            NotSent::Counted(error) => error,
+            NotSent::Refused(error) => self.outlet.count(error),
         }
-        result
     }
 
     fn put_waiting(&mut self, bytes: &[u8], stamp: Stamp, deadline_ns: u64) -> Result<u64, SendError> {
         let mut until_ns = None;
         loop {
             let full = match self.put(bytes, stamp) {
-                Err(full @ SendError::Full { .. }) => full,
-                other => return other,
+                Err(NotSent::Refused(full @ SendError::Full { .. })) => full,
+                other => return other.map_err(|not_sent| self.count(not_sent)),
             };
-            let outlet = self.ready()?;
+            let outlet = &mut *self.outlet;
             let now_ns = monotonic_ns();
             let until_ns = *until_ns
                 .get_or_insert_with(|| now_ns.saturating_add(outlet.channel.block_ns).min(deadline_ns));
             if now_ns >= until_ns {
-                self.count_refused();
-                return Err(full);
+                return Err(outlet.count(full));
             }
             if let Some(out) = outlet.feed.current()
                 && let Err(corrupt) = out.producer.wait_for_room(until_ns - now_ns)
             {
-                return Err(outlet.refused(corrupt.into()));
+                return Err(outlet.refuse(corrupt.into()));
             }
         }
     }
+}
 
-    #[cold]
-    fn count_refused(&mut self) {
-        if let Some(out) = self.outlet.feed.current() {
-            out.producer.count_refused();
-        }
+/// Why a message was not sent, and whether that is counted.
+enum NotSent {
+    Refused(SendError),
+    Counted(SendError),
+}
+
+impl From<SendError> for NotSent {
+    fn from(error: SendError) -> NotSent {
+        NotSent::Refused(error)
     }
 }
 
@@ -292,11 +316,7 @@ fn check(out: &mut Out, len: usize) -> Result<(), PushError> {
     if u32::try_from(len).map_or(true, |len| len > max) {
         return Err(PushError::TooLarge { len, max });
     }
-    if out.producer.has_room()? {
-        return Ok(());
-    }
-    out.producer.count_refused();
-    Err(PushError::Full)
+    if out.producer.has_room()? { Ok(()) } else { Err(PushError::Full) }
 }
 
 /// A slot that is being written in place: dereferences to its bytes, which begin on a cache line. Dropped without
@@ -307,6 +327,7 @@ pub struct Loan<'a> {
     gate: &'a super::gate::Gate,
     sequence: &'a mut u64,
     refusal: &'a Refusal,
+    counter: &'a Counter,
     epoch: u32,
     creator: Creator,
 }
@@ -333,12 +354,16 @@ impl Loan<'_> {
     }
 
     fn finish(self, stamp: Stamp) -> Result<u64, SendError> {
-        let Loan { slot, gate, sequence, refusal, epoch, creator } = self;
+        let Loan { slot, gate, sequence, refusal, counter, epoch, creator } = self;
         creator.check().map_err(|forked| refusal.forked(forked))?;
         *sequence += 1;
         let tail = slot.tail() + 1;
         slot.commit(&envelope(epoch, *sequence, monotonic_ns(), stamp));
-        if gate.admitted(tail) < tail { Err(refusal.error()) } else { Ok(*sequence) }
+        if gate.admitted(tail) < tail {
+            counter.count(Refused::Cut);
+            return Err(refusal.error());
+        }
+        Ok(*sequence)
     }
 }
 

@@ -11,6 +11,7 @@ use super::sender::Sender;
 use super::signals::{Signals, SignalsError};
 use crate::epoch::new_epoch;
 use crate::message::Origin;
+use crate::refusals::Book;
 use crate::skin::{self, Skin};
 use crate::sys::eventfd::EventFd;
 use crate::sys::forked::{Creator, Forked};
@@ -121,7 +122,8 @@ impl Builder {
         };
         let control = EventFd::new().map_err(system("making an eventfd"))?;
         let creator = Creator::current().map_err(system("preparing to detect a fork"))?;
-        let core = Arc::new(Core::new(process, new_epoch(), creator, self.skin, control));
+        let refusals = Book::new().map_err(system("making the memory that counts refused messages"))?;
+        let core = Arc::new(Core::new(process, new_epoch(), creator, self.skin, control, refusals));
         let (tell, told) = mpsc::sync_channel(1);
         let order = Order { place, tid: self.tid, limit: self.limit };
         let keeper =

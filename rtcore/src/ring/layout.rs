@@ -97,13 +97,11 @@ pub(super) struct ProducerWords {
     pad: [u64; 7],
     /// How it sleeps: a flag of [`super::bell`].
     pub sleep: AtomicU64,
-    /// Messages refused for want of room.
-    pub refused: AtomicU64,
     /// 1 when nothing more comes: the producer has moved on to another ring.
     pub closed: AtomicU64,
     /// Messages that the consumer had not taken when it left, and that the producer put into its next ring.
     pub moved: AtomicU64,
-    pad2: [u64; 4],
+    pad2: [u64; 5],
 }
 
 /// What the consumer writes. The producer maps it read-only.

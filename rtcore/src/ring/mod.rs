@@ -28,6 +28,8 @@ mod layout;
 mod memory;
 pub mod producer;
 #[cfg(not(loom))]
+mod receipt;
+#[cfg(not(loom))]
 mod shared;
 
 pub use bell::{Bells, Doorbell};
@@ -37,6 +39,8 @@ pub use half::{Half, Moved, Trail};
 pub use layout::{Claims, Envelope, Geometry, Kind, PAYLOAD_BYTES_MAX, SLOTS_MAX};
 pub use memory::local;
 pub use producer::{Loan, Producer, PushError};
+#[cfg(not(loom))]
+pub use receipt::Receipt;
 #[cfg(not(loom))]
 pub use shared::{Handles, Indices, Shared, Side, Watch};
 

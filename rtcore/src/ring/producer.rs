@@ -43,7 +43,6 @@ pub struct Producer {
     /// Where it sleeps, and how many times it has.
     bell: u32,
     turn: u64,
-    refused: u64,
     displaces: bool,
 }
 
@@ -58,7 +57,7 @@ impl Producer {
         let turn = bell::turn(view.producer().sleep.load(Ordering::Relaxed));
         view.producer().sleep.store(bell::awake(turn), Ordering::Relaxed);
         let eventfd = eventfd.filter(|_| !view.bells.are_semaphores());
-        Producer { view, eventfd, tail, head, rung: 0, bell, turn, refused: 0, displaces: false }
+        Producer { view, eventfd, tail, head, rung: 0, bell, turn, displaces: false }
     }
 
     /// Puts messages over the oldest ones where the ring is full, for a consumer that takes them as
@@ -202,12 +201,6 @@ impl Producer {
     /// The signal could not be sent: the next [`Producer::ring`] asks for it again.
     pub fn unring(&mut self) {
         self.rung = 0;
-    }
-
-    /// Counts a message that found no room, for whoever adds the ledger up.
-    pub fn count_refused(&mut self) {
-        self.refused += 1;
-        self.view.producer().refused.store(self.refused, Ordering::Relaxed);
     }
 
     /// Nothing more comes in this ring. In a forked child it does nothing: the ring is its parent's.

@@ -161,7 +161,7 @@ pub(super) fn view(geometry: Geometry, bells: &Bells, producer: Map, consumer: M
     view
 }
 
-/// The indices of a ring whose ends are in other processes.
+/// The indices of a ring whose ends are in other processes. It never looks at a slot.
 #[derive(Debug)]
 pub struct Watch(View);
 
@@ -172,8 +172,6 @@ pub struct Indices {
     pub tail: u64,
     /// Messages taken.
     pub head: u64,
-    /// Messages the producer says it refused.
-    pub refused: u64,
     /// The producer says that nothing more comes.
     pub closed: bool,
     /// The consumer says that it takes nothing more, because of what the producer wrote.
@@ -221,6 +219,23 @@ impl Consumer {
 }
 
 impl Watch {
+    /// Of a ring that another daemon made, by the descriptors that one of its ends sent: the producer's memory and the
+    /// consumer's. Of the producer's only the words are mapped, not the slots.
+    ///
+    /// Errors: the descriptors are those of other memory.
+    pub fn of_stranger(
+        geometry: Geometry,
+        bells: &Bells,
+        producer: BorrowedFd<'_>,
+        consumer: BorrowedFd<'_>,
+    ) -> io::Result<Watch> {
+        let producer = Map::of_stranger(producer, geometry.producer_bytes(), SLOTS_OFFSET, false)?;
+        let len = geometry.consumer_bytes();
+        let consumer = Map::of_stranger(consumer, len, len, false)?;
+        // The slots begin inside the mapping's page, and a `Watch` reads none of them.
+        Ok(Watch(view(geometry, bells, producer, consumer)))
+    }
+
     /// What the receiver's library reports of the messages that it took; `None` when that cannot be.
     pub fn claims(&self) -> Option<Claims> {
         use crate::sync::Ordering::Acquire;
@@ -233,6 +248,20 @@ impl Watch {
         let tail = self.0.producer().tail.load(Acquire);
         let discarded = expired.checked_add(superseded)?;
         (discarded <= head && late <= tail).then_some(Claims { expired, superseded, late })
+    }
+
+    /// Whether the consumer says that it has let go of its end: it takes nothing more.
+    pub fn has_left(&self) -> bool {
+        self.0.consumer().given_up.load(crate::sync::Ordering::Acquire) == LEFT
+    }
+
+    /// Messages announced and not taken; in a ring that displaces, also those written over. An allegation of both ends.
+    pub fn left(&self) -> u64 {
+        use crate::sync::Ordering::Acquire;
+        // The head first: it never overtakes a tail that is read later.
+        let head = self.0.consumer().head.load(Acquire);
+        let tail = self.0.producer().tail.load(Acquire);
+        tail.saturating_sub(head)
     }
 
     /// The latencies that the receiver's library measured, as it wrote them: any number may stand there. None where the
@@ -250,7 +279,6 @@ impl Watch {
         // The head first: it never overtakes a tail that is read later.
         let head = self.0.consumer().head.load(Ordering::Acquire);
         let tail = self.0.producer().tail.load(Ordering::Acquire);
-        let refused = self.0.producer().refused.load(Ordering::Relaxed);
         // Between the two reads the ring may have moved on by any number, as whoever reads here may be preempted: a
         // second look at the head bounds how far the tail was ahead. Nothing bounds that head from above.
         let later = self.0.consumer().head.load(Ordering::Acquire);
@@ -260,6 +288,6 @@ impl Watch {
         let (given_up, left) = (end == GIVEN_UP, end == LEFT);
         let head = later.min(tail);
         let moved = self.0.producer().moved.load(Ordering::Relaxed).min(tail - head);
-        possible.then_some(Indices { tail, head, refused, closed, given_up, left, moved })
+        possible.then_some(Indices { tail, head, closed, given_up, left, moved })
     }
 }

@@ -121,6 +121,8 @@ fn endpoint_record(endpoint: &EndpointSpec) -> io::Result<EndpointRecord> {
         msgsize: 0,
         reception: 0.into(),
         padding: [0; _],
+        refused: [const { AtomicU64::new(0) }; _],
+        padding2: [0; _],
     };
     match &endpoint.kind {
         EndpointSpecKind::Mqueue { queue, maxmsg, msgsize } => {

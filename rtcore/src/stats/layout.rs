@@ -14,16 +14,18 @@
 //! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says. 5: losses by
 //! receiver, and when. 6: what receivers report of a target. 7: a reason for
 //! rejection, what an endpoint waits for, the daemon's namespaces. 8: what the last life
-//! lost. 9: what a full receiver holds of the queued copies.)
+//! lost. 9: what a full receiver holds of the queued copies. 10: what senders were
+//! refused, what dead receivers had not read.)
 
 use super::loss::Loss;
+use crate::refusals::Refused;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
 /// Layout version.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 32;
@@ -265,7 +267,7 @@ pub struct ProcessRecord {
     pub name: [u8; NAME_BYTES],
 }
 
-/// An endpoint. Nothing changes but `reception`.
+/// An endpoint. Nothing changes but `reception` and `refused`.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct EndpointRecord {
@@ -289,6 +291,10 @@ pub struct EndpointRecord {
     pub reception: AtomicU32,
     /// Zero.
     pub padding: [u8; 4],
+    /// Messages that the library of its owner refused to send, by [`Refused`].
+    pub refused: [AtomicU64; Refused::COUNT],
+    /// Zero.
+    pub padding2: [u8; 16],
 }
 
 /// The latencies of one route.
@@ -342,8 +348,11 @@ pub struct TargetRecord {
     pub superseded: AtomicU64,
     /// See `expired`.
     pub late: AtomicU64,
+    /// Messages that were delivered into the receiver's ring and that it had not read when its process ended. Written by the
+    /// control thread.
+    pub unread: AtomicU64,
     /// Zero; the next record may be another thread's.
-    pub padding2: [u8; 104],
+    pub padding2: [u8; 96],
 }
 
 /// When a route lost its last message, for each kind of loss.
@@ -375,7 +384,7 @@ const _: () = assert!(size_of::<LaneRecord>() == 80);
 const _: () = assert!(size_of::<RouteRecord>() == 384 && size_of::<RouteRecord>().is_multiple_of(128));
 const _: () = assert!(size_of::<WorkerRecord>() == 256);
 const _: () = assert!(size_of::<ProcessRecord>() == 64);
-const _: () = assert!(size_of::<EndpointRecord>() == 320);
+const _: () = assert!(size_of::<EndpointRecord>() == 384);
 const _: () =
     assert!(size_of::<HistogramRecord>() == 28_800 && size_of::<HistogramRecord>().is_multiple_of(128));
 const _: () = assert!(size_of::<TargetRecord>() == 256);

@@ -12,6 +12,7 @@ pub mod loss;
 mod mirror;
 pub mod place;
 pub mod reader;
+mod refused;
 pub mod snapshot;
 pub mod writer;
 

@@ -273,6 +273,7 @@ impl Reader {
                     superseded: record.superseded.into_inner(),
                     late: record.late.into_inner(),
                 },
+                unread: record.unread.into_inner(),
             });
         }
         Ok(())
@@ -358,6 +359,7 @@ impl Reader {
             is_source: flag(layout::ENDPOINT_SOURCE),
             is_sink: flag(layout::ENDPOINT_SINK),
             reception: Reception::of_word(record.reception.into_inner()),
+            refused: record.refused.map(AtomicU64::into_inner),
             kind,
         })
     }

@@ -8,6 +8,7 @@ use super::loss::{LOSING_NS, Loss};
 use super::{Ledger, WorkerCounters, degraded};
 use crate::lane::peer::{PeerState, Reception};
 use crate::message::Reject;
+use crate::refusals::Counts;
 use crate::ring::Claims;
 use crate::sys::memory::ThreadUsage;
 use crate::sys::seccomp;
@@ -166,6 +167,8 @@ pub struct TargetStats {
     pub lost: [u64; Loss::COUNT],
     /// What the receiver's library reports of those handed to it through a ring.
     pub claims: Claims,
+    /// Of those handed to it through a ring, the ones that it had not read when its process ended.
+    pub unread: u64,
 }
 
 /// When the last message was lost in each way, CLOCK_MONOTONIC, a tenth of a second late at most.
@@ -258,6 +261,8 @@ pub struct Endpoint {
     pub is_sink: bool,
     /// What becomes of a signal that is sent to its owner now.
     pub reception: Reception,
+    /// Messages that the library of its owner refused to send, as it reports, by [`Refused`](crate::refusals::Refused).
+    pub refused: Counts,
     /// What it is.
     pub kind: EndpointKind,
 }
@@ -365,6 +370,7 @@ impl Snapshot {
                 for (now, before) in now.lost.iter_mut().zip(before.lost) {
                     *now = now.saturating_sub(before);
                 }
+                now.unread = now.unread.saturating_sub(before.unread);
                 now.claims = Claims {
                     expired: now.claims.expired.saturating_sub(before.claims.expired),
                     superseded: now.claims.superseded.saturating_sub(before.claims.superseded),

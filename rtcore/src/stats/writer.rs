@@ -15,6 +15,7 @@ use super::loss::Loss;
 use super::mirror::Mirror;
 use super::place;
 use super::reader::Reader;
+pub use super::refused::RefusedCell;
 use super::{Ledger, PageSpec, WorkerCounters};
 use crate::lane::peer::{PeerState, Reception};
 use crate::message::Reject;
@@ -311,6 +312,11 @@ impl Page {
         record.reception.store(reception as u32, Ordering::Relaxed);
     }
 
+    /// Where the refused messages of an endpoint are shown. To be called once for each.
+    pub fn refused(&self, endpoint: usize) -> RefusedCell {
+        RefusedCell::new(self.record(layout::ENDPOINTS, endpoint), Arc::clone(&self.memory))
+    }
+
     /// What becomes of a signal to the endpoint's owner, as it was set last.
     pub fn reception(&self, endpoint: usize) -> Reception {
         let record: &EndpointRecord = self.record(layout::ENDPOINTS, endpoint);
@@ -555,6 +561,19 @@ pub struct Seen {
     counts: Box<[u64]>,
 }
 
+impl Seen {
+    /// All that is there now.
+    pub fn of(measured: &HistogramRecord) -> Seen {
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        Seen {
+            count: load(&measured.count),
+            sum_ns: load(&measured.sum_ns),
+            saturated: load(&measured.saturated),
+            counts: measured.counts.iter().map(load).collect(),
+        }
+    }
+}
+
 impl Default for Seen {
     /// Of an empty one.
     fn default() -> Seen {
@@ -571,6 +590,12 @@ impl ClaimsCell {
         record.expired.store(claims.expired, Ordering::Relaxed);
         record.superseded.store(claims.superseded, Ordering::Relaxed);
         record.late.store(claims.late, Ordering::Relaxed);
+    }
+
+    /// Shows how many messages receivers that died had not read; they only grow.
+    pub fn show_unread(&mut self, unread: u64) {
+        // SAFETY: points into `_map`, made from a reference in `Page::claims`.
+        unsafe { self.record.as_ref() }.unread.store(unread, Ordering::Relaxed);
     }
 }
 

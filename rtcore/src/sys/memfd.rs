@@ -72,6 +72,12 @@ impl Memory {
     }
 }
 
+/// Device and inode: no other memory that exists has the same.
+pub fn identity(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 /// A file without a name that grows as it is written, for what a child says.
 pub fn scratch(name: &str) -> io::Result<File> {
     Ok(create(name, MemfdFlags::empty())?.into())
@@ -94,6 +100,8 @@ impl AsFd for Memory {
 }
 
 const PAGE_BYTES: usize = 4096;
+/// statfs(2): tmpfs, which memfd_create(2) without MFD_HUGETLB makes its files on.
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 /// A mapping: present, locked where that is granted, and not inherited by children of fork(2). A child's copy of this value
 /// maps nothing, and dropping it unmaps nothing: the child may have other memory at that address.
@@ -123,6 +131,27 @@ impl Map {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         Map::new(fd, len, writable)
+    }
+
+    /// Maps the first `part` bytes of memory of `len` bytes whose descriptor an untrusted process sent. It may be the
+    /// descriptor of anything, and asking it must neither block nor map what could end this process:
+    ///
+    /// 1. F_GET_SEALS asks no file system: it fails for everything but tmpfs and hugetlbfs. With SHRINK, the size stays.
+    /// 2. Only tmpfs: a page of hugetlbfs that cannot be had is a SIGBUS.
+    /// 3. The size is the promised one, so that what is populated is bounded.
+    pub fn of_stranger(fd: BorrowedFd<'_>, len: usize, part: usize, writable: bool) -> io::Result<Map> {
+        let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
+        if !rustix::fs::fcntl_get_seals(fd)?.contains(SealFlags::SHRINK) {
+            return Err(invalid("the size of its memory is not sealed"));
+        }
+        if rustix::fs::fstatfs(fd)?.f_type != TMPFS_MAGIC {
+            return Err(invalid("its memory is not on a tmpfs"));
+        }
+        let size = rustix::fs::fstat(fd)?.st_size;
+        if u64::try_from(size) != Ok(len.next_multiple_of(PAGE_BYTES) as u64) || part > len {
+            return Err(invalid("its memory has another size"));
+        }
+        Map::new(fd, part.next_multiple_of(PAGE_BYTES), writable)
     }
 
     fn new(fd: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Map> {
@@ -257,5 +286,15 @@ mod tests {
         let loose = rustix::fs::memfd_create("loose", MemfdFlags::ALLOW_SEALING).unwrap();
         rustix::fs::ftruncate(&loose, 4096).unwrap();
         assert!(Map::of(loose.as_fd(), 4096, false).is_err(), "not sealed");
+        let stranger = |fd: BorrowedFd<'_>, len| Map::of_stranger(fd, len, len, false).is_ok();
+        assert!(stranger(memory.as_fd(), 4096) && !stranger(memory.as_fd(), 8192));
+        assert!(!stranger(loose.as_fd(), 4096) && !stranger(File::open("/dev/zero").unwrap().as_fd(), 4096));
+        // Where the machine has no huge pages, the kernel makes the file all the same.
+        let huge = MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+        if let Ok(huge) = rustix::fs::memfd_create("huge", huge) {
+            rustix::fs::ftruncate(&huge, 2 << 20).unwrap();
+            rustix::fs::fcntl_add_seals(&huge, SealFlags::SHRINK).unwrap();
+            assert!(!stranger(huge.as_fd(), 2 << 20), "a page that cannot be had would be a SIGBUS");
+        }
     }
 }

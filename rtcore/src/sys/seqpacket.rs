@@ -457,7 +457,7 @@ impl Conn {
         }
     }
 
-    /// Takes a packet with the descriptors that came with it, never waits; a client's call: the daemon takes none.
+    /// Takes a packet with the descriptors that came with it, never waits.
     pub fn receive_with(&self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -12,6 +12,8 @@ const MAPPED: u16 = 5;
 const EXPLAIN: u16 = 6;
 const FLUSHED: u16 = 7;
 const LEAVE: u16 = 8;
+const REFUSALS: u16 = 9;
+const CARRY: u16 = 10;
 /// Flag of Register: the connection closes by exec(2).
 const EXEC_FOLLOWS: u32 = 1;
 /// Flag of Open: rings ring semaphores.
@@ -65,8 +67,8 @@ impl Name {
         Ok(name)
     }
 
-    /// As it travels.
-    pub(super) fn bytes(&self) -> [u8; NAME_BYTES_MAX + 1] {
+    /// As it travels: followed by zeros, at least one.
+    pub(crate) fn bytes(&self) -> [u8; NAME_BYTES_MAX + 1] {
         self.bytes
     }
 
@@ -149,6 +151,19 @@ pub enum Request {
     /// The client closes this session. The end of the connection alone does not say so: a process that closes its session
     /// and ends at once looks like one that has died.
     Leave,
+    /// Before [`Request::Mapped`], with a descriptor: the memory in which the session counts what its senders refuse
+    /// ([`crate::refusals`]).
+    Refusals,
+    /// Before [`Request::Mapped`], with descriptors of the producer's memory, the consumer's, and the bells: a direct ring of
+    /// an earlier daemon, which both ends go on using. This daemon accounts for what the earlier one has not.
+    Carry {
+        /// This daemon's number of the channel.
+        channel: u32,
+        /// The process at the other end.
+        pid: u32,
+        /// Its session.
+        session: u32,
+    },
 }
 
 impl Request {
@@ -202,6 +217,13 @@ impl Request {
                 layout.pid = *messages;
             }
             Request::Leave => layout.kind = LEAVE,
+            Request::Refusals => layout.kind = REFUSALS,
+            Request::Carry { channel, pid, session } => {
+                layout.session = *session;
+                layout.kind = CARRY;
+                layout.tid = *channel;
+                layout.pid = *pid;
+            }
         }
         zerocopy::transmute!(layout)
     }
@@ -242,6 +264,8 @@ impl Request {
             EXPLAIN => Request::Explain { endpoint: Name::decode(&layout.name)? },
             FLUSHED => Request::Flushed { endpoint: Name::decode(&layout.name)?, messages: layout.pid },
             LEAVE => Request::Leave,
+            REFUSALS => Request::Refusals,
+            CARRY => Request::Carry { channel: layout.tid, pid: layout.pid, session: layout.session },
             kind => return Err(FrameError::Kind(kind)),
         };
         // Encoding sets each used byte and zeroes the others: what differs is a byte that means nothing.

@@ -28,6 +28,8 @@ fn request() -> impl Strategy<Value = Request> {
         (name, any::<u32>()).prop_map(|(endpoint, messages)| Request::Flushed { endpoint, messages }),
         Just(Request::Ping),
         Just(Request::Leave),
+        Just(Request::Refusals),
+        any::<(u32, u32, u32)>().prop_map(|(channel, pid, session)| Request::Carry { channel, pid, session }),
     ]
 }
 

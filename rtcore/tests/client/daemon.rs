@@ -5,7 +5,7 @@
 use rtcore::client::{Channel, ConnectError, Name, PeerNews, Role, Session};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::{Meta, Origin};
-use rtcore::ring::{Bells, Consumer, Envelope, Geometry, Handles, Kind, Producer, Shared, Side};
+use rtcore::ring::{Bells, Consumer, Envelope, Geometry, Handles, Kind, Producer, Receipt, Shared, Side};
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::memfd::{Map, Memory};
 use rtcore::sys::pidfd::{Ending, PidFd};
@@ -123,7 +123,11 @@ impl Link {
         loop {
             let mut frame = [0; FRAME_BYTES];
             match self.conn.receive(&mut frame).unwrap() {
-                Received::Packet(len) => return Request::decode(&frame[..len]).unwrap(),
+                Received::Packet(len) => match Request::decode(&frame[..len]).unwrap() {
+                    // What the next daemon goes on with is no answer.
+                    Request::Refusals | Request::Carry { .. } => continue,
+                    request => return request,
+                },
                 Received::Closed => panic!("the session closed"),
                 Received::Nothing => {}
             }
@@ -232,7 +236,7 @@ impl Link {
     /// Gives the session its end of a direct ring and returns the other. `partner` is who it is told to be there.
     pub fn direct(&self, channel: &Channel, number: u32, serial: u32, partner: u32) -> Direct {
         let ring = Shared::create("rtd-test-direct", geometry(channel)).unwrap();
-        let page = Memory::new("rtd-test-bells", Bells::BYTES).unwrap();
+        let page = Memory::new("rtd-test-bells", Receipt::PAGE_BYTES).unwrap();
         let bells = Bells::shared(page.map_writable().unwrap()).unwrap();
         let (own, side) = match channel.role {
             Role::Sender => (Side::Producer, Side::Consumer),

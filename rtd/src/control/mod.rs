@@ -277,7 +277,11 @@ impl Control {
         client.heard(Instant::now());
         let result = match request {
             Request::Ping => Ok(Some(Reply::plain(Status::Ok, pong(&self.instance)))),
-            Request::Mapped { .. } | Request::Explain { .. } | Request::Leave => {
+            Request::Mapped { .. }
+            | Request::Explain { .. }
+            | Request::Leave
+            | Request::Refusals
+            | Request::Carry { .. } => {
                 Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
             }
             Request::Open { name, tid, semaphores, resumes, session, lane } => self

@@ -12,7 +12,9 @@ use crate::plan::{ProcessId, RouteId};
 use rtcore::stats::Ledger;
 use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::seqpacket::{Conn, Received};
-use rtcore::wire::{FRAME_BYTES, FrameError, Name, Reply, Request, Status, pong};
+use rtcore::wire::{FRAME_BYTES, Frame, FrameError, Name, Reply, Request, Status, pong};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,10 +65,22 @@ pub(super) enum Heard {
     Bad(FrameError),
 }
 
-/// One frame, checked.
+/// One frame, checked. Descriptors that come with it are dropped.
 pub(super) fn hear(conn: &Conn) -> Heard {
     let mut frame = [0; FRAME_BYTES];
-    let bytes = match conn.receive(&mut frame) {
+    let received = conn.receive(&mut frame);
+    judge(&frame, received)
+}
+
+/// One frame of a session, and the descriptors that came with it.
+pub(super) fn hear_with(conn: &Conn, fds: &mut Vec<OwnedFd>) -> Heard {
+    let mut frame = [0; FRAME_BYTES];
+    let received = conn.receive_with(&mut frame, fds);
+    judge(&frame, received)
+}
+
+fn judge(frame: &Frame, received: io::Result<Received>) -> Heard {
+    let bytes = match received {
         Ok(Received::Nothing) => return Heard::Nothing,
         Ok(Received::Closed) | Err(_) => return Heard::Closed,
         Ok(Received::Packet(bytes)) => bytes,
@@ -84,8 +98,9 @@ impl Control {
         self.sessions.len()
     }
 
-    /// The ledgers of direct routes, as of the last look: no lane thread reports them.
-    pub fn direct_ledgers(&self) -> Vec<(RouteId, Ledger)> {
+    /// The last ledgers of direct routes, which no lane thread reports: what waits in their rings is left to the next rtd.
+    pub fn last_direct_ledgers(&mut self) -> Vec<(RouteId, Ledger)> {
+        self.sessions.leave_to_next();
         self.sessions.ledgers().collect()
     }
 
@@ -268,7 +283,8 @@ impl Control {
     /// One frame of one session.
     pub(super) fn serve_session(&mut self, process: ProcessId, token: u64, handler: &mut dyn Handler) {
         let Some(conn) = self.sessions.conn(process, token) else { return };
-        match hear(conn) {
+        let mut fds = Vec::new();
+        match hear_with(conn, &mut fds) {
             Heard::Nothing => {}
             Heard::Closed => self.leave(process, handler),
             Heard::Request(Request::Leave) => self.leave_in_order(process, handler),
@@ -276,6 +292,10 @@ impl Control {
                 Some(pending) => self.put_in_force(process, pending, handler),
                 None => self.sessions.mapped(process, serial),
             },
+            Heard::Request(Request::Refusals) => self.sessions.take_refusals(process, &fds),
+            Heard::Request(Request::Carry { channel, pid, session }) => {
+                self.sessions.carry(process, channel, (pid, session), &fds);
+            }
             Heard::Request(Request::Ping) => {
                 self.sessions.reply(process, &Reply::plain(Status::Ok, pong(&self.instance)));
             }

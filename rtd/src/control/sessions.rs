@@ -11,7 +11,7 @@ use super::Token;
 use super::conns::Client;
 use super::open::{Heard, hear};
 use super::registry::{Candidate, Change};
-use crate::daemon::rings::{Begun, Explanation, Outbox, Prepared, Rings, RingsError, Seat, Wanted};
+use crate::daemon::rings::{Begun, Carried, Explanation, Outbox, Prepared, Rings, RingsError, Seat, Wanted};
 use crate::plan::{Plan, ProcessId, RouteId};
 use rtcore::lane::peer::PeerState;
 use rtcore::ring::Handles;
@@ -21,7 +21,7 @@ use rtcore::sys::eventfd::EventFd;
 use rtcore::sys::seqpacket::Conn;
 use rtcore::wire::{Name, Notice, PeerNews, Reply, Request};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 /// Room for what a session has not read: some hundred frames, all that is told at the opening of the largest.
@@ -319,6 +319,28 @@ impl Sessions {
     pub fn mapped(&mut self, process: ProcessId, serial: u32) {
         self.rings.mapped(process, serial);
         self.stale = true;
+    }
+
+    /// The memory in which the client counts what its senders refuse.
+    pub fn take_refusals(&mut self, process: ProcessId, fds: &[OwnedFd]) {
+        if let [memory] = fds {
+            self.rings.take_refusals(process, memory.as_fd());
+        }
+    }
+
+    /// A direct ring of an earlier daemon.
+    pub fn carry(&mut self, process: ProcessId, channel: u32, other: (u32, u32), fds: &[OwnedFd]) {
+        let opening = self.table[process].as_ref().and_then(|session| session.opening.as_ref());
+        let seat = opening.map(|pending| pending.seat.clone());
+        if let [producer, consumer, page] = fds {
+            let memory = [producer, consumer, page].map(AsFd::as_fd);
+            self.rings.carry(process, Carried { channel, other, seat, memory });
+        }
+    }
+
+    /// The daemon ends.
+    pub fn leave_to_next(&mut self) {
+        self.rings.leave_to_next();
     }
 
     pub fn explain(&self, process: ProcessId, endpoint: Name) -> Explanation {

@@ -6,6 +6,7 @@
 
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
+use rtcore::refusals::Refused;
 use rtcore::stats::Ledger;
 use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
@@ -104,6 +105,8 @@ struct ReceiverJson {
     expired: u64,
     superseded: u64,
     late: u64,
+    /// Not by its library: what it had not read when its process ended.
+    unread: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -199,6 +202,8 @@ struct EndpointJson<'a> {
     sink: bool,
     /// What a signal to its owner waits for, or why it is rejected.
     waiting: Option<&'static str>,
+    /// Messages that its sender's library refused, by reason; only what was refused.
+    refused: BTreeMap<&'static str, u64>,
     #[serde(flatten)]
     kind: KindJson<'a>,
 }
@@ -300,6 +305,7 @@ impl<'a> RouteJson<'a> {
                 expired: target.claims.expired,
                 superseded: target.claims.superseded,
                 late: target.claims.late,
+                unread: target.unread,
             },
             delivered_per_second: None,
         };
@@ -484,6 +490,7 @@ impl<'a> EndpointJson<'a> {
             source: endpoint.is_source,
             sink: endpoint.is_sink,
             waiting: endpoint.reception.waiting(),
+            refused: Refused::NAMES.into_iter().zip(endpoint.refused).filter(|(_, n)| *n > 0).collect(),
             kind,
         }
     }

@@ -303,6 +303,7 @@ mod tests {
             is_source,
             is_sink: !is_source,
             reception: Reception::Takes,
+            refused: [0; _],
             kind: rtcore::stats::reader::EndpointKind::Unknown(0),
         };
         let (rt, term, kill) = (rtcore::sys::signame::rt_min(), 15, 9);

@@ -12,6 +12,7 @@ use super::table::{Column, Table, left, or_dash, right, us};
 use crate::words::{alternatives, counted};
 use anyhow::{Context, bail};
 use rtcore::message::Reject;
+use rtcore::refusals::Refused;
 use rtcore::ring::Claims;
 use rtcore::stats::Ledger;
 use rtcore::stats::guard::Guard;
@@ -217,8 +218,13 @@ impl<'a> Shown<'a> {
         }
         sheet.table(&self.target_table(read, counting));
         sheet.captioned(
-            "delivered messages that the receiver's library discarded or handed out late, as it reports",
+            "delivered messages that the receiver's library discarded or handed out late, as it reports; UNREAD: its process \
+             ended before it read them",
             &self.receiver_table(read, counting),
+        );
+        sheet.captioned(
+            "messages that send() refused since start, as the sender's library reports: not sent, so no lane accepted them",
+            &self.refused_table(read),
         );
         let waiting = waiting(self.routes.iter().map(|(_, route)| *route), read);
         if !waiting.is_empty() {
@@ -228,6 +234,20 @@ impl<'a> Shown<'a> {
             sheet.line(&end);
         }
         sheet.finish()
+    }
+
+    /// What the libraries of senders refused, where they refused something.
+    fn refused_table(&self, read: &Snapshot) -> Table {
+        let reasons = Refused::NAMES.map(|name| right(&name.to_uppercase().replace('_', "-")));
+        let mut table = Table::new([left("FROM")].into_iter().chain(reasons).collect());
+        let from: BTreeSet<usize> = self.routes.iter().filter_map(|(_, route)| route.from).collect();
+        for endpoint in from.into_iter().filter_map(|from| read.endpoints.get(from)) {
+            if endpoint.refused.iter().any(|count| *count > 0) {
+                let counts = endpoint.refused.iter().map(u64::to_string);
+                table.row([endpoint.name.clone()].into_iter().chain(counts).collect());
+            }
+        }
+        table
     }
 
     /// MSW, mode switches, is what Xenomai's own tools call them. DUTY is the share of the CPU in the last window. STATE
@@ -311,16 +331,16 @@ impl<'a> Shown<'a> {
 
     /// What the libraries of receivers report, where they report something.
     fn receiver_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
-        let columns = ["EXPIRED", "SUPERSEDED", "LATE"].map(right);
+        let columns = ["EXPIRED", "SUPERSEDED", "LATE", "UNREAD"].map(right);
         let mut table = Table::new([left("ROUTE"), left("RECEIVER")].into_iter().chain(columns).collect());
         for (_, route) in &self.routes {
-            for target in route.targets.iter().filter(|target| target.claims != Claims::default()) {
+            for target in route.targets.iter().filter(|t| t.claims != Claims::default() || t.unread > 0) {
                 let Claims { expired, superseded, late } = target.claims;
                 let mut row = vec![
                     route.name.clone(),
                     or_dash(endpoint_name(read, target.endpoint).unwrap_or_default()),
                 ];
-                row.extend([expired, superseded, late].map(|count| counting.cell(count)));
+                row.extend([expired, superseded, late, target.unread].map(|count| counting.cell(count)));
                 table.row(row);
             }
         }

@@ -185,7 +185,7 @@ fn json_has_the_promised_keys_in_order() {
     assert!(first["last_delivery_age_s"].as_f64().unwrap() >= 7.0, "{first}");
     let nothing = serde_json::json!({
         "endpoint": null, "waiting": null, "delivered": 0, "last_delivery_age_s": null, "lost_by": {},
-        "receiver": {"expired": 0, "superseded": 0, "late": 0}
+        "receiver": {"expired": 0, "superseded": 0, "late": 0, "unread": 0}
     });
     assert_eq!(second, &nothing);
     assert_eq!((&route["latency_by"], &json["routes"][1]["latency_by"]), (&"rtd".into(), &"receiver".into()));

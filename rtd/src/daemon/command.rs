@@ -102,7 +102,7 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     }
     go_down(&mut control, &mut serving)?;
     let Serving { daemon, failed, .. } = serving;
-    let (direct, counters) = (control.direct_ledgers(), control.counters());
+    let (direct, counters) = (control.last_direct_ledgers(), control.counters());
     // Before the page: with that the instance's name is free, and what is removed afterwards may be the next one's.
     drop(control);
     let late_signals = LateSignals::of(daemon.plan());

@@ -266,7 +266,6 @@ impl Sending {
                 Err(_) => self.replace(),
             },
             10 => {
-                self.producer.count_refused();
                 self.producer.unring();
                 self.producer.close();
                 self.producer.want_room();

@@ -6,10 +6,12 @@ use crate::client::inbox::{In, Lane, Life};
 use crate::client::outlet::{Out, Outlet, Refusal, Why};
 use crate::lane::feed::{Feeder, Offer, feed};
 use crate::message::Origin;
+use crate::refusals::Counter;
 use crate::ring::{Bells, Consumer, Producer, Trail};
 use crate::sys::pidfd::{Ending, PidFd};
-use crate::wire::Channel;
+use crate::wire::{Channel, Request};
 use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Rings of one channel that may wait for a reader that does not read; the oldest goes first. A sender remembers as many
@@ -25,6 +27,24 @@ pub(super) struct Partner {
     pub session: u32,
     /// In the session thread's set.
     pub token: u64,
+    pub memory: RingMemory,
+}
+
+/// The descriptors of a direct ring, for the next daemon: see [`Request::Carry`].
+#[derive(Debug)]
+pub(super) struct RingMemory {
+    pub producer: OwnedFd,
+    pub consumer: OwnedFd,
+    pub page: OwnedFd,
+}
+
+impl Partner {
+    /// What the daemon is sent that numbers the channel so.
+    fn carry(&self, channel: u32) -> (Request, [BorrowedFd<'_>; 3]) {
+        let RingMemory { producer, consumer, page } = &self.memory;
+        let request = Request::Carry { channel, pid: self.pid, session: self.session };
+        (request, [producer.as_fd(), consumer.as_fd(), page.as_fd()])
+    }
 }
 
 /// A ring that was given to a sender.
@@ -68,7 +88,7 @@ impl Partner {
 }
 
 impl OutEntry {
-    pub fn new(index: usize, channel: Channel) -> (OutEntry, Outlet) {
+    pub fn new(index: usize, channel: Channel, counter: Counter) -> (OutEntry, Outlet) {
         let (feeder, end) = feed();
         let refusal = Arc::new(Refusal::new(&channel));
         let shared = Arc::clone(&refusal);
@@ -84,7 +104,13 @@ impl OutEntry {
             held: None,
             gone: Vec::new(),
         };
-        (entry, Outlet { index, feed: end, refusal: shared, sequence: 0, channel, corrupt: None })
+        (entry, Outlet { index, feed: end, refusal: shared, sequence: 0, channel, corrupt: None, counter })
+    }
+
+    /// The direct rings that may hold messages, or that somebody sends into.
+    pub fn carried(&self, channel: u32) -> impl Iterator<Item = (Request, [BorrowedFd<'_>; 3])> {
+        let rings = self.ring.iter().chain(&self.old);
+        rings.filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
     }
 
     /// A new ring. What the old one's daemon had not taken goes in first; returns how many of these found no room.
@@ -381,6 +407,11 @@ impl InEntry {
         };
         self.waiting.push_back(Offer { end: Some(end), generation: 0, origin: Origin::UNKNOWN });
         self.flush();
+    }
+
+    /// The direct rings that it reads from.
+    pub fn carried(&self, channel: u32) -> impl Iterator<Item = (Request, [BorrowedFd<'_>; 3])> {
+        self.rings.iter().filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
     }
 
     /// The daemon is gone, or its configuration has no such channel any more; what has come can still be read.

@@ -18,13 +18,12 @@ use super::event::Event;
 use super::locate::{Place, may_order};
 use super::outlet::Why;
 use super::reason;
-use crate::ring::Half;
 use crate::sys::epoll::Epoll;
 use crate::sys::inotify::DirWatch;
 use crate::sys::seqpacket::{Conn, Received};
 use crate::wire::{Answer, FRAME_BYTES, FrameError, PeerNews, Reply, Request, VERSION};
 use ends::{InEntry, OutEntry};
-use news::Other;
+use news::HalfRing;
 use opening::{Opening, Step};
 use std::collections::VecDeque;
 use std::io;
@@ -127,7 +126,7 @@ pub(super) struct Keeper {
     outs: Vec<OutEntry>,
     ins: Vec<InEntry>,
     /// Of direct rings, by serial.
-    halves: Vec<(u32, u32, Other, Half)>,
+    halves: Vec<HalfRing>,
     questions: VecDeque<mpsc::SyncSender<Reply>>,
     /// Peers whose exit was seen before the daemon reported its cause, and the time at which waiting for that ends.
     mourned: Vec<(PeerNews, Instant)>,
@@ -318,6 +317,7 @@ impl Keeper {
                     Step::Nothing => return Ok(()),
                     Step::Map(serial) => {
                         opening.map(&self.core)?;
+                        self.hand_over();
                         // If the daemon has closed the connection, the next read returns the reason.
                         let _ =
                             self.conn.as_ref().map(|conn| conn.send(&Request::Mapped { serial }.encode()));

@@ -1,13 +1,13 @@
 //! What the daemon says while a session is up, and what the kernel says of partners, daemon or not.
 
-use super::ends::Partner;
+use super::ends::{Partner, RingMemory};
 use super::opening::geometry;
 use super::{Failure, Keeper, WITNESS_MAX};
 use crate::client::core::PEERS_MAX;
 use crate::client::event::Event;
 use crate::lane::peer::PeerState;
 use crate::message::Origin;
-use crate::ring::{Bells, Consumer, Half, Side};
+use crate::ring::{Bells, Consumer, Half, Receipt, Side};
 use crate::sys::memfd::Map;
 use crate::sys::pidfd::PidFd;
 use crate::wire::{Notice, PeerNews, Request};
@@ -26,6 +26,17 @@ pub(super) struct Other {
     pid: u32,
     uid: u32,
     session: u32,
+}
+
+/// A direct ring of which this end has mapped what it writes, and waits for the other half.
+#[derive(Debug)]
+pub(super) struct HalfRing {
+    channel: u32,
+    serial: u32,
+    other: Other,
+    half: Half,
+    own: OwnedFd,
+    page: OwnedFd,
 }
 
 /// Which of the two lists a channel is in.
@@ -83,14 +94,15 @@ impl Keeper {
             }
         };
         let failed = |e| Failure::system(&format!("mapping the ring of {}", info.endpoint))(e);
-        let bells = Map::of(page.as_fd(), Bells::BYTES, true).and_then(Bells::shared).map_err(failed)?;
+        let bells =
+            Map::of(page.as_fd(), Receipt::PAGE_BYTES, true).and_then(Bells::shared).map_err(failed)?;
         let half = Half::new(side, geometry(&info)?, &own, eventfd, bells).map_err(failed)?;
         // Another for the same channel: the one before will not be joined any more.
-        self.halves.retain(|(of, ..)| *of != channel);
+        self.halves.retain(|half| half.channel != channel);
         if self.halves.len() == HALVES_MAX {
             return Err(Failure::Protocol(format!("{HALVES_MAX} direct rings wait for their other halves")));
         }
-        self.halves.push((channel, serial, other, half));
+        self.halves.push(HalfRing { channel, serial, other, half, own, page });
         let mapped = Request::Mapped { serial }.encode();
         match self.conn.as_ref().map(|conn| conn.send(&mapped)) {
             Some(Ok(false)) => Err(Failure::Protocol("rtd does not read".to_owned())),
@@ -104,25 +116,31 @@ impl Keeper {
     fn join(&mut self, channel: u32, serial: u32, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         let [other, pidfd] = <[OwnedFd; 2]>::try_from(fds)
             .map_err(|fds| Failure::Protocol(format!("{} descriptors with Join, not 2", fds.len())))?;
-        let Some(at) = self.halves.iter().position(|half| (half.0, half.1) == (channel, serial)) else {
+        let Some(at) = self.halves.iter().position(|half| (half.channel, half.serial) == (channel, serial))
+        else {
             // Of a ring that was replaced meanwhile.
             return Ok(());
         };
-        let (_, _, Other { pid, uid, session }, half) = self.halves.swap_remove(at);
+        let HalfRing { other: Other { pid, uid, session }, half, own, page, .. } =
+            self.halves.swap_remove(at);
         let failed = Failure::system("mapping the other half of a direct ring");
         match self.find(channel) {
             Some(At::Out(index)) => {
                 // First all that can fail: a half that is dropped tells the other end.
-                let (partner, connection) = (self.partner(pidfd, pid, session)?, self.connection);
-                let producer = half.into_producer(&other, PRODUCER_BELL).map_err(failed)?;
+                let memory = RingMemory { producer: own, consumer: other, page };
+                let (partner, connection) = (self.partner(pidfd, pid, session, memory)?, self.connection);
+                let other = &partner.memory.consumer;
+                let producer = half.into_producer(other, PRODUCER_BELL).map_err(failed)?;
                 let entry = &mut self.outs[index];
                 let lost = entry.renew(producer, Some(partner), connection);
                 let endpoint = entry.channel.endpoint;
                 self.tell_lost(endpoint, lost);
             }
             Some(At::In(index)) => {
-                let partner = self.partner(pidfd, pid, session)?;
-                let consumer = half.into_consumer(&other, CONSUMER_BELL).map_err(failed)?;
+                let memory = RingMemory { producer: other, consumer: own, page };
+                let partner = self.partner(pidfd, pid, session, memory)?;
+                let other = &partner.memory.producer;
+                let consumer = half.into_consumer(other, CONSUMER_BELL).map_err(failed)?;
                 let origin = Origin { pid, uid, verified: true };
                 self.receive(index, consumer, Some((partner, origin)));
             }
@@ -133,12 +151,18 @@ impl Keeper {
     }
 
     /// Watches over who is at the other end. Kept from here on until it is taken out of the set again.
-    fn partner(&mut self, pidfd: OwnedFd, pid: u32, session: u32) -> Result<Partner, Failure> {
+    fn partner(
+        &mut self,
+        pidfd: OwnedFd,
+        pid: u32,
+        session: u32,
+        memory: RingMemory,
+    ) -> Result<Partner, Failure> {
         let token = self.next_token;
         self.next_token += 1;
         let pidfd = PidFd::from(pidfd);
         self.set.add(&pidfd, token).map_err(Failure::system("watching a partner"))?;
-        Ok(Partner { pidfd, pid, session, token })
+        Ok(Partner { pidfd, pid, session, token, memory })
     }
 
     /// Hands a ring to whoever receives from this channel.

@@ -3,7 +3,7 @@
 //! The daemon may deliver as soon as it knows that the rings are mapped. So a connection that ends after that changes one
 //! thing: the rings to receive from that came with it are read.
 
-use super::{Failure, Keeper};
+use super::{Failure, Keeper, Phase};
 use crate::client::core::{CHANNELS_MAX, Core, State};
 use crate::client::event::Event;
 use crate::lane::peer::PeerState;
@@ -11,7 +11,7 @@ use crate::ring::bell::{BELLS, daemon_bell};
 use crate::ring::{Bells, Consumer, Geometry, Handles, Producer};
 use crate::skin::{Semaphore, Skin, semaphore};
 use crate::sys::memfd::Map;
-use crate::wire::{Channel, Notice, PeerNews, Reply, Role, Semaphores, Status};
+use crate::wire::{Channel, Notice, PeerNews, Reply, Request, Role, Semaphores, Status};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -205,6 +205,26 @@ fn handles_of(fds: Vec<OwnedFd>) -> Result<Handles, Failure> {
 }
 
 impl Keeper {
+    /// What this daemon goes on with: the memory that counts refusals, and the direct rings of earlier daemons. Before it is
+    /// told that the rings are mapped, and so before the program can send anything.
+    ///
+    /// A new connection has room for these frames. Where it has not, or where descriptors run out, the messages of those
+    /// rings arrive all the same and are in no ledger.
+    pub(super) fn hand_over(&self) {
+        let (Phase::Opening(opening), Some(conn)) = (&self.phase, &self.conn) else { return };
+        let _ = conn.send_with(&Request::Refusals.encode(), &[self.core.refusals.as_fd()]);
+        for (channel, _) in opening.channels.iter().filter(|(channel, _)| channel.direct) {
+            let out = self.outs.iter().find(|entry| entry.channel.endpoint == channel.endpoint);
+            let out = out.filter(|_| channel.role == Role::Sender);
+            let into = self.known_lane(channel).filter(|_| channel.role != Role::Sender);
+            let from = out.into_iter().flat_map(|entry| entry.carried(channel.channel));
+            let to = into.into_iter().flat_map(|index| self.ins[index].carried(channel.channel));
+            for (request, memory) in from.chain(to) {
+                let _ = conn.send_with(&request.encode(), &memory);
+            }
+        }
+    }
+
     /// Ready: puts in force what was collected.
     pub(super) fn open(&mut self, opening: Opening) -> Result<(), Failure> {
         let Opening { generation, channels, ends, peers, later, .. } = opening;

@@ -77,7 +77,8 @@ impl Keeper {
             return known;
         }
         let index = self.outs.len();
-        let (entry, outlet) = OutEntry::new(index, channel);
+        let (entry, outlet) =
+            OutEntry::new(index, channel, self.core.refusals.counter(index, channel.endpoint));
         self.outs.push(entry);
         self.core.table().outlets.push(OutletSlot {
             channel,
@@ -88,14 +89,15 @@ impl Keeper {
         Some(index)
     }
 
+    /// The entry of a receiver's channel that there is.
+    pub(super) fn known_lane(&self, channel: &Channel) -> Option<usize> {
+        let key = |c: &Channel| (role_key(c.role), c.endpoint, c.other, c.route);
+        self.ins.iter().position(|entry| key(&entry.channel) == key(channel))
+    }
+
     /// The entry of a receiver's channel, likewise; a new one goes to the inbox that wants it.
     pub(super) fn lane_entry(&mut self, channel: Channel) -> Option<usize> {
-        let key = |c: &Channel| (role_key(c.role), c.endpoint, c.other, c.route);
-        let same = |entry: &InEntry| {
-            let (a, b) = (key(&entry.channel), key(&channel));
-            a.0 == b.0 && a.1 == b.1 && a.2 == b.2 && a.3 == b.3
-        };
-        let known = self.ins.iter().position(same);
+        let known = self.known_lane(&channel);
         if known.is_some() || self.ins.len() == ENTRIES_MAX {
             return known;
         }

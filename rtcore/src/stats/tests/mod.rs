@@ -154,6 +154,7 @@ fn what_is_written_is_what_is_read() {
         last_ns,
         lost: [0; Loss::COUNT],
         claims: Claims::default(),
+        unread: 0,
     };
     assert_eq!(read.routes[0].targets, [target(0, 1, Some(50)), target(1, 2, Some(70))]);
     assert_eq!((read.routes[1].targets.as_slice(), read.routes[1].direct), ([].as_slice(), true));

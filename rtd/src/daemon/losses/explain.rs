@@ -59,6 +59,9 @@ impl Case<'_> {
                 "the owner of {} ignores the signal (SIG_IGN): let the program block or handle it",
                 self.receivers()
             ),
+            Loss::Rejected(Reject::Stopped) if route.path == Path::Direct => {
+                "rtd was away, or refused the sender's session, and the sender had no ring: send again after Event::Up".into()
+            }
             Loss::Rejected(Reject::Stopped) => {
                 let drain = show_time(self.plan.daemon.drain_ns);
                 let who = self.receivers();

@@ -3,26 +3,31 @@
 //!
 //! Constraint: both ends are strangers. Their indices are allegations; what cannot be ends the ring, and whatever
 //! they say, the sums here neither overflow nor lose their balance.
-//! Invariant: at most one ring is being set up or joined, and at most [`OLD_MAX`] earlier ones are still looked at.
+//! Invariant: at most one ring is being set up or joined, and at most [`OLD_MAX`] earlier ones of this daemon's are still
+//! looked at. A ring outlives its daemon: its ends hand it to the next one, which goes on from the ring's [`Receipt`]. So
+//! over the lives of rtd each message is accounted for once.
 
-use super::claims::{grows, sum};
+use super::claims::{grows, since, sum};
 use super::{Outbox, Outgoing, Seat};
 use crate::plan::ProcessId;
 use rtcore::message::Reject;
-use rtcore::ring::{Bells, Claims, Geometry, Handles, Indices, Shared, Side, Watch};
+use rtcore::refusals::{Counts, Refused};
+use rtcore::ring::{Bells, Claims, Geometry, Handles, Indices, Receipt, Shared, Side, Watch};
 use rtcore::stats::Ledger;
 use rtcore::stats::writer::{ClaimsCell, RouteCell, Seen};
 use rtcore::sys::clock;
 use rtcore::sys::limits::shortage_hint;
-use rtcore::sys::memfd::Memory;
+use rtcore::sys::memfd::{self, Memory};
 use rtcore::sys::pidfd::PidFd;
 use rtcore::wire::Notice;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Earlier rings of a route that hold messages or may get some.
 pub const OLD_MAX: usize = 16;
+/// Rings of earlier daemons that are looked at: as many as the library at one of their ends remembers.
+const CARRIED_MAX: usize = 64;
 /// No ring moves further between two looks: at ten million messages a second that is a day.
 const STEP_MAX: u64 = 1 << 40;
 const SIDES: [Side; 2] = [Side::Producer, Side::Consumer];
@@ -55,6 +60,8 @@ pub struct DirectRoute {
     /// Nobody sleeps here: to look at a ring takes no bell, to map one takes some.
     no_bells: Bells,
     told_failure: bool,
+    /// This daemon ends: what waits in the rings is the next one's.
+    left_to_next: bool,
     /// Its memory is being made elsewhere.
     pub(super) ordered: bool,
 }
@@ -73,15 +80,19 @@ pub(super) struct Blank {
     shared: Shared,
     page: Memory,
     watch: Watch,
+    receipt: Receipt,
+    id: RingId,
 }
 
 impl Draft {
     /// On any thread.
     pub fn make(self) -> io::Result<Blank> {
         let shared = Shared::create(&format!("rtd:{}", self.name), self.geometry)?;
-        let page = Memory::new(&format!("rtd-bells:{}", self.name), Bells::BYTES)?;
+        let page = Memory::new(&format!("rtd-bells:{}", self.name), Receipt::PAGE_BYTES)?;
         let watch = shared.watch(&self.no_bells)?;
-        Ok(Blank { shared, page, watch })
+        let receipt = Receipt::new(page.map_writable()?)?;
+        let id = memfd::identity(shared.written_by(Side::Producer)?.as_fd())?;
+        Ok(Blank { shared, page, watch, receipt, id })
     }
 }
 
@@ -89,17 +100,40 @@ impl Draft {
 struct Ring {
     /// One for each end, so that an answer says which end it is about.
     serials: [u32; 2],
+    id: RingId,
     /// Until both ends have mapped what is their own.
     setup: Option<Setup>,
     watch: Watch,
     seen: Indices,
+    receipt: Receipt,
+    /// Messages taken, and messages left and lost, that an earlier daemon has accounted for.
+    before: (u64, u64),
+    /// An earlier daemon made it.
+    carried: bool,
     claims: Claims,
+    /// Of those, what the receiver had reported before this daemon looked.
+    claims_before: Claims,
     latencies: Seen,
     pidfds: [Arc<PidFd>; 2],
     /// The sessions at its ends.
     sessions: [(i32, u32); 2],
     /// The process at that end has ended, or the session has.
     dead: [bool; 2],
+}
+
+/// Device and inode of a ring's producer's memory.
+type RingId = (u64, u64);
+
+/// A ring of an earlier daemon, from one of its ends.
+#[derive(Debug)]
+pub(super) struct Handover<'a> {
+    pub side: Side,
+    /// That end.
+    pub from: Seat,
+    /// The process at the other end, and its session.
+    pub other: (u32, u32),
+    /// The producer's memory, the consumer's, the bells.
+    pub memory: [BorrowedFd<'a>; 3],
 }
 
 #[derive(Debug)]
@@ -122,6 +156,7 @@ impl DirectRoute {
             reported: Claims::default(),
             no_bells: Bells::local(),
             told_failure: false,
+            left_to_next: false,
             ordered: false,
         }
     }
@@ -158,7 +193,12 @@ impl DirectRoute {
 
     /// Whether the process may not send into one more ring: the receiver has not read the earlier ones.
     pub fn is_clogged(&self, process: ProcessId) -> bool {
-        self.ends[SENDER].process == process && self.old.len() >= OLD_MAX
+        self.ends[SENDER].process == process && self.own_old() >= OLD_MAX
+    }
+
+    /// Earlier rings that this daemon made.
+    fn own_old(&self) -> usize {
+        self.old.iter().filter(|ring| !ring.carried).count()
     }
 
     /// Earlier rings that are still looked at.
@@ -202,7 +242,7 @@ impl DirectRoute {
         seats: [&Seat; 2],
         serials: [u32; 2],
     ) -> io::Result<(Ring, Vec<Outgoing>)> {
-        let Blank { shared, page, watch } = blank;
+        let Blank { shared, page, watch, receipt, id } = blank;
         let mut frames = Vec::with_capacity(2);
         for (at, side) in SIDES.into_iter().enumerate() {
             let (own, eventfd) = own_memory(shared.handles(side)?, side);
@@ -222,10 +262,15 @@ impl DirectRoute {
         Ok((
             Ring {
                 serials,
+                id,
                 setup,
                 watch,
                 seen: Indices::default(),
+                receipt,
+                before: (0, 0),
+                carried: false,
                 claims: Claims::default(),
+                claims_before: Claims::default(),
                 latencies: Seen::default(),
                 pidfds,
                 sessions: seats.map(|seat| (seat.pid, seat.session)),
@@ -295,13 +340,15 @@ impl DirectRoute {
     pub fn part(&mut self) {
         // One that is not joined yet was never used.
         let Some(ring) = self.current.take().filter(|ring| ring.setup.is_none()) else { return };
-        if self.old.len() >= OLD_MAX {
+        if self.own_old() >= OLD_MAX {
             // Only a receiver that opens again and again, before a sender that never closes, comes here
             // (`is_clogged` keeps the sender out): of what nobody can read any more the oldest is given up.
-            let at = self.old.iter().position(|ring| ring.dead[RECEIVER]).unwrap_or(0);
+            let own = |ring: &Ring| !ring.carried;
+            let dead = self.old.iter().position(|ring| own(ring) && ring.dead[RECEIVER]);
+            let at = dead.or_else(|| self.old.iter().position(own)).unwrap_or(0);
             let ring = self.old.remove(at);
-            settle(&mut self.settled, &ring.seen, Rest::PeerDead);
-            self.reported = sum(&self.reported, &ring.claims);
+            ring.settle(&mut self.settled, Rest::PeerDead);
+            self.reported = sum(&self.reported, &ring.reported());
         }
         self.old.push(ring);
     }
@@ -315,23 +362,23 @@ impl DirectRoute {
             true if ring.is_over() => {
                 // What its receiver would not take, because of what the sender wrote, is refused.
                 let rest = if ring.seen.given_up { Rest::Error } else { Rest::PeerDead };
-                settle(settled, &ring.seen, rest);
+                ring.settle(settled, rest);
                 // Once more, after the last message was taken.
                 ring.report(cell.as_deref_mut());
-                *reported = sum(reported, &ring.claims);
+                *reported = sum(reported, &ring.reported());
                 false
             }
             true => true,
             false => {
-                settle(settled, &ring.seen, Rest::Error);
-                *reported = sum(reported, &ring.claims);
+                ring.settle(settled, Rest::Error);
+                *reported = sum(reported, &ring.reported());
                 liars += 1;
                 false
             }
         });
         if let Some(ring) = self.current.take_if(|ring| ring.setup.is_none() && !ring.look()) {
-            settle(&mut self.settled, &ring.seen, Rest::Error);
-            self.reported = sum(&self.reported, &ring.claims);
+            ring.settle(&mut self.settled, Rest::Error);
+            self.reported = sum(&self.reported, &ring.reported());
             liars += 1;
         }
         if liars > 0 {
@@ -347,6 +394,96 @@ impl DirectRoute {
             cell.show_deliveries(0, ledger.delivered, clock::monotonic_ns());
             cell.publish(&ledger);
         }
+        // After that: if this daemon is killed in between, the next one counts a message twice rather than not at all.
+        for ring in self.current.iter().filter(|ring| ring.setup.is_none()).chain(&self.old) {
+            ring.confirm(ring.rest());
+        }
+    }
+
+    /// Goes on with a ring that an earlier daemon made, unless the other end has handed it over already.
+    pub fn carry(&mut self, handover: Handover<'_>, out: &mut Outbox) {
+        match self.carried_ring(handover) {
+            Ok(Some(_)) if self.old.len() - self.own_old() >= CARRIED_MAX => {}
+            Ok(ring) => self.old.extend(ring),
+            // After a restart with another msgsize or maxmsg, for one.
+            Err(e) => out.warnings.push(format!(
+                "route {}: a ring from before this start is in use by its processes and not in the ledger: {e}",
+                self.name
+            )),
+        }
+    }
+
+    /// None where the ring is known.
+    fn carried_ring(&mut self, handover: Handover<'_>) -> io::Result<Option<Ring>> {
+        let Handover { side, from, other: (other, session), memory: [producer, consumer, page] } = handover;
+        let (own, from) = ((from.pid, from.session), from.pidfd);
+        let watch = Watch::of_stranger(self.geometry, &self.no_bells, producer, consumer)?;
+        let (receipt, id) = (Receipt::of_stranger(page)?, memfd::identity(producer)?);
+        let at = if side == Side::Producer { SENDER } else { RECEIVER };
+        if let Some(known) = self.current.iter_mut().chain(&mut self.old).find(|ring| ring.id == id) {
+            if known.carried {
+                (known.pidfds[at], known.dead[at]) = (from, false);
+            }
+            return Ok(None);
+        }
+        // A number that another process has by now would only keep the ring from ending in the ledger.
+        let pid = i32::try_from(other).unwrap_or(0);
+        let other = PidFd::open(pid).ok();
+        let mut sessions = [(pid, session); 2];
+        sessions[at] = own;
+        let mut dead = [false; 2];
+        dead[1 - at] = other.is_none();
+        let mut pidfds = [Arc::clone(&from), from];
+        if let Some(other) = other {
+            pidfds[1 - at] = Arc::new(other);
+        }
+        let (before, claims) = (receipt.read(), watch.claims().unwrap_or_default());
+        let latencies = watch.latencies().map(Seen::of).unwrap_or_default();
+        let (seen, setup, carried) = (Indices::default(), None, true);
+        let mut ring = Ring {
+            serials: [0; 2],
+            sessions,
+            id,
+            setup,
+            watch,
+            seen,
+            receipt,
+            before,
+            carried,
+            claims,
+            claims_before: claims,
+            latencies,
+            pidfds,
+            dead,
+        };
+        if !ring.look() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its indices cannot be"));
+        }
+        Ok(Some(ring))
+    }
+
+    /// This daemon ends. What waits in the rings is not accepted in its ledger: both ends go on, and the next daemon accepts
+    /// it.
+    pub fn leave_to_next(&mut self, out: &mut Outbox) {
+        self.left_to_next = true;
+        self.account(out);
+    }
+
+    /// Adds messages that the sender's library has refused.
+    pub fn refuse(&mut self, more: &Counts) {
+        let more = |reason: Refused| more[reason as usize];
+        let ledger = &mut self.settled;
+        let mut add = |place: fn(&mut Ledger) -> &mut u64, more: u64| {
+            let place = place(ledger);
+            *place = place.saturating_add(more);
+            ledger.accepted = ledger.accepted.saturating_add(more);
+        };
+        add(|ledger| &mut ledger.rejected[Reject::Full as usize], more(Refused::Full));
+        add(|ledger| &mut ledger.rejected[Reject::TooLarge as usize], more(Refused::TooLarge));
+        add(|ledger| &mut ledger.rejected[Reject::Error as usize], more(Refused::Error));
+        add(|ledger| &mut ledger.rejected[Reject::Stopped as usize], more(Refused::Away));
+        add(|ledger| &mut ledger.peer_dead, more(Refused::PeerDead));
+        // One that was cut off is in its ring, and counted with that.
     }
 
     /// Shows what the receiver's library reports.
@@ -355,7 +492,7 @@ impl DirectRoute {
         let mut total = self.reported;
         for ring in self.current.iter_mut().filter(|ring| ring.setup.is_none()).chain(&mut self.old) {
             ring.report(Some(&mut *cell));
-            total = sum(&total, &ring.claims);
+            total = sum(&total, &ring.reported());
         }
         claims.show(&total);
     }
@@ -364,9 +501,14 @@ impl DirectRoute {
     pub fn ledger(&self) -> Ledger {
         let mut ledger = self.settled;
         for ring in self.current.iter().chain(&self.old) {
-            let rest = if ring.dead[RECEIVER] { Rest::PeerDead } else { Rest::Queued };
-            settle(&mut ledger, &ring.seen, rest);
+            ring.add_to(&mut ledger, ring.rest());
         }
+        if self.left_to_next {
+            ledger.accepted -= ledger.queued;
+            ledger.queued = 0;
+        }
+        // If this daemon is killed, the next one counts them.
+        ledger.held = ledger.queued;
         ledger
     }
 }
@@ -380,12 +522,15 @@ impl Ring {
         }
         let (before, now) = (self.seen, self.watch.read());
         let step = |now: u64, before: u64| now.checked_sub(before).is_some_and(|step| step <= STEP_MAX);
-        let possible = |now: &Indices| {
-            step(now.tail, before.tail) && step(now.head, before.head) && step(now.refused, before.refused)
-        };
+        let possible = |now: &Indices| step(now.tail, before.tail) && step(now.head, before.head);
         let Some(now) = now.filter(possible) else { return false };
         self.seen = now;
         true
+    }
+
+    /// What its receiver has reported since this daemon looks.
+    fn reported(&self) -> Claims {
+        since(&self.claims_before, &self.claims)
     }
 
     /// Takes note of what the receiver's library reports; what cannot be true stays as it was.
@@ -398,6 +543,44 @@ impl Ring {
         }
     }
 
+    /// What will become of the messages in it, as of the last look.
+    fn rest(&self) -> Rest {
+        if self.dead[RECEIVER] { Rest::PeerDead } else { Rest::Queued }
+    }
+
+    /// Messages in it that were not taken. What its sender put into the next ring counts there.
+    fn left(&self) -> u64 {
+        let Indices { tail, head, moved, .. } = self.seen;
+        tail - head - moved
+    }
+
+    /// Adds it to a ledger. What is accepted is the sum of what is added elsewhere, so it balances.
+    fn add_to(&self, ledger: &mut Ledger, rest: Rest) {
+        let (delivered, lost) = self.before;
+        let taken = self.seen.head.saturating_sub(delivered);
+        let left = self.left().saturating_sub(lost);
+        let place = match rest {
+            Rest::Queued => &mut ledger.queued,
+            Rest::PeerDead => &mut ledger.peer_dead,
+            Rest::Error => &mut ledger.rejected[Reject::Error as usize],
+        };
+        *place = place.saturating_add(left);
+        ledger.delivered = ledger.delivered.saturating_add(taken);
+        ledger.accepted = ledger.accepted.saturating_add(taken).saturating_add(left);
+    }
+
+    /// Adds it to the ledger of rings that are gone.
+    fn settle(&self, ledger: &mut Ledger, rest: Rest) {
+        self.add_to(ledger, rest);
+        self.confirm(rest);
+    }
+
+    /// Lets the next daemon know what of it is in a ledger.
+    fn confirm(&self, rest: Rest) {
+        let lost = if rest == Rest::Queued { self.before.1 } else { self.left() };
+        self.receipt.write(self.seen.head, lost);
+    }
+
     /// Nothing more goes in, and what is in it is taken or never will be.
     fn is_over(&self) -> bool {
         let Indices { tail, head, closed, given_up, left, .. } = self.seen;
@@ -406,29 +589,11 @@ impl Ring {
 }
 
 /// What became of the messages that were not taken.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Queued,
     PeerDead,
     Error,
-}
-
-/// Adds a ring to a ledger. What is accepted is the sum of what is added elsewhere, so it balances.
-fn settle(ledger: &mut Ledger, seen: &Indices, rest: Rest) {
-    let Indices { tail, head, refused, moved, .. } = *seen;
-    // What its sender put into the next ring counts there.
-    let tail = tail - moved;
-    let left = tail - head;
-    let place = match rest {
-        Rest::Queued => &mut ledger.queued,
-        Rest::PeerDead => &mut ledger.peer_dead,
-        Rest::Error => &mut ledger.rejected[Reject::Error as usize],
-    };
-    *place = place.saturating_add(left);
-    ledger.delivered = ledger.delivered.saturating_add(head);
-    let full = &mut ledger.rejected[Reject::Full as usize];
-    *full = full.saturating_add(refused);
-    ledger.accepted = ledger.accepted.saturating_add(tail).saturating_add(refused);
 }
 
 fn own_memory(handles: Handles, side: Side) -> (OwnedFd, OwnedFd) {

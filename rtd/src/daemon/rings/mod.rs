@@ -12,14 +12,17 @@ mod doorbells;
 mod explain;
 mod maker;
 mod prepare;
+mod refusals;
 mod table;
 
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
+use crate::words::counted;
 use claims::Reports;
-use direct::{Blank, DirectRoute, End};
+use direct::{Blank, DirectRoute, End, Handover};
 use doorbells::Doorbells;
 use maker::{Done, LARGE_BYTES, Maker, Order};
 use prepare::DaemonEnd;
+use refusals::Refusals;
 use rtcore::lane::feed::{Feed, Feeder, Offer, feed};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Origin;
@@ -35,7 +38,7 @@ use rtcore::sys::room::Room;
 use rtcore::wire::{Channel, Notice};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use table::{ChannelPlan, Receiver, Table, Way};
 
@@ -66,6 +69,19 @@ pub struct Wanted {
     pub semaphores: bool,
     /// The session that it continues; see [`rtcore::wire::Request::Open`].
     pub resumes: u32,
+}
+
+/// A direct ring of an earlier daemon, as the client at one of its ends describes it.
+#[derive(Debug)]
+pub struct Carried<'a> {
+    /// Number of the client's channel.
+    pub channel: u32,
+    /// The process at the other end, and its session.
+    pub other: (u32, u32),
+    /// The client, while its session opens.
+    pub seat: Option<Seat>,
+    /// The producer's memory, the consumer's, the bells.
+    pub memory: [BorrowedFd<'a>; 3],
 }
 
 /// A frame for a session.
@@ -139,6 +155,7 @@ pub struct Rings {
     /// By process, rings that no lane thread reads yet.
     unread: Vec<Vec<DaemonEnd>>,
     direct: BTreeMap<RouteId, DirectRoute>,
+    refusals: Refusals,
     skin: &'static Skin,
     /// What rings lane threads and sessions, where that is no futex.
     doorbells: Option<Doorbells>,
@@ -170,6 +187,7 @@ impl Rings {
             reports: BTreeMap::new(),
             unread: plan.processes.iter().map(|_| Vec::new()).collect(),
             direct: BTreeMap::new(),
+            refusals: Refusals::new(plan),
             seats: plan.processes.iter().map(|_| None).collect(),
             left: vec![None; plan.processes.len()],
             plan: plan.clone(),
@@ -219,6 +237,7 @@ impl Rings {
         for ((route, end), reports) in &mut self.reports {
             reports.show(page.claims(*route, *end));
         }
+        self.refusals.show(page);
     }
 
     /// For the thread that reads this endpoint. Once; one that nobody can fill comes of a second call, or of an
@@ -330,7 +349,7 @@ impl Rings {
             }
             DaemonEnd::Sink(at, end) => {
                 if let Some(reports) = self.reports.get_mut(&at) {
-                    reports.begin(end.watch());
+                    reports.begin(end.watch(), Arc::clone(&seat.pidfd));
                 }
                 if let Some(lane) = self.sinks.get_mut(&at) {
                     let _ = lane.feeder.offer(Offer { end: Some(end), generation, origin });
@@ -377,10 +396,54 @@ impl Rings {
         if let Some(doorbells) = &self.doorbells {
             doorbells.forget(process);
         }
+        self.look_at_refusals();
         for direct in self.direct.values_mut().filter(|direct| direct.processes().contains(&process)) {
             direct.account(&mut self.out);
             direct.part();
             direct.account(&mut self.out);
+        }
+        self.refusals.end(process);
+    }
+
+    /// The memory in which a session counts what its senders refuse. What cannot be mapped is not counted.
+    pub fn take_refusals(&mut self, process: ProcessId, memory: BorrowedFd<'_>) {
+        if let Err(e) = self.refusals.begin(process, memory) {
+            let name = &self.plan.processes[process].name;
+            self.out.warnings.push(format!("{name}: messages that its senders refuse are not counted: {e}"));
+        }
+    }
+
+    /// A direct ring that was made by an earlier daemon and that its ends go on using: accounts for it from where that one
+    /// stopped.
+    pub fn carry(&mut self, process: ProcessId, carried: Carried<'_>) {
+        let Carried { channel, other, seat, memory } = carried;
+        let way = self.table.channels[process].get(channel as usize).map(|channel| channel.way);
+        let seat = seat.or_else(|| self.seats[process].as_ref().map(|(seat, _)| seat.clone()));
+        let (Some(Way::Direct(route, side)), Some(seat)) = (way, seat) else { return };
+        if let Some(direct) = self.direct.get_mut(&route) {
+            direct.carry(Handover { side, from: seat, other, memory }, &mut self.out);
+        }
+    }
+
+    /// The daemon ends: what waits in direct rings stays there, and the next daemon accounts for it.
+    pub fn leave_to_next(&mut self) {
+        self.look_at_refusals();
+        for direct in self.direct.values_mut() {
+            direct.leave_to_next(&mut self.out);
+        }
+        self.look_at_reports();
+        self.refusals.confirm();
+    }
+
+    /// Takes what senders' libraries have refused: shows it, and adds it to the ledgers of direct routes, which are published
+    /// next.
+    fn look_at_refusals(&mut self) {
+        for (from, more) in self.refusals.look(&self.plan, &mut self.out) {
+            for (route, direct) in &mut self.direct {
+                if self.plan.routes[*route].from == from {
+                    direct.refuse(&more);
+                }
+            }
         }
     }
 
@@ -483,7 +546,9 @@ impl Rings {
                 }
             }
         }
+        self.look_at_refusals();
         self.direct.values_mut().for_each(|direct| direct.account(&mut self.out));
+        self.refusals.confirm();
         self.look_at_reports();
         self.connect();
         waits
@@ -491,9 +556,18 @@ impl Rings {
 
     fn look_at_reports(&mut self) {
         for (&(route, end), reports) in &mut self.reports {
+            let held = self.sinks.get_mut(&(route, end)).is_some_and(|lane| lane.feeder.collect());
+            let unread = if held { 0 } else { reports.count_unread() };
+            let route = &self.plan.routes[route];
+            let name = route.ends().nth(end).map_or("?", |id| self.plan.endpoints[id].name.as_str());
+            if unread > 0 {
+                self.out.warnings.push(format!(
+                    "route {}: lost {} delivered to {name}: its process ended, or dropped its inbox, before reading",
+                    route.name,
+                    counted(unread, "message")
+                ));
+            }
             if !reports.look() {
-                let route = &self.plan.routes[route];
-                let name = route.ends().nth(end).map_or("?", |id| self.plan.endpoints[id].name.as_str());
                 self.out.warnings.push(format!(
                     "route {}: the receiver at {name} reports more discarded messages than it has taken: its figures are \
                      not shown",

@@ -1,0 +1,90 @@
+//! What the senders of sessions were refused: taken from the memory that each session shows, and put on the page.
+//!
+//! Constraint: the memory is the client's. A number that cannot be true is not taken, and with it no further one of that
+//! session.
+
+use super::Outbox;
+use crate::plan::{EndpointId, Plan, ProcessId};
+use rtcore::refusals::{Audit, Counts};
+use rtcore::stats::writer::{Page, RefusedCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// By process and by endpoint.
+#[derive(Debug)]
+pub struct Refusals {
+    audits: Vec<Option<Audit>>,
+    /// Endpoints that sessions send from.
+    totals: BTreeMap<EndpointId, Total>,
+}
+
+#[derive(Debug)]
+struct Total {
+    owner: ProcessId,
+    counts: Counts,
+    cell: Option<RefusedCell>,
+}
+
+impl Refusals {
+    /// Nothing yet.
+    pub fn new(plan: &Plan) -> Refusals {
+        let sent_from = |id: EndpointId| plan.routes.iter().any(|route| route.from == id);
+        let endpoints = (0..).zip(&plan.endpoints).filter(|(id, _)| sent_from(*id));
+        let totals = endpoints.filter_map(|(id, endpoint)| {
+            Some((id, Total { owner: endpoint.owner?, counts: Counts::default(), cell: None }))
+        });
+        Refusals { audits: plan.processes.iter().map(|_| None).collect(), totals: totals.collect() }
+    }
+
+    /// Where they are shown from now on.
+    pub fn show(&mut self, page: &Page) {
+        for (endpoint, total) in &mut self.totals {
+            total.cell = Some(page.refused(*endpoint));
+        }
+    }
+
+    /// The process has a session that counts in this memory.
+    pub fn begin(&mut self, process: ProcessId, memory: BorrowedFd<'_>) -> io::Result<()> {
+        self.audits[process] = Some(Audit::new(memory)?);
+        Ok(())
+    }
+
+    /// The session is over, and was looked at since.
+    pub fn end(&mut self, process: ProcessId) {
+        self.confirm();
+        self.audits[process] = None;
+    }
+
+    /// What is new, by endpoint.
+    pub fn look(&mut self, plan: &Plan, out: &mut Outbox) -> Vec<(EndpointId, Counts)> {
+        let mut all = Vec::new();
+        for (endpoint, total) in &mut self.totals {
+            let Some(audit) = &mut self.audits[total.owner] else { continue };
+            let Some(more) = audit.take(&plan.endpoints[*endpoint].name) else {
+                out.warnings.push(format!(
+                    "{}: the counts of refused messages of its session cannot be true: they are not taken any more",
+                    plan.processes[total.owner].name
+                ));
+                self.audits[total.owner] = None;
+                continue;
+            };
+            if more == Counts::default() {
+                continue;
+            }
+            for (count, more) in total.counts.iter_mut().zip(more) {
+                *count = count.saturating_add(more);
+            }
+            if let Some(cell) = &mut total.cell {
+                cell.show(&total.counts);
+            }
+            all.push((*endpoint, more));
+        }
+        all
+    }
+
+    /// Lets the next daemon know what was taken and published.
+    pub fn confirm(&self) {
+        self.audits.iter().flatten().for_each(Audit::confirm);
+    }
+}
