@@ -585,6 +585,7 @@ fn main() -> std::process::ExitCode {
         removed::a_removed_run_directory_is_made_again needs(NOBODY, MOUNT),
         removed::what_cannot_be_made_again_is_said_once_and_rtctl_knows_that_rtd_runs,
         reopening::a_session_opened_in_a_loop_wakes_its_own_lane_only_and_not_for_ever,
+        reopening::opens_without_end_hold_up_no_other_client_and_do_not_fill_the_log,
         rejoin::each_receiver_of_a_fan_out_gets_every_message_over_five_kills,
         rejoin::what_waits_in_a_queue_is_delivered_when_the_receiver_is_back,
         rejoin::signals_to_rtd_wait_for_the_receiver_as_well,

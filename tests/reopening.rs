@@ -6,6 +6,9 @@ use crate::util::{Daemon, Instance, Peer, patience, process, route};
 use anyhow::{Context as _, ensure};
 use rtcore::client::{ConnectError, Session};
 use rtcore::stats::reader::Snapshot;
+use rtcore::sys::seqpacket::Conn;
+use rtcore::wire::{FRAME_BYTES, Name, Request};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// One route from a queue, which nobody uses, and one that the client `axis` receives from.
@@ -80,4 +83,68 @@ pub fn a_session_opened_in_a_loop_wakes_its_own_lane_only_and_not_for_ever() -> 
     ensure!(start.elapsed() < patience() / 10, "{:?}", start.elapsed());
     daemon.stop()?;
     Ok(())
+}
+
+/// While one program opens its session as fast as it can, without ever answering, another connects as fast as ever, and the log
+/// has room for it.
+pub fn opens_without_end_hold_up_no_other_client_and_do_not_fill_the_log() -> anyhow::Result<()> {
+    const CONNECTS: u32 = 40;
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let connects = || -> anyhow::Result<Vec<Duration>> {
+        let mut took = Vec::new();
+        for _ in 0..CONNECTS {
+            let start = Instant::now();
+            drop(Session::builder("panel").socket(i.socket()).timeout(patience()).connect()?);
+            took.push(start.elapsed());
+            // A program may connect 20 times a second.
+            std::thread::sleep(Duration::from_millis(55));
+        }
+        took.sort();
+        Ok(took)
+    };
+    let alone = connects()?;
+    let (socket, stop) = (i.socket(), AtomicBool::new(false));
+    let page = i.snapshot()?;
+    let before = (cost(&daemon, &page, "in")?, daemon.log().lines().count(), Instant::now());
+    let (opens, beside) = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| flood(&socket, &stop));
+        let beside = connects();
+        stop.store(true, Ordering::Relaxed);
+        (flood.join(), beside)
+    });
+    let (beside, lasted) = (beside?, before.2.elapsed());
+    let opens = opens.map_err(|_| anyhow::anyhow!("the flood panicked"))??;
+    let lines = (daemon.log().lines().count() - before.1) as u64;
+    let (half, last) = (alone.len() / 2, alone.len() - 1);
+    let shown = |took: &[Duration]| format!("p50 {:?}, longest {:?}", took[half], took[last]);
+    println!(
+        "{opens} opens in {lasted:?}, {lines} lines; connect alone: {}, beside it: {}",
+        shown(&alone),
+        shown(&beside)
+    );
+    ensure!(u128::from(opens) > 500 * lasted.as_millis() / 1000, "only {opens} in {lasted:?}");
+    ensure!(cost(&daemon, &page, "in")?.0 == before.0.0, "a lane that has no part in it was woken");
+    let most = (8 + 8 + 1) * (lasted.as_secs() + 2);
+    ensure!(lines <= most, "{lines} lines in {lasted:?}");
+    let log = daemon.log();
+    let of_panel = log.lines().skip(before.1).filter(|line| line.contains("panel")).count();
+    ensure!(of_panel as u64 >= 4 * lasted.as_secs(), "{of_panel} lines about the other client:\n{log}");
+    ensure!(beside[half] < alone[half] * 4 + Duration::from_millis(20), "{}", shown(&beside));
+    daemon.stop()?;
+    Ok(())
+}
+
+/// Sends Open, reads what comes first, and closes, without end; how often.
+fn flood(socket: &str, stop: &AtomicBool) -> anyhow::Result<u64> {
+    let name = Name::new("axis")?;
+    let open = Request::Open { name, tid: 0, semaphores: false, resumes: 0, session: 0, lane: None }.encode();
+    let mut opens = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let conn = Conn::connect(socket.as_ref(), patience())?;
+        conn.send(&open)?;
+        conn.receive_within(&mut [0; FRAME_BYTES], patience())?;
+        opens += 1;
+    }
+    Ok(opens)
 }

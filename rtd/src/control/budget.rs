@@ -1,7 +1,8 @@
 //! How much of what clients cause is written to the log, and how often a name may change hands.
 //!
-//! Invariant: at most [`LINES_PER_SECOND`] lines and one summary in a second, whatever clients do; what
-//! was held back is counted in the summary.
+//! Invariant: at most [`LINES_PER_SECOND`] lines and one summary in a second, whatever clients do, and at most
+//! [`LINES_PER_NAME`] of them about one process, so that one that connects in a loop neither fills the log nor keeps the others
+//! out of it. What was held back is counted in the summary.
 
 use super::ControlCounters;
 use super::policy::Refusal;
@@ -15,6 +16,7 @@ use std::fmt::Arguments;
 use std::time::{Duration, Instant};
 
 const LINES_PER_SECOND: u32 = 20;
+const LINES_PER_NAME: u32 = 8;
 /// Sessions and registrations of one name. Each of them makes and takes down rings and wakes the lane threads that have a
 /// route to the process: a program that opens its session in a loop must not take their time. A program that crashes and
 /// is restarted stays far below; one that is above comes back within a twentieth of a second, because the library and
@@ -24,6 +26,8 @@ const NAME_RATE: Rate = Rate { per_second: 20, burst: 100 };
 #[derive(Debug)]
 pub(super) struct LogBudget {
     left: u32,
+    /// Of this second: the names that lines were about, and how many. At most [`LINES_PER_SECOND`].
+    names: Vec<(String, u32)>,
     held_back: u64,
     since: Instant,
     reported: ControlCounters,
@@ -31,26 +35,46 @@ pub(super) struct LogBudget {
 
 impl LogBudget {
     pub fn new(now: Instant) -> LogBudget {
-        LogBudget { left: LINES_PER_SECOND, held_back: 0, since: now, reported: ControlCounters::default() }
+        LogBudget {
+            left: LINES_PER_SECOND,
+            names: Vec::new(),
+            held_back: 0,
+            since: now,
+            reported: ControlCounters::default(),
+        }
     }
 
     pub fn info(&mut self, text: Arguments<'_>) {
-        if self.spend() {
+        if self.spend(&text.to_string()) {
             log::info(text);
         }
     }
 
     pub fn warning(&mut self, text: Arguments<'_>) {
-        if self.spend() {
+        if self.spend(&text.to_string()) {
             log::warning(text);
         }
     }
 
-    fn spend(&mut self) -> bool {
-        let granted = self.left > 0;
-        self.left = self.left.saturating_sub(1);
+    fn spend(&mut self, text: &str) -> bool {
+        let granted = self.left > 0 && self.spend_of_name(subject(text));
+        self.left -= u32::from(granted);
         self.held_back += u64::from(!granted);
         granted
+    }
+
+    fn spend_of_name(&mut self, name: &str) -> bool {
+        match self.names.iter_mut().find(|(known, _)| known == name) {
+            Some((_, spent)) if *spent == LINES_PER_NAME => false,
+            Some((_, spent)) => {
+                *spent += 1;
+                true
+            }
+            None => {
+                self.names.push((name.to_owned(), 1));
+                true
+            }
+        }
     }
 
     /// Once a second: what misbehaviour cost no line of its own is summed up.
@@ -64,6 +88,15 @@ impl LogBudget {
         }
         *self = LogBudget { reported: *counters, ..LogBudget::new(now) };
     }
+}
+
+/// The process that a line is about: the first word, behind `refused: ` or `pid 7 is `. Only for counting: a line about anything
+/// else is counted under its own first word.
+fn subject(text: &str) -> &str {
+    let text = text.strip_prefix("refused: ").unwrap_or(text);
+    let mut words = text.split([' ', ':', ',']);
+    let first = words.next().unwrap_or_default();
+    if first == "pid" { words.nth(2).unwrap_or(first) } else { first }
 }
 
 /// How often each name may still be given.
@@ -115,11 +148,24 @@ mod tests {
     fn a_second_has_so_many_lines_and_no_more() {
         let start = Instant::now();
         let mut budget = LogBudget::new(start);
-        let granted = (0..100).filter(|_| budget.spend()).count();
+        let granted = (0..100).filter(|n| budget.spend(&format!("p{}: came", n % 50))).count();
         assert_eq!((granted, budget.held_back), (20, 80));
         budget.refill(start + Duration::from_millis(999), &ControlCounters::default());
-        assert!(!budget.spend());
+        assert!(!budget.spend("p: came"));
         budget.refill(start + Duration::from_secs(1), &ControlCounters::default());
-        assert!(budget.spend());
+        assert!(budget.spend("p: came"));
+    }
+
+    #[test]
+    fn one_process_keeps_no_other_out_of_the_log() {
+        let mut budget = LogBudget::new(Instant::now());
+        let loops = [
+            "refused: axis: registered more than 100 times",
+            "pid 7 is axis (generation 3)",
+            "axis: pid 7 left",
+        ];
+        let granted = (0..99).filter(|n| budget.spend(loops[n % 3])).count();
+        assert_eq!((granted, budget.held_back), (8, 91));
+        assert!(budget.spend("drive: pid 8 died (signal 9)"));
     }
 }
