@@ -81,7 +81,7 @@ pub fn a_large_session_holds_up_nobody() -> anyhow::Result<()> {
         tid: 0,
         semaphores: false,
         resumes: 0,
-        session: 1,
+        program: 1,
         lane: None,
     };
     conn.send(&ask.encode())?;

@@ -211,7 +211,7 @@ pub fn frames_that_no_client_sends_end_the_session() -> anyhow::Result<()> {
         tid: 0,
         semaphores: false,
         resumes: 0,
-        session: 1,
+        program: 1,
         lane: None,
     }
     .encode();

@@ -209,7 +209,7 @@ fn carries(i: &Instance, memory: [BorrowedFd<'_>; 3]) -> anyhow::Result<Conn> {
         tid: 0,
         semaphores: false,
         resumes: 0,
-        session: 0,
+        program: 0,
         lane: None,
     };
     conn.send(&open.encode())?;
@@ -222,7 +222,7 @@ fn carries(i: &Instance, memory: [BorrowedFd<'_>; 3]) -> anyhow::Result<Conn> {
         };
         match Answer::decode(&frame[..len])? {
             Answer::Notice(Notice::Map { serial }) => {
-                conn.send_with(&Request::Carry { channel: 0, pid: 1, session: 0 }.encode(), &memory)?;
+                conn.send_with(&Request::Carry { channel: 0, pid: 1, program: 0 }.encode(), &memory)?;
                 conn.send_with(&Request::Refusals.encode(), &memory[..1])?;
                 conn.send(&Request::Mapped { serial }.encode())?;
             }

@@ -138,7 +138,7 @@ pub fn opens_without_end_hold_up_no_other_client_and_do_not_fill_the_log() -> an
 /// Sends Open, reads what comes first, and closes, without end; how often.
 fn flood(socket: &str, stop: &AtomicBool) -> anyhow::Result<u64> {
     let name = Name::new("axis")?;
-    let open = Request::Open { name, tid: 0, semaphores: false, resumes: 0, session: 0, lane: None }.encode();
+    let open = Request::Open { name, tid: 0, semaphores: false, resumes: 0, program: 0, lane: None }.encode();
     let mut opens = 0;
     while !stop.load(Ordering::Relaxed) {
         let conn = Conn::connect(socket.as_ref(), patience())?;

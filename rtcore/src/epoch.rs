@@ -1,7 +1,15 @@
 //! Epochs of counters: which counter a message's number belongs to ([`Meta::epoch`](crate::message::Meta::epoch)).
 
 use crate::sys::clock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// A number of the program that this process runs: the same for all its sessions, another one after exec(2). (A process that
+/// was forked is told by its pid.)
+pub fn program() -> u32 {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let new = new_epoch();
+    NUMBER.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|known| known, |_| new)
+}
 
 /// An epoch for a counter that starts now. Never 0, and no two in one process are equal.
 ///

@@ -120,7 +120,7 @@ impl Liar {
                     tid: 0,
                     semaphores: false,
                     resumes: 0,
-                    session: 1,
+                    program: 1,
                     lane: None,
                 }
                 .encode(),

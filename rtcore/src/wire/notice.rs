@@ -81,8 +81,8 @@ struct Layout {
     ttl_ns: u64,
     /// Channel.
     deadline_ns: u64,
-    /// Ring: the other end's session.
-    session: u32,
+    /// Ring: the program of the other end's process.
+    program: u32,
     reserved: [u8; 20],
 }
 const _: () = assert!(size_of::<Layout>() == FRAME_BYTES);
@@ -191,9 +191,9 @@ pub enum Notice {
         pid: u32,
         /// Direct: its real user.
         uid: u32,
-        /// Direct: its session, as its [`super::Request::Open`] names it. Of the rings to any other session of that process
-        /// this end is the only one left.
-        session: u32,
+        /// Direct: the program that it runs, as its [`super::Request::Open`] names it. Of the rings to another program of that
+        /// process this end is the only one left.
+        program: u32,
         /// Routed, in a lane whose doorbell is a semaphore: which ones.
         semaphores: Option<Semaphores>,
     },
@@ -251,10 +251,10 @@ impl Notice {
             Notice::Ready => {}
             Notice::Map { serial } => layout = Layout { serial: *serial, ..Layout::of(MAP) },
             Notice::Channel(channel) => layout.set_channel(channel),
-            Notice::Ring { channel, serial, pid, uid, session, semaphores } => {
+            Notice::Ring { channel, serial, pid, uid, program, semaphores } => {
                 layout =
                     Layout { channel: *channel, serial: *serial, pid: *pid, uid: *uid, ..Layout::of(RING) };
-                layout.session = *session;
+                layout.program = *program;
                 if let Some(Semaphores { instance, own, lane }) = semaphores {
                     layout = Layout { flags: 1, slots: *own, payload_bytes: *lane, ..layout };
                     layout.names[0] = instance.bytes();
@@ -287,8 +287,8 @@ impl Notice {
         let notice = match layout.kind {
             CHANNEL => Notice::Channel(layout.channel()?),
             RING => {
-                let session = layout.session;
-                Notice::Ring { channel, serial, pid, uid, session, semaphores: layout.semaphores()? }
+                let program = layout.program;
+                Notice::Ring { channel, serial, pid, uid, program, semaphores: layout.semaphores()? }
             }
             JOIN => Notice::Join { channel, serial },
             REACH => Notice::Reach { channel, reachable: flag("reachable", flags)? },

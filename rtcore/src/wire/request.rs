@@ -31,7 +31,7 @@ struct Layout {
     flags: u32,
     name: [u8; NAME_BYTES_MAX + 1],
     lane: [u8; NAME_BYTES_MAX + 1],
-    session: u32,
+    program: u32,
     reserved: [u8; 168],
 }
 const _: () = assert!(size_of::<Layout>() == FRAME_BYTES);
@@ -124,9 +124,8 @@ pub enum Request {
         /// The lower half of the registration's generation whose session this one continues, in the same process: it
         /// brings what a lane has not taken out of that one's rings. 0 = none.
         resumes: u32,
-        /// A number that the client chose for this session and keeps when it connects again. A process that opens its name
-        /// under another one has ended the session before, also if it could not say so (exec(2)).
-        session: u32,
+        /// A number of the program that the process runs: another one after exec(2), which ends a session without a word.
+        program: u32,
         /// The lane below which that thread runs, if the library made it real-time.
         lane: Option<Name>,
     },
@@ -162,7 +161,7 @@ pub enum Request {
         /// The process at the other end.
         pid: u32,
         /// Its session.
-        session: u32,
+        program: u32,
     },
 }
 
@@ -178,7 +177,7 @@ impl Request {
             flags: 0,
             name: [0; NAME_BYTES_MAX + 1],
             lane: [0; NAME_BYTES_MAX + 1],
-            session: 0,
+            program: 0,
             reserved: [0; 168],
         };
         match self {
@@ -194,12 +193,12 @@ impl Request {
                 layout.name = name.bytes;
             }
             Request::Ping => {}
-            Request::Open { name, tid, semaphores, resumes, session, lane } => {
+            Request::Open { name, tid, semaphores, resumes, program, lane } => {
                 layout.kind = OPEN;
                 layout.lane = lane.map_or([0; NAME_BYTES_MAX + 1], |lane| lane.bytes);
                 layout.flags = u32::from(*semaphores) * SEMAPHORES;
                 layout.pid = *resumes;
-                layout.session = *session;
+                layout.program = *program;
                 layout.name = name.bytes;
                 layout.tid = tid.cast_unsigned();
             }
@@ -218,8 +217,8 @@ impl Request {
             }
             Request::Leave => layout.kind = LEAVE,
             Request::Refusals => layout.kind = REFUSALS,
-            Request::Carry { channel, pid, session } => {
-                layout.session = *session;
+            Request::Carry { channel, pid, program } => {
+                layout.program = *program;
                 layout.kind = CARRY;
                 layout.tid = *channel;
                 layout.pid = *pid;
@@ -254,7 +253,7 @@ impl Request {
                 tid: number("tid", layout.tid)?,
                 semaphores: flag("flags", layout.flags, SEMAPHORES)?,
                 resumes: layout.pid,
-                session: layout.session,
+                program: layout.program,
                 lane: match layout.lane[0] {
                     0 => None,
                     _ => Some(Name::decode(&layout.lane)?),
@@ -265,7 +264,7 @@ impl Request {
             FLUSHED => Request::Flushed { endpoint: Name::decode(&layout.name)?, messages: layout.pid },
             LEAVE => Request::Leave,
             REFUSALS => Request::Refusals,
-            CARRY => Request::Carry { channel: layout.tid, pid: layout.pid, session: layout.session },
+            CARRY => Request::Carry { channel: layout.tid, pid: layout.pid, program: layout.program },
             kind => return Err(FrameError::Kind(kind)),
         };
         // Encoding sets each used byte and zeroes the others: what differs is a byte that means nothing.

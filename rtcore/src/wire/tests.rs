@@ -15,12 +15,12 @@ fn request() -> impl Strategy<Value = Request> {
         name.clone().prop_map(|name| Request::Register { name, pid: 0, tid: 0, exec_follows: true }),
         name.clone().prop_map(|name| Request::Unregister { name }),
         (name.clone(), 0..=i32::MAX, any::<bool>(), any::<(u32, u32)>(), proptest::option::of(name.clone()))
-            .prop_map(|(name, tid, semaphores, (resumes, session), lane)| Request::Open {
+            .prop_map(|(name, tid, semaphores, (resumes, program), lane)| Request::Open {
                 name,
                 tid,
                 semaphores,
                 resumes,
-                session,
+                program,
                 lane
             }),
         any::<u32>().prop_map(|serial| Request::Mapped { serial }),
@@ -29,7 +29,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Ping),
         Just(Request::Leave),
         Just(Request::Refusals),
-        any::<(u32, u32, u32)>().prop_map(|(channel, pid, session)| Request::Carry { channel, pid, session }),
+        any::<(u32, u32, u32)>().prop_map(|(channel, pid, program)| Request::Carry { channel, pid, program }),
     ]
 }
 
@@ -184,8 +184,8 @@ fn notice() -> impl Strategy<Value = Notice> {
     prop_oneof![
         channel().prop_map(Notice::Channel),
         (any::<(u32, u32, u32, u32, u32)>(), semaphores).prop_map(
-            |((channel, serial, pid, uid, session), semaphores)| {
-                Notice::Ring { channel, serial, pid, uid, session, semaphores }
+            |((channel, serial, pid, uid, program), semaphores)| {
+                Notice::Ring { channel, serial, pid, uid, program, semaphores }
             }
         ),
         any::<(u32, u32)>().prop_map(|(channel, serial)| Notice::Join { channel, serial }),

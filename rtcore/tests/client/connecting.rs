@@ -24,11 +24,11 @@ fn a_refusal_carries_the_daemon_s_reason() {
     let connecting = place.connect("arm");
     let link = daemon.accept();
     let asked = link.request();
-    let Request::Open { session, .. } = asked else { panic!("{asked:?}") };
+    let Request::Open { program, .. } = asked else { panic!("{asked:?}") };
     let arm = name("arm");
     assert_eq!(
         asked,
-        Request::Open { name: arm, tid: 0, semaphores: false, resumes: 0, session, lane: None }
+        Request::Open { name: arm, tid: 0, semaphores: false, resumes: 0, program, lane: None }
     );
     link.reply(&Reply::plain(Status::Held, "pid 7 has `arm`: stop it first"));
     match connecting.join().unwrap() {
@@ -89,7 +89,7 @@ fn a_daemon_that_does_not_keep_to_the_protocol_is_left() {
                     serial: 0,
                     pid: 0,
                     uid: 0,
-                    session: 0,
+                    program: 0,
                     semaphores: None,
                 });
             }

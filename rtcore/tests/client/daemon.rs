@@ -193,7 +193,7 @@ impl Link {
         };
         let handles = ring.handles(side).unwrap();
         self.send_with(
-            &Notice::Ring { channel: number, serial: 0, pid: 0, uid: 0, session: 0, semaphores: None },
+            &Notice::Ring { channel: number, serial: 0, pid: 0, uid: 0, program: 0, semaphores: None },
             &handles.as_fds(),
         );
         self.ends.push(end);
@@ -245,7 +245,7 @@ impl Link {
         let Handles { producer, consumer, eventfd } = ring.handles(own).unwrap();
         let (mine, other) = if own == Side::Producer { (producer, consumer) } else { (consumer, producer) };
         let notice =
-            Notice::Ring { channel: number, serial, pid: partner, uid: 77, session: 1, semaphores: None };
+            Notice::Ring { channel: number, serial, pid: partner, uid: 77, program: 1, semaphores: None };
         self.send_with(&notice, &[mine.as_fd(), eventfd.as_fd(), page.as_fd()]);
         assert_eq!(self.request(), Request::Mapped { serial });
         ring.seal(own).unwrap();

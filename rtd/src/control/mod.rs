@@ -284,8 +284,8 @@ impl Control {
             | Request::Carry { .. } => {
                 Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
             }
-            Request::Open { name, tid, semaphores, resumes, session, lane } => self
-                .open(slot, token, Opening { name, tid, semaphores, resumes, session, lane }, None, handler)
+            Request::Open { name, tid, semaphores, resumes, program, lane } => self
+                .open(slot, token, Opening { name, tid, semaphores, resumes, program, lane }, None, handler)
                 .map(|()| None),
             Request::Unregister { name } => {
                 self.registry.unregister(&self.epoll, client, name, handler).map(|reply| {

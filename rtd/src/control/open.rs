@@ -32,7 +32,7 @@ pub(super) struct Opening {
     pub semaphores: bool,
     /// The session that it continues.
     pub resumes: u32,
-    pub session: u32,
+    pub program: u32,
     /// The lane below which that thread runs, as its library says.
     pub lane: Option<Name>,
 }
@@ -138,7 +138,7 @@ impl Control {
         made: Option<Prepared>,
         handler: &mut dyn Handler,
     ) -> Result<(), Refusal> {
-        let Opening { name, tid, semaphores, resumes, session, lane } = opening;
+        let Opening { name, tid, semaphores, resumes, program, lane } = opening;
         if self.waiting.iter().any(|waiting| (waiting.slot, waiting.token) == (slot, token)) {
             let text = format!("{name}: the session of this connection is being made: wait for the answer");
             return Err(Refusal::new(Status::BadFrame, text));
@@ -170,7 +170,7 @@ impl Control {
         };
         let reply = self.registry.answer(&candidate);
         let (generation, pid, uid) = (reply.generation, candidate.pid(), candidate.ruid());
-        let seat = Seat { generation, pid, uid, session, pidfd };
+        let seat = Seat { generation, pid, uid, program, pidfd };
         let Some(client) = self.clients.remove(&self.epoll, slot) else { return Ok(()) };
         let pending = Pending { candidate, seat, until: Instant::now() + MAP_MAX };
         if let Err(e) = self.sessions.admit(&self.epoll, process, client, &reply, prepared, pending) {
@@ -293,8 +293,8 @@ impl Control {
                 None => self.sessions.mapped(process, serial),
             },
             Heard::Request(Request::Refusals) => self.sessions.take_refusals(process, &fds),
-            Heard::Request(Request::Carry { channel, pid, session }) => {
-                self.sessions.carry(process, channel, (pid, session), &fds);
+            Heard::Request(Request::Carry { channel, pid, program }) => {
+                self.sessions.carry(process, channel, (pid, program), &fds);
             }
             Heard::Request(Request::Ping) => {
                 self.sessions.reply(process, &Reply::plain(Status::Ok, pong(&self.instance)));

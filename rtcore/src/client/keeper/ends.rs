@@ -23,8 +23,8 @@ const WAITING_MAX: usize = 64;
 pub(super) struct Partner {
     pub pidfd: PidFd,
     pub pid: u32,
-    /// Number of its session.
-    pub session: u32,
+    /// Number of the program that it runs.
+    pub program: u32,
     /// In the session thread's set.
     pub token: u64,
     pub memory: RingMemory,
@@ -42,7 +42,7 @@ impl Partner {
     /// What the daemon is sent that numbers the channel so.
     fn carry(&self, channel: u32) -> (Request, [BorrowedFd<'_>; 3]) {
         let RingMemory { producer, consumer, page } = &self.memory;
-        let request = Request::Carry { channel, pid: self.pid, session: self.session };
+        let request = Request::Carry { channel, pid: self.pid, program: self.program };
         (request, [producer.as_fd(), consumer.as_fd(), page.as_fd()])
     }
 }
@@ -79,10 +79,10 @@ pub(super) struct OutEntry {
 }
 
 impl Partner {
-    /// Whether it still has its end of an earlier ring when this is the partner of the next: it lives, and has not opened
-    /// another session meanwhile (which ends the one before also in a process that called exec(2)).
+    /// Whether it still has its end of an earlier ring when this is the partner of the next: it lives, and runs the same
+    /// program (exec(2) ends a session without a word).
     fn remains(&self, next: Option<&Partner>) -> bool {
-        let replaced = next.is_some_and(|next| next.pid == self.pid && next.session != self.session);
+        let replaced = next.is_some_and(|next| next.pid == self.pid && next.program != self.program);
         self.pidfd.is_alive() && !replaced
     }
 }

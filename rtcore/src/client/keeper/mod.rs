@@ -267,7 +267,7 @@ impl Keeper {
             tid: self.order.tid,
             semaphores: self.core.has_semaphores(),
             resumes: self.generation,
-            session: self.core.epoch,
+            program: crate::epoch::program(),
             lane: self.core.lane_of(self.order.tid),
         };
         // Failing to send means that the daemon closed first; its reason is there to be read.

@@ -25,7 +25,7 @@ const HALVES_MAX: usize = 256;
 pub(super) struct Other {
     pid: u32,
     uid: u32,
-    session: u32,
+    program: u32,
 }
 
 /// A direct ring of which this end has mapped what it writes, and waits for the other half.
@@ -48,8 +48,8 @@ enum At {
 impl Keeper {
     pub(super) fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         match notice {
-            Notice::Ring { channel, serial, pid, uid, session, .. } => {
-                self.ring_half(channel, serial, Other { pid, uid, session }, fds)
+            Notice::Ring { channel, serial, pid, uid, program, .. } => {
+                self.ring_half(channel, serial, Other { pid, uid, program }, fds)
             }
             Notice::Join { channel, serial } => self.join(channel, serial, fds),
             Notice::Reach { channel, reachable } => {
@@ -121,14 +121,14 @@ impl Keeper {
             // Of a ring that was replaced meanwhile.
             return Ok(());
         };
-        let HalfRing { other: Other { pid, uid, session }, half, own, page, .. } =
+        let HalfRing { other: Other { pid, uid, program }, half, own, page, .. } =
             self.halves.swap_remove(at);
         let failed = Failure::system("mapping the other half of a direct ring");
         match self.find(channel) {
             Some(At::Out(index)) => {
                 // First all that can fail: a half that is dropped tells the other end.
                 let memory = RingMemory { producer: own, consumer: other, page };
-                let (partner, connection) = (self.partner(pidfd, pid, session, memory)?, self.connection);
+                let (partner, connection) = (self.partner(pidfd, pid, program, memory)?, self.connection);
                 let other = &partner.memory.consumer;
                 let producer = half.into_producer(other, PRODUCER_BELL).map_err(failed)?;
                 let entry = &mut self.outs[index];
@@ -138,7 +138,7 @@ impl Keeper {
             }
             Some(At::In(index)) => {
                 let memory = RingMemory { producer: other, consumer: own, page };
-                let partner = self.partner(pidfd, pid, session, memory)?;
+                let partner = self.partner(pidfd, pid, program, memory)?;
                 let other = &partner.memory.producer;
                 let consumer = half.into_consumer(other, CONSUMER_BELL).map_err(failed)?;
                 let origin = Origin { pid, uid, verified: true };
@@ -155,14 +155,14 @@ impl Keeper {
         &mut self,
         pidfd: OwnedFd,
         pid: u32,
-        session: u32,
+        program: u32,
         memory: RingMemory,
     ) -> Result<Partner, Failure> {
         let token = self.next_token;
         self.next_token += 1;
         let pidfd = PidFd::from(pidfd);
         self.set.add(&pidfd, token).map_err(Failure::system("watching a partner"))?;
-        Ok(Partner { pidfd, pid, session, token, memory })
+        Ok(Partner { pidfd, pid, program, token, memory })
     }
 
     /// Hands a ring to whoever receives from this channel.

@@ -108,7 +108,7 @@ impl Client {
                         tid: 0,
                         semaphores: false,
                         resumes: 0,
-                        session: 1,
+                        program: 1,
                         lane: None,
                     },
                 );
@@ -122,7 +122,7 @@ impl Client {
                         tid: sched::gettid(),
                         semaphores: false,
                         resumes: 0,
-                        session: 1,
+                        program: 1,
                         lane: None,
                     },
                 );
@@ -135,7 +135,7 @@ impl Client {
                     tid: 0,
                     semaphores: false,
                     resumes: 0,
-                    session: 1,
+                    program: 1,
                     lane: None,
                 },
             ),

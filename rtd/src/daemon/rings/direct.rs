@@ -115,9 +115,9 @@ struct Ring {
     claims_before: Claims,
     latencies: Seen,
     pidfds: [Arc<PidFd>; 2],
-    /// The sessions at its ends.
-    sessions: [(i32, u32); 2],
-    /// The process at that end has ended, or the session has.
+    /// The processes at its ends, and their programs.
+    programs: [(i32, u32); 2],
+    /// The process at that end has ended, or runs another program.
     dead: [bool; 2],
 }
 
@@ -130,7 +130,7 @@ pub(super) struct Handover<'a> {
     pub side: Side,
     /// That end.
     pub from: Seat,
-    /// The process at the other end, and its session.
+    /// The process at the other end, and the program that it runs.
     pub other: (u32, u32),
     /// The producer's memory, the consumer's, the bells.
     pub memory: [BorrowedFd<'a>; 3],
@@ -224,7 +224,7 @@ impl DirectRoute {
             Ok((ring, frames)) => {
                 self.told_failure = false;
                 for old in &mut self.old {
-                    for (dead, (of, now)) in old.dead.iter_mut().zip(old.sessions.iter().zip(&ring.sessions))
+                    for (dead, (of, now)) in old.dead.iter_mut().zip(old.programs.iter().zip(&ring.programs))
                     {
                         *dead |= of != now;
                     }
@@ -249,8 +249,8 @@ impl DirectRoute {
             let End { process, channel } = self.ends[at];
             let other = seats[1 - at];
             let (serial, pid) = (serials[at], other.pid.unsigned_abs());
-            let session = other.session;
-            let notice = Notice::Ring { channel, serial, pid, uid: other.uid, session, semaphores: None };
+            let program = other.program;
+            let notice = Notice::Ring { channel, serial, pid, uid: other.uid, program, semaphores: None };
             frames.push(Outgoing {
                 process,
                 notice,
@@ -273,7 +273,7 @@ impl DirectRoute {
                 claims_before: Claims::default(),
                 latencies: Seen::default(),
                 pidfds,
-                sessions: seats.map(|seat| (seat.pid, seat.session)),
+                programs: seats.map(|seat| (seat.pid, seat.program)),
                 dead: [false; 2],
             },
             frames,
@@ -415,8 +415,8 @@ impl DirectRoute {
 
     /// None where the ring is known.
     fn carried_ring(&mut self, handover: Handover<'_>) -> io::Result<Option<Ring>> {
-        let Handover { side, from, other: (other, session), memory: [producer, consumer, page] } = handover;
-        let (own, from) = ((from.pid, from.session), from.pidfd);
+        let Handover { side, from, other: (other, program), memory: [producer, consumer, page] } = handover;
+        let (own, from) = ((from.pid, from.program), from.pidfd);
         let watch = Watch::of_stranger(self.geometry, &self.no_bells, producer, consumer)?;
         let (receipt, id) = (Receipt::of_stranger(page)?, memfd::identity(producer)?);
         let at = if side == Side::Producer { SENDER } else { RECEIVER };
@@ -429,8 +429,8 @@ impl DirectRoute {
         // A number that another process has by now would only keep the ring from ending in the ledger.
         let pid = i32::try_from(other).unwrap_or(0);
         let other = PidFd::open(pid).ok();
-        let mut sessions = [(pid, session); 2];
-        sessions[at] = own;
+        let mut programs = [(pid, program); 2];
+        programs[at] = own;
         let mut dead = [false; 2];
         dead[1 - at] = other.is_none();
         let mut pidfds = [Arc::clone(&from), from];
@@ -442,7 +442,7 @@ impl DirectRoute {
         let (seen, setup, carried) = (Indices::default(), None, true);
         let mut ring = Ring {
             serials: [0; 2],
-            sessions,
+            programs,
             id,
             setup,
             watch,

@@ -54,8 +54,8 @@ pub struct Seat {
     pub pid: i32,
     /// Real user.
     pub uid: u32,
-    /// The number by which its client names the session.
-    pub session: u32,
+    /// The number by which its client names the program that the process runs.
+    pub program: u32,
     /// The process itself.
     pub pidfd: Arc<PidFd>,
 }
@@ -285,7 +285,7 @@ impl Rings {
         for (channel, handles) in handles {
             let serial = self.next_serial();
             let semaphores = self.doorbells.as_ref().and_then(|bells| bells.named(process, channel));
-            rings.push((Notice::Ring { channel, serial, pid: 0, uid: 0, session: 0, semaphores }, handles));
+            rings.push((Notice::Ring { channel, serial, pid: 0, uid: 0, program: 0, semaphores }, handles));
         }
         let serial = self.next_serial();
         self.handed_out[process] = Some(HandedOut { serial, bells, ends, written });

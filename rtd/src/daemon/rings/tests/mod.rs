@@ -25,7 +25,7 @@ impl Someone {
 
     fn seat(&self, generation: u64) -> Seat {
         let pid = i32::try_from(self.0.id()).unwrap();
-        Seat { generation, pid, uid: 7, session: 1, pidfd: Arc::new(PidFd::open(pid).unwrap()) }
+        Seat { generation, pid, uid: 7, program: 1, pidfd: Arc::new(PidFd::open(pid).unwrap()) }
     }
 
     fn die(&mut self) {
