@@ -29,7 +29,7 @@ pub(crate) fn named(object: impl Display, e: impl Into<io::Error>) -> io::Error 
     io::Error::new(source.kind(), Named { text: format!("{object}: {source}"), source })
 }
 
-/// The number of the system call's error, also where [`named`] has put an object in front of it.
+/// The number of the system call's error, also where the object stands in front of its text.
 pub fn errno_of(e: &io::Error) -> Option<i32> {
     e.raw_os_error().or_else(|| errno_of(&e.get_ref()?.downcast_ref::<Named>()?.source))
 }
