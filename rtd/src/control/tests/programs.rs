@@ -68,11 +68,8 @@ fn an_awaited_exec_holds_the_name_and_is_not_announced() {
 }
 
 #[test]
+#[ignore = "needs root, and a temporary directory that is not mounted nosuid"]
 fn a_program_that_changes_its_user_in_the_exec_loses_the_name() {
-    if effective_uid() != 0 {
-        eprintln!("skipped: needs root to make a set-user-id program");
-        return;
-    }
     let rig = Rig::new("setuid", vec![ProcessPlan { uid: Some(0), ..process("arm") }]);
     let program = rig.dir.join("cat");
     std::fs::copy("/bin/cat", &program).unwrap();
@@ -84,10 +81,7 @@ fn a_program_that_changes_its_user_in_the_exec_loses_the_name() {
         if round == 0 {
             let mounted = Instant::now();
             while rtcore::sys::procfs::status(running.pid).unwrap().euid == 0 {
-                if mounted.elapsed() > Duration::from_secs(2) {
-                    eprintln!("skipped: needs a temporary directory that is not mounted nosuid");
-                    return;
-                }
+                assert!(mounted.elapsed() < Duration::from_secs(2), "mounted nosuid?");
             }
         }
         assert_eq!(rig.change(), (0, PeerState::Unregistered, running.pid, 0), "round {round}");

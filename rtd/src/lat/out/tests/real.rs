@@ -50,6 +50,7 @@ fn read_histogram(text: &str, threads: usize) -> Vec<Series> {
 }
 
 #[test]
+#[ignore = "needs root, and rt-tests"]
 fn a_histogram_is_cyclictests_to_the_byte() {
     for (args, threads, has_sum) in [
         (["-t1", "-h30"], 1, false),
@@ -59,7 +60,7 @@ fn a_histogram_is_cyclictests_to_the_byte() {
     ] {
         let file = std::env::temp_dir().join(format!("rtlat-{}-{}", std::process::id(), args.concat()));
         let histfile = format!("--histfile={}", file.display());
-        let Some(_) = rt_tests("cyclictest", &["-q", "-l60", args[0], args[1], &histfile]) else { return };
+        rt_tests("cyclictest", &["-q", "-l60", args[0], args[1], &histfile]);
         let real = std::fs::read_to_string(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
         let ours = written(|out| hist::write(out, &read_histogram(&real, threads), has_sum));
@@ -68,10 +69,11 @@ fn a_histogram_is_cyclictests_to_the_byte() {
 }
 
 #[test]
+#[ignore = "needs root, and rt-tests"]
 fn thread_lines_are_cyclictests_to_the_byte() {
     for (args, unit) in [(&["-q", "-l20", "-t2"][..], Unit::Us), (&["-q", "-l20", "-t2", "-N"][..], Unit::Ns)]
     {
-        let Some(real) = rt_tests("cyclictest", args) else { return };
+        let real = rt_tests("cyclictest", args);
         let real: String = real.lines().filter(|l| l.starts_with("T:")).map(|l| format!("{l}\n")).collect();
         let all: Vec<Series> = real
             .lines()
@@ -92,9 +94,10 @@ fn thread_lines_are_cyclictests_to_the_byte() {
 }
 
 #[test]
+#[ignore = "needs root, and rt-tests"]
 fn pair_lines_are_those_of_pmqtest_and_sigwaittest_to_the_byte() {
     for (program, name) in [("pmqtest", "mq"), ("sigwaittest", "signal"), ("ptsematest", "sem")] {
-        let Some(real) = rt_tests(program, &["-q", "-l20", "-t2"]) else { return };
+        let real = rt_tests(program, &["-q", "-l20", "-t2"]);
         let lines: Vec<&str> = real.lines().collect();
         let all: Vec<Series> = (0..2)
             .map(|i| {
@@ -128,12 +131,13 @@ fn shape(value: &Value, path: &str, found: &mut Vec<String>) {
 }
 
 #[test]
+#[ignore = "needs root, and rt-tests"]
 fn json_has_every_key_of_rt_tests_where_they_have_it() {
     let timer = ("cyclictest", "timer");
     for (program, name) in [timer, ("pmqtest", "mq"), ("sigwaittest", "signal")] {
         let file = std::env::temp_dir().join(format!("rtlat-{}-{program}.json", std::process::id()));
         let json_arg = format!("--json={}", file.display());
-        let Some(_) = rt_tests(program, &["-q", "-l20", "-t2", &json_arg]) else { return };
+        rt_tests(program, &["-q", "-l20", "-t2", &json_arg]);
         let real: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         std::fs::remove_file(&file).unwrap();
         let all = [series(name, &[1_000]), series(name, &[2_000])];
