@@ -3,7 +3,7 @@
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::lane_talk::{pair, peers};
 use crate::util::tool::run;
-use crate::util::{Daemon, Instance, Peer};
+use crate::util::{Daemon, Instance, Peer, eventually};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::message::Reject;
@@ -33,18 +33,24 @@ fn refusals(a: &mut Peer, times: u64, bytes: &[u8], word: &str) -> anyhow::Resul
     Ok(())
 }
 
-/// Sends until it is refused for this reason; how many were accepted before.
-fn sends_until(a: &mut Peer, word: &str) -> anyhow::Result<u64> {
-    for accepted in 0..10_000 {
-        match a.lane_send("a.out", b"x")? {
-            Ok(_) => std::thread::yield_now(),
-            Err(refused) => {
-                ensure!(refused == word, "{refused}, not {word}");
-                return Ok(accepted);
-            }
+/// Sends until the receiver is known to be dead: how many messages were accepted before, and how many found the ring full.
+fn sends_until_dead(a: &mut Peer) -> anyhow::Result<(u64, u64)> {
+    let (mut accepted, mut full) = (0, 0);
+    eventually(|| match a.lane_send("a.out", b"x") {
+        Ok(Ok(_)) => {
+            accepted += 1;
+            None
         }
-    }
-    anyhow::bail!("never {word}")
+        Ok(Err(refused)) if refused == "full" => {
+            full += 1;
+            None
+        }
+        Ok(Err(refused)) => {
+            Some(if refused == "dead" { Ok(()) } else { Err(anyhow::anyhow!("{refused}, not dead")) })
+        }
+        Err(e) => Some(Err(e)),
+    })??;
+    Ok((accepted, full))
 }
 
 /// Before the receiver is there, and while rtd is away as well.
@@ -108,19 +114,21 @@ pub fn after_the_receiver_of_a_direct_route_has_gone() -> anyhow::Result<()> {
             other = Some(b);
         }
         // What goes in before the sender learns of the end is lost with the ring.
-        let before = sends_until(&mut a, "dead")?;
+        let (before, full) = sends_until_dead(&mut a)?;
         refusals(&mut a, 4, b"x", "dead")?;
         let lost = before + 5;
         // What a receiver that lives has left waits for its next session.
         i.until("all is accounted for", |page| {
             let ledger = page.routes[0].ledger;
             let waits = if dies { 0 } else { ledger.queued };
-            (ledger.accepted, ledger.delivered, ledger.peer_dead + waits) == (1 + lost, 1, lost)
+            let ends = (ledger.delivered, ledger.peer_dead + waits, ledger.rejected[Reject::Full as usize]);
+            (ledger.accepted, ends) == (1 + lost + full, (1, lost, full))
         })?;
         ensure!(refused(&i.snapshot()?)[Refused::PeerDead as usize] <= 5);
         refusals(&mut a, 7, b"x", "dead")?;
         a.kill()?;
-        i.ledger_is(ROUTE, 8 + lost, &[(Delivered, 1), (PeerDead, 7 + lost)])?;
+        let ends = [(Delivered, 1), (PeerDead, 7 + lost), (Rejected(Reject::Full), full)];
+        i.ledger_is(ROUTE, 8 + lost + full, &ends)?;
         drop(other);
         daemon.stop()?;
     }
