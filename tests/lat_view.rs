@@ -114,7 +114,8 @@ pub fn what_a_stopped_sender_misses_is_in_the_corrected_figures() -> anyhow::Res
         let counts = Counts::of(pair)?;
         ensure!(counts.balances(), "{name}: {counts:?}");
         ensure!(counts.missed >= 250, "300 points were missed at least: {name}: {counts:?}");
-        let at = |figure: &str| pair["percentiles_ns"][figure]["p99.9"].as_u64().unwrap_or(0);
+        // A tenth of the points; what others on the machine delay is less.
+        let at = |figure: &str| pair["percentiles_ns"][figure]["p99"].as_u64().unwrap_or(0);
         let (raw, corrected) = (at("raw"), at("corrected"));
         ensure!(corrected > 150_000_000, "{name}: {corrected} ns does not show the stall: {pair}");
         ensure!(raw < corrected / 2, "{name}: raw {raw} ns, corrected {corrected} ns: {pair}");
