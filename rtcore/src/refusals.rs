@@ -30,8 +30,8 @@ pub enum Refused {
     Away = 3,
     /// The receiver broke the ring.
     Error = 4,
-    /// The receiving end of the ring went away while the message was being sent: it is in the ring all the same, and whoever
-    /// accounts for the rest of that ring accounts for it as well.
+    /// The receiving end of the ring went away while the message was being sent. The message is in the ring all the same, and
+    /// is counted with the rest of that ring.
     Cut = 5,
 }
 

@@ -364,7 +364,7 @@ impl Table {
 /// after its sender has ended, or after the next process has taken the name.
 ///
 /// Constraint: a pid stays until another process is reported alive with it, or until [`PIDS_MAX`] later ones have come. The
-/// session thread writes, under the table's lock; whoever compares origins only reads, and takes no lock.
+/// session thread writes, under the table's lock; threads that compare origins only read, and take no lock.
 #[derive(Debug, Default)]
 pub(super) struct Pids {
     /// 0 = none.

@@ -31,7 +31,7 @@ pub enum Wrong {
 /// Something that no sentence allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What.
+    /// The kind.
     pub wrong: Wrong,
     /// The first number that it concerns.
     pub first: u64,
@@ -53,9 +53,9 @@ pub struct Allowance {
 /// A message that a receiver wrote down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Got {
-    /// Which receiver.
+    /// The receiver that wrote it down.
     pub member: usize,
-    /// Which message.
+    /// Number of the message.
     pub number: u64,
 }
 

@@ -48,7 +48,7 @@ pub enum RingsError {
         lanes: &'static str,
         /// What the session is rung by.
         own: &'static str,
-        /// What fixes it.
+        /// The line that fixes it.
         fix: &'static str,
     },
     /// A semaphore.

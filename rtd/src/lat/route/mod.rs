@@ -75,7 +75,7 @@ pub struct Route {
     input: In,
     output: Out,
     socket: PathBuf,
-    /// Where keys travel.
+    /// The shared memory in which the times of messages lie that carry only a key.
     slots: Option<Slots>,
 }
 

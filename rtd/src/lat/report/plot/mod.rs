@@ -56,7 +56,7 @@ const PALETTE: [RGBColor; 14] = [
 pub struct Figure<'a> {
     /// Heading.
     pub title: &'a str,
-    /// What it shows.
+    /// The series that the figure draws.
     pub series: &'a [&'a Series],
     /// The place of each among all, which its colour follows from.
     pub places: &'a [usize],

@@ -68,7 +68,7 @@ pub fn percentiles(figure: &Figure<'_>) -> anyhow::Result<String> {
     })
 }
 
-/// Where it ends.
+/// Draws a solid line with a dot at its last point, which it returns.
 fn solid(
     chart: &mut Chart<'_, '_>,
     points: Vec<(f64, f64)>,
