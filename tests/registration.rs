@@ -133,7 +133,7 @@ pub fn without_a_daemon_the_way_to_start_it_is_told() -> anyhow::Result<()> {
     let (i, other) = (Instance::new()?, Instance::new()?);
     // The likeliest mistake is to have named no instance, or another one.
     let daemon = Daemon::start(&config(&other))?;
-    let says = [&i.socket(), "rtd is not running there", &other.name, "--instance NAME or RTD_INSTANCE"];
+    let says = [&i.socket(), "rtd is not running there", &other.name, "on this machine", "--instance"];
     let says = says.map(|s| s as &str);
     run(i.rtctl_command(&["run", "--as", "arm", "--", "true"]))?.refused(&says)?;
     run(i.rtctl_command(&["register", "--as", "arm", "--pid", "1"]))?.refused(&says)?;

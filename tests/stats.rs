@@ -186,7 +186,7 @@ pub fn after_a_clean_stop_the_error_says_how_to_start() -> anyhow::Result<()> {
     after_traffic(&i)?.stop()?;
     let page = format!("{}.page", i.name);
     for command in ["stats", "ls"] {
-        let says = [&i.name, "does not run", &page, "rtd run", "instances on this machine"];
+        let says = [&i.name, "does not run", &page, "rtd run", "on this machine"];
         run(i.rtctl_command(&[command]))?.refused(&says)?;
     }
     Ok(())
