@@ -26,6 +26,8 @@ pub enum Wrong {
     Stuck,
     /// More were counted as lost than were not received.
     Miscounted,
+    /// Received by a process that the filter of its group excludes.
+    Misrouted,
 }
 
 /// Something that no sentence allows.
@@ -96,6 +98,8 @@ const WRITTEN_OFF_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Accountant {
     share: Share,
+    /// The member that gets nothing.
+    outside: Option<usize>,
     /// Messages that somebody can still receive, with what the sender knows of them; for each member, or one for all where
     /// one of them gets a message.
     open: Vec<BTreeMap<u64, Fate>>,
@@ -127,12 +131,18 @@ impl Accountant {
         let books = if share == Share::Each { members } else { 1 };
         Accountant {
             share,
+            outside: None,
             open: vec![BTreeMap::new(); books],
             written_off: vec![BTreeMap::new(); books],
             highest: vec![0; members],
             begun: 0,
             uncounted: 0,
         }
+    }
+
+    /// One of the members gets nothing: the filter of its group excludes it.
+    pub fn excluding(self, outside: Option<usize>) -> Accountant {
+        Accountant { outside, ..self }
     }
 
     /// Judges an interval at whose end nothing is on its way.
@@ -166,6 +176,9 @@ impl Accountant {
 
     fn receive(&mut self, got: Got, tally: &mut Tally) {
         let Got { member, number } = got;
+        if self.outside == Some(member) {
+            tally.add(Wrong::Misrouted, number, 1);
+        }
         if number == CORRUPT {
             return tally.add(Wrong::Corrupted, number, 1);
         }

@@ -83,6 +83,13 @@ pub enum Kind {
     WrongVersion,
 }
 
+impl Kind {
+    /// Whether something goes on beside the lanes for as long as the fault lasts, and rtd runs.
+    pub fn is_load(self) -> bool {
+        matches!(self, Kind::Garbage | Kind::WrongVersion | Kind::Hog | Kind::FullShm | Kind::SecondRtd)
+    }
+}
+
 const PAGE: &str = "/run/rtd/faults.page";
 const SOCKET: &str = "/run/rtd/faults.sock";
 
@@ -330,7 +337,7 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
         allow(Wrong::Miscounted, CAPACITY * stream.to.len(), Sentence::LastPage);
         match stream.from {
             Way::Queue => allow(Wrong::Lost, copies, Sentence::QueueMessageInHand),
-            Way::Lane => {
+            from if from.is_lane() => {
                 let no_numbers = stream.to.iter().filter(|way| !way.links()).count();
                 allow(Wrong::Duplicated, no_numbers, Sentence::Twice);
                 allow(Wrong::Miscounted, copies, Sentence::Replayed);
@@ -345,11 +352,10 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
     if done.rtd_ended && stream.keys.contains("conflate") {
         allow(Wrong::Lost, MAXMSG * copies, Sentence::SupersededAfterEnd);
     }
-    let killed = done.killed.iter().filter(|at| world.ends[**at].stream == stream.index);
-    for at in killed {
-        match world.ends[*at].member.map(|m| stream.to[m]) {
+    for member in done.killed.iter().filter_map(|at| world.role(*at, stream)) {
+        match member.map(|m| stream.to[m]) {
             // In the ring or in the kernel's queue of signals, and one between its receipt and the journal.
-            Some(Way::Lane | Way::Payload) => {
+            Some(way) if way.links() => {
                 // A ring that is never full holds what its receiver has not read of any number of messages.
                 let most = if stream.keys.contains("conflate") || stream.keys.contains("displace-oldest") {
                     usize::MAX
@@ -360,14 +366,14 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
             }
             Some(Way::Queue) => allow(Wrong::Lost, 1, Sentence::HandedOver),
             Some(_) => allow(Wrong::Lost, usize::MAX, Sentence::HandedOver),
-            None if stream.from == Way::Lane && done.rtd_ended => {
+            None if stream.from.is_lane() && done.rtd_ended => {
                 let sentence = if done.rtd_killed { Sentence::RingOfTheDead } else { Sentence::LateSender };
                 allow(Wrong::Lost, MAXMSG * copies, sentence);
             }
             None => {}
         }
     }
-    if stream.from == Way::Lane && (done.rtd_killed || !done.killed.is_empty()) {
+    if stream.from.is_lane() && (done.rtd_killed || !done.killed.is_empty()) {
         allow(Wrong::Invented, 1, Sentence::RefusedAndArrived);
     }
     all

@@ -48,6 +48,8 @@ pub struct Sent {
     pub idle: AtomicU64,
     /// [`EXEC`], or 0.
     pub order: AtomicU32,
+    /// When message n was begun, at n modulo [`SLOTS`]; CLOCK_MONOTONIC in nanoseconds.
+    pub times_ns: [AtomicU64; SLOTS],
     /// Fate of message n, at n modulo [`SLOTS`].
     pub fates: [AtomicU8; SLOTS],
 }
@@ -61,6 +63,8 @@ pub const EXEC: u32 = 1;
 pub struct Received {
     /// Messages so far.
     pub count: AtomicU64,
+    /// Answers to earlier requests, which the library passed over and counted.
+    pub discarded: AtomicU64,
     /// Number of the n-th, at n modulo [`SLOTS`]; [`CORRUPT`] if its content is not what any sender wrote.
     pub numbers: [AtomicU64; SLOTS],
     /// When it came, CLOCK_MONOTONIC in nanoseconds.
@@ -109,6 +113,7 @@ impl Sent {
     /// Begins the next message and returns its number.
     pub fn begin(&self) -> u64 {
         let n = self.begun.load(Ordering::Relaxed) + 1;
+        self.times_ns[slot(n)].store(now_ns(), Ordering::Relaxed);
         self.fates[slot(n)].store(Fate::Begun as u8, Ordering::Release);
         self.begun.store(n, Ordering::Release);
         n
@@ -117,6 +122,11 @@ impl Sent {
     /// Records how the call ended.
     pub fn ended(&self, n: u64, fate: Fate) {
         self.fates[slot(n)].store(fate as u8, Ordering::Release);
+    }
+
+    /// When message `n` was begun.
+    pub fn begun_ns(&self, n: u64) -> u64 {
+        self.times_ns[slot(n)].load(Ordering::Relaxed)
     }
 
     /// What the sender knows about message `n`.

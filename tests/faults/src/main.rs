@@ -9,6 +9,7 @@ mod books;
 mod campaign;
 mod fault;
 mod hostile;
+mod innocent;
 mod journal;
 mod plan;
 mod report;
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
     let outcome = match args.role.take() {
         Some(Role::Actor(actor)) => actor.play().map(|()| true),
         None if args.config => {
-            print!("{}", plan::config(&plan::streams(), 0, 0));
+            print!("{}", plan::config(&plan::streams(), 1, 0, 0));
             Ok(true)
         }
         None => run(&args),
@@ -98,6 +99,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     }
     outcome?;
     print!("{}", report.markdown());
+    println!("\n{}", campaign.latencies.markdown());
     println!("{} faults in {:.0} s", report.count(), start.elapsed().as_secs_f64());
     println!("{} unexplained", report.failed());
     Ok(report.failed() == 0)

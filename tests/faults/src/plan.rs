@@ -15,6 +15,10 @@ pub enum Way {
     Payload,
     /// A lane endpoint.
     Lane,
+    /// Two lane endpoints: asks from one and reads the answers at the other (`Caller`).
+    Ask,
+    /// Two lane endpoints: reads requests at one and answers from the other.
+    Answer,
 }
 
 impl Way {
@@ -26,19 +30,26 @@ impl Way {
             Way::Handler => "handler",
             Way::Payload => "payload",
             Way::Lane => "lane",
+            Way::Ask => "ask",
+            Way::Answer => "answer",
         }
     }
 
     /// From that word.
     pub fn of(word: &str) -> Option<Way> {
-        [Way::Queue, Way::Signal, Way::Handler, Way::Payload, Way::Lane]
+        [Way::Queue, Way::Signal, Way::Handler, Way::Payload, Way::Lane, Way::Ask, Way::Answer]
             .into_iter()
             .find(|w| w.word() == word)
     }
 
+    /// Whether its endpoint is a lane endpoint.
+    pub fn is_lane(self) -> bool {
+        matches!(self, Way::Lane | Way::Ask | Way::Answer)
+    }
+
     /// Whether the process connects itself; else `rtctl run` registers it.
     pub fn links(self) -> bool {
-        matches!(self, Way::Payload | Way::Lane)
+        self == Way::Payload || self.is_lane()
     }
 }
 
@@ -53,6 +64,15 @@ pub enum Share {
     RoundRobin,
 }
 
+/// Which members of a group get messages: those that have this in common with the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kin {
+    /// The POSIX process group.
+    ProcessGroup,
+    /// The POSIX session.
+    Session,
+}
+
 /// One sender, one route, one or more receivers.
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -64,6 +84,8 @@ pub struct Stream {
     pub to: Vec<Way>,
     /// Who gets a message.
     pub share: Share,
+    /// The members of the group are filtered. The last receiver is outside and gets nothing.
+    pub kin: Option<Kin>,
     /// From memory to memory.
     pub direct: bool,
     /// The lane.
@@ -72,6 +94,18 @@ pub struct Stream {
     pub keys: &'static str,
     /// Time between two messages.
     pub interval_us: u64,
+    /// Its latency is measured beside each hostile load: its two processes are SCHED_FIFO below the lane, on the lane's CPU.
+    pub innocent: bool,
+}
+
+/// Name of the source of a stream.
+pub fn source(index: usize) -> String {
+    format!("s{index:02}")
+}
+
+/// Name of a sink of a stream.
+pub fn sink(index: usize, member: usize) -> String {
+    format!("r{index:02}.{member}")
 }
 
 /// Messages that a queue or a ring holds.
@@ -83,23 +117,53 @@ impl Stream {
     /// Name of the route.
     pub fn name(&self) -> String {
         let ends: Vec<&str> = self.to.iter().map(|way| way.word()).collect();
+        let ends = match &ends[..] {
+            [first, others @ ..] if !others.is_empty() && others.iter().all(|o| o == first) => {
+                format!("{first}s")
+            }
+            ends if ends.len() > 3 => "every".to_owned(),
+            ends => ends.join("-"),
+        };
         let how = match (self.direct, self.share) {
             (true, _) => "-direct",
+            (_, Share::Any) if self.kin == Some(Kin::ProcessGroup) => "-any-pgrp",
+            (_, Share::RoundRobin) if self.kin == Some(Kin::Session) => "-rr-session",
             (_, Share::Any) => "-any",
             (_, Share::RoundRobin) => "-rr",
             _ => "",
         };
-        format!("{:02}-{}-{}{how}", self.index, self.from.word(), ends.join("-"))
+        let how = if self.innocent { "-innocent" } else { how };
+        format!("{:02}-{}-{ends}{how}", self.index, self.from.word())
     }
 
-    /// Its source, which is also the name of the sender.
+    /// Whether its sender and its receiver are those of the stream before: it carries the answers to the requests there.
+    pub fn is_of_answers(&self) -> bool {
+        self.from == Way::Answer
+    }
+
+    /// Its source.
     pub fn source(&self) -> String {
-        format!("s{:02}", self.index)
+        source(self.index)
     }
 
-    /// One of its sinks, which is also the name of the receiver.
+    /// One of its sinks.
     pub fn sink(&self, member: usize) -> String {
-        format!("r{:02}.{member}", self.index)
+        sink(self.index, member)
+    }
+
+    /// The receiver that gets nothing.
+    pub fn outside(&self) -> Option<usize> {
+        self.kin.map(|_| self.to.len() - 1)
+    }
+
+    /// Name of the sending process.
+    fn sender(&self) -> String {
+        if self.is_of_answers() { sink(self.index - 1, 0) } else { self.source() }
+    }
+
+    /// Name of a receiving process.
+    fn receiver(&self, member: usize) -> String {
+        if self.is_of_answers() { source(self.index - 1) } else { self.sink(member) }
     }
 
     /// Name of a queue.
@@ -112,9 +176,9 @@ impl Stream {
         1 + self.index
     }
 
-    fn endpoint(&self, name: &str, way: Way, signal: usize, is_source: bool) -> String {
+    fn endpoint(&self, name: &str, owner: &str, way: Way, signal: usize, is_source: bool) -> String {
         let mut text = format!("[[endpoint]]\nname = \"{name}\"\n");
-        let owner = format!("owner = \"{name}\"\n");
+        let owner = format!("owner = \"{owner}\"\n");
         let _ = match way {
             Way::Queue => {
                 let queue = Stream::queue(name);
@@ -125,7 +189,10 @@ impl Stream {
                     "kind = \"mqueue\"\nqueue = \"{queue}\"\nmode = \"0666\"\nmaxmsg = {MAXMSG}\nmsgsize = {size}\n{owner}"
                 )
             }
-            Way::Lane => write!(text, "kind = \"lane\"\nmaxmsg = {MAXMSG}\nmsgsize = 16\n{owner}"),
+            Way::Lane | Way::Ask | Way::Answer => {
+                let size = if way == Way::Lane { 16 } else { 24 };
+                write!(text, "kind = \"lane\"\nmaxmsg = {MAXMSG}\nmsgsize = {size}\n{owner}")
+            }
             Way::Signal | Way::Handler | Way::Payload => {
                 let owner = if is_source { "" } else { owner.as_str() };
                 let size = if way == Way::Payload { "msgsize = 32\nmaxmsg = 8\n" } else { "" };
@@ -137,16 +204,18 @@ impl Stream {
 
     fn text(&self, capacity: usize) -> String {
         let mut text = String::new();
-        let source = self.source();
-        if self.from == Way::Lane {
-            let _ = write!(text, "[[process]]\nname = \"{source}\"\n");
+        let (source, sender) = (self.source(), self.sender());
+        if self.from.is_lane() && !self.is_of_answers() {
+            let _ = write!(text, "[[process]]\nname = \"{sender}\"\n");
         }
-        text += &self.endpoint(&source, self.from, self.source_signal(), true);
+        text += &self.endpoint(&source, &sender, self.from, self.source_signal(), true);
         let mut sinks = Vec::new();
         for (member, &way) in self.to.iter().enumerate() {
-            let name = self.sink(member);
-            let _ = write!(text, "[[process]]\nname = \"{name}\"\n");
-            text += &self.endpoint(&name, way, SINK_SIGNAL, false);
+            let (name, receiver) = (self.sink(member), self.receiver(member));
+            if !self.is_of_answers() {
+                let _ = write!(text, "[[process]]\nname = \"{receiver}\"\n");
+            }
+            text += &self.endpoint(&name, &receiver, way, SINK_SIGNAL, false);
             sinks.push(name);
         }
         let mode = match self.share {
@@ -157,6 +226,11 @@ impl Stream {
         if let Some(mode) = mode {
             let group = format!("g{:02}", self.index);
             let _ = write!(text, "[[group]]\nname = \"{group}\"\nmembers = {sinks:?}\nmode = \"{mode}\"\n");
+            let _ = match self.kin {
+                Some(Kin::ProcessGroup) => writeln!(text, "process_group_of = \"{sender}\""),
+                Some(Kin::Session) => writeln!(text, "session_of = \"{sender}\""),
+                None => Ok(()),
+            };
             sinks = vec![group];
         }
         let (name, lane, keys) = (self.name(), self.lane, self.keys);
@@ -188,48 +262,85 @@ pub const SINK_SIGNAL: usize = 1;
 /// The instance.
 pub const INSTANCE: &str = "faults";
 
+/// The lane that polls. Its thread is made an ordinary one: a SCHED_FIFO thread that polls would take one of the machine's
+/// CPUs from all other programs.
+pub const POLLING_LANE: &str = "poll";
+
+/// A row of the table of streams.
+struct Row {
+    from: Way,
+    to: Vec<Way>,
+    share: Share,
+    kin: Option<Kin>,
+    direct: bool,
+    lane: &'static str,
+    keys: &'static str,
+}
+
+/// A routed stream to each of these receivers.
+fn routed(from: Way, to: &[Way], lane: &'static str) -> Row {
+    Row { from, to: to.to_vec(), share: Share::Each, kin: None, direct: false, lane, keys: "" }
+}
+
 /// All streams.
 pub fn streams() -> Vec<Stream> {
-    use Way::{Handler, Lane, Payload, Queue, Signal};
-    let plain = |from, to, lane| (from, vec![to], Share::Each, false, lane, "");
-    let mut rows = vec![
-        plain(Queue, Queue, "high"),
-        plain(Queue, Signal, "high"),
-        plain(Queue, Handler, "low"),
-        plain(Queue, Payload, "low"),
-        plain(Queue, Lane, "high"),
-        plain(Signal, Queue, "low"),
-        plain(Signal, Signal, "high"),
-        plain(Signal, Payload, "low"),
-        plain(Signal, Lane, "high"),
-        plain(Lane, Queue, "low"),
-        plain(Lane, Signal, "high"),
-        plain(Lane, Handler, "low"),
-        plain(Lane, Payload, "spin"),
-        plain(Lane, Lane, "spin"),
+    use Way::{Answer, Ask, Handler, Lane, Payload, Queue, Signal};
+    const EVERY: [Way; 4] = [Queue, Signal, Payload, Lane];
+    let direct = |keys| Row { direct: true, keys, ..routed(Lane, &[Lane], "high") };
+    let mode = |share, members: usize| Row {
+        share,
+        keys: "overflow = \"block:5ms\"",
+        ..routed(Lane, &vec![Lane; members], "low")
+    };
+    let policy = |from, keys| Row { keys, ..routed(from, &EVERY, "low") };
+    let rows = vec![
+        routed(Queue, &[Queue], "high"),
+        routed(Queue, &[Signal], "high"),
+        routed(Queue, &[Handler], "low"),
+        routed(Queue, &[Payload], "low"),
+        routed(Queue, &[Lane], "high"),
+        routed(Signal, &[Queue], "low"),
+        routed(Signal, &[Signal], "high"),
+        routed(Signal, &[Payload], "low"),
+        routed(Signal, &[Lane], "high"),
+        routed(Lane, &[Queue], "low"),
+        routed(Lane, &[Signal], "high"),
+        routed(Lane, &[Handler], "low"),
+        routed(Lane, &[Payload], "spin"),
+        routed(Lane, &[Lane], "spin"),
+        direct(""),
+        direct("overflow = \"block:2ms\""),
+        direct("ttl = \"200ms\""),
+        routed(Lane, &[Lane, Lane, Queue], "low"),
+        routed(Queue, &[Queue, Lane], "low"),
+        mode(Share::Any, 2),
+        mode(Share::RoundRobin, 3),
+        Row { kin: Some(Kin::ProcessGroup), ..mode(Share::Any, 3) },
+        Row { kin: Some(Kin::Session), ..mode(Share::RoundRobin, 3) },
+        policy(Lane, "overflow = \"conflate\""),
+        policy(Queue, "overflow = \"displace-oldest\""),
+        policy(Lane, "overflow = \"displace-newest\""),
+        policy(Lane, "overflow = \"block:20ms\"\nttl = \"200ms\""),
+        routed(Lane, &[Lane], POLLING_LANE),
+        routed(Queue, &[Signal], POLLING_LANE),
+        routed(Ask, &[Answer], "high"),
+        routed(Answer, &[Ask], "high"),
+        // The innocent one.
+        routed(Lane, &[Lane], "high"),
     ];
-    rows.push((Lane, vec![Lane], Share::Each, true, "high", ""));
-    rows.push((Lane, vec![Lane], Share::Each, true, "high", "overflow = \"block:2ms\""));
-    rows.push((Lane, vec![Lane, Lane, Queue], Share::Each, false, "low", ""));
-    rows.push((Queue, vec![Queue, Lane], Share::Each, false, "low", ""));
-    rows.push((Lane, vec![Lane, Lane], Share::Any, false, "low", "overflow = \"block:5ms\""));
-    rows.push((Lane, vec![Lane, Lane, Lane], Share::RoundRobin, false, "low", "overflow = \"block:5ms\""));
-    rows.push((Lane, vec![Lane], Share::Each, false, "low", "overflow = \"conflate\""));
-    rows.push((Lane, vec![Lane], Share::Each, false, "low", "overflow = \"displace-oldest\""));
-    rows.push((Queue, vec![Lane], Share::Each, false, "low", "overflow = \"displace-newest\""));
-    rows.push((Lane, vec![Queue], Share::Each, false, "low", "overflow = \"block:20ms\"\nttl = \"200ms\""));
+    let count = rows.len();
     let stream = |(index, row): (usize, Row)| {
-        let (from, to, share, direct, lane, keys) = row;
-        let interval_us = 700 + 130 * index as u64;
-        Stream { index, from, to, share, direct, lane, keys, interval_us }
+        let Row { from, to, share, kin, direct, lane, keys } = row;
+        let innocent = index + 1 == count;
+        let interval_us = if innocent { 1000 } else { 1500 + 150 * index as u64 };
+        Stream { index, from, to, share, kin, direct, lane, keys, interval_us, innocent }
     };
     rows.into_iter().enumerate().map(stream).collect()
 }
 
-type Row = (Way, Vec<Way>, Share, bool, &'static str, &'static str);
-
-/// The configuration; every second `variant` has lanes of other priorities and routes of other capacities.
-pub fn config(streams: &[Stream], cpu: usize, variant: usize) -> String {
+/// The configuration, with lanes on CPU `cpu` and the polling one on CPU `other`; every second `variant` has lanes of other
+/// priorities and routes of other capacities.
+pub fn config(streams: &[Stream], cpu: usize, other: usize, variant: usize) -> String {
     let (more, capacity) = if variant.is_multiple_of(2) { (0, CAPACITY) } else { (5, CAPACITY / 2) };
     let mut text = format!("[daemon]\nname = \"{INSTANCE}\"\nkeep_queues = true\nrttime = \"off\"\n");
     for (lane, priority, wait) in [("high", 80, "block"), ("spin", 60, "spin:20"), ("low", 40, "block")] {
@@ -239,6 +350,11 @@ pub fn config(streams: &[Stream], cpu: usize, variant: usize) -> String {
             "[[lane]]\nname = \"{lane}\"\npriority = {priority}\ncpu = {cpu}\nwait = \"{wait}\"\n"
         );
     }
+    let _ = write!(
+        text,
+        "[[lane]]\nname = \"{POLLING_LANE}\"\npriority = {}\ncpu = {other}\nwait = \"poll\"\nunisolated = true\n",
+        20 + more
+    );
     for stream in streams {
         text += &stream.text(capacity);
     }
@@ -264,6 +380,26 @@ mod tests {
             for to in [Way::Queue, Way::Signal, Way::Payload, Way::Lane] {
                 assert!(all.iter().any(|s| s.from == from && s.to.contains(&to)), "{from:?} to {to:?}");
             }
+        }
+    }
+
+    #[test]
+    fn every_policy_meets_every_kind_of_receiver() {
+        let all = streams();
+        for key in ["conflate", "displace-oldest", "displace-newest", "block", "ttl"] {
+            for to in [Way::Queue, Way::Signal, Way::Payload, Way::Lane] {
+                assert!(all.iter().any(|s| s.keys.contains(key) && s.to.contains(&to)), "{key} to {to:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_come_from_the_receivers_of_the_stream_before() {
+        let all = streams();
+        for answers in all.iter().filter(|s| s.is_of_answers()) {
+            let requests = &all[answers.index - 1];
+            assert_eq!((requests.from, &requests.to[..]), (answers.to[0], &[answers.from][..]));
+            assert_eq!((requests.source(), requests.sink(0)), (answers.receiver(0), answers.sender()));
         }
     }
 }

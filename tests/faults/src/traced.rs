@@ -7,7 +7,6 @@ mod trace;
 use anyhow::Context as _;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -67,24 +66,36 @@ pub fn kill_after_steps(pid: Pid, steps: u64) -> anyhow::Result<()> {
     ptrace::interrupt(pid)?;
     let mut status = stopped(pid)?;
     for _ in 0..steps {
-        let signal = match status {
-            WaitStatus::Stopped(_, Signal::SIGTRAP) | WaitStatus::PtraceEvent(..) => None,
-            WaitStatus::Stopped(_, caught) => Some(caught),
-            _ => break,
+        let Some(status_now) = status.filter(|status| libc::WIFSTOPPED(*status)) else { break };
+        let event = status_now >> 16;
+        let signal = if event != 0 || libc::WSTOPSIG(status_now) == libc::SIGTRAP {
+            0
+        } else {
+            libc::WSTOPSIG(status_now)
         };
-        ptrace::step(pid, signal)?;
+        // Not nix's: it knows no real-time signal.
+        // SAFETY: numbers only; the thread is traced and has stopped.
+        let stepped =
+            unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, pid.as_raw(), 0_usize, signal as usize) };
+        anyhow::ensure!(stepped == 0, "PTRACE_SINGLESTEP: {}", std::io::Error::last_os_error());
         status = stopped(pid)?;
     }
     Ok(kill(pid, Signal::SIGKILL)?)
 }
 
-/// The next stop of a traced thread; [`WaitStatus::StillAlive`] if it sleeps.
-fn stopped(pid: Pid) -> anyhow::Result<WaitStatus> {
+/// How a traced thread stopped or ended (waitpid(2)); none if it sleeps.
+fn stopped(pid: Pid) -> anyhow::Result<Option<i32>> {
     let start = Instant::now();
+    let mut status = 0;
     loop {
-        let status = waitpid(pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG))?;
-        if status != WaitStatus::StillAlive || start.elapsed() > SLEEP {
-            return Ok(status);
+        // SAFETY: `status` is ours to write for the call.
+        let waited = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::__WALL | libc::WNOHANG) };
+        anyhow::ensure!(waited >= 0, "waitpid: {}", std::io::Error::last_os_error());
+        if waited > 0 {
+            return Ok(Some(status));
+        }
+        if start.elapsed() > SLEEP {
+            return Ok(None);
         }
         std::hint::spin_loop();
     }

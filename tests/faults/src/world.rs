@@ -3,7 +3,7 @@
 use crate::actor::Actor;
 use crate::books::Books;
 use crate::journal::{Control, Mapped, Received, Sent};
-use crate::plan::{self, INSTANCE, SINK_SIGNAL, Stream, Way};
+use crate::plan::{self, INSTANCE, Kin, POLLING_LANE, SINK_SIGNAL, Stream, Way};
 use crate::traced::Killer;
 use anyhow::{Context as _, bail, ensure};
 use nix::mount::{MsFlags, mount};
@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rtcore::sys::process;
+use rtcore::sys::sched::{Placement, place};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -77,6 +78,8 @@ pub struct World {
     pub received: Vec<Vec<Mapped<Received>>>,
     /// The CPU of the lanes.
     pub cpu: usize,
+    /// Another one, if there is one.
+    other_cpu: usize,
     root: PathBuf,
     daemon: Option<Child>,
     /// For the next end that is started.
@@ -120,10 +123,13 @@ impl World {
                 members.clone().map(|m| journal(&root.join(stream.sink(m)))).collect::<Result<_, _>>()?,
             );
             let members = members.map(Some).chain([None]);
-            ends.extend(members.map(|member| End { stream: stream.index, member, child: None }));
+            let all = members.map(|member| End { stream: stream.index, member, child: None });
+            ends.extend(all.filter(|_| !stream.is_of_answers()));
         }
-        let cpu = rtcore::sys::cpus::allowed()?.into_iter().max().unwrap_or(0);
-        let config = plan::config(&streams, cpu, 0);
+        let cpus = rtcore::sys::cpus::allowed()?;
+        let (other_cpu, cpu) =
+            (cpus.iter().min().copied().unwrap_or(0), cpus.iter().max().copied().unwrap_or(0));
+        let config = plan::config(&streams, cpu, other_cpu, 0);
         std::fs::write(root.join("rtd.toml"), &config)?;
         let books = Books::default();
         Ok(World {
@@ -134,6 +140,7 @@ impl World {
             sent,
             received,
             cpu,
+            other_cpu,
             root,
             daemon: None,
             changes: 0,
@@ -172,7 +179,36 @@ impl World {
         ensure!(line.trim_end() == "READY", "rtd did not start ({:?})", child.wait());
         self.control.rtd_pid.store(child.id(), Ordering::Release);
         self.daemon = Some(child);
+        self.tame_polling_lane()?;
         self.books.open()
+    }
+
+    /// Makes the polling lane's thread an ordinary one of low weight. See [`POLLING_LANE`].
+    fn tame_polling_lane(&self) -> anyhow::Result<()> {
+        let tasks = format!("/proc/{}/task", self.daemon_pid()?);
+        for task in std::fs::read_dir(tasks)?.flatten() {
+            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            if name.trim_end() == POLLING_LANE {
+                let tid: u32 = task.file_name().to_string_lossy().parse()?;
+                rtcore::sys::sched::make_ordinary(i32::try_from(tid)?).map_err(std::io::Error::from)?;
+                // SAFETY: numbers only.
+                let nice = unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, 10) };
+                ensure!(nice == 0, "setpriority: {}", std::io::Error::last_os_error());
+                return Ok(());
+            }
+        }
+        bail!("rtd has no thread {POLLING_LANE}")
+    }
+
+    /// Which end of this stream the process `ends[at]` is: none if it is none of it, else the receiver's number or none for
+    /// the sender.
+    pub fn role(&self, at: usize, stream: &Stream) -> Option<Option<usize>> {
+        let End { stream: index, member, .. } = self.ends[at];
+        if index == stream.index {
+            return Some(member);
+        }
+        let answers = stream.is_of_answers() && index + 1 == stream.index;
+        answers.then(|| if member.is_some() { None } else { Some(0) })
     }
 
     /// Starts the daemon, and kills it before its `calls`-th system call or when it is ready.
@@ -192,7 +228,7 @@ impl World {
     /// Writes another configuration, for the next start: lanes of other priorities, routes of other capacities.
     pub fn change_configuration(&mut self) -> anyhow::Result<()> {
         self.changes += 1;
-        self.config = plan::config(&self.streams, self.cpu, self.changes);
+        self.config = plan::config(&self.streams, self.cpu, self.other_cpu, self.changes);
         Ok(std::fs::write(self.root.join("rtd.toml"), &self.config)?)
     }
 
@@ -246,13 +282,25 @@ impl World {
             let user = USERS[at % USERS.len()];
             command.uid(user).gid(user);
         }
+        match stream.kin.filter(|_| member == Some(stream.to.len() - 1)) {
+            Some(Kin::ProcessGroup) => _ = command.process_group(0),
+            // SAFETY: setsid(2) is async-signal-safe, and nothing is allocated.
+            Some(Kin::Session) => unsafe { _ = command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) },
+            None => {}
+        }
         if let Some(signals) = self.sigpending {
             // SAFETY: setrlimit(2) is async-signal-safe, and nothing is allocated.
             unsafe {
                 command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_SIGPENDING, signals, signals)?))
             };
         }
-        self.ends[at].child = Some(command.spawn().context("cannot start an end")?);
+        let child = command.spawn().context("cannot start an end")?;
+        if stream.innocent {
+            let priority = if member.is_some() { 32 } else { 30 };
+            let placement = Placement { policy: libc::SCHED_FIFO, priority, cpus: vec![self.cpu] };
+            place(i32::try_from(child.id())?, &placement)?;
+        }
+        self.ends[at].child = Some(child);
         Ok(())
     }
 
@@ -297,7 +345,10 @@ impl World {
         self.control.run.store(0, Ordering::Release);
         let start = Instant::now();
         loop {
-            let busy = self.sent.iter().position(|sent| sent.idle.load(Ordering::Acquire) < pause);
+            // No answer is on its way while no request is.
+            let busy = (0..self.sent.len()).find(|at| {
+                !self.streams[*at].is_of_answers() && self.sent[*at].idle.load(Ordering::Acquire) < pause
+            });
             let Some(busy) = busy else { return Ok(()) };
             ensure!(start.elapsed() < PATIENCE, "the sender of {} does not pause", self.streams[busy].name());
             self.revive()?;

@@ -88,6 +88,18 @@ fn a_message_out_of_order_is_found() {
 }
 
 #[test]
+fn a_message_to_a_process_outside_the_group_is_found() {
+    for share in [Share::Any, Share::RoundRobin] {
+        let mut accountant = Accountant::new(3, share).excluding(Some(2));
+        let mut came = all(share, 2, 1..=50);
+        came[19].member = 2;
+        let verdict =
+            accountant.judge(&Interval { sent: &accepted(1..=50), got: &came, ..Interval::default() });
+        assert_eq!(found(&verdict), [(Wrong::Misrouted, 20, 1)], "{share:?}");
+    }
+}
+
+#[test]
 fn corrupted_and_invented_messages_are_found() {
     for (share, members) in SHARES {
         let mut came = all(share, members, 1..=50);

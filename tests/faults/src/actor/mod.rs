@@ -4,7 +4,7 @@ mod receive;
 mod send;
 
 use crate::journal::{CORRUPT, Control, Mapped};
-use crate::plan::Way;
+use crate::plan::{self, Way};
 use anyhow::Context as _;
 use clap::Args;
 use rtcore::client::Session;
@@ -57,7 +57,16 @@ impl Actor {
     }
 
     fn journal<T: crate::journal::Plain>(&self) -> anyhow::Result<Mapped<T>> {
-        Mapped::open(&self.directory.join(&self.endpoint))
+        self.journal_of(&self.endpoint)
+    }
+
+    fn journal_of<T: crate::journal::Plain>(&self, endpoint: &str) -> anyhow::Result<Mapped<T>> {
+        Mapped::open(&self.directory.join(endpoint))
+    }
+
+    /// Where answers are sent from, and where they come.
+    fn answers(&self) -> (String, String) {
+        (plan::source(self.index + 1), plan::sink(self.index + 1, 0))
     }
 
     fn tag(&self) -> u64 {
@@ -105,10 +114,23 @@ fn number(tag: u64, bytes: &[u8]) -> u64 {
     let Some(value) = word(0) else { return CORRUPT };
     let whole = match bytes.len() {
         8 | 32 => true,
-        16 => word(8) == Some(!value),
+        16 | 24 => word(8) == Some(!value),
         _ => false,
     };
     if whole && value >> 48 == tag >> 48 { value & ((1 << 48) - 1) } else { CORRUPT }
+}
+
+/// An answer: a message of the stream of answers, and the number of the request.
+fn answer(tag: u64, n: u64, request: u64) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..16].copy_from_slice(&message(tag, n));
+    bytes[16..].copy_from_slice(&request.to_ne_bytes());
+    bytes
+}
+
+/// The number of an answer; [`CORRUPT`] where it is not the answer to that request.
+fn answer_number(tag: u64, request: u64, bytes: &[u8]) -> u64 {
+    if bytes.get(16..) == Some(&request.to_ne_bytes()[..]) { number(tag, bytes) } else { CORRUPT }
 }
 
 fn queue(
@@ -131,6 +153,8 @@ mod tests {
         assert_eq!(number(tag(3), &good[..8]), 77);
         assert_eq!(number(tag(4), &good), CORRUPT);
         assert_eq!(number(tag(3), &good[..12]), CORRUPT);
+        let reply = answer(tag(3), 77, 5);
+        assert_eq!((answer_number(tag(3), 5, &reply), answer_number(tag(3), 6, &reply)), (77, CORRUPT));
         for at in 0..16 {
             let mut bad = good;
             bad[at] ^= 1;

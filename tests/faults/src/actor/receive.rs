@@ -1,7 +1,8 @@
 //! The receiving ends.
 
-use super::{Actor, number, queue};
-use crate::journal::{Mapped, Received};
+use super::send::fate;
+use super::{Actor, answer, number, queue, tag};
+use crate::journal::{CORRUPT, Mapped, Received, Sent};
 use crate::plan::Way;
 use anyhow::Context as _;
 use rtcore::client::Incoming;
@@ -30,6 +31,7 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
                 }
             }
         }
+        Way::Answer | Way::Ask => answer_all(actor, &journal),
         Way::Queue => {
             let queue = queue(&actor.endpoint, Access::Receive, false)?;
             let mut buffer = [0; 64];
@@ -58,6 +60,23 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
             })?;
             sleep_for_ever()
         }
+    }
+}
+
+/// Answers each request.
+fn answer_all(actor: &Actor, requests: &Mapped<Received>) -> anyhow::Result<()> {
+    let (source, _) = actor.answers();
+    let answers: Mapped<Sent> = actor.journal_of(&source)?;
+    let session = actor.session()?;
+    let (mut inbox, mut sender) = (session.inbox()?, session.sender(&source)?);
+    loop {
+        let Incoming::Message(message) = inbox.recv()? else { continue };
+        let (to, request) = (message.reply_to(), number(actor.tag(), message.bytes()));
+        requests.add(if to.is_some() { request } else { CORRUPT });
+        let Some(to) = to else { continue };
+        let n = answers.begin();
+        let sent = sender.reply(to, &answer(tag(actor.index + 1), n, request));
+        answers.ended(n, fate(&sent));
     }
 }
 

@@ -1,10 +1,10 @@
 //! The sending ends.
 
-use super::{Actor, message, queue};
-use crate::journal::{Control, EXEC, Fate, Mapped, Sent};
+use super::{Actor, answer_number, message, queue, tag};
+use crate::journal::{Control, EXEC, Fate, Mapped, Received, Sent};
 use crate::plan::Way;
 use anyhow::Context as _;
-use rtcore::client::{SendError, Sender};
+use rtcore::client::{CallError, Caller, SendError};
 use rtcore::sys::Errno;
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use rtcore::sys::mqueue::{self, Access};
@@ -15,6 +15,8 @@ use std::sync::atomic::Ordering;
 
 /// How long a paused sender sleeps before it looks again.
 const LOOK_NS: u64 = 200_000;
+/// How long an answer may take.
+const ANSWER_NS: u64 = 500_000_000;
 
 /// Sends until it is killed.
 pub fn play(actor: &Actor) -> anyhow::Result<()> {
@@ -24,49 +26,83 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
         Way::Lane => {
             let session = actor.session()?;
             let mut sender = session.sender(&actor.endpoint)?;
-            pace(actor, &control, &journal, |n| Some(fate(&mut sender, &message(tag, n))))
+            pace(actor, &control, &journal, |n| Call::Ended(fate(&sender.send(&message(tag, n)))))
+        }
+        Way::Ask | Way::Answer => {
+            let (_, sink) = actor.answers();
+            let answers: Mapped<Received> = actor.journal_of(&sink)?;
+            let session = actor.session()?;
+            let mut caller = session.caller(&actor.endpoint, &sink)?;
+            pace(actor, &control, &journal, |n| ask(&mut caller, actor, &answers, n))
         }
         Way::Queue => {
             let queue = queue(&actor.endpoint, Access::Send, true)?;
             let fd = queue.as_raw_fd();
             pace(actor, &control, &journal, |n| {
                 let sent = mqueue::send(fd, &message(tag, n), 0);
-                Some(if sent.is_ok() { Fate::Accepted } else { Fate::Refused })
+                Call::Ended(if sent.is_ok() { Fate::Accepted } else { Fate::Refused })
             })
         }
         Way::Signal | Way::Handler | Way::Payload => {
             let signo = actor.signo();
             pace(actor, &control, &journal, |n| {
                 let pid = i32::try_from(control.rtd_pid.load(Ordering::Acquire)).unwrap_or(0);
-                let sent: Result<(), Errno> =
-                    if pid == 0 { return None } else { rtsignal::queue_to_pid(pid, signo, tag | n) };
-                Some(if sent.is_ok() { Fate::Accepted } else { Fate::Refused })
+                if pid == 0 {
+                    return Call::Ended(Fate::Refused);
+                }
+                let sent: Result<(), Errno> = rtsignal::queue_to_pid(pid, signo, tag | n);
+                Call::Ended(if sent.is_ok() { Fate::Accepted } else { Fate::Refused })
             })
         }
     }
 }
 
-fn fate(sender: &mut Sender, bytes: &[u8]) -> Fate {
-    match sender.send(bytes) {
+/// How an attempt to send ended.
+enum Call {
+    /// In this way.
+    Ended(Fate),
+    /// A request was accepted and not answered. Its answer may still come, and the next call passes it over: the sender does
+    /// not pause before one was answered.
+    Unanswered,
+}
+
+pub fn fate(sent: &Result<u64, SendError>) -> Fate {
+    match sent {
         Ok(_) => Fate::Accepted,
         Err(SendError::Disconnected { .. } | SendError::PeerDead { .. }) => Fate::Disconnected,
         Err(_) => Fate::Refused,
     }
 }
 
-/// Calls `send` with one number after the other while the campaign runs, and writes down what comes of it. A message for
-/// which there is no receiver yet (`None`) keeps its number.
+/// Sends request `n` and records its answer.
+fn ask(caller: &mut Caller, actor: &Actor, answers: &Mapped<Received>, n: u64) -> Call {
+    let late = caller.late();
+    let called = match caller.call(&message(actor.tag(), n), monotonic_ns() + ANSWER_NS) {
+        Ok(reply) => {
+            answers.add(answer_number(tag(actor.index + 1), n, reply.bytes()));
+            Call::Ended(Fate::Accepted)
+        }
+        Err(CallError::Send(error)) => Call::Ended(fate(&Err(error))),
+        Err(_) => Call::Unanswered,
+    };
+    answers.discarded.fetch_add(caller.late() - late, Ordering::Release);
+    called
+}
+
+/// Calls `send` with one number after the other while the campaign runs, and writes down how each call ended.
 fn pace(
     actor: &Actor,
     control: &Mapped<Control>,
     journal: &Mapped<Sent>,
-    mut send: impl FnMut(u64) -> Option<Fate>,
+    mut send: impl FnMut(u64) -> Call,
 ) -> anyhow::Result<()> {
     let interval_ns = actor.interval_us * 1000;
     let mut next_ns = monotonic_ns();
+    // Answers to the requests of the sender before, which was killed, may still come.
+    let mut unanswered = actor.way == Way::Ask;
     loop {
         let pause = control.pauses.load(Ordering::Acquire);
-        if control.run.load(Ordering::Acquire) == 0 {
+        if control.run.load(Ordering::Acquire) == 0 && !unanswered {
             journal.idle.store(pause, Ordering::Release);
             sleep_until(monotonic_ns() + LOOK_NS);
             next_ns = monotonic_ns();
@@ -77,10 +113,13 @@ fn pace(
             return Err(error).context("exec");
         }
         let n = journal.begin();
-        match send(n) {
-            Some(fate) => journal.ended(n, fate),
-            None => journal.ended(n, Fate::Refused),
-        }
+        let call = send(n);
+        unanswered = match call {
+            Call::Unanswered => true,
+            Call::Ended(Fate::Accepted) => false,
+            Call::Ended(_) => unanswered,
+        };
+        journal.ended(n, if let Call::Ended(fate) = call { fate } else { Fate::Accepted });
         next_ns = (next_ns + interval_ns).max(monotonic_ns());
         sleep_until(next_ns);
     }
