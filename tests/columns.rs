@@ -124,7 +124,7 @@ pub fn a_pipe_a_wide_terminal_and_wide_show_every_column() -> anyhow::Result<()>
 }
 
 pub fn every_help_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
-    for program in [RTD, RTCTL, RTLAT] {
+    for program in [RTD, RTCTL, *RTLAT] {
         let help = |arguments: &[&str]| {
             let mut command = Command::new(program);
             command.args(arguments).arg("--help");

@@ -3,11 +3,23 @@
 //! the guard allocator end a process in which one does.
 
 use crate::util::lat::{Counts, lossless, measure, start};
+use crate::util::tool::{rtlat, run};
 use crate::util::{Instance, first_cpu};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::sys::cpus;
-use rtd::lat::mech::Kind;
+use std::sync::LazyLock;
+
+/// Names of the mechanisms: what `compare` takes and is a command of its own.
+static MECHANISMS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let help = run(rtlat(&["--help"])).expect("rtlat --help").out;
+    let refusal = run(rtlat(&["compare", "--only", "nothing"])).expect("an unknown name").err;
+    let is_command = |name: &&str| help.lines().any(|line| line.starts_with(&format!("  {name} ")));
+    let names = refusal.split("there are ").nth(1).unwrap_or_default().trim().split(", ");
+    let names: Vec<String> = names.filter(is_command).map(str::to_owned).collect();
+    assert!(names.len() >= 9, "{names:?} of {refusal}");
+    names
+});
 
 const LOOPS: u64 = 40;
 /// Every half millisecond.
@@ -18,12 +30,12 @@ fn every(pairs: usize, more: &[&str]) -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let cpu = first_cpu().to_string();
     let lossless = lossless("30", &cpu);
-    for kind in Kind::all() {
-        let args = [&[kind.name()], &SCHEDULE[..], &lossless, more].concat();
+    for kind in &*MECHANISMS {
+        let args = [&[kind.as_str()], &SCHEDULE[..], &lossless, more].concat();
         let measured = measure(&instance, &args)?;
         measured.ensure_whole(pairs, LOOPS).with_context(|| format!("{args:?}"))?;
         for pair in measured.pairs() {
-            ensure!(pair["name"] == kind.name(), "{pair}");
+            ensure!(pair["name"] == kind.as_str(), "{pair}");
             ensure!(pair["round_trip"].as_bool() == Some(more.contains(&"--round-trip")), "{pair}");
         }
     }
@@ -73,9 +85,9 @@ pub fn a_pair_of_processes_on_every_cpu() -> anyhow::Result<()> {
 /// A receiver that another program keeps from its CPU may lose some there.
 pub fn on_any_cpu_the_counts_add_up() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    for kind in Kind::all() {
+    for kind in &*MECHANISMS {
         for more in [&[][..], &["-f"]] {
-            let args = [&[kind.name(), "-q", "-i", "100", "-l", "200"], more].concat();
+            let args = [&[kind.as_str(), "-q", "-i", "100", "-l", "200"], more].concat();
             let measured = measure(&instance, &args)?;
             let counts = Counts::of(measured.pairs()[0])?;
             ensure!(
@@ -89,9 +101,9 @@ pub fn on_any_cpu_the_counts_add_up() -> anyhow::Result<()> {
 
 pub fn back_to_back() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    for kind in Kind::all() {
+    for kind in &*MECHANISMS {
         for more in [&[][..], &["-f"], &["--round-trip"]] {
-            let args = [&[kind.name(), "-q", "-i", "0", "-l", "40"], more].concat();
+            let args = [&[kind.as_str(), "-q", "-i", "0", "-l", "40"], more].concat();
             let measured = measure(&instance, &args)?;
             measured.ensure_whole(1, LOOPS).with_context(|| format!("{args:?}"))?;
             let counts = Counts::of(measured.pairs()[0])?;
@@ -105,9 +117,9 @@ pub fn real_time_threads_run_where_and_as_they_are_told() -> anyhow::Result<()> 
     let instance = Instance::new()?;
     let cpu = cpus::allowed()?.into_iter().max().context("no CPU")?;
     let at = cpu.to_string();
-    for kind in Kind::all() {
+    for kind in &*MECHANISMS {
         for more in [&[][..], &["-f"], &["-f", "--round-trip"]] {
-            let args = [&[kind.name()], &SCHEDULE[..], &["-p", "30", "-m", "-a", &at], more].concat();
+            let args = [&[kind.as_str()], &SCHEDULE[..], &["-p", "30", "-m", "-a", &at], more].concat();
             let measured = measure(&instance, &args)?;
             measured.ensure_whole(1, LOOPS).with_context(|| format!("{args:?}"))?;
             let pair = measured.pairs()[0];
@@ -138,7 +150,7 @@ pub fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let cpu = first_cpu().to_string();
     let lossless = lossless("30", &cpu);
-    for name in Kind::all().into_iter().map(Kind::name).chain(["timer"]) {
+    for name in MECHANISMS.iter().map(String::as_str).chain(["timer"]) {
         for more in [&[][..], &["-f", "--round-trip"]] {
             if name == "timer" && !more.is_empty() {
                 continue;
@@ -159,8 +171,8 @@ pub fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
 pub fn killed_they_leave_nothing() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     // A System V queue cannot be removed while it is used (msgctl(2)): that of a killed process stays.
-    for kind in Kind::all().into_iter().filter(|kind| *kind != Kind::Sysv) {
-        let args = [kind.name(), "-v", "-f", "-i", "1000"];
+    for kind in MECHANISMS.iter().filter(|kind| *kind != "sysv") {
+        let args = [kind.as_str(), "-v", "-f", "-i", "1000"];
         let (tool, traces) = start(&instance, &args)?;
         ensure!(traces.children.len() == 1, "{args:?}: {traces:?}");
         tool.signal(Signal::SIGKILL)?;

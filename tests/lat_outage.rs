@@ -8,9 +8,8 @@ use crate::util::{Daemon, Instance, process, route, signal};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::stats::reader::Snapshot;
-use rtd::lat::run::wall_ns;
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Source and sink of each route that is measured.
 const ROUTES: [[&str; 2]; 6] =
@@ -150,7 +149,7 @@ fn outage(
     let daemon = happens(daemon, &config, OUTAGE.max(begun.elapsed()))?;
     let mut back_ns = None;
     if daemon.is_some() {
-        back_ns = Some(wall_ns());
+        back_ns = Some(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?);
         let before = delivered(&instance.snapshot()?);
         let passes = |s: &Snapshot| delivered(s).iter().zip(&before).all(|(now, before)| *now > before + 10);
         instance.until("messages pass again", passes)?;

@@ -37,7 +37,7 @@ pub fn a_file_that_turns_out_full_takes_no_text_with_it() -> anyhow::Result<()> 
 
 pub fn samples_that_nobody_reads_end_the_run() -> anyhow::Result<()> {
     let mut shell = Command::new("sh");
-    let line = format!("'{}' timer -v -i 10000 | head -n 1", crate::util::tool::RTLAT);
+    let line = format!("'{}' timer -v -i 10000 | head -n 1", *crate::util::tool::RTLAT);
     child::die_with_parent_at_exec(shell.args(["-c", &line]));
     let out = run(shell)?.well()?;
     ensure!(out.lines().count() == 1, "{out}");
@@ -114,7 +114,7 @@ pub fn a_reader_that_has_left_is_in_nobodys_way() -> anyhow::Result<()> {
 fn on_the_first_cpu(args: &[&str]) -> anyhow::Result<Command> {
     let all = rtcore::sys::cpus::allowed()?;
     let mut command = Command::new("taskset");
-    command.args(["-c", &all[0].to_string(), crate::util::tool::RTLAT]).args(args);
+    command.args(["-c", &all[0].to_string(), *crate::util::tool::RTLAT]).args(args);
     child::die_with_parent_at_exec(&mut command);
     Ok(command)
 }
@@ -141,7 +141,7 @@ pub fn a_cpu_outside_the_mask_may_be_asked_for() -> anyhow::Result<()> {
 
 pub fn what_cannot_be_sent_is_told_soon() -> anyhow::Result<()> {
     let mut command = Command::new("prlimit");
-    command.args(["--sigpending=0", crate::util::tool::RTLAT, "signal", "-q", "-l", "20"]);
+    command.args(["--sigpending=0", *crate::util::tool::RTLAT, "signal", "-q", "-l", "20"]);
     child::die_with_parent_at_exec(&mut command);
     let begun = Instant::now();
     let said = run(command)?;
@@ -155,13 +155,13 @@ pub fn what_cannot_be_sent_is_told_soon() -> anyhow::Result<()> {
 pub fn a_limit_of_cpu_time_is_warned_of() -> anyhow::Result<()> {
     let timer = ["timer", "-q", "-l", "20", "-i", "1000"];
     let mut command = Command::new("prlimit");
-    command.args(["--rttime=500000", crate::util::tool::RTLAT]).args(timer);
+    command.args(["--rttime=500000", *crate::util::tool::RTLAT]).args(timer);
     child::die_with_parent_at_exec(&mut command);
     let said = run(command)?;
     let says = ["warning: RLIMIT_RTTIME is 500000 us", "ulimit -R unlimited", "LimitRTTIME=infinity"];
     ensure!(said.code() == Some(0) && says.iter().all(|says| said.err.contains(says)), "{said:?}");
     let mut command = Command::new("prlimit");
-    command.args(["--rttime=unlimited", crate::util::tool::RTLAT]).args(timer);
+    command.args(["--rttime=unlimited", *crate::util::tool::RTLAT]).args(timer);
     child::die_with_parent_at_exec(&mut command);
     let said = run(command)?;
     ensure!(said.code() == Some(0) && said.err.is_empty(), "{said:?}");

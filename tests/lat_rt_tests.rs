@@ -148,7 +148,7 @@ pub fn the_standard_line_gives_every_thread_its_samples() -> anyhow::Result<()> 
 pub fn command_lines_from_the_field_give_parsers_the_same() -> anyhow::Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/compare-rt-tests");
     let mut command = Command::new(script);
-    command.args(["--lines", "--rtlat", RTLAT]);
+    command.args(["--lines", "--rtlat", *RTLAT]);
     process::die_with_parent_at_exec(&mut command);
     // Half a minute of measurements, each of which ends by itself.
     let said = command.output()?;

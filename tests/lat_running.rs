@@ -139,7 +139,7 @@ pub fn without_a_name_the_only_instance_is_measured() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let apart = Apart::start("true", &config(&instance))?;
     let line = ["route", "--from", "mq-mq.in", "--to", "mq-mq.out", "-q", "-l", "30", "--allow-loss"];
-    let mut command = apart.beside(RTLAT, &line);
+    let mut command = apart.beside(*RTLAT, &line);
     command.env_remove("RTD_INSTANCE");
     let out = run(command)?.well()?;
     let counts = Counts::read(&out)?;

@@ -38,7 +38,6 @@ mod lane_routes;
 mod lane_waits;
 mod lanes;
 mod large_rings;
-mod lat_breaker;
 mod lat_clean;
 mod lat_compare;
 mod lat_files;
@@ -244,7 +243,6 @@ fn main() -> std::process::ExitCode {
         large_rings::a_large_session_holds_up_nobody,
         large_rings::a_session_that_outgrows_the_control_group_is_refused_and_rtd_lives needs(large_rings::MEMORY_GROUP),
         lanes::a_flooded_source_leaves_its_lane_s_others_their_turn needs(ROOT, TWO_CPUS),
-        lat_breaker::a_break_touches_no_heap,
         lat_clean::every_path_is_clean,
         lat_clean::a_path_that_is_named_twice_runs_over_two_lanes,
         lat_clean::whatever_is_unclean_is_found_and_named,

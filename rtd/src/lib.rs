@@ -8,7 +8,6 @@ pub mod control;
 pub mod ctl;
 pub mod daemon;
 pub mod demo;
-pub mod lat;
 pub mod log;
 pub mod plan;
 pub mod words;

@@ -2,11 +2,11 @@
 
 use super::{MESSAGES, PAYLOAD_BYTES, SCENARIO, stamp, threads};
 use rtcore::sys::Errno;
-use rtcore::sys::fork::{PANICKED, fork_child};
-use rtcore::sys::inherited::Inherited;
 use rtcore::sys::mqueue::{Access, Queue};
 use rtcore::sys::pidfd::{Ending, PidFd};
-use rtd::lat::mech::{self, Kind};
+use rtlat::mech::{self, Kind};
+use rtlat::sys::fork::{PANICKED, fork_child};
+use rtlat::sys::inherited::Inherited;
 use std::ffi::CString;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};

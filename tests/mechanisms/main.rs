@@ -3,11 +3,12 @@
 //! Constraint: fork needs a process of one thread, and a test harness has several: the tests of forking start this
 //! program again with [`SCENARIO`] set, which then plays that one scenario (`forked`).
 
+mod breaker;
 mod forked;
 mod threads;
 
 use libtest_mimic::{Arguments, Trial};
-use rtd::lat::mech::{self, Kind, Stamp, signal};
+use rtlat::mech::{self, Kind, Stamp, signal};
 use std::process::ExitCode;
 
 /// So that it shows when a send or a receive uses the heap.
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
         Trial::test("sizes_out_of_bounds_are_refused", || {
             sizes_out_of_bounds_are_refused();
             Ok(())
+        }),
+        Trial::test("breaker::a_break_touches_no_heap", || {
+            breaker::a_break_touches_no_heap().map_err(|e| format!("{e:#}").into())
         }),
         Trial::test("threads::a_sender_of_a_mutex_that_leaves_is_told", || {
             threads::a_sender_of_a_mutex_that_leaves_is_told();

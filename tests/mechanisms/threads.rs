@@ -3,7 +3,7 @@
 use super::{MESSAGES, PAYLOAD_BYTES, stamp};
 use rtcore::seal;
 use rtcore::sys::{Errno, rtsignal, sched};
-use rtd::lat::mech::{self, Kind, Mechanism, Stamp};
+use rtlat::mech::{self, Kind, Mechanism, Stamp};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;

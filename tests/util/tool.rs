@@ -10,15 +10,13 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::thread::JoinHandle;
 
 /// The daemon's binary.
 pub const RTD: &str = env!("CARGO_BIN_EXE_rtd");
 /// The hand tool.
 pub const RTCTL: &str = env!("CARGO_BIN_EXE_rtctl");
-/// The latency laboratory.
-pub const RTLAT: &str = env!("CARGO_BIN_EXE_rtlat");
 /// An ordinary user that every machine has.
 pub const NOBODY: u32 = 65534;
 
@@ -30,9 +28,40 @@ pub fn rtd(args: &[&str]) -> Command {
     command
 }
 
+/// The latency laboratory, a program of another package: `cargo test --workspace` builds it beside [`RTD`], and
+/// `cargo test -p rtd` does not.
+pub static RTLAT: LazyLock<&'static str> = LazyLock::new(|| {
+    let program = Path::new(RTD).with_file_name("rtlat");
+    if let Err(e) = ensure_current(&program, &Path::new(env!("CARGO_MANIFEST_DIR")).join("rtlat/src")) {
+        panic!("{e:#}: cargo test --workspace builds it, and so does cargo build -p rtlat");
+    }
+    program.to_str().expect("a path that env! can show").to_owned().leak()
+});
+
+/// An error if the program is missing or older than one of its own sources. (Cargo keeps no list of all its sources where
+/// it is built for a test.)
+fn ensure_current(program: &Path, sources: &Path) -> anyhow::Result<()> {
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified());
+    let built = changed(program).with_context(|| format!("{} is not there", program.display()))?;
+    let mut directories = vec![sources.to_owned()];
+    while let Some(directory) = directories.pop() {
+        // The machine that runs the tests need not have the sources.
+        for entry in std::fs::read_dir(&directory).into_iter().flatten() {
+            let path = entry?.path();
+            let of_tests = path.file_stem().is_some_and(|stem| stem == "tests" || stem == "samples");
+            if path.is_dir() && !of_tests {
+                directories.push(path);
+            } else if !of_tests && changed(&path)? > built {
+                bail!("{} is older than {}", program.display(), path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `rtlat` with these arguments, which ends when a measuring thread of it touches the heap.
 pub fn rtlat(args: &[&str]) -> Command {
-    let mut command = Command::new(RTLAT);
+    let mut command = Command::new(*RTLAT);
     command.args(args).env("RTD_GUARD", "abort");
     process::die_with_parent_at_exec(&mut command);
     command

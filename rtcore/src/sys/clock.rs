@@ -30,14 +30,15 @@ pub fn boottime_ns() -> u64 {
 }
 
 /// CLOCK_REALTIME so many nanoseconds from now: what the calls take that know no other clock.
-pub(crate) fn realtime_after(timeout_ns: u64) -> libc::timespec {
+pub fn realtime_after(timeout_ns: u64) -> libc::timespec {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let at_ns = now.tv_sec.unsigned_abs().saturating_mul(1_000_000_000);
     timespec(at_ns.saturating_add(now.tv_nsec.unsigned_abs()).saturating_add(timeout_ns))
 }
 
 /// A time in nanoseconds as C has it.
-pub(crate) fn timespec(ns: u64) -> libc::timespec {
+#[inline]
+pub fn timespec(ns: u64) -> libc::timespec {
     #[expect(clippy::cast_possible_wrap, reason = "below 10^9")]
     let tv_nsec = (ns % 1_000_000_000) as i64;
     libc::timespec { tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX), tv_nsec }

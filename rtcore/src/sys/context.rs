@@ -24,7 +24,7 @@ impl Error for Named {
 }
 
 /// Puts the object in front of an error's text; kind and number stay.
-pub(crate) fn named(object: impl Display, e: impl Into<io::Error>) -> io::Error {
+pub fn named(object: impl Display, e: impl Into<io::Error>) -> io::Error {
     let source = e.into();
     io::Error::new(source.kind(), Named { text: format!("{object}: {source}"), source })
 }

@@ -179,7 +179,8 @@ pub enum Ending {
 }
 
 impl Ending {
-    pub(super) fn from_wait_status(wait_status: i32) -> Ending {
+    /// From what waitpid(2) stores of a process that has ended.
+    pub fn from_wait_status(wait_status: i32) -> Ending {
         if libc::WIFSIGNALED(wait_status) {
             return Ending::Signal(libc::WTERMSIG(wait_status));
         }

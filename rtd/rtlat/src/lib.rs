@@ -1,0 +1,32 @@
+//! `rtlat`: how long a message takes, over every mechanism, raw, through rtd and beside it, measured the same way.
+//!
+//! A *pair* is a sender and a receiver, each a thread (or the sender a process) with its CPU and priority. The sender
+//! follows an absolute schedule; the receiver alone records, into histograms of its own. Everything else (live view,
+//! files, pictures) reads what the receiver handed over or publishes in words.
+//!
+//! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
+
+#![deny(unsafe_code)]
+
+pub mod args;
+pub mod baseline;
+pub mod board;
+pub mod breaker;
+pub mod clean;
+pub mod command;
+pub mod compare;
+pub mod interference;
+pub mod load;
+pub mod mech;
+pub mod out;
+pub mod pair;
+pub mod party;
+pub mod preempt;
+pub mod recorder;
+pub mod report;
+pub mod route;
+pub mod rt_tests;
+pub mod run;
+pub mod series;
+#[allow(unsafe_code, reason = "the calls that rtcore does not have")]
+pub mod sys;

@@ -1,0 +1,97 @@
+//! The latency laboratory.
+
+use clap::{Parser, Subcommand};
+use rtd::daemon::own::{OwnArgs, run_own};
+use rtlat::args::{BadOption, MeasureArgs};
+use rtlat::clean::{CleanArgs, clean};
+use rtlat::command::{self, CompareArgs, RouteArgs};
+use rtlat::interference::{self, InterferenceArgs, InterfererArgs};
+use rtlat::load::{WorkerArgs, work};
+use rtlat::mech::Kind;
+use std::process::ExitCode;
+
+// The measuring threads are sealed like the daemon's; with RTD_GUARD=abort a heap call of theirs ends the process.
+#[global_allocator]
+static ALLOCATOR: rtcore::seal::GuardAlloc = rtcore::seal::GuardAlloc;
+
+// A signal of a route that is measured must not end a process that is still starting.
+rtcore::hold_signals!();
+
+/// Measure latency as cyclictest and its family do: timers, every mechanism, and routes through rtd
+///
+/// Exit codes: 0; 1 it could not be measured; 2 bad options; 3 a latency broke the -b bound; 4 worse than the baseline;
+/// 5 not clean; 6 messages were lost and --allow-loss was not given.
+#[derive(Parser)]
+#[command(name = "rtlat", version, propagate_version = true, infer_long_args = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// How late a timer wakes a thread (cyclictest)
+    Timer(MeasureArgs),
+    /// POSIX message queue (pmqtest)
+    Mq(MeasureArgs),
+    /// Real-time signal, queued (sigwaittest; with --round-trip -i 0 signaltest)
+    Signal(MeasureArgs),
+    /// Semaphore in shared memory (svsematest, whose semaphores are of System V)
+    Sem(MeasureArgs),
+    /// Priority-inheriting mutex, handed over (ptsematest)
+    Mutex(MeasureArgs),
+    /// Futex
+    Futex(MeasureArgs),
+    /// Event counter
+    Eventfd(MeasureArgs),
+    /// Pipe
+    Pipe(MeasureArgs),
+    /// Unix socket
+    Unix(MeasureArgs),
+    /// System V message queue
+    Sysv(MeasureArgs),
+    /// A route of rtd: of a daemon started for it, or between two endpoints of a running one
+    Route(RouteArgs),
+    /// All mechanisms and routes in one run, on one CPU and on two, with their ratios to a raw message queue
+    Compare(CompareArgs),
+    /// Whether sealed threads on each kind of path allocate, fault, call, lose or are preempted where they must not
+    Clean(CleanArgs),
+    /// The most urgent lane alone and beside what goes on in a machine: a saturated lane, load, stopped and dying clients
+    Interference(InterferenceArgs),
+    #[command(hide = true)]
+    OwnDaemon(OwnArgs),
+    #[command(hide = true)]
+    LoadWorker(WorkerArgs),
+    #[command(hide = true)]
+    Interferer(InterfererArgs),
+}
+
+fn main() -> ExitCode {
+    let raw = |kind, args: &MeasureArgs| command::raw(kind, args);
+    let done = match &Cli::parse().command {
+        Command::Timer(args) => command::timer(args),
+        Command::Mq(args) => raw(Kind::Mq, args),
+        Command::Signal(args) => raw(Kind::Signal, args),
+        Command::Sem(args) => raw(Kind::Sem, args),
+        Command::Mutex(args) => raw(Kind::Mutex, args),
+        Command::Futex(args) => raw(Kind::Futex, args),
+        Command::Eventfd(args) => raw(Kind::Eventfd, args),
+        Command::Pipe(args) => raw(Kind::Pipe, args),
+        Command::Unix(args) => raw(Kind::Unix, args),
+        Command::Sysv(args) => raw(Kind::Sysv, args),
+        Command::Route(args) => command::route(args),
+        Command::Compare(args) => command::compare(args),
+        Command::Clean(args) => clean(args),
+        Command::Interference(args) => interference::interference(args),
+        Command::OwnDaemon(args) => run_own(args).map(|()| 0),
+        Command::LoadWorker(args) => work(args).map(|()| 0),
+        Command::Interferer(args) => interference::interfere(args).map(|()| 0),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            rtd::log::tell(format_args!("rtlat: error: {e:#}"));
+            ExitCode::from(if e.is::<BadOption>() { 2 } else { 1 })
+        }
+    }
+}

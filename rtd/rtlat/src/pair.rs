@@ -1,0 +1,443 @@
+//! One pair: made in three steps (shared memory and forks; threads; blocks), and run block by block.
+//!
+//! Every fork comes before the first thread of the process: [`Pair::prepare`] of all pairs, then [`Pair::launch`].
+
+mod roles;
+
+use super::board::{Block, Board, Role};
+use super::breaker::Breaker;
+use super::mech::Mechanism;
+use super::party::{Log, Seat};
+use super::recorder::{Recorder, Recording, Tally};
+use super::series::{Packed, Party, Series};
+use crate::sys::fork::{ForkedChild, fork_child};
+use anyhow::{Context as _, bail};
+use roles::{partner, recorder};
+use rtcore::sys::clock::monotonic_ns;
+use rtcore::sys::rtsignal;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Recorders that go round between a pair and the main thread: one at work, the others ready for the next slices.
+const RECORDERS: usize = 4;
+/// A party that does not stand after this long never will.
+const STAND: Duration = Duration::from_secs(30);
+/// How often a look is taken at a block that nobody watches.
+const LOOK_NS: u64 = 10_000_000;
+/// A party that was told to end and has not after this long never will.
+const END: Duration = Duration::from_secs(5);
+/// After the last message was sent, its receiver has this long to get it.
+const ARRIVAL: Duration = Duration::from_secs(1);
+
+/// What a pair does.
+pub enum Work {
+    /// Waits for points in time.
+    Timer,
+    /// Messages from the sender to the receiver.
+    OneWay(Box<dyn Mechanism>),
+    /// There and back.
+    RoundTrip(Box<dyn Mechanism>, Box<dyn Mechanism>),
+    /// Messages from the sender to the receiver by the first, for each of which the receiver asks by the second.
+    Synced(Box<dyn Mechanism>, Box<dyn Mechanism>),
+}
+
+/// How to make one.
+pub struct PairSpec {
+    /// What it does.
+    pub work: Work,
+    /// Where its sender runs.
+    pub sender: Seat,
+    /// Where its receiver runs.
+    pub receiver: Seat,
+    /// The party that does not record is a process.
+    pub fork: bool,
+    /// How to record.
+    pub recording: Recording,
+    /// The kernel's trace, for a culprit.
+    pub breaker: Option<Breaker>,
+    /// Every sample is shown.
+    pub is_verbose: bool,
+}
+
+/// Samples between the thread that records and the main thread.
+const SAMPLES: usize = 1 << 16;
+
+/// The party that does not record.
+enum Partner {
+    None,
+    Thread(JoinHandle<()>),
+    Process(ForkedChild),
+}
+
+/// See the module.
+pub struct Pair {
+    number: usize,
+    work: Arc<Work>,
+    seats: [Seat; 2],
+    recording: Recording,
+    board: Arc<Board>,
+    partner: Partner,
+    breaker: Option<Breaker>,
+    fork: bool,
+    is_verbose: bool,
+    samples: Option<rtrb::Consumer<(u64, u64)>>,
+    /// News that were looked at.
+    seen: u32,
+    /// When the block was found sent.
+    sent_ns: Option<u64>,
+    /// When it was found stopped before that.
+    stopped_ns: Option<u64>,
+    recorder: Option<JoinHandle<()>>,
+    trace: Arc<OnceLock<String>>,
+    fresh: Option<rtrb::Producer<Box<Recorder>>>,
+    done: Option<rtrb::Consumer<Box<Recorder>>>,
+    /// What came of the running block so far, and its slices.
+    whole: Recorder,
+    slices: Vec<Slice>,
+    order: u32,
+    interval_ns: u64,
+}
+
+/// Part of a block.
+#[derive(Debug)]
+pub struct Slice {
+    /// Receive times of its first and last message, CLOCK_MONOTONIC.
+    pub from_ns: u64,
+    /// See `from_ns`.
+    pub until_ns: u64,
+    /// Raw latencies.
+    pub raw: Packed,
+}
+
+impl Pair {
+    /// Makes the shared memory, and the child process where one is wanted.
+    pub fn prepare(number: usize, spec: PairSpec) -> anyhow::Result<Pair> {
+        let PairSpec { work, sender, receiver, fork, recording, breaker, is_verbose } = spec;
+        let board = Arc::new(Board::new().context("cannot map shared memory")?);
+        let (work, seats) = (Arc::new(work), [sender, receiver]);
+        let partner = match &*work {
+            Work::Timer if fork => bail!("-f: a timer has no second process"),
+            _ if fork => {
+                let (board, work) = (Arc::clone(&board), Arc::clone(&work));
+                let child = fork_child(move || {
+                    partner(&board, &work, seats);
+                    u8::from(board.failure().is_some())
+                });
+                Partner::Process(child.context("cannot fork")?)
+            }
+            _ => Partner::None,
+        };
+        Ok(Pair {
+            number,
+            work,
+            seats,
+            recording,
+            board,
+            partner,
+            breaker,
+            fork,
+            is_verbose,
+            samples: None,
+            seen: 0,
+            sent_ns: None,
+            stopped_ns: None,
+            recorder: None,
+            trace: Arc::default(),
+            fresh: None,
+            done: None,
+            whole: Recorder::new(recording),
+            slices: Vec::new(),
+            order: 0,
+            interval_ns: 0,
+        })
+    }
+
+    /// Starts its threads and waits until both parties stand.
+    pub fn launch(&mut self) -> anyhow::Result<()> {
+        let (fresh, take_fresh) = rtrb::RingBuffer::new(RECORDERS);
+        let (give_done, done) = rtrb::RingBuffer::new(RECORDERS);
+        (self.fresh, self.done) = (Some(fresh), Some(done));
+        let (board, work, seats) = (Arc::clone(&self.board), Arc::clone(&self.work), self.seats);
+        let (breaker, trace) = (self.breaker.take(), Arc::clone(&self.trace));
+        let (show, samples) = rtrb::RingBuffer::new(if self.is_verbose { SAMPLES } else { 0 });
+        self.samples = self.is_verbose.then_some(samples);
+        let show = self.is_verbose.then_some(show);
+        let log = Log::new(Arc::clone(&board), take_fresh, give_done, show, breaker, trace);
+        let name = format!("rtlat-{}", self.number);
+        let thread = std::thread::Builder::new().name(name);
+        self.recorder =
+            Some(thread.spawn(move || recorder(log, &work, seats)).context("cannot start a thread")?);
+        let parties = if self.is_timer() { 1 } else { 2 };
+        if parties == 2 && !self.fork {
+            let (board, work) = (Arc::clone(&self.board), Arc::clone(&self.work));
+            let thread = std::thread::Builder::new().name(format!("rtlat-{}p", self.number));
+            let thread = thread.spawn(move || partner(&board, &work, seats));
+            self.partner = Partner::Thread(thread.context("cannot start a thread")?);
+        }
+        self.stand(parties)
+    }
+
+    fn stand(&mut self, parties: u32) -> anyhow::Result<()> {
+        let until_ns = monotonic_ns() + nanos(STAND);
+        let mut seen = self.board.news();
+        while self.board.ready() < parties {
+            self.check()?;
+            let left_ns = until_ns.saturating_sub(monotonic_ns());
+            if left_ns == 0 {
+                bail!("{}: a party did not start within {STAND:?}", self.name());
+            }
+            // Bounded: a child that died tells nothing.
+            seen = self.board.wait_news(seen, left_ns.min(100_000_000));
+        }
+        Ok(())
+    }
+
+    /// An error when a party failed.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        if let Some(why) = self.board.failure() {
+            bail!("{}: {why}", self.name());
+        }
+        if let Partner::Process(child) = &mut self.partner
+            && let Some(ending) = child.try_wait().context("waiting for the sender's process")?
+        {
+            bail!("{}: its second process ended: {ending}", self.name());
+        }
+        Ok(())
+    }
+
+    /// `mq`, `route lane` ...
+    pub fn name(&self) -> &str {
+        match &*self.work {
+            Work::Timer => "timer",
+            Work::OneWay(mechanism) | Work::RoundTrip(mechanism, _) | Work::Synced(mechanism, _) => {
+                mechanism.name()
+            }
+        }
+    }
+
+    /// The words it shares.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Starts a block. The one before has ended.
+    pub fn begin(&mut self, block: &Block) {
+        self.whole = Recorder::new(self.recording);
+        self.slices.clear();
+        (self.sent_ns, self.stopped_ns) = (None, None);
+        self.interval_ns = block.interval_ns;
+        if let Some(fresh) = &mut self.fresh {
+            let wanted = if block.slice_ns > 0 { RECORDERS } else { 1 };
+            while fresh.slots() + wanted > RECORDERS {
+                // It has room: its slots were counted.
+                let _ = fresh.push(Box::new(Recorder::new(self.recording)));
+            }
+        }
+        self.order = self.board.begin(block);
+    }
+
+    /// Collects slices; true when the block has ended.
+    fn collect(&mut self) -> bool {
+        let is_closed = self.board.is_closed(self.order);
+        while let Some(full) = self.done.as_mut().and_then(|done| done.pop().ok()) {
+            self.whole.append(&full);
+            self.slices.push(Slice {
+                from_ns: full.first_ns,
+                until_ns: full.last_ns,
+                raw: Packed::of(&full.raw),
+            });
+            if let Some(fresh) = &mut self.fresh
+                && !is_closed
+            {
+                // It has room: this one came out of it.
+                let _ = fresh.push(Box::new(Recorder::new(self.recording)));
+            }
+        }
+        is_closed
+    }
+
+    /// Whether all of the block is sent.
+    pub fn is_sent(&self) -> bool {
+        self.board.is_sent(self.order)
+    }
+
+    /// What the live view shows.
+    pub fn tally(&self) -> Tally {
+        self.board.tally()
+    }
+
+    /// Ends the block early, or hurries it on: whoever sleeps looks up.
+    pub fn stop(&self) {
+        self.board.stop();
+        self.wake();
+    }
+
+    /// The end of the block is not waited for any more.
+    fn give_up(&self) {
+        self.board.give_up(self.order);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        for role in [Role::Sender, Role::Receiver] {
+            let (tid, _) = self.board.whereabouts(role);
+            if tid > 0 {
+                // Only one of our own threads is reached by this; a tid that is a child's is none.
+                rtsignal::wake(tid);
+            }
+        }
+        if let Partner::Process(child) = &self.partner {
+            let _ = rtsignal::queue_to_pid(child.pid(), rtsignal::WAKE, 0);
+        }
+    }
+
+    /// Runs a block that nobody watches, at most so long.
+    pub fn run(&mut self, block: &Block, limit: Duration) -> anyhow::Result<Series> {
+        self.begin(block);
+        let until_ns = monotonic_ns() + nanos(limit);
+        while !self.look(until_ns)? {
+            self.wait_news(LOOK_NS);
+        }
+        Ok(self.series())
+    }
+
+    /// Whether the block has ended. It is stopped if it is not sent by `until_ns`; and what has not come a second after
+    /// it was sent is lost.
+    pub fn look(&mut self, until_ns: u64) -> anyhow::Result<bool> {
+        if self.collect() {
+            return self.check().map(|()| true);
+        }
+        self.check()?;
+        if let Work::OneWay(mechanism) = &*self.work {
+            mechanism.find_again();
+        }
+        let now_ns = monotonic_ns();
+        if self.is_sent() {
+            let since_ns = *self.sent_ns.get_or_insert(now_ns);
+            if now_ns > since_ns + nanos(ARRIVAL) {
+                self.give_up();
+            }
+        } else if now_ns >= until_ns {
+            self.stop();
+        }
+        if !self.is_sent() && self.board.is_stopped() {
+            let since_ns = *self.stopped_ns.get_or_insert(now_ns);
+            if now_ns > since_ns + nanos(END) {
+                bail!(
+                    "{}: its sender does not end: it was stopped (SIGSTOP), or something of a higher priority has its CPU",
+                    self.name()
+                );
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits for news of a party, at most so long.
+    pub fn wait_news(&mut self, timeout_ns: u64) {
+        self.seen = self.board.wait_news(self.seen, timeout_ns);
+    }
+
+    /// The next sample to show: its number and its raw latency.
+    pub fn next_sample(&mut self) -> Option<(u64, u64)> {
+        self.samples.as_mut()?.pop().ok()
+    }
+
+    /// Thread and CPU of sender and receiver.
+    pub fn whereabouts(&self) -> [(i32, usize); 2] {
+        [Role::Sender, Role::Receiver].map(|role| self.board.whereabouts(role))
+    }
+
+    /// Whether it has no receiver.
+    pub fn is_timer(&self) -> bool {
+        matches!(*self.work, Work::Timer)
+    }
+
+    /// Whether its messages come back.
+    pub fn is_round_trip(&self) -> bool {
+        matches!(*self.work, Work::RoundTrip(..))
+    }
+
+    /// What the block measured that has ended.
+    pub fn series(&mut self) -> Series {
+        let whole = &self.whole;
+        let party = |role: Role| {
+            let (tid, last_cpu) = self.board.whereabouts(role);
+            let seat = self.seats[role as usize];
+            Party { tid, cpu: seat.cpu, last_cpu, priority: seat.priority }
+        };
+        let payload_bytes = match &*self.work {
+            Work::Timer => 0,
+            Work::OneWay(mechanism) | Work::Synced(mechanism, _) | Work::RoundTrip(mechanism, _) => {
+                mechanism.payload_bytes()
+            }
+        };
+        let sender = party(Role::Sender);
+        Series {
+            name: self.name().to_owned(),
+            pair: self.number,
+            sender,
+            receiver: if matches!(*self.work, Work::Timer) { sender } else { party(Role::Receiver) },
+            interval_ns: self.interval_ns,
+            payload_bytes,
+            is_round_trip: self.is_round_trip(),
+            raw: whole.raw.clone(),
+            corrected: whole.corrected.clone(),
+            bins: whole.bins.clone(),
+            overflows: whole.overflows,
+            overflow_cycles: whole.overflow_cycles.clone(),
+            min_ns: whole.tally.min_ns,
+            last_ns: whole.tally.last_ns,
+            max_ns: whole.tally.max_ns,
+            sum_ns: whole.tally.sum_ns,
+            counts: self.board.counts(whole.tally.received),
+            start_time_ns: wall_ns(whole.first_ns),
+            end_time_ns: wall_ns(whole.last_ns),
+            culprit: whole.culprit(self.trace.get().map_or("", String::as_str)),
+        }
+    }
+
+    /// Parts of the block that has ended.
+    pub fn slices(&self) -> &[Slice] {
+        &self.slices
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        self.board.quit();
+        let is_over = |pair: &Pair| {
+            let recorder = pair.recorder.as_ref().is_none_or(JoinHandle::is_finished);
+            recorder && !matches!(&pair.partner, Partner::Thread(thread) if !thread.is_finished())
+        };
+        // A receiver sleeps in its mechanism until somebody wakes it; it may have been just about to.
+        let mut seen = self.board.news();
+        let until_ns = monotonic_ns() + nanos(END);
+        while !is_over(self) {
+            if monotonic_ns() > until_ns {
+                // They end with the process.
+                return;
+            }
+            self.wake();
+            seen = self.board.wait_news(seen, 1_000_000);
+        }
+        if let Some(thread) = self.recorder.take() {
+            let _ = thread.join();
+        }
+        match std::mem::replace(&mut self.partner, Partner::None) {
+            Partner::Thread(thread) => drop(thread.join()),
+            // Dropped, it is ended.
+            Partner::Process(_) | Partner::None => {}
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The wall clock at a moment of CLOCK_MONOTONIC; 0 for never.
+fn wall_ns(monotonic: u64) -> u64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
+    if monotonic == 0 { 0 } else { wall.saturating_sub(monotonic_ns().saturating_sub(monotonic)) }
+}
