@@ -55,6 +55,9 @@ struct CheckCommand {
     /// Print the JSON schema of the configuration
     #[arg(long)]
     schema: bool,
+    /// Print the reference of all keys as Markdown
+    #[arg(long)]
+    reference: bool,
 }
 
 fn main() -> ExitCode {
@@ -83,6 +86,9 @@ fn main() -> ExitCode {
 fn check(args: &CheckCommand) -> u8 {
     if args.schema {
         return config::command::print_schema();
+    }
+    if args.reference {
+        return config::command::print_reference();
     }
     let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
     config::command::check(&args.file, config::command::CheckArgs { json: args.json, options })

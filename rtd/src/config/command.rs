@@ -3,7 +3,9 @@
 //! Exit codes: 0 the plan can run (with or without warnings), 1 it is refused, 2 the file could not be
 //! read or the result not written.
 
-use super::{CheckOptions, Checked, Diagnostic, FILE_BYTES_MAX, Machine, check_with, schema, summary};
+use super::{
+    CheckOptions, Checked, Diagnostic, FILE_BYTES_MAX, Machine, check_with, reference, schema, summary,
+};
 use crate::words::counted;
 use rtcore::sys::{limits, memory};
 use std::io::{self, Read, Write};
@@ -61,7 +63,16 @@ pub fn check_on(
 
 /// Prints the JSON schema. Returns the exit code.
 pub fn print_schema() -> u8 {
-    match io::stdout().lock().write_all(schema::json().as_bytes()) {
+    print(&schema::json())
+}
+
+/// Prints the reference of all keys. Returns the exit code.
+pub fn print_reference() -> u8 {
+    print(&reference::markdown())
+}
+
+fn print(text: &str) -> u8 {
+    match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => EXIT_RUNS,
         Err(_) => EXIT_IO,
     }

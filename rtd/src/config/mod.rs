@@ -13,6 +13,7 @@ mod known;
 pub mod machine;
 mod prepared;
 mod reader;
+mod reference;
 mod resolve;
 pub mod schema;
 pub mod sections;

@@ -1,0 +1,113 @@
+//! The reference of all keys as Markdown, made from the JSON schema, for the manual (`rtd/book/src/keys.md`).
+
+use super::schema;
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// Sections in the order in which a configuration has them, with their definition in the schema.
+const SECTIONS: [(&str, &str); 6] = [
+    ("[daemon]", "Daemon"),
+    ("[[lane]]", "Lane"),
+    ("[[process]]", "Process"),
+    ("[[endpoint]]", "Endpoint"),
+    ("[[group]]", "Group"),
+    ("[[route]]", "Route"),
+];
+
+const HEAD: &str = "\
+# All keys
+
+`rtd check --reference` prints this page, and `rtd check --schema` prints the JSON schema that it is made from
+(`configs/rtd.schema.json`, for editors). Do not edit this page by hand.
+
+A *time* is a number and a unit in quotes: `\"500us\"`, `\"1.5ms\"`, `\"2s\"` (ns, us, ms, s, min). A *name* has 1 to 31 of the
+characters A-Z a-z 0-9 `_` `.` `-` and starts with a letter or a digit.
+";
+
+/// The page, with a newline at the end.
+pub fn markdown() -> String {
+    let schema: Value = serde_json::from_str(&schema::json()).unwrap_or_default();
+    let mut page = HEAD.to_owned();
+    for (section, definition) in SECTIONS {
+        let definition = &schema["$defs"][definition];
+        // Writing to a String cannot fail.
+        let _ = write!(page, "\n## `{section}`\n\n{}\n\n", one_line(&definition["description"]));
+        for (key, value) in definition["properties"].as_object().into_iter().flatten() {
+            let required = definition["required"].as_array().is_some_and(|all| all.iter().any(|r| r == key));
+            let _ = writeln!(
+                page,
+                "- **`{key}`** ({}{}): {}",
+                kind(value),
+                if required { ", required".to_owned() } else { default(value) },
+                one_line(&value["description"])
+            );
+        }
+    }
+    page
+}
+
+fn one_line(text: &Value) -> String {
+    let words = text.as_str().unwrap_or_default().split_whitespace();
+    // Markdown takes a bare <name> for a tag.
+    words.collect::<Vec<_>>().join(" ").replace('<', "&lt;").replace("`&lt;", "`<").replace(":&lt;", ":<")
+}
+
+fn default(value: &Value) -> String {
+    match &value["default"] {
+        Value::Null => String::new(),
+        default => format!(", default `{default}`"),
+    }
+}
+
+/// What a value looks like, in words.
+fn kind(value: &Value) -> String {
+    if let Some(choices) = value["enum"].as_array() {
+        return choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", ");
+    }
+    if let Some(choices) = value["oneOf"].as_array() {
+        return choices.iter().map(kind).collect::<Vec<_>>().join(" or ");
+    }
+    if let Some(constant) = value.get("const") {
+        return format!("`{constant}`");
+    }
+    match value["type"].as_str().unwrap_or_default() {
+        "integer" => format!("{} to {}", value["minimum"], value["maximum"]),
+        "boolean" => "`true` or `false`".to_owned(),
+        "array" => "array of strings".to_owned(),
+        other => match value["pattern"].as_str() {
+            Some(pattern) if pattern.starts_with("^[A-Za-z0-9]") => "name".to_owned(),
+            Some(pattern) if pattern.starts_with("^[0-9]+(") => "time".to_owned(),
+            Some(pattern) if pattern.starts_with("^(off|[0-9]+(") => "time or `\"off\"`".to_owned(),
+            Some(pattern) if pattern.ends_with("%$") => "percentage in quotes".to_owned(),
+            _ => other.to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_the_schema_has_its_line() {
+        let schema: Value = serde_json::from_str(&schema::json()).unwrap();
+        let page = markdown();
+        for (section, definition) in SECTIONS {
+            let part = page.split(&format!("## `{section}`\n")).nth(1).unwrap();
+            let part = part.split("\n## ").next().unwrap();
+            let keys = schema["$defs"][definition]["properties"].as_object().unwrap();
+            assert_eq!(part.matches("\n- **`").count(), keys.len(), "{section}");
+            assert!(keys.keys().all(|key| part.contains(&format!("- **`{key}`** ("))), "{section}");
+        }
+    }
+
+    #[test]
+    fn the_manual_has_the_page_that_the_code_makes() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("book/src/keys.md");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, markdown()).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(golden == markdown(), "{} is old: run with UPDATE_GOLDEN=1", path.display());
+    }
+}
