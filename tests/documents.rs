@@ -1,8 +1,10 @@
-//! rtd/ARCHITECTURE.md is a map of the whole tree: it names each module and each file of tests, and none that is not there.
+//! The documents agree with the code: rtd/ARCHITECTURE.md names each module and each file of tests, links have targets,
+//! configurations run, and the messages that the manual explains exist.
 
+use crate::util::tool::{rtd, run_on};
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The modules of a directory, by name.
 fn modules(directory: &Path) -> anyhow::Result<BTreeSet<String>> {
@@ -47,5 +49,111 @@ pub fn the_map_of_the_code_names_every_module_and_test_file() -> anyhow::Result<
     let listed: BTreeSet<String> =
         rows.flat_map(|row| row.split('`').skip(1).step_by(2)).map(str::to_owned).collect();
     ensure!(listed == files, "not named: {:?}; not there: {:?}", &files - &listed, &listed - &files);
+    Ok(())
+}
+
+/// Documents that a reader of the repository opens.
+fn texts(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut texts: Vec<PathBuf> = [
+        "README.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "configs/README.md",
+        "bindings/xenomai/README.md",
+        "rtd/ARCHITECTURE.md",
+    ]
+    .map(|name| root.join(name))
+    .into();
+    for entry in std::fs::read_dir(root.join("rtd/book/src"))? {
+        texts.push(entry?.path());
+    }
+    Ok(texts)
+}
+
+/// Lines outside of code blocks.
+fn prose(text: &str) -> String {
+    let mut is_code = false;
+    let outside = text.lines().filter(|line| {
+        let is_fence = line.starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    });
+    outside.collect::<Vec<_>>().join("\n")
+}
+
+/// The anchor of a heading, as code hosts and mdBook make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept: String = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect();
+    kept.replace(' ', "-")
+}
+
+pub fn every_link_of_the_documents_has_its_target() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut links = 0;
+    for text in texts(&root)? {
+        let prose = prose(&std::fs::read_to_string(&text)?);
+        let directory = text.parent().context("no directory")?;
+        for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            links += 1;
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let file = if file.is_empty() { text.clone() } else { directory.join(file) };
+            ensure!(file.exists(), "{}: {link} leads nowhere", text.display());
+            if !fragment.is_empty() {
+                let target = std::fs::read_to_string(&file)?;
+                let found = target.lines().any(|line| line.starts_with('#') && anchor(line) == fragment);
+                ensure!(found, "{}: {link}: no such heading", text.display());
+            }
+        }
+    }
+    ensure!(links > 40, "only {links} links were found");
+    Ok(())
+}
+
+/// A block that is marked `toml` is a whole configuration; parts of one are marked `toml,ignore`.
+pub fn every_configuration_in_the_documents_runs() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut count = 0;
+    for text in texts(&root)? {
+        let content = std::fs::read_to_string(&text)?;
+        for block in content.split("\n```toml\n").skip(1).filter_map(|rest| rest.split("\n```").next()) {
+            let said = run_on(rtd(&["check", "--allow-degraded", "-"]), block.as_bytes())?;
+            ensure!(said.code() == Some(0), "{}:\n{block}\n{said:?}", text.display());
+            count += 1;
+        }
+    }
+    ensure!(count >= 3, "only {count} configurations were found");
+    Ok(())
+}
+
+/// What the manual quotes as a message is in the code, so that a search for it succeeds.
+pub fn every_message_of_the_troubleshooting_page_is_in_the_code() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut code = String::new();
+    let mut rooms = vec![root.join("rtcore/src"), root.join("rtd/src")];
+    while let Some(room) = rooms.pop() {
+        for entry in std::fs::read_dir(room)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                rooms.push(path);
+            } else {
+                code += &std::fs::read_to_string(path)?;
+            }
+        }
+    }
+    // Texts go on behind a backslash at the end of a line.
+    let lines: Vec<&str> = code.split("\\\n").map(str::trim_start).collect();
+    let code = lines.concat().replace("\\\"", "\"");
+    let page = std::fs::read_to_string(root.join("rtd/book/src/troubleshooting.md"))?;
+    let quotes: Vec<&str> = page.split("**`").skip(1).filter_map(|rest| rest.split("`**").next()).collect();
+    ensure!(quotes.len() > 15, "only {} messages were found", quotes.len());
+    for quote in quotes {
+        for part in quote.split("...").map(str::trim).filter(|part| !part.is_empty()) {
+            ensure!(code.contains(part), "no message has `{part}`");
+        }
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The daemon.
 
 use clap::{Parser, Subcommand};
+use rtd::config::command::Output;
 use rtd::config::{self, CheckOptions};
 use rtd::plan::SkinChoice;
 use rtd::{daemon, demo, log};
@@ -44,8 +45,11 @@ struct CheckCommand {
     #[arg(default_value = daemon::CONFIG_FILE, value_name = "FILE")]
     file: PathBuf,
     /// Print the diagnostics as JSON on standard output
-    #[arg(long)]
+    #[arg(long, conflicts_with = "svg")]
     json: bool,
+    /// Print a picture of lanes and routes as SVG instead of the summary
+    #[arg(long)]
+    svg: bool,
     /// Check for `rtd run --allow-degraded`
     #[arg(long)]
     allow_degraded: bool,
@@ -91,5 +95,10 @@ fn check(args: &CheckCommand) -> u8 {
         return config::command::print_reference();
     }
     let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
-    config::command::check(&args.file, config::command::CheckArgs { json: args.json, options })
+    let output = match (args.json, args.svg) {
+        (true, _) => Output::Json,
+        (_, true) => Output::Svg,
+        _ => Output::Summary,
+    };
+    config::command::check(&args.file, config::command::CheckArgs { output, options })
 }

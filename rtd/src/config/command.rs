@@ -1,11 +1,13 @@
-//! `rtd check FILE`: all problems on stderr, the plan on stdout.
+//! `rtd check FILE`: all problems on stderr, the plan on stdout as a summary or a picture.
 //!
 //! Exit codes: 0 the plan can run (with or without warnings), 1 it is refused, 2 the file could not be
 //! read or the result not written.
 
 use super::{
-    CheckOptions, Checked, Diagnostic, FILE_BYTES_MAX, Machine, check_with, reference, schema, summary,
+    CheckOptions, Checked, Diagnostic, FILE_BYTES_MAX, Machine, check_with, picture, reference, schema,
+    summary,
 };
+use crate::plan::Plan;
 use crate::words::counted;
 use rtcore::sys::{limits, memory};
 use std::io::{self, Read, Write};
@@ -18,11 +20,23 @@ pub const EXIT_REFUSED: u8 = 1;
 /// The file could not be read, or the result could not be written.
 pub const EXIT_IO: u8 = 2;
 
+/// What `rtd check` prints on stdout; diagnostics go to stderr, except as JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// A summary of the plan.
+    #[default]
+    Summary,
+    /// The diagnostics as a JSON array.
+    Json,
+    /// A picture of lanes and routes.
+    Svg,
+}
+
 /// What `rtd check` was asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CheckArgs {
-    /// Print the diagnostics as a JSON array on stdout instead of text.
-    pub json: bool,
+    /// What to print on stdout.
+    pub output: Output,
     /// What is put up with.
     pub options: CheckOptions,
 }
@@ -53,7 +67,11 @@ pub fn check_on(
         }
     };
     let checked = check_with(&file.display().to_string(), &text, machine, args.options);
-    let printed = if args.json { print_json(&checked, out) } else { print_text(&checked, machine, out, err) };
+    let printed = match args.output {
+        Output::Json => print_json(&checked, out),
+        Output::Summary => print_text(&checked, out, err, |plan| summary(plan, machine)),
+        Output::Svg => print_text(&checked, out, err, picture::svg),
+    };
     match (printed, checked.plan) {
         (Err(_), _) => EXIT_IO,
         (Ok(()), Some(_)) => EXIT_RUNS,
@@ -102,9 +120,9 @@ fn print_json(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
 
 fn print_text(
     checked: &Checked,
-    machine: &Machine,
     out: &mut dyn Write,
     err: &mut dyn Write,
+    show: impl Fn(&Plan) -> String,
 ) -> io::Result<()> {
     for diagnostic in &checked.diagnostics {
         writeln!(err, "{diagnostic}")?;
@@ -115,7 +133,7 @@ fn print_text(
         writeln!(err, "{}, {}", counted(errors, "error"), counted(warnings, "warning"))?;
     }
     match &checked.plan {
-        Some(plan) => out.write_all(summary(plan, machine).as_bytes()),
+        Some(plan) => out.write_all(show(plan).as_bytes()),
         None => Ok(()),
     }
 }

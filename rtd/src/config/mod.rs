@@ -11,6 +11,7 @@ pub mod command;
 pub mod diagnostic;
 mod known;
 pub mod machine;
+mod picture;
 mod prepared;
 mod reader;
 mod reference;

@@ -32,15 +32,14 @@ pub fn markdown() -> String {
         let definition = &schema["$defs"][definition];
         // Writing to a String cannot fail.
         let _ = write!(page, "\n## `{section}`\n\n{}\n\n", one_line(&definition["description"]));
-        for (key, value) in definition["properties"].as_object().into_iter().flatten() {
-            let required = definition["required"].as_array().is_some_and(|all| all.iter().any(|r| r == key));
-            let _ = writeln!(
-                page,
-                "- **`{key}`** ({}{}): {}",
-                kind(value),
-                if required { ", required".to_owned() } else { default(value) },
-                one_line(&value["description"])
-            );
+        let is_required =
+            |key: &String| definition["required"].as_array().is_some_and(|all| all.iter().any(|r| r == key));
+        let mut keys: Vec<_> = definition["properties"].as_object().into_iter().flatten().collect();
+        keys.sort_by_key(|(key, _)| !is_required(key));
+        for (key, value) in keys {
+            let required = if is_required(key) { ", required".to_owned() } else { default(value) };
+            let (kind, text) = (kind(value), one_line(&value["description"]));
+            let _ = writeln!(page, "- **`{key}`** ({kind}{required}): {text}");
         }
     }
     page

@@ -48,30 +48,39 @@ impl Sentence {
     pub fn source(self) -> (&'static str, &'static str) {
         match self {
             Sentence::QueueMessageInHand => (
-                "README.md",
+                "rtd/book/src/messages.md",
                 "the message that a lane had received from a message queue and not yet passed on",
             ),
-            Sentence::PendingInRtd => ("README.md", "real-time signals pending in rtd's own process"),
-            Sentence::LateSignals => ("README.md", "signals that arrive after their lane has stopped"),
+            Sentence::PendingInRtd => {
+                ("rtd/book/src/messages.md", "real-time signals pending in rtd's own process")
+            }
+            Sentence::LateSignals => {
+                ("rtd/book/src/messages.md", "signals that arrive after their lane has stopped")
+            }
             Sentence::LateSender => (
-                "README.md",
+                "rtd/book/src/messages.md",
                 "what a sender sends after its lane has stopped if that sender ends before the next rtd starts",
             ),
             Sentence::HandedOver => {
-                ("README.md", "`delivered` means handed to the receiver's kernel queue or ring")
+                ("rtd/book/src/messages.md", "the message was handed to the receiver's kernel queue or ring")
             }
-            Sentence::Twice => ("README.md", "so their receivers may get that message twice"),
+            Sentence::Twice => ("rtd/book/src/messages.md", "so their receivers may get that message twice"),
             Sentence::RefusedAndArrived => {
                 ("rtcore/src/client/sender.rs", "that is refused as disconnected may still arrive")
             }
-            Sentence::LastPage => ("README.md", "copies that it had just handed over can be among them"),
-            Sentence::Replayed => {
-                ("README.md", "replays what is in its ring, including the message that a lane had in hand")
+            Sentence::LastPage => {
+                ("rtd/book/src/messages.md", "copies that it had just handed over can be among them")
             }
+            Sentence::Replayed => (
+                "rtd/book/src/messages.md",
+                "replays what is in its ring, including the message that a lane had in hand",
+            ),
             Sentence::SupersededAfterEnd => {
-                ("configs/README.md", "what it discards there is in `Inbox::counters` only")
+                ("rtd/book/src/configuration.md", "what it discards there is in `Inbox::counters` only")
             }
-            Sentence::RingOfTheDead => ("README.md", "messages in a ring whose other process died with rtd"),
+            Sentence::RingOfTheDead => {
+                ("rtd/book/src/messages.md", "messages in a ring whose other process died with rtd")
+            }
         }
     }
 }

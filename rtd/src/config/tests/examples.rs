@@ -1,11 +1,11 @@
 //! The files in configs/: the examples pass, the schema is the one the code makes.
 
 use super::util::{machine, run, shown, whole};
-use crate::config::command::{self, CheckArgs};
+use crate::config::command::{self, CheckArgs, Output};
 use crate::config::known::Known;
 use crate::config::machine::Machine;
 use crate::config::reader::Reader;
-use crate::config::{check, diagnostic::Report, schema, sections};
+use crate::config::{check, diagnostic::Report, picture, schema, sections};
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
@@ -69,6 +69,22 @@ fn the_schema_in_configs_is_the_one_the_code_makes() {
     assert!(golden == schema::json(), "{} is old: run with UPDATE_GOLDEN=1", path.display());
 }
 
+/// The README shows it; made by `rtd check --svg configs/demo-arm.toml`.
+#[test]
+fn the_picture_of_the_arm_is_the_one_the_code_makes() {
+    let path = configs().join("../rtd/pictures/routes.svg");
+    let plan = check("demo-arm.toml", &example("demo-arm.toml"), &machine()).unwrap();
+    let svg = picture::svg(&plan);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &svg).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == svg, "{} is old: run with UPDATE_GOLDEN=1", path.display());
+    for endpoint in plan.routes.iter().flat_map(|route| route.ends().chain([route.from])) {
+        assert!(svg.contains(&format!(">{}<", plan.endpoints[endpoint].name)));
+    }
+}
+
 /// The keys that the code asks for are those of the schema, the required ones too.
 #[test]
 fn the_schema_has_exactly_the_keys_that_are_read() {
@@ -114,7 +130,8 @@ fn the_command_prints_problems_as_text_and_json_and_the_plan_on_success() {
     let run = |text: &[u8], json: bool| {
         std::fs::write(&file, text).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let args = CheckArgs { json, ..CheckArgs::default() };
+        let output = if json { Output::Json } else { Output::Summary };
+        let args = CheckArgs { output, ..CheckArgs::default() };
         let code = command::check_on(&file, args, &machine(), &mut out, &mut err);
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     };
