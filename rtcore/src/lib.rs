@@ -1,21 +1,20 @@
-//! What a control process links to talk by way of rtd: real-time signals, messages through shared memory,
-//! priority lanes.
+//! Client library of the rtd messaging daemon: real-time signals, messages in shared memory, priority lanes.
 //!
-//! A machine's configuration says which processes there are, which endpoints they own, and which routes lead
-//! from one to the other in which lane. A process takes its name by a [`Session`](client::Session); from it
-//! come a [`Sender`](client::Sender) for each endpoint it sends from and an [`Inbox`](client::Inbox) for all it
-//! receives. Whether a message goes through a thread of the daemon or directly from process to process is the
-//! configuration's business; the code is the same.
+//! The configuration of a machine lists the processes, the endpoints that they own, and the routes between these
+//! endpoints, each in a lane. A process takes its name by opening a [`Session`](client::Session). The session
+//! creates a [`Sender`](client::Sender) for each endpoint that the process sends from and an
+//! [`Inbox`](client::Inbox) for the endpoints that it receives at. The configuration decides whether a message
+//! passes through a thread of the daemon or directly from process to process; the code is the same.
 //!
-//! Programs that run as they are: `rtcore/examples/` with `configs/examples.toml`: a 1 kHz controller and its
-//! drive, an emergency stop, questions and answers, an event loop.
+//! `rtcore/examples/` has programs that run with `configs/examples.toml`: a 1 kHz controller and its drive, an
+//! emergency stop, questions and answers, an event loop.
 //!
 //! # The configuration
 //!
 //! ```toml
 //! [[lane]]                       # a priority class
 //! name = "control"
-//! priority = 60                  # SCHED_FIFO; the ceiling of who sends and receives in it
+//! priority = 60                  # SCHED_FIFO; threads that send and receive in it must be below
 //! cpu = 0
 //!
 //! [[process]]                    # who may take the name: user, group, exe
@@ -44,8 +43,8 @@
 //! path = "direct"                # or "routed", the default: through a thread of the lane
 //! ```
 //!
-//! `rtd check FILE` says what is wrong with one, and what fixes it; `rtd run FILE` runs it. Routes join a lane
-//! endpoint as well with a message queue or a signal, so that a program which links nothing takes part.
+//! `rtd check FILE` lists the problems of a configuration, each with its fix; `rtd run FILE` runs it. A route can
+//! also join a lane endpoint with a message queue or a signal of a program that does not link this library.
 //!
 //! # Connect and send
 //!
@@ -66,8 +65,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A send never waits without a bound: a full ring is `Full` at once, or after the time that the route's
-//! `overflow = "block:TIME"` allows. Nothing of a message that was refused arrives.
+//! A send never waits without a bound: if the ring is full, it returns `Full` at once, or after the time that the
+//! route's `overflow = "block:TIME"` allows. A message that was refused does not arrive, not even in part.
 //!
 //! # Receive
 //!
@@ -83,7 +82,7 @@
 //!             let late_ns = m.received_ns().saturating_sub(m.intended_ns());
 //!             println!("{:?} from pid {}, {late_ns} ns late", m.bytes(), m.origin().pid);
 //!             if m.missed() > 0 {
-//!                 println!("{} before it never came", m.missed());
+//!                 println!("{} messages before it were lost", m.missed());
 //!             }
 //!         }
 //!         Some(Incoming::Event(Event::PeerLost { process, ending, .. })) => {
@@ -97,17 +96,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Events come before messages: the end of a sender may be told before the last of what it sent, which still
-//! comes. The highest lane comes first, whatever waits in lower ones; what one sender sent by one route comes
-//! in its order, each message once. [`recv`](client::Inbox::recv) waits for ever,
-//! [`try_recv`](client::Inbox::try_recv) not at all; [`inbox_of`](client::Session::inbox_of) makes an inbox of
-//! some endpoints, for a thread of their own. Time is CLOCK_MONOTONIC in nanoseconds everywhere
-//! ([`monotonic_ns`](sys::clock::monotonic_ns)).
+//! An inbox returns events before messages, so the end of a sender can be reported before its last messages, which
+//! still arrive. Messages of the highest lane come first. Messages of one sender on one route arrive in order, each
+//! once. [`recv`](client::Inbox::recv) waits without a limit, [`try_recv`](client::Inbox::try_recv) does not wait.
+//! [`inbox_of`](client::Session::inbox_of) makes an inbox of some endpoints, for a thread of their own. Times are
+//! CLOCK_MONOTONIC in nanoseconds ([`monotonic_ns`](sys::clock::monotonic_ns)).
 //!
 //! # Values, and no copy
 //!
-//! A value of a plain type goes as its bytes; a large message is written where it will be read, and read where
-//! it was written:
+//! A value of a plain type is sent as its bytes. A large message can be written directly into the ring and read
+//! there:
 //!
 //! ```no_run
 //! use rtcore::client::{Incoming, Session};
@@ -125,22 +123,23 @@
 //! if let Some(setpoint) = slot.value_mut::<SetPoint>() {
 //!     *setpoint = SetPoint { position: 1.0, velocity: 0.0 };
 //! }
-//! slot.commit()?; // dropped instead, it was never sent
+//! slot.commit()?; // a slot that is dropped instead is not sent
 //!
 //! if let Incoming::Message(m) = inbox.recv()? && let Some(SetPoint { position, .. }) = m.value() {
 //!     println!("to {position}");
 //! }
 //! if let Incoming::Message(m) = inbox.recv_in_place()? {
 //!     let mut first = [0; 8];
-//!     m.copy_to(&mut first); // the slot is the sender's again when `m` is dropped
+//!     m.copy_to(&mut first); // the sender can use the slot again when `m` is dropped
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # A deadline for every cycle
 //!
-//! Connect, claim, allocate first; then make the thread real-time, below the ceiling of its lane; then send and
-//! receive. A cycle says when it *should* have sent, so that a late one shows in the receiver's figures:
+//! Connect, claim endpoints and allocate first. Then make the thread real-time, with a priority below its lane. Then
+//! send and receive. `send_at` takes the time at which the message *should* have been sent, so that a late cycle
+//! shows in the receiver's figures:
 //!
 //! ```no_run
 //! # use rtcore::client::Session;
@@ -160,8 +159,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is not granted, [`enter`](client::realtime::RealTimeBuilder::enter) names together with the line that
-//! grants it. A thread that has its CPU to itself spins instead of sleeping
+//! If a permission is missing, [`enter`](client::realtime::RealTimeBuilder::enter) returns an error with the line that
+//! grants it. A thread that has a CPU of its own can spin instead of sleeping
 //! ([`set_wait`](client::Inbox::set_wait)).
 //!
 //! # Questions and answers
@@ -173,7 +172,7 @@
 //! let mut drive = session.caller("planner.ask", "planner.answers")?;
 //! match drive.call(b"position?", monotonic_ns() + 2_000_000) {
 //!     Ok(reply) => println!("{:?}", reply.value::<[f64; 3]>()),
-//!     Err(CallError::Timeout { .. }) => println!("{} came too late so far", drive.late()),
+//!     Err(CallError::Timeout { .. }) => println!("{} answers were late so far", drive.late()),
 //!     Err(other) => return Err(other.into()),
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -193,9 +192,8 @@
 //!
 //! # Signals
 //!
-//! A signal endpoint (`kind = "signal"`) delivers what is routed to it as a POSIX real-time signal. Handlers
-//! are closures on an ordinary thread, so they may allocate and lock, and no system call of the program ever
-//! fails with EINTR:
+//! A signal endpoint (`kind = "signal"`) delivers messages as a POSIX real-time signal. Handlers are closures that run
+//! on an ordinary thread, so they may allocate and lock, and system calls of the program do not fail with EINTR:
 //!
 //! ```
 //! use rtcore::client::signals::{Flags, Signals};
@@ -208,15 +206,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Payloads longer than the 8 bytes of a signal (`msgsize` on its endpoint) ride in a ring of the session, and its
-//! [`signals`](client::Session::signals) hand them to the handler. Asynchronous handlers, for those who insist:
-//! [`handler`](client::signals::handler).
+//! Payloads longer than the 8 bytes of a signal (`msgsize` of its endpoint) are sent in a ring of the session, and its
+//! [`signals`](client::Session::signals) pass them to the handler. [`handler`](client::signals::handler) installs an
+//! asynchronous handler, for programs that need one.
 //!
 //! # One wait for everything
 //!
-//! An inbox is a descriptor, readable while something is there: it goes into any event loop, or into a
-//! [`Waiter`](client::waiter::Waiter) beside signals, timers and sockets, which gives what is ready in the
-//! order of priorities:
+//! An inbox has a descriptor that is readable while messages or events wait. Add it to any event loop, or to a
+//! [`Waiter`](client::waiter::Waiter) beside signals, timers and sockets. A waiter returns what is ready in the order of
+//! priorities:
 //!
 //! ```no_run
 //! # use rtcore::client::Session;
@@ -244,21 +242,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # When others go
+//! # When other processes end
 //!
 //! | what happens | senders | inboxes |
 //! |---|---|---|
 //! | the receiver ends | [`PeerDead`](client::SendError::PeerDead), with how it ended | [`PeerLost`](client::Event::PeerLost) |
-//! | and what it had not taken of a direct ring | | [`Lost`](client::Event::Lost), with how many |
-//! | it is back | go on | [`PeerBack`](client::Event::PeerBack) |
+//! | messages of a direct ring were not read | | [`Lost`](client::Event::Lost), with their number |
+//! | the receiver is back | go on | [`PeerBack`](client::Event::PeerBack) |
 //! | the daemon ends | routed: [`Disconnected`](client::SendError::Disconnected); direct: go on | [`Down`](client::Event::Down) |
-//! | the daemon is back | go on; what it had not taken goes first | [`Up`](client::Event::Up); what comes twice is dropped |
-//! | it is back without that route | [`Disconnected`](client::SendError::Disconnected), which says so | [`Lost`](client::Event::Lost) if something was under way |
-//! | a partner writes nonsense into shared memory | [`Corrupt`](client::SendError::Corrupt) | [`Corrupt`](client::Event::Corrupt) |
-//! | the session is dropped | [`Disconnected`](client::SendError::Disconnected) | [`RecvError::Disconnected`](client::RecvError), when all is taken |
+//! | the daemon is back | go on; unread messages are sent first | [`Up`](client::Event::Up); duplicates are discarded |
+//! | it is back without that route | [`Disconnected`](client::SendError::Disconnected), with this reason | [`Lost`](client::Event::Lost) if messages were on their way |
+//! | a partner writes invalid data into shared memory | [`Corrupt`](client::SendError::Corrupt) | [`Corrupt`](client::Event::Corrupt) |
+//! | the session is dropped | [`Disconnected`](client::SendError::Disconnected) | [`RecvError::Disconnected`](client::RecvError), after the last message |
 //!
-//! A session connects again by itself as soon as the daemon's socket appears. A partner that ended before this
-//! session began is told as lost, too.
+//! A session connects again by itself as soon as the daemon's socket appears. A partner that ended before the session
+//! began is reported as lost, too.
 //!
 //! In the child of a fork(2) every call on its parent's session, senders, inboxes and dispatchers returns an error at once
 //! ([`Gone::Forked`](client::Gone::Forked)), and dropping them leaves the parent's session as it is. The child may open a
@@ -267,31 +265,31 @@
 //!
 //! # What is verified, and what is not
 //!
-//! - **Who sent a message**: what the daemon verified when the sender registered (SO_PEERCRED, pidfd), never
-//!   what the sender wrote. [`Origin::verified`](message::Origin::verified) is false for what came by a queue
-//!   that others may write, or by a queued signal, whose `si_pid` is its sender's claim.
-//! - **Shared memory**: each side maps what the other writes read-only, and checks every number it reads there
-//!   before using it. A process that lies is cut off; it cannot make another one read outside, hang or crash.
-//! - **Loss**: a message that was accepted is delivered or shows: in the sequence
+//! - **Who sent a message**: the daemon verifies the sender when it registers (SO_PEERCRED, pidfd); nothing that the
+//!   sender writes counts. [`Origin::verified`](message::Origin::verified) is false for a message from a queue
+//!   that other users may write, and from a queued signal, whose `si_pid` is its sender's claim.
+//! - **Shared memory**: each side maps the other's memory read-only, and checks every number that it reads there
+//!   before it uses it. A process that breaks a rule is disconnected; it cannot make another one read out of bounds,
+//!   hang or crash.
+//! - **Loss**: a message that was accepted is delivered, or its loss is visible: in the sequence
 //!   ([`missed`](client::Head::missed)), as an event, and in the daemon's ledger (`rtctl stats`).
-//! - **Not verified**: what the bytes mean; and, read in place from a direct partner, that it leaves them
-//!   alone.
-//! - Sending and receiving neither allocate nor lock, and a send to a receiver that is awake makes no system
-//!   call.
+//! - **Not verified**: the meaning of the bytes; and, for messages that are read in place from a direct partner, that
+//!   the partner does not change them meanwhile.
+//! - Sending and receiving neither allocate nor lock. A send to a receiver that is awake makes no system call.
 //!
 //! # Limits
 //!
 //! A message has at most 1 MiB, a ring 65536 slots and 256 MiB; a process 128 channels; a name 31 bytes of
-//! printable ASCII. An inbox holds 256 events for a reader that does not read. A `Sender`, an `Inbox`, a
-//! `Caller` is one thread's at a time and may move; a ring has one sender and one receiver. Rings are locked in
-//! memory as far as RLIMIT_MEMLOCK allows.
+//! printable ASCII. An inbox holds 256 events for a program that does not read them. A `Sender`, an `Inbox` or a
+//! `Caller` is used by one thread at a time and may be moved to another; a ring has one sender and one receiver. Rings
+//! are locked in memory as far as RLIMIT_MEMLOCK allows.
 //!
 //! # The rest of the crate
 //!
-//! It is what the daemon stands on, too. Modules from the bottom up: [`sys`] wraps one kernel object per file,
-//! [`skin`] is the table of real-time calls, [`ring`] the shared memory, [`lane`] moves messages, [`stats`] is
-//! the page outsiders map, [`wire`] the frames of the control socket, [`client`] all of the above. The
-//! real-time modules know no serde, no clap, no async runtime.
+//! The daemon uses this crate too. Modules from the bottom up: [`sys`] wraps one kernel object per file, [`skin`] is
+//! the table of real-time calls, [`ring`] the queue in shared memory, [`lane`] moves messages, [`stats`] is the
+//! statistics page, [`wire`] the frames of the control socket, and [`client`] the part for control processes. The
+//! real-time modules depend on no serde, no clap and no async runtime.
 
 // Under loom only the rings are built, and what they stand on: its atomics live in no mapping.
 #[cfg(not(loom))]
