@@ -80,8 +80,8 @@ pub fn an_executable_is_demanded_of_what_run_starts() -> anyhow::Result<()> {
     i.until("active", |s| s.processes[0].state == PeerState::Alive && s.processes[0].pid == right.pid())?;
     drop(right);
     let log = daemon.stop()?;
-    ensure!(log.contains("runs what it must, active"), "{log}");
-    ensure!(log.matches("runs what it must, active").count() == 1, "{log}");
+    ensure!(log.contains("runs the required executable: active"), "{log}");
+    ensure!(log.matches("runs the required executable: active").count() == 1, "{log}");
     Ok(())
 }
 

@@ -85,7 +85,7 @@ pub fn a_starved_lane_is_named_and_never_demoted() -> anyhow::Result<()> {
         assert_eq!(seen.lanes[1].guard.stalls, 0, "the one above it has its CPU");
         assert_eq!(policy(&daemon, lane_tid(&before)?)?, FIFO);
         daemon.logged("lane lane: thread in (tid ")?;
-        daemon.logged(&format!("wants CPU {} and does not get it at priority 50", first_cpu()))?;
+        daemon.logged(&format!("waits for CPU {} at priority 50", first_cpu()))?;
         daemon.logged("moves again after ")?;
         instance.until("it is well again", |s| s.lanes[0].guard.state == GuardState::Ok)?;
         let sent = instance.snapshot()?.routes[0].ledger.accepted;
@@ -113,7 +113,7 @@ pub fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
     assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");
     // First the watchdog's own line, then the control thread's, then the last one.
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("lane lane: thread in (tid ")).collect();
-    ensure!(lines.len() >= 3 && lines.iter().all(|line| line.contains("wants CPU")), "{log}");
+    ensure!(lines.len() >= 3 && lines.iter().all(|line| line.contains("waits for CPU")), "{log}");
     ensure!(lines.iter().any(|line| line.starts_with("rtd: error: watchdog: ")), "{log}");
     ensure!(log.contains("on_runaway = \"stop\" in [daemon]"), "{log}");
     ensure!(log.contains("lane high: accepted 0"), "the ledgers are told: {log}");
@@ -154,7 +154,7 @@ pub fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
     let seen = instance.until("it is demoted", |s| s.lanes[0].guard.demoted)?;
     assert_eq!(policy(&daemon, tid)?, 0);
     assert_eq!((seen.lanes[0].degraded(), seen.lanes[1].degraded()), (vec!["demoted"], vec![]));
-    daemon.logged("it has no real-time priority any more until rtd is started again")?;
+    daemon.logged("it has no real-time priority until rtd is restarted")?;
     for command in ["ls", "stats"] {
         let table = out(instance.rtctl(&[command])?);
         ensure!(table.contains("demoted") && table.contains(", DEGRADED"), "{table}");
@@ -362,11 +362,11 @@ pub fn the_control_thread_speaks_for_a_watchdog_that_does_not_run() -> anyhow::R
     // More ticks than it takes.
     std::thread::sleep(Duration::from_millis(500));
     let halted = Halted::thread(dog)?;
-    ensure!(!daemon.log().contains("has not looked"), "{}", daemon.log());
+    ensure!(!daemon.log().contains("has not run for"), "{}", daemon.log());
     daemon.logged("the watchdog (tid ")?;
-    daemon.logged("has not looked for 1")?;
+    daemon.logged("has not run for 1")?;
     drop(halted);
-    daemon.logged("the watchdog looks again")?;
+    daemon.logged("the watchdog samples again")?;
     daemon.stop()?;
     Ok(())
 }

@@ -130,7 +130,7 @@ pub fn signs_of_life_stop_with_a_lane_and_come_again() -> anyhow::Result<()> {
     manager.forget()?;
     assert_eq!(manager.pings(BOUND * 2)?, 0, "a sign of life with a lane that stands still");
     let log = daemon.log();
-    ensure!(log.contains("wants CPU"), "{log}");
+    ensure!(log.contains("waits for CPU"), "{log}");
     drop(halted);
     manager.until(alive)?;
     daemon.stop()?;
@@ -161,7 +161,7 @@ pub fn a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody() -> a
     let daemon = Daemon::start_with(&config(&instance), |command| {
         command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     })?;
-    daemon.logged("the service manager does not take news: No such file")?;
+    daemon.logged("cannot notify the service manager: No such file")?;
     Peer::sender(&instance.queue("in"))?.stream(0, 3)?;
     Peer::receiver(&instance.queue("out"))?.numbers(3)?;
     // It comes up late and hears what it has to hear.

@@ -175,7 +175,7 @@ fn stands_still(
         .collect::<Vec<_>>();
     ensure!(stood.len() == 2 && stood.iter().all(|s| (1.5..60.0).contains(s)), "{stood:?}");
     let log = daemon.stop()?;
-    for runaway in ["stands still", "has not looked", "of its CPU", "wants CPU", "did not tick"] {
+    for runaway in ["stands still", "has not run for", "of its CPU", "waits for CPU", "did not tick"] {
         ensure!(!log.contains(runaway), "{runaway}: {log}");
     }
     Ok(())

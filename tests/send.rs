@@ -184,7 +184,7 @@ pub fn a_signal_for_a_daemon_that_is_gone_is_not_sent() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     daemon.kill()?;
-    let says = [&format!("instance {} is not running", i.name), "nobody takes a message to press"];
+    let says = [&format!("instance {} is not running", i.name), "nothing reads press"];
     for more in [&[][..], &["--queue-anyway"]] {
         let sent = send(&i, &[&["press", "--value", "1"], more].concat())?;
         sent.refused(&says.map(|s| s as &str))?;

@@ -156,7 +156,7 @@ pub fn a_hung_daemon_is_shown_as_hung_with_its_figures() -> anyhow::Result<()> {
     let hung = eventually(|| document(&i).ok().filter(|d| d["state"] == "hung"))?;
     ensure_figures(&hung)?;
     let text = run(i.rtctl_command(&["stats"]))?.well()?;
-    ensure!(text.contains("HUNG (no sign of life for "), "{text}");
+    ensure!(text.contains("HUNG (no heartbeat for "), "{text}");
     daemon.signal(Signal::SIGCONT)?;
     eventually(|| document(&i).ok().filter(|d| d["state"] == "running"))?;
     daemon.stop()?;

@@ -265,7 +265,7 @@ pub fn a_hangup_is_answered_and_survived() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", ""))?;
     daemon.signal(Signal::SIGHUP)?;
-    daemon.logged("reload is not there yet")?;
+    daemon.logged("SIGHUP: rtd reads its configuration only when it starts")?;
     Peer::sender(&instance.queue("in"))?.stream(0, 3)?;
     instance.ledger_is("in->out", 3, &[(Delivered, 3)])?;
     daemon.stop()?;

@@ -60,10 +60,10 @@ pub fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() 
     for command in [&["send", "hmi", "--text", "x"][..], &["listen", "hmi"]] {
         let refused = at.rtctl(command)?;
         let said = String::from_utf8(refused.stderr)?;
-        ensure!(!refused.status.success() && said.contains("one program has at a time"), "{said}");
+        ensure!(!refused.status.success() && said.contains("one program can open at a time"), "{said}");
     }
     let log = daemon.stop()?;
-    ensure!(log.contains("has no origin: whoever may open the device writes it"), "{log}");
+    ensure!(log.contains("have no origin: every program that may open the device can send them"), "{log}");
     ensure!(!label.exists(), "the port is free again");
     Ok(())
 }

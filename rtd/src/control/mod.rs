@@ -282,7 +282,7 @@ impl Control {
             | Request::Leave
             | Request::Refusals
             | Request::Carry { .. } => {
-                Err(Refusal::new(Status::BadFrame, "this connection is no session: send Open first"))
+                Err(Refusal::new(Status::BadFrame, "this connection has no session: send Open first"))
             }
             Request::Open { name, tid, semaphores, resumes, program, lane } => self
                 .open(slot, token, Opening { name, tid, semaphores, resumes, program, lane }, None, handler)
@@ -487,7 +487,7 @@ impl Control {
                 return Some(Stop::Signal(signal));
             }
             log::warning(format_args!(
-                "reload is not there yet: restart rtd to apply a changed configuration"
+                "SIGHUP: rtd reads its configuration only when it starts: restart rtd to apply a change"
             ));
         }
         None

@@ -371,7 +371,7 @@ impl Registry {
         match &entry.holder {
             Some(holder) if !holder.active => {
                 let pid = holder.who.pid;
-                let line = format!("{}: pid {pid} runs what it must, active", entry.plan.name);
+                let line = format!("{}: pid {pid} runs the required executable: active", entry.plan.name);
                 match self.announce(epoll, process, handler) {
                     Err(refusal) if refusal.status == Status::Busy => self.look_again(process),
                     news => return news.map(|()| Some(line)),

@@ -65,11 +65,11 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
         }
         EndpointKind::Xddp { device, .. } => {
             bail!(
-                "{} is the device {device}, which one program has at a time: open(2) and read(2) it",
+                "{} is the device {device}, which one program can open at a time: use open(2) and read(2)",
                 endpoint.name
             )
         }
-        EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
+        EndpointKind::Unknown(_) => bail!("{} has a kind that this version of rtctl does not know", endpoint.name),
     }
 }
 
@@ -169,7 +169,7 @@ fn repeat(args: &ListenArgs, mut next: impl FnMut() -> Result<String, Errno>) ->
                 // Flushed line by line: the reader of a pipe waits for each. The message is out of its queue now, so that
                 // where standard output takes it no more, standard error gets it.
                 if let Err(e) = writeln!(out, "{line}").and_then(|()| out.flush()) {
-                    bail!("took one message that standard output did not take ({e}): {line}");
+                    bail!("took one message that could not be written to standard output ({e}): {line}");
                 }
             }
             Err(Errno::INTR) => {}

@@ -213,7 +213,7 @@ pub fn signal_of(endpoint: &Endpoint, signo: i32) -> anyhow::Result<i32> {
     let allowed = if endpoint.is_source { config::may_be_source(signo) } else { config::may_be_sink(signo) };
     if !allowed {
         bail!(
-            "the page says that {} is signal {signo} ({}), which no configuration may say",
+            "the page says that {} is signal {signo} ({}), which no configuration can name",
             endpoint.name,
             signame::name(signo)
         );
@@ -227,8 +227,8 @@ pub fn summary(read: &Snapshot) -> String {
     let state = match read.state {
         DaemonState::Running if read.ready_ns.is_none() => "running, not ready yet".to_owned(),
         DaemonState::Running => "running".to_owned(),
-        DaemonState::Hung => format!("HUNG (no sign of life for {silent_s:.1} s)"),
-        DaemonState::Stopped => format!("STOPPED {} ago (this is what it left)", duration(silent_s)),
+        DaemonState::Hung => format!("HUNG (no heartbeat for {silent_s:.1} s)"),
+        DaemonState::Stopped => format!("STOPPED {} ago (these are its last figures)", duration(silent_s)),
     };
     let up = match read.state {
         DaemonState::Stopped => "was up",

@@ -37,7 +37,7 @@ pub struct RunArgs {
 /// there is no such program, 126 when it cannot be run.
 pub fn run(instance: &str, args: &RunArgs, socket: &Path) -> ExitCode {
     let Some((program, arguments)) = args.command.split_first() else {
-        crate::log::tell(format_args!("rtctl: nothing to run: write the command behind --"));
+        crate::log::tell(format_args!("rtctl: no command: write it after --"));
         return ExitCode::FAILURE;
     };
     if args.no_block {

@@ -108,13 +108,12 @@ fn running(snapshot: &Snapshot, endpoint: &Endpoint, queue_anyway: bool) -> anyh
     match &endpoint.kind {
         EndpointKind::Mqueue { .. } if queue_anyway => Ok(false),
         EndpointKind::Mqueue { queue, .. } => bail!(
-            "instance {} is not running: nobody takes a message to {}; start it, or leave the message in {queue} for the \
-             next daemon (--queue-anyway)",
+            "instance {} is not running, so nothing reads {}: start it, or leave the message in {queue} for the next daemon (--queue-anyway)",
             snapshot.instance,
             endpoint.name
         ),
         _ => bail!(
-            "instance {} is not running: nobody takes a message to {}",
+            "instance {} is not running, so nothing reads {}",
             snapshot.instance,
             endpoint.name
         ),
@@ -214,11 +213,11 @@ fn open(
         }
         EndpointKind::Xddp { device, .. } => {
             bail!(
-                "{} is the device {device}, which one program has at a time: open(2) and write(2) it",
+                "{} is the device {device}, which one program can open at a time: use open(2) and write(2)",
                 endpoint.name
             )
         }
-        EndpointKind::Unknown(_) => bail!("{} is of a kind this rtctl does not know", endpoint.name),
+        EndpointKind::Unknown(_) => bail!("{} has a kind that this version of rtctl does not know", endpoint.name),
     }
 }
 

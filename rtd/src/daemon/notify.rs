@@ -131,7 +131,7 @@ impl Notifier {
                 self.status.clear();
                 // Once for each reason: the manager may be on its way back.
                 if self.told.replace(e.kind()) != Some(e.kind()) {
-                    log::warning(format_args!("the service manager does not take news: {e}"));
+                    log::warning(format_args!("cannot notify the service manager: {e}"));
                 }
             }
         }

@@ -141,12 +141,12 @@ fn ask(library: Option<&Path>, account: Option<Account>) -> anyhow::Result<Resul
         bail!("{step} did not come back within {} s in the process that tried it", PATIENCE.as_secs());
     };
     if let Some(what) = find(YES) {
-        let why = || find(NO_XDDP).unwrap_or_else(|| "the probe did not say why".to_owned());
+        let why = || find(NO_XDDP).unwrap_or_else(|| "the probe gave no reason".to_owned());
         return Ok(Ok(Found { what, xddp: find(XDDP).map(PathBuf::from).ok_or_else(why) }));
     }
     let words = read(&mut complained);
     let words = words.lines().rev().map(printable).find(|line| !line.trim().is_empty());
-    let words = words.unwrap_or_else(|| "nothing was said why".to_owned());
+    let words = words.unwrap_or_else(|| "no reason was given".to_owned());
     Ok(Err(find(NO).unwrap_or_else(|| {
         let user = account.map_or_else(String::new, |a| format!(" as uid {} gid {}", a.uid, a.gid));
         let closed = find(CLOSED).map_or_else(String::new, |closed| format!(". {closed}"));

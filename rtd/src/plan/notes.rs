@@ -17,8 +17,7 @@ impl Plan {
         let signals = self.sunk(|kind| matches!(kind, EndpointKind::Signal { .. }));
         if !caps.passes_origin && !signals.is_empty() {
             notes.push(format!(
-                "who receives {signals} sees the lane's thread as the sender (si_pid: its thread id, si_uid: rtd's), not the \
-                 process that the message is from: on `{skin}` the core writes the origin"
+                "a receiver of {signals} sees the lane's thread as the sender (si_pid: its thread id, si_uid: rtd's), not the process that sent the message: on `{skin}` the core writes the origin"
             ));
         }
         let ports = |id: &EndpointId| match &self.endpoints.get(*id)?.kind {
@@ -29,13 +28,12 @@ impl Plan {
         if !read.is_empty() {
             let read = read.join(", ");
             notes
-                .push(format!("what comes from {read} has no origin: whoever may open the device writes it"));
+                .push(format!("messages from {read} have no origin: every program that may open the device can send them"));
         }
         let written = self.sunk(|kind| matches!(kind, EndpointKind::Xddp(_)));
         if !written.is_empty() {
             notes.push(format!(
-                "what waits unread in {written} is dropped by the core when the Linux program closes the device, and when \
-                 rtd stops"
+                "the core drops unread messages of {written} when the Linux program closes the device, and when rtd stops"
             ));
         }
         notes

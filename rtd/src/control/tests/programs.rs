@@ -127,6 +127,6 @@ fn hang_up_is_answered_in_the_log_and_termination_ends_the_run_again_and_again()
     Command::new("/bin/kill").args(["-INT", &daemon.pid.to_string()]).status().unwrap();
     assert_eq!(daemon.line("stop: "), "Signal(Interrupt)");
     let (text, _) = daemon.output();
-    assert!(text.contains("rtd: warning: reload is not there yet"), "{text}");
+    assert!(text.contains("rtd: warning: SIGHUP: rtd reads its configuration only when it starts"), "{text}");
     assert!(!socket.exists());
 }

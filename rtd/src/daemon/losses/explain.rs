@@ -188,7 +188,7 @@ impl Case<'_> {
         let who = self.receivers();
         match self.errno {
             Some(errno) => format!("{who} does not take messages: {errno} ({errno:?}){}", hint(errno)),
-            None => format!("{who} gave up a ring whose sender wrote what no ring may hold"),
+            None => format!("{who} closed a ring because its sender wrote invalid data"),
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum RingsError {
     Held(String),
     /// Its messages would have no room.
     #[error(
-        "the receiver of route {0} has not read what earlier lives of its sender sent: let it read or end"
+        "the receiver of route {0} has not read the messages of earlier sessions of its sender: let it read, or end it"
     )]
     Unread(String),
     /// RLIMIT_MEMLOCK.

@@ -63,7 +63,7 @@ impl Refusals {
             let Some(audit) = &mut self.audits[total.owner] else { continue };
             let Some(more) = audit.take(&plan.endpoints[*endpoint].name) else {
                 out.warnings.push(format!(
-                    "{}: the counts of refused messages of its session cannot be true: they are not taken any more",
+                    "{}: its session reports impossible counts of refused messages: they are not used any more",
                     plan.processes[total.owner].name
                 ));
                 self.audits[total.owner] = None;

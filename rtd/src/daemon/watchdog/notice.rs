@@ -90,8 +90,7 @@ fn explain(plan: &Plan, lane: &LanePlan, cause: Cause) -> String {
     let stall = show_time(lane.watch.stall_ns);
     match cause {
         Cause::Starved => format!(
-            "wants CPU {} and does not get it at priority {}, for longer than its stall = \"{stall}\" allows: something of a \
-             higher priority does not let go of that CPU, or a debugger holds the thread (ps -eLo \
+            "waits for CPU {} at priority {} for longer than its stall = \"{stall}\" allows: a thread of higher priority keeps that CPU, or a debugger holds the thread (ps -eLo \
              pid,tid,stat,cls,rtprio,psr,pcpu,comm)",
             lane.cpu, lane.priority
         ),
@@ -99,14 +98,12 @@ fn explain(plan: &Plan, lane: &LanePlan, cause: Cause) -> String {
             format!("has one message in hand for longer than its stall = \"{stall}\" allows")
         }
         Cause::Duty => format!(
-            "used more than its duty = \"{}%\" in a window of {}: more comes than it may carry (rate_hz in [[route]] limits \
-             what is read from a lane endpoint; what a queue or signal brings above it costs the lane a rejection: let its \
-             senders send less)",
+            "used more than its duty = \"{}%\" in a window of {}: it gets too many messages (rate_hz in [[route]] limits the messages that are read from a lane endpoint; messages of a queue or signal above the rate cost the lane a rejection each: let its senders send less)",
             lane.watch.duty_permille.unwrap_or(1000) / 10,
             show_time(plan.daemon.watch.window_ns)
         ),
         Cause::Time => format!(
-            "ran for rttime = \"{}\" without waiting once (SIGXCPU)",
+            "ran for rttime = \"{}\" without waiting (SIGXCPU)",
             plan.daemon.watch.rttime.as_ref().map_or_else(|_| "off".to_owned(), |ns| show_time(*ns))
         ),
         Cause::Core => format!(
@@ -131,7 +128,7 @@ pub fn log(plan: &Plan, lane: &LanePlan, label: &str, notice: &Notice) {
                 Cause::Time | Cause::Core => String::new(),
             };
             let done = if demoted {
-                "; it has no real-time priority any more until rtd is started again (on_runaway)"
+                "; it has no real-time priority until rtd is restarted (on_runaway)"
             } else {
                 ""
             };
@@ -157,7 +154,7 @@ pub fn verdict(plan: &Plan, lane: &LanePlan, label: &str, cause: Cause) -> Strin
 
 /// Said when the daemon was to end and did not.
 pub const FORCED: &[u8] =
-    b"rtd: error: watchdog: the daemon was to end and has not: ending it by force, what is queued in it is lost\n";
+    b"rtd: error: watchdog: the daemon did not end in time: it is killed, and messages queued in it are lost\n";
 
 /// The lines about one lane thread, whole.
 #[derive(Debug)]

@@ -143,7 +143,7 @@ impl Running {
         };
         tell_of_a_limit_before_ours(plan);
         log::info(format_args!(
-            "watchdog: {}{}, looks every {}, {rttime}",
+            "watchdog: {}{}, samples every {}, {rttime}",
             // A degraded start says elsewhere why it is not what was asked for.
             if granted.fifo.is_ok() {
                 format!("priority {}", plan.watchdog_priority())
@@ -177,7 +177,7 @@ impl Running {
         let silent_ns = now_ns.saturating_sub(self.shared.looked_ns());
         if silent_ns <= SILENT_NS.max(LOOKS_MISSED_MAX * plan.daemon.watch.period_ns) {
             if self.silent_ticks >= SILENT_TICKS {
-                log::info(format_args!("the watchdog looks again"));
+                log::info(format_args!("the watchdog samples again"));
             }
             self.silent_ticks = 0;
             return;
@@ -185,8 +185,7 @@ impl Running {
         self.silent_ticks = self.silent_ticks.saturating_add(1);
         if self.silent_ticks == SILENT_TICKS {
             log::error(format_args!(
-                "the watchdog (tid {}) has not looked for {}: no lane is watched, and those of its CPU do not run either; \
-                 something above its priority {} does not let go of that CPU (ps -eLo pid,tid,cls,rtprio,psr,pcpu,comm)",
+                "the watchdog (tid {}) has not run for {}: no lane is watched, and lanes on its CPU do not run either; a thread above its priority {} keeps that CPU (ps -eLo pid,tid,cls,rtprio,psr,pcpu,comm)",
                 self.tid,
                 show_time(silent_ns / 1_000_000 * 1_000_000),
                 plan.watchdog_priority()
