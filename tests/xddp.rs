@@ -281,8 +281,8 @@ pub fn the_check_says_what_cobalt_means_for_a_plan() -> anyhow::Result<()> {
     for part in [
         "queue bytes    400 of the kernel's memory, by `cobalt`; none of Linux's queues",
         "queues are in the namespace of `cobalt`",
-        "who receives `ring` sees the lane's thread as the sender",
-        "what waits unread in `hmi` is dropped by the core",
+        "a receiver of `ring` sees the lane's thread as the sender",
+        "the core drops unread messages of `hmi`",
     ] {
         ensure!(out.contains(part), "no {part:?} in {out}");
     }
