@@ -69,7 +69,9 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
                 endpoint.name
             )
         }
-        EndpointKind::Unknown(_) => bail!("{} has a kind that this version of rtctl does not know", endpoint.name),
+        EndpointKind::Unknown(_) => {
+            bail!("{} has a kind that this version of rtctl does not know", endpoint.name)
+        }
     }
 }
 

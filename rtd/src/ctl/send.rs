@@ -112,11 +112,7 @@ fn running(snapshot: &Snapshot, endpoint: &Endpoint, queue_anyway: bool) -> anyh
             snapshot.instance,
             endpoint.name
         ),
-        _ => bail!(
-            "instance {} is not running, so nothing reads {}",
-            snapshot.instance,
-            endpoint.name
-        ),
+        _ => bail!("instance {} is not running, so nothing reads {}", snapshot.instance, endpoint.name),
     }
 }
 
@@ -217,7 +213,9 @@ fn open(
                 endpoint.name
             )
         }
-        EndpointKind::Unknown(_) => bail!("{} has a kind that this version of rtctl does not know", endpoint.name),
+        EndpointKind::Unknown(_) => {
+            bail!("{} has a kind that this version of rtctl does not know", endpoint.name)
+        }
     }
 }
 

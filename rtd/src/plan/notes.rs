@@ -27,8 +27,9 @@ impl Plan {
         let read: Vec<String> = self.sources.iter().filter_map(|source| ports(&source.endpoint)).collect();
         if !read.is_empty() {
             let read = read.join(", ");
-            notes
-                .push(format!("messages from {read} have no origin: every program that may open the device can send them"));
+            notes.push(format!(
+                "messages from {read} have no origin: every program that may open the device can send them"
+            ));
         }
         let written = self.sunk(|kind| matches!(kind, EndpointKind::Xddp(_)));
         if !written.is_empty() {
