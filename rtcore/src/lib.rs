@@ -296,6 +296,7 @@
 pub mod client;
 #[cfg(not(loom))]
 pub mod epoch;
+pub mod fault;
 #[cfg(not(loom))]
 pub mod lane;
 pub mod message;

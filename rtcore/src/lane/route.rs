@@ -429,6 +429,7 @@ impl Route {
                     if self.members[first_end + n] && ctx.at_stop != AtStop::Left {
                         nobody = false;
                         self.deliver(at, message, ctx);
+                        crate::fault_point!("between_two_receivers");
                     }
                 }
                 if nobody {
@@ -480,6 +481,7 @@ impl Route {
     /// A copy of the message in hand was delivered.
     #[inline]
     fn delivered(&mut self, end: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
+        crate::fault_point!("after_delivery_before_ledger");
         ctx.at_stop = AtStop::Wait;
         self.account.delivered(end, message.since_ns, ctx.now());
     }
@@ -667,6 +669,7 @@ impl Route {
             } else {
                 match self.offer(at, &message, ctx) {
                     Ok(end) => {
+                        crate::fault_point!("after_queued_delivery_before_ledger");
                         self.sent(at, end, ctx);
                         self.account.delivered(end, since_ns, ctx.now());
                     }

@@ -83,6 +83,8 @@ pub const LAST_WORDS: &[Allowed] = &[
         Call::BRK,
         "a heap call after the seal is counted as such; refused memory would end the daemon instead",
     ),
+    #[cfg(feature = "fault-points")]
+    allow(Call::KILL, "a fault point ends the process"),
 ];
 
 /// What a thread over these inputs may call, ready to be installed; none where the skin's calls are not Linux's, so that

@@ -308,6 +308,7 @@ impl Running<'_> {
             taken += 1;
         }
         if taken > 0 {
+            crate::fault_point!("after_release_before_ledger_is_shown");
             input.routes.iter_mut().for_each(Route::publish);
             self.watch_mode();
             self.publish();
@@ -345,6 +346,7 @@ impl Running<'_> {
         match got {
             Ok(message) => {
                 let dequeued_ns = message.dequeued_ns;
+                crate::fault_point!("after_dequeue_before_dispatch");
                 self.progress.work();
                 self.told = None;
                 let mut ctx = Context {
@@ -375,6 +377,7 @@ impl Running<'_> {
                     input.source.put_back();
                     return false;
                 }
+                crate::fault_point!("after_dispatch_before_release");
                 self.counters.received += 1;
                 // Only now: what a killed daemon had not finished is still in the sender's ring.
                 input.source.release();
@@ -563,10 +566,12 @@ impl Running<'_> {
                 bound -= 1;
             }
         }
+        crate::fault_point!("before_stop_gives_up_on_queued");
         for route in inputs.iter_mut().flat_map(|i| &mut i.routes) {
             route.abandon();
         }
         self.publish();
+        crate::fault_point!("after_stop_gave_up_on_queued");
     }
 
     #[inline]

@@ -105,6 +105,7 @@ impl Producer {
         self.begin();
         copy_in(slot.payload(), payload);
         slot.write(&Envelope { len, ..*envelope });
+        crate::fault_point!("after_reserve_before_publish");
         self.announce();
         Ok(())
     }

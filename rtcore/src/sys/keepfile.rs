@@ -40,7 +40,10 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd =
         rustix::fs::open(&draft, flags, Mode::RUSR | Mode::WUSR).map_err(|e| named(draft.display(), e))?;
-    let replaced = File::from(fd).write_all(text.as_bytes()).and_then(|()| std::fs::rename(&draft, path));
+    let replaced = File::from(fd).write_all(text.as_bytes()).and_then(|()| {
+        crate::fault_point!("after_draft_before_rename", return Err(io::ErrorKind::StorageFull.into()));
+        std::fs::rename(&draft, path)
+    });
     replaced.map_err(|e| {
         let _ = std::fs::remove_file(&draft);
         named(path.display(), e)

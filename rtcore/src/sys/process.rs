@@ -53,6 +53,15 @@ pub fn exit_now(code: u8) -> ! {
     unsafe { libc::_exit(code.into()) }
 }
 
+/// Ends the process by SIGKILL. Two system calls that no signal handler can see, and no way back.
+pub fn kill_this() -> ! {
+    loop {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        // It may be delivered to another thread first.
+        std::hint::spin_loop();
+    }
+}
+
 /// Whether this program has more rights than whoever started it: set-user-id, or capabilities of its file (getauxval(3),
 /// AT_SECURE). Then its starter decides no more than what it does with them.
 pub fn has_rights_of_its_file() -> bool {

@@ -69,6 +69,9 @@ impl Call {
     pub const GETTID: Call = Call::of(libc::SYS_gettid);
     /// getuid(2).
     pub const GETUID: Call = Call::of(libc::SYS_getuid);
+    /// kill(2) by SIGKILL.
+    #[cfg(feature = "fault-points")]
+    pub const KILL: Call = Call::only(libc::SYS_kill, 1, libc::SIGKILL.cast_unsigned());
     /// madvise(2).
     pub const MADVISE: Call = Call::of(libc::SYS_madvise);
     /// mq_timedreceive(2).

@@ -39,7 +39,8 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    fn new(file: &File, len: usize) -> io::Result<Mapping> {
+    /// Maps the first `len` bytes of a file that has as many.
+    pub(crate) fn new(file: &File, len: usize) -> io::Result<Mapping> {
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no existing memory.
         let start = unsafe {
@@ -140,6 +141,10 @@ impl Draft {
     /// Gives the memory its name, readable for all. A file that is already there is replaced when it is
     /// ours (same user) and its owner is gone.
     pub fn publish(self, path: &Path) -> Result<Published, PublishError> {
+        crate::fault_point!(
+            "after_page_filled_before_named",
+            return Err(io::Error::from(io::ErrorKind::StorageFull).into())
+        );
         let uid = self.file.metadata()?.uid();
         let this = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         for _ in 0..PUBLISH_ATTEMPTS_MAX {

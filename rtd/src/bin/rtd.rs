@@ -65,6 +65,11 @@ struct CheckCommand {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "fault-points")]
+    if let Err(e) = rtcore::fault::attach() {
+        log::last(format_args!("fault points: {e}"));
+        return ExitCode::FAILURE;
+    }
     let done = match &Cli::parse().command {
         Command::Run(args) => daemon::run(args),
         Command::Check(args) => return ExitCode::from(check(args)),

@@ -187,10 +187,12 @@ impl Control {
     fn put_in_force(&mut self, process: ProcessId, pending: Pending, handler: &mut dyn Handler) {
         let Pending { candidate, seat, .. } = pending;
         let pid = candidate.pid();
+        rtcore::fault_point!("after_mapped_before_attach", return self.give_up(process, pid, "fault point"));
         if let Err(e) = self.sessions.attach(process, seat) {
             self.counters.expelled += 1;
             return self.give_up(process, pid, &e.to_string());
         }
+        rtcore::fault_point!("after_attach_before_kept");
         let reply = match self.registry.seat(&self.epoll, candidate) {
             Ok((reply, _)) => reply,
             Err(refusal) => return self.give_up(process, pid, &refusal.text),
@@ -199,6 +201,7 @@ impl Control {
         if let Err(refusal) = self.registry.announce(&self.epoll, process, handler) {
             return self.give_up(process, pid, &refusal.text);
         }
+        rtcore::fault_point!("after_announce_before_ready");
         self.sessions.ready(process);
         self.counters.sessions += 1;
         self.granted(process, &reply);

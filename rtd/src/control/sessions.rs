@@ -237,6 +237,7 @@ impl Sessions {
         let partners = self.rings.partners(process).iter().map(|partner| self.known[*partner]);
         let partners: Vec<_> = partners.filter(|news| news.state != PeerState::Unregistered).collect();
         partners.into_iter().for_each(|news| self.tell(process, &Notice::Peer(news), &[]));
+        rtcore::fault_point!("after_rings_sent_before_map");
         self.tell(process, &Notice::Map { serial: attached.serial }, &[]);
         Ok(())
     }
@@ -257,6 +258,7 @@ impl Sessions {
         if state != PeerState::Alive {
             self.table[process] = None;
             self.rings.close(process);
+            rtcore::fault_point!("after_leave_before_partners_know");
         }
         let news = PeerNews { state, pid: pid.unsigned_abs(), ending, ..self.known[process] };
         self.known[process] = news;
@@ -280,6 +282,7 @@ impl Sessions {
         for frame in frames {
             let fds: Vec<BorrowedFd<'_>> = frame.fds.iter().map(AsFd::as_fd).collect();
             self.tell(frame.process, &frame.notice, &fds);
+            rtcore::fault_point!("between_frames_of_direct_ring");
         }
         let lies = liars.into_iter().map(|(process, text)| Doomed { process, why: Why::Lies(text) });
         self.doomed.extend(lies);

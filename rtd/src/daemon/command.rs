@@ -87,6 +87,7 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     }
     // The lanes must not read a source before they know the receivers that are still there.
     control.adopt(&mut serving);
+    rtcore::fault_point!("after_adoption_before_lanes");
     serving.daemon.go();
     announce(serving.daemon.plan(), skin, &notes)?;
     serving.notifier.ready(clock::monotonic_ns(), serving.daemon.status());

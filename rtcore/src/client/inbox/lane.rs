@@ -179,6 +179,7 @@ impl Lane {
         let Some(ring) = self.feed.current() else { return Ok(Taken::Nothing) };
         let Some(envelope) = ring.consumer.take(&mut ring.buffer)? else { return Ok(Taken::Nothing) };
         ring.consumer.release();
+        crate::fault_point!("after_take_before_count");
         let superseded = ring.consumer.passed();
         let taken = self.judge(envelope, superseded);
         self.count(&taken, superseded);

@@ -317,6 +317,10 @@ impl Keeper {
                     Step::Nothing => return Ok(()),
                     Step::Map(serial) => {
                         opening.map(&self.core)?;
+                        crate::fault_point!(
+                            "after_map_before_mapped",
+                            return Err(Failure::system("fault point")(io::ErrorKind::OutOfMemory.into()))
+                        );
                         self.hand_over();
                         // If the daemon has closed the connection, the next read returns the reason.
                         let _ =
