@@ -8,7 +8,7 @@ use crate::plan::Share;
 use std::collections::BTreeMap;
 
 /// What went wrong with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Wrong {
     /// Accepted, received by nobody, and in no ledger.
     Lost,
@@ -48,8 +48,28 @@ pub struct Allowance {
     pub wrong: Wrong,
     /// How many.
     pub count: u64,
+    /// Which ones.
+    pub numbers: Numbers,
     /// The sentence.
     pub sentence: Sentence,
+}
+
+/// Consecutive numbers of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+}
+
+impl Numbers {
+    /// Whatever the number.
+    pub const ALL: Numbers = Numbers { first: 0, last: u64::MAX };
+
+    fn has(self, number: u64) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
 }
 
 /// A message that a receiver wrote down.
@@ -114,14 +134,13 @@ pub struct Accountant {
     uncounted: u64,
 }
 
-/// Wrong messages of each kind: the first and how many.
+/// Wrong messages of each kind: their numbers, and how many copies of each.
 #[derive(Default)]
-struct Tally(BTreeMap<Wrong, (u64, u64)>);
+struct Tally(BTreeMap<Wrong, Vec<(u64, u64)>>);
 
 impl Tally {
     fn add(&mut self, wrong: Wrong, number: u64, count: u64) {
-        let entry = self.0.entry(wrong).or_insert((number, 0));
-        entry.1 += count;
+        self.0.entry(wrong).or_default().push((number, count));
     }
 }
 
@@ -162,13 +181,14 @@ impl Accountant {
             counted: interval.counted,
             ..Verdict::default()
         };
-        for (wrong, (first, count)) in tally.0 {
-            let left = excuse(wrong, count, interval.allowed, &mut verdict.excused);
+        for (wrong, mut numbers) in tally.0 {
+            let excused = excuse(wrong, &mut numbers, interval.allowed, &mut verdict.excused);
             if wrong == Wrong::Lost {
-                self.uncounted += count - left;
+                self.uncounted += excused;
             }
-            if left > 0 {
-                verdict.findings.push(Finding { wrong, first, count: left });
+            let left = numbers.iter().map(|(_, count)| count).sum();
+            if let Some((first, _)) = numbers.iter().find(|(_, count)| *count > 0) {
+                verdict.findings.push(Finding { wrong, first: *first, count: left });
             }
         }
         verdict
@@ -216,10 +236,13 @@ impl Accountant {
                 written_off.pop_first();
             }
         }
+        // The ledger does not say which it counts: first those that nothing else explains.
         let explained = usize::try_from(counted).unwrap_or(usize::MAX).min(missing.len());
-        if let Some(first) = missing.get(explained) {
-            tally.add(Wrong::Lost, *first, (missing.len() - explained) as u64);
-        }
+        let may_be_lost = |n: &u64| {
+            interval.allowed.iter().any(|allowed| allowed.wrong == Wrong::Lost && allowed.numbers.has(*n))
+        };
+        missing.sort_by_key(|n| (may_be_lost(n), *n));
+        missing[explained..].iter().for_each(|n| tally.add(Wrong::Lost, *n, 1));
         let surplus = counted.saturating_sub(missing.len() as u64);
         let late = surplus.min(self.uncounted);
         self.uncounted -= late;
@@ -230,16 +253,27 @@ impl Accountant {
     }
 }
 
-/// Takes from `count` what sentences allow, and says what is left.
-fn excuse(wrong: Wrong, mut count: u64, allowed: &[Allowance], excused: &mut BTreeMap<Sentence, u64>) -> u64 {
-    for allowance in allowed.iter().filter(|a| a.wrong == wrong) {
-        let taken = count.min(allowance.count);
+/// Takes away what sentences allow, and returns how many copies that were.
+fn excuse(
+    wrong: Wrong,
+    numbers: &mut [(u64, u64)],
+    allowed: &[Allowance],
+    excused: &mut BTreeMap<Sentence, u64>,
+) -> u64 {
+    let mut all = 0;
+    for allowance in allowed.iter().filter(|allowance| allowance.wrong == wrong) {
+        let mut left = allowance.count;
+        for (_, count) in numbers.iter_mut().filter(|(number, _)| allowance.numbers.has(*number)) {
+            let taken = left.min(*count);
+            (left, *count) = (left - taken, *count - taken);
+        }
+        let taken = allowance.count - left;
         if taken > 0 {
             *excused.entry(allowance.sentence).or_default() += taken;
         }
-        count -= taken;
+        all += taken;
     }
-    count
+    all
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the documents allow to happen to a message, and nothing else. Each entry cites the sentence.
 
 /// A sentence of the documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Sentence {
     /// A killed rtd loses the message that a lane had received from a queue.
     QueueMessageInHand,

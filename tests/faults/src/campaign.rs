@@ -1,14 +1,17 @@
 //! A run: fault after fault, each followed by a judgement.
 
-use crate::account::{Accountant, Finding, Got, Interval, Verdict, Wrong};
+use crate::account::{Accountant, Finding, Got, Interval, Numbers, Verdict, Wrong};
 use crate::books::Total;
 use crate::fault::{self, Kind};
 use crate::innocent::Latencies;
-use crate::journal::{Fate, Mapped, Received, now_ns};
+use crate::journal::{self, CORRUPT, Fate, Mapped, Received, now_ns};
+use crate::leaks::{Growth, Leaks};
 use crate::plan::{Share, Stream};
-use crate::report::Report;
-use crate::world::{PATIENCE, World};
+use crate::record::Chosen;
+use crate::report::{Outcome, Recovery};
+use crate::world::{PATIENCE, QUEUES, World};
 use anyhow::{Context as _, ensure};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -24,8 +27,7 @@ pub struct Campaign {
     accountants: Vec<Accountant>,
     /// Of the last judgement: the ledgers, and what the journals held.
     judged: Vec<Mark>,
-    seed: u64,
-    kinds: Vec<Kind>,
+    leaks: Leaks,
     /// Of the innocent stream.
     pub latencies: Latencies,
 }
@@ -38,50 +40,129 @@ struct Mark {
     lost: u64,
 }
 
-/// What a failed round says.
-#[derive(Debug)]
-pub struct Failure {
-    /// The fault.
-    pub kind: Kind,
-    /// By stream.
-    pub findings: Vec<(String, Finding)>,
-}
+/// What is wrong, by stream.
+pub type Findings = Vec<(String, Finding)>;
 
 impl Campaign {
     /// Starts the world.
-    pub fn new(seed: u64, kinds: Vec<Kind>) -> anyhow::Result<Campaign> {
+    pub fn new() -> anyhow::Result<Campaign> {
         let mut world = World::new(crate::plan::streams())?;
         world.start()?;
         let accountant = |s: &Stream| Accountant::new(s.to.len(), s.share).excluding(s.outside());
         let accountants = world.streams.iter().map(accountant).collect();
         let judged = world.streams.iter().map(|s| Mark { received: vec![0; s.to.len()], ..Mark::default() });
         let judged = judged.collect();
-        let mut campaign =
-            Campaign { world, accountants, judged, seed, kinds, latencies: Latencies::default() };
+        let (leaks, latencies) = (Leaks::default(), Latencies::default());
+        let mut campaign = Campaign { world, accountants, judged, leaks, latencies };
         campaign.world.run();
         campaign.flow().context("not even before the first fault")?;
         campaign.world.pause()?;
-        let failure = campaign.judge(&fault::Done::default(), &mut Report::default())?;
-        ensure!(failure.is_empty(), "wrong before the first fault: {failure:?}");
+        let findings = campaign.judge(&fault::Done::default(), &mut Outcome::default())?;
+        ensure!(findings.is_empty(), "wrong before the first fault: {findings:?}");
+        campaign.world.restart = None;
+        campaign.leaks()?;
         Ok(campaign)
     }
 
-    /// Does round `n`.
-    pub fn round(&mut self, n: u64, report: &mut Report) -> anyhow::Result<Option<Failure>> {
-        let mut rng = fastrand::Rng::with_seed(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n);
-        let kind = self.kind(n);
+    /// Does a fault and judges it.
+    pub fn round(&mut self, fault: Chosen) -> anyhow::Result<(Outcome, Findings)> {
+        let mut rng = fastrand::Rng::with_seed(fault.draws);
         self.world.run();
-        std::thread::sleep(Duration::from_micros(rng.u64(5_000..30_000)));
+        self.await_messages(rng.u64(50..300))?;
+        let received = self.received();
         let fault_ns = now_ns();
-        let done = fault::perform(kind, &mut self.world, &mut rng).with_context(|| format!("{kind:?}"))?;
+        let done = fault::perform(fault.kind, &mut self.world, &mut rng);
+        let mut done = done.with_context(|| format!("{:?}", fault.kind))?;
         let done_ns = now_ns();
-        let recovered_ns = self.flow().with_context(|| format!("after {kind:?}"))?;
+        let begun = self.world.begun();
+        self.flow().with_context(|| format!("after {:?}: {}", fault.kind, done.what))?;
+        done.in_flight =
+            received.iter().zip(&begun).enumerate().map(|(at, span)| self.in_flight(at, span)).collect();
+        let recovery = self.recovery(fault_ns, &begun);
         self.world.pause()?;
+        let mut outcome = Outcome { what: done.what.clone(), recovery, ..Outcome::default() };
         let before = self.judged.clone();
-        let findings = self.judge(&done, report)?;
-        self.measure(kind, &before, fault_ns..done_ns);
-        report.fault(kind, recovered_ns.saturating_sub(fault_ns), findings.len());
-        Ok((!findings.is_empty()).then_some(Failure { kind, findings }))
+        let findings = self.judge(&done, &mut outcome)?;
+        self.measure(fault.kind, &before, fault_ns..done_ns);
+        Ok((outcome, findings))
+    }
+
+    /// By stream: how many messages each of its receivers has got.
+    fn received(&self) -> Vec<Vec<u64>> {
+        let counts = |journals: &Vec<Mapped<Received>>| {
+            journals.iter().map(|journal| journal.count.load(Ordering::Acquire)).collect()
+        };
+        self.world.received.iter().map(counts).collect()
+    }
+
+    /// The messages of a stream that may have been on their way during the fault: before it, its receivers had got so many;
+    /// after it, number `begun` had been begun.
+    fn in_flight(&self, at: usize, (received, begun): (&Vec<u64>, &u64)) -> Numbers {
+        let journals = self.world.received[at].iter();
+        // One that a filter excludes gets nothing.
+        let before =
+            journals.clone().zip(received).filter(|(_, count)| **count > 0).map(|(journal, count)| {
+                let last = (0..*count).rev().map(|n| journal.entry(n).0);
+                last.take(journal::SLOTS).find(|number| *number != CORRUPT).unwrap_or(0)
+            });
+        let after = journals.zip(&self.judged[at].received);
+        let after = after.filter_map(|(journal, from)| first_after(journal, *from, *begun));
+        let first = before.min().unwrap_or(0) + 1;
+        Numbers { first, last: after.map(|(number, _)| number).max().unwrap_or(u64::MAX) }
+    }
+
+    /// Waits until the senders have begun so many messages.
+    fn await_messages(&self, count: u64) -> anyhow::Result<()> {
+        let begun = |campaign: &Campaign| campaign.world.begun().iter().sum::<u64>();
+        let (until, start) = (begun(self) + count, Instant::now());
+        while begun(self) < until {
+            ensure!(start.elapsed() < PATIENCE, "nobody sends");
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        Ok(())
+    }
+
+    /// How long it took until messages flowed that were begun after the fault: after the end of rtd, or else after `begun`.
+    fn recovery(&mut self, fault_ns: u64, begun: &[u64]) -> Recovery {
+        let restart = self.world.restart.take();
+        let (from_ns, begun) = restart.as_ref().map_or((fault_ns, begun), |restart| {
+            (restart.start_ns - (restart.gone_ns - restart.end_ns), &restart.begun)
+        });
+        let mut recovery = Recovery {
+            ready_ns: restart.as_ref().map(|restart| restart.ready_ns - restart.start_ns),
+            ..Recovery::default()
+        };
+        for (at, stream) in self.world.streams.iter().enumerate() {
+            let times = self.world.received[at].iter().zip(&self.judged[at].received);
+            let times: Vec<u64> =
+                times.filter_map(|(journal, from)| Some(first_after(journal, *from, begun[at])?.1)).collect();
+            let ns = |time: Option<&u64>| time.map(|time| time.saturating_sub(from_ns));
+            let last = match stream.share {
+                Share::Each => ns(times.iter().max()),
+                Share::Any | Share::RoundRobin => ns(times.iter().min()),
+            };
+            if restart.is_some() && !stream.direct {
+                recovery.first_ns = recovery.first_ns.into_iter().chain(ns(times.iter().min())).min();
+            }
+            if restart.is_none() || !stream.direct {
+                recovery.each_ns.extend(last);
+            }
+            recovery.all_ns = recovery.all_ns.max(last.unwrap_or(0));
+        }
+        recovery
+    }
+
+    /// What has grown since the first quiet moment, as far as it does not go away again.
+    pub fn leaks(&mut self) -> anyhow::Result<Vec<Growth>> {
+        let directories = ["/run/rtd", "/dev/shm", QUEUES].map(PathBuf::from);
+        let start = Instant::now();
+        loop {
+            let grown = self.leaks.look(&self.world.processes()?, &directories)?;
+            if grown.is_empty() || start.elapsed() > STILL {
+                return Ok(grown);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Takes the latencies of the innocent stream since `before`, by whether the message was sent during the fault.
@@ -99,36 +180,21 @@ impl Campaign {
         }
     }
 
-    /// The kind of fault `n`: all kinds once before any comes again, in another order each time.
-    fn kind(&self, n: u64) -> Kind {
-        let all = self.kinds.len() as u64;
-        let mut order = self.kinds.clone();
-        fastrand::Rng::with_seed(self.seed.wrapping_mul(0xd134_2543_de82_ef95) ^ (n / all))
-            .shuffle(&mut order);
-        // The remainder is below the number of kinds.
-        order[usize::try_from(n % all).unwrap_or(0)]
-    }
-
     /// Waits until every stream flows again: each receiver (of a group `any` or `round-robin`, one of them) has got a message
-    /// that was begun after this call. Returns when the last one did.
-    fn flow(&mut self) -> anyhow::Result<u64> {
-        let begun: Vec<u64> = self.world.sent.iter().map(|s| s.begun.load(Ordering::Acquire)).collect();
-        let mut latest_ns = 0;
+    /// that was begun after this call.
+    fn flow(&mut self) -> anyhow::Result<()> {
         let (start, mut revived) = (Instant::now(), Instant::now());
-        for (at, begun) in begun.into_iter().enumerate() {
-            latest_ns = latest_ns.max(loop {
-                if let Some(ns) = self.flows(at, begun) {
-                    break ns;
-                }
+        for (at, begun) in self.world.begun().into_iter().enumerate() {
+            while !self.flows(at, begun) {
                 ensure!(start.elapsed() < PATIENCE, "{}", self.stuck(at, begun));
                 if revived.elapsed() > REVIVE {
                     self.world.revive()?;
                     revived = Instant::now();
                 }
                 std::thread::sleep(Duration::from_micros(300));
-            });
+            }
         }
-        Ok(latest_ns)
+        Ok(())
     }
 
     /// Why a stream does not flow, as far as can be seen.
@@ -142,22 +208,21 @@ impl Campaign {
         )
     }
 
-    /// When the receivers of a stream got a message after number `begun`; none if one of them still waits for it.
-    fn flows(&self, at: usize, begun: u64) -> Option<u64> {
+    /// Whether the receivers of a stream have got a message after number `begun`.
+    fn flows(&self, at: usize, begun: u64) -> bool {
         let last = |journal: &Mapped<Received>| {
             let count = journal.count.load(Ordering::Acquire);
-            let (number, ns) = journal.entry(count.checked_sub(1)?);
-            (number > begun).then_some(ns)
+            count.checked_sub(1).is_some_and(|last| journal.entry(last).0 > begun)
         };
         let mut all = self.world.received[at].iter().map(last);
         match self.world.streams[at].share {
-            Share::Each => all.try_fold(0, |latest, ns| Some(latest.max(ns?))),
-            Share::Any | Share::RoundRobin => all.flatten().max(),
+            Share::Each => all.all(|flows| flows),
+            Share::Any | Share::RoundRobin => all.any(|flows| flows),
         }
     }
 
     /// Judges all streams as soon as nothing is on its way.
-    fn judge(&mut self, done: &fault::Done, report: &mut Report) -> anyhow::Result<Vec<(String, Finding)>> {
+    fn judge(&mut self, done: &fault::Done, outcome: &mut Outcome) -> anyhow::Result<Findings> {
         let (mut moved, mut last) = (Instant::now(), Vec::new());
         loop {
             let totals = &self.world.books.now()?[..self.world.streams.len()];
@@ -182,11 +247,12 @@ impl Campaign {
                 let named = self.world.streams.iter().map(Stream::name).zip(verdicts);
                 let mut findings = Vec::new();
                 for (name, verdict) in named {
-                    report.verdict(&verdict);
+                    outcome.add(&verdict);
                     findings.extend(verdict.findings.into_iter().map(|f| (name.clone(), f)));
                 }
                 for (stream, total) in self.world.streams.iter().zip(totals).filter(|(_, t)| t.queued > 0) {
                     let finding = Finding { wrong: Wrong::Stuck, first: 0, count: total.queued };
+                    *outcome.wrong.entry(Wrong::Stuck).or_default() += total.queued;
                     findings.push((stream.name(), finding));
                 }
                 return Ok(findings);
@@ -238,4 +304,10 @@ impl Campaign {
     pub fn world(&self) -> &World {
         &self.world
     }
+}
+
+/// The first message after number `begun` that a receiver got, of those from place `from` on, and when.
+fn first_after(journal: &Mapped<Received>, from: u64, begun: u64) -> Option<(u64, u64)> {
+    let mut entries = (from..journal.count.load(Ordering::Acquire)).map(|n| journal.entry(n));
+    entries.find(|(number, _)| *number > begun && *number != CORRUPT)
 }

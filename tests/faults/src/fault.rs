@@ -1,19 +1,21 @@
 //! The faults, and what the documents allow after each.
 
-use crate::account::{Allowance, Wrong};
+use crate::account::{Allowance, Numbers, Wrong};
 use crate::allowed::Sentence;
 use crate::hostile;
 use crate::journal::EXEC;
 use crate::plan::{CAPACITY, MAXMSG, Share, Stream, Way};
 use crate::traced::{Killer, kill_after_steps};
-use crate::world::World;
+use crate::world::{End, World};
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A fault from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 pub enum Kind {
     /// kill -9 of rtd, and another start.
     KillRtd,
@@ -81,6 +83,14 @@ pub enum Kind {
     Garbage,
     /// Strangers write frames of other versions and random content to the control socket.
     WrongVersion,
+    /// rtd ends by SIGKILL at a named point ([`crate::points`]).
+    KillRtdAtPoint,
+    /// A sender or receiver ends by SIGKILL at a named point.
+    KillClientAtPoint,
+    /// rtd, a sender or a receiver sleeps at a named point.
+    DelayAtPoint,
+    /// A call fails at a named point.
+    FailAtPoint,
 }
 
 impl Kind {
@@ -96,10 +106,17 @@ const SOCKET: &str = "/run/rtd/faults.sock";
 /// What a fault did.
 #[derive(Debug, Default)]
 pub struct Done {
-    rtd_killed: bool,
-    rtd_ended: bool,
+    /// rtd was killed.
+    pub rtd_killed: bool,
+    /// rtd was killed or stopped.
+    pub rtd_ended: bool,
     /// Places in [`World::ends`].
-    killed: Vec<usize>,
+    pub killed: Vec<usize>,
+    /// What was drawn, in words.
+    pub what: String,
+    /// By stream: the messages that may have been on their way during the fault. From the first that its receivers had not
+    /// got when the fault began, to the first that they got of those begun after it.
+    pub in_flight: Vec<Numbers>,
 }
 
 /// Does it, and undoes what has to be undone.
@@ -111,7 +128,12 @@ pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow
     };
     let (sender, receiver) = (pick(world, false), pick(world, true));
     let pause = Duration::from_micros(rng.u64(0..20_000));
-    let mut done = Done::default();
+    let name = |at: usize| {
+        let End { stream, member, .. } = &world.ends[at];
+        member.map_or_else(|| world.streams[*stream].source(), |member| world.streams[*stream].sink(member))
+    };
+    let what = format!("sender {}, receiver {}, pause {pause:?}", name(sender), name(receiver));
+    let mut done = Done { what, ..Done::default() };
     match kind {
         Kind::KillRtd => restart(world, Signal::SIGKILL, pause, &mut done)?,
         Kind::TermRtd => restart(world, Signal::SIGTERM, pause, &mut done)?,
@@ -219,6 +241,9 @@ pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow
         }
         Kind::Garbage => hostile::attack(SOCKET, rng, hostile::garbage)?,
         Kind::WrongVersion => hostile::attack(SOCKET, rng, hostile::wrong_version)?,
+        Kind::KillRtdAtPoint | Kind::KillClientAtPoint | Kind::DelayAtPoint | Kind::FailAtPoint => {
+            crate::points::perform(kind, world, rng, &mut done)?;
+        }
     }
     if world.daemon_ended()?.is_some() {
         anyhow::bail!("rtd ended by itself");
@@ -329,8 +354,16 @@ fn hog(cpu: usize, time: Duration) -> anyhow::Result<()> {
 /// What the documents allow to happen to this stream.
 pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
     let mut all = Vec::new();
-    let mut allow =
-        |wrong, count: usize, sentence| all.push(Allowance { wrong, count: count as u64, sentence });
+    let in_flight = done.in_flight.get(stream.index).copied().unwrap_or(Numbers::ALL);
+    let mut allow = |wrong, count: usize, sentence| {
+        let numbers = match (wrong, sentence) {
+            // Its receiver may have got newer ones before the fault.
+            (Wrong::Lost, Sentence::SupersededAfterEnd) => Numbers { first: 0, ..in_flight },
+            (Wrong::Lost, _) => in_flight,
+            _ => Numbers::ALL,
+        };
+        all.push(Allowance { wrong, count: count as u64, numbers, sentence });
+    };
     let copies = if stream.share == Share::Each { stream.to.len() } else { 1 };
     if done.rtd_killed {
         // Handed over just before the kill, and not yet shown as such.
@@ -348,9 +381,10 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
     if done.rtd_ended && stream.from == Way::Signal {
         allow(Wrong::Lost, usize::MAX, Sentence::LateSignals);
     }
-    // What it supersedes in the ring of an rtd that has ended is in no ledger.
+    // What it supersedes in the ring of an rtd that has ended is in no ledger, nor what it did in the last 100 ms before a kill.
     if done.rtd_ended && stream.keys.contains("conflate") {
-        allow(Wrong::Lost, MAXMSG * copies, Sentence::SupersededAfterEnd);
+        let most = if done.rtd_killed { 4 * MAXMSG } else { MAXMSG };
+        allow(Wrong::Lost, most * copies, Sentence::SupersededAfterEnd);
     }
     for member in done.killed.iter().filter_map(|at| world.role(*at, stream)) {
         match member.map(|m| stream.to[m]) {

@@ -1,4 +1,5 @@
-//! The fault campaign: real processes around the real daemon, faults from outside, and an accountant that trusts nobody.
+//! The fault campaign: real processes around the real daemon, faults from outside and from inside, and an accountant that
+//! trusts nobody.
 //!
 //! `scripts/faults` builds and starts it.
 
@@ -11,25 +12,28 @@ mod fault;
 mod hostile;
 mod innocent;
 mod journal;
+mod leaks;
 mod plan;
+mod points;
+mod record;
 mod report;
+mod run;
 mod traced;
 mod world;
 
-use campaign::Campaign;
 use clap::Parser;
 use fault::Kind;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 // What comes early waits for the receiver at an end.
 rtcore::hold_signals!();
 
-/// Faults against rtd, one after the other, with a judgement after each.
+/// Faults against rtd, one after the other, with a judgement after each
 #[derive(Parser, Debug)]
 #[command(name = "faults")]
 struct Args {
-    /// How many faults
+    /// How many faults, those of a resumed run included
     #[arg(long, default_value_t = 300)]
     count: u64,
     /// Stop after this time, whatever the count
@@ -49,7 +53,22 @@ struct Args {
     keep_going: bool,
     /// Where to copy the daemon's log at the end
     #[arg(long)]
-    log: Option<std::path::PathBuf>,
+    log: Option<PathBuf>,
+    /// Where to write the record of the run, for --replay and --resume [default: last-run.jsonl beside the program]
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Do exactly the faults of this record
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "only", "from", "resume"])]
+    replay: Option<PathBuf>,
+    /// Go on with the run of this record after its last judged fault, up to --count
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "only", "from", "record"])]
+    resume: Option<PathBuf>,
+    /// Where to write the tables as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Look for leaks after so many faults, and at the end
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..))]
+    leaks_every: u64,
     /// Print the configuration of the run and end
     #[arg(long)]
     config: bool,
@@ -72,7 +91,7 @@ fn main() -> ExitCode {
             print!("{}", plan::config(&plan::streams(), 1, 0, 0));
             Ok(true)
         }
-        None => run(&args),
+        None => run::run(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -82,62 +101,4 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// Whether every fault was as the documents say.
-fn run(args: &Args) -> anyhow::Result<bool> {
-    world::enter()?;
-    let all = <Kind as clap::ValueEnum>::value_variants();
-    let kinds = if args.only.is_empty() { all.to_vec() } else { args.only.clone() };
-    let start = Instant::now();
-    let limit = args.seconds.map(Duration::from_secs);
-    let mut report = report::Report::default();
-    let mut campaign = Campaign::new(args.seed, kinds)?;
-    let outcome = rounds(args, limit, start, &mut campaign, &mut report);
-    if let Some(log) = &args.log {
-        campaign.world().copy_log(log)?;
-    }
-    outcome?;
-    print!("{}", report.markdown());
-    println!("\n{}", campaign.latencies.markdown());
-    println!("{} faults in {:.0} s", report.count(), start.elapsed().as_secs_f64());
-    println!("{} unexplained", report.failed());
-    Ok(report.failed() == 0)
-}
-
-/// One fault after the other, until one is not explained.
-fn rounds(
-    args: &Args,
-    limit: Option<Duration>,
-    start: Instant,
-    campaign: &mut Campaign,
-    report: &mut report::Report,
-) -> anyhow::Result<()> {
-    for n in args.from..args.from + args.count {
-        if limit.is_some_and(|limit| start.elapsed() > limit) {
-            break;
-        }
-        let failure = match campaign.round(n, report) {
-            Ok(None) => continue,
-            Ok(Some(failure)) => failure,
-            Err(error) => {
-                let world = campaign.world();
-                eprintln!("{}\n{}", world.last_lines("log", 50), world.last_lines("ends.log", 10));
-                return Err(error.context(format!("fault {n}, seed {}", args.seed)));
-            }
-        };
-        println!("fault {n} ({:?}) of seed {}:", failure.kind, args.seed);
-        for (stream, finding) in failure.findings {
-            println!(
-                "  {stream}: {} {:?}, the first is number {}",
-                finding.count, finding.wrong, finding.first
-            );
-        }
-        println!("  again: scripts/faults --seed {} --from {n} --count 1", args.seed);
-        if !args.keep_going {
-            println!("the last lines of the log:\n{}", campaign.world().last_lines("log", 50));
-            break;
-        }
-    }
-    Ok(())
 }

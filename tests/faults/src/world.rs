@@ -2,8 +2,10 @@
 
 use crate::actor::Actor;
 use crate::books::Books;
-use crate::journal::{Control, Mapped, Received, Sent};
+use crate::journal::{Control, Mapped, Received, Sent, now_ns};
+use crate::leaks::Process;
 use crate::plan::{self, INSTANCE, Kin, POLLING_LANE, SINK_SIGNAL, Stream, Way};
+use crate::points;
 use crate::traced::Killer;
 use anyhow::{Context as _, bail, ensure};
 use nix::mount::{MsFlags, mount};
@@ -29,6 +31,8 @@ const USERS: [u32; 3] = [65_531, 65_532, 65_533];
 const FEW_SIGNALS: u64 = 4;
 /// Where the world is: on a tmpfs that nobody else sees.
 const ROOT: &str = "/run/faults";
+/// Where its queues can be listed.
+pub const QUEUES: &str = "/run/mqueue";
 
 /// The campaign's own namespaces: mounts and kernel queues. To be called on the only thread.
 pub fn enter() -> anyhow::Result<()> {
@@ -40,6 +44,8 @@ pub fn enter() -> anyhow::Result<()> {
         mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(size))
             .with_context(|| format!("mount {at}"))?;
     }
+    std::fs::create_dir(QUEUES).context(QUEUES)?;
+    mount(Some("mqueue"), QUEUES, Some("mqueue"), MsFlags::empty(), none).context("mount mqueue")?;
     std::fs::create_dir("/run/rtd").context("/run/rtd")?;
     Ok(())
 }
@@ -61,6 +67,21 @@ impl End {
     }
 }
 
+/// The last end and start of the daemon. Times are of CLOCK_MONOTONIC, in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Restart {
+    /// When it was told to end, or found to have ended.
+    pub end_ns: u64,
+    /// When it was gone.
+    pub gone_ns: u64,
+    /// By stream: the last message that was begun by then.
+    pub begun: Vec<u64>,
+    /// When the next one was started.
+    pub start_ns: u64,
+    /// When that was ready.
+    pub ready_ns: u64,
+}
+
 /// Everything that runs.
 #[derive(Debug)]
 pub struct World {
@@ -76,10 +97,14 @@ pub struct World {
     pub sent: Vec<Mapped<Sent>>,
     /// The journals of the receivers, by stream and member.
     pub received: Vec<Vec<Mapped<Received>>>,
+    /// The point at which a process fails.
+    pub points: Mapped<rtcore::fault::Page>,
     /// The CPU of the lanes.
     pub cpu: usize,
     /// Another one, if there is one.
     other_cpu: usize,
+    /// The last one; taken by whoever measures it.
+    pub restart: Option<Restart>,
     root: PathBuf,
     daemon: Option<Child>,
     /// For the next end that is started.
@@ -115,6 +140,7 @@ impl World {
         }
         std::fs::copy(&here, root.join("faults"))?;
         let control = journal(&root.join("control"))?;
+        let points = journal(&root.join("points"))?;
         let (mut sent, mut received, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         for stream in &streams {
             sent.push(journal(&root.join(stream.source()))?);
@@ -139,8 +165,10 @@ impl World {
             control,
             sent,
             received,
+            points,
             cpu,
             other_cpu,
+            restart: None,
             root,
             daemon: None,
             changes: 0,
@@ -161,26 +189,41 @@ impl World {
     /// A program of the world as it is started, dying with this one.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.root.join(program));
-        command.env("RTD_INSTANCE", INSTANCE).stdin(Stdio::null());
+        command.env("RTD_INSTANCE", INSTANCE).env(points::VARIABLE, self.root.join("points"));
+        command.stdin(Stdio::null());
         process::die_with_parent_at_exec(&mut command);
         command
     }
 
     /// Starts the daemon and waits until it is ready.
     pub fn start_daemon(&mut self) -> anyhow::Result<()> {
+        ensure!(self.try_start_daemon()?, "rtd did not start");
+        Ok(())
+    }
+
+    /// Starts the daemon; false if it ended before it was ready.
+    pub fn try_start_daemon(&mut self) -> anyhow::Result<bool> {
         ensure!(self.daemon.is_none(), "it runs");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.root.join("log"))?;
         let mut command = self.command("rtd");
         command.arg("run").arg(self.root.join("rtd.toml")).env("RTD_GUARD", "abort");
+        let start_ns = now_ns();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().context("cannot start rtd")?;
         let mut line = String::new();
         let out = child.stdout.take().context("no standard output")?;
         BufReader::new(out).read_line(&mut line)?;
-        ensure!(line.trim_end() == "READY", "rtd did not start ({:?})", child.wait());
+        if line.trim_end() != "READY" {
+            wait(&mut child).context("rtd neither starts nor ends")?;
+            return Ok(false);
+        }
+        if let Some(restart) = &mut self.restart {
+            (restart.start_ns, restart.ready_ns) = (start_ns, now_ns());
+        }
         self.control.rtd_pid.store(child.id(), Ordering::Release);
         self.daemon = Some(child);
         self.tame_polling_lane()?;
-        self.books.open()
+        self.books.open()?;
+        Ok(true)
     }
 
     /// Makes the polling lane's thread an ordinary one of low weight. See [`POLLING_LANE`].
@@ -240,11 +283,14 @@ impl World {
 
     /// Ends the daemon by this signal, and takes its last figures.
     pub fn end_daemon(&mut self, signal: Signal) -> anyhow::Result<ExitStatus> {
+        let end_ns = now_ns();
         // One that a tracer killed may be gone already.
         let _ = kill(self.daemon_pid()?, signal);
         self.control.rtd_pid.store(0, Ordering::Release);
         let mut child = self.daemon.take().context("rtd does not run")?;
         let status = wait(&mut child).context("rtd does not end")?;
+        let (gone_ns, begun) = (now_ns(), self.begun());
+        self.restart = Some(Restart { end_ns, gone_ns, begun, start_ns: 0, ready_ns: 0 });
         self.books.close()?;
         ensure!(signal != Signal::SIGTERM || status.success(), "rtd ended with {status}");
         Ok(status)
@@ -312,18 +358,20 @@ impl World {
         started
     }
 
-    /// Starts those that have ended.
-    pub fn revive(&mut self) -> anyhow::Result<()> {
+    /// Starts those that have ended; returns which of them had been killed by SIGKILL.
+    pub fn revive(&mut self) -> anyhow::Result<Vec<usize>> {
+        let mut killed = Vec::new();
         for at in 0..self.ends.len() {
-            let ended = match &mut self.ends[at].child {
-                Some(child) => !matches!(child.try_wait(), Ok(None)),
-                None => true,
+            let status = match &mut self.ends[at].child {
+                Some(child) => child.try_wait().unwrap_or_default(),
+                None => Some(ExitStatus::default()),
             };
-            if ended {
+            if let Some(status) = status {
+                killed.extend((status.signal() == Some(libc::SIGKILL)).then_some(at));
                 self.start_end(at)?;
             }
         }
-        Ok(())
+        Ok(killed)
     }
 
     /// Ends the process at an end.
@@ -332,6 +380,23 @@ impl World {
         let _ = kill(Pid::from_raw(i32::try_from(child.id())?), signal);
         wait(&mut child).context("an end does not end")?;
         Ok(())
+    }
+
+    /// By stream: the last message that was begun.
+    pub fn begun(&self) -> Vec<u64> {
+        self.sent.iter().map(|sent| sent.begun.load(Ordering::Acquire)).collect()
+    }
+
+    /// Everything whose descriptors, threads and memory are compared with what they were. An end that started again is
+    /// another process; rtd is one through all its lives.
+    pub fn processes(&self) -> anyhow::Result<Vec<Process>> {
+        let ends = self.ends.iter().filter_map(|end| {
+            let (stream, pid) = (&self.streams[end.stream], end.pid()?.as_raw());
+            let role = end.member.map_or_else(|| stream.source(), |member| stream.sink(member));
+            Some(Process { name: format!("{role} (pid {pid})"), pid })
+        });
+        let rtd = Process { name: "rtd".to_owned(), pid: self.daemon_pid()?.as_raw() };
+        Ok(ends.chain([rtd]).collect())
     }
 
     /// Lets the senders send.

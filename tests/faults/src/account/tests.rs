@@ -130,9 +130,32 @@ fn a_message_that_comes_after_its_judgement_is_late() {
     assert_eq!(found(&second), [(Wrong::Late, 3, 1)]);
 }
 
+fn allowance(count: u64, numbers: Numbers) -> Allowance {
+    Allowance { wrong: Wrong::Lost, count, numbers, sentence: Sentence::QueueMessageInHand }
+}
+
+#[test]
+fn an_allowance_excuses_only_messages_that_were_in_flight() {
+    let allowed = [allowance(u64::MAX, Numbers { first: 4, last: 7 })];
+    let sent = accepted(1..=10);
+    let judge = |came: &[u64], counted| {
+        let got = got(0, came.iter().copied());
+        let interval = Interval { sent: &sent, got: &got, counted, allowed: &allowed, ..Interval::default() };
+        Accountant::new(1, Share::Each).judge(&interval)
+    };
+    assert_eq!(found(&judge(&[1, 2, 3, 8, 9, 10], 0)), []);
+    // One before, one behind.
+    assert_eq!(found(&judge(&[1, 2, 8, 9, 10], 0)), [(Wrong::Lost, 3, 1)]);
+    assert_eq!(found(&judge(&[1, 2, 3, 8, 10], 0)), [(Wrong::Lost, 9, 1)]);
+    // The ledger explains those.
+    let verdict = judge(&[1, 2, 8, 10], 2);
+    assert_eq!(found(&verdict), []);
+    assert_eq!(verdict.excused, BTreeMap::from([(Sentence::QueueMessageInHand, 4)]));
+}
+
 #[test]
 fn an_allowance_excuses_its_own_kind_as_often_as_it_says() {
-    let allowed = [Allowance { wrong: Wrong::Lost, count: 2, sentence: Sentence::QueueMessageInHand }];
+    let allowed = [allowance(2, Numbers::ALL)];
     let interval = |sent, got| Interval { sent, got, allowed: &allowed, ..Interval::default() };
     let (sent, came) = (accepted(1..=10), got(0, (1..=7).chain([7])));
     let verdict = Accountant::new(1, Share::Each).judge(&interval(&sent, &came));

@@ -45,6 +45,8 @@ impl Actor {
 
     /// Plays it until it is killed.
     pub fn play(self) -> anyhow::Result<()> {
+        #[cfg(feature = "fault-points")]
+        rtcore::fault::attach().context("fault points")?;
         match self.side.as_str() {
             "send" => send::play(&self),
             "receive" => receive::play(&self),
