@@ -2,10 +2,16 @@
 
 use crate::restart::nothing_lost;
 use crate::util::session::{events, lane_end, unbroken};
-use crate::util::tool::run;
-use crate::util::{Daemon, Instance, Peer, held, lane, patience, process, route, signal};
+use crate::util::tool::{RTD, run};
+use crate::util::trace::Traced;
+use crate::util::{
+    Daemon, Instance, Peer, held, lane, patience, patience_ns, privileged, process, route, signal,
+};
 use anyhow::ensure;
 use rtcore::lane::peer::PeerState;
+use rtcore::stats::reader::Reader;
+use rtcore::sys::clock::monotonic_ns;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// A queue of ten messages, and `leg`, whose ring they go to; rtd itself queues four.
@@ -264,5 +270,56 @@ pub fn what_a_killed_rtd_had_queued_is_accounted_by_the_next_one() -> anyhow::Re
     daemon.stop()?;
     let daemon = Daemon::start(&text)?;
     ensure!(i.snapshot()?.routes[0].lost_in_last_life == 0 && !daemon.log().contains("last life"));
+    Ok(())
+}
+
+/// Starts rtd and kills it before it is ready, as soon as its page shows `lost` messages of the life before it.
+fn killed_while_it_starts(i: &Instance, text: &str, lost: u64) -> anyhow::Result<()> {
+    let file = i.file("rtd.toml");
+    std::fs::write(&file, text)?;
+    let mut command = Command::new(RTD);
+    command.arg("run").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    if !privileged() {
+        command.arg("--allow-degraded");
+    }
+    let mut starting = command.spawn()?;
+    let shown = (|| {
+        let mut traced = Traced::attach(starting.id())?;
+        let until_ns = monotonic_ns() + patience_ns();
+        loop {
+            ensure!(monotonic_ns() < until_ns, "the start shows no losses");
+            traced.next_call()?;
+            let page = Reader::open(&i.name).ok().filter(|page| page.pid() == starting.id());
+            let Some(page) = page.and_then(|page| page.snapshot().ok()) else { continue };
+            ensure!(page.ready_ns.is_none(), "ready, and shows no losses");
+            if page.routes[0].lost_in_last_life == lost {
+                return Ok(());
+            }
+        }
+    })();
+    starting.kill()?;
+    starting.wait()?;
+    shown
+}
+
+/// Also if starts in between are killed before anybody could see what they had found.
+pub fn a_start_that_was_killed_passes_on_what_the_life_before_it_lost() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "");
+    let daemon = Daemon::start(&text)?;
+    let mut sender = Peer::start()?;
+    sender.tell(&format!("open send {}", i.queue("in")))?;
+    sender.tell("stream 1 15")?;
+    i.until("five wait for room", |page| page.routes[0].ledger.queued == 5)?;
+    daemon.kill()?;
+    killed_while_it_starts(&i, &text, 5)?;
+    killed_while_it_starts(&i, &text, 5)?;
+    let daemon = Daemon::start(&text)?;
+    daemon.logged("route in->out: 5 lost in the last life")?;
+    ensure!(i.snapshot()?.routes[0].lost_in_last_life == 5);
+    // This one was ready: whoever looked has seen it.
+    daemon.kill()?;
+    let _daemon = Daemon::start(&text)?;
+    ensure!(i.snapshot()?.routes[0].lost_in_last_life == 0);
     Ok(())
 }

@@ -68,8 +68,13 @@ impl LastLife {
         let Some(left) = page.snapshot().ok().filter(|_| counts) else { return LastLife::default() };
         // A direct route's messages are in the memory of its two processes.
         let routed = left.routes.iter().filter(|route| !route.direct);
-        // A message that is still in its sender's ring comes again.
-        let lost = routed.map(|route| (&route.name, route.ledger.queued.saturating_sub(route.ledger.held)));
+        // A message that is still in its sender's ring comes again. A start that ended before it was ready has replaced the
+        // page of the life before it, and may have reported that life's losses to nobody.
+        let was_ready = left.ready_ns.is_some();
+        let lost = routed.map(|route| {
+            let before = if was_ready { 0 } else { route.lost_in_last_life };
+            (&route.name, route.ledger.queued.saturating_sub(route.ledger.held).saturating_add(before))
+        });
         let now = |name: &str| plan.routes.iter().position(|route| route.name == name);
         LastLife(
             lost.filter(|(_, lost)| *lost > 0).map(|(name, lost)| (name.clone(), now(name), lost)).collect(),
