@@ -1,6 +1,6 @@
 //! SECURITY.md promises nothing that no test shows: each line of its tables names one, and each is there.
 
-use crate::util::tool::{RTCTL, RTD, RTLAT, run};
+use crate::util::tool::{RTCTL, RTD, run};
 use anyhow::{Context as _, ensure};
 use std::path::Path;
 use std::process::Command;
@@ -48,7 +48,7 @@ pub fn every_claim_names_a_test_that_is_there() -> anyhow::Result<()> {
 /// `scripts/faults` checks that this text marks a build that has them.
 pub fn no_program_of_an_ordinary_build_has_fault_points() -> anyhow::Result<()> {
     let mark = b"RTD_FAULT_POINTS";
-    for program in [RTD, RTCTL, RTLAT] {
+    for program in [RTD, RTCTL] {
         let bytes = std::fs::read(program)?;
         ensure!(!bytes.windows(mark.len()).any(|window| window == mark), "{program} has fault points");
     }

@@ -15,6 +15,8 @@ pub enum Sentence {
     HandedOver,
     /// A receiver behind a queue or a signal may get the message in hand twice.
     Twice,
+    /// Two members of a group of which one gets each message may both get the message in hand.
+    TwiceInGroup,
     /// A message that is refused as disconnected may arrive.
     RefusedAndArrived,
     /// The last page of a killed rtd shows more waiting copies than there were.
@@ -30,13 +32,14 @@ pub enum Sentence {
 impl Sentence {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Sentence; 11] = [
+    pub const ALL: [Sentence; 12] = [
         Sentence::QueueMessageInHand,
         Sentence::PendingInRtd,
         Sentence::LateSignals,
         Sentence::LateSender,
         Sentence::HandedOver,
         Sentence::Twice,
+        Sentence::TwiceInGroup,
         Sentence::RefusedAndArrived,
         Sentence::LastPage,
         Sentence::Replayed,
@@ -65,6 +68,10 @@ impl Sentence {
                 ("rtd/book/src/messages.md", "the message was handed to the receiver's kernel queue or ring")
             }
             Sentence::Twice => ("rtd/book/src/messages.md", "so their receivers may get that message twice"),
+            Sentence::TwiceInGroup => (
+                "rtd/ARCHITECTURE.md",
+                "this message can be received twice in a group, once by each of two members",
+            ),
             Sentence::RefusedAndArrived => {
                 ("rtcore/src/client/sender.rs", "that is refused as disconnected may still arrive")
             }

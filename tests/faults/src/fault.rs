@@ -373,6 +373,8 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
             from if from.is_lane() => {
                 let no_numbers = stream.to.iter().filter(|way| !way.links()).count();
                 allow(Wrong::Duplicated, no_numbers, Sentence::Twice);
+                let again = usize::from(stream.share != Share::Each);
+                allow(Wrong::Duplicated, again, Sentence::TwiceInGroup);
                 allow(Wrong::Miscounted, copies, Sentence::Replayed);
             }
             _ => allow(Wrong::Lost, usize::MAX, Sentence::PendingInRtd),
