@@ -101,6 +101,19 @@ struct Thread {
     told_dead: bool,
 }
 
+/// A lane thread that has not reported yet what it was granted.
+struct Started {
+    name: String,
+    shown: String,
+    lane: usize,
+    serves: Serves,
+    handle: JoinHandle<Report>,
+    events: rtrb::Consumer<Event>,
+    progress: Arc<Progress>,
+    open: mpsc::Sender<()>,
+    granted: mpsc::Receiver<Granted>,
+}
+
 /// A lane thread on its way: it said what it was granted and waits at the gate.
 struct Waiting {
     lane: usize,
@@ -498,15 +511,16 @@ fn spawn_all(
     plans: &[WorkerPlan<'_>],
     privilege: Privilege,
 ) -> anyhow::Result<Vec<Waiting>> {
-    // A failure half-way drops the gates of those already waiting, and they end.
-    let mut waiting = Vec::with_capacity(plans.len());
+    // All of them first: where other programs want the CPUs, each wait for an answer would cost a turn of the scheduler.
+    // A failure half-way drops the gates of those already started, and they end.
+    let mut started = Vec::with_capacity(plans.len());
     for (index, plan) in plans.iter().enumerate() {
         let (worker, events) = builder.worker(index, plan)?;
         let serves = plan.serves(builder.plan);
         let lane = &builder.plan.lanes[plan.lane].name;
-        waiting.push(spawn(plan, lane, serves, worker, events, privilege)?);
+        started.push(spawn(plan, lane, serves, worker, events, privilege)?);
     }
-    Ok(waiting)
+    started.into_iter().map(Started::wait).collect()
 }
 
 fn spawn(
@@ -516,7 +530,7 @@ fn spawn(
     worker: Worker,
     events: rtrb::Consumer<Event>,
     privilege: Privilege,
-) -> anyhow::Result<Waiting> {
+) -> anyhow::Result<Started> {
     let (open, gate) = mpsc::channel::<()>();
     let (tell, told) = mpsc::channel();
     let empty = Report::empty(&plan.name);
@@ -535,11 +549,19 @@ fn spawn(
             worker.run()
         })
         .with_context(|| format!("cannot start the thread of {}", plan.name))?;
-    let granted = told.recv().with_context(|| format!("the thread of {} did not start", plan.name))?;
-    let (name, lane, tid) = (plan.name.clone(), plan.lane, granted.tid);
+    let (name, lane) = (plan.name.clone(), plan.lane);
     let shown = format!("thread {name} of lane {lane_name}");
-    let thread = Thread { name, shown, lane, serves, tid, handle, events, told_dead: false };
-    Ok(Waiting { lane, granted, progress, open, thread })
+    Ok(Started { name, shown, lane, serves, handle, events, progress, open, granted: told })
+}
+
+impl Started {
+    /// Waits until it is at its gate.
+    fn wait(self) -> anyhow::Result<Waiting> {
+        let Started { name, shown, lane, serves, handle, events, progress, open, granted } = self;
+        let granted = granted.recv().with_context(|| format!("the thread of {name} did not start"))?;
+        let thread = Thread { name, shown, lane, serves, tid: granted.tid, handle, events, told_dead: false };
+        Ok(Waiting { lane, granted, progress, open, thread })
+    }
 }
 
 /// Says what a kernel or a container's filter without futex_waitv(2) costs, where the plan has rings.
