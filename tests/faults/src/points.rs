@@ -3,6 +3,7 @@
 
 use crate::fault::{Done, Kind};
 use crate::journal::Plain;
+use crate::plan::Share;
 use crate::world::{PATIENCE, World};
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
@@ -149,7 +150,12 @@ fn target(who: Who, occasion: Occasion, world: &World, rng: &mut fastrand::Rng) 
         Who::Sender => false,
         Who::Receiver => true,
     };
-    let at = linked(world, rng, |at| world.ends[at].member.is_some() == receives);
+    let at = linked(world, rng, |at| {
+        let end = &world.ends[at];
+        let stream = &world.streams[end.stream];
+        // Not all members of a group get messages.
+        end.member.is_some() == receives && stream.share == Share::Each && stream.kin.is_none()
+    });
     let pid = world.ends[at].pid().context("an end that does not run")?;
     Ok(u32::try_from(pid.as_raw())?)
 }

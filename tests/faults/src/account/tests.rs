@@ -159,6 +159,6 @@ fn an_allowance_excuses_its_own_kind_as_often_as_it_says() {
     let interval = |sent, got| Interval { sent, got, allowed: &allowed, ..Interval::default() };
     let (sent, came) = (accepted(1..=10), got(0, (1..=7).chain([7])));
     let verdict = Accountant::new(1, Share::Each).judge(&interval(&sent, &came));
-    assert_eq!(found(&verdict), [(Wrong::Lost, 8, 1), (Wrong::Duplicated, 7, 1)]);
+    assert_eq!(found(&verdict), [(Wrong::Lost, 10, 1), (Wrong::Duplicated, 7, 1)]);
     assert_eq!(verdict.excused, BTreeMap::from([(Sentence::QueueMessageInHand, 2)]));
 }
