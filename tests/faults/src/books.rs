@@ -1,8 +1,10 @@
 //! The daemon's ledgers, summed over its lives.
 
 use crate::plan::INSTANCE;
+use crate::world::PATIENCE;
 use anyhow::Context as _;
 use rtcore::stats::reader::{Reader, Route};
+use std::time::{Duration, Instant};
 
 /// What the ledgers say of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +69,15 @@ impl Books {
     /// The sums, in the order of the plan.
     pub fn now(&self) -> anyhow::Result<Vec<Total>> {
         let Some(page) = &self.page else { return Ok(self.past.clone()) };
-        let routes = page.snapshot()?.routes;
+        // A lane thread that is kept from its CPU in the middle of a store leaves its ledger half written for as long.
+        let start = Instant::now();
+        let routes = loop {
+            let routes = page.snapshot()?.routes;
+            if routes.iter().all(|route| route.consistent) || start.elapsed() > PATIENCE {
+                break routes;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
         let earlier = self.past.iter().copied().chain(std::iter::repeat(Total::default()));
         routes.iter().zip(earlier).map(|(route, past)| Ok(Total::of(route)?.after(past))).collect()
     }
