@@ -21,6 +21,8 @@ pub enum Sentence {
     RefusedAndArrived,
     /// The last page of a killed rtd shows more waiting copies than there were.
     LastPage,
+    /// The page of a killed rtd was removed before, and the copy that took its place is up to 100 ms old.
+    OldFigures,
     /// What is replayed to the next rtd may be counted by both.
     Replayed,
     /// A ring whose other process ended with rtd.
@@ -32,7 +34,7 @@ pub enum Sentence {
 impl Sentence {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Sentence; 12] = [
+    pub const ALL: [Sentence; 13] = [
         Sentence::QueueMessageInHand,
         Sentence::PendingInRtd,
         Sentence::LateSignals,
@@ -42,6 +44,7 @@ impl Sentence {
         Sentence::TwiceInGroup,
         Sentence::RefusedAndArrived,
         Sentence::LastPage,
+        Sentence::OldFigures,
         Sentence::Replayed,
         Sentence::RingOfTheDead,
         Sentence::SupersededAfterEnd,
@@ -78,6 +81,10 @@ impl Sentence {
             Sentence::LastPage => {
                 ("rtd/book/src/messages.md", "copies that it had just handed over can be among them")
             }
+            Sentence::OldFigures => (
+                "rtd/book/src/messages.md",
+                "does not know what was queued in the last 100 ms before the kill",
+            ),
             Sentence::Replayed => (
                 "rtd/book/src/messages.md",
                 "replays what is in its ring, including the message that a lane had in hand",

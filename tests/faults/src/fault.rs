@@ -174,9 +174,15 @@ pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow
             kill(pid, Signal::SIGCONT)?;
         }
         Kind::SecondRtd => world.second_daemon()?,
-        Kind::RemovePage => removed(&[PAGE], || std::fs::remove_file(PAGE))?,
+        Kind::RemovePage => {
+            world.page_is_copy = true;
+            removed(&[PAGE], || std::fs::remove_file(PAGE))?;
+        }
         Kind::RemoveSocket => removed(&[SOCKET], || std::fs::remove_file(SOCKET))?,
-        Kind::RemoveRunDirectory => removed(&[PAGE, SOCKET], || std::fs::remove_dir_all("/run/rtd"))?,
+        Kind::RemoveRunDirectory => {
+            world.page_is_copy = true;
+            removed(&[PAGE, SOCKET], || std::fs::remove_dir_all("/run/rtd"))?;
+        }
         Kind::Priority | Kind::Affinity => misplace(kind, world, pause)?,
         Kind::FullShm => {
             let full = fill("/dev/shm/full");
@@ -368,6 +374,9 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
     if done.rtd_killed {
         // Handed over just before the kill, and not yet shown as such.
         allow(Wrong::Miscounted, CAPACITY * stream.to.len(), Sentence::LastPage);
+        if world.ended_with_copy {
+            allow(Wrong::Lost, CAPACITY * copies, Sentence::OldFigures);
+        }
         match stream.from {
             Way::Queue => allow(Wrong::Lost, copies, Sentence::QueueMessageInHand),
             from if from.is_lane() => {

@@ -105,6 +105,10 @@ pub struct World {
     other_cpu: usize,
     /// The last one; taken by whoever measures it.
     pub restart: Option<Restart>,
+    /// The daemon's page was removed: the file is a copy now.
+    pub page_is_copy: bool,
+    /// The last daemon that ended left such a copy.
+    pub ended_with_copy: bool,
     root: PathBuf,
     daemon: Option<Child>,
     /// For the next end that is started.
@@ -169,6 +173,8 @@ impl World {
             cpu,
             other_cpu,
             restart: None,
+            page_is_copy: false,
+            ended_with_copy: false,
             root,
             daemon: None,
             changes: 0,
@@ -289,6 +295,7 @@ impl World {
         self.control.rtd_pid.store(0, Ordering::Release);
         let mut child = self.daemon.take().context("rtd does not run")?;
         let status = wait(&mut child).context("rtd does not end")?;
+        self.ended_with_copy = std::mem::take(&mut self.page_is_copy);
         let (gone_ns, begun) = (now_ns(), self.begun());
         self.restart = Some(Restart { end_ns, gone_ns, begun, start_ns: 0, ready_ns: 0 });
         self.books.close()?;
