@@ -1,5 +1,6 @@
 //! Registrations outlive a restart of rtd: what is restored, what is not, and that the log says which.
 
+use crate::util::refuse::refuse;
 use crate::util::tool::{Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::ensure;
@@ -106,6 +107,50 @@ pub fn a_removed_file_of_registrations_is_written_again() -> anyhow::Result<()> 
     end(daemon, true)?;
     let _daemon = Daemon::start(&text)?;
     reaches(&i, &mut arm, 1)
+}
+
+/// A start that cannot examine the process, because a system call is refused, does not forget it: the next start restores it.
+pub fn a_process_that_cannot_be_examined_is_kept_for_the_next_start() -> anyhow::Result<()> {
+    /// pidfd_open(2), on every architecture.
+    const PIDFD_OPEN: i64 = 434;
+    // EPERM, ENOSYS.
+    for (errno, kill) in [(1, false), (38, true)] {
+        let i = Instance::new()?;
+        let text = config(&i, "");
+        let daemon = Daemon::start(&text)?;
+        let mut arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
+        reaches(&i, &mut arm, 1)?;
+        daemon.stop()?;
+        let mut refused = Ok(());
+        let daemon = Daemon::start_with(&text, |command| refused = refuse(command, &[PIDFD_OPEN], errno))?;
+        refused?;
+        daemon.logged("pidfd_open(2) is refused")?;
+        daemon.logged("the entry is kept for the next start")?;
+        end(daemon, kill)?;
+        let daemon = Daemon::start(&text)?;
+        daemon.logged("is registered again, as before rtd was restarted")?;
+        reaches(&i, &mut arm, 2)?;
+        daemon.stop()?;
+    }
+    Ok(())
+}
+
+/// A file of registrations that could not be written is written as soon as that works, without another registration.
+pub fn registrations_that_could_not_be_kept_are_kept_later() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let text = config(&i, "");
+    let daemon = Daemon::start(&text)?;
+    std::fs::create_dir(kept(&i))?;
+    let mut arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
+    daemon.logged("registrations will not outlive a restart of rtd")?;
+    std::fs::remove_dir(kept(&i))?;
+    daemon.logged("registrations outlive a restart of rtd again")?;
+    daemon.kill()?;
+    let daemon = Daemon::start(&text)?;
+    daemon.logged("is registered again, as before rtd was restarted")?;
+    reaches(&i, &mut arm, 1)?;
+    daemon.stop()?;
+    Ok(())
 }
 
 /// Who is not restored is named, with the reason and what to do.

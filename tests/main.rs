@@ -572,6 +572,8 @@ fn main() -> std::process::ExitCode {
         adoption::a_registered_program_gets_its_signals_after_every_restart,
         adoption::what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others,
         adoption::a_removed_file_of_registrations_is_written_again,
+        adoption::a_process_that_cannot_be_examined_is_kept_for_the_next_start,
+        adoption::registrations_that_could_not_be_kept_are_kept_later,
         adoption::who_cannot_be_restored_is_named_with_the_reason,
         adoption::another_users_process_is_not_restored needs(ROOT),
         adoption::another_process_of_the_same_number_is_not_restored,

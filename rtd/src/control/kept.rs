@@ -13,6 +13,7 @@ use rtcore::sys::procfs::pid_scope;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// First line; the number is the version of what follows.
 const HEADER: &str = "rtd registrations 1";
@@ -20,6 +21,8 @@ const HEADER: &str = "rtd registrations 1";
 const BYTES_MAX: u64 = 1 << 20;
 /// Supplementary groups that are kept; a process with more is held to these.
 const GROUPS_MAX: usize = 64;
+/// Between two attempts to write the file.
+const RETRY: Duration = Duration::from_secs(1);
 /// Bytes that are kept of the path of a program, which is for the log only.
 const EXE_BYTES_MAX: usize = 256;
 
@@ -54,8 +57,8 @@ pub(super) struct Record {
 #[derive(Debug)]
 pub(super) struct Kept {
     path: PathBuf,
-    /// The last write failed, and that was logged.
-    failed: bool,
+    /// When the last write failed, which was logged.
+    failed_at: Option<Instant>,
     /// The file is there, unless somebody removed it.
     written: bool,
 }
@@ -69,7 +72,7 @@ pub fn path_beside(socket: &Path) -> PathBuf {
 
 impl Kept {
     pub fn beside(socket: &Path) -> Kept {
-        Kept { path: path_beside(socket), failed: false, written: false }
+        Kept { path: path_beside(socket), failed_at: None, written: false }
     }
 
     /// What the last life of the instance kept. A file that cannot be used is named in a warning.
@@ -88,7 +91,7 @@ impl Kept {
         })
     }
 
-    /// Replaces the file. If that fails, the log says so once, and rtd runs on.
+    /// Replaces the file. If that fails, the log says so once, and rtd runs on and tries again ([`Kept::is_due`]).
     pub fn store(&mut self, records: &[Record]) {
         let stored = if records.is_empty() {
             keepfile::remove(&self.path)
@@ -96,7 +99,7 @@ impl Kept {
             pid_scope().and_then(|scope| keepfile::write(&self.path, &render(records, &scope)))
         };
         if let Err(e) = &stored
-            && !self.failed
+            && self.failed_at.is_none()
         {
             let fix = match (e.kind(), shortage_hint(e)) {
                 (io::ErrorKind::StorageFull, _) => "; make room on its file system",
@@ -106,8 +109,19 @@ impl Kept {
             };
             log::warning(format_args!("registrations will not outlive a restart of rtd: {e}{fix}"));
         }
-        self.failed = stored.is_err();
-        self.written = !self.failed && !records.is_empty();
+        if stored.is_ok() && self.failed_at.is_some() {
+            log::info(format_args!(
+                "registrations outlive a restart of rtd again: {} is written",
+                self.path.display()
+            ));
+        }
+        self.failed_at = stored.is_err().then(Instant::now);
+        self.written = stored.is_ok() && !records.is_empty();
+    }
+
+    /// Whether it is time to try a write again that failed: a full file system may have room by now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.failed_at.is_some_and(|at| now.saturating_duration_since(at) >= RETRY)
     }
 
     /// Whether somebody removed the file, or its directory, since it was written; said once.

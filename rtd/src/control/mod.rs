@@ -412,7 +412,7 @@ impl Control {
             self.judged(news);
         }
         self.restore_socket();
-        if self.kept.as_mut().is_some_and(Kept::was_removed) {
+        if self.kept.as_mut().is_some_and(|kept| kept.was_removed() || kept.is_due(now)) {
             self.registry.keep_again();
         }
         for line in self.registry.end_rejoin(&self.epoll, now, handler) {

@@ -105,6 +105,8 @@ pub(super) struct Registry {
     changes: Vec<Change>,
     /// Who holds which name has changed since [`Registry::take_unkept`].
     unkept: bool,
+    /// Entries of the last life whose processes could not be examined at this start.
+    undecided: Vec<Record>,
     /// By process, how long routes wait for it after a start.
     rejoin: Vec<Duration>,
     started: Instant,
@@ -160,6 +162,7 @@ impl Registry {
             deaths: 0,
             changes: Vec::new(),
             unkept: false,
+            undecided: Vec::new(),
             rejoin: (0..plan.processes.len()).map(|process| adopt::rejoin(plan, process)).collect(),
             started: Instant::now(),
             notes: Vec::new(),
@@ -179,7 +182,7 @@ impl Registry {
                 let who = holder.or(entry.expected.as_ref().map(|expected| &expected.who))?.clone();
                 Some(Record { name: entry.plan.name.clone(), who })
             };
-            self.entries.iter().filter_map(held).collect()
+            self.entries.iter().filter_map(held).chain(self.undecided.iter().cloned()).collect()
         })
     }
 

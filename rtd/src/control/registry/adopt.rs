@@ -3,6 +3,9 @@
 //! A process that was *registered* (`rtctl run`, `rtctl register`) knows nothing of rtd and cannot register again, so it
 //! keeps its name if it is the same process and may still have it. One that had a *session* connects again by itself; until
 //! then the lanes count it as a full receiver, at most for the `rejoin` of their routes.
+//!
+//! If rtd cannot examine a process (a refused system call, no descriptors), its entry decides nothing and is kept for the
+//! next start, unless another process takes the name before.
 
 use super::{Change, Holder, Registry};
 use crate::control::kept::{Identity, Record};
@@ -14,6 +17,7 @@ use rtcore::sys::epoll::Epoll;
 use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::pidfd::{PidFd, is_refused};
 use rtcore::sys::procfs::{self, Groups, Status as ProcStatus};
+use rtcore::sys::seqpacket::is_shortage;
 use rtcore::wire::{Name, Status};
 use std::time::{Duration, Instant};
 
@@ -46,7 +50,7 @@ impl Registry {
     pub fn adopt(&mut self, epoll: &Epoll, record: Record, handler: &mut dyn Handler) -> Adopted {
         // The file has to be written again, with what is left of it.
         self.unkept = true;
-        let Record { name, who } = record;
+        let Record { name, who } = record.clone();
         let (pid, exe) = (who.pid, who.exe.clone());
         let (what, result) = if who.session {
             ("had a session", self.expect(epoll, &name, who))
@@ -56,9 +60,14 @@ impl Registry {
         result.map_or_else(
             |refusal| {
                 let why = refusal.text;
-                Adopted::Not(format!(
+                let mut line = format!(
                     "{name}: pid {pid} ({exe}) {what} before rtd was restarted, and this is not restored: {why}"
-                ))
+                );
+                if matches!(refusal.status, Status::Failed | Status::Busy) {
+                    line += "; the entry is kept for the next start";
+                    self.undecided.push(record);
+                }
+                Adopted::Not(line)
             },
             Adopted::Again,
         )
@@ -180,9 +189,11 @@ fn same_process(who: &Identity) -> Result<(PidFd, ProcStatus), Refusal> {
     let ended = || Refusal::new(Status::NoProcess, format!("pid {pid} has ended: start the program again"));
     let pidfd = PidFd::open(pid).map_err(|e| match is_refused(&e) {
         true => Refusal::new(Status::Failed, e.to_string()),
+        false if is_shortage(&e) => shortage(e),
         false => ended(),
     })?;
-    let start_ticks = policy::observe(&pidfd, pid, || procfs::start_ticks(pid)).map_err(|_| ended())?;
+    let start_ticks = policy::observe(&pidfd, pid, || procfs::start_ticks(pid))
+        .map_err(|refusal| if refusal.status == Status::NoProcess { ended() } else { refusal })?;
     if start_ticks != who.start_ticks {
         return Err(ended());
     }

@@ -100,6 +100,7 @@ impl Registry {
         entry.generation += 1;
         holder.active = !pending;
         self.unkept = true;
+        self.undecided.retain(|record| record.name != entry.plan.name);
         if let Some(before) = entry.holder.replace(holder) {
             let _ = epoll.remove(&before.pidfd);
         }
