@@ -34,12 +34,38 @@ pub use super::snapshot::{
 
 /// A daemon that holds its page but did not show a sign of life for so long is hung.
 pub const HEARTBEAT_AGE_MAX_NS: u64 = 1_000_000_000;
-/// Attempts to copy a record between two updates. An attempt is three system calls, about a microsecond.
-const WHOLE_ATTEMPTS_MAX: usize = 100;
-/// Of these, the last ones leave time between them: a writer that was preempted in the middle of an update
-/// (by a higher lane, or with its whole virtual CPU) needs more than all the others together take.
-const PATIENT_ATTEMPTS: usize = 25;
-const PATIENT_PAUSE: Duration = Duration::from_millis(1);
+/// Attempts to copy a record between two updates, one right after the other. An attempt is three system calls, about a
+/// microsecond.
+const ATTEMPTS_MAX: usize = 10;
+/// Times that a read waits for a writer that was preempted in the middle of an update. All records of the read share them: a
+/// page whose records are never whole, because its daemon was killed or it is no daemon's, must not delay its reader once
+/// for each record.
+const WAITS_MAX: usize = 100;
+/// The last ones of these are pauses: a writer that was preempted by a higher lane, or with its whole virtual CPU, needs more
+/// than all the others together take.
+const PAUSES: usize = 25;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How often one read may still wait.
+struct Patience(usize);
+
+impl Patience {
+    fn new() -> Patience {
+        Patience(WAITS_MAX)
+    }
+
+    /// Gives a writer time; false: it has had enough.
+    fn wait(&mut self) -> bool {
+        match self.0 {
+            0 => return false,
+            // On one CPU a real-time writer has already gone on by itself; an ordinary one needs the CPU.
+            left if left > PAUSES => std::thread::yield_now(),
+            _ => std::thread::sleep(PAUSE),
+        }
+        self.0 -= 1;
+        true
+    }
+}
 
 /// Why a page cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +192,7 @@ impl Reader {
     pub fn ledger(&self, route: usize) -> Result<Ledger, ReadError> {
         let header = self.header()?;
         let at = self.place_of(&header, layout::ROUTES, route)?;
-        let (words, _) = self.read_whole(at, offset_of!(RouteRecord, ledger))?;
+        let (words, _) = self.read_whole(at, offset_of!(RouteRecord, ledger), &mut Patience::new())?;
         Ok(writer::ledger_of(words))
     }
 
@@ -174,7 +200,7 @@ impl Reader {
     pub fn received(&self, worker: usize) -> Result<u64, ReadError> {
         let header = self.header()?;
         let at = self.place_of(&header, layout::WORKERS, worker)?;
-        let (words, _) = self.read_whole(at, offset_of!(WorkerRecord, counters))?;
+        let (words, _) = self.read_whole(at, offset_of!(WorkerRecord, counters), &mut Patience::new())?;
         Ok(writer::worker_of(words).received)
     }
 
@@ -184,10 +210,11 @@ impl Reader {
         let taken_ns = now_ns(&header);
         let heartbeat_ns = header.heartbeat_ns.load(Ordering::Relaxed);
         let count = |section: usize| header.sections[section].count as usize;
-        let mut routes = self.routes(&header)?;
+        let mut patience = Patience::new();
+        let mut routes = self.routes(&header, &mut patience)?;
         // After the ledgers: a target has counted whatever its route's ledger calls delivered.
         self.targets(&header, &mut routes)?;
-        let workers = self.workers(&header)?;
+        let workers = self.workers(&header, &mut patience)?;
         let mut lanes = Vec::with_capacity(count(layout::LANES));
         for i in 0..count(layout::LANES) {
             let record: LaneRecord = self.record(&header, layout::LANES, i)?;
@@ -214,7 +241,7 @@ impl Reader {
             routes,
             workers,
             processes: (0..count(layout::PROCESSES))
-                .map(|i| self.process(&header, i))
+                .map(|i| self.process(&header, i, &mut patience))
                 .collect::<Result<_, _>>()?,
             endpoints: (0..count(layout::ENDPOINTS))
                 .map(|i| self.endpoint(&header, i))
@@ -222,7 +249,7 @@ impl Reader {
         })
     }
 
-    fn routes(&self, header: &Header) -> Result<Vec<Route>, ReadError> {
+    fn routes(&self, header: &Header, patience: &mut Patience) -> Result<Vec<Route>, ReadError> {
         let sections = &header.sections;
         let index = |i: u32, section: usize| (i < sections[section].count).then_some(i as usize);
         let mut routes = Vec::with_capacity(sections[layout::ROUTES].count as usize);
@@ -230,7 +257,7 @@ impl Reader {
         for i in 0..sections[layout::ROUTES].count as usize {
             let at = place(&sections[layout::ROUTES], i);
             let record: RouteRecord = self.record(header, layout::ROUTES, i)?;
-            let (words, consistent) = self.read_whole(at, offset_of!(RouteRecord, ledger))?;
+            let (words, consistent) = self.read_whole(at, offset_of!(RouteRecord, ledger), patience)?;
             routes.push(Route {
                 name: text(&record.name),
                 lane: index(record.lane, layout::LANES),
@@ -294,15 +321,15 @@ impl Reader {
         Ok(Latency::new(words(counts), said))
     }
 
-    fn workers(&self, header: &Header) -> Result<Vec<Worker>, ReadError> {
+    fn workers(&self, header: &Header, patience: &mut Patience) -> Result<Vec<Worker>, ReadError> {
         let section = &header.sections[layout::WORKERS];
         let mut workers = Vec::with_capacity(section.count as usize);
         for i in 0..section.count as usize {
             let record: WorkerRecord = self.record(header, layout::WORKERS, i)?;
             let (words, consistent) =
-                self.read_whole(place(section, i), offset_of!(WorkerRecord, counters))?;
+                self.read_whole(place(section, i), offset_of!(WorkerRecord, counters), patience)?;
             let guard = place(&header.sections[layout::GUARDS], i);
-            let (guard, _) = self.read_whole(guard, offset_of!(GuardRecord, words))?;
+            let (guard, _) = self.read_whole(guard, offset_of!(GuardRecord, words), patience)?;
             let in_bounds = record.lane < header.sections[layout::LANES].count;
             workers.push(Worker {
                 name: text(&record.name),
@@ -319,10 +346,10 @@ impl Reader {
         Ok(workers)
     }
 
-    fn process(&self, header: &Header, i: usize) -> Result<Process, ReadError> {
+    fn process(&self, header: &Header, i: usize, patience: &mut Patience) -> Result<Process, ReadError> {
         let record: ProcessRecord = self.record(header, layout::PROCESSES, i)?;
         let at = place(&header.sections[layout::PROCESSES], i);
-        let ([state, pid, uid], _) = self.read_whole(at, offset_of!(ProcessRecord, words))?;
+        let ([state, pid, uid], _) = self.read_whole(at, offset_of!(ProcessRecord, words), patience)?;
         let state = match state {
             1 => PeerState::Alive,
             2 => PeerState::Dead,
@@ -449,27 +476,29 @@ impl Reader {
     /// `record` starts with the sequence number, the words are at `offset` in it. The kernel may copy in
     /// any order inside one call and the number itself byte by byte: an odd low byte is seen in any case,
     /// and as numbers only grow, a torn one in front is lower than any behind.
-    fn read_whole<const N: usize>(&self, record: u64, offset: usize) -> Result<([u64; N], bool), ReadError> {
-        let mut values = [0u64; N];
-        for attempt in 0..WHOLE_ATTEMPTS_MAX {
+    fn read_whole<const N: usize>(
+        &self,
+        record: u64,
+        offset: usize,
+        patience: &mut Patience,
+    ) -> Result<([u64; N], bool), ReadError> {
+        let mut attempts = 0;
+        loop {
             let [before] = self.read_words(record)?;
             // SYNC POINT with the release store of the sequence in `writer::write_whole`.
             fence(Ordering::Acquire);
-            values = self.read_words(record + offset as u64)?;
+            let values = self.read_words(record + offset as u64)?;
             // SYNC POINT with the release fence in `writer::write_whole`.
             fence(Ordering::Acquire);
             let [after] = self.read_words(record)?;
             if before == after && before % 2 == 0 {
                 return Ok((values, true));
             }
-            // On one CPU a real-time writer has already gone on by itself; an ordinary one needs the CPU.
-            if attempt + PATIENT_ATTEMPTS < WHOLE_ATTEMPTS_MAX {
-                std::thread::yield_now();
-            } else {
-                std::thread::sleep(PATIENT_PAUSE);
+            attempts += 1;
+            if attempts >= ATTEMPTS_MAX && !patience.wait() {
+                return Ok((values, false));
             }
         }
-        Ok((values, false))
     }
 
     fn place_of(&self, header: &Header, section: usize, i: usize) -> Result<u64, ReadError> {

@@ -161,6 +161,26 @@ fn a_page_that_shrinks_under_the_reader_is_an_error() {
     }
 }
 
+/// One whose writer seems to be at work on each record, for ever: a read waits for that once, not for each record.
+#[test]
+fn a_page_whose_records_are_never_whole_does_not_hold_the_reader_up() {
+    let name = unique("torn");
+    let processes: Vec<String> = (0..200).map(|n| format!("p{n}")).collect();
+    let page = Page::create(&PageSpec { processes, ..spec(&name) }).unwrap();
+    let mut bytes = std::fs::read(page_path(&name)).unwrap();
+    drop(page);
+    let header = offset_of!(Header, sections) + layout::PROCESSES * size_of::<Section>();
+    let start = u64::from_ne_bytes(bytes[header..header + 8].try_into().unwrap());
+    for record in 0..200 {
+        bytes[usize::try_from(start).unwrap() + record * layout::STRIDES[layout::PROCESSES]] |= 1;
+    }
+    let copy = Copy::new(&bytes);
+    let begun = std::time::Instant::now();
+    assert_eq!(copy.snapshot().unwrap().processes.len(), 200);
+    // 25 pauses of a millisecond for each of 200 records would be 5 s.
+    assert!(begun.elapsed() < std::time::Duration::from_millis(2_500), "{:?}", begun.elapsed());
+}
+
 #[test]
 fn what_is_not_a_file_does_not_hold_the_reader_up() {
     let path = page_path(&unique("dir"));
