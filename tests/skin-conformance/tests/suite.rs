@@ -118,12 +118,9 @@ fn a_thread_that_stays_relaxed_is_found_out() {
 
 /// What `rtcore` puts around the library's calls makes no Linux call either.
 #[test]
-#[ignore = "needs root, for SCHED_FIFO"]
+#[ignore = "needs root, for SCHED_FIFO, and x86_64 with Linux 5.11"]
 fn the_table_stays_in_real_time_mode_where_linux_calls_are_followed() {
-    if !stand_in_cobalt::follow::is_supported() {
-        println!("skipped: needs x86_64 and Linux 5.11");
-        return;
-    }
+    assert!(stand_in_cobalt::follow::is_supported(), "needs x86_64 and Linux 5.11 (Syscall User Dispatch)");
     let switches = [("RTD_STAND_IN_FOLLOW", "1")];
     assert_kept(&on_stand_in("follow", Kind::Stock, &["--rule", "in real-time mode"], &switches));
 }
