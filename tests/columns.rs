@@ -4,6 +4,7 @@ use crate::util::terminal::Terminal;
 use crate::util::tool::{RTCTL, RTD, RTLAT, run};
 use crate::util::{Daemon, Instance, Peer, lane, process, route, signal};
 use anyhow::{Context as _, ensure};
+use std::path::Path;
 use std::process::Command;
 
 /// Every column of `rtctl stats` that counts something or says how things are.
@@ -120,6 +121,25 @@ pub fn a_pipe_a_wide_terminal_and_wide_show_every_column() -> anyhow::Result<()>
         );
     }
     daemon.stop()?;
+    Ok(())
+}
+
+/// The summary on standard output; in a pipe a line stays one line.
+pub fn the_summary_of_a_check_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
+    let check = |name: &str| {
+        let mut command = Command::new("sh");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name);
+        let script = "exec \"$0\" check --allow-degraded \"$1\" 2>/dev/null";
+        command.args(["-c", script, RTD]).arg(file).env_remove("COLUMNS");
+        command
+    };
+    for name in ["demo-arm.toml", "examples.toml", "minimal.toml"] {
+        let shown = on_terminal(80, check(name))?;
+        ensure_fits(80, &shown)?;
+        let piped = run(check(name))?.well()?;
+        ensure!(piped.lines().any(|line| line.chars().count() > 80), "nothing to break: {piped}");
+        ensure!(shown.split_whitespace().eq(piped.split_whitespace()), "{shown}\n{piped}");
+    }
     Ok(())
 }
 

@@ -739,6 +739,7 @@ fn main() -> std::process::ExitCode {
         wording::a_restart_says_nothing_of_direct_routes,
         columns::every_table_fits_a_terminal_of_80_columns,
         columns::a_pipe_a_wide_terminal_and_wide_show_every_column,
+        columns::the_summary_of_a_check_fits_a_terminal_of_80_columns,
         columns::every_help_fits_a_terminal_of_80_columns,
         xddp::datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device needs(ROOT),
         xddp::a_full_pool_is_a_full_receiver_and_then_the_policy_decides needs(ROOT),

@@ -1,7 +1,8 @@
-//! Counts and lists as a sentence has them.
+//! Counts and lists as a sentence has them, and prose at the terminal's width.
 
 #![forbid(unsafe_code)]
 
+use rtcore::sys::terminal;
 use std::fmt::Display;
 
 /// `1 message`, `2 messages`, `0 messages`. `noun` is singular and takes an s.
@@ -20,9 +21,49 @@ pub fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
+/// Columns of standard output: `$COLUMNS`, which watch(1) sets, else those of the terminal. None for a file or a pipe.
+pub fn output_columns() -> Option<usize> {
+    let set = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|&columns| columns > 0);
+    set.or_else(|| terminal::columns(std::io::stdout()))
+}
+
+/// Breaks a line between words; further lines are indented by two more than the first. A word that is longer than a line
+/// stays whole.
+pub fn filled(line: &str, columns: Option<usize>) -> String {
+    let Some(columns) = columns.filter(|&columns| line.chars().count() > columns) else {
+        return line.to_owned();
+    };
+    let text = line.trim_start_matches(' ');
+    let indent = &line[..line.len() - text.len()];
+    let (mut out, mut used, mut is_first) = (indent.to_owned(), indent.len(), true);
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        if !is_first && used + 1 + width > columns {
+            out.truncate(out.trim_end_matches(' ').len());
+            out.push_str(&format!("\n{indent}  "));
+            used = indent.len() + 2;
+        } else if !is_first {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += width;
+        is_first = false;
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prose_is_broken_between_words() {
+        assert_eq!(filled("one two three", Some(8)), "one two\n  three");
+        assert_eq!(filled("one two three", None), "one two three");
+        assert_eq!(filled("/a/path/longer/than/that x", Some(8)), "/a/path/longer/than/that\n  x");
+        assert_eq!(filled("  one  two  three", Some(11)), "  one  two\n    three");
+    }
 
     #[test]
     fn one_is_singular() {

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use rtd::config::command::Output;
 use rtd::config::{self, CheckOptions};
 use rtd::plan::SkinChoice;
-use rtd::{daemon, demo, log};
+use rtd::{daemon, demo, log, words};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -105,5 +105,6 @@ fn check(args: &CheckCommand) -> u8 {
         (_, true) => Output::Svg,
         _ => Output::Summary,
     };
-    config::command::check(&args.file, config::command::CheckArgs { output, options })
+    let columns = words::output_columns();
+    config::command::check(&args.file, config::command::CheckArgs { output, options, columns })
 }

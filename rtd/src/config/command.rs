@@ -8,7 +8,7 @@ use super::{
     summary,
 };
 use crate::plan::Plan;
-use crate::words::counted;
+use crate::words::{counted, filled};
 use rtcore::sys::{limits, memory};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -39,6 +39,8 @@ pub struct CheckArgs {
     pub output: Output,
     /// What is put up with.
     pub options: CheckOptions,
+    /// The width of the terminal, at which the lines of the summary are broken; none for a file or a pipe.
+    pub columns: Option<usize>,
 }
 
 /// Checks a file (`-` is standard input) against this machine and prints the result. Returns the exit
@@ -69,7 +71,9 @@ pub fn check_on(
     let checked = check_with(&file.display().to_string(), &text, machine, args.options);
     let printed = match args.output {
         Output::Json => print_json(&checked, out),
-        Output::Summary => print_text(&checked, out, err, |plan| summary(plan, machine)),
+        Output::Summary => print_text(&checked, out, err, |plan| {
+            summary(plan, machine).lines().map(|line| filled(line, args.columns) + "\n").collect()
+        }),
         Output::Svg => print_text(&checked, out, err, picture::svg),
     };
     match (printed, checked.plan) {

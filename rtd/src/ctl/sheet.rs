@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::table::Table;
-use rtcore::sys::terminal;
+use crate::words::{self, filled};
 
 /// How wide a command prints.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -22,9 +22,7 @@ impl WidthArgs {
         if self.wide {
             return None;
         }
-        let set =
-            std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|&columns| columns > 0);
-        set.or_else(|| terminal::columns(std::io::stdout()))
+        words::output_columns()
     }
 }
 
@@ -80,38 +78,10 @@ impl Sheet {
     }
 }
 
-/// Breaks `text` between words; further lines are indented by two. A word that is longer than a line stays whole.
-fn filled(text: &str, columns: Option<usize>) -> String {
-    let Some(columns) = columns.filter(|&columns| text.chars().count() > columns) else {
-        return text.to_owned();
-    };
-    let (mut out, mut used) = (String::new(), 0);
-    for word in text.split(' ') {
-        let width = word.chars().count();
-        if used > 0 && used + 1 + width > columns {
-            out.push_str("\n  ");
-            used = 2;
-        } else if used > 0 {
-            out.push(' ');
-            used += 1;
-        }
-        out.push_str(word);
-        used += width;
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::table::{left, right};
     use super::*;
-
-    #[test]
-    fn prose_is_broken_between_words() {
-        assert_eq!(filled("one two three", Some(8)), "one two\n  three");
-        assert_eq!(filled("one two three", None), "one two three");
-        assert_eq!(filled("/a/path/longer/than/that x", Some(8)), "/a/path/longer/than/that\n  x");
-    }
 
     #[test]
     fn what_is_left_out_is_named_once() {
