@@ -70,7 +70,7 @@ pub fn a_restarted_daemon_has_its_session_back_soon() -> anyhow::Result<()> {
     let text = config(&i);
     let mut daemon = Daemon::start(&text)?;
     let mut arm = Peer::session_inbox(&i, "arm")?;
-    let mut took_us = Vec::new();
+    let (mut took_us, mut starts_us) = (Vec::new(), Vec::new());
     let mut delay_us = 0;
     for round in 0..rounds(20) {
         if round % 2 == 0 {
@@ -83,13 +83,16 @@ pub fn a_restarted_daemon_has_its_session_back_soon() -> anyhow::Result<()> {
         delay_us = (delay_us + 377) % 8000;
         sleep_until(monotonic_ns() + delay_us * 1000);
         daemon.kill()?;
+        let start_ns = monotonic_ns();
         daemon = Daemon::start(&text)?;
         let from_ns = monotonic_ns();
+        starts_us.push((from_ns - start_ns) / 1000);
         eventually(|| (arm.tell("session state").ok()? == ["Up"]).then_some(()))?;
         took_us.push((monotonic_ns() - from_ns) / 1000);
     }
-    let late = took_us.iter().filter(|us| **us > 500_000).count();
-    ensure!(late == 0, "{took_us:?} us");
+    // Where others load the machine, the start took longer too: then a session may.
+    let late = took_us.iter().zip(&starts_us).filter(|(took, start)| **took > 500_000 + 4 * **start).count();
+    ensure!(late == 0, "{took_us:?} us; the starts took {starts_us:?} us");
     print("READY to Event::Up", took_us);
     Ok(())
 }
