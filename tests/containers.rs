@@ -207,32 +207,28 @@ pub fn a_daemon_of_another_time_namespace_does_not_hang() -> anyhow::Result<()> 
     Ok(())
 }
 
-/// CAP_SYS_NICE of a user namespace lifts nothing: the check tries, and agrees with the start.
+/// A capability of a user namespace lifts no limit: the check tries, agrees with the start, and its hints name none.
 pub fn a_check_in_a_user_namespace_tries_what_it_says() -> anyhow::Result<()> {
     let i = Instance::new()?;
     std::fs::write(i.file("rtd.toml"), config(&i))?;
     let script = format!("exec {RTD} check {}", i.file("rtd.toml").display());
-    let mut command = Command::new("prlimit");
-    command.args(["--rtprio=0", "setpriv", "--reuid", "65534"]);
-    command.args([
-        "--regid",
-        "65534",
-        "--clear-groups",
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--",
-        "sh",
-        "-ec",
-        &script,
-    ]);
-    die_with_parent_at_exec(&mut command);
-    let said = run(command)?.refused(&[
-        "RLIMIT_RTPRIO = 0",
-        "refuses SCHED_FIFO all the same",
-        "--ulimit rtprio=99",
-    ])?;
-    ensure!(!said.contains("LimitRTPRIO"), "{said}");
+    for (map, rtprio) in [
+        ("--map-root-user", "refuses SCHED_FIFO all the same"),
+        ("--map-current-user", "no capability lifts this limit in a user namespace"),
+    ] {
+        let mut command = Command::new("prlimit");
+        command.args(["--rtprio=0", "--memlock=65536", "setpriv", "--reuid", "65534", "--regid", "65534"]);
+        command.args(["--clear-groups", "unshare", "--user", map, "--", "sh", "-ec", &script]);
+        die_with_parent_at_exec(&mut command);
+        let said = run(command)?.refused(&[
+            "RLIMIT_RTPRIO = 0",
+            rtprio,
+            "--ulimit rtprio=99",
+            "above RLIMIT_MEMLOCK = 65536",
+            "--ulimit memlock=-1",
+        ])?;
+        ensure!(!said.contains("AmbientCapabilities") && !said.contains("setcap"), "{map}: {said}");
+    }
     Ok(())
 }
 

@@ -124,10 +124,9 @@ pub fn permitted() -> io::Result<Set> {
 /// Whether the process is in the machine's first user namespace (user_namespaces(7)). In another one a capability counts for
 /// what belongs to that namespace, and not for SCHED_FIFO, locked memory or the fs.mqueue sysctls.
 pub fn in_first_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let numbers: Vec<&str> = map.split_ascii_whitespace().collect();
-    // Without user namespaces there is no such file.
-    numbers.is_empty() || numbers == ["0", "0", "4294967295"]
+    // Without user namespaces there is no such file. That of a namespace whose users are not mapped yet is empty.
+    std::fs::read_to_string("/proc/self/uid_map")
+        .map_or(true, |map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// The calling thread has these, effective, and can never have others: what is not in the set is given up.

@@ -1,5 +1,7 @@
 //! The lines that grant what the kernel refused: one text for the daemon and for whoever links the library.
 
+use super::caps;
+
 /// What was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
@@ -13,24 +15,37 @@ pub enum Grant {
     Filter,
 }
 
+/// The line that grants it by a capability. In a user namespace none does: the limits of the program that made the namespace
+/// count.
+fn by_capability(program: &str) -> String {
+    if caps::in_first_user_namespace() {
+        format!("  setcap cap_sys_nice,cap_ipc_lock+ep {program}\n")
+    } else {
+        "  a container: --ulimit rtprio=99 --ulimit memlock=-1 (no capability counts in a user namespace)\n"
+            .to_owned()
+    }
+}
+
 impl Grant {
     /// What grants it to `program`. Lines, each ended.
     pub fn fix(self, program: &str) -> String {
         match self {
             Grant::Fifo => format!(
                 "grant SCHED_FIFO with one of\n\
-                 \x20 setcap cap_sys_nice,cap_ipc_lock+ep {program}\n\
+                 {}\
                  \x20 /etc/security/limits.d/rtd.conf:  @rtd - rtprio 99\n\
                  \x20 the systemd unit:                 LimitRTPRIO=99\n\
-                 \x20 (EPERM as root: the control group has no real-time budget, see cpu.rt_runtime_us)\n"
+                 \x20 (EPERM as root: the control group has no real-time budget, see cpu.rt_runtime_us)\n",
+                by_capability(program)
             ),
             Grant::Pinning => "grant the CPU with the systemd unit's CPUAffinity= or AllowedCPUs=, or name another in [[lane]] cpu\n"
                 .to_owned(),
             Grant::Memory => format!(
                 "grant locked memory with one of\n\
-                 \x20 setcap cap_sys_nice,cap_ipc_lock+ep {program}\n\
+                 {}\
                  \x20 /etc/security/limits.d/rtd.conf:  @rtd - memlock unlimited\n\
-                 \x20 the systemd unit:                 LimitMEMLOCK=infinity\n"
+                 \x20 the systemd unit:                 LimitMEMLOCK=infinity\n",
+                by_capability(program)
             ),
             Grant::Filter => "grant the filter of system calls: a kernel with CONFIG_SECCOMP_FILTER (grep Seccomp: /proc/self/status),\n\
                  \x20 and nothing around the program that forbids seccomp(2) and prctl(2) PR_SET_NO_NEW_PRIVS\n\

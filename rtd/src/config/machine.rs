@@ -55,6 +55,8 @@ pub struct Machine {
     pub cap_sys_nice: Option<bool>,
     /// The process has CAP_SYS_NICE, and the kernel refuses SCHED_FIFO all the same.
     pub fifo_refused: bool,
+    /// The process is in a user namespace other than the machine's first: no capability lifts a limit there.
+    pub user_namespace: bool,
     /// Signals to processes of other users.
     pub cap_kill: Option<bool>,
     /// Shows what other users' processes run.
@@ -141,7 +143,8 @@ impl Machine {
         let capabilities = caps::effective().ok();
         let has = |capability| capabilities.map(|set| set.has(capability));
         // For these three the kernel asks for a capability in the machine's user namespace, not in a container's own.
-        let everywhere = |capability| has(capability).map(|has| has && caps::in_first_user_namespace());
+        let user_namespace = !caps::in_first_user_namespace();
+        let everywhere = |capability| has(capability).map(|has| has && !user_namespace);
         let holds_nice = has(Capability::SysNice);
         let fifo_refused = holds_nice == Some(true) && !sched::fifo_is_granted();
         let room = room::available();
@@ -165,6 +168,7 @@ impl Machine {
             cap_ipc_lock: everywhere(Capability::IpcLock),
             cap_sys_nice: holds_nice.map(|holds| holds && !fifo_refused),
             fifo_refused,
+            user_namespace,
             cap_kill: has(Capability::Kill),
             cap_sys_ptrace: has(Capability::SysPtrace),
             cap_setuid: has(Capability::SetUid),
@@ -204,6 +208,7 @@ impl Machine {
             cap_ipc_lock: None,
             cap_sys_nice: None,
             fifo_refused: false,
+            user_namespace: false,
             cap_kill: None,
             cap_sys_ptrace: None,
             cap_setuid: None,

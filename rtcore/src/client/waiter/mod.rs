@@ -121,7 +121,7 @@ impl Waiter {
 
     /// Waits for this, too. `key` comes back in [`Ready`]; a higher `priority` comes first.
     ///
-    /// Errors: the set is full; the key or the descriptor is in it; a regular file, which is always ready.
+    /// Errors: the set is full; the key or the descriptor is in it; a file that is always ready, as regular files and /dev/null are.
     pub fn add(&mut self, thing: &impl AsFd, key: u64, priority: u8, interest: Interest) -> io::Result<()> {
         self.check()?;
         let fd = thing.as_fd().as_raw_fd();
@@ -139,7 +139,9 @@ impl Waiter {
             let e = io::Error::from(e);
             let why = match e.kind() {
                 io::ErrorKind::AlreadyExists => "it is in the set; remove its other key first",
-                io::ErrorKind::PermissionDenied => "a regular file is always ready; do not wait for it",
+                io::ErrorKind::PermissionDenied => {
+                    "this file (a regular file, /dev/null) is always ready; do not wait for it"
+                }
                 _ => "the kernel refused (epoll_ctl)",
             };
             refused(e.kind(), format!("descriptor {fd} for key {key}: {why}: {e}"))

@@ -16,8 +16,28 @@ const FILES_BASE: u64 = 64;
 const SIGNALS_PER_ENDPOINT: u64 = 32;
 
 /// Both privileges at once, for a daemon that no unit and no login session starts.
-fn setcap(cx: &Context<'_, '_, '_>) -> String {
-    format!("setcap cap_sys_nice,cap_ipc_lock+ep {}", cx.machine.program)
+/// The lines that lift a limit of real-time threads by a capability. In a user namespace none does: there the limit of the
+/// program that made the namespace counts, which containers set by an option of this `limit`.
+fn by_capability(cx: &Context<'_, '_, '_>, capability: &str, limit: &str) -> String {
+    if cx.machine.user_namespace {
+        return format!(
+            "no capability lifts this limit in a user namespace: raise it for the program that creates the namespace (a \
+             container: --ulimit {limit})"
+        );
+    }
+    format!(
+        "AmbientCapabilities={capability} in the unit's [Service] section\n\
+         setcap cap_sys_nice,cap_ipc_lock+ep {}",
+        cx.machine.program
+    )
+}
+
+/// The line that lifts the fs.mqueue limits by a capability, where one does.
+fn by_sys_resource(cx: &Context<'_, '_, '_>) -> &'static str {
+    if cx.machine.user_namespace {
+        return "";
+    }
+    "\nAmbientCapabilities=CAP_SYS_RESOURCE in the unit's [Service] section"
 }
 
 /// Checks everything the machine limits.
@@ -84,10 +104,7 @@ fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         for (key, wanted, limit, sysctl, place) in limits {
             if let Some(limit) = limit.filter(|limit| wanted > *limit) {
                 let message = format!("queue `{queue}`: {key} {wanted} is above {sysctl} = {limit}");
-                let fix = format!(
-                    "sysctl -w {sysctl}={wanted}\n{key} = {limit}\n\
-                     AmbientCapabilities=CAP_SYS_RESOURCE in the unit's [Service] section"
-                );
+                let fix = format!("sysctl -w {sysctl}={wanted}\n{key} = {limit}{}", by_sys_resource(cx));
                 cx.report.error(&place, message, fix);
             }
         }
@@ -162,10 +179,7 @@ fn queue_count(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
          this is the first that would not open",
         new.len()
     );
-    let fix = format!(
-        "sysctl -w fs.mqueue.queues_max={needed}\n\
-         AmbientCapabilities=CAP_SYS_RESOURCE in the unit's [Service] section"
-    );
+    let fix = format!("sysctl -w fs.mqueue.queues_max={needed}{}", by_sys_resource(cx));
     cx.report.error(&place, message, fix);
 }
 
@@ -272,17 +286,14 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let Some(soft) = limit.soft.filter(|soft| needed > *soft) else { return };
     let place = cx.config.daemon.place.clone().or(cx.config.lane.first().map(|lane| lane.place.clone()));
     let message = format!(
-        "about {needed} bytes will be locked ({} threads, {} bytes of queues in front of targets, {} of rings), above \
+        "about {needed} bytes will be locked ({}, {} bytes of queues in front of targets, {} of rings), above \
          RLIMIT_MEMLOCK = {soft}",
-        plan.threads(),
+        counted(plan.threads(), "thread"),
         plan.spill_bytes(),
         plan.ring_bytes()
     );
     let fix = raise("memlock", "LimitMEMLOCK", needed, 1024);
-    let setcap = setcap(cx);
-    let without = without(cx, plan);
-    let fix =
-        format!("{fix}\nAmbientCapabilities=CAP_IPC_LOCK in the unit's [Service] section\n{setcap}{without}");
+    let fix = format!("{fix}\n{}{}", by_capability(cx, "CAP_IPC_LOCK", "memlock=-1"), without(cx, plan));
     let allowed = cx.options.allow_degraded;
     cx.report.error_unless(allowed, &place.unwrap_or_else(whole_file), message, fix);
 }
@@ -320,14 +331,13 @@ fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         )
     };
     let mut hint = raise("rtprio", "LimitRTPRIO", u64::from(needed), 1);
-    hint.push_str("\nAmbientCapabilities=CAP_SYS_NICE in the unit's [Service] section");
     if cx.machine.fifo_refused {
         hint = "this process has CAP_SYS_NICE and the kernel refuses SCHED_FIFO all the same: start rtd outside the user \
                 namespace, or raise RLIMIT_RTPRIO of the program that creates it (a container: --ulimit rtprio=99)\n\
                 a real-time budget for the control group (cpu.rt_runtime_us), where it has one"
             .to_owned();
     } else {
-        hint = format!("{hint}\n{}", setcap(cx));
+        hint = format!("{hint}\n{}", by_capability(cx, "CAP_SYS_NICE", "rtprio=99"));
     }
     hint.push_str(without(cx, plan));
     let highest = plan.lanes.iter().enumerate().max_by_key(|(_, lane)| lane.priority);

@@ -29,6 +29,7 @@ pub fn machine() -> Machine {
         cap_ipc_lock: Some(false),
         cap_sys_nice: Some(false),
         fifo_refused: false,
+        user_namespace: false,
         cap_kill: Some(false),
         cap_sys_ptrace: Some(false),
         cap_setuid: Some(false),
