@@ -134,7 +134,7 @@ const FAULTS: [Fault; 16] = [
         "did you mean `drive`?",
         "session_of = \"drive\"",
     ),
-    Fault("rate_hz = ", "100", "route[4].rate_hz", "no thread of rtd is in its way", "path = \"routed\""),
+    Fault("rate_hz = ", "100", "route[4].rate_hz", "pass no thread of rtd", "path = \"routed\""),
 ];
 
 impl Fault {

@@ -226,12 +226,12 @@ pub fn what_is_missing_for_it_is_refused_with_the_reason() -> anyhow::Result<()>
     let twice = port("hmi", 0, "label = \"a\"") + &port("other", 0, "label = \"a\"");
     let cases = [
         (hmi.clone(), &["--skin", "posix"][..], "", &["only Cobalt has them", "skin = \"cobalt\""][..]),
-        (hmi.clone(), &[], "1", &["cannot be had", "CONFIG_XENO_DRIVERS_RTIPC_XDDP"]),
+        (hmi.clone(), &[], "1", &["is not available", "CONFIG_XENO_DRIVERS_RTIPC_XDDP"]),
         (routed(&port("hmi", 40, "")), &[], "", &["has no device", "rtp40", "CONFIG_XENO_OPT_PIPE_NRDEV"]),
         (routed(&port("hmi", -1, "")), &[], "", &["-1 is not within 0 to 32767"]),
         (routed(&port("hmi", 0, "").replace("port = 0\n", "")), &[], "", &["`port` is missing"]),
         (routed(&port("hmi", 0, "label = \"a/b\"")), &[], "", &["`a/b` is no label"]),
-        (routed(&port("hmi", 0, "mode = \"0600\"")), &[], "", &["`mode` means nothing for kind = \"xddp\""]),
+        (routed(&port("hmi", 0, "mode = \"0600\"")), &[], "", &["`mode` has no effect for kind = \"xddp\""]),
         (routed(&port("hmi", 0, "maxmsg = 65536")), &[], "", &["a port's pool has at most 4194304"]),
         (
             routed(&twice),

@@ -26,7 +26,7 @@ pub fn check(
         match cx.names.targets.get(&at.value).copied() {
             Some(_) if index > 0 => {
                 let message = format!(
-                    "`{}` is a second target: a direct route has one, as nobody is in its way to copy",
+                    "`{}` is a second target: a direct route has one, because rtd does not copy its messages",
                     at.value
                 );
                 let first = route.to.first().map(|first| first.value.as_str());
@@ -35,7 +35,7 @@ pub fn check(
             }
             Some(Target::Group(_)) => {
                 let message = format!(
-                    "`{}` is a group: a direct route goes to one endpoint, as nobody is in its way to choose",
+                    "`{}` is a group: a direct route goes to one endpoint, because rtd does not choose a member for its messages",
                     at.value
                 );
                 cx.report.error(&at.place, message, "path = \"routed\"\nname one lane endpoint in `to`");
@@ -60,7 +60,7 @@ fn keys(cx: &mut Context<'_, '_, '_>, route: &Route) {
         ("mq_priority", place(&route.mq_priority)),
     ];
     for (key, place) in keys.into_iter().filter_map(|(key, place)| Some((key, place?))) {
-        let message = format!("`{key}` means nothing on a direct route: no thread of rtd is in its way");
+        let message = format!("`{key}` has no effect on a direct route: its messages pass no thread of rtd");
         cx.report.error(place, message, format!("remove `{key}`\npath = \"routed\""));
     }
 }
@@ -83,7 +83,7 @@ pub fn overflow(cx: &mut Context<'_, '_, '_>, route: &Route, lane: Option<&Lane>
     let possible = |overflow: Overflow| matches!(overflow, Overflow::Reject | Overflow::Block { .. });
     if let Some(at) = route.overflow.at() {
         if !possible(at.value.0) {
-            let message = "a direct route cannot displace: what is in the ring is the receiver's";
+            let message = "a direct route cannot displace: messages in the ring belong to the receiver";
             let fix = "overflow = \"reject\"\noverflow = \"block:500\"\npath = \"routed\"";
             cx.report.error(&at.place, message, fix);
         }
@@ -107,7 +107,7 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) {
         let Some((_, other)) = routes.iter().enumerate().find(reads) else { continue };
         let from = written.from.get().map_or("?", String::as_str);
         let message = format!(
-            "route `{}` reads `{from}` too: what goes direct is read by its one receiver and by nobody else",
+            "route `{}` reads `{from}` too: only the receiver of a direct route reads its messages",
             other.name
         );
         let fix = "path = \"routed\"\na source of its own for the direct route";

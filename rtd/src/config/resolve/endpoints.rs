@@ -78,7 +78,7 @@ pub fn foreign(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, kind: &str, ke
     ];
     for (key, place) in written.into_iter().filter(|(key, _)| keys.contains(key)) {
         let Some(place) = place else { continue };
-        let message = format!("`{key}` means nothing for kind = \"{kind}\"");
+        let message = format!("`{key}` has no effect for kind = \"{kind}\"");
         cx.report.error(place, message, format!("remove `{key}`"));
     }
 }
@@ -112,7 +112,7 @@ fn mqueue(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint, name: &str) -> Endp
     let mode = endpoint.mode.get().map_or(MODE, |mode| mode.0);
     if let (Some(at), true, true) = (endpoint.mode.at(), mode & 0o002 != 0, endpoint.owner.is_absent()) {
         let message = format!(
-            "mode {mode:04o}: any program on the machine may write queue `{}`, and nobody owns it",
+            "mode {mode:04o}: any program on the machine may write queue `{}`, and it has no owner",
             queue.escape_debug()
         );
         cx.report.warning(&at.place, message, "mode = \"0660\"\nowner = (the process that sends)");

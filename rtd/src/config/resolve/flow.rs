@@ -152,7 +152,7 @@ pub fn unused(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                 &process.name,
                 &process.place,
                 "process",
-                "it owns no endpoint, and no group goes by it",
+                "it owns no endpoint, and no group filters by it",
             );
         }
     }

@@ -64,7 +64,7 @@ fn names(group: &Group) -> impl Iterator<Item = &str> {
 
 fn filter(cx: &mut Context<'_, '_, '_>, group: &Group) -> Option<Filter> {
     if let (Some(_), Some(second)) = (group.process_group_of.at(), group.session_of.at()) {
-        let message = "a group goes by `process_group_of` or by `session_of`, not by both";
+        let message = "a group filters by `process_group_of` or by `session_of`, not by both";
         cx.report.error(&second.place, message, "remove `session_of`\nremove `process_group_of`");
     }
     let process_group = process(cx, &group.process_group_of, "process_group_of");

@@ -76,7 +76,7 @@ fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
     let polls = wait_of(lane) == Wait::Poll;
     if let (true, false, Some(at)) = (unisolated, polls, lane.unisolated.at()) {
         let message = "`unisolated` has an effect with wait = \"poll\" only";
-        cx.report.warning(&at.place, message, "remove it");
+        cx.report.warning(&at.place, message, "remove `unisolated`");
     }
     let (true, false, Some(at), Some(cpu)) = (polls, unisolated, lane.wait.at(), lane.cpu.get()) else {
         return;

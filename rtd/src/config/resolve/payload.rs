@@ -61,7 +61,7 @@ fn room_of(target: &EndpointPlan) -> Option<usize> {
 
 fn from_signal(cx: &mut Context<'_, '_, '_>, route: &Route, signo: i32, targets: &[&EndpointPlan]) -> usize {
     if let Some(at) = route.payload.at().filter(|at| at.value.count() != SIGNAL_RECORD_BYTES) {
-        let message = format!("what comes from a signal is a record of {SIGNAL_RECORD_BYTES} bytes, always");
+        let message = format!("a message from a signal is always a record of {SIGNAL_RECORD_BYTES} bytes");
         cx.report.error(&at.place, message, "remove `payload`");
     }
     let truncate = route.truncate.get().copied().unwrap_or(false);
@@ -81,7 +81,7 @@ fn from_signal(cx: &mut Context<'_, '_, '_>, route: &Route, signo: i32, targets:
                 if signame::is_realtime(signo) && !signame::is_realtime(*to) && !truncate =>
             {
                 let message = format!(
-                    "{} carries no value: what {} brings is lost on the way to `{}`",
+                    "{} carries no value: the content of messages from {} is lost on the way to `{}`",
                     signame::name(*to),
                     signame::name(signo),
                     target.name
@@ -118,7 +118,7 @@ fn from_bytes(
     let is_bare = |e: &&EndpointPlan| is_signal(e) && room_of(e).is_none();
     if let (Some(at), true) = (route.truncate.at(), truncate && !targets.iter().any(is_bare)) {
         let message = "`truncate` has an effect on signal targets without `msgsize` only";
-        cx.report.warning(&at.place, message, "remove it");
+        cx.report.warning(&at.place, message, "remove `truncate`");
     }
     for target in targets {
         let at = route.payload.place_or(&place_of(route, &target.name));

@@ -21,7 +21,7 @@ pub fn lane(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
     if endpoint.owner.is_absent() && !cx.report.has_broken_lines() {
         let place = Place { key: format!("{}.owner", endpoint.place.key), ..endpoint.place.clone() };
         let name = endpoint.name.get().map_or("?", |name| name.0.as_str());
-        let message = format!("lane endpoint `{name}` is shared with nobody: no process owns it");
+        let message = format!("lane endpoint `{name}` has no owner: no process would share its ring");
         let fix = cx.owner_line();
         cx.report.error(&place, message, fix);
     }
@@ -32,7 +32,7 @@ pub fn lane(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
 pub fn inbox(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> Option<RingPlan> {
     let Some(msgsize) = endpoint.msgsize.at() else {
         if let (Some(at), true) = (endpoint.maxmsg.at(), endpoint.msgsize.is_absent()) {
-            let message = "`maxmsg` of a signal means nothing without `msgsize`: no ring is beside it";
+            let message = "`maxmsg` of a signal has no effect without `msgsize`: the signal has no ring";
             let fix = format!("msgsize = {PAYLOAD_BYTES}\nremove `maxmsg`");
             cx.report.error(&at.place, message, fix);
         }
@@ -40,7 +40,7 @@ pub fn inbox(cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> Option<RingPl
     };
     if let Some(signo) = endpoint.signal.get().map(|signal| signal.0).filter(|s| !signame::is_realtime(*s)) {
         let message = format!(
-            "{} carries no value that could say where a payload is: only real-time signals have `msgsize`",
+            "{} carries no value, so it cannot announce a payload: only real-time signals have `msgsize`",
             signame::name(signo)
         );
         cx.report.error(

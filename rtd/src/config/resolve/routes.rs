@@ -195,7 +195,7 @@ fn rate(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<Rate> {
         if let (Some(at), true) = (route.burst.at(), route.rate_hz.is_absent()) {
             cx.report.error(
                 &at.place,
-                "`burst` means nothing without `rate_hz`",
+                "`burst` has no effect without `rate_hz`",
                 "rate_hz = 1000\nremove `burst`",
             );
         }
@@ -226,7 +226,7 @@ fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
             cx.report.warning(
                 &place,
                 "`accept_claimed` has an effect on routes from a signal only",
-                "remove it",
+                "remove `accept_claimed`",
             );
         }
         _ => {}

@@ -36,8 +36,8 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             if let Some(at) = written.target.at() {
                 cx.report.warning(
                     &at.place,
-                    "`target` has an effect where a route sends to it only",
-                    "remove it",
+                    "`target` has an effect only where a route sends to the endpoint",
+                    "remove `target`",
                 );
             }
             if let (Some(at), Some(_)) = (written.msgsize.at(), inbox) {

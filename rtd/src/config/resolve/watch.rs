@@ -57,7 +57,7 @@ fn too_short(
     least_ns: u64,
 ) {
     let message = format!(
-        "the watchdog looks every {}: it cannot tell whether {} have passed, at least {} are possible",
+        "the watchdog checks every {}: it cannot see whether {} have passed, at least {} are possible",
         show_time(least_ns / LOOKS_MIN),
         show_time(ns),
         show_time(least_ns)
@@ -95,7 +95,7 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
     }
     let restless = plan.lanes.iter().find(|lane| lane.wait != Wait::Block);
     let why = if !caps.linux_threads {
-        format!("the skin `{skin}` has a watchdog of its own, which tells by the same signal")
+        format!("the skin `{skin}` has a watchdog of its own, which uses the same signal")
     } else if let Some(lane) = restless {
         format!(
             "lane `{}` {}",

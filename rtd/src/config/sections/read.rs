@@ -49,7 +49,7 @@ fn unknown_section(
     } else {
         report.error(
             &place,
-            format!("key `{name}` stands outside any section"),
+            format!("key `{name}` is outside any section"),
             "put it below its section's header",
         );
     }

@@ -1,8 +1,9 @@
 //! Whom the daemon becomes, and what is refused because that one could not do it.
 
+use super::util::check_with;
 use super::util::{LANE, PROCESS, SIGNAL_ROUTE, SIGNALS, expect, machine, only, queues, shown, with};
 use crate::config::machine::Machine;
-use crate::config::{CheckOptions, Checked, check_with};
+use crate::config::{CheckOptions, Checked};
 use crate::plan::{Account, needs};
 use rtcore::sys::caps::Capability;
 

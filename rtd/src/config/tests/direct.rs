@@ -72,7 +72,7 @@ fn it_has_one_target() {
     let third = "[[endpoint]]\nname = \"third\"\nkind = \"lane\"\nowner = \"drive\"\n";
     let text = with(&format!("{}{third}", direct("")), "[\"axis\"]", "[\"axis\", \"third\"]");
     let fix = "to = [\"axis\"]\npath = \"routed\"";
-    error(&text, line_of(&text, "to =", 0), "route[0].to[1]", "nobody is in its way to copy", fix);
+    error(&text, line_of(&text, "to =", 0), "route[0].to[1]", "rtd does not copy", fix);
     let group = "[[group]]\nname = \"g\"\nmembers = [\"axis\"]\n";
     let text = with(&format!("{}{group}", direct("")), "[\"axis\"]", "[\"g\"]");
     error(&text, line_of(&text, "to =", 0), "route[0].to[0]", "`g` is a group", "path = \"routed\"");
@@ -106,12 +106,12 @@ fn what_a_thread_would_do_is_refused() {
         ("mq_priority", "3"),
     ] {
         let text = direct(&format!("{key} = {value}\n"));
-        let message = format!("`{key}` means nothing on a direct route");
+        let message = format!("`{key}` has no effect on a direct route");
         let fix = format!("remove `{key}`\npath = \"routed\"");
         error(&text, last(&text), &format!("route[0].{key}"), &message, &fix);
     }
     let text = direct("accept_claimed = true\n");
-    warning(&text, last(&text), "route[0].accept_claimed", "from a signal only", "remove it");
+    warning(&text, last(&text), "route[0].accept_claimed", "from a signal only", "remove `accept_claimed`");
 }
 
 #[test]

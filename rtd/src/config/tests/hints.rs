@@ -1,17 +1,22 @@
-//! A hint that reads like a line of the file is one: written there, the error is gone.
+//! A hint that reads like a line of the file is one: written there, the error or warning is gone.
+//!
+//! The hints of a few correct files that are spoilt line by line are tried here. `util::check_with` tries those of every file that
+//! another test of the configuration checks, on the machine of that test.
 
 use super::util::{
-    LANE, LANE_ROUTE, LANES, PROCESS, SIGNAL_ROUTE, SIGNALS, error, lanes, line_of, queues, run, shown,
+    LANE, LANE_ROUTE, LANES, PROCESS, SIGNAL_ROUTE, SIGNALS, error, lanes, line_of, machine, queues, run,
+    shown, whole, with,
 };
-use super::util::{whole, with};
-use crate::config::Diagnostic;
+use crate::config::{self, CheckOptions, Diagnostic, Machine};
 use toml::de::DeTable;
 
 /// The text with a line of the hint in place of the faulty one; none if the hint is not a line to copy.
 fn applied(text: &str, fault: &Diagnostic, hint: &str) -> Option<String> {
     let mut lines: Vec<&str> = text.lines().collect();
     let at = fault.line - 1;
-    let header = lines.get(at)?.trim_start().starts_with('[');
+    let is_header = |line: &str| line.trim_start().starts_with('[');
+    let key = |line: &str| line.split(['=', ':', ' ']).next().map(str::trim).map(str::to_owned);
+    let header = is_header(lines.get(at)?);
     if let Some(key) = hint.strip_prefix("remove `").and_then(|rest| rest.split('`').next()) {
         if !lines[at].starts_with(key) {
             return None;
@@ -25,31 +30,32 @@ fn applied(text: &str, fault: &Diagnostic, hint: &str) -> Option<String> {
         return Some(lines.join("\n") + "\n");
     } else if DeTable::parse(hint).is_err() {
         return None;
-    } else if header && !hint.starts_with('[') {
-        // A key that is missing.
-        lines.insert(at + 1, hint);
-    } else {
-        let key = |line: &str| line.split(['=', ':', ' ']).next().map(str::trim).map(str::to_owned);
-        // A hint may name another key of the same entry.
-        if !hint.starts_with('[') && key(hint) != key(lines[at]) {
-            return None;
-        }
+    } else if hint.starts_with('[') || (!header && key(hint) == key(lines[at])) {
         lines[at] = hint;
+    } else {
+        // Another key of the same entry, or one that is missing.
+        let start = if header { at } else { lines[..at].iter().rposition(|line| is_header(line))? };
+        let end = lines[start + 1..].iter().position(|line| is_header(line)).map(|end| start + 1 + end);
+        let entry = start + 1..end.unwrap_or(lines.len());
+        match lines[entry].iter().position(|line| key(line) == key(hint)) {
+            Some(other) if !header => lines[start + 1 + other] = hint,
+            _ => lines.insert(start + 1, hint),
+        }
     }
     Some(lines.join("\n") + "\n")
 }
 
-/// Applies every hint of every error of `text` on its own; how many were lines to copy.
-fn hints_hold(text: &str, failures: &mut Vec<String>) -> usize {
-    let checked = run(text);
+/// Applies every hint of every diagnostic of `text` on its own, on this machine; how many were lines to copy.
+pub fn hints_hold(text: &str, machine: &Machine, options: CheckOptions, failures: &mut Vec<String>) -> usize {
+    let checked = config::check_with("test.toml", text, machine, options);
     let mut count = 0;
-    for fault in checked.diagnostics.iter().filter(|found| found.is_error()) {
+    for fault in &checked.diagnostics {
         for hint in fault.fix.lines() {
             let Some(fixed) = applied(text, fault, hint) else { continue };
             count += 1;
-            let again = run(&fixed);
+            let again = config::check_with("test.toml", &fixed, machine, options);
             let remains = |other: &&Diagnostic| {
-                other.is_error() && (&other.key, &other.message) == (&fault.key, &fault.message)
+                (other.severity, &other.key, &other.message) == (fault.severity, &fault.key, &fault.message)
             };
             if let Some(other) = again.diagnostics.iter().find(remains) {
                 failures.push(format!("`{hint}` is the hint of\n{fault}and leads to\n{other}"));
@@ -154,11 +160,12 @@ fn everything() -> String {
 #[test]
 fn a_hint_that_is_applied_removes_the_error() {
     let (mut count, mut failures) = (0, Vec::new());
+    let machine = machine();
     let direct = format!("{}path = \"direct\"\n", lanes());
     for base in [everything(), whole(), queues(), lanes(), direct] {
         assert!(run(&base).plan.is_some(), "{}", shown(&run(&base).diagnostics));
         for text in spoilt(&base) {
-            count += hints_hold(&text, &mut failures);
+            count += hints_hold(&text, &machine, CheckOptions::default(), &mut failures);
         }
     }
     assert!(failures.is_empty(), "{} of {count}:\n{}", failures.len(), failures.join("\n"));

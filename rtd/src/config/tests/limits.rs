@@ -1,8 +1,9 @@
 //! Faults that only this machine has: its limits, and the lines that raise them.
 
+use super::util::check_with;
 use super::util::{LANE, expect, line_of, machine, only, queues, run, shown, whole, with};
+use crate::config::CheckOptions;
 use crate::config::machine::{Machine, Queue, Queues};
-use crate::config::{CheckOptions, check_with};
 use rtcore::sys::limits::{Limit, mq_bytes};
 
 fn fixed(value: u64) -> Option<Limit> {

@@ -1,9 +1,10 @@
 //! Faults between tables: names, circles, lanes on one CPU, signals, payloads.
 
+use super::util::check_with;
 use super::util::machine;
 use super::util::{LANE, PROCESS, QUEUES, ROUTE, SIGNAL_ROUTE, SIGNALS};
 use super::util::{error, expect, line_of, only, queues, run, shown, warning, whole, with};
-use crate::config::{CheckOptions, Machine, check_with};
+use crate::config::{CheckOptions, Machine};
 
 #[test]
 fn unknown_names_come_with_the_nearest_one() {
@@ -82,7 +83,7 @@ fn poll_is_for_isolated_cpus() {
     assert!(checked.plan.is_some());
     expect(only(&checked), 5, "lane[0].wait", "cannot be read", "unisolated = true");
     let text = with(&whole(), LANE, &format!("{LANE}unisolated = true\n"));
-    warning(&text, 5, "lane[0].unisolated", "with wait = \"poll\" only", "remove it");
+    warning(&text, 5, "lane[0].unisolated", "with wait = \"poll\" only", "remove `unisolated`");
 }
 
 #[test]
@@ -137,11 +138,11 @@ fn keys_of_the_other_kind_are_refused() {
         &text,
         line_of(&text, "maxmsg", 0),
         "endpoint[2].maxmsg",
-        "means nothing without",
+        "has no effect without",
         "remove `maxmsg`",
     );
     let text = with(&whole(), "msgsize = 64", "target = \"thread\"\nmsgsize = 64");
-    error(&text, line_of(&text, "target", 0), "endpoint[0].target", "means nothing for", "remove `target`");
+    error(&text, line_of(&text, "target", 0), "endpoint[0].target", "has no effect for", "remove `target`");
     let text = with(&whole(), "signal = \"SIGRTMIN+1\"\n", "");
     let line = line_of(&text, "[[endpoint]]", 2);
     error(&text, line, "endpoint[2].signal", "`signal` is missing", "signal = \"SIGRTMIN+3\"");
@@ -183,7 +184,13 @@ fn signals_have_a_direction() {
     let line = line_of(&text, "[[endpoint]]", 3);
     expect(found, line, "endpoint[3].owner", "no process owns it", "owner = \"drive\"");
     let text = with(&whole(), "SIGRTMIN+1\"\n", "SIGRTMIN+1\"\ntarget = \"thread\"\n");
-    warning(&text, line_of(&text, "target", 0), "endpoint[2].target", "sends to it only", "remove it");
+    warning(
+        &text,
+        line_of(&text, "target", 0),
+        "endpoint[2].target",
+        "only where a route sends",
+        "remove `target`",
+    );
 }
 
 #[test]
@@ -194,7 +201,13 @@ fn a_queued_signals_sender_is_a_claim_that_must_be_accepted() {
     let text = with(&text, "SIGRTMIN+1", "SIGUSR1");
     assert!(run(&text).plan.is_some(), "the kernel writes the pid of kill(2)");
     let text = format!("{}accept_claimed = true\n", queues());
-    warning(&text, text.lines().count(), "route[0].accept_claimed", "from a signal only", "remove it");
+    warning(
+        &text,
+        text.lines().count(),
+        "route[0].accept_claimed",
+        "from a signal only",
+        "remove `accept_claimed`",
+    );
 }
 
 const TO_SIGNAL: &str = "[[route]]\nfrom = \"in\"\nto = [\"stop\"]\nlane = \"control\"\n";
@@ -249,7 +262,7 @@ fn queues_take_what_is_sent_to_them() {
     let line = line_of(&text, "to =", 1);
     error(&text, line, "route[1].to[1]", "a signal's record has 32", "msgsize = 32");
     let text = format!("{}payload = 8\n", whole());
-    error(&text, text.lines().count(), "route[1].payload", "a record of 32 bytes", "remove `payload`");
+    error(&text, text.lines().count(), "route[1].payload", "always a record of 32 bytes", "remove `payload`");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Shared memory: lane endpoints, payloads beside signals, who of a group counts, who may be above a lane.
 
+use super::util::check_with;
 use super::util::{LANE, LANE_ROUTE, LANES, PROCESS, QUEUES, SIGNALS, machine};
 use super::util::{error, expect, lanes, line_of, only, run, shown, warning, whole, with};
-use crate::config::{CheckOptions, Checked, Machine, check_with};
+use crate::config::{CheckOptions, Checked, Machine};
 use crate::plan::{EndpointKind, Filter, Plan, RingPlan, TargetPlan};
 use rtcore::sys::limits::Limit;
 
@@ -43,7 +44,7 @@ fn a_lane_endpoint_has_no_keys_of_other_kinds() {
     {
         let text = with(&lanes(), "msgsize = 64", &format!("msgsize = 64\n{key} = {value}"));
         let line = line_of(&text, &format!("{key} ="), 0);
-        let message = format!("`{key}` means nothing for kind = \"lane\"");
+        let message = format!("`{key}` has no effect for kind = \"lane\"");
         error(&text, line, &format!("endpoint[0].{key}"), &message, &format!("remove `{key}`"));
     }
 }
@@ -52,7 +53,7 @@ fn a_lane_endpoint_has_no_keys_of_other_kinds() {
 fn a_lane_endpoint_has_an_owner_and_one_way() {
     let text = with(&lanes(), "owner = \"drive\"\n", "");
     let line = line_of(&text, "[[endpoint]]", 1);
-    error(&text, line, "endpoint[1].owner", "shared with nobody", "owner = \"drive\"");
+    error(&text, line, "endpoint[1].owner", "has no owner", "owner = \"drive\"");
     let text = with(&lanes(), "owner = \"drive\"", "owner = \"drives\"");
     error(&text, line_of(&text, "owner", 1), "endpoint[1].owner", "did you mean `drive`?", "drive");
     let third = "[[endpoint]]\nname = \"third\"\nkind = \"lane\"\nowner = \"drive\"\n\
@@ -200,7 +201,7 @@ fn what_rides_beside_a_signal_needs_its_value_and_its_way() {
 #[test]
 fn an_origin_is_the_channels_on_lanes_and_needs_a_queue_of_its_own() {
     let text = format!("{}accept_claimed = true\n", lanes());
-    warning(&text, last(&text), "route[0].accept_claimed", "from a signal only", "remove it");
+    warning(&text, last(&text), "route[0].accept_claimed", "from a signal only", "remove `accept_claimed`");
     let queue = "[[endpoint]]\nname = \"in\"\nkind = \"mqueue\"\nmsgsize = 64\nowner = \"planner\"\n";
     let text = [LANE, PROCESS, LANES, queue, &from_to("in", "axis", ""), LANE_ROUTE].concat();
     let line = line_of(&text, "[[endpoint]]", 2);

@@ -1,8 +1,9 @@
 //! Which skin a plan runs on, and what that one cannot do.
 
+use super::util::check_with;
 use super::util::{LANE, PROCESS, QUEUES, ROUTE, SIGNAL_ROUTE, SIGNALS, lanes, machine, queues};
 use crate::config::machine::{Cobalt, Found};
-use crate::config::{CheckOptions, Checked, check_with};
+use crate::config::{CheckOptions, Checked};
 use crate::plan::{EndpointKind, SkinChoice, SkinKind};
 use std::path::Path;
 

@@ -1,7 +1,8 @@
 //! A machine to check against, a configuration to spoil, and how to look for a diagnostic.
 
+use super::hints::hints_hold;
 use crate::config::machine::{Cobalt, Known, Queues};
-use crate::config::{CheckOptions, Checked, Diagnostic, Machine, check_with};
+use crate::config::{self, CheckOptions, Checked, Diagnostic, Machine};
 use rtcore::sys::limits::Limit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -87,7 +88,23 @@ pub fn with(text: &str, old: &str, new: &str) -> String {
     text.replacen(old, new, 1)
 }
 
+/// Checks a file, and that each of its hints works, unless it is a flood of faults.
+#[track_caller]
+pub fn check_with(file: &str, text: &str, machine: &Machine, options: CheckOptions) -> Checked {
+    let checked = config::check_with(file, text, machine, options);
+    if checked.diagnostics.len() <= FAULTS_MAX {
+        let mut failures = Vec::new();
+        hints_hold(text, machine, options, &mut failures);
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+    checked
+}
+
+/// Diagnostics of a file whose hints are tried: each takes another check of the file.
+const FAULTS_MAX: usize = 20;
+
 /// Checks on the machine above.
+#[track_caller]
 pub fn run(text: &str) -> Checked {
     check_with("test.toml", text, &machine(), CheckOptions::default())
 }

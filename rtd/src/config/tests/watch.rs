@@ -1,8 +1,9 @@
 //! What the watchdog is told: values, what they need of each other, and what a skin or a lane rules out.
 
+use super::util::check_with;
 use super::util::{error, expect, line_of, machine, only, queues, run, shown, with};
 use crate::config::machine::{Cobalt, Found};
-use crate::config::{CheckOptions, Machine, check_with};
+use crate::config::{CheckOptions, Machine};
 use crate::plan::{OnRunaway, SkinChoice};
 
 /// A configuration of one source with these keys of the daemon and of the lane.
@@ -58,7 +59,7 @@ fn a_bound_that_the_watchdog_cannot_see_is_refused() {
         &unseen,
         line,
         "lane[0].stall",
-        "looks every 100ms: it cannot tell whether 150ms",
+        "checks every 100ms: it cannot see whether 150ms",
         "stall = \"200ms\"",
     );
     error(&unseen, line, "lane[0].stall", "at least 200ms", "watchdog = \"75ms\" in [daemon]");
@@ -67,7 +68,7 @@ fn a_bound_that_the_watchdog_cannot_see_is_refused() {
     let checked = run(&unseen);
     assert_eq!(only(&checked).fix, "stall = \"100ms\"", "{}", shown(&checked.diagnostics));
     let unseen = text("duty_window = \"50ms\"", "");
-    error(&unseen, 2, "daemon.duty_window", "cannot tell whether 50ms", "duty_window = \"100ms\"");
+    error(&unseen, 2, "daemon.duty_window", "cannot see whether 50ms", "duty_window = \"100ms\"");
     assert!(run(&text("watchdog = \"25ms\"\nduty_window = \"50ms\"", "stall = \"50ms\"")).plan.is_some());
 }
 
