@@ -211,16 +211,23 @@ pub fn a_daemon_of_another_time_namespace_does_not_hang() -> anyhow::Result<()> 
 pub fn a_check_in_a_user_namespace_tries_what_it_says() -> anyhow::Result<()> {
     let i = Instance::new()?;
     std::fs::write(i.file("rtd.toml"), config(&i))?;
-    let script = format!("exec {RTD} check {}", i.file("rtd.toml").display());
+    let file = i.file("rtd.toml").display().to_string();
+    let in_namespaces = |options: &[&str], script: &str| {
+        let mut command = Command::new("prlimit");
+        command.args(["--rtprio=0", "--memlock=65536", "setpriv", "--reuid", "65534", "--regid", "65534"]);
+        command.args(["--clear-groups", "unshare"]).args(options).args(["--", "sh", "-ec", script]);
+        die_with_parent_at_exec(&mut command);
+        run(command)
+    };
+    // The directory of the socket is root's, whom the namespace does not know: no uid that the hint could name can be taken.
+    let script = format!("mount -t tmpfs none /dev/shm; exec {RTD} run --allow-degraded {file}");
+    in_namespaces(&["--user", "--map-root-user", "--mount"], &script)?
+        .refused(&["not mapped in this user namespace", "set [daemon] socket to another place"])?;
     for (map, rtprio) in [
         ("--map-root-user", "refuses SCHED_FIFO all the same"),
         ("--map-current-user", "no capability lifts this limit in a user namespace"),
     ] {
-        let mut command = Command::new("prlimit");
-        command.args(["--rtprio=0", "--memlock=65536", "setpriv", "--reuid", "65534", "--regid", "65534"]);
-        command.args(["--clear-groups", "unshare", "--user", map, "--", "sh", "-ec", &script]);
-        die_with_parent_at_exec(&mut command);
-        let said = run(command)?.refused(&[
+        let said = in_namespaces(&["--user", map], &format!("exec {RTD} check {file}"))?.refused(&[
             "RLIMIT_RTPRIO = 0",
             rtprio,
             "--ulimit rtprio=99",

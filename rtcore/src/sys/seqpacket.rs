@@ -7,6 +7,7 @@
 //! Invariant: a name of ours leads to a socket that listens already. [`Listener::bind`] unlinks nothing but a
 //! socket that nobody listens on, and a dropped listener nothing but its own.
 
+use super::caps;
 use super::context::errno_of;
 use super::pidfd::{PidFd, pidfd_open};
 use super::procfs::{effective_uid, named};
@@ -226,6 +227,9 @@ pub fn make_parent(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// kernel.overflowuid, as it is unless somebody changed it.
+const UNMAPPED: u32 = 65_534;
+
 /// The directory must be one in which nobody but root and we can put or replace names.
 fn ensure_parent(path: &Path) -> io::Result<()> {
     make_parent(path)?;
@@ -239,6 +243,14 @@ fn ensure_parent(path: &Path) -> io::Result<()> {
     }
     let (owner, ours) = (meta.uid(), effective_uid());
     if owner != 0 && owner != ours {
+        // The kernel shows all users without a number in this namespace as one, which nobody can become.
+        if owner == UNMAPPED && !caps::in_first_user_namespace() {
+            let text = format!(
+                "{dir} belongs to a user who is not mapped in this user namespace and could replace the socket: set [daemon] \
+                 socket to another place, or mount a tmpfs at {dir}"
+            );
+            return refuse(io::ErrorKind::PermissionDenied, text);
+        }
         let text = format!(
             "{dir} belongs to uid {owner}, not to root or uid {ours}: its owner could replace the socket; run rtd as uid \
              {owner}, or chown {ours} {dir} if no rtd of uid {owner} runs there, or set [daemon] socket to another place"

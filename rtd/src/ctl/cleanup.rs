@@ -5,7 +5,7 @@
 
 use super::queue::{remove, removed};
 use crate::control::kept_beside;
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use rtcore::client::locate::may_order;
 use rtcore::stats::reader::{DaemonState, EndpointKind, Reader, Snapshot, instances};
 use rtcore::sys::{keepfile, shm};
@@ -30,7 +30,7 @@ pub struct CleanupArgs {
 pub fn cleanup(instance: Option<&str>, args: &CleanupArgs) -> anyhow::Result<()> {
     if let Some(name) = instance {
         let page = Reader::open(name)
-            .with_context(|| format!("nothing to clean up by: {}", super::page::others()))?;
+            .map_err(|e| anyhow!("nothing to clean up: {e}\n  {}", super::page::others()))?;
         return one(&page, args);
     }
     let mut cleaned = 0;

@@ -41,7 +41,8 @@ impl Privilege {
     /// Becomes the user of the plan and keeps what a start needs. Before there is a second thread.
     pub fn take(plan: &Plan) -> anyhow::Result<Privilege> {
         let threads = procfs::lasting_threads().and_then(|_| ids::threads());
-        let threads = threads.context("cannot see whose this process is")?;
+        let threads =
+            threads.context("rtd reads its threads and their users from /proc (mount -t proc proc /proc)")?;
         let [main] = threads.as_slice() else {
             bail!("{} threads where one may be: whose they are could not be changed together", threads.len());
         };
@@ -57,10 +58,14 @@ impl Privilege {
             if plan.daemon.account.is_none() {
                 let held =
                     if permitted.is_full() { "every capability".to_owned() } else { permitted.to_string() };
-                log::info(format_args!(
-                    "runs as root with {held}: an error in rtd can harm the whole machine; user = in [daemon] names another user \
-                     that rtd becomes"
-                ));
+                if caps::in_first_user_namespace() {
+                    log::info(format_args!(
+                        "runs as root with {held}: an error in rtd can harm the whole machine; user = in [daemon] names \
+                         another user that rtd becomes"
+                    ));
+                } else {
+                    log::info(format_args!("runs as root of a user namespace, with {held} in it"));
+                }
             }
             return Ok(Privilege::default());
         }
