@@ -215,7 +215,7 @@ pub fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Resul
         let falls_back = bench.check(&config, &["--skin", "auto"], &env)?;
         let (out, said) = (String::from_utf8(falls_back.stdout)?, String::from_utf8(falls_back.stderr)?);
         ensure!(falls_back.status.success() && out.contains("skin posix: ") && out.contains(reason), "{out}");
-        ensure!(said.contains("warning: Cobalt cannot be had, this would run on posix"), "{said}");
+        ensure!(said.contains("warning: Cobalt is not available, this would run on posix"), "{said}");
     }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;

@@ -270,7 +270,7 @@ pub fn the_starters_code_does_not_get_the_rights_of_the_file() -> anyhow::Result
     ensure!(probed.out.contains(&refused), "{}", probed.out);
     let (capable, plain) = (said(&capable)?, said(own.rtd())?);
     ensure!(capable.contains(&refused), "{capable}");
-    ensure!(!plain.contains(&refused) && plain.contains("Cobalt cannot be had"), "{plain}");
+    ensure!(!plain.contains(&refused) && plain.contains("Cobalt is not available"), "{plain}");
     Ok(())
 }
 

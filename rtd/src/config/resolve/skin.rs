@@ -47,17 +47,18 @@ pub fn choose(cx: &mut Context<'_, '_, '_>, account: Option<Account>) -> SkinPla
             }
         },
         Err(why) if wanted == SkinChoice::Cobalt => {
-            let message = format!("Cobalt cannot be had: {why}");
-            let fix = "skin = \"posix\"\nskin = \"auto\" (Cobalt where it can be had)";
+            let message = format!("Cobalt is not available: {why}");
+            let auto = if cx.options.skin.is_some() { "--skin auto" } else { "skin = \"auto\" in [daemon]" };
+            let fix = format!("{}\n{auto} (Cobalt where it is available)", posix(cx));
             cx.report.error(&place, message, format!("{fix}{}", group_fix(account)));
             SkinPlan::posix(why)
         }
         Err(why) => {
             // A library is named for a reason, and so is a core there; a machine without either is the usual case.
             if library.is_some() || Path::new(PROC_VERSION).exists() {
-                let message = format!("Cobalt cannot be had, this would run on posix: {why}");
+                let message = format!("Cobalt is not available, this would run on posix: {why}");
                 let fix = if library.is_some() { "\nremove `cobalt_library`" } else { "" };
-                cx.report.warning(&place, message, format!("skin = \"posix\"{fix}{}", group_fix(account)));
+                cx.report.warning(&place, message, format!("{}{fix}{}", posix(cx), group_fix(account)));
             }
             SkinPlan::posix(why)
         }
@@ -75,6 +76,11 @@ fn group_fix(account: Option<Account>) -> &'static str {
 }
 
 /// A queue that was written for Linux programs: who may open it is said, and on Cobalt anybody may.
+/// The line that selects the other skin: the option overrides the file, so a key would change nothing.
+pub fn posix(cx: &Context<'_, '_, '_>) -> &'static str {
+    if cx.options.skin.is_some() { "--skin posix" } else { "skin = \"posix\" in [daemon]" }
+}
+
 fn linux_mode<'c>(cx: &Context<'c, '_, '_>) -> Option<&'c str> {
     let endpoint = cx.config.endpoint.iter().find(|endpoint| endpoint.mode.at().is_some())?;
     Some(endpoint.name.get().map_or("?", |name| name.0.as_str()))
@@ -88,7 +94,10 @@ fn unseen_queues(cx: &mut Context<'_, '_, '_>, place: &Place) {
         "`auto` takes Cobalt here, whose queues plain Linux programs do not see: `{}` is one",
         endpoint.name.get().map_or("?", |name| name.0.as_str())
     );
-    let fix = "skin = \"cobalt\" (its programs are Cobalt's)\nskin = \"posix\" (they are Linux's)";
+    let fix = format!(
+        "skin = \"cobalt\" in [daemon] (its programs are Cobalt's)\n{} (they are Linux's)",
+        posix(cx)
+    );
     cx.report.warning(place, message, fix);
 }
 
@@ -132,7 +141,7 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         cx.report.error(
             &whole_file(),
             message,
-            "path = \"direct\" (between two lane endpoints)\nskin = \"posix\"",
+            format!("path = \"direct\" (between two lane endpoints)\n{}", posix(cx)),
         );
     }
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
@@ -173,7 +182,7 @@ fn polling_lanes(cx: &mut Context<'_, '_, '_>, plan: &Plan, skin: &str) {
              freezes the whole machine, also if the CPU is isolated",
             lane.name, lane.cpu
         );
-        let fix = "wait = \"spin:50\"\nwait = \"block\"\nskin = \"posix\"";
+        let fix = format!("wait = \"spin:50\"\nwait = \"block\"\n{}", posix(cx));
         cx.report.error(&written.wait.place_or(&written.place), message, fix);
     }
 }
@@ -203,7 +212,7 @@ fn private_queue(
     if let Some(at) = written.flush_at_start.at().filter(|at| at.value) {
         let message =
             format!("`flush_at_start` is for Linux's queues, that of `{}` is one of `{skin}`", endpoint.name);
-        cx.report.error(&at.place, message, "remove `flush_at_start`\nskin = \"posix\"");
+        cx.report.error(&at.place, message, format!("remove `flush_at_start`\n{}", posix(cx)));
     }
 }
 
@@ -228,5 +237,5 @@ fn private_queue_size(
     let shorter = format!("msgsize = {}", mq::msgsize_max(maxmsg));
     let fix = fewer.into_iter().chain([shorter]).collect::<Vec<_>>().join("\n");
     let place = written.maxmsg.place_or(&written.msgsize.place_or(&written.place));
-    cx.report.error(&place, message, format!("{fix}\nskin = \"posix\""));
+    cx.report.error(&place, message, format!("{fix}\n{}", posix(cx)));
 }

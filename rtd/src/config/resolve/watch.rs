@@ -1,6 +1,6 @@
 //! What the watchdog is told: how often it looks, what each lane may do, and what it does about those that do more.
 
-use super::{Context, whole_file};
+use super::{Context, skin, whole_file};
 use crate::config::sections::{Lane, WATCHDOG_NS_MIN};
 use crate::config::values::{DutyText, OnRunawayText, OnTamperingText, RttimeText, show_time};
 use crate::plan::watch::{DUTY_PERMILLE, PERIOD_NS, RTTIME_NS, STALL_NS, WINDOW_NS};
@@ -69,18 +69,16 @@ fn too_short(
     cx.report.error(place, message, fix);
 }
 
-/// What cannot be had with this skin and these lanes.
+/// Refuses what this skin and these lanes do not have.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
     let daemon = &cx.config.daemon;
     let (caps, skin) = (plan.daemon.skin.kind.caps(), plan.daemon.skin.kind.name());
     if !caps.linux_threads && plan.daemon.watch.on_runaway == OnRunaway::Demote {
-        let message = format!(
-            "a thread on `{skin}` is not scheduled by Linux: nobody outside can take it its priority"
-        );
+        let message = format!("a thread on `{skin}` is not scheduled by Linux: it cannot be demoted");
         cx.report.error(
             &daemon.on_runaway.place_or(&whole_file()),
             message,
-            "on_runaway = \"stop\"\non_runaway = \"report\"\nskin = \"posix\"",
+            format!("on_runaway = \"stop\"\non_runaway = \"report\"\n{}", skin::posix(cx)),
         );
     }
     if let (false, Some(at)) = (caps.linux_threads, daemon.on_tampering.at()) {
@@ -88,7 +86,7 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
             "`on_tampering` has no effect on `{skin}`: the core schedules its threads, and a change that Linux shows does not \
              reach them"
         );
-        cx.report.warning(&at.place, message, "remove `on_tampering`\nskin = \"posix\"");
+        cx.report.warning(&at.place, message, format!("remove `on_tampering`\n{}", skin::posix(cx)));
     }
     if plan.daemon.watch.rttime.is_err() {
         return;

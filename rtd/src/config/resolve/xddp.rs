@@ -110,7 +110,7 @@ fn available(cx: &mut Context<'_, '_, '_>, plan: &Plan, port: &XddpPlan, place: 
     match &plan.daemon.skin.xddp {
         Err(why) => {
             let message = format!("kind = \"xddp\" is not available: {why}");
-            let fix = "skin = \"cobalt\" (on a Xenomai 3 kernel with CONFIG_XENO_DRIVERS_RTIPC_XDDP)\n\
+            let fix = "skin = \"cobalt\" in [daemon] (on a Xenomai 3 kernel with CONFIG_XENO_DRIVERS_RTIPC_XDDP)\n\
                         kind = \"mqueue\" (between plain Linux programs)";
             cx.report.error(&written.kind.place_or(&written.place), message, fix);
         }

@@ -17,6 +17,22 @@ fn applied(text: &str, fault: &Diagnostic, hint: &str) -> Option<String> {
     let is_header = |line: &str| line.trim_start().starts_with('[');
     let key = |line: &str| line.split(['=', ':', ' ']).next().map(str::trim).map(str::to_owned);
     let header = is_header(lines.get(at)?);
+    if let Some(hint) = hint.strip_suffix(" in [daemon]") {
+        let has_daemon = lines.iter().position(|line| *line == "[daemon]");
+        let daemon = has_daemon.unwrap_or_else(|| {
+            lines.insert(0, "[daemon]");
+            0
+        });
+        let end = lines[daemon + 1..]
+            .iter()
+            .position(|line| is_header(line))
+            .map_or(lines.len(), |n| daemon + 1 + n);
+        match lines[daemon + 1..end].iter().position(|line| key(line) == key(hint)) {
+            Some(other) => lines[daemon + 1 + other] = hint,
+            None => lines.insert(daemon + 1, hint),
+        }
+        return Some(lines.join("\n") + "\n");
+    }
     if let Some(key) = hint.strip_prefix("remove `").and_then(|rest| rest.split('`').next()) {
         if !lines[at].starts_with(key) {
             return None;

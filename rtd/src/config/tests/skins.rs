@@ -38,7 +38,7 @@ fn an_order_counts_more_than_the_file() {
     let refused = on(Err("no core"), &text, Some(SkinChoice::Cobalt));
     assert!(refused.plan.is_none());
     let shown = refused.diagnostics[0].to_string();
-    assert!(shown.contains("daemon.skin") && shown.contains("Cobalt cannot be had: no core"), "{shown}");
+    assert!(shown.contains("daemon.skin") && shown.contains("Cobalt is not available: no core"), "{shown}");
 }
 
 #[test]
