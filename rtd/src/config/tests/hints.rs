@@ -65,7 +65,9 @@ fn applied(text: &str, fault: &Diagnostic, hint: &str) -> Option<String> {
 pub fn hints_hold(text: &str, machine: &Machine, options: CheckOptions, failures: &mut Vec<String>) -> usize {
     let checked = config::check_with("test.toml", text, machine, options);
     let mut count = 0;
-    for fault in &checked.diagnostics {
+    // What a warning says of a file with errors, such as a key that is there twice, follows from these.
+    let counts = |fault: &&Diagnostic| fault.is_error() || checked.plan.is_some();
+    for fault in checked.diagnostics.iter().filter(counts) {
         for hint in fault.fix.lines() {
             let Some(fixed) = applied(text, fault, hint) else { continue };
             count += 1;
