@@ -92,7 +92,7 @@ pub fn with(text: &str, old: &str, new: &str) -> String {
 #[track_caller]
 pub fn check_with(file: &str, text: &str, machine: &Machine, options: CheckOptions) -> Checked {
     let checked = config::check_with(file, text, machine, options);
-    if checked.diagnostics.len() <= FAULTS_MAX {
+    if checked.diagnostics.len() <= FAULTS_MAX && text.len() <= TRIED_BYTES_MAX {
         let mut failures = Vec::new();
         hints_hold(text, machine, options, &mut failures);
         assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -102,6 +102,8 @@ pub fn check_with(file: &str, text: &str, machine: &Machine, options: CheckOptio
 
 /// Diagnostics of a file whose hints are tried: each takes another check of the file.
 const FAULTS_MAX: usize = 20;
+/// Longest such file: one that is made to take long would be checked again for each hint.
+const TRIED_BYTES_MAX: usize = 64 * 1024;
 
 /// Checks on the machine above.
 #[track_caller]
