@@ -76,6 +76,7 @@ impl Liar {
             }
             ["ring", endpoint] => self.ring_daemon(endpoint)?,
             ["scribble"] => self.scribble(),
+            ["sleepers", ms] => self.sleepers(Duration::from_millis(ms.parse()?))?,
             ["attack", endpoint] => data = self.attack(endpoint)?,
             // Takes away the pages of its own memory: what reads there next finds zeros, after a page fault.
             ["punch", endpoint] => {
@@ -261,6 +262,27 @@ impl Liar {
             // So full that one more ring would block who rings.
             let _ = nix::unistd::write(eventfd, &(u64::MAX - 1).to_ne_bytes());
         }
+    }
+
+    /// Sleeps at every bell of its page, also at those at which the daemon sleeps, and rings them all.
+    fn sleepers(&self, time: Duration) -> anyhow::Result<()> {
+        const SLEEP_NS: u64 = 10_000_000;
+        let page = self.page.as_ref().context("no page")?;
+        let end = Instant::now() + time;
+        std::thread::scope(|scope| {
+            for bell in 0..256 {
+                scope.spawn(move || {
+                    while Instant::now() < end {
+                        let _ = page.sleep(bell, page.seen(bell), SLEEP_NS);
+                    }
+                });
+            }
+            while Instant::now() < end {
+                (0..256).for_each(|bell| page.ring(bell));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Ok(())
     }
 
     /// Everything that must fail with the memory of a ring; a line for each thing that did not.

@@ -90,6 +90,8 @@ pub struct Interval<'a> {
     pub got: &'a [Got],
     /// Copies that the ledger counts as lost, or the receivers' library as discarded.
     pub counted: u64,
+    /// Messages of strangers at the source: the ledger may count them as lost.
+    pub strangers: u64,
     /// Messages that were refused may be in the ledger as rejected: those of a direct route.
     pub counts_refused: bool,
     /// What the documents allow after the fault of this interval.
@@ -206,6 +208,8 @@ impl Accountant {
         let (open, late) = (self.open[book].remove(&number), self.written_off[book].remove(&number));
         match open.or(late) {
             Some(Fate::Refused | Fate::Disconnected) => tally.add(Wrong::Invented, number, 1),
+            // A loss that a sentence excused was none.
+            Some(Fate::Accepted) if late.is_some() && self.uncounted > 0 => self.uncounted -= 1,
             Some(Fate::Accepted) if late.is_some() => tally.add(Wrong::Late, number, 1),
             Some(Fate::Accepted | Fate::Begun) => {}
             None if number > self.begun => tally.add(Wrong::Invented, number, 1),
@@ -221,6 +225,7 @@ impl Accountant {
     fn write_off(&mut self, interval: &Interval<'_>, tally: &mut Tally) {
         let counted = interval.counted;
         let mut missing = Vec::new();
+        let written_off_books = self.open.len() as u64;
         for (book, written_off) in self.open.iter_mut().zip(&mut self.written_off) {
             for (n, fate) in std::mem::take(book) {
                 match fate {
@@ -236,6 +241,7 @@ impl Accountant {
                 written_off.pop_first();
             }
         }
+        self.uncounted += interval.strangers * written_off_books;
         // The ledger does not say which it counts: first those that nothing else explains.
         let explained = usize::try_from(counted).unwrap_or(usize::MAX).min(missing.len());
         let may_be_lost = |n: &u64| {

@@ -27,6 +27,8 @@ pub enum Sentence {
     Replayed,
     /// A ring whose other process ended with rtd.
     RingOfTheDead,
+    /// A queue that another program removes.
+    QueueRemoved,
     /// A receiver that reads the ring of an rtd that has ended reports to nobody what it discards.
     SupersededAfterEnd,
 }
@@ -34,7 +36,7 @@ pub enum Sentence {
 impl Sentence {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Sentence; 13] = [
+    pub const ALL: [Sentence; 14] = [
         Sentence::QueueMessageInHand,
         Sentence::PendingInRtd,
         Sentence::LateSignals,
@@ -48,6 +50,7 @@ impl Sentence {
         Sentence::Replayed,
         Sentence::RingOfTheDead,
         Sentence::SupersededAfterEnd,
+        Sentence::QueueRemoved,
     ];
 
     /// The file that has it, and its words there.
@@ -95,6 +98,10 @@ impl Sentence {
             Sentence::RingOfTheDead => {
                 ("rtd/book/src/messages.md", "messages in a ring whose other process died with rtd")
             }
+            Sentence::QueueRemoved => (
+                "rtd/book/src/messages.md",
+                "If a program removes a queue, the messages in it are lost with it",
+            ),
         }
     }
 }

@@ -84,6 +84,9 @@ impl Campaign {
         let before = self.judged.clone();
         let findings = self.judge(&done, &mut outcome)?;
         self.measure(fault.kind, &before, fault_ns..done_ns);
+        if let Some(rate) = done.rate {
+            self.latencies.rate(fault.kind, rate);
+        }
         Ok((outcome, findings))
     }
 
@@ -295,6 +298,7 @@ impl Campaign {
             got: &got,
             counted,
             counts_refused,
+            strangers: done.strangers.filter(|(stream, _)| *stream == at).map_or(0, |(_, count)| count),
             allowed: &allowed,
         });
         (verdict, Mark { begun, received, lost })

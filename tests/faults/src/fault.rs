@@ -1,10 +1,13 @@
 //! The faults, and what the documents allow after each.
 
+mod strain;
+
 use crate::account::{Allowance, Numbers, Wrong};
 use crate::allowed::Sentence;
 use crate::hostile;
 use crate::journal::EXEC;
 use crate::plan::{CAPACITY, MAXMSG, Share, Stream, Way};
+use crate::squeeze::{Group, fill, limit};
 use crate::traced::{Killer, kill_after_steps};
 use crate::world::{End, World};
 use anyhow::Context as _;
@@ -91,17 +94,85 @@ pub enum Kind {
     DelayAtPoint,
     /// A call fails at a named point.
     FailAtPoint,
+    /// A sender or a receiver forks a child, which goes on using what it has inherited.
+    Fork,
+    /// The same, and the parent is killed while the child lives.
+    ForkAndKill,
+    /// rtd gets no more address space (RLIMIT_AS) while a receiver starts again.
+    NoMemory,
+    /// rtd is in a control group with little memory while a receiver starts again.
+    MemoryGroup,
+    /// rtd may run on another CPU only (cpuset).
+    Cpuset,
+    /// CLOCK_REALTIME is set forth or back, and back again.
+    ClockStep,
+    /// A stranger removes a queue, and rtd is restarted.
+    RemoveQueue,
+    /// The same, and the first start may not create the queue (RLIMIT_MSGQUEUE).
+    FewQueueBytes,
+    /// A stranger fills a queue.
+    FillQueue,
+    /// rtd starts while one of its system calls is refused (seccomp), and again without that.
+    RefusedCall,
+    /// kill -9 of rtd, and two starts at once.
+    TwoStarts,
+    /// /run is full while a receiver registers.
+    FullRun,
+    /// /run is full while rtd starts.
+    FullRunAtStart,
+    /// 2,000 registrations a second.
+    Registrations,
+    /// A client writes impossible indices into its rings.
+    HostileIndices,
+    /// A client writes anything into its rings.
+    HostileGarbage,
+    /// A client sends frames of every wrong shape.
+    HostileFrames,
+    /// A client asks and never reads an answer.
+    HostileDeaf,
+    /// A client sleeps at each futex that it shares with rtd.
+    HostileSleepers,
 }
 
 impl Kind {
     /// Whether something goes on beside the lanes for as long as the fault lasts, and rtd runs.
     pub fn is_load(self) -> bool {
-        matches!(self, Kind::Garbage | Kind::WrongVersion | Kind::Hog | Kind::FullShm | Kind::SecondRtd)
+        let strangers =
+            [Kind::Garbage, Kind::WrongVersion, Kind::Registrations, Kind::FillQueue, Kind::SecondRtd];
+        let others = [Kind::Hog, Kind::FullShm, Kind::FullRun, Kind::Fork];
+        strangers.contains(&self) || others.contains(&self) || self.hostile_client().is_some()
+    }
+
+    /// What the hostile client does.
+    fn hostile_client(self) -> Option<&'static str> {
+        match self {
+            Kind::HostileIndices => Some("indices"),
+            Kind::HostileGarbage => Some("garbage"),
+            Kind::HostileFrames => Some("frames"),
+            Kind::HostileDeaf => Some("deaf"),
+            Kind::HostileSleepers => Some("sleepers"),
+            _ => None,
+        }
+    }
+
+    /// What this machine lacks for it.
+    pub fn lacks(self, clock_steps: bool) -> Option<&'static str> {
+        match self {
+            Kind::MemoryGroup if !Group::is_possible("memory") => {
+                Some("a memory control group of version 1 that can be written")
+            }
+            Kind::Cpuset if !Group::is_possible("cpuset") => {
+                Some("a cpuset control group of version 1 that can be written")
+            }
+            Kind::ClockStep if !clock_steps => Some("--clock-steps: it sets the clock of the whole machine"),
+            _ => None,
+        }
     }
 }
 
 const PAGE: &str = "/run/rtd/faults.page";
-const SOCKET: &str = "/run/rtd/faults.sock";
+/// The control socket.
+pub const SOCKET: &str = "/run/rtd/faults.sock";
 
 /// What a fault did.
 #[derive(Debug, Default)]
@@ -117,6 +188,12 @@ pub struct Done {
     /// By stream: the messages that may have been on their way during the fault. From the first that its receivers had not
     /// got when the fault began, to the first that they got of those begun after it.
     pub in_flight: Vec<Numbers>,
+    /// The stream one of whose queues was removed.
+    queue_removed: Option<usize>,
+    /// Messages that a stranger wrote into the source of a stream.
+    pub strangers: Option<(usize, u64)>,
+    /// Requests that were answered a second.
+    pub rate: Option<u64>,
 }
 
 /// Does it, and undoes what has to be undone.
@@ -250,6 +327,7 @@ pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow
         Kind::KillRtdAtPoint | Kind::KillClientAtPoint | Kind::DelayAtPoint | Kind::FailAtPoint => {
             crate::points::perform(kind, world, rng, &mut done)?;
         }
+        _ => strain::perform(kind, world, rng, &strain::Targets { sender, receiver, pause }, &mut done)?,
     }
     if world.daemon_ended()?.is_some() {
         anyhow::bail!("rtd ended by itself");
@@ -301,7 +379,9 @@ fn misplace(kind: Kind, world: &World, time: Duration) -> anyhow::Result<()> {
         .filter_map(|tid| Some((tid, rtcore::sys::sched::placement(tid).ok()?)))
         .filter(|(tid, _)| matches!(rtcore::sys::sched::realtime_priority(*tid), Ok(Some(_))))
         .collect();
-    for (tid, _) in &lanes {
+    let group =
+        (kind == Kind::Cpuset).then(|| Group::of_cpu(world.daemon_pid()?, world.other_cpu)).transpose()?;
+    for (tid, _) in lanes.iter().filter(|_| kind != Kind::Cpuset) {
         let tid = tid.to_string();
         let words = match kind {
             Kind::Priority => ["chrt", "-f", "-p", "5", &tid],
@@ -313,35 +393,11 @@ fn misplace(kind: Kind, world: &World, time: Duration) -> anyhow::Result<()> {
             .status()?;
     }
     std::thread::sleep(time);
+    drop(group);
     for (tid, was) in &lanes {
         rtcore::sys::sched::place(*tid, was)?;
     }
     Ok(())
-}
-
-fn fill(path: &str) -> std::io::Result<()> {
-    let mut file = std::fs::File::create(path)?;
-    let block = vec![1; 1 << 20];
-    loop {
-        match std::io::Write::write(&mut file, &block) {
-            Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
-            Err(e) => return Err(e),
-        }
-    }
-}
-
-/// Sets the soft limit of a process, and returns what it was.
-fn limit(pid: nix::unistd::Pid, resource: libc::__rlimit_resource_t, soft: u64) -> anyhow::Result<u64> {
-    let mut was = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a valid structure to write to; no new limit.
-    let read = unsafe { libc::prlimit(pid.as_raw(), resource, std::ptr::null(), &raw mut was) };
-    anyhow::ensure!(read == 0, "prlimit: {}", std::io::Error::last_os_error());
-    let new = libc::rlimit { rlim_cur: soft, ..was };
-    // SAFETY: a valid structure to read from.
-    let set = unsafe { libc::prlimit(pid.as_raw(), resource, &raw const new, std::ptr::null_mut()) };
-    anyhow::ensure!(set == 0, "prlimit: {}", std::io::Error::last_os_error());
-    Ok(was.rlim_cur)
 }
 
 fn hog(cpu: usize, time: Duration) -> anyhow::Result<()> {
@@ -396,6 +452,9 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
     if done.rtd_ended && stream.keys.contains("conflate") {
         let most = if done.rtd_killed { 4 * MAXMSG } else { MAXMSG };
         allow(Wrong::Lost, most * copies, Sentence::SupersededAfterEnd);
+    }
+    if done.queue_removed == Some(stream.index) {
+        allow(Wrong::Lost, usize::MAX, Sentence::QueueRemoved);
     }
     for member in done.killed.iter().filter_map(|at| world.role(*at, stream)) {
         match member.map(|m| stream.to[m]) {

@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 pub struct Latencies {
     alone: Vec<u64>,
     beside: BTreeMap<Kind, Vec<u64>>,
+    /// How often a second the load did what it does, in each of its faults.
+    rates: BTreeMap<Kind, Vec<u64>>,
 }
 
 impl Latencies {
@@ -19,6 +21,11 @@ impl Latencies {
             Some(kind) if kind.is_load() => self.beside.entry(kind).or_default().push(latency_ns),
             Some(_) => {}
         }
+    }
+
+    /// Adds how often a second the load did what it does.
+    pub fn rate(&mut self, kind: Kind, per_second: u64) {
+        self.rates.entry(kind).or_default().push(per_second);
     }
 
     /// As a Markdown table; empty if there was no hostile load.
@@ -39,7 +46,9 @@ impl Latencies {
         };
         row("nothing", &mut self.alone);
         for (kind, all) in &mut self.beside {
-            row(&format!("{kind:?}"), all);
+            let rate = self.rates.get(kind).map(|rates| rates.iter().sum::<u64>() / rates.len() as u64);
+            let rate = rate.map_or_else(String::new, |rate| format!(" ({rate} a second)"));
+            row(&format!("{kind:?}{rate}"), all);
         }
         text
     }

@@ -46,8 +46,10 @@ pub struct Sent {
     pub begun: AtomicU64,
     /// The last pause that it has seen after its last send.
     pub idle: AtomicU64,
-    /// [`EXEC`], or 0.
+    /// [`EXEC`], [`FORK`] or 0.
     pub order: AtomicU32,
+    /// What the child of the last fork could do: [`CHILD_REFUSED`], [`CHILD_SENT`], or 0 while it has not tried.
+    pub child: AtomicU32,
     /// When message n was begun, at n modulo [`SLOTS`]; CLOCK_MONOTONIC in nanoseconds.
     pub times_ns: [AtomicU64; SLOTS],
     /// Fate of message n, at n modulo [`SLOTS`].
@@ -56,6 +58,16 @@ pub struct Sent {
 
 /// Order to a sender: replace the program by itself, in the same process.
 pub const EXEC: u32 = 1;
+/// Order to a sender or a receiver: fork a child.
+pub const FORK: u32 = 2;
+
+/// The library refused the calls of the child.
+pub const CHILD_REFUSED: u32 = 1;
+/// The child could send or receive.
+pub const CHILD_SENT: u32 = 2;
+
+/// In place of the number of a message that a stranger wrote into a queue. It is not recorded.
+pub const STRANGER: u64 = u64::MAX - 1;
 
 /// The journal of a receiver.
 #[repr(C)]
@@ -63,6 +75,10 @@ pub const EXEC: u32 = 1;
 pub struct Received {
     /// Messages so far.
     pub count: AtomicU64,
+    /// [`FORK`] or 0.
+    pub order: AtomicU32,
+    /// See [`Sent::child`].
+    pub child: AtomicU32,
     /// Answers to earlier requests, which the library passed over and counted.
     pub discarded: AtomicU64,
     /// Number of the n-th, at n modulo [`SLOTS`]; [`CORRUPT`] if its content is not what any sender wrote.
@@ -138,6 +154,9 @@ impl Sent {
 impl Received {
     /// Records a message. Async-signal-safe.
     pub fn add(&self, number: u64) {
+        if number == STRANGER {
+            return;
+        }
         let n = self.count.load(Ordering::Relaxed);
         self.numbers[slot(n)].store(number, Ordering::Relaxed);
         self.times_ns[slot(n)].store(now_ns(), Ordering::Relaxed);

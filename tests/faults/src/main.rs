@@ -18,6 +18,7 @@ mod points;
 mod record;
 mod report;
 mod run;
+mod squeeze;
 mod traced;
 mod world;
 
@@ -69,6 +70,9 @@ struct Args {
     /// Look for leaks after so many faults, and at the end
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..))]
     leaks_every: u64,
+    /// Also set CLOCK_REALTIME, which belongs to the whole machine, forth and back
+    #[arg(long)]
+    clock_steps: bool,
     /// Print the configuration of the run and end
     #[arg(long)]
     config: bool,
@@ -81,12 +85,16 @@ enum Role {
     /// The program at an end of a stream
     #[command(hide = true)]
     Actor(actor::Actor),
+    /// A hostile client
+    #[command(hide = true)]
+    Hostile(hostile::Client),
 }
 
 fn main() -> ExitCode {
     let mut args = Args::parse();
     let outcome = match args.role.take() {
         Some(Role::Actor(actor)) => actor.play().map(|()| true),
+        Some(Role::Hostile(client)) => client.play().map(|()| true),
         None if args.config => {
             print!("{}", plan::config(&plan::streams(), 1, 0, 0));
             Ok(true)

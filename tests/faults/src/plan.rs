@@ -1,5 +1,6 @@
 //! The streams of the campaign, and the configuration that carries them.
 
+use crate::hostile::{GUEST, NAME};
 use std::fmt::Write as _;
 
 /// How a program takes part at one end.
@@ -357,6 +358,27 @@ pub fn config(streams: &[Stream], cpu: usize, other: usize, variant: usize) -> S
     );
     for stream in streams {
         text += &stream.text(capacity);
+    }
+    text + &hostile() + &format!("[[process]]\nname = \"{GUEST}\"\n")
+}
+
+/// The endpoints and routes of the hostile client: in the lane of the innocent stream.
+fn hostile() -> String {
+    let mut text = format!("[[process]]\nname = \"{NAME}\"\n");
+    for (from, path) in [("out", "routed"), ("direct", "direct")] {
+        let to = if from == "out" { "in" } else { "direct.in" };
+        for end in [from, to] {
+            let _ = write!(
+                text,
+                "[[endpoint]]\nname = \"{NAME}.{end}\"\nkind = \"lane\"\nowner = \"{NAME}\"\n\
+                 maxmsg = {MAXMSG}\nmsgsize = 16\n"
+            );
+        }
+        let _ = write!(
+            text,
+            "[[route]]\nname = \"{NAME}-{from}\"\nfrom = \"{NAME}.{from}\"\nto = [\"{NAME}.{to}\"]\n\
+             lane = \"high\"\npath = \"{path}\"\n"
+        );
     }
     text
 }

@@ -244,7 +244,7 @@ fn start(order: &Order, world: &mut World, done: &mut Done) -> anyhow::Result<()
     world.end_daemon(Signal::SIGKILL)?;
     (done.rtd_killed, done.rtd_ended) = (true, true);
     world.points.arm(&Order { times: 1, ..*order });
-    let started = world.try_start_daemon()?;
+    let started = world.try_start(|_| Ok(()))?.is_none();
     anyhow::ensure!(world.points.disarm() > 0, "{}: not reached", done.what);
     if started { Ok(()) } else { world.start_daemon() }
 }

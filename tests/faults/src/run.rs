@@ -45,8 +45,13 @@ impl Order {
             }
             None => {
                 let all = <Kind as clap::ValueEnum>::value_variants();
-                let run =
-                    Run::new(args.seed, if args.only.is_empty() { all.to_vec() } else { args.only.clone() });
+                let mut kinds = if args.only.is_empty() { all.to_vec() } else { args.only.clone() };
+                kinds.retain(|kind| {
+                    let lacks = kind.lacks(args.clock_steps);
+                    lacks.inspect(|need| println!("skipped {kind:?}: needs {need}")).is_none()
+                });
+                anyhow::ensure!(!kinds.is_empty(), "no kind of fault is left");
+                let run = Run::new(args.seed, kinds);
                 let faults = (args.from..args.from + args.count).map(|n| run.choose(n)).collect();
                 (run, faults)
             }

@@ -1,12 +1,13 @@
 //! The world of a run: namespaces of its own, the real daemon, and a process at each end of each stream.
 
+mod daemon;
+
 use crate::actor::Actor;
 use crate::books::Books;
-use crate::journal::{Control, Mapped, Received, Sent, now_ns};
+use crate::journal::{Control, Mapped, Received, Sent};
 use crate::leaks::Process;
-use crate::plan::{self, INSTANCE, Kin, POLLING_LANE, SINK_SIGNAL, Stream, Way};
+use crate::plan::{self, INSTANCE, Kin, SINK_SIGNAL, Stream, Way};
 use crate::points;
-use crate::traced::Killer;
 use anyhow::{Context as _, bail, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -15,7 +16,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rtcore::sys::process;
 use rtcore::sys::sched::{Placement, place};
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,11 @@ pub fn enter() -> anyhow::Result<()> {
     unshare(flags).context("cannot unshare mounts and queues: run it as root")?;
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).context("mount --make-rprivate /")?;
-    for (at, size) in [("/dev/shm", "size=64m,mode=1777"), ("/run", "size=512m,mode=755")] {
+    // The journals have their own: a full /run must not keep the ends from writing them.
+    let places =
+        [("/dev/shm", "size=64m,mode=1777"), ("/run", "size=64m,mode=755"), (ROOT, "size=512m,mode=777")];
+    for (at, size) in places {
+        std::fs::create_dir_all(at).with_context(|| at.to_owned())?;
         mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(size))
             .with_context(|| format!("mount {at}"))?;
     }
@@ -102,7 +106,7 @@ pub struct World {
     /// The CPU of the lanes.
     pub cpu: usize,
     /// Another one, if there is one.
-    other_cpu: usize,
+    pub other_cpu: usize,
     /// The last one; taken by whoever measures it.
     pub restart: Option<Restart>,
     /// The daemon's page was removed: the file is a copy now.
@@ -134,8 +138,6 @@ impl World {
     /// Makes it, with the programs from the directory of this one.
     pub fn new(streams: Vec<Stream>) -> anyhow::Result<World> {
         let root = PathBuf::from(ROOT);
-        std::fs::create_dir(&root).context(ROOT)?;
-        open_to_all(&root, 0o777)?;
         let here = std::env::current_exe()?;
         for (from, to) in [("rtd", "rtd"), ("rtctl", "rtctl")] {
             let program = here.with_file_name(from);
@@ -201,54 +203,6 @@ impl World {
         command
     }
 
-    /// Starts the daemon and waits until it is ready.
-    pub fn start_daemon(&mut self) -> anyhow::Result<()> {
-        ensure!(self.try_start_daemon()?, "rtd did not start");
-        Ok(())
-    }
-
-    /// Starts the daemon; false if it ended before it was ready.
-    pub fn try_start_daemon(&mut self) -> anyhow::Result<bool> {
-        ensure!(self.daemon.is_none(), "it runs");
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.root.join("log"))?;
-        let mut command = self.command("rtd");
-        command.arg("run").arg(self.root.join("rtd.toml")).env("RTD_GUARD", "abort");
-        let start_ns = now_ns();
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().context("cannot start rtd")?;
-        let mut line = String::new();
-        let out = child.stdout.take().context("no standard output")?;
-        BufReader::new(out).read_line(&mut line)?;
-        if line.trim_end() != "READY" {
-            wait(&mut child).context("rtd neither starts nor ends")?;
-            return Ok(false);
-        }
-        if let Some(restart) = &mut self.restart {
-            (restart.start_ns, restart.ready_ns) = (start_ns, now_ns());
-        }
-        self.control.rtd_pid.store(child.id(), Ordering::Release);
-        self.daemon = Some(child);
-        self.tame_polling_lane()?;
-        self.books.open()?;
-        Ok(true)
-    }
-
-    /// Makes the polling lane's thread an ordinary one of low weight. See [`POLLING_LANE`].
-    fn tame_polling_lane(&self) -> anyhow::Result<()> {
-        let tasks = format!("/proc/{}/task", self.daemon_pid()?);
-        for task in std::fs::read_dir(tasks)?.flatten() {
-            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            if name.trim_end() == POLLING_LANE {
-                let tid: u32 = task.file_name().to_string_lossy().parse()?;
-                rtcore::sys::sched::make_ordinary(i32::try_from(tid)?).map_err(std::io::Error::from)?;
-                // SAFETY: numbers only.
-                let nice = unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, 10) };
-                ensure!(nice == 0, "setpriority: {}", std::io::Error::last_os_error());
-                return Ok(());
-            }
-        }
-        bail!("rtd has no thread {POLLING_LANE}")
-    }
-
     /// Which end of this stream the process `ends[at]` is: none if it is none of it, else the receiver's number or none for
     /// the sender.
     pub fn role(&self, at: usize, stream: &Stream) -> Option<Option<usize>> {
@@ -258,57 +212,6 @@ impl World {
         }
         let answers = stream.is_of_answers() && index + 1 == stream.index;
         answers.then(|| if member.is_some() { None } else { Some(0) })
-    }
-
-    /// Starts the daemon, and kills it before its `calls`-th system call or when it is ready.
-    pub fn abort_start(&mut self, calls: u64) -> anyhow::Result<()> {
-        let mut command = self.command("rtd");
-        command.arg("run").arg(self.root.join("rtd.toml")).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().context("cannot start rtd")?;
-        let pid = Pid::from_raw(i32::try_from(child.id())?);
-        let killer = Killer::at_call(pid, calls)?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no standard output")?).read_line(&mut line)?;
-        killer.finish(pid)?;
-        wait(&mut child).context("rtd does not end")?;
-        Ok(())
-    }
-
-    /// Writes another configuration, for the next start: lanes of other priorities, routes of other capacities.
-    pub fn change_configuration(&mut self) -> anyhow::Result<()> {
-        self.changes += 1;
-        self.config = plan::config(&self.streams, self.cpu, self.other_cpu, self.changes);
-        Ok(std::fs::write(self.root.join("rtd.toml"), &self.config)?)
-    }
-
-    /// The daemon's process.
-    pub fn daemon_pid(&self) -> anyhow::Result<Pid> {
-        let id = self.daemon.as_ref().context("rtd does not run")?.id();
-        Ok(Pid::from_raw(i32::try_from(id)?))
-    }
-
-    /// Ends the daemon by this signal, and takes its last figures.
-    pub fn end_daemon(&mut self, signal: Signal) -> anyhow::Result<ExitStatus> {
-        let end_ns = now_ns();
-        // One that a tracer killed may be gone already.
-        let _ = kill(self.daemon_pid()?, signal);
-        self.control.rtd_pid.store(0, Ordering::Release);
-        let mut child = self.daemon.take().context("rtd does not run")?;
-        let status = wait(&mut child).context("rtd does not end")?;
-        self.ended_with_copy = std::mem::take(&mut self.page_is_copy);
-        let (gone_ns, begun) = (now_ns(), self.begun());
-        self.restart = Some(Restart { end_ns, gone_ns, begun, start_ns: 0, ready_ns: 0 });
-        self.books.close()?;
-        ensure!(signal != Signal::SIGTERM || status.success(), "rtd ended with {status}");
-        Ok(status)
-    }
-
-    /// Whether the daemon has ended by itself.
-    pub fn daemon_ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        Ok(match &mut self.daemon {
-            Some(child) => child.try_wait()?,
-            None => None,
-        })
     }
 
     /// Starts the process at an end.
@@ -355,6 +258,14 @@ impl World {
         }
         self.ends[at].child = Some(child);
         Ok(())
+    }
+
+    /// Starts a hostile client.
+    pub fn start_hostile(&self, what: &str, seed: u64) -> anyhow::Result<Child> {
+        let mut command = self.command("faults");
+        command.args(["hostile", what, crate::fault::SOCKET, &seed.to_string()]);
+        command.uid(USERS[0]).gid(USERS[0]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().context("cannot start a hostile client")
     }
 
     /// Starts a receiver with another RLIMIT_SIGPENDING, which it keeps until it ends.
@@ -440,22 +351,6 @@ impl World {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
-    }
-
-    /// Runs the daemon once more beside the one that runs, which it has to refuse.
-    pub fn second_daemon(&self) -> anyhow::Result<()> {
-        let mut command = self.command("rtd");
-        let mut child = command
-            .arg("run")
-            .arg("-")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        child.stdin.take().context("no standard input")?.write_all(self.config.as_bytes())?;
-        let status = wait(&mut child)?;
-        ensure!(!status.success(), "a second rtd of the same name ran");
-        Ok(())
     }
 }
 

@@ -120,6 +120,16 @@ fn a_refused_message_that_arrives_is_found_and_an_unknown_one_may() {
 }
 
 #[test]
+fn the_ledger_may_count_what_a_stranger_sent() {
+    let (sent, came) = (accepted(1..=10), got(0, 1..=10));
+    let interval =
+        |strangers| Interval { sent: &sent, got: &came, counted: 3, strangers, ..Interval::default() };
+    assert_eq!(found(&Accountant::new(1, Share::Each).judge(&interval(3))), []);
+    let verdict = Accountant::new(1, Share::Each).judge(&interval(2));
+    assert_eq!(found(&verdict), [(Wrong::Miscounted, 10, 1)]);
+}
+
+#[test]
 fn a_message_that_comes_after_its_judgement_is_late() {
     let mut accountant = Accountant::new(1, Share::Each);
     let first =
@@ -151,6 +161,17 @@ fn an_allowance_excuses_only_messages_that_were_in_flight() {
     let verdict = judge(&[1, 2, 8, 10], 2);
     assert_eq!(found(&verdict), []);
     assert_eq!(verdict.excused, BTreeMap::from([(Sentence::QueueMessageInHand, 4)]));
+}
+
+#[test]
+fn a_message_whose_loss_was_excused_may_come() {
+    let allowed = [Allowance { wrong: Wrong::Lost, count: 1, sentence: Sentence::QueueMessageInHand }];
+    let mut accountant = Accountant::new(1, Share::Each);
+    let sent = accepted(1..=3);
+    let first = Interval { sent: &sent, got: &got(0, 1..=2), allowed: &allowed, ..Interval::default() };
+    assert_eq!(found(&accountant.judge(&first)), []);
+    let second = Interval { sent: &accepted(4..=5), got: &got(0, 3..=5), ..Interval::default() };
+    assert_eq!(found(&accountant.judge(&second)), []);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The programs at the two ends of a stream. They know their journal and their endpoint, and nothing of the campaign.
 
+mod child;
 mod receive;
 mod send;
 
-use crate::journal::{CORRUPT, Control, Mapped};
+use crate::journal::{CORRUPT, Control, Mapped, STRANGER};
 use crate::plan::{self, Way};
 use anyhow::Context as _;
 use clap::Args;
@@ -114,6 +115,9 @@ fn message(tag: u64, n: u64) -> [u8; 16] {
 fn number(tag: u64, bytes: &[u8]) -> u64 {
     let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_ne_bytes);
     let Some(value) = word(0) else { return CORRUPT };
+    if value == STRANGER {
+        return STRANGER;
+    }
     let whole = match bytes.len() {
         8 | 32 => true,
         16 | 24 => word(8) == Some(!value),

@@ -1,19 +1,24 @@
 //! The receiving ends.
 
 use super::send::fate;
-use super::{Actor, answer, number, queue, tag};
-use crate::journal::{CORRUPT, Mapped, Received, Sent};
+use super::{Actor, answer, child, number, queue, tag};
+use crate::journal::{CORRUPT, FORK, Mapped, Received, Sent};
 use crate::plan::Way;
 use anyhow::Context as _;
 use rtcore::client::Incoming;
 use rtcore::client::signals::{Flags, Signals};
+use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::mqueue::{self, Access};
 use rtcore::sys::rtsignal::{self, SignalSet};
 use std::os::fd::AsRawFd as _;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Longest time in one wait.
-const WAIT_NS: u64 = 1_000_000_000;
+const WAIT_NS: u64 = 100_000_000;
+/// How often an end that its signals do not wake looks for an order.
+const ORDERS_NS: u64 = 20_000_000;
 
 /// Receives until it is killed.
 pub fn play(actor: &Actor) -> anyhow::Result<()> {
@@ -24,11 +29,12 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
             let session = actor.session()?;
             let mut inbox = session.inbox()?;
             loop {
-                match inbox.recv() {
-                    Ok(Incoming::Message(message)) => journal.add(number(tag, message.bytes())),
-                    Ok(Incoming::Event(_)) => {}
+                match inbox.recv_deadline(monotonic_ns() + WAIT_NS) {
+                    Ok(Some(Incoming::Message(message))) => journal.add(number(tag, message.bytes())),
+                    Ok(_) => {}
                     Err(error) => return Err(error.into()),
                 }
+                obey(&journal, || inbox.try_recv().is_ok())?;
             }
         }
         Way::Answer | Way::Ask => answer_all(actor, &journal),
@@ -39,6 +45,7 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
                 if let Ok((len, _)) = mqueue::receive_within(queue.as_raw_fd(), &mut buffer, WAIT_NS) {
                     journal.add(number(tag, &buffer[..len]));
                 }
+                obey(&journal, || false)?;
             }
         }
         Way::Signal => {
@@ -48,6 +55,7 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
                 if let Ok(received) = rtsignal::wait_within(&set, WAIT_NS) {
                     journal.add(number(tag, &received.value.to_ne_bytes()));
                 }
+                obey(&journal, || false)?;
             }
         }
         Way::Handler => handler(actor, journal),
@@ -55,10 +63,11 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
             Signals::block([actor.signo()])?;
             let session = actor.session()?;
             let signals = session.signals()?;
+            let orders = actor.journal::<Received>()?;
             signals.register(actor.signo(), Flags::new(), move |notice| {
                 journal.add(number(tag, notice.payload));
             })?;
-            sleep_for_ever()
+            sleep_for_ever(&orders, || session.inbox().is_ok())
         }
     }
 }
@@ -70,7 +79,10 @@ fn answer_all(actor: &Actor, requests: &Mapped<Received>) -> anyhow::Result<()> 
     let session = actor.session()?;
     let (mut inbox, mut sender) = (session.inbox()?, session.sender(&source)?);
     loop {
-        let Incoming::Message(message) = inbox.recv()? else { continue };
+        obey(requests, || inbox.try_recv().is_ok())?;
+        let Some(Incoming::Message(message)) = inbox.recv_deadline(monotonic_ns() + WAIT_NS)? else {
+            continue;
+        };
         let (to, request) = (message.reply_to(), number(actor.tag(), message.bytes()));
         requests.add(if to.is_some() { request } else { CORRUPT });
         let Some(to) = to else { continue };
@@ -101,11 +113,21 @@ fn handler(actor: &Actor, journal: Mapped<Received>) -> anyhow::Result<()> {
     let set = unsafe { libc::sigaction(actor.signo(), &raw const action, std::ptr::null_mut()) };
     anyhow::ensure!(set == 0, "sigaction: {}", std::io::Error::last_os_error());
     SignalSet::of([actor.signo()]).unblock()?;
-    sleep_for_ever()
+    sleep_for_ever(&actor.journal::<Received>()?, || false)
 }
 
-fn sleep_for_ever() -> anyhow::Result<()> {
+/// Only waits for orders.
+fn sleep_for_ever(journal: &Mapped<Received>, attempt: impl Fn() -> bool) -> anyhow::Result<()> {
     loop {
-        std::thread::park();
+        std::thread::sleep(Duration::from_nanos(ORDERS_NS));
+        obey(journal, &attempt)?;
     }
+}
+
+/// Forks if the journal has the order; `attempt` is what the child tries.
+fn obey(journal: &Received, attempt: impl FnOnce() -> bool) -> anyhow::Result<()> {
+    if journal.order.swap(0, Ordering::AcqRel) == FORK {
+        child::fork(&journal.child, attempt)?;
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The sending ends.
 
-use super::{Actor, answer_number, message, queue, tag};
-use crate::journal::{Control, EXEC, Fate, Mapped, Received, Sent};
+use super::{Actor, answer_number, child, message, queue, tag};
+use crate::journal::{Control, EXEC, FORK, Fate, Mapped, Received, Sent};
 use crate::plan::Way;
 use anyhow::Context as _;
 use rtcore::client::{CallError, Caller, SendError};
@@ -108,9 +108,17 @@ fn pace(
             next_ns = monotonic_ns();
             continue;
         }
-        if journal.order.swap(0, Ordering::AcqRel) == EXEC {
-            let error = std::process::Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
-            return Err(error).context("exec");
+        match journal.order.swap(0, Ordering::AcqRel) {
+            EXEC => {
+                let words = std::env::args_os().skip(1);
+                return Err(std::process::Command::new("/proc/self/exe").args(words).exec()).context("exec");
+            }
+            // A queue or a signal is the child's as well.
+            FORK => child::fork(&journal.child, || {
+                actor.way.is_lane()
+                    && matches!(send(u64::MAX >> 16), Call::Ended(Fate::Accepted) | Call::Unanswered)
+            })?,
+            _ => {}
         }
         let n = journal.begin();
         let call = send(n);
