@@ -165,7 +165,7 @@ fn an_allowance_excuses_only_messages_that_were_in_flight() {
 
 #[test]
 fn a_message_whose_loss_was_excused_may_come() {
-    let allowed = [Allowance { wrong: Wrong::Lost, count: 1, sentence: Sentence::QueueMessageInHand }];
+    let allowed = [allowance(1, Numbers::ALL)];
     let mut accountant = Accountant::new(1, Share::Each);
     let sent = accepted(1..=3);
     let first = Interval { sent: &sent, got: &got(0, 1..=2), allowed: &allowed, ..Interval::default() };
