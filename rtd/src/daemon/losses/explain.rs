@@ -109,17 +109,22 @@ impl Case<'_> {
                 policy(route.overflow)
             );
         }
-        let holds = self.endpoints().first().map_or(String::new(), |&end| room(self.plan, end));
+        let (capacity, overflow) = (route.capacity, policy(route.overflow));
+        let Some(holds) = self.endpoints().first().map(|&end| room(self.plan, end)) else {
+            // A group, where no member is at fault alone.
+            return format!(
+                "{who} is full: capacity = {capacity} {at} is used up, overflow = \"{overflow}\": make the receivers read \
+                 faster, or raise capacity"
+            );
+        };
         if route.path == Path::Direct {
             return format!(
                 "{who} is full ({holds}) and its sender was refused: make it read faster, or raise maxmsg"
             );
         }
         format!(
-            "{who} is full: {holds} and capacity = {} {at} are used up, overflow = \"{}\": make it read faster, or raise \
-             capacity",
-            route.capacity,
-            policy(route.overflow)
+            "{who} is full: {holds} and capacity = {capacity} {at} are used up, overflow = \"{overflow}\": make it read \
+             faster, or raise capacity"
         )
     }
 

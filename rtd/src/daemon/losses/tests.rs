@@ -83,6 +83,15 @@ const LOST_FULL: Loss = Loss::Rejected(Reject::Full);
 const LOST_RATE: Loss = Loss::Rejected(Reject::Rate);
 
 #[test]
+fn where_no_receiver_is_at_fault_alone_the_capacity_is_named() {
+    let mut bench = Bench::new("");
+    assert_eq!(bench.tick(0), []);
+    bench.lose(LOST_FULL, 1, None);
+    let line = bench.line(100, Level::Warning);
+    assert!(line.contains("is full: capacity = 7 in [[route]] \"r\" is used up"), "{line}");
+}
+
+#[test]
 fn the_first_loss_of_each_kind_names_receiver_limit_and_key_at_once() {
     let mut bench = Bench::new("rate_hz = 10\nburst = 3\n");
     assert_eq!(bench.tick(0), []);
