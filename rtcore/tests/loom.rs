@@ -1,4 +1,4 @@
-//! The ring under loom: the interleavings of small cases, and the values that a weak memory may show there.
+//! The ring, its hand-over to the next one, and the sender's gate under loom: the interleavings of small cases, and the values that a weak memory may show there.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p rtcore --release --test loom`; some seconds. Each model says how many preemptions
 //! it explores (2 to 5); LOOM_MAX_PREEMPTIONS overrides all of them.
@@ -28,7 +28,6 @@
 
 /// The client's gate, which loom builds from its source: the client itself stands on mappings.
 #[path = "../src/client/gate.rs"]
-#[expect(dead_code, reason = "reachability is not part of the model")]
 mod gate;
 mod sync {
     pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -38,7 +37,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 use rtcore::message::{Meta, Origin};
-use rtcore::ring::{Consumer, Doorbell, Envelope, Geometry, Kind, Producer, PushError, local};
+use rtcore::ring::{Consumer, Doorbell, Envelope, Geometry, Kind, Moved, Producer, PushError, Trail, local};
 use std::sync::Arc;
 
 /// Explores with at most so many preemptions, unless LOOM_MAX_PREEMPTIONS says otherwise.
@@ -403,5 +402,119 @@ fn the_gate_gives_both_sides_the_same_answer() {
         }
         assert_eq!(sender.join().unwrap(), decided);
         assert_eq!(gate.close(|| 9), decided, "for good");
+    });
+}
+
+/// Sends 1 and 2 while the gate is open; the last one that was accepted.
+fn send_through(gate: &gate::Gate, producer: &mut Producer) -> u64 {
+    for n in 1..=2 {
+        if !gate.is_open() {
+            return n - 1;
+        }
+        producer.push(&envelope(n), &payload(n)).unwrap();
+        if gate.admitted(producer.tail()) < producer.tail() {
+            return n - 1;
+        }
+    }
+    2
+}
+
+/// Session thread: moves what a consumer that is gone has not taken; the numbers of those messages.
+fn hand_over(gate: &gate::Gate, trail: &Trail, next: &mut Producer) -> std::ops::RangeInclusive<u64> {
+    let until = gate.close(|| trail.tail());
+    trail.close();
+    let from = trail.taken(until);
+    assert_eq!(trail.move_to(from, until, next), Moved { moved: until - from, lost: 0 });
+    from + 1..=until
+}
+
+/// A killed rtd's messages go into the ring of the next one while the sender sends: each accepted message once, in order, and
+/// only the one that a lane had in hand (taken and not given back) a second time.
+#[test]
+fn what_a_killed_rtd_had_not_taken_is_in_the_ring_of_the_next() {
+    for given_back in [true, false] {
+        model(3, move || {
+            let (mut old, mut lane) = ring(2, 8);
+            let (mut next, mut next_lane) = ring(2, 8);
+            let (gate, trail) = (Arc::new(gate::Gate::new()), old.trail());
+            let sender = {
+                let gate = Arc::clone(&gate);
+                thread::spawn(move || send_through(&gate, &mut old))
+            };
+            let killed = thread::spawn(move || {
+                let taken = expect(&mut lane, 1);
+                if taken && given_back {
+                    lane.release();
+                }
+                u64::from(taken)
+            });
+            // The pidfd of a process becomes readable after its last store.
+            let taken = killed.join().unwrap();
+            let moved = hand_over(&gate, &trail, &mut next);
+            assert_eq!(*moved.start(), if given_back { taken + 1 } else { 1 });
+            for n in moved.clone() {
+                assert!(expect(&mut next_lane, n));
+            }
+            assert!(!expect(&mut next_lane, 0));
+            assert_eq!(sender.join().unwrap(), *moved.end());
+        });
+    }
+}
+
+/// A receiver lets go of its end of a direct ring and lives on: what it took is not moved, and what it did not take is.
+#[test]
+fn what_a_receiver_left_is_moved_and_what_it_took_is_not() {
+    model(3, || {
+        let (mut old, mut receiver) = ring(2, 8);
+        let (mut next, mut next_receiver) = ring(2, 8);
+        let (gate, trail) = (Arc::new(gate::Gate::new()), old.trail());
+        let sender = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || send_through(&gate, &mut old))
+        };
+        let leaver = thread::spawn(move || {
+            let taken = expect(&mut receiver, 1);
+            if taken {
+                receiver.release();
+            }
+            receiver.leave();
+            u64::from(taken)
+        });
+        while !trail.has_left() {
+            thread::yield_now();
+        }
+        let moved = hand_over(&gate, &trail, &mut next);
+        for n in moved.clone() {
+            assert!(expect(&mut next_receiver, n));
+        }
+        assert!(!expect(&mut next_receiver, 0));
+        assert_eq!(leaver.join().unwrap() + 1, *moved.start());
+        assert_eq!(sender.join().unwrap(), *moved.end());
+    });
+}
+
+/// The daemon says that nobody receives, or that somebody does again: a sender that sees the gate shut sees the reason of that
+/// time, or a later one.
+#[test]
+fn a_sender_that_sees_the_gate_shut_sees_why() {
+    model(4, || {
+        let gate = Arc::new(gate::Gate::new());
+        let why = Arc::new(AtomicU32::new(0));
+        let session = {
+            let (gate, why) = (Arc::clone(&gate), Arc::clone(&why));
+            thread::spawn(move || {
+                why.store(1, Ordering::Relaxed);
+                gate.set_reachable(false);
+                gate.set_reachable(true);
+                why.store(2, Ordering::Relaxed);
+                gate.close(|| 0);
+            })
+        };
+        if !gate.is_open() {
+            assert_ne!(why.load(Ordering::Relaxed), 0);
+        }
+        session.join().unwrap();
+        assert!(!gate.is_open());
+        assert_eq!(why.load(Ordering::Relaxed), 2);
     });
 }

@@ -31,11 +31,12 @@ pub mod producer;
 mod receipt;
 #[cfg(not(loom))]
 mod shared;
+mod trail;
 
 pub use bell::{Bells, Doorbell};
 pub use consumer::{Consumer, Front};
 #[cfg(not(loom))]
-pub use half::{Half, Moved, Trail};
+pub use half::Half;
 pub use layout::{Claims, Envelope, Geometry, Kind, PAYLOAD_BYTES_MAX, SLOTS_MAX};
 pub use memory::local;
 pub use producer::{Loan, Producer, PushError};
@@ -43,6 +44,7 @@ pub use producer::{Loan, Producer, PushError};
 pub use receipt::Receipt;
 #[cfg(not(loom))]
 pub use shared::{Handles, Indices, Shared, Side, Watch};
+pub use trail::{Moved, Trail};
 
 use thiserror::Error;
 

@@ -73,7 +73,6 @@ impl Producer {
         self.view.locked
     }
 
-    #[cfg(not(loom))]
     pub(super) fn view(&self) -> &View {
         &self.view
     }
