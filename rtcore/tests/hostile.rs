@@ -1,9 +1,9 @@
-//! What the fuzz targets of `tests/fuzz` play, with every compiler and some hundred cases; and the same peer on a
-//! processor of its own, which no single thread can play.
+//! Some hundred cases of what two targets of `tests/fuzz` play; and a hostile peer on a CPU of its own, which no single
+//! thread can play.
 
-#[path = "../../tests/fuzz/play/frames.rs"]
+#[path = "../../tests/fuzz/src/targets/frames.rs"]
 mod frames;
-#[path = "../../tests/fuzz/play/ring.rs"]
+#[path = "../../tests/fuzz/src/targets/ring.rs"]
 mod ring;
 
 use proptest::prelude::*;

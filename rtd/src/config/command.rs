@@ -68,7 +68,19 @@ pub fn check_on(
             return EXIT_IO;
         }
     };
-    let checked = check_with(&file.display().to_string(), &text, machine, args.options);
+    check_text(&file.display().to_string(), &text, args, machine, out, err)
+}
+
+/// As [`check_on`], with what the file holds.
+pub fn check_text(
+    name: &str,
+    text: &str,
+    args: CheckArgs,
+    machine: &Machine,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let checked = check_with(name, text, machine, args.options);
     let printed = match args.output {
         Output::Json => print_json(&checked, out),
         Output::Summary => print_text(&checked, out, err, |plan| {

@@ -138,6 +138,13 @@ impl Kept {
     }
 }
 
+/// Reads what such a file holds, and writes it again: the text that comes out reads as the same entries.
+///
+/// Errors: why it is not used.
+pub fn rewritten(text: &str, scope: &str) -> Result<String, String> {
+    parse(text, scope).map(|records| render(&records, scope))
+}
+
 fn render(records: &[Record], scope: &str) -> String {
     let mut text = format!("{HEADER}\n{scope}\n");
     for Record { name, who } in records {

@@ -20,7 +20,7 @@ mod token;
 
 pub use conns::{CONNECTIONS_MAX, IDLE_MAX};
 pub use counters::ControlCounters;
-pub use kept::path_beside as kept_beside;
+pub use kept::{path_beside as kept_beside, rewritten as kept_rewritten};
 pub use open::Expulsion;
 
 use crate::daemon::rings::Rings;

@@ -34,7 +34,8 @@ pub fn ls(instance: &str, opts: &LsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn listing(read: &Snapshot, columns: Option<usize>) -> String {
+/// What it prints.
+pub fn listing(read: &Snapshot, columns: Option<usize>) -> String {
     let mut sheet = Sheet::new(columns);
     sheet.line(&page::summary(read));
     let (socket, version) = (or_dash(read.socket.as_str()), or_dash(read.rtd_version.as_str()));

@@ -63,16 +63,19 @@ pub fn stats(instance: &str, opts: &StatsArgs) -> anyhow::Result<()> {
         return watch(instance, opts, interval_s);
     }
     let read = page::open(instance)?.snapshot()?;
-    let shown = Shown::choose(&read, opts)?;
-    let text = if opts.json {
-        let mut document = Document::new(&read);
-        document.retain(&shown.lane_names(), &shown.route_names());
-        serde_json::to_string_pretty(&document).context("cannot write JSON")? + "\n"
-    } else {
-        shown.text(&read, &Counting::Totals, opts.width.columns())
-    };
-    page::print(&text)?;
+    page::print(&totals(&read, opts)?)?;
     Ok(())
+}
+
+/// What it prints once.
+pub fn totals(read: &Snapshot, opts: &StatsArgs) -> anyhow::Result<String> {
+    let shown = Shown::choose(read, opts)?;
+    if opts.json {
+        let mut document = Document::new(read);
+        document.retain(&shown.lane_names(), &shown.route_names());
+        return Ok(serde_json::to_string_pretty(&document).context("cannot write JSON")? + "\n");
+    }
+    Ok(shown.text(read, &Counting::Totals, opts.width.columns()))
 }
 
 fn watch(instance: &str, opts: &StatsArgs, interval_s: f64) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@
 use crate::log;
 use crate::plan::{Plan, RouteId};
 use rtcore::stats::place::may_order;
-use rtcore::stats::reader::{DaemonState, ReadError, Reader};
+use rtcore::stats::reader::{DaemonState, ReadError, Reader, Snapshot};
 use rtcore::stats::writer::Page;
 use rtcore::sys::pidfd::PidFd;
 use rtcore::sys::poll::{self, Interest};
@@ -65,7 +65,14 @@ impl LastLife {
         };
         // What lives has lost nothing; the start is refused over its name.
         let counts = page.address().is_ok_and(|a| may_order(a.uid) && a.state == DaemonState::Stopped);
-        let Some(left) = page.snapshot().ok().filter(|_| counts) else { return LastLife::default() };
+        page.snapshot()
+            .ok()
+            .filter(|_| counts)
+            .map_or_else(LastLife::default, |left| LastLife::of(&left, plan))
+    }
+
+    /// What a page shows as waiting.
+    pub fn of(left: &Snapshot, plan: &Plan) -> LastLife {
         // A direct route's messages are in the memory of its two processes.
         let routed = left.routes.iter().filter(|route| !route.direct);
         // A message that is still in its sender's ring comes again. A start that ended before it was ready has replaced the

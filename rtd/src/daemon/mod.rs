@@ -23,6 +23,7 @@ mod watchdog;
 
 pub use build::reader_of;
 pub use command::{CONFIG_FILE, RunArgs, run};
+pub use last_life::LastLife;
 pub use watchdog::{EXIT_RUNAWAY, LaneRanAway};
 
 use crate::control::{Expulsion, TICK};
@@ -31,7 +32,6 @@ use crate::plan::{EndpointKind, Plan, ProcessId, RouteId, SignalTarget};
 use crate::words::counted;
 use anyhow::Context as _;
 use build::{Builder, Peers, Ports, Queues, Serves, WorkerPlan};
-use last_life::LastLife;
 use losses::LossLog;
 use pause::Pause;
 pub use privilege::Privilege;

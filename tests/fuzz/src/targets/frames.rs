@@ -1,6 +1,6 @@
 //! Bytes as frames of the control socket, in both directions: what is accepted is, encoded again, the same bytes.
 
-use rtcore::wire::{Answer, FRAME_BYTES, Frame, Request, VERSION};
+use rtcore::wire::{Answer, FRAME_BYTES, Frame, Notice, Request, VERSION};
 
 /// Decodes the bytes as they are, and as the body of a frame whose header is right.
 pub fn play(bytes: &[u8]) {
@@ -16,6 +16,9 @@ pub fn play(bytes: &[u8]) {
 fn check(bytes: &[u8]) {
     if let Ok(request) = Request::decode(bytes) {
         assert_eq!(request.encode(), bytes);
+    }
+    if let Ok(Answer::Notice(Notice::Channel(channel))) = Answer::decode(bytes) {
+        let _ = channel.geometry();
     }
     match Answer::decode(bytes) {
         Ok(Answer::Reply(reply)) => assert_eq!(reply.encode(), bytes),
