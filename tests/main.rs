@@ -19,6 +19,7 @@ mod credentials;
 mod credits;
 mod death;
 mod demo;
+mod dependencies;
 mod documents;
 mod examples;
 mod flush;
@@ -727,6 +728,8 @@ fn main() -> std::process::ExitCode {
         quiet::a_send_to_a_sleeper_makes_the_call_that_wakes_it needs(quiet::STRACE, PTRACE, SPARE_CPU),
         quiet::a_client_allocates_nothing_after_connect,
         quiet::a_lane_thread_over_rings_touches_no_heap_and_faults_nothing,
+        dependencies::the_packages_are_as_deny_toml_allows,
+        dependencies::an_expression_of_licenses_is_judged_as_a_whole,
         documents::the_map_of_the_code_names_every_module_and_test_file,
         documents::every_link_of_the_documents_has_its_target,
         documents::every_configuration_in_the_documents_runs,
