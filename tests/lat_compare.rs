@@ -149,6 +149,71 @@ pub fn enough_turns_are_judged() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Every preset, small. The figures of a debug build mean nothing; that each row is there, with its aim and a verdict, does.
+pub fn every_preset_shows_its_figures_with_their_aims() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    let json = instance.file("p.json").display().to_string();
+    let args = ["compare", "--preset", "all", "--turns", "1", "--busy", "10", "-q", "--json", &json];
+    let tool = Tool::start(lat(&instance, &args)?)?;
+    let pid = tool.pid();
+    let said = tool.end_of_work()?;
+    Traces::of(pid, &instance).ensure_gone()?;
+    ensure!(said.err.is_empty(), "{said:?}");
+    let out = said.well()?;
+    let json: Value = serde_json::from_slice(&std::fs::read(json)?)?;
+    let presets = json["presets"].as_array().context("no presets")?;
+    let has_two_cpus = placements()? == 2;
+    for (name, rows, aims) in [
+        ("equal", 5, 2),
+        ("hops", 5, 0),
+        ("routes", 2, 1),
+        ("fan-out", 3, 0),
+        ("start", 0, 0),
+        ("lanes", 5, 2),
+        ("polling", 2, 2),
+        ("spinning", 2, 0),
+        ("throughput", 0, 0),
+        ("clients", 2, 1),
+    ] {
+        let preset = presets.iter().find(|preset| preset["name"] == name).context(name)?;
+        let found = preset["rows"].as_array().context("no rows")?;
+        if !has_two_cpus && ["polling", "spinning", "throughput"].contains(&name) {
+            ensure!(found.is_empty() && out.contains("needs a second CPU"), "{out}");
+            continue;
+        }
+        ensure!(found.len() == rows, "{name}: {preset}");
+        for row in found {
+            let count = |key: &str| row[key].as_u64().unwrap_or(u64::MAX);
+            // One turn of ten, of which a schedule of the spinning lane may miss some.
+            let sent = if name == "spinning" { 1..=10 } else { 10..=10 };
+            ensure!(sent.contains(&count("sent")) && count("received") == count("sent"), "{name}: {row}");
+            let path = row["path"].as_str().context("no path")?;
+            ensure!(out.contains(path), "{path} is not in {out}");
+        }
+        let judged = found.iter().filter(|row| !row["aim"].is_null() && row["is_met"].is_boolean());
+        ensure!(judged.count() == aims, "{name}: {preset}");
+        let rates = preset["rates"].as_array().context("no rates")?;
+        ensure!(rates.len() == if name == "throughput" { 4 } else { 0 }, "{preset}");
+        let has_rates = |rate: &Value| rate["millions_per_second"].as_array().is_some_and(|all| !all.is_empty());
+        ensure!(rates.iter().all(has_rates), "{preset}");
+    }
+    // Ratios are to the first row, in the same turn.
+    let ratio = |row: &Value| row["ratios"][1].as_f64();
+    let equal = presets[0]["rows"].as_array().context("no rows")?;
+    ensure!(ratio(&equal[0]) == Some(1.0) && ratio(&equal[3]).is_some_and(|ratio| ratio > 0.0), "{equal:?}");
+    ensure!(out.contains("VERDICT") && out.contains("<= 2.00 x") && out.contains(">= 15"), "{out}");
+    Ok(())
+}
+
+pub fn a_preset_takes_no_option_that_would_change_it() -> anyhow::Result<()> {
+    let instance = Instance::new()?;
+    for option in [["--only", "mq"], ["-i", "100"], ["--size", "128"], ["--save", "/nowhere"]] {
+        let said = Tool::start(lat(&instance, &[&["compare", "--preset", "lanes"][..], &option].concat())?)?.end()?;
+        ensure!(said.code() == Some(2) && said.err.contains("cannot be used with"), "{said:?}");
+    }
+    Ok(())
+}
+
 pub fn ended_by_sigint_it_shows_the_turns_it_has() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let args = ["compare", "--turns", "10000", "-l", "5", "--busy", "5", "-q", "--only", "mq,direct"];

@@ -274,6 +274,8 @@ fn main() -> std::process::ExitCode {
         lat_compare::its_files_say_the_same,
         lat_compare::a_baseline_is_saved_and_judged_by,
         lat_compare::enough_turns_are_judged,
+        lat_compare::every_preset_shows_its_figures_with_their_aims needs(ROOT),
+        lat_compare::a_preset_takes_no_option_that_would_change_it,
         lat_compare::ended_by_sigint_it_shows_the_turns_it_has,
         lat_files::json_has_figures_that_fit_together,
         lat_files::hgrm_is_a_percentile_table,

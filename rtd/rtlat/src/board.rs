@@ -25,6 +25,9 @@ pub struct Block {
     pub warm: u64,
     /// The receiver hands over what it has every so often; 0: at the end.
     pub slice_ns: u64,
+    /// The sender polls instead of sleeping: for the points of the schedule, and back to back for each arrival. It has its
+    /// CPU to itself.
+    pub polls: bool,
 }
 
 /// See the module.
@@ -57,6 +60,7 @@ pub struct Words {
     count: AtomicU64,
     warm: AtomicU64,
     slice_ns: AtomicU64,
+    polls: AtomicU64,
     /// Sender: first point of the schedule that it follows.
     first_ns: AtomicU64,
     /// Sender.
@@ -164,6 +168,7 @@ impl Board {
         w.count.store(block.count, Ordering::Relaxed);
         w.warm.store(block.warm, Ordering::Relaxed);
         w.slice_ns.store(block.slice_ns, Ordering::Relaxed);
+        w.polls.store(block.polls.into(), Ordering::Relaxed);
         for word in [&w.first_ns, &w.scheduled, &w.sent, &w.missed, &w.arrived, &w.received] {
             word.store(0, Ordering::Relaxed);
         }
@@ -189,6 +194,7 @@ impl Board {
             count: w.count.load(Ordering::Relaxed),
             warm: w.warm.load(Ordering::Relaxed),
             slice_ns: w.slice_ns.load(Ordering::Relaxed),
+            polls: w.polls.load(Ordering::Relaxed) != 0,
         }
     }
 
@@ -305,8 +311,8 @@ impl Board {
         }
     }
 
-    /// Sender: sleeps until the message of this sequence has arrived, so that its receiver is asleep again by the
-    /// next. False: it has not within a second, or the run is over.
+    /// Sender: sleeps, or polls, until the message of this sequence has arrived, so that its receiver is asleep again by
+    /// the next. False: it has not within a second, or the run is over.
     pub fn await_arrival(&self, sequence: u64) -> bool {
         const PATIENCE_NS: u64 = 1_000_000_000;
         let until_ns = rtcore::sys::clock::monotonic_ns() + PATIENCE_NS;
@@ -314,6 +320,10 @@ impl Board {
         while !has_come() {
             if self.is_stopped() || rtcore::sys::clock::monotonic_ns() >= until_ns {
                 return has_come();
+            }
+            if self.words().polls.load(Ordering::Relaxed) != 0 {
+                std::hint::spin_loop();
+                continue;
             }
             self.words().waiting.store(1, Ordering::Relaxed);
             let seen = self.words().arrival.load(Ordering::Acquire);

@@ -94,7 +94,7 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     let routes = (0..places.len() * ways)
         .map(|number| OwnRoute::new(way, number, bytes))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    conditions.daemon = Some(start(&args.lane, &places, &routes)?);
+    conditions.daemons.push(start(&args.lane, &places, &routes)?);
     single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |number, daemon| {
         let daemon = daemon.context("a route without a daemon")?;
         args.measure

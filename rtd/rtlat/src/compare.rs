@@ -1,35 +1,35 @@
 //! `rtlat compare`: every mechanism and every route in one run, on one CPU and on two.
 //!
-//! All pairs are made first and wait; then they take turns, so that a machine whose speed drifts slows all of them
-//! alike. In a turn each runs twice: on the schedule, with idle gaps between messages, and back to back.
+//! The pairs take turns (`experiment`). In a turn each runs twice: on the schedule, with idle gaps between messages, and
+//! back to back.
 
 #![forbid(unsafe_code)]
 
 use super::args::{BadOption, ReportArgs};
 use super::baseline;
+use super::beside::Condition;
 use super::board::Block;
+use super::experiment::{Experiment, Measured, Outcome, Results, Subject};
 use super::mech::{self, Kind};
 use super::out::{Figure, Run, Unit, host::Host, json};
 use super::pair::{Pair, PairSpec, Work};
 use super::party::Seat;
+use super::preset::{self, Preset};
 use super::recorder::Recording;
 use super::report::{self, machine::Machine, table};
 use super::route::{LaneArgs, OwnRoute, Way};
-use super::run::{Conditions, WORSE, command_line, lock_memory, must_be_writable, to_file, wall_ns};
+use super::run::{Conditions, WORSE, command_line, must_be_writable, to_file, wall_ns};
 use super::series::{Comparison, Placement, Row, Series, Turn};
 use anyhow::{Context as _, bail};
-use indicatif::{ProgressBar, ProgressStyle};
-use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::cpus;
+use rtd::ctl::sheet::WidthArgs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Messages before each block that are not recorded.
 const WARM: u64 = 5;
-/// A block that takes longer is stopped.
-const BLOCK_MAX: Duration = Duration::from_secs(60);
-/// From the order to the first point of the schedule.
-const LEAD_NS: u64 = 2_000_000;
+/// Messages of a turn back to back.
+const BUSY: u64 = 200;
+const TURNS: u64 = 20;
 
 /// Arguments of `rtlat compare`.
 #[derive(clap::Args, Clone, Debug)]
@@ -51,12 +51,18 @@ pub struct CompareArgs {
     /// Points of the schedule in a turn
     #[arg(short = 'l', long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     loops: u64,
-    /// Messages back to back in a turn
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    busy: u64,
-    /// Turns
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    turns: u64,
+    /// Messages of a turn that are sent back to back [default: 200; of a preset 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(super) busy: Option<u64>,
+    /// Number of turns [default: 20; of a preset 400]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(super) turns: Option<u64>,
+    /// Measure these tables of the README instead, each figure with its aim; daemons and paths are those of the preset
+    #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',', conflicts_with_all = [
+        "only", "placement", "interval", "loops", "priority", "fork", "size", "save", "against", "lane_priority", "lane_cpu",
+        "lane_wait", "format", "svg", "html"
+    ])]
+    pub(super) preset: Vec<Preset>,
     /// SCHED_FIFO priority of receivers, senders are one below; 0: SCHED_OTHER
     #[arg(short = 'p', long, value_name = "PRIO", default_value_t = super::command::ROUTE_PRIORITY, value_parser = clap::value_parser!(u8).range(..=98))]
     priority: u8,
@@ -68,7 +74,9 @@ pub struct CompareArgs {
     size: u32,
     /// No progress
     #[arg(short = 'q', long)]
-    quiet: bool,
+    pub(super) quiet: bool,
+    #[command(flatten)]
+    pub(super) width: WidthArgs,
     /// Keep the result as a baseline
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -78,7 +86,7 @@ pub struct CompareArgs {
     #[command(flatten)]
     lane: LaneArgs,
     #[command(flatten)]
-    report: ReportArgs,
+    pub(super) report: ReportArgs,
 }
 
 /// `--placement`.
@@ -119,14 +127,6 @@ impl Path {
     }
 }
 
-/// One row at work.
-struct Lane {
-    path: Path,
-    placement: Placement,
-    pair: Pair,
-    row: Option<Row>,
-}
-
 /// Runs it, prints the table, writes what was asked for; the exit code.
 pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
     if let Some(path) = &args.against {
@@ -134,29 +134,35 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
         baseline::load(path)?;
     }
     must_be_writable([&args.save])?;
-    let mut conditions = Conditions::set(&args.report)?;
     let cpus = cpus_of(args)?;
+    if !args.preset.is_empty() {
+        return preset::run(args, cpus);
+    }
+    let mut conditions = Conditions::set(&args.report)?;
     let paths = paths_of(&args.only)?;
     let started = wall_ns();
-    let mut lanes = prepare(args, &mut conditions, &paths, cpus)?;
-    lanes.iter_mut().try_for_each(|lane| lane.pair.launch())?;
-    let locked = lock_memory();
-    let turns = measure(args, &mut conditions, &mut lanes)?;
-    if turns == 0 {
-        bail!("interrupted before the first turn was through");
-    }
+    let (places, subjects) = prepare(args, &mut conditions, &paths, cpus)?;
+    let paced =
+        Block { interval_ns: args.interval * 1000, count: args.loops, warm: WARM, ..Block::default() };
+    let busy = args.busy.unwrap_or(BUSY);
+    let busy = Block { interval_ns: 0, count: busy, ..paced };
+    let experiment = Experiment {
+        beside: &[Condition::Alone],
+        blocks: &[paced, busy],
+        turns: args.turns.unwrap_or(TURNS),
+        quiet: args.quiet,
+    };
+    let Results { outcomes, turns, unlocked } = experiment.run(subjects, &mut conditions)?;
     let used = [Some(cpus.0), cpus.1].into_iter().flatten().collect::<Vec<_>>();
-    let machine = Machine::read(&used, refusals(args, &conditions, locked.as_ref().err()));
+    let machine = Machine::read(&used, conditions.refusals(Some(args.priority), unlocked));
     let comparison = Comparison {
-        rows: lanes.iter_mut().filter_map(|lane| lane.row.take()).collect(),
+        rows: outcomes.into_iter().filter_map(|outcome| row(places[outcome.subject], outcome)).collect(),
         interval_ns: args.interval * 1000,
         payload_bytes: usize::try_from(args.size)?,
         priority: args.priority,
         lane_priority: args.lane.lane_priority,
         load: conditions.load.describe(),
     };
-    drop(lanes);
-    conditions.end_daemon()?;
     finish(args, &conditions, &comparison, &machine, (started, turns))
 }
 
@@ -186,7 +192,7 @@ fn finish(
             conditions.lines(None),
             args.loops,
             args.interval,
-            args.busy
+            args.busy.unwrap_or(BUSY)
         );
         text.extend(head.bytes());
         // What is to be said of the CPUs' sleep stands among the conditions.
@@ -222,11 +228,16 @@ fn flat(comparison: &Comparison) -> Vec<Series> {
     comparison.rows.iter().flat_map(both).collect()
 }
 
-fn refusals(args: &CompareArgs, conditions: &Conditions, locked: Option<&anyhow::Error>) -> Vec<String> {
-    let mut all = conditions.refusals(Some(args.priority));
-    // Its first line; the others say what grants it.
-    all.extend(locked.map(|e| e.to_string().lines().next().unwrap_or_default().to_owned()));
-    all
+/// The row of a path in a placement; none without both of its blocks.
+fn row((path, placement): (Path, Placement), outcome: Outcome) -> Option<Row> {
+    let [paced, busy] = <[Measured; 2]>::try_from(outcome.blocks).ok()?;
+    let turns = paced.turns.iter().zip(&busy.turns).map(|(paced, busy)| Turn {
+        paced_p50_ns: paced[0],
+        paced_p99_ns: paced[1],
+        busy_p50_ns: busy[0],
+    });
+    let turns = turns.collect();
+    Some(Row { path: path.title().to_owned(), placement, paced: paced.series, busy: busy.series, turns })
 }
 
 /// The sender's CPU, and the receiver's where there are two.
@@ -262,7 +273,7 @@ fn prepare(
     conditions: &mut Conditions,
     paths: &[Path],
     (first, second): (usize, Option<usize>),
-) -> anyhow::Result<Vec<Lane>> {
+) -> anyhow::Result<(Vec<(Path, Placement)>, Vec<Subject>)> {
     let bytes = usize::try_from(args.size)?;
     let mut placements = vec![];
     if args.placement != Some(WhereArg::Other) {
@@ -288,13 +299,12 @@ fn prepare(
         interval_ns: 0,
     };
     if !routes.is_empty() {
-        conditions.daemon = Some(super::command::start(&args.lane, &[place], &routes)?);
+        conditions.daemons.push(super::command::start(&args.lane, &[place], &routes)?);
     }
-    let mut lanes = Vec::new();
+    let (mut places, mut subjects) = (Vec::new(), Vec::new());
     for &(placement, receiver) in &placements {
         for &path in paths {
-            let number = lanes.len();
-            let mechanism = match (path, &conditions.daemon) {
+            let mechanism = match (path, conditions.daemons.first()) {
                 (Path::Raw(kind), _) => mech::of(kind, bytes, usize::from(placement == Placement::Other))?,
                 (Path::Route(way), Some(daemon)) => {
                     let at = ways.iter().position(|known| *known == (way, placement));
@@ -312,86 +322,17 @@ fn prepare(
                 breaker: None,
                 is_verbose: false,
             };
-            lanes.push(Lane { path, placement, pair: Pair::prepare(number, spec)?, row: None });
+            let title = format!("{}, {}", path.title(), placement.text());
+            subjects.push(Subject { title, pair: Pair::prepare(subjects.len(), spec)? });
+            places.push((path, placement));
         }
     }
-    Ok(lanes)
-}
-
-/// Turn after turn; how many were whole.
-fn measure(args: &CompareArgs, conditions: &mut Conditions, lanes: &mut [Lane]) -> anyhow::Result<u64> {
-    let bar =
-        if args.quiet { ProgressBar::hidden() } else { ProgressBar::new(args.turns * lanes.len() as u64) };
-    bar.set_style(ProgressStyle::with_template("{msg:<28} [{bar:30}] {percent:>3} %, {eta} to go")?);
-    for turn in 0..args.turns {
-        // The order changes, so that nobody is always behind the same.
-        let count = lanes.len();
-        let mut results = Vec::new();
-        for step in 0..count {
-            let at = (step * stride(count) + usize::try_from(turn)?) % count;
-            let lane = &mut lanes[at];
-            bar.set_message(format!("{}, {}", lane.path.title(), lane.placement.text()));
-            bar.inc(1);
-            if conditions.stop.take().is_some() {
-                bar.finish_and_clear();
-                return Ok(turn);
-            }
-            conditions.check()?;
-            results.push((at, lane.turn(args)?));
-        }
-        results.into_iter().for_each(|(at, (paced, busy))| lanes[at].add(paced, busy));
-    }
-    bar.finish_and_clear();
-    Ok(args.turns)
-}
-
-/// A step that meets every one of so many.
-fn stride(count: usize) -> usize {
-    let is_whole = |step: &usize| (2..=*step).all(|d| !step.is_multiple_of(d) || !count.is_multiple_of(d));
-    (1..count.max(2)).rev().find(|step| *step <= count.div_ceil(2) && is_whole(step)).unwrap_or(1)
-}
-
-impl Lane {
-    fn turn(&mut self, args: &CompareArgs) -> anyhow::Result<(Series, Series)> {
-        let interval_ns = args.interval * 1000;
-        let start_ns = monotonic_ns() + LEAD_NS;
-        let paced = Block { start_ns, interval_ns, count: args.loops, warm: WARM, slice_ns: 0 };
-        let busy = Block { interval_ns: 0, count: args.busy, ..paced };
-        Ok((self.pair.run(&paced, BLOCK_MAX)?, self.pair.run(&busy, BLOCK_MAX)?))
-    }
-
-    fn add(&mut self, paced: Series, busy: Series) {
-        let turn = Turn {
-            paced_p50_ns: paced.raw.value_at_quantile(0.5),
-            paced_p99_ns: paced.raw.value_at_quantile(0.99),
-            busy_p50_ns: busy.raw.value_at_quantile(0.5),
-        };
-        match &mut self.row {
-            Some(row) => {
-                row.paced.append(&paced);
-                row.busy.append(&busy);
-                row.turns.push(turn);
-            }
-            None => {
-                let (path, placement) = (self.path.title().to_owned(), self.placement);
-                self.row = Some(Row { path, placement, paced, busy, turns: vec![turn] });
-            }
-        }
-    }
+    Ok((places, subjects))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_row_has_its_turn() {
-        for count in 1..40 {
-            let mut seen: Vec<usize> = (0..count).map(|step| step * stride(count) % count).collect();
-            seen.sort_unstable();
-            assert_eq!(seen, (0..count).collect::<Vec<_>>(), "{count}");
-        }
-    }
 
     #[test]
     fn paths_are_chosen_by_name_and_mq_is_always_there() {

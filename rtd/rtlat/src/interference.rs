@@ -1,42 +1,31 @@
 //! `rtlat interference`: how late the most urgent lane is while something happens beside it.
 //!
-//! One pair per path goes through the measured lane of a daemon of its own. The conditions take turns, and what is compared
-//! is a turn's figure to that turn's `alone`, so that a machine whose speed drifts slows all of them alike. The processes of
-//! a condition are real ones, at SCHED_OTHER on every CPU; the pair and both lanes are on one.
+//! One pair per path goes through the measured lane of a daemon of its own, under each condition in turn (`experiment`). A
+//! figure of a turn is compared with that turn's `alone`. The processes of a condition run at SCHED_OTHER on every CPU; the
+//! pair and both lanes are on one.
 
 #![forbid(unsafe_code)]
 
-mod beside;
 mod table;
-mod worker;
-
-pub use beside::Condition;
-pub use worker::{InterfererArgs, interfere};
 
 use super::args::{ReportArgs, below};
+use super::beside::{self, Condition, Extent};
 use super::board::Block;
+use super::experiment::{Experiment, Outcome, Results, Subject};
 use super::out::{Figure, Run, Unit};
 use super::pair::{Pair, PairSpec, Work};
 use super::party::Seat;
 use super::recorder::Recording;
 use super::report::{self, machine::Machine};
 use super::route::{self, LaneArgs, OwnRoute, Way};
-use super::run::{Conditions, command_line, lock_memory, to_file, wall_ns};
+use super::run::{Conditions, command_line, to_file, wall_ns};
 use super::series::Series;
-use anyhow::{Context as _, bail};
-use beside::{Beside, Extent};
-use indicatif::{ProgressBar, ProgressStyle};
-use rtcore::sys::{clock::monotonic_ns, cpus};
+use anyhow::Context as _;
+use rtcore::sys::cpus;
 use rtd::daemon::own::{self, OwnDaemon};
-use std::time::Duration;
 
 /// Messages before each block that are not recorded.
 const WARM: u64 = 20;
-/// A block that takes longer is stopped.
-const BLOCK_MAX: Duration = Duration::from_secs(120);
-/// From the order to the first point of the schedule.
-const LEAD_NS: u64 = 2_000_000;
-
 /// Arguments of `rtlat interference`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct InterferenceArgs {
@@ -96,18 +85,16 @@ pub fn interference(args: &InterferenceArgs) -> anyhow::Result<u8> {
     let mut conditions = Conditions::set(&args.report)?;
     let cpu = cpu_of(args)?;
     let started = wall_ns();
-    let (daemon, mut pairs) = prepare(args, cpu)?;
-    pairs.iter_mut().try_for_each(|(_, pair)| pair.launch())?;
-    let locked = lock_memory();
-    let (rows, turns) = measure(args, &mut conditions, &daemon, &mut pairs, &chosen)?;
-    if turns == 0 {
-        bail!("interrupted before the first turn was through");
-    }
-    drop(pairs);
-    daemon.stop()?;
-    let mut refusals = conditions.refusals(Some(args.priority));
-    refusals.extend(locked.err().map(|e| e.to_string().lines().next().unwrap_or_default().to_owned()));
-    let machine = Machine::read(&[cpu], refusals);
+    // Each once, however often it was named.
+    let paths: Vec<Way> = Way::ALL.into_iter().filter(|way| args.path.contains(way)).collect();
+    let subjects = prepare(args, &paths, &mut conditions, cpu)?;
+    let block =
+        Block { interval_ns: args.interval * 1000, count: args.loops, warm: WARM, ..Block::default() };
+    let experiment = Experiment { beside: &chosen, blocks: &[block], turns: args.turns, quiet: args.quiet };
+    let Results { outcomes, turns, unlocked } = experiment.run(subjects, &mut conditions)?;
+    let rows: Vec<Row> =
+        outcomes.into_iter().filter_map(|outcome| row(paths[outcome.subject], outcome)).collect();
+    let machine = Machine::read(&[cpu], conditions.refusals(Some(args.priority), unlocked));
     let head = format!(
         "{}# {turns} turns of {} messages every {} us; CPU {cpu}: receiver FIFO {}, lane {}, telemetry lane {}; us; X ALONE: \
          median over the turns\n",
@@ -168,10 +155,22 @@ fn cpu_of(args: &InterferenceArgs) -> anyhow::Result<usize> {
     }
 }
 
+/// The row of a path under a condition; none without its block.
+fn row(path: Way, outcome: Outcome) -> Option<Row> {
+    let Outcome { condition, blocks, extent, .. } = outcome;
+    let block = blocks.into_iter().next()?;
+    Some(Row { path: path.title(), condition, series: block.series, turns: block.turns, extent })
+}
+
 /// The daemon, and a pair for every path; no thread is started yet.
-fn prepare(args: &InterferenceArgs, cpu: usize) -> anyhow::Result<(OwnDaemon, Vec<(Way, Pair)>)> {
+fn prepare(
+    args: &InterferenceArgs,
+    paths: &[Way],
+    conditions: &mut Conditions,
+    cpu: usize,
+) -> anyhow::Result<Vec<Subject>> {
     let bytes = usize::try_from(args.size)?;
-    let numbered = args.path.iter().enumerate();
+    let numbered = paths.iter().enumerate();
     let routes =
         numbered.map(|(n, way)| OwnRoute::new(*way, n, bytes)).collect::<anyhow::Result<Vec<_>>>()?;
     let (instance, socket) = own::names("rtlat");
@@ -182,8 +181,8 @@ fn prepare(args: &InterferenceArgs, cpu: usize) -> anyhow::Result<(OwnDaemon, Ve
         queues.extend(route.queues(&instance)?);
     }
     let daemon = OwnDaemon::start(&text, &instance, socket, queues)?;
-    let mut pairs = Vec::new();
-    for (number, (way, route)) in args.path.iter().zip(&routes).enumerate() {
+    let mut subjects = Vec::new();
+    for (number, (way, route)) in paths.iter().zip(&routes).enumerate() {
         let spec = PairSpec {
             work: Work::OneWay(Box::new(route.mechanism(&daemon)?)),
             sender: Seat { cpu: Some(cpu), priority: below(args.priority) },
@@ -193,61 +192,8 @@ fn prepare(args: &InterferenceArgs, cpu: usize) -> anyhow::Result<(OwnDaemon, Ve
             breaker: None,
             is_verbose: false,
         };
-        pairs.push((*way, Pair::prepare(number, spec)?));
+        subjects.push(Subject { title: way.title().to_owned(), pair: Pair::prepare(number, spec)? });
     }
-    Ok((daemon, pairs))
-}
-
-/// Turn after turn; the rows, and how many turns were whole.
-fn measure(
-    args: &InterferenceArgs,
-    conditions: &mut Conditions,
-    daemon: &OwnDaemon,
-    pairs: &mut [(Way, Pair)],
-    chosen: &[Condition],
-) -> anyhow::Result<(Vec<Row>, u64)> {
-    let bar = match args.quiet {
-        true => ProgressBar::hidden(),
-        false => ProgressBar::new(args.turns * (chosen.len() * pairs.len()) as u64),
-    };
-    bar.set_style(ProgressStyle::with_template("{msg:<46} [{bar:30}] {percent:>3} %, {eta} to go")?);
-    let mut rows: Vec<Row> = Vec::new();
-    for turn in 0..args.turns {
-        let mut results = Vec::new();
-        for &condition in chosen {
-            let beside = Beside::start(condition, daemon)?;
-            let mut measured = Vec::new();
-            for (way, pair) in pairs.iter_mut() {
-                bar.set_message(format!("{}, {}", way.title(), condition.title()));
-                bar.inc(1);
-                if conditions.stop.take().is_some() {
-                    bar.finish_and_clear();
-                    return Ok((rows, turn));
-                }
-                conditions.check()?;
-                let start_ns = monotonic_ns() + LEAD_NS;
-                let interval_ns = args.interval * 1000;
-                let block = Block { start_ns, interval_ns, count: args.loops, warm: WARM, slice_ns: 0 };
-                measured.push((way.title(), pair.run(&block, BLOCK_MAX)?));
-            }
-            let extent = beside.end()?;
-            results.extend(measured.into_iter().map(|(path, series)| (path, condition, series, extent)));
-        }
-        // A turn counts as a whole: ratios are to its own `alone`.
-        results.into_iter().for_each(|result| add(&mut rows, result));
-    }
-    bar.finish_and_clear();
-    Ok((rows, args.turns))
-}
-
-fn add(rows: &mut Vec<Row>, (path, condition, series, extent): (&'static str, Condition, Series, Extent)) {
-    let turn = [0.5, 0.99].map(|quantile| report::raw_at(&series, quantile));
-    match rows.iter_mut().find(|row| (row.path, row.condition) == (path, condition)) {
-        Some(row) => {
-            row.series.append(&series);
-            row.turns.push(turn);
-            row.extent.add(extent);
-        }
-        None => rows.push(Row { path, condition, series, turns: vec![turn], extent }),
-    }
+    conditions.daemons.push(daemon);
+    Ok(subjects)
 }

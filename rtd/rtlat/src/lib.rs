@@ -10,11 +10,13 @@
 
 pub mod args;
 pub mod baseline;
+pub mod beside;
 pub mod board;
 pub mod breaker;
 pub mod clean;
 pub mod command;
 pub mod compare;
+pub mod experiment;
 pub mod interference;
 pub mod load;
 pub mod mech;
@@ -22,6 +24,7 @@ pub mod out;
 pub mod pair;
 pub mod party;
 pub mod preempt;
+pub mod preset;
 pub mod recorder;
 pub mod report;
 pub mod route;

@@ -3,9 +3,10 @@
 use clap::{Parser, Subcommand};
 use rtd::daemon::own::{OwnArgs, run_own};
 use rtlat::args::{BadOption, MeasureArgs};
+use rtlat::beside::{InterfererArgs, interfere};
 use rtlat::clean::{CleanArgs, clean};
 use rtlat::command::{self, CompareArgs, RouteArgs};
-use rtlat::interference::{self, InterferenceArgs, InterfererArgs};
+use rtlat::interference::{InterferenceArgs, interference};
 use rtlat::load::{WorkerArgs, work};
 use rtlat::mech::Kind;
 use std::process::ExitCode;
@@ -82,10 +83,10 @@ fn main() -> ExitCode {
         Command::Route(args) => command::route(args),
         Command::Compare(args) => command::compare(args),
         Command::Clean(args) => clean(args),
-        Command::Interference(args) => interference::interference(args),
+        Command::Interference(args) => interference(args),
         Command::OwnDaemon(args) => run_own(args).map(|()| 0),
         Command::LoadWorker(args) => work(args).map(|()| 0),
-        Command::Interferer(args) => interference::interfere(args).map(|()| 0),
+        Command::Interferer(args) => interfere(args).map(|()| 0),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -36,6 +36,8 @@ pub enum Work {
     Timer,
     /// Messages from the sender to the receiver.
     OneWay(Box<dyn Mechanism>),
+    /// The same, where one thread is both.
+    OneThread(Box<dyn Mechanism>),
     /// There and back.
     RoundTrip(Box<dyn Mechanism>, Box<dyn Mechanism>),
     /// Messages from the sender to the receiver by the first, for each of which the receiver asks by the second.
@@ -118,7 +120,7 @@ impl Pair {
         let (work, seats) = (Arc::new(work), [sender, receiver]);
         let partner = match &*work {
             Work::Timer if fork => bail!("-f: a timer has no second process"),
-            _ if fork => {
+            _ if fork && parties(&work) == 2 => {
                 let (board, work) = (Arc::clone(&board), Arc::clone(&work));
                 let child = fork_child(move || {
                     partner(&board, &work, seats);
@@ -168,7 +170,7 @@ impl Pair {
         let thread = std::thread::Builder::new().name(name);
         self.recorder =
             Some(thread.spawn(move || recorder(log, &work, seats)).context("cannot start a thread")?);
-        let parties = if self.is_timer() { 1 } else { 2 };
+        let parties = parties(&self.work);
         if parties == 2 && !self.fork {
             let (board, work) = (Arc::clone(&self.board), Arc::clone(&self.work));
             let thread = std::thread::Builder::new().name(format!("rtlat-{}p", self.number));
@@ -210,9 +212,10 @@ impl Pair {
     pub fn name(&self) -> &str {
         match &*self.work {
             Work::Timer => "timer",
-            Work::OneWay(mechanism) | Work::RoundTrip(mechanism, _) | Work::Synced(mechanism, _) => {
-                mechanism.name()
-            }
+            Work::OneWay(mechanism)
+            | Work::OneThread(mechanism)
+            | Work::RoundTrip(mechanism, _)
+            | Work::Synced(mechanism, _) => mechanism.name(),
         }
     }
 
@@ -368,16 +371,17 @@ impl Pair {
         };
         let payload_bytes = match &*self.work {
             Work::Timer => 0,
-            Work::OneWay(mechanism) | Work::Synced(mechanism, _) | Work::RoundTrip(mechanism, _) => {
-                mechanism.payload_bytes()
-            }
+            Work::OneWay(mechanism)
+            | Work::OneThread(mechanism)
+            | Work::Synced(mechanism, _)
+            | Work::RoundTrip(mechanism, _) => mechanism.payload_bytes(),
         };
         let sender = party(Role::Sender);
         Series {
             name: self.name().to_owned(),
             pair: self.number,
             sender,
-            receiver: if matches!(*self.work, Work::Timer) { sender } else { party(Role::Receiver) },
+            receiver: if parties(&self.work) == 1 { sender } else { party(Role::Receiver) },
             interval_ns: self.interval_ns,
             payload_bytes,
             is_round_trip: self.is_round_trip(),
@@ -401,6 +405,11 @@ impl Pair {
     pub fn slices(&self) -> &[Slice] {
         &self.slices
     }
+}
+
+/// Threads or processes that do it.
+fn parties(work: &Work) -> u32 {
+    if matches!(work, Work::Timer | Work::OneThread(_)) { 1 } else { 2 }
 }
 
 impl Drop for Pair {

@@ -262,7 +262,7 @@ fn pace(
     };
     while !is_done(point, sent) && !board.is_stopped() {
         let intended_ns = start_ns + point * block.interval_ns;
-        if block.interval_ns > 0 && !sleep_until_or_signal(intended_ns) {
+        if block.interval_ns > 0 && !until(intended_ns, block.polls) {
             continue;
         }
         let now_ns = monotonic_ns();
@@ -282,6 +282,15 @@ fn pace(
     // First: whoever closes at the END message finds the counts.
     board.note_cpu(role);
     board.sent_all(order);
+}
+
+/// Waits for a point of the schedule; false: a signal handler ran, or it is time to look whether the run goes on.
+fn until(deadline_ns: u64, polls: bool) -> bool {
+    if polls {
+        std::hint::spin_loop();
+        return monotonic_ns() >= deadline_ns;
+    }
+    sleep_until_or_signal(deadline_ns)
 }
 
 /// A party cannot go on. The run is over: the heap may be used.

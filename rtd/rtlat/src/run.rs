@@ -44,13 +44,15 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// What a run holds while it measures.
 pub struct Conditions {
     /// SIGINT, SIGTERM and SIGHUP, taken.
-    pub stop: StopSignals,
+    stop: StopSignals,
     /// The CPUs kept awake.
     pub awake: idle::Awake,
     /// Work beside.
     pub load: RunningLoad,
-    /// The daemon that was started for the run.
-    pub daemon: Option<OwnDaemon>,
+    /// The daemons that were started for the run.
+    pub daemons: Vec<OwnDaemon>,
+    /// A signal asked for the end.
+    pub is_interrupted: bool,
 }
 
 impl Conditions {
@@ -76,7 +78,7 @@ impl Conditions {
         let specs = report.load.iter().map(|text| Load::parse(text)).collect::<Result<Vec<_>, _>>();
         let specs = specs.map_err(|e| BadOption(format!("--{e}")))?.concat();
         let awake = dma_latency_us.map_or_else(idle::leave, idle::hold_at);
-        Ok(Conditions { stop, awake, load: Load::start(&specs)?, daemon: None })
+        Ok(Conditions { stop, awake, load: Load::start(&specs)?, daemons: Vec::new(), is_interrupted: false })
     }
 
     /// As [`Conditions::set`], with the power management that the measurement asks for, and its notes on standard error.
@@ -87,15 +89,21 @@ impl Conditions {
         Conditions::with(&args.report, args.rt_tests.dma_latency_us())
     }
 
+    /// Whether a signal has asked for the end.
+    pub fn is_stopped(&mut self) -> bool {
+        self.is_interrupted |= self.stop.take().is_some();
+        self.is_interrupted
+    }
+
     /// An error when what the run stands on is gone.
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.load.check()?;
-        self.daemon.as_mut().map_or(Ok(()), OwnDaemon::check)
+        self.daemons.iter_mut().try_for_each(OwnDaemon::check)
     }
 
-    /// Ends the daemon, which nobody talks to any more.
-    pub fn end_daemon(&mut self) -> anyhow::Result<()> {
-        self.daemon.take().map_or(Ok(()), OwnDaemon::stop)
+    /// Ends the daemons, which nobody talks to any more.
+    pub fn end_daemons(&mut self) -> anyhow::Result<()> {
+        self.daemons.drain(..).try_for_each(OwnDaemon::stop)
     }
 
     /// What is to be said of them, in lines behind `#`. With the latency that cyclictest's option asks for its line is
@@ -111,8 +119,8 @@ impl Conditions {
 }
 
 impl Conditions {
-    /// What is less than a measurement wants, a sentence each.
-    pub fn refusals(&self, priority: Option<u8>) -> Vec<String> {
+    /// What is less than a measurement wants, a sentence each; `unlocked` is one that the run has found itself.
+    pub fn refusals(&self, priority: Option<u8>, unlocked: Option<String>) -> Vec<String> {
         let mut all = Vec::new();
         if priority == Some(0) {
             all.push("SCHED_OTHER was asked for (-p 0): latency has no bound".to_owned());
@@ -120,6 +128,7 @@ impl Conditions {
         if !self.awake.is_held() {
             all.push(self.awake.said.clone());
         }
+        all.extend(unlocked);
         all
     }
 }
@@ -148,7 +157,7 @@ pub fn single(
     for (number, place) in places.iter().enumerate() {
         let bound_ns = args.breaktrace.map(|us| us.saturating_mul(1000));
         let spec = PairSpec {
-            work: work(number, conditions.daemon.as_ref())?,
+            work: work(number, conditions.daemons.first())?,
             sender: place.sender,
             receiver: place.receiver,
             fork: args.fork.is_some(),
@@ -191,7 +200,7 @@ pub fn single(
     }
     // Threads and processes end while the daemon that some talk to still runs.
     drop(pairs);
-    conditions.end_daemon()?;
+    conditions.end_daemons()?;
     if let Some(Series { name, counts, .. }) = mute {
         bail!("{name}: all {} messages were lost, so there is nothing to show", counts.sent);
     }
@@ -223,6 +232,7 @@ impl Measuring<'_> {
                 count: args.loops,
                 warm: if pair.is_timer() { 0 } else { WARM },
                 slice_ns: if is_sliced { SECOND_NS } else { 0 },
+                polls: false,
             };
             pair.begin(&block);
         }
@@ -255,7 +265,7 @@ impl Measuring<'_> {
             }
             // As rt-tests, the first pair that has all its samples ends the run, unless the others have the same interval
             // and are about to finish. A culprit ends it, and a closed pipe behind -v.
-            let is_asked = self.conditions.stop.take().is_some() || !is_read;
+            let is_asked = self.conditions.is_stopped() || !is_read;
             let is_sent = !is_common_interval && self.pairs.iter().any(Pair::is_sent);
             if is_asked || is_sent || self.pairs.iter().any(|p| p.board().is_stopped()) {
                 self.pairs.iter().filter(|p| !p.is_sent()).for_each(Pair::stop);
@@ -373,7 +383,7 @@ fn write(
     }
     let machine = || {
         let used = series.iter().flat_map(|s| [s.sender.last_cpu, s.receiver.last_cpu]).collect::<Vec<_>>();
-        Machine::read(&used, conditions.refusals(args.priority))
+        Machine::read(&used, conditions.refusals(args.priority, None))
     };
     report::files::of_series(&args.report, run, machine, series)
 }

@@ -133,7 +133,7 @@ pub fn clean(args: &CleanArgs) -> anyhow::Result<u8> {
     let page = Reader::open(daemon.instance())?;
     let mechanisms =
         routes.iter().map(|route| route.mechanism(&daemon)).collect::<anyhow::Result<Vec<_>>>()?;
-    conditions.daemon = Some(daemon);
+    conditions.daemons.push(daemon);
     let trace = Trace::open();
     let mut run = Run {
         args,
@@ -148,7 +148,7 @@ pub fn clean(args: &CleanArgs) -> anyhow::Result<u8> {
         outcomes.push(run.path(number, Arc::new(mechanism))?);
     }
     let outcomes: Vec<Outcome> = outcomes.into_iter().map(|outcome| outcome.judge(&run.granted)).collect();
-    run.conditions.end_daemon()?;
+    run.conditions.end_daemons()?;
     let code = if outcomes.iter().all(|outcome| outcome.reasons.is_empty()) { 0 } else { UNCLEAN };
     show::print(&outcomes, &run.granted)?;
     if let Some(path) = &args.json {
@@ -205,7 +205,7 @@ impl Run<'_> {
         let lane = self.lane_of(number)?;
         self.watch(&ends, lane.as_ref())?;
         // From here on the trace says by whom.
-        let daemon = self.conditions.daemon.as_ref().context("no daemon")?.pid();
+        let daemon = self.conditions.daemons.first().context("no daemon")?.pid();
         let watched =
             lane.map(|lane| anyhow::Ok((procfs::thread_usage(daemon, lane.tid)?, lane))).transpose()?;
         let intruder = self.intruder(&ends.board)?;
@@ -277,7 +277,7 @@ impl Run<'_> {
                 bail!(failure);
             }
             self.conditions.check()?;
-            if self.conditions.stop.take().is_some() {
+            if self.conditions.is_stopped() {
                 bail!("interrupted");
             }
         }
@@ -335,7 +335,7 @@ impl Run<'_> {
 
     /// Adds to each account who preempted the thread.
     fn rows(&mut self, accounts: Vec<Account>) -> anyhow::Result<Vec<Row>> {
-        let daemon = self.conditions.daemon.as_ref().context("no daemon")?.pid();
+        let daemon = self.conditions.daemons.first().context("no daemon")?.pid();
         let tids: Vec<_> = accounts.iter().map(|account| account.tid).collect();
         let switches = match self.trace.as_ref().map(|trace| trace.read(daemon, &tids)) {
             Some(Ok(switches)) => Some(switches),

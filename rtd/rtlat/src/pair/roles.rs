@@ -22,6 +22,14 @@ pub(super) fn recorder(mut log: Log, work: &Work, [sender, receiver]: [Seat; 2])
                 board.stand(Role::Receiver);
                 record_blocks(&mut log, &mut *rx);
             }
+            Work::OneThread(mechanism) => {
+                // A sender waits for who receives.
+                let mut rx = mechanism.receiver()?;
+                let mut tx = mechanism.sender()?;
+                sender.take("rtlat-rx")?;
+                board.stand(Role::Sender);
+                ask_blocks(&mut log, Role::Sender, &mut *tx, &mut *rx);
+            }
             Work::RoundTrip(there, back) => {
                 let (mut tx, mut rx) = (there.sender()?, back.receiver()?);
                 sender.take("rtlat-tx")?;
@@ -48,7 +56,7 @@ pub(super) fn partner(board: &Board, work: &Work, [sender, receiver]: [Seat; 2])
     memory::prefault_stack();
     let done = (|| -> anyhow::Result<()> {
         match work {
-            Work::Timer => {}
+            Work::Timer | Work::OneThread(_) => {}
             Work::OneWay(mechanism) => {
                 let mut tx = mechanism.sender()?;
                 sender.take("rtlat-tx")?;

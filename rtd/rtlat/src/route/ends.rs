@@ -22,14 +22,14 @@ const LOOK_NS: u64 = 100_000_000;
 /// How long a sender waits for somebody to receive, before the run.
 const RECEIVER_NS: u64 = 20_000_000_000;
 
-fn session(socket: &Path, process: &str) -> anyhow::Result<Session> {
+pub(super) fn session(socket: &Path, process: &str) -> anyhow::Result<Session> {
     let session = Session::builder(process).socket(socket).connect();
     session.with_context(|| format!("cannot become `{process}`"))
 }
 
 /// Without formatting, which a sealed thread must not. EAGAIN: refused, and a later send may succeed: there is no room, or
 /// the daemon is away and the session connects again by itself.
-fn errno(e: &SendError) -> Errno {
+pub(super) fn errno(e: &SendError) -> Errno {
     match e {
         SendError::Full { .. }
         | SendError::PeerDead { .. }
@@ -109,11 +109,11 @@ pub struct LaneRx {
 }
 
 impl LaneRx {
-    /// Connects. It sleeps between messages.
-    pub fn open(socket: &Path, process: &str, endpoint: &str) -> anyhow::Result<LaneRx> {
+    /// Connects.
+    pub fn open(socket: &Path, process: &str, endpoint: &str, wait: Wait) -> anyhow::Result<LaneRx> {
         let session = session(socket, process)?;
         let mut inbox = session.inbox_of(&[endpoint])?;
-        inbox.set_wait(Wait::Block);
+        inbox.set_wait(wait);
         Ok(LaneRx { inbox, _session: session })
     }
 
@@ -144,7 +144,7 @@ impl KeyLaneRx {
     /// As [`LaneRx::open`].
     pub fn open(socket: &Path, process: &str, endpoint: &str, slots: &Slots) -> anyhow::Result<KeyLaneRx> {
         slots.fault_in();
-        Ok(KeyLaneRx { lane: LaneRx::open(socket, process, endpoint)?, slots: slots.clone() })
+        Ok(KeyLaneRx { lane: LaneRx::open(socket, process, endpoint, Wait::Block)?, slots: slots.clone() })
     }
 }
 

@@ -7,9 +7,11 @@ mod daemon_pid;
 mod ends;
 mod find;
 mod own;
+mod rings;
 
 pub use find::find;
 pub use own::{LaneArgs, OwnRoute, Way, config, depth};
+pub use rings::Rings;
 
 use super::mech::slots::Slots;
 use super::mech::{Mechanism, Rx, STAMP_BYTES, Tx};
@@ -17,6 +19,7 @@ use daemon_pid::DaemonPid;
 use ends::{
     KeyLaneRx, KeyLaneTx, KeyQueueRx, KeyQueueTx, LaneRx, LaneTx, RegisteredSignalRx, RegisteredSignalTx,
 };
+use rtcore::lane::policy::Wait;
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -77,6 +80,8 @@ pub struct Route {
     socket: PathBuf,
     /// The shared memory in which the times of messages lie that carry only a key.
     slots: Option<Slots>,
+    /// How a receiver of shared memory waits.
+    wait: Wait,
 }
 
 impl Route {
@@ -92,7 +97,12 @@ impl Route {
         let is_keyed = has_signal || payload_bytes < STAMP_BYTES;
         let slots = is_keyed.then(Slots::new).transpose()?;
         let payload_bytes = if has_signal { 0 } else { payload_bytes };
-        Ok(Route { name, payload_bytes, input, output, socket, slots })
+        Ok(Route { name, payload_bytes, input, output, socket, slots, wait: Wait::Block })
+    }
+
+    /// The same with a receiver of shared memory that polls. It has its CPU to itself.
+    pub fn polling(self) -> Route {
+        Route { wait: Wait::Poll, ..self }
     }
 }
 
@@ -136,7 +146,7 @@ impl Mechanism for Route {
             }
             (Out::Signal { .. }, None) => anyhow::bail!("a signal without a place for stamps"),
             (Out::Lane { process, endpoint }, None) => {
-                Box::new(LaneRx::open(&self.socket, process, endpoint)?)
+                Box::new(LaneRx::open(&self.socket, process, endpoint, self.wait)?)
             }
             (Out::Lane { process, endpoint }, Some(slots)) => {
                 Box::new(KeyLaneRx::open(&self.socket, process, endpoint, slots)?)

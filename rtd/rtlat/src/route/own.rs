@@ -8,6 +8,9 @@ use rtd::daemon::own::OwnDaemon;
 use std::ffi::CString;
 use std::fmt::Write as _;
 
+/// Slots of a ring.
+const SLOTS: usize = 64;
+
 /// What a route leads from and to.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -53,9 +56,13 @@ impl Way {
 pub struct OwnRoute {
     way: Way,
     number: usize,
-    payload_bytes: usize,
+    pub(super) payload_bytes: usize,
     /// Signals into the daemon, and out of it.
     signals: [i32; 2],
+    /// Slots of a ring of shared memory.
+    slots: usize,
+    /// Rings of shared memory into its receiver.
+    rings: usize,
 }
 
 impl OwnRoute {
@@ -73,7 +80,25 @@ impl OwnRoute {
             })
         };
         let signals = if way.leaves_by_signal() { [nth(2 * number)?, nth(2 * number + 1)?] } else { [0, 0] };
-        Ok(OwnRoute { way, number, payload_bytes, signals })
+        Ok(OwnRoute { way, number, payload_bytes, signals, slots: SLOTS, rings: 1 })
+    }
+
+    /// The same with so many rings of shared memory into its receiver, each from an endpoint of the sender's.
+    pub fn with_rings(self, rings: usize) -> OwnRoute {
+        OwnRoute { rings, ..self }
+    }
+
+    /// The same with so many slots in a ring of shared memory.
+    pub fn with_slots(self, slots: usize) -> OwnRoute {
+        OwnRoute { slots, ..self }
+    }
+
+    /// Name of the sender's n-th endpoint.
+    pub(super) fn source(&self, n: usize) -> String {
+        match n {
+            0 => self.name("tx") + ".msg",
+            n => format!("{}.{n}", self.name("tx")),
+        }
     }
 
     fn queue(&self, instance: &str, end: &str) -> String {
@@ -90,7 +115,7 @@ impl OwnRoute {
         ends.iter().map(|end| Ok(CString::new(self.queue(instance, end))?)).collect()
     }
 
-    fn name(&self, what: &str) -> String {
+    pub(super) fn name(&self, what: &str) -> String {
         format!("{what}{}", self.number)
     }
 
@@ -109,7 +134,7 @@ impl OwnRoute {
                 let signo = signame::name(self.signals[usize::from(!is_in)]);
                 writeln!(text, "kind = \"signal\"\nsignal = \"{signo}\"")
             } else if matches!(way, Way::Lane | Way::Direct) {
-                writeln!(text, "kind = \"lane\"\nmaxmsg = 64\nmsgsize = {msgsize}")
+                writeln!(text, "kind = \"lane\"\nmaxmsg = {}\nmsgsize = {msgsize}", self.slots)
             } else {
                 let queue = self.queue(instance, end);
                 writeln!(
@@ -125,6 +150,14 @@ impl OwnRoute {
         };
         let _ =
             writeln!(text, "[[route]]\nfrom = \"{tx}.msg\"\nto = [\"{rx}.msg\"]\nlane = \"lane\"\n{more}");
+        for name in (1..self.rings).map(|n| self.source(n)) {
+            let _ = writeln!(
+                text,
+                "[[endpoint]]\nname = \"{name}\"\nowner = \"{tx}\"\nkind = \"lane\"\nmaxmsg = {}\n\
+                 msgsize = {payload_bytes}\n[[route]]\nfrom = \"{name}\"\nto = [\"{rx}.msg\"]\nlane = \"lane\"",
+                self.slots
+            );
+        }
         text
     }
 

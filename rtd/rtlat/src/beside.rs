@@ -1,6 +1,9 @@
-//! What happens beside the measured lane, one condition at a time: real processes, which end with the condition.
+//! Conditions: what happens beside a measurement, one at a time. Real processes, which end with the condition.
 
-use super::worker::{MESSAGE_BYTES, Role, telemetry_queues, words};
+mod worker;
+
+pub use worker::{InterfererArgs, interfere};
+
 use crate::load::{Load, LoadSpec, RunningLoad};
 use crate::sys::child;
 use anyhow::{Context as _, bail, ensure};
@@ -11,6 +14,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use worker::{MESSAGE_BYTES, Role, telemetry_queues, words};
 
 /// Outsiders that read the page.
 const OUTSIDERS: usize = 10;
@@ -147,9 +151,14 @@ struct Interferer {
 }
 
 impl Beside {
-    /// Starts it and waits until it holds.
-    pub fn start(condition: Condition, daemon: &OwnDaemon) -> anyhow::Result<Beside> {
-        let mut beside = Beside { condition, interferers: Vec::new(), load: None, since_ns: 0 };
+    /// Starts it and waits until it holds. All but `Alone` happen to a daemon.
+    pub fn start(condition: Condition, daemon: Option<&OwnDaemon>) -> anyhow::Result<Beside> {
+        let mut beside =
+            Beside { condition, interferers: Vec::new(), load: None, since_ns: clock::monotonic_ns() };
+        let Some(daemon) = daemon else {
+            ensure!(condition == Condition::Alone, "`{}` needs a daemon", condition.title());
+            return Ok(beside);
+        };
         match condition {
             Condition::Alone => {}
             Condition::Telemetry => {

@@ -1,0 +1,141 @@
+//! Processes that a path needs besides its sender and receiver. They are forked before the first thread, and killed when
+//! their handle is dropped.
+
+use crate::board::{Board, Role};
+use crate::mech::{Mechanism, Rx, Tx};
+use crate::party::Seat;
+use crate::sys::fork::{ForkedChild, fork_child};
+use anyhow::{Context as _, bail};
+use rtcore::client::Session;
+use rtcore::sys::Errno;
+use rtcore::sys::clock::{monotonic_ns, sleep_until};
+use rtcore::sys::pidfd::Ending;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A helper that is not ready after this long never will be.
+const READY_NS: u64 = 30_000_000_000;
+/// How often one is looked at: one that was killed tells nothing.
+const LOOK_NS: u64 = 100_000_000;
+
+/// A forked process at work.
+#[derive(Debug)]
+pub struct Helper(ForkedChild);
+
+impl Helper {
+    /// Forks one and waits until its work has called [`Board::stand`].
+    pub fn start(what: &str, work: impl FnOnce(&Board) -> anyhow::Result<()>) -> anyhow::Result<Helper> {
+        let board = Board::new().context("cannot map shared memory")?;
+        let child = fork_child(|| {
+            board.fault_in();
+            u8::from(work(&board).inspect_err(|e| board.fail(&format!("{e:#}"))).is_err())
+        });
+        let mut child = child.context("cannot fork")?;
+        let until_ns = monotonic_ns() + READY_NS;
+        let mut seen = board.news();
+        while board.ready() == 0 {
+            if let Some(why) = board.failure() {
+                bail!("{what}: {why}");
+            }
+            if let Some(ending) = child.try_wait()? {
+                bail!("{what} ended: {ending}");
+            }
+            if monotonic_ns() > until_ns {
+                bail!("{what} is not ready after {} s", READY_NS / 1_000_000_000);
+            }
+            seen = board.wait_news(seen, LOOK_NS);
+        }
+        Ok(Helper(child))
+    }
+
+    /// Waits until its work is done, well.
+    pub fn wait(mut self) -> anyhow::Result<()> {
+        match self.0.wait()? {
+            Ending::Exit(0) => Ok(()),
+            ending => bail!("a helper ended: {ending}"),
+        }
+    }
+}
+
+/// The floor under a route: a process that receives from one path and sends into another, and does nothing else.
+pub struct Relay {
+    name: &'static str,
+    first: Arc<dyn Mechanism>,
+    second: Arc<dyn Mechanism>,
+    _process: Helper,
+}
+
+impl Relay {
+    /// Starts it at this place.
+    pub fn start(
+        name: &'static str,
+        first: Arc<dyn Mechanism>,
+        second: Arc<dyn Mechanism>,
+        seat: Seat,
+    ) -> anyhow::Result<Relay> {
+        let process = Helper::start(name, |board| {
+            let mut rx = first.receiver()?;
+            // Now, as the sender of the second path waits for a receiver that waits for this.
+            board.stand(Role::Receiver);
+            let mut tx = second.sender()?;
+            seat.take("rtlat-relay")?;
+            relay(&mut *rx, &mut *tx)
+        })?;
+        Ok(Relay { name, first, second, _process: process })
+    }
+}
+
+fn relay(rx: &mut dyn Rx, tx: &mut dyn Tx) -> anyhow::Result<()> {
+    loop {
+        match rx.receive() {
+            Ok(stamp) => while matches!(tx.send(&stamp), Err(Errno::AGAIN | Errno::INTR)) {},
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(e) => bail!("cannot receive: {}", std::io::Error::from(e)),
+        }
+    }
+}
+
+impl Mechanism for Relay {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.first.payload_bytes()
+    }
+
+    fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
+        self.first.sender()
+    }
+
+    fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
+        self.second.receiver()
+    }
+}
+
+/// A process that takes what comes and does nothing with it.
+pub fn drain(seat: Seat, open: impl FnOnce() -> anyhow::Result<Box<dyn Rx>>) -> anyhow::Result<Helper> {
+    Helper::start("a receiver", |board| {
+        let mut rx = open()?;
+        seat.take("rtlat-drain")?;
+        board.stand(Role::Receiver);
+        loop {
+            match rx.receive() {
+                Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(e) => bail!("cannot receive: {}", std::io::Error::from(e)),
+            }
+        }
+    })
+}
+
+/// A process that is registered under all these names and does nothing.
+pub fn idle(socket: &Path, names: &[String]) -> anyhow::Result<Helper> {
+    Helper::start("idle sessions", |board| {
+        let open = |name: &String| Session::builder(name).socket(socket).connect();
+        let _sessions = names.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        board.stand(Role::Receiver);
+        loop {
+            sleep_until(u64::MAX);
+        }
+    })
+}
