@@ -194,7 +194,8 @@ pub fn every_preset_shows_its_figures_with_their_aims() -> anyhow::Result<()> {
         ensure!(judged.count() == aims, "{name}: {preset}");
         let rates = preset["rates"].as_array().context("no rates")?;
         ensure!(rates.len() == if name == "throughput" { 4 } else { 0 }, "{preset}");
-        let has_rates = |rate: &Value| rate["millions_per_second"].as_array().is_some_and(|all| !all.is_empty());
+        let has_rates =
+            |rate: &Value| rate["millions_per_second"].as_array().is_some_and(|all| !all.is_empty());
         ensure!(rates.iter().all(has_rates), "{preset}");
     }
     // Ratios are to the first row, in the same turn.
@@ -208,7 +209,8 @@ pub fn every_preset_shows_its_figures_with_their_aims() -> anyhow::Result<()> {
 pub fn a_preset_takes_no_option_that_would_change_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for option in [["--only", "mq"], ["-i", "100"], ["--size", "128"], ["--save", "/nowhere"]] {
-        let said = Tool::start(lat(&instance, &[&["compare", "--preset", "lanes"][..], &option].concat())?)?.end()?;
+        let said = Tool::start(lat(&instance, &[&["compare", "--preset", "lanes"][..], &option].concat())?)?
+            .end()?;
         ensure!(said.code() == Some(2) && said.err.contains("cannot be used with"), "{said:?}");
     }
     Ok(())

@@ -30,72 +30,72 @@ pub struct MeasureArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// CPUs, given out in turn: to the sender and the receiver of each pair, or to the threads of a timer; one CPU:
-    /// everything runs there; without a list pair N runs on CPU N. Default: not pinned
+    /// Pin threads to these CPUs, in turn: the sender and the receiver of each pair, or each thread of `timer`. Without a
+    /// list pair N runs on CPU N [default: not pinned]
     #[arg(short = 'a', long, value_name = "CPUS", num_args = 0..=1, default_missing_value = "all")]
     pub affinity: Option<String>,
-    /// Stop at a latency above this many microseconds: show it with its neighbours, mark and freeze the kernel's
-    /// trace, exit with 3
+    /// Stop at a latency above US microseconds: show it with the samples around it, mark and stop the kernel's trace, and exit
+    /// with 3
     #[arg(short = 'b', long, value_name = "US", value_parser = microseconds)]
     pub breaktrace: Option<u64>,
-    /// Each pair's interval is this much longer than that of the pair before, in microseconds [default: 500; with a
-    /// histogram 0, whatever is given]
+    /// Make each pair's interval US microseconds longer than that of the pair before [default: 500; with a histogram always 0]
     #[arg(short = 'd', long, value_name = "US", value_parser = microseconds)]
     pub distance: Option<u64>,
-    /// Length of the run: seconds, or a number with s, m, h or d
+    /// End the run after TIME: a number of seconds, or one with the unit s, m, h or d
     #[arg(short = 'D', long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// The party that does not record is a process instead of a thread. As in sigwaittest and svsematest a value is
-    /// accepted and has no meaning; pmqtest's -f TO is refused
+    /// Make the side that does not record a process instead of a thread: the sender, or with --round-trip the receiver. A value
+    /// is accepted and ignored, as sigwaittest and svsematest do; pmqtest's -f TO is refused
     #[arg(short = 'f', long, value_name = "OPT", num_args = 0..=1, default_missing_value = "")]
     pub fork: Option<String>,
-    /// Schedule of the first pair in microseconds; 0: each message follows the arrival of the one before
+    /// Send a message every US microseconds (the first pair; see --distance). 0: send each message when the one before has
+    /// arrived
     #[arg(short = 'i', long, value_name = "US", default_value_t = 1000, value_parser = microseconds)]
     pub interval: u64,
-    /// Length of the run: points of the schedule (of `timer`: samples); 0: endless, until ^C
+    /// End the run after N points of the schedule (of `timer`: N samples). 0: run until ^C
     #[arg(short = 'l', long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 39))]
     pub loops: u64,
-    /// Lock all memory of this process; a process of -f locks what it shares with this one
+    /// Lock all memory of this process. A process of --fork locks only the memory that it shares with this one
     #[arg(short = 'm', long)]
     pub mlockall: bool,
-    /// Show nanoseconds
+    /// Show latencies in nanoseconds
     #[arg(short = 'N', long)]
     pub nsecs: bool,
-    /// SCHED_FIFO priority of the first pair, each further pair is one lower (the threads of `timer` only with
-    /// --priospread); 0: SCHED_OTHER. A sender that follows the schedule is one below its receiver, so that setting its
-    /// next timer is not measured. Default: 0; for `route` 70
+    /// SCHED_FIFO priority of the first pair; each further pair is one lower (threads of `timer` only with --priospread). 0:
+    /// SCHED_OTHER. A sender is one below its receiver, so that the receiver does not wait while the sender sets its next
+    /// timer [default: 0; for `route` 70]
     #[arg(short = 'p', long = "priority", visible_alias = "prio", value_name = "PRIO", value_parser = clap::value_parser!(u8).range(..=99))]
     pub priority: Option<u8>,
     /// Print only the summary at the end
     #[arg(short = 'q', long)]
     pub quiet: bool,
-    /// A pair (a timer: a thread) per CPU, all at one priority
+    /// Measure one pair (`timer`: one thread) on each CPU, all at the same priority
     #[arg(short = 'S', long)]
     pub smp: bool,
-    /// How many pairs (of a timer: threads); without a number one per CPU
+    /// Measure N pairs (`timer`: N threads) at once; without a number one per CPU
     #[arg(short = 't', long, value_name = "N", num_args = 0..=1, default_missing_value = "0", default_value = "1")]
     pub threads: usize,
-    /// Every sample as a line: number of the pair, of the sample, latency
+    /// Print a line for every sample: number of the pair, number of the sample, latency
     #[arg(short = 'v', long)]
     pub verbose: bool,
-    /// Exit with 0 although messages were refused or lost
+    /// Exit with 0 even if messages were refused or lost
     #[arg(long)]
     pub allow_loss: bool,
     /// Measure the round trip instead of one way: the sender waits for the answer and records
     #[arg(long)]
     pub round_trip: bool,
-    /// The receiver follows the schedule and asks for each message by one of the same kind, as pmqtest and sigwaittest do:
-    /// the way is warm. Without it the sender follows the schedule, and its message is the first thing after an idle gap
+    /// Make the receiver follow the schedule and request each message by one of the same kind, as pmqtest and sigwaittest do.
+    /// Caches are then warm; without this option each message is the first activity after an idle gap
     #[arg(long, conflicts_with = "round_trip")]
     pub sync: bool,
-    /// Payload in bytes, where there is one [default: 64; of endpoints of a running daemon at most their msgsize, and
-    /// where that is below 24 a number of 8 bytes, with its times in memory beside]
+    /// Bytes of a message, where the path carries any [default: 64, or the msgsize of a running daemon's endpoints if that is
+    /// smaller; below 24 bytes a message carries a number only, and its times are kept in shared memory]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(24..=16 << 20))]
     pub size: Option<u32>,
-    /// Print a histogram with this many bins of 1 us; all pairs run at the same priority and interval
+    /// Print a histogram of US bins of 1 us. All pairs then have the same priority and interval
     #[arg(short = 'h', long, value_name = "US", value_parser = clap::value_parser!(u64).range(1..=BINS_MAX))]
     pub histogram: Option<u64>,
-    /// Print the histogram with one more column that adds up all pairs
+    /// Print a histogram of US bins of 1 us, with one more column that adds up all pairs
     #[arg(short = 'H', long, value_name = "US", value_parser = clap::value_parser!(u64).range(1..=BINS_MAX))]
     pub histofall: Option<u64>,
     /// Write the histogram to this file instead of standard output
@@ -117,20 +117,20 @@ const DISTANCE_US: u64 = 500;
 /// Where results go.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ReportArgs {
-    /// Results as JSON, nested as rt-tests do
+    /// Write the results to this file as JSON, in the structure of rt-tests
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// What is printed at the end instead of lines as cyclictest and pmqtest print them
+    /// Print the results in this format instead of the lines of cyclictest and pmqtest
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub format: Option<Format>,
-    /// Pictures as SVG files in this directory
+    /// Write pictures as SVG files into this directory
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
-    /// A report with pictures, tables and the machine's facts in one file
+    /// Write one HTML file with pictures, tables and facts about the machine
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Work beside the measurement: cpu, memory, syscall, ipc, each with :N workers (default: one per CPU); stress-ng
-    /// does it where it is installed, unless own: stands in front
+    /// Run this load beside the measurement: cpu, memory, syscall or ipc, with :N workers (default: one per CPU). stress-ng
+    /// generates it if it is installed, unless the name begins with own:
     #[arg(long, value_name = "KIND[:N]", value_delimiter = ',')]
     pub load: Vec<String>,
 }
@@ -154,7 +154,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         'd' => (&text[..text.len() - 1], 86_400),
         _ => (text, 1),
     };
-    let wrong = || format!("{text:?} is no time: 10, 10s, 5m, 2h or 1d");
+    let wrong = || format!("{text:?} is not a duration: 10, 10s, 5m, 2h or 1d");
     let number = number.parse::<u64>().map_err(|_| wrong())?;
     // A year: what is longer is a slip.
     let seconds = number.checked_mul(seconds).filter(|s| (1..=366 * 86_400).contains(s)).ok_or_else(wrong)?;

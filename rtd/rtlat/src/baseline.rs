@@ -20,6 +20,7 @@ use super::report::machine::Machine;
 use super::report::{PLACEMENTS, clean};
 use super::series::{Comparison, Placement, Turn};
 use anyhow::Context as _;
+use rtd::ctl::sheet::Sheet;
 use rtd::ctl::table::{Table, left, right};
 use std::path::Path;
 
@@ -109,23 +110,26 @@ impl Verdict {
     }
 
     /// The table and the notes, as lines.
-    pub fn text(&self) -> String {
-        let mut out = format!(
-            "Against the baseline of {}: ratios to {REFERENCE} (the reference, always 1)\n\
-             worse, better: by {} % and more; false alarms in at most {} % of all runs\n",
-            clean(&self.baseline, 100),
+    pub fn text(&self, columns: Option<usize>) -> String {
+        let mut sheet = Sheet::new(columns);
+        sheet.line(&format!(
+            "Against the baseline of {}: ratios to {REFERENCE} (the reference, always 1)",
+            clean(&self.baseline, 100)
+        ));
+        sheet.line(&format!(
+            "worse, better: by {} % and more; false alarms in at most {} % of all runs",
             EFFECT_MIN * 100.0,
             ALPHA * 100.0
-        );
+        ));
         let mut table = Table::new(vec![
             left("PATH"),
             left("PLACEMENT"),
-            right("PACED THEN"),
-            right("NOW"),
+            right("PACED THEN").rank(3),
+            right("NOW").rank(2),
             right("CHANGE"),
             left("VERDICT"),
-            right("BUSY THEN"),
-            right("NOW"),
+            right("BUSY THEN").rank(4),
+            right("NOW").rank(1),
             right("CHANGE"),
             left("VERDICT"),
         ]);
@@ -135,12 +139,9 @@ impl Verdict {
             cells.extend(row.busy.cells());
             table.row(cells);
         }
-        table.render(&mut out);
-        for note in &self.notes {
-            out.push_str(&clean(note, 400));
-            out.push('\n');
-        }
-        out
+        sheet.table(&table);
+        self.notes.iter().for_each(|note| sheet.line(&clean(note, 400)));
+        sheet.finish()
     }
 }
 

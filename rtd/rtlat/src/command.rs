@@ -49,16 +49,16 @@ pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
 /// `rtlat route`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RouteArgs {
-    /// What the route joins, in a daemon that is started for it
+    /// Measure a route of this kind, in a daemon that is started for it
     #[arg(value_enum, conflicts_with = "from")]
     way: Option<Way>,
-    /// Endpoint of a running daemon that its messages go into; rtlat becomes its owner
+    /// Send into this endpoint of a running daemon; rtlat registers as the process that owns it
     #[arg(long, value_name = "ENDPOINT", requires = "to")]
     from: Option<String>,
-    /// Endpoint of the same daemon that they come out of; rtlat becomes its owner
+    /// Receive from this endpoint of the same daemon; rtlat registers as the process that owns it
     #[arg(long, value_name = "ENDPOINT", requires = "from")]
     to: Option<String>,
-    /// Instance of the running daemon, as in its configuration's [daemon] name [default: the only one that runs]
+    /// Instance of the running daemon: `name` in the [daemon] section of its configuration [default: the only one that runs]
     #[arg(long, env = "RTD_INSTANCE")]
     instance: Option<String>,
     #[command(flatten)]

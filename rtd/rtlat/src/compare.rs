@@ -18,8 +18,9 @@ use super::preset::{self, Preset};
 use super::recorder::Recording;
 use super::report::{self, machine::Machine, table};
 use super::route::{LaneArgs, OwnRoute, Way};
-use super::run::{Conditions, WORSE, command_line, must_be_writable, to_file, wall_ns};
+use super::run::{Conditions, WORSE, command_line, head, must_be_writable, to_file};
 use super::series::{Comparison, Placement, Row, Series, Turn};
+use super::time::wall_ns;
 use anyhow::{Context as _, bail};
 use rtcore::sys::cpus;
 use rtd::ctl::sheet::WidthArgs;
@@ -34,53 +35,54 @@ const TURNS: u64 = 20;
 /// Arguments of `rtlat compare`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct CompareArgs {
-    /// CPUs: the first is the sender's and the lanes', and with one CPU the receiver's; the second the receiver's with
-    /// two. Default: the last one allowed, and one that does not share its core if there is such
+    /// Two CPUs. Senders, lanes and, in the rows `same CPU`, receivers run on the first; in the rows `other CPU` receivers run on
+    /// the second [default: the last one allowed, and one of another core if there is one]
     #[arg(short = 'a', long, value_name = "CPUS")]
     affinity: Option<String>,
-    /// Only these: mq, signal, sem, mutex, futex, eventfd, pipe, unix, sysv, mq-mq, mq-signal, signal-signal, lane, direct.
-    /// mq is always among them
+    /// Measure only mq and these: signal, sem, mutex, futex, eventfd, pipe, unix, sysv, mq-mq, mq-signal, signal-signal, lane,
+    /// direct
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
-    /// Only sender and receiver on one CPU, or only on two
+    /// Measure only with sender and receiver on the same CPU, or only on two
     #[arg(long, value_name = "WHERE", value_enum)]
     placement: Option<WhereArg>,
-    /// Schedule in microseconds
+    /// Send a message every US microseconds in the paced part of a turn
     #[arg(short = 'i', long, value_name = "US", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     interval: u64,
-    /// Points of the schedule in a turn
+    /// Send N messages in the paced part of a turn
     #[arg(short = 'l', long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     loops: u64,
-    /// Messages of a turn that are sent back to back [default: 200; of a preset 100]
+    /// Send N messages in the part of a turn in which each follows the arrival of the one before [default: 200; of a preset
+    /// 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(super) busy: Option<u64>,
     /// Number of turns [default: 20; of a preset 400]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(super) turns: Option<u64>,
-    /// Measure these tables of the README instead, each figure with its aim; daemons and paths are those of the preset
+    /// Measure fixed sets of paths through daemons of their own instead, and show each figure with its aim
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',', conflicts_with_all = [
         "only", "placement", "interval", "loops", "priority", "fork", "size", "save", "against", "lane_priority", "lane_cpu",
         "lane_wait", "format", "svg", "html"
     ])]
     pub(super) preset: Vec<Preset>,
-    /// SCHED_FIFO priority of receivers, senders are one below; 0: SCHED_OTHER
+    /// SCHED_FIFO priority of receivers; senders are one below. 0: SCHED_OTHER
     #[arg(short = 'p', long, value_name = "PRIO", default_value_t = super::command::ROUTE_PRIORITY, value_parser = clap::value_parser!(u8).range(..=98))]
     priority: u8,
-    /// Senders are processes instead of threads
+    /// Make each sender a process instead of a thread
     #[arg(short = 'f', long)]
     fork: bool,
-    /// Payload in bytes, where there is one
+    /// Bytes of a message, where the path carries any
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=1 << 20))]
     size: u32,
-    /// No progress
+    /// Show no progress bar
     #[arg(short = 'q', long)]
     pub(super) quiet: bool,
     #[command(flatten)]
     pub(super) width: WidthArgs,
-    /// Keep the result as a baseline
+    /// Write the result to this file, for a later --against
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Compare with a baseline: better, same or worse per path, by ratios to mq; exit with 4 if one is worse
+    /// Compare each path's ratio to mq with a result that --save wrote: better, same or worse; exit with 4 if one is worse
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     #[command(flatten)]
@@ -183,25 +185,24 @@ fn finish(
         return_code: code,
         unit: Unit::Us,
     };
-    let mut text = Vec::new();
-    if let Some(format) = args.report.format {
+    let columns = args.width.columns();
+    let text = if let Some(format) = args.report.format {
+        let mut text = Vec::new();
         format.write(&mut text, &run, &flat(comparison), &[], Figure::Raw)?;
+        String::from_utf8_lossy(&text).into_owned()
     } else {
-        let head = format!(
-            "{}# {turns} turns of {} messages every {} us and {} back to back; us; X MQ: median of per-turn ratios\n",
-            conditions.lines(None),
+        let mut sheet = head(conditions, machine, columns);
+        sheet.line(&format!(
+            "# {turns} turns of {} messages every {} us and {} back to back; us; X MQ: median of the turns' ratios to mq",
             args.loops,
             args.interval,
             args.busy.unwrap_or(BUSY)
-        );
-        text.extend(head.bytes());
-        // What is to be said of the CPUs' sleep stands among the conditions.
-        let others = machine.degraded.iter().filter(|refusal| **refusal != conditions.awake.said);
-        others.for_each(|refusal| text.extend(format!("# {refusal}\n").bytes()));
-        text.extend(table::text(comparison).bytes());
-        text.extend(table::losses(comparison).bytes());
-    }
-    rtd::ctl::page::print(&String::from_utf8_lossy(&text))?;
+        ));
+        sheet.table(&table::table(comparison));
+        table::losses(comparison).lines().for_each(|line| sheet.line(line));
+        sheet.finish()
+    };
+    rtd::ctl::page::print(&text)?;
     if let Some(path) = &args.report.json {
         to_file(path, |out| Ok(json::write_comparison(out, &run, &Host::read(), comparison)?))?;
     }
@@ -210,7 +211,7 @@ fn finish(
         baseline::save(comparison, machine, path)?;
     }
     if let Some(verdict) = &verdict {
-        rtd::ctl::page::print(&verdict.text())?;
+        rtd::ctl::page::print(&verdict.text(columns))?;
         if verdict.is_empty() {
             bail!("nothing could be judged: see above, and take more --turns");
         }

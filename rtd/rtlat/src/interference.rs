@@ -18,10 +18,12 @@ use super::party::Seat;
 use super::recorder::Recording;
 use super::report::{self, machine::Machine};
 use super::route::{self, LaneArgs, OwnRoute, Way};
-use super::run::{Conditions, command_line, to_file, wall_ns};
+use super::run::{Conditions, command_line, head, to_file};
 use super::series::Series;
+use super::time::wall_ns;
 use anyhow::Context as _;
 use rtcore::sys::cpus;
+use rtd::ctl::sheet::WidthArgs;
 use rtd::daemon::own::{self, OwnDaemon};
 
 /// Messages before each block that are not recorded.
@@ -29,33 +31,35 @@ const WARM: u64 = 20;
 /// Arguments of `rtlat interference`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct InterferenceArgs {
-    /// CPU of the pair and of both lanes. Default: the last one allowed
+    /// Run sender, receiver and both lanes on this CPU [default: the last one allowed]
     #[arg(short = 'a', long, value_name = "CPU")]
     affinity: Option<usize>,
-    /// Paths through the measured lane
+    /// Measure these paths through the daemon
     #[arg(long, value_name = "PATHS", value_delimiter = ',', default_value = "mq-mq,lane")]
     path: Vec<Way>,
-    /// Only these conditions; `alone` is always among them
+    /// Measure only under these conditions, and alone
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<Condition>,
-    /// Schedule in microseconds
+    /// Send a message every US microseconds
     #[arg(short = 'i', long, value_name = "US", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     interval: u64,
-    /// Points of the schedule in a turn
+    /// Send N messages on the schedule in each turn
     #[arg(short = 'l', long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     loops: u64,
-    /// Turns
+    /// Number of turns
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     turns: u64,
-    /// SCHED_FIFO priority of the receiver, the sender is one below; 0: SCHED_OTHER
+    /// SCHED_FIFO priority of the receiver; the sender is one below. 0: SCHED_OTHER
     #[arg(short = 'p', long, value_name = "PRIO", default_value_t = super::command::ROUTE_PRIORITY, value_parser = clap::value_parser!(u8).range(..=98))]
     priority: u8,
-    /// Payload in bytes, where there is one
+    /// Bytes of a message, where the path carries any
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=1 << 20))]
     size: u32,
-    /// No progress
+    /// Show no progress bar
     #[arg(short = 'q', long)]
     quiet: bool,
+    #[command(flatten)]
+    width: WidthArgs,
     #[command(flatten)]
     lane: LaneArgs,
     #[command(flatten)]
@@ -95,16 +99,6 @@ pub fn interference(args: &InterferenceArgs) -> anyhow::Result<u8> {
     let rows: Vec<Row> =
         outcomes.into_iter().filter_map(|outcome| row(paths[outcome.subject], outcome)).collect();
     let machine = Machine::read(&[cpu], conditions.refusals(Some(args.priority), unlocked));
-    let head = format!(
-        "{}# {turns} turns of {} messages every {} us; CPU {cpu}: receiver FIFO {}, lane {}, telemetry lane {}; us; X ALONE: \
-         median over the turns\n",
-        conditions.lines(None),
-        args.loops,
-        args.interval,
-        args.priority,
-        args.lane.lane_priority,
-        beside::TELEMETRY_PRIORITY,
-    );
     let run = Run {
         command: command_line(),
         start_time_ns: started,
@@ -112,7 +106,16 @@ pub fn interference(args: &InterferenceArgs) -> anyhow::Result<u8> {
         return_code: 0,
         unit: Unit::Us,
     };
-    show(args, &run, &machine, &head, &rows, &conditions)?;
+    let said = format!(
+        "# {turns} turns of {} messages every {} us; CPU {cpu}: receiver FIFO {}, lane {}, telemetry lane {}; us; X ALONE: \
+         median of the turns' ratios to alone",
+        args.loops,
+        args.interval,
+        args.priority,
+        args.lane.lane_priority,
+        beside::TELEMETRY_PRIORITY,
+    );
+    show(args, &run, &machine, &said, &rows, &conditions)?;
     Ok(0)
 }
 
@@ -120,24 +123,24 @@ fn show(
     args: &InterferenceArgs,
     run: &Run,
     machine: &Machine,
-    head: &str,
+    said: &str,
     rows: &[Row],
     conditions: &Conditions,
 ) -> anyhow::Result<()> {
-    let series: Vec<Series> = rows
-        .iter()
-        .map(|row| Series { name: format!("{}, {}", row.path, row.condition.title()), ..row.series.clone() })
-        .collect();
-    let mut text = Vec::new();
-    if let Some(format) = args.report.format {
+    let named =
+        |row: &Row| Series { name: format!("{}, {}", row.path, row.condition.title()), ..row.series.clone() };
+    let series: Vec<Series> = rows.iter().map(named).collect();
+    let text = if let Some(format) = args.report.format {
+        let mut text = Vec::new();
         format.write(&mut text, run, &series, &[], Figure::Raw)?;
+        String::from_utf8_lossy(&text).into_owned()
     } else {
-        text.extend(head.bytes());
-        let others = machine.degraded.iter().filter(|refusal| **refusal != conditions.awake.said);
-        others.for_each(|refusal| text.extend(format!("# {refusal}\n").bytes()));
-        text.extend(table::text(rows).bytes());
-    }
-    rtd::ctl::page::print(&String::from_utf8_lossy(&text))?;
+        let mut sheet = head(conditions, machine, args.width.columns());
+        sheet.line(said);
+        sheet.table(&table::table(rows));
+        sheet.finish()
+    };
+    rtd::ctl::page::print(&text)?;
     if let Some(path) = &args.report.json {
         to_file(path, |out| table::json(out, run, rows))?;
     }

@@ -33,3 +33,4 @@ pub mod run;
 pub mod series;
 #[allow(unsafe_code, reason = "the calls that rtcore does not have")]
 pub mod sys;
+pub mod time;

@@ -20,8 +20,8 @@ rtcore::hold_signals!();
 
 /// Measure latency as cyclictest and its family do: timers, every mechanism, and routes through rtd
 ///
-/// Exit codes: 0; 1 it could not be measured; 2 bad options; 3 a latency broke the -b bound; 4 worse than the baseline;
-/// 5 not clean; 6 messages were lost and --allow-loss was not given.
+/// Exit codes: 0 success; 1 the measurement failed; 2 bad options; 3 a latency exceeded the bound of -b; 4 a path is worse than
+/// its baseline; 5 a path is not clean; 6 messages were lost and --allow-loss was not given.
 #[derive(Parser)]
 #[command(name = "rtlat", version, propagate_version = true, infer_long_args = true)]
 struct Cli {
@@ -31,33 +31,33 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// How late a timer wakes a thread (cyclictest)
+    /// Measure how late a timer wakes a thread (cyclictest)
     Timer(MeasureArgs),
-    /// POSIX message queue (pmqtest)
+    /// Measure a POSIX message queue (pmqtest)
     Mq(MeasureArgs),
-    /// Real-time signal, queued (sigwaittest; with --round-trip -i 0 signaltest)
+    /// Measure a queued real-time signal (sigwaittest; with --round-trip -i 0 signaltest)
     Signal(MeasureArgs),
-    /// Semaphore in shared memory (svsematest, whose semaphores are of System V)
+    /// Measure a semaphore in shared memory (svsematest, which measures System V semaphores)
     Sem(MeasureArgs),
-    /// Priority-inheriting mutex, handed over (ptsematest)
+    /// Measure the hand-over of a priority-inheriting mutex (ptsematest)
     Mutex(MeasureArgs),
-    /// Futex
+    /// Measure a futex
     Futex(MeasureArgs),
-    /// Event counter
+    /// Measure an eventfd
     Eventfd(MeasureArgs),
-    /// Pipe
+    /// Measure a pipe
     Pipe(MeasureArgs),
-    /// Unix socket
+    /// Measure a Unix socket
     Unix(MeasureArgs),
-    /// System V message queue
+    /// Measure a System V message queue
     Sysv(MeasureArgs),
-    /// A route of rtd: of a daemon started for it, or between two endpoints of a running one
+    /// Measure a route of rtd: in a daemon that is started for it, or between two endpoints of a running one
     Route(RouteArgs),
-    /// All mechanisms and routes in one run, on one CPU and on two, with their ratios to a raw message queue
+    /// Compare all mechanisms and routes in one run, on one CPU and on two, by their ratios to a POSIX message queue
     Compare(CompareArgs),
-    /// Whether sealed threads on each kind of path allocate, fault, call, lose or are preempted where they must not
+    /// Check that the sealed threads of each path allocate nothing, fault nothing, make no other system calls and lose nothing
     Clean(CleanArgs),
-    /// The most urgent lane alone and beside what goes on in a machine: a saturated lane, load, stopped and dying clients
+    /// Measure the most urgent lane alone and beside a saturated lane, load, and stopped and dying clients
     Interference(InterferenceArgs),
     #[command(hide = true)]
     OwnDaemon(OwnArgs),

@@ -10,6 +10,7 @@ use super::mech::Mechanism;
 use super::party::{Log, Seat};
 use super::recorder::{Recorder, Recording, Tally};
 use super::series::{Packed, Party, Series};
+use super::time::{nanos, wall_at};
 use crate::sys::fork::{ForkedChild, fork_child};
 use anyhow::{Context as _, bail};
 use roles::{partner, recorder};
@@ -17,7 +18,7 @@ use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::rtsignal;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Recorders that go round between a pair and the main thread: one at work, the others ready for the next slices.
 const RECORDERS: usize = 4;
@@ -395,8 +396,8 @@ impl Pair {
             max_ns: whole.tally.max_ns,
             sum_ns: whole.tally.sum_ns,
             counts: self.board.counts(whole.tally.received),
-            start_time_ns: wall_ns(whole.first_ns),
-            end_time_ns: wall_ns(whole.last_ns),
+            start_time_ns: wall_at(whole.first_ns),
+            end_time_ns: wall_at(whole.last_ns),
             culprit: whole.culprit(self.trace.get().map_or("", String::as_str)),
         }
     }
@@ -439,14 +440,4 @@ impl Drop for Pair {
             Partner::Process(_) | Partner::None => {}
         }
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The wall clock at a moment of CLOCK_MONOTONIC; 0 for never.
-fn wall_ns(monotonic: u64) -> u64 {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
-    if monotonic == 0 { 0 } else { wall.saturating_sub(monotonic_ns().saturating_sub(monotonic)) }
 }

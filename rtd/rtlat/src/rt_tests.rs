@@ -30,16 +30,16 @@ pub enum Policy {
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Further options of rt-tests")]
 pub struct RtTestsArgs {
-    /// Start pair N this many microseconds times N after the common start
+    /// Start pair N at N times US microseconds after the common start
     #[arg(short = 'A', long, value_name = "US", num_args = 0..=1, default_missing_value = "0", value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
     pub aligned: Option<u64>,
-    /// Start at a full second of CLOCK_MONOTONIC, plus this many microseconds
+    /// Start US microseconds after a full second of CLOCK_MONOTONIC
     #[arg(long, value_name = "US", num_args = 0..=1, default_missing_value = "0", conflicts_with = "aligned", value_parser = clap::value_parser!(u64).range(..=3_600_000_000))]
     pub secaligned: Option<u64>,
-    /// 0: CLOCK_MONOTONIC; 1: accepted, and measured with CLOCK_MONOTONIC all the same
+    /// Clock: 0 is CLOCK_MONOTONIC; 1 is accepted, and rtlat uses CLOCK_MONOTONIC
     #[arg(short = 'c', long, value_name = "CLOCK", value_parser = clap::value_parser!(u8).range(..=1))]
     pub clock: Option<u8>,
-    /// Scheduling policy: fifo, other; rr is measured as fifo
+    /// Scheduling policy: fifo or other; rr is accepted and measured as fifo
     #[arg(long, value_name = "NAME", value_enum)]
     pub policy: Option<Policy>,
     /// Give each further thread of `timer` the next lower priority (the pairs of the other measurements always do)
@@ -51,58 +51,58 @@ pub struct RtTestsArgs {
     /// Do not hold /dev/cpu_dma_latency, to save the battery
     #[arg(long)]
     pub laptop: bool,
-    /// Hold /dev/cpu_dma_latency at this many microseconds
+    /// Hold /dev/cpu_dma_latency at US microseconds
     #[arg(long, value_name = "US", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..))]
     pub latency: i32,
-    /// Redraw the live view only when a maximum has grown
+    /// Redraw the live view only when the maximum has increased
     #[arg(short = 'M', long)]
     pub refresh_on_max: bool,
-    /// Accepted: rtlat sleeps until absolute times
+    /// Accepted and ignored: rtlat always sleeps until absolute times
     #[arg(short = 'r', long)]
     pub relative: bool,
-    /// Accepted: rtlat sleeps with clock_nanosleep(2)
+    /// Accepted and ignored: rtlat always sleeps with clock_nanosleep(2)
     #[arg(short = 's', long)]
     pub system: bool,
-    /// Accepted: rtlat sleeps with clock_nanosleep(2)
+    /// Accepted and ignored: rtlat always sleeps with clock_nanosleep(2)
     #[arg(short = 'x', long = "posix_timers")]
     pub posix_timers: bool,
-    /// Accepted: rtlat always sleeps with clock_nanosleep(2)
+    /// Accepted and ignored: rtlat always sleeps with clock_nanosleep(2)
     #[arg(short = 'n', long)]
     pub nanosleep: bool,
-    /// Accepted: rtlat never buffers its output
+    /// Accepted and ignored: rtlat never buffers its output
     #[arg(short = 'u', long)]
     pub unbuffered: bool,
-    /// Accepted: -b always marks the trace
+    /// Accepted and ignored: -b always marks the trace
     #[arg(long)]
     pub tracemark: bool,
-    /// Leave the kernel's trace alone at a break of -b
+    /// Do not mark or stop the kernel's trace when -b stops the run
     #[arg(long, conflicts_with = "tracemark")]
     pub notrace: bool,
     /// Refused: pmqtest's forced timeout
     #[arg(long = "forcetimeout", value_name = "SECONDS", hide = true)]
     pub force_timeout: Option<String>,
-    /// Accepted: SMIs are not counted
+    /// Accepted and ignored: rtlat does not count SMIs
     #[arg(long)]
     pub smi: bool,
-    /// Accepted: spikes are not listed
+    /// Accepted and ignored: rtlat does not list spikes
     #[arg(long, value_name = "US")]
     pub spike: Option<u64>,
-    /// Accepted, as --spike
+    /// Accepted and ignored: rtlat does not list spikes
     #[arg(long, value_name = "N")]
     pub spike_nodes: Option<u64>,
-    /// Accepted: -v prints every sample
+    /// Accepted and ignored: -v prints every sample
     #[arg(short = 'o', long, value_name = "N")]
     pub oscope: Option<u64>,
-    /// Accepted: the clock's resolution is not checked
+    /// Accepted and ignored: rtlat does not check the clock's resolution
     #[arg(short = 'R', long)]
     pub resolution: bool,
-    /// Accepted: the main thread is not pinned
+    /// Accepted and ignored: rtlat does not pin its main thread
     #[arg(long, value_name = "CPUS")]
     pub mainaffinity: Option<String>,
-    /// Accepted, as pmqtest -T: a message that takes longer than a second counts as lost
+    /// Accepted and ignored: a message that takes longer than a second counts as lost
     #[arg(short = 'T', long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Refused: rtlat writes no status into a FIFO
+    /// Refused: rtlat does not write its status into a FIFO
     #[arg(short = 'F', long, value_name = "PATH")]
     pub fifo: Option<PathBuf>,
 }

@@ -13,17 +13,19 @@ use super::pair::{Pair, PairSpec, Work};
 use super::recorder::Recording;
 use super::report::{self, machine::Machine};
 use super::series::{Party, Series};
+use super::time::{nanos, wall_ns};
 use anyhow::{Context as _, bail};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::epoll::StopSignals;
 use rtcore::sys::grants::Grant;
 use rtcore::sys::{idle, limits, memory, rtsignal};
 use rtd::ctl::page::{self, Printed};
+use rtd::ctl::sheet::Sheet;
 use rtd::daemon::own::OwnDaemon;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// A latency broke the `-b` bound.
 pub const BROKEN: u8 = 3;
@@ -131,6 +133,16 @@ impl Conditions {
         all.extend(unlocked);
         all
     }
+}
+
+/// A page that begins with the conditions of a run, a line behind `#` each.
+pub fn head(conditions: &Conditions, machine: &Machine, columns: Option<usize>) -> Sheet {
+    let mut sheet = Sheet::new(columns);
+    conditions.lines(None).lines().for_each(|line| sheet.line(line));
+    // The state of the CPUs' idling stands among them already.
+    let others = machine.degraded.iter().filter(|refusal| **refusal != conditions.awake.said);
+    others.for_each(|refusal| sheet.line(&format!("# {refusal}")));
+    sheet
 }
 
 /// Locks all memory, or says what grants that.
@@ -408,13 +420,4 @@ pub fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result
 pub fn command_line() -> String {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     report::html::command_line(&words)
-}
-
-/// ns since 1970.
-pub fn wall_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -4,16 +4,16 @@
 //! bounded, and each error names the file.
 //! Invariant: a [`Baseline`] that was read has no two rows of one path and placement.
 
-use crate::report::machine::Machine;
-use crate::report::utc;
+use crate::out::date::utc;
+use crate::report::{self, machine::Machine};
 use crate::series::{Comparison, Placement, Turn};
+use crate::time::wall_ns;
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-use std::time::SystemTime;
 
 /// What is written and read.
 const FORMAT: u64 = 1;
@@ -75,6 +75,7 @@ impl Conditions {
                 found.push(format!("{what} was {then} and is {now}"));
             }
         };
+        let us = |ns| format!("{} us", report::us(ns));
         differ("the interval", us(self.interval_ns), us(now.interval_ns));
         differ("the payload", format!("{} B", self.payload_bytes), format!("{} B", now.payload_bytes));
         differ("the priority", self.priority.to_string(), now.priority.to_string());
@@ -84,19 +85,14 @@ impl Conditions {
     }
 }
 
-fn us(ns: u64) -> String {
-    format!("{} us", crate::report::us(ns))
-}
-
 /// Writes what a later run can be judged by: the turns of each row, the conditions and the machine.
 ///
 /// Errors name the file.
 pub fn save(comparison: &Comparison, machine: &Machine, path: &Path) -> anyhow::Result<()> {
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let baseline = Baseline {
         format: FORMAT,
         program: format!("rtlat {}", env!("CARGO_PKG_VERSION")),
-        saved: utc(u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX)),
+        saved: utc(wall_ns()),
         conditions: Conditions::of(comparison),
         machine: machine.clone(),
         rows: comparison.rows.iter().map(Row::of).collect(),

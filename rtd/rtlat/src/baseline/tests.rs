@@ -125,9 +125,9 @@ fn ten_percent_are_found_among_five_percent_of_noise_and_nothing_else_is() {
         let hits = of("mq -> mq", Placement::Same).iter().filter(|found| **found == Judgement::Worse).count()
             + of("lane routed", Placement::Other).iter().filter(|found| **found == Judgement::Better).count();
         found += hits;
-        assert_eq!(verdict.is_worse(), verdict.text().contains("worse"));
+        assert_eq!(verdict.is_worse(), verdict.text(None).contains("worse"));
         let others = verdict.figures().filter(|figure| figure.judgement != Judgement::Same).count();
-        assert!(others <= hits + 1, "{}", verdict.text());
+        assert!(others <= hits + 1, "{}", verdict.text(None));
     }
     assert!(found >= 95, "{found} of 100");
 }
@@ -158,9 +158,9 @@ fn with_few_turns_there_is_no_verdict() {
     let few = verdict(&run(&mut random, 3, 0.01, unchanged), &run(&mut random, 20, 0.01, twice));
     assert!(few.is_empty() && !few.is_worse());
     assert_eq!(few.rows[0].paced.judgement, Judgement::TooFew(8));
-    assert!(few.text().contains("too few turns (needs 8)"), "{}", few.text());
+    assert!(few.text(None).contains("too few turns (needs 8)"), "{}", few.text(None));
     let enough = verdict(&run(&mut random, 8, 0.01, unchanged), &run(&mut random, 8, 0.01, twice));
-    assert!(enough.is_worse(), "{}", enough.text());
+    assert!(enough.is_worse(), "{}", enough.text(None));
     let none = verdict(&run(&mut random, 0, 0.01, unchanged), &run(&mut random, 0, 0.01, unchanged));
     assert!(none.is_empty() && none.rows[0].paced.then.is_none());
 }
@@ -174,7 +174,7 @@ fn a_path_that_delivers_nothing_is_worse_and_one_that_does_again_is_better() {
     let dead = verdict(&then, &now);
     let row = dead.rows.iter().find(|row| row.path == now.rows[4].path).unwrap();
     assert_eq!((row.paced.judgement, row.busy.judgement), (Judgement::Worse, Judgement::Same));
-    assert!(dead.text().contains("nothing"), "{}", dead.text());
+    assert!(dead.text(None).contains("nothing"), "{}", dead.text(None));
     let back = verdict(&now, &then);
     assert!(!back.is_worse() && back.figures().any(|figure| figure.judgement == Judgement::Better));
     assert!(!verdict(&now, &now).is_worse());
@@ -188,7 +188,7 @@ fn rows_of_one_run_only_are_named() {
     now.rows.retain(|row| row.path != "futex" || row.placement == Placement::Same);
     let verdict = verdict(&then, &now);
     assert_eq!(verdict.rows.len(), 7);
-    let text = verdict.text();
+    let text = verdict.text(None);
     assert!(text.contains("Only in the baseline: futex, other CPU."), "{text}");
     assert!(text.contains("Not in the baseline: pipe, same CPU."), "{text}");
     assert!(!text.contains("futex, same CPU."), "{text}");
@@ -256,7 +256,7 @@ fn figures_at_the_ends_of_their_range_do_not_break_the_arithmetic() {
         row.turns.iter_mut().for_each(|turn| (turn.paced_p50_ns, turn.busy_p50_ns) = (value, 0));
     }
     let now = run(&mut Random(23), 10, 0.05, unchanged);
-    let text = verdict(&then, &now).text();
+    let text = verdict(&then, &now).text(None);
     assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
 }
 
@@ -273,7 +273,7 @@ fn another_machine_is_a_note_not_a_refusal() {
     other.degraded.push("no SCHED_FIFO".to_owned());
     let verdict = against(&now, &other, &scratch.0).unwrap();
     assert_eq!(verdict.notes.len(), 2, "{:?}", verdict.notes);
-    let text = verdict.text();
+    let text = verdict.text(None);
     assert!(text.contains("6.1.0\u{fffd}[2J then, 6.18.0 now"), "{text}");
     assert!(text.contains("This run was degraded, the baseline was not."), "{text}");
 }

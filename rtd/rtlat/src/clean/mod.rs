@@ -28,6 +28,7 @@ use rtcore::stats::reader::{Reader, Snapshot, Worker};
 use rtcore::sys::clock::{monotonic_ns, sleep_until_or_signal};
 use rtcore::sys::memory::ThreadUsage;
 use rtcore::sys::{cpus, procfs, rtsignal};
+use rtd::ctl::sheet::WidthArgs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -50,23 +51,25 @@ const INTRUSION_NS: u64 = 1_000_000;
 /// Arguments of `rtlat clean`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct CleanArgs {
-    /// Messages through each path
+    /// Send N messages through each path
     #[arg(short = 'l', long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1 << 39))]
     loops: u64,
-    /// Which paths
+    /// Check these paths
     #[arg(long, value_name = "PATHS", value_enum, value_delimiter = ',', default_values_t = PathArg::ALL)]
     path: Vec<PathArg>,
-    /// CPU of all threads (default: the last one allowed)
+    /// Run all threads on this CPU [default: the last one allowed]
     #[arg(short = 'a', long, value_name = "CPU")]
     affinity: Option<String>,
-    /// SCHED_FIFO priority of receivers, below the lane's 80; senders are one below; 0: SCHED_OTHER, then preemptions are
-    /// not judged
+    /// SCHED_FIFO priority of receivers, below the lane's 80; senders are one below. 0: SCHED_OTHER, where preemptions are
+    /// shown and not judged
     #[arg(short = 'p', long, value_name = "PRIO", default_value_t = ROUTE_PRIORITY, value_parser = clap::value_parser!(u8).range(..80))]
     priority: u8,
-    /// Results as JSON
+    /// Write the results to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Has the run do once what must be found, to see that it is found
+    #[command(flatten)]
+    width: WidthArgs,
+    /// Make the sender do once what the check has to find
     #[arg(long, value_name = "WHAT", value_enum, hide = true)]
     unclean: Option<Unclean>,
 }
@@ -150,7 +153,7 @@ pub fn clean(args: &CleanArgs) -> anyhow::Result<u8> {
     let outcomes: Vec<Outcome> = outcomes.into_iter().map(|outcome| outcome.judge(&run.granted)).collect();
     run.conditions.end_daemons()?;
     let code = if outcomes.iter().all(|outcome| outcome.reasons.is_empty()) { 0 } else { UNCLEAN };
-    show::print(&outcomes, &run.granted)?;
+    show::print(&outcomes, &run.granted, args.width.columns())?;
     if let Some(path) = &args.json {
         show::json(path, &outcomes, &run.granted, code)?;
     }

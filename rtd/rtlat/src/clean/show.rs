@@ -7,38 +7,37 @@ use super::super::run::{command_line, to_file};
 use super::preemptions::By;
 use super::verdict::{Granted, Outcome, Preemptions, Row};
 use rtd::ctl::page;
+use rtd::ctl::sheet::Sheet;
 use rtd::ctl::table::{Table, left, or_dash, right};
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// Prints tables, reasons and the verdict.
-pub fn print(outcomes: &[Outcome], granted: &Granted) -> anyhow::Result<()> {
-    let mut text = String::new();
-    for said in conditions(granted) {
-        text += &format!("# {said}\n");
-    }
+pub fn print(outcomes: &[Outcome], granted: &Granted, columns: Option<usize>) -> anyhow::Result<()> {
+    let mut sheet = Sheet::new(columns);
+    conditions(granted).iter().for_each(|said| sheet.line(&format!("# {said}")));
     for outcome in outcomes {
         let [sent, received] = outcome.messages;
         let lost = outcome.lost();
-        text += &format!("\n{}: sent {sent}, received {received}, lost {lost}\n", outcome.path);
-        table(outcome).render(&mut text);
+        let caption = format!("{}: sent {sent}, received {received}, lost {lost}", outcome.path);
+        sheet.captioned(&caption, &table(outcome));
     }
-    text.push('\n');
+    sheet.line("");
     for outcome in outcomes {
         for said in &outcome.machine {
-            text += &format!("machine: {}: {said}\n", outcome.path);
+            sheet.line(&format!("machine: {}: {said}", outcome.path));
         }
         for reason in &outcome.reasons {
-            text += &format!("unclean: {}: {reason}\n", outcome.path);
+            sheet.line(&format!("unclean: {}: {reason}", outcome.path));
         }
     }
     let messages: u64 = outcomes.iter().map(|outcome| outcome.messages[1]).sum();
     let unclean = outcomes.iter().filter(|outcome| !outcome.reasons.is_empty()).count();
-    text += &match unclean {
-        0 => format!("clean: {} paths, {messages} messages\n", outcomes.len()),
-        _ => format!("unclean: {unclean} of {} paths\n", outcomes.len()),
-    };
-    page::print(&text)?;
+    sheet.line(&match unclean {
+        0 => format!("clean: {} paths, {messages} messages", outcomes.len()),
+        _ => format!("unclean: {unclean} of {} paths", outcomes.len()),
+    });
+    page::print(&sheet.finish())?;
     Ok(())
 }
 
@@ -60,15 +59,15 @@ fn conditions(granted: &Granted) -> Vec<String> {
 fn table(outcome: &Outcome) -> Table {
     let mut table = Table::new(vec![
         left("THREAD"),
-        right("PRIO"),
+        right("PRIO").rank(5),
         right("MESSAGES"),
         right("ALLOCATIONS"),
         right("MINFLT"),
         right("MAJFLT"),
-        right("SLEEPS"),
-        right("PREEMPTED"),
-        right("BY-LANES"),
-        left("BY-OTHERS"),
+        right("SLEEPS").rank(6),
+        right("PREEMPTED").rank(2),
+        right("BY-LANES").rank(4),
+        left("BY-OTHERS").rank(3),
         left("CALLS-OFF-LIST"),
     ]);
     for Row { account: a, preempted } in &outcome.rows {

@@ -41,12 +41,15 @@ fn ratios(row: &Row, rows: &[Row]) -> Ratios {
     }
 }
 
-/// Raw latencies in us, each with its ratio to `alone`. Lines, each ended.
-pub(super) fn text(rows: &[Row]) -> String {
-    let titles = ["P50", "X ALONE", "P99", "X ALONE", "P99.9", "X ALONE", "MAX", "X ALONE", "LOST", "MISSED"];
+/// Raw latencies in us, each with its ratio to `alone`.
+pub(super) fn table(rows: &[Row]) -> Table {
     let mut columns = vec![left("PATH"), left("BESIDE")];
-    columns.extend(titles.map(right));
-    columns.push(left("OF WHICH THERE WERE"));
+    for (title, times, rank) in
+        [("P50", "X ALONE", 0), ("P99", "X ALONE", 0), ("P99.9", "X ALONE", 2), ("MAX", "X ALONE", 4)]
+    {
+        columns.extend([right(title).rank(rank), right(times).rank(rank)]);
+    }
+    columns.extend([right("LOST").rank(1), right("MISSED").rank(5), left("RATE BESIDE").rank(3)]);
     let mut table = Table::new(columns);
     // As they were asked for.
     let alone = rows.iter().filter(|row| row.condition == Condition::Alone);
@@ -62,9 +65,7 @@ pub(super) fn text(rows: &[Row]) -> String {
         cells.push(row.extent.text(row.condition));
         table.row(cells);
     }
-    let mut out = String::new();
-    table.render(&mut out);
-    out
+    table
 }
 
 #[derive(Serialize)]

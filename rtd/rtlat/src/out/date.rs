@@ -12,8 +12,14 @@ pub fn rfc2822(ns: u64) -> String {
     let (year, month, day) = civil(days);
     let weekday = pick(&WEEKDAYS, days % 7);
     let month = pick(&MONTHS, month);
-    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} +0000")
+    format!("{weekday}, {day:02} {month} {year} {} +0000", clock(of_day))
+}
+
+/// `2026-11-22 19:05:00 UTC`, of `ns` since 1970.
+pub fn utc(ns: u64) -> String {
+    let seconds = ns / 1_000_000_000;
+    let (year, month, day) = civil(seconds / 86_400);
+    format!("{year}-{:02}-{day:02} {} UTC", month + 1, clock(seconds % 86_400))
 }
 
 /// `hh:mm:ss`.
@@ -45,4 +51,18 @@ fn civil(mut days: u64) -> (u64, u64, u64) {
 
 fn leap(year: u64) -> u64 {
     u64::from(year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_399 * 1_000_000_000), "2000-02-28 23:59:59 UTC");
+        assert_eq!(utc(951_782_400 * 1_000_000_000), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_795_374_448 * 1_000_000_000), "2026-11-22 19:07:28 UTC");
+        assert_eq!(utc(u64::MAX), "2554-07-21 23:34:33 UTC");
+    }
 }

@@ -16,7 +16,8 @@ mod throughput;
 
 use super::compare::CompareArgs;
 use super::out::{Run, Unit};
-use super::run::{Conditions, command_line, to_file, wall_ns};
+use super::run::{Conditions, command_line, to_file};
+use super::time::wall_ns;
 use rtcore::sys::grants::Grant;
 use rtcore::sys::sched;
 use rtd::ctl::sheet::Sheet;

@@ -6,8 +6,9 @@
 use super::machine::Machine;
 use super::{
     PLACEMENTS, clean, conditions, corrected_at, corrected_max_ns, is_routed, label, paths, plot, raw_at,
-    row, table, us, us_of, utc,
+    row, table, us, us_of,
 };
+use crate::out::date::utc;
 use crate::series::{Comparison, Placement, Series};
 use std::fmt::Write as _;
 

@@ -2,7 +2,7 @@
 
 use super::{PLACEMENTS, clean, paths, ratio, raw_at, row, us_of};
 use crate::series::{Comparison, Row, Series, Turn};
-use rtd::ctl::table::{Table, left, right};
+use rtd::ctl::table::{Column, Table, left, right};
 
 /// Longest path that a table shows whole.
 const PATH_CHARS_MAX: usize = 40;
@@ -11,20 +11,23 @@ const PATH_CHARS_MAX: usize = 40;
 pub(super) const TITLES: [&str; 11] =
     ["PATH", "PLACEMENT", "P50", "P99", "P99.9", "MAX", "X MQ", "BUSY P50", "X MQ", "LOST", "MISSED"];
 
+/// Where the terminal is too narrow: which columns of [`TITLES`] go first.
+const RANKS: [u8; 11] = [0, 0, 0, 1, 4, 3, 0, 0, 0, 2, 5];
+
 /// The table: raw latencies in us on the schedule, `BUSY` back to back, each with its ratio to `mq` in the same
-/// placement (median over the turns). Lines, each ended.
-pub fn text(comparison: &Comparison) -> String {
-    let columns = TITLES.iter().enumerate();
-    let mut table =
-        Table::new(columns.map(|(at, title)| if at < 2 { left(title) } else { right(title) }).collect());
+/// placement (median over the turns).
+pub fn table(comparison: &Comparison) -> Table {
+    let column = |(at, title): (usize, &&str)| -> Column {
+        let column = if at < 2 { left(title) } else { right(title) };
+        column.rank(RANKS[at])
+    };
+    let mut table = Table::new(TITLES.iter().enumerate().map(column).collect());
     for path in paths(comparison) {
         for row in PLACEMENTS.iter().filter_map(|&placement| row(comparison, path, placement)) {
             table.row(cells(comparison, row));
         }
     }
-    let mut out = String::new();
-    table.render(&mut out);
-    out
+    table
 }
 
 /// Why messages of these rows were lost, a line behind `#` each.
@@ -77,6 +80,12 @@ pub(super) fn cells(comparison: &Comparison, row: &Row) -> Vec<String> {
 mod tests {
     use super::super::samples;
     use super::*;
+
+    fn text(comparison: &Comparison) -> String {
+        let mut out = String::new();
+        table(comparison).render(&mut out);
+        out
+    }
 
     #[test]
     fn every_row_stands_in_aligned_columns_raw_mechanisms_first() {

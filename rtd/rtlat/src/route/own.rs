@@ -190,10 +190,10 @@ pub struct LaneArgs {
     /// SCHED_FIFO priority of the daemon's lane
     #[arg(long, value_name = "PRIO", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=98))]
     pub lane_priority: u8,
-    /// CPU of the daemon's lane (default: the sender's, or the last one allowed)
+    /// CPU of the daemon's lane [default: that of the first sender, or the last one allowed]
     #[arg(long, value_name = "CPU")]
     pub lane_cpu: Option<usize>,
-    /// How the lane waits: block, spin:US or poll
+    /// How the daemon's lane waits for messages: block, spin:US or poll
     #[arg(long, value_name = "WAIT", default_value = "block")]
     pub lane_wait: String,
 }
