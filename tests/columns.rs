@@ -1,5 +1,6 @@
 //! Tables and help on a terminal of 80 columns, and in full elsewhere.
 
+use crate::util::lat::lat;
 use crate::util::terminal::Terminal;
 use crate::util::tool::{RTCTL, RTD, RTLAT, run};
 use crate::util::{Daemon, Instance, Peer, lane, process, route, signal};
@@ -99,6 +100,23 @@ pub fn every_table_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
     let note = shown.split("not shown for lack of room (--wide):").nth(1).context("no note")?;
     ensure!(note.contains("P99.9") && note.contains("WAIT") && !note.contains("STATE"), "{shown}");
     daemon.stop()?;
+    Ok(())
+}
+
+pub fn the_tables_of_rtlat_fit_a_terminal_of_80_columns() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    for arguments in [
+        &["compare", "-q", "--turns", "1", "-l", "5", "--busy", "5", "--only", "mq-mq,direct"][..],
+        &["interference", "-q", "--turns", "1", "-l", "20", "--path", "mq-mq", "--only", "telemetry"],
+        // Without SCHED_FIFO nothing that another program does makes it unclean.
+        &["clean", "-p", "0", "-l", "200", "--path", "mq"],
+    ] {
+        let shown = on_terminal(80, lat(&i, arguments)?)?;
+        ensure_fits(80, &shown).with_context(|| format!("{arguments:?}"))?;
+        ensure!(shown.contains("not shown for lack of room (--wide):"), "{shown}");
+        let wide = on_terminal(80, lat(&i, &[arguments, &["--wide"]].concat())?)?;
+        ensure!(!wide.contains("not shown") && wide.lines().any(|line| line.len() > 80), "{wide}");
+    }
     Ok(())
 }
 

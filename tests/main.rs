@@ -743,6 +743,7 @@ fn main() -> std::process::ExitCode {
         wording::an_ordinary_user_gets_one_hint_for_all_lanes needs(NOBODY),
         wording::a_restart_says_nothing_of_direct_routes,
         columns::every_table_fits_a_terminal_of_80_columns,
+        columns::the_tables_of_rtlat_fit_a_terminal_of_80_columns,
         columns::a_pipe_a_wide_terminal_and_wide_show_every_column,
         columns::the_summary_of_a_check_fits_a_terminal_of_80_columns,
         columns::every_help_fits_a_terminal_of_80_columns,

@@ -230,7 +230,7 @@ fn flat(comparison: &Comparison) -> Vec<Series> {
 }
 
 /// The row of a path in a placement; none without both of its blocks.
-fn row((path, placement): (Path, Placement), outcome: Outcome) -> Option<Row> {
+fn row((path, placement): Place, outcome: Outcome) -> Option<Row> {
     let [paced, busy] = <[Measured; 2]>::try_from(outcome.blocks).ok()?;
     let turns = paced.turns.iter().zip(&busy.turns).map(|(paced, busy)| Turn {
         paced_p50_ns: paced[0],
@@ -268,13 +268,16 @@ fn paths_of(only: &[String]) -> anyhow::Result<Vec<Path>> {
     Ok(Path::all().filter(is_wanted).collect())
 }
 
+/// A path in a placement.
+type Place = (Path, Placement);
+
 /// The daemon, and a pair for every row; no thread is started yet.
 fn prepare(
     args: &CompareArgs,
     conditions: &mut Conditions,
     paths: &[Path],
     (first, second): (usize, Option<usize>),
-) -> anyhow::Result<(Vec<(Path, Placement)>, Vec<Subject>)> {
+) -> anyhow::Result<(Vec<Place>, Vec<Subject>)> {
     let bytes = usize::try_from(args.size)?;
     let mut placements = vec![];
     if args.placement != Some(WhereArg::Other) {

@@ -4,7 +4,9 @@
 //! follows an absolute schedule; the receiver alone records, into histograms of its own. Everything else (live view,
 //! files, pictures) reads what the receiver handed over or publishes in words.
 //!
-//! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`.
+//! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`. `run` measures its pairs at the same time; in
+//! `compare`, its presets and `interference` pairs take turns, by one engine (`experiment`). `clean` does not measure: its
+//! threads account for what they did since their seal.
 
 #![deny(unsafe_code)]
 
