@@ -32,6 +32,28 @@ type Begin = fn(&mut Pair) -> anyhow::Result<()>;
 /// What the clients still have to do when it was begun, with a daemon that runs.
 type End = fn(&mut Pair) -> anyhow::Result<()>;
 
+/// How many system calls the daemon's control thread makes while its clients do this.
+fn calls_during(daemon: &Daemon, clients: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<u64> {
+    let done = AtomicBool::new(false);
+    let mut traced = Traced::attach(daemon.pid())?;
+    std::thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            let result = clients();
+            done.store(true, Ordering::Release);
+            result
+        });
+        let mut calls = 0;
+        while !done.load(Ordering::Acquire) {
+            traced.next_call()?;
+            calls += 1;
+        }
+        traced.detach()?;
+        clients.join().map_err(|_| anyhow::anyhow!("the clients panicked"))??;
+        ensure!(calls < CALLS_MAX, "{calls} system calls");
+        Ok(calls)
+    })
+}
+
 impl Pair {
     fn new() -> anyhow::Result<(Pair, Daemon)> {
         let instance = Instance::new()?;
@@ -77,24 +99,7 @@ impl Pair {
 
     /// How many system calls the handshake takes, with the exchange of messages that shows its end.
     fn length(&mut self, daemon: &Daemon, begin: Begin, end: End) -> anyhow::Result<u64> {
-        let done = AtomicBool::new(false);
-        let mut traced = Traced::attach(daemon.pid())?;
-        std::thread::scope(|scope| {
-            let clients = scope.spawn(|| {
-                let result = begin(self).and_then(|()| end(self)).and_then(|()| self.exchange());
-                done.store(true, Ordering::Release);
-                result
-            });
-            let mut calls = 0;
-            while !done.load(Ordering::Acquire) {
-                traced.next_call()?;
-                calls += 1;
-            }
-            traced.detach()?;
-            clients.join().map_err(|_| anyhow::anyhow!("the clients panicked"))??;
-            ensure!(calls < CALLS_MAX, "{calls} system calls");
-            Ok(calls)
-        })
+        calls_during(daemon, || begin(self).and_then(|()| end(self)).and_then(|()| self.exchange()))
     }
 
     /// Kills the daemon before its `call`-th system call of the handshake, and starts another.
@@ -293,24 +298,7 @@ impl Newcomer {
 
     /// How many system calls the daemon makes until a first session is open.
     fn length(&mut self, daemon: &Daemon) -> anyhow::Result<u64> {
-        let done = AtomicBool::new(false);
-        let mut traced = Traced::attach(daemon.pid())?;
-        std::thread::scope(|scope| {
-            let client = scope.spawn(|| {
-                let result = self.ask().and_then(|mut leg| leg.answer());
-                done.store(true, Ordering::Release);
-                result
-            });
-            let mut calls = 0;
-            while !done.load(Ordering::Acquire) {
-                traced.next_call()?;
-                calls += 1;
-            }
-            traced.detach()?;
-            client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
-            ensure!(calls < CALLS_MAX, "{calls} system calls");
-            Ok(calls)
-        })
+        calls_during(daemon, || self.ask().and_then(|mut leg| leg.answer()).map(drop))
     }
 
     /// Stops the daemon's control thread between the first delivery to a session that opens and Ready. How many system calls

@@ -1,9 +1,9 @@
 //! The way down: drain and account, cut short, keep or remove; and signals that mean no stop.
 
 use crate::util::book::End::{Delivered, Queued, Rejected};
-use crate::util::lane_talk::{endpoint, first};
+use crate::util::lane_talk::{endpoint, first, pair, peers};
 use crate::util::{
-    Daemon, Instance, Peer, book, eventually, exists, held, kernel, lane, process, route, rt, signal,
+    Daemon, Instance, Peer, book, eventually, exists, held, kernel, process, route, rt, signal,
 };
 use nix::sys::signal::Signal;
 use rtcore::lane::peer::PeerState;
@@ -90,25 +90,29 @@ pub fn a_stop_leaves_a_held_senders_messages_alone() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `a` sends to `b`, whose ring has room for four, through a queue of two; the keys of the lane.
+fn held_back(instance: &Instance, lane: &str) -> String {
+    pair(instance, [64, 4], "capacity = 2\noverflow = \"block:10s\"")
+        .replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
+        .replace("[[lane]]", &format!("[[lane]]\n{lane}"))
+}
+
+/// `a` has sent forty messages and `b` does not read: four are in its ring, two are queued, and the lane holds the next one.
+fn hold_back(instance: &Instance, config: &str) -> anyhow::Result<(Daemon, [Peer; 2])> {
+    let daemon = Daemon::start(config)?;
+    let mut all = peers(instance)?;
+    assert_eq!(all[0].burst("a.out", 0, 40)?, (40, 0));
+    instance.ledger_is("a.out->b.in", 7, &[(Delivered, 4), (Queued, 3)])?;
+    Ok((daemon, all))
+}
+
 /// A ring is read no further than the stop: what was not dispatched by then, also the message in hand that waits for
 /// room, is neither accepted nor rejected, and the next daemon gets it. (What was queued is accounted.)
 pub fn a_stop_leaves_a_held_senders_ring_to_the_next_daemon() -> anyhow::Result<()> {
     for wait in ["block", "spin:50"] {
         let instance = Instance::new()?;
-        let head = instance.head().split("[[lane]]").next().unwrap_or_default().to_owned();
-        let config = head.replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
-            + &lane("lane", 50, &format!("wait = \"{wait}\""))
-            + &process("a")
-            + &process("b")
-            + &endpoint("a.out", "a", 64)
-            + &endpoint("b.in", "b", 4)
-            + &route("a.out", &["b.in"], "capacity = 2\noverflow = \"block:10s\"");
-        let daemon = Daemon::start(&config)?;
-        let mut b = Peer::with_inbox(&instance, "b")?;
-        let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
-        a.reach("a.out")?;
-        assert_eq!(a.burst("a.out", 0, 40)?, (40, 0));
-        instance.ledger_is("a.out->b.in", 7, &[(Delivered, 4), (Queued, 3)])?;
+        let config = held_back(&instance, &format!("wait = \"{wait}\""));
+        let (daemon, [_a, mut b]) = hold_back(&instance, &config)?;
         let page = Reader::open(&instance.name)?;
         daemon.stop()?;
         book::check(&page.snapshot()?, "a.out->b.in", 6, &[(Delivered, 4), (Rejected(Reject::Stopped), 2)])?;
@@ -212,18 +216,7 @@ pub fn pending_signals_are_accounted_for_at_a_stop() -> anyhow::Result<()> {
 /// A sender has ended with messages in its ring: it cannot bring them to the next daemon, so the stop accounts for them.
 pub fn a_stop_accounts_for_the_ring_of_a_sender_that_has_ended() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let config = instance.head().replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
-        + &process("a")
-        + &process("b")
-        + &endpoint("a.out", "a", 64)
-        + &endpoint("b.in", "b", 4)
-        + &route("a.out", &["b.in"], "capacity = 2\noverflow = \"block:10s\"");
-    let daemon = Daemon::start(&config)?;
-    let mut b = Peer::with_inbox(&instance, "b")?;
-    let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
-    a.reach("a.out")?;
-    assert_eq!(a.burst("a.out", 0, 40)?, (40, 0));
-    instance.ledger_is("a.out->b.in", 7, &[(Delivered, 4), (Queued, 3)])?;
+    let (daemon, [a, mut b]) = hold_back(&instance, &held_back(&instance, ""))?;
     let pid = a.pid();
     a.kill()?;
     daemon.logged(&format!("a: pid {pid} died"))?;

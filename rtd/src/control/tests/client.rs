@@ -86,6 +86,11 @@ pub fn obey(socket: &Path) {
     }
 }
 
+fn open(who: &str, tid: i32) -> Request {
+    let name = Name::new(who).unwrap();
+    Request::Open { name, tid, semaphores: false, resumes: 0, program: 1, lane: None }
+}
+
 impl Client {
     fn conn(&mut self, socket: &Path) -> &Conn {
         self.conn.get_or_insert_with(|| Conn::connect(socket, LIMIT).unwrap())
@@ -101,44 +106,14 @@ impl Client {
         match *words {
             ["connect"] => drop(self.conn(socket)),
             ["open", who] => {
-                self.send(
-                    socket,
-                    &Request::Open {
-                        name: name(who),
-                        tid: 0,
-                        semaphores: false,
-                        resumes: 0,
-                        program: 1,
-                        lane: None,
-                    },
-                );
+                self.send(socket, &open(who, 0));
                 return self.opened();
             }
             ["open", who, "thread"] => {
-                self.send(
-                    socket,
-                    &Request::Open {
-                        name: name(who),
-                        tid: sched::gettid(),
-                        semaphores: false,
-                        resumes: 0,
-                        program: 1,
-                        lane: None,
-                    },
-                );
+                self.send(socket, &open(who, sched::gettid()));
                 return self.opened();
             }
-            ["ask", who] => self.send(
-                socket,
-                &Request::Open {
-                    name: name(who),
-                    tid: 0,
-                    semaphores: false,
-                    resumes: 0,
-                    program: 1,
-                    lane: None,
-                },
-            ),
+            ["ask", who] => self.send(socket, &open(who, 0)),
             ["explain", endpoint] => {
                 self.send(socket, &Request::Explain { endpoint: name(endpoint) });
                 return self.next(LIMIT);
