@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Give a running process its name.
+///
+/// rtd sends the process a signal only while it blocks or handles the signal, and checks that once a second. exec(2) removes
+/// handlers: a program that executes another one must block the signals first, or the next signal ends it.
 #[derive(Args, Clone, Debug)]
 pub struct RegisterArgs {
     /// Name of a [[process]] in the configuration

@@ -20,6 +20,9 @@ const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 /// Take a name and run a program under it.
+///
+/// rtd sends the program a signal only while the program blocks or handles it, and checks that once a second. exec(2) removes
+/// handlers: a program that executes another one must block the signals first, or the next signal ends it.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// Name of a [[process]] in the configuration

@@ -41,6 +41,13 @@
 //! [`rtcore::hold_signals!()`](crate::hold_signals) beside `main`, outside any function: it blocks every signal that a route may carry
 //! before `main` runs, and what arrives waits for its dispatcher.
 //!
+//! # A program that executes another
+//!
+//! exec(2) ends the dispatcher and removes handlers; what the calling thread blocks stays blocked. A session ends with it, but
+//! a name of `rtctl run` or `rtctl register` stays, and rtd looks only once a second whether the program still takes its
+//! signals. So call [`Signals::block`] on the thread that calls exec(2), and let the new program take or unblock the signals
+//! when it is ready for them; a signal that is not blocked then ends it. A handler of sigaction(2) alone is no protection.
+//!
 //! # Other ways
 //!
 //! Who insists on an asynchronous handler finds it in [`handler`]; who has a loop of its own takes signals as one
