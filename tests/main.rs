@@ -515,6 +515,7 @@ fn main() -> std::process::ExitCode {
         ready::a_program_that_expects_no_signal_is_not_killed,
         ready::a_program_that_becomes_another_one_must_get_ready_again,
         ready::a_thread_is_ready_when_it_blocks_the_signal_itself,
+        ready::a_registered_thread_that_has_ended_is_named_and_held_for_no_longer,
         ready::a_session_gets_its_signals_when_its_dispatcher_is_there,
         ready::where_sigwaitinfo_cannot_be_seen_the_log_says_so_once needs(ROOT),
         regressions::a_lane_that_drains_sooner_than_others_is_no_defect,

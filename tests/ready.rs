@@ -1,6 +1,6 @@
 //! A signal goes only to a process that is ready for it: one that handles it, or blocks it and waits. Until then it is held.
 
-use crate::util::book::End::{Delivered, Expired, Queued, Rejected};
+use crate::util::book::End::{Delivered, Expired, PeerDead, Queued, Rejected};
 use crate::util::stranger::Stranger;
 use crate::util::tool::{Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, process, route, rt, signal};
@@ -255,6 +255,43 @@ pub fn a_thread_is_ready_when_it_blocks_the_signal_itself() -> anyhow::Result<()
     i.ledger_is("other->arm.all", 2, &[(Queued, 2)])?;
     arm.tell(&format!("block {}", rt(6)))?;
     ensure!(arm.signals(rt(6), 2)?.len() == 2);
+    Ok(())
+}
+
+/// The registered thread ends and its process lives: the log says so, and nothing is held for a thread that cannot come back.
+pub fn a_registered_thread_that_has_ended_is_named_and_held_for_no_longer() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let config = i.head()
+        + &process("arm")
+        + &i.mqueue("in", "")
+        + &signal("arm.go", "arm", "SIGRTMIN+5", "target = \"thread\"")
+        + &route("in", &["arm.go"], "");
+    let daemon = Daemon::start(&config)?;
+    let mut arm = Peer::start()?;
+    let tid = arm.tell("second tid")?.join("");
+    arm.tell(&format!("second block {}", rt(5)))?;
+    let pid = arm.pid();
+    register(&i, &[&pid.to_string(), "--tid", &tid])?;
+    sender(&i)?.stream(1, 1)?;
+    ensure!(arm.second_signals(rt(5), 1)?.len() == 1);
+    arm.tell("second end")?;
+    daemon.logged(&format!(
+        "arm: thread {tid} of pid {pid}, to which its signals go, has ended and the process lives"
+    ))?;
+    i.reception("arm.go", Reception::Takes)?;
+    sender(&i)?.stream(2, 3)?;
+    i.ledger_is(ROUTE, 4, &[(Delivered, 1), (PeerDead, 3)])?;
+    daemon.logged(
+        "lost (peer-dead): nobody receives at arm.go: process arm is not registered, or it has ended, or its",
+    )?;
+    // Another thread takes over.
+    arm.tell(&format!("block {}", rt(5)))?;
+    register(&i, &[&pid.to_string()])?;
+    sender(&i)?.stream(5, 1)?;
+    ensure!(arm.signals(rt(5), 1)?.iter().map(|got| got.value).eq([5]));
+    let log = daemon.stop()?;
+    ensure!(log.matches("has ended and the process lives").count() == 1, "{log}");
+    ensure!(!log.contains("neither blocks nor handles"), "{log}");
     Ok(())
 }
 

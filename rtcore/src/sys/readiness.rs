@@ -32,6 +32,8 @@ pub struct Readiness {
     pub hidden: bool,
     /// Some thread blocks it.
     pub blocked: u64,
+    /// The one thread that was asked about has ended.
+    pub thread_ended: bool,
 }
 
 /// What one thread does with the signals.
@@ -84,7 +86,10 @@ pub fn look(pid: i32, tid: Option<i32>, wanted: u64) -> io::Result<Readiness> {
         kept &= thread.keeps | thread.unseen;
         found.blocked |= thread.blocked;
     }
-    let Some(open) = open else { return Ok(found) };
+    let Some(open) = open else {
+        found.thread_ended = tid.is_some();
+        return Ok(found);
+    };
     if tids.len() > THREADS_MAX {
         keep = 0;
     }
@@ -289,6 +294,7 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         child.wait().unwrap();
         assert!(look(pid, None, u64::MAX).is_err());
-        assert_eq!(look(pid, Some(pid), u64::MAX).unwrap(), Readiness::default());
+        let ended = Readiness { thread_ended: true, ..Readiness::default() };
+        assert_eq!(look(pid, Some(pid), u64::MAX).unwrap(), ended);
     }
 }

@@ -55,6 +55,9 @@ pub(super) struct Looks {
     /// Signals of which nothing can be seen: to be logged, and logged.
     unseen: u64,
     unseen_logged: u64,
+    /// The registered thread has ended, and the process lives: to be logged, and logged.
+    thread_ended: bool,
+    thread_ended_logged: bool,
 }
 
 impl Looks {
@@ -69,6 +72,8 @@ impl Looks {
             known: 0,
             unseen: 0,
             unseen_logged: 0,
+            thread_ended: false,
+            thread_ended_logged: false,
         }
     }
 
@@ -164,6 +169,11 @@ impl Entry {
                 let late = found.hidden && looks.since.elapsed() >= START;
                 let unseen = if late { found.unseen } else { found.unseen & looks.known };
                 now.ignored = found.ignored;
+                // Of a process that is ending, each thread has ended, and its pidfd says so soon.
+                looks.thread_ended |=
+                    found.thread_ended && procfs::is_exiting(holder.who.pid).is_ok_and(|exiting| !exiting);
+                // No thread of that number comes back: what is sent ends as peer-dead, and waits for nothing.
+                let wanted = if found.thread_ended { 0 } else { wanted };
                 now.not_ready = wanted & deadly() & !(found.ready | found.ignored | unseen);
                 if late {
                     looks.unseen |= found.unseen & !(looks.known | looks.unseen_logged);
@@ -198,6 +208,16 @@ impl Entry {
         }
         if looks.exec_awaited {
             return;
+        }
+        if looks.thread_ended && !std::mem::replace(&mut looks.thread_ended_logged, true) {
+            note(
+                true,
+                format!(
+                    "{name}: thread {tid} of pid {pid}, to which its signals go, has ended and the process lives: messages for \
+                     them end as peer-dead; register a thread that lives as long as the program (rtctl register --as {name} \
+                     --pid {pid} --tid TID, or Builder::tid of its session)"
+                ),
+            );
         }
         let lasts = looks.since.elapsed() >= START;
         for to_thread in [false, true] {

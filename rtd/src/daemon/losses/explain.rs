@@ -1,7 +1,7 @@
 //! Why a route lost a message: the receiver, the limit with its value, and what to change.
 
 use super::Names;
-use crate::plan::{EndpointId, EndpointKind, Overflow, Path, Plan, RoutePlan, show_time};
+use crate::plan::{EndpointId, EndpointKind, Overflow, Path, Plan, RoutePlan, SignalTarget, show_time};
 use rtcore::message::{Reject, SIGNAL_VALUE_BYTES};
 use rtcore::stats::loss::Loss;
 use rtcore::sys::Errno;
@@ -162,6 +162,15 @@ impl Case<'_> {
             None => format!("no process of {} is registered: start one of them", self.receivers()),
             Some((endpoint, owner)) if matches!(endpoint.kind, EndpointKind::Lane(_)) => {
                 format!("nobody receives at {}: process {owner} has no session; start it", self.receivers())
+            }
+            Some((endpoint, owner))
+                if matches!(endpoint.kind, EndpointKind::Signal { target: SignalTarget::Thread, .. }) =>
+            {
+                format!(
+                    "nobody receives at {}: process {owner} is not registered, or it has ended, or its registered thread \
+                     has; start it (rtctl run --as {owner} -- COMMAND), or register a thread that lives (rtctl register)",
+                    self.receivers()
+                )
             }
             Some((_, owner)) => format!(
                 "nobody receives at {}: process {owner} is not registered or has ended; start it (rtctl run --as {owner} \
