@@ -20,6 +20,7 @@ mod credits;
 mod death;
 mod demo;
 mod dependencies;
+mod descriptors;
 mod documents;
 mod examples;
 mod flush;
@@ -441,6 +442,8 @@ fn main() -> std::process::ExitCode {
         stop::queues_that_go_are_emptied_first,
         stop::pending_signals_are_accounted_for_at_a_stop,
         stop::a_stop_accounts_for_the_ring_of_a_sender_that_has_ended,
+        descriptors::a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors needs(PRLIMIT),
+        descriptors::a_program_that_rtctl_runs_is_refused_with_the_limit_or_keeps_its_name needs(PRLIMIT),
         stop::signals_that_arrive_after_their_lane_has_stopped_are_reported,
         stop::a_hangup_is_answered_and_survived,
         stop::signals_of_strangers_leave_no_trace,

@@ -123,6 +123,7 @@ pub static KERNEL_TRACE: Need = Need::new("the kernel's trace (tracefs, root)", 
 });
 
 pub static CHRT: Need = Need::new("chrt (util-linux)", || succeeds("chrt", &["--max"]));
+pub static PRLIMIT: Need = Need::new("prlimit (util-linux)", || succeeds("prlimit", &["--version"]));
 pub static TASKSET: Need = Need::new("taskset (util-linux)", || succeeds("taskset", &["--version"]));
 pub static SETCAP: Need = Need::optional("setcap (libcap2-bin)", || is_installed("setcap"));
 pub static GNUPLOT: Need = Need::new("gnuplot (apt install gnuplot-nox)", || is_installed("gnuplot"));

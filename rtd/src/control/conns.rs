@@ -9,6 +9,7 @@
 
 use super::Token;
 use rtcore::sys::epoll::Epoll;
+use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::pidfd::PidFd;
 use rtcore::sys::seqpacket::{Conn, PeerCred};
 use rtcore::wire::{Reply, Status};
@@ -79,10 +80,10 @@ impl Clients {
             return Ok(true);
         }
         let Some(slot) = self.slots.iter().position(Option::is_none) else { return Ok(crowded) };
-        let pidfd = conn.peer_pidfd()?;
         self.uses = self.uses.wrapping_add(1);
         let token = Token::Client { slot, uses: self.uses }.encode();
-        epoll.add(&conn, token)?;
+        let pidfd = conn.peer_pidfd().and_then(|pidfd| epoll.add(&conn, token).map(|()| pidfd));
+        let pidfd = pidfd.inspect_err(|e| short(&conn, e))?;
         self.slots[slot] = Some(Client { conn, cred, pidfd, exec_of: None, token, last_heard: now });
         Ok(crowded)
     }
@@ -143,6 +144,12 @@ pub(super) fn busy(conn: &Conn) {
         "the {CONNECTIONS_MAX} connections of rtd, or the {CONNECTIONS_PER_UID_MAX} of your user, are \
                  taken; the most idle gives way: try again"
     );
+    let _ = conn.send(&Reply::plain(Status::Busy, text).encode());
+}
+
+/// Tells a client why rtd cannot serve it now.
+fn short(conn: &Conn, e: &io::Error) {
+    let text = format!("rtd cannot take a connection: {e}{}", shortage_hint(e));
     let _ = conn.send(&Reply::plain(Status::Busy, text).encode());
 }
 
