@@ -53,6 +53,7 @@ mod lat_routes;
 mod lat_rt_tests;
 mod lat_running;
 mod lat_view;
+mod leftovers;
 mod liars;
 mod listen;
 mod lives;
@@ -91,6 +92,7 @@ mod signals;
 mod starting;
 mod stats;
 mod stop;
+mod storms;
 mod util;
 mod watch;
 mod wording;
@@ -444,6 +446,12 @@ fn main() -> std::process::ExitCode {
         stop::a_stop_accounts_for_the_ring_of_a_sender_that_has_ended,
         descriptors::a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors needs(PRLIMIT),
         descriptors::a_program_that_rtctl_runs_is_refused_with_the_limit_or_keeps_its_name needs(PRLIMIT),
+        storms::what_short_lived_senders_send_over_many_stops_is_accounted_for,
+        leftovers::what_is_sent_after_a_lane_has_stopped_is_refused_and_counted,
+        leftovers::what_a_sender_leaves_to_an_ended_lane_is_counted_by_the_stop,
+        leftovers::what_goes_with_a_sender_between_two_lives_is_counted_by_the_next,
+        leftovers::what_a_closed_session_had_is_counted_when_that_is_certain,
+        leftovers::a_flush_says_what_rtd_has_not_taken,
         stop::signals_that_arrive_after_their_lane_has_stopped_are_reported,
         stop::a_hangup_is_answered_and_survived,
         stop::signals_of_strangers_leave_no_trace,

@@ -101,6 +101,16 @@ impl Client {
                 }
             }
             ["send", endpoint, rest @ ..] => data = send(self.sender(endpoint)?, rest)?,
+            // What became of each number.
+            ["outcomes", endpoint, from, count] => {
+                let (sender, from) = (self.sender(endpoint)?, from.parse::<u64>()?);
+                let outcome =
+                    |n: u64| sender.try_send(&n.to_ne_bytes()).map_or_else(|e| word(&e), |_| "sent");
+                let all: Vec<_> = (from..from + count.parse::<u64>()?).map(outcome).collect();
+                data = all.join(" ") + "\n";
+            }
+            ["pending", endpoint] => data = format!("{}\n", self.sender(endpoint)?.pending()),
+            ["flush", endpoint, ms] => data = flush(self.sender(endpoint)?, ms.parse()?),
             ["burst", endpoint, from, count] => {
                 data = burst(self.sender(endpoint)?, from.parse()?, count.parse()?);
             }
@@ -315,6 +325,14 @@ fn send(sender: &mut Sender, rest: &[&str]) -> anyhow::Result<String> {
         Ok(sequence) => format!("{sequence} {took}\n"),
         Err(e) => format!("{} {took}\n", word(&e)),
     })
+}
+
+/// `flushed`, or how many are left, and why.
+fn flush(sender: &mut Sender, ms: u64) -> String {
+    match sender.flush(after(ms)) {
+        Ok(()) => "flushed\n".to_owned(),
+        Err(e) => format!("{} {}\n", e.messages, e.why.map_or("slow", |why| word(&why))),
+    }
 }
 
 /// Each number once, never waiting; answers how many went in and how many found it full.

@@ -106,6 +106,25 @@ pub enum ConnectError {
     },
 }
 
+/// Messages that [`Sender::flush`](super::Sender::flush) did not see taken.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("messages that were sent and are not taken yet: {messages}{}", Cause(why))]
+pub struct FlushError {
+    /// How many.
+    pub messages: u64,
+    /// What a send would say now; none if messages are taken, but not fast enough.
+    pub why: Option<SendError>,
+}
+
+/// `: WHY`, or nothing.
+struct Cause<'a>(&'a Option<SendError>);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |why| write!(f, ": {why}"))
+    }
+}
+
 /// Why an endpoint cannot be had.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ClaimError {

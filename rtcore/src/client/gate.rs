@@ -50,7 +50,12 @@ impl Gate {
         if self.state.load(Ordering::Relaxed) & CLOSED == 0 { tail } else { self.decide(tail).min(tail) }
     }
 
-    /// Session thread: shuts it for good and says below which index messages count. `tail` reads the ring's.
+    /// Whether it is shut for good.
+    pub fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// Session thread, or the sender when rtd stops: shuts it for good and says below which index messages count. `tail` reads the ring's.
     pub fn close(&self, tail: impl FnOnce() -> u64) -> u64 {
         self.state.fetch_or(CLOSED, Ordering::Release);
         // SYNC POINT with the fence of `Producer::ring`.

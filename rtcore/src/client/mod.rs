@@ -30,7 +30,7 @@ pub use crate::message::Origin;
 pub use crate::wire::{Channel, Name, PeerNews, Role};
 pub use caller::{Caller, Reply};
 pub use core::State;
-pub use error::{CallError, ClaimError, ConnectError, Gone, RecvError, SendError};
+pub use error::{CallError, ClaimError, ConnectError, FlushError, Gone, RecvError, SendError};
 pub use event::Event;
 pub use inbox::{Inbox, InboxCounters};
 pub use message::{Head, InPlace, Incoming, Message, ReplyTo};

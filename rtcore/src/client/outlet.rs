@@ -22,6 +22,32 @@ pub(super) struct Out {
     pub channel: Channel,
 }
 
+impl Out {
+    /// Of all announced messages, those below the answer count. `before` is the tail before the last of them were announced.
+    /// After `Producer::ring`, whose fence this needs.
+    #[inline]
+    pub fn admitted(&self, before: u64) -> u64 {
+        admitted(&self.gate, &self.refusal, self.producer.stopped(before), self.producer.tail())
+    }
+}
+
+/// The same; `stopped` is what [`Producer::stopped`] says.
+#[inline]
+pub(super) fn admitted(gate: &Gate, refusal: &Refusal, stopped: Option<u64>, tail: u64) -> u64 {
+    match stopped {
+        None => gate.admitted(tail),
+        Some(bound) => shut_stopped(gate, refusal, bound).min(tail),
+    }
+}
+
+/// rtd ends: the sender shuts its gate itself, so that the first send that rtd does not take any more is refused, although
+/// the session thread has not read yet that the connection has ended.
+#[cold]
+fn shut_stopped(gate: &Gate, refusal: &Refusal, bound: u64) -> u64 {
+    refusal.set(Why::Down);
+    gate.close(|| bound)
+}
+
 impl Drop for Out {
     /// Whoever lets go of it, the consumer learns that nothing more comes.
     fn drop(&mut self) {

@@ -1,9 +1,9 @@
 //! Sending: one [`Sender`] per endpoint of one's own.
 
 use super::core::Core;
-use super::error::{Gone, SendError};
+use super::error::{FlushError, Gone, SendError};
 use super::message::ReplyTo;
-use super::outlet::{Out, Outlet, Refusal};
+use super::outlet::{Out, Outlet, Refusal, admitted};
 use crate::message::{Meta, Origin};
 use crate::refusals::{Counter, Refused};
 use crate::ring::{self, Envelope, Kind, PushError};
@@ -26,7 +26,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// endpoint by reason ([`Refused`]), and the ledger of a direct route has them too.
 ///
 /// A message that was sent (`Ok`) is not lost by the end or the restart of the daemon: what that had not taken is
-/// moved into the next one's ring, in order and before anything newer.
+/// moved into the next one's ring, in order and before anything newer. It is lost if this process ends before that: a
+/// program that is about to end calls [`Sender::flush`] first.
 #[derive(Debug)]
 pub struct Sender {
     core: Arc<Core>,
@@ -133,7 +134,7 @@ impl Sender {
         }
         out.producer.ring();
         let tail = out.producer.tail();
-        let sent = out.gate.admitted(tail).saturating_sub(first);
+        let sent = out.admitted(first).saturating_sub(first);
         let cut = tail - (first + sent);
         (0..cut).for_each(|_| outlet.counter.count(Refused::Cut));
         let sequence = if sent == 0 { 0 } else { before + sent };
@@ -164,6 +165,54 @@ impl Sender {
             .loan(len)
             .map_err(|_| SendError::Full { endpoint: refusal.endpoint, slots: channel.slots })?;
         Ok(Loan { slot, gate, sequence, refusal, counter, epoch, creator })
+    }
+
+    /// How many messages were sent and wait in the ring: rtd, or the receiver of a direct route, has not taken them. 0 in a
+    /// forked child.
+    ///
+    /// While rtd is away, this process alone has them, and they are lost if it ends. Not counted: messages in an earlier ring
+    /// of a direct route, whose receiver goes on reading it.
+    pub fn pending(&mut self) -> u64 {
+        let _ = self.ready();
+        let is_own = self.core.check().is_ok();
+        self.outlet.feed.current().filter(|_| is_own).map_or(0, |out| {
+            let tail = out.producer.tail();
+            let refused = tail.saturating_sub(out.gate.admitted(tail));
+            out.producer.pending().saturating_sub(refused)
+        })
+    }
+
+    /// Waits until no message is [`pending`](Sender::pending), at most until `deadline_ns` of CLOCK_MONOTONIC: what was sent is
+    /// handed on, or counted as lost, whatever becomes of this process. For a program that sends and ends.
+    ///
+    /// While rtd is away, it waits for the next one. Errors: how many messages are pending at the deadline, or at once where
+    /// waiting does not help.
+    pub fn flush(&mut self, deadline_ns: u64) -> Result<(), FlushError> {
+        loop {
+            let seen = self.outlet.feed.current_and_offers().1.parked_at();
+            let why = self.ready().err();
+            let messages = self.pending();
+            let failed = FlushError { messages, why };
+            if let Some(SendError::Disconnected { why: Gone::Forked(_), .. }) = why {
+                return Err(failed);
+            }
+            if messages == 0 {
+                return Ok(());
+            }
+            let left_ns = deadline_ns.saturating_sub(monotonic_ns());
+            if left_ns == 0 {
+                return Err(failed);
+            }
+            let (out, offers) = self.outlet.feed.current_and_offers();
+            match out {
+                // The next ring comes with an offer.
+                Some(out) if out.gate.is_closed() && !self.core.is_closed() => {
+                    let _ = offers.park(seen, left_ns);
+                }
+                Some(out) => _ = out.producer.wait_for_fewer(messages, left_ns),
+                None => return Err(failed),
+            }
+        }
     }
 
     /// Its endpoint.
@@ -232,7 +281,7 @@ impl Sender {
         // one must not look like its duplicate.
         outlet.sequence = sequence;
         let tail = out.producer.tail();
-        if out.gate.admitted(tail) < tail {
+        if out.admitted(tail.wrapping_sub(1)) < tail {
             outlet.counter.count(Refused::Cut);
             return Err(NotSent::Counted(outlet.error()));
         }
@@ -358,8 +407,8 @@ impl Loan<'_> {
         creator.check().map_err(|forked| refusal.forked(forked))?;
         *sequence += 1;
         let tail = slot.tail() + 1;
-        slot.commit(&envelope(epoch, *sequence, monotonic_ns(), stamp));
-        if gate.admitted(tail) < tail {
+        let stopped = slot.commit(&envelope(epoch, *sequence, monotonic_ns(), stamp));
+        if admitted(gate, refusal, stopped, tail) < tail {
             counter.count(Refused::Cut);
             return Err(refusal.error());
         }

@@ -359,6 +359,15 @@ impl Route {
         self.publish();
     }
 
+    /// So many messages went with the ring of a sender that ended after the lane had stopped.
+    pub fn lose_orphaned(&mut self, messages: u64) {
+        for _ in 0..messages.saturating_mul(self.copies) {
+            self.account.accept(1);
+            self.account.lost(Lost::at(None, Outcome::Rejected(Reject::Stopped)));
+        }
+        self.publish();
+    }
+
     /// Adds what announces room for what is queued, and returns how long to wait at most: 0 when there is room by now.
     pub fn await_room(&self, waits: &mut Waits) -> u64 {
         let mut bound_ns = if self.owes_signal { SIGNAL_RETRY_NS } else { QUEUE_RETRY_NS };

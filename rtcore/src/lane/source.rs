@@ -55,6 +55,15 @@ pub struct RingSource {
     torn: bool,
 }
 
+/// Messages that a stop leaves in the rings of one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leftover {
+    /// The sender's session is open: it brings them to the next daemon.
+    pub kept: u64,
+    /// The sender's session is over, and nobody brings them.
+    pub orphaned: u64,
+}
+
 /// Why there is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -231,6 +240,36 @@ impl Source {
             && ring.feed.is_left()
         {
             ring.switch();
+        }
+    }
+
+    /// The daemon ends: what is in a ring stays there for the next one, and its sender sends nothing more into it. Messages of
+    /// a sender that has ended are taken all the same.
+    pub fn stop(&mut self) {
+        if let SourceKind::Ring(ring) = &mut self.kind
+            && let Some(end) = ring.feed.current()
+        {
+            end.stop();
+        }
+    }
+
+    /// What is in its rings when its lane has ended. Not on a lane thread: it gives ends back.
+    pub fn leftover(&mut self) -> Leftover {
+        let mut all = Leftover::default();
+        let SourceKind::Ring(ring) = &mut self.kind else { return all };
+        loop {
+            let is_last = !ring.feed.has_offer();
+            // A sender that continues in another session moves its messages itself.
+            let is_left = !is_last && ring.feed.is_left();
+            let messages = ring.feed.current().map_or(0, Consumer::stop);
+            match (is_last, is_left) {
+                (true, _) => all.kept += messages,
+                (false, true) => {}
+                (false, false) => all.orphaned += messages,
+            }
+            if is_last || !ring.feed.take() {
+                return all;
+            }
         }
     }
 

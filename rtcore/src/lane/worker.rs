@@ -8,7 +8,7 @@ use super::event::{EventKind, EventSink};
 use super::policy::Wait;
 use super::progress::ProgressCell;
 use super::route::{AtStop, Context, Route};
-use super::source::{Failure, Source};
+use super::source::{Failure, Leftover, Source};
 use super::waits::Waits;
 use crate::seal;
 use crate::skin::{Semaphore, Skin};
@@ -131,8 +131,6 @@ pub struct Granted {
 pub struct Report {
     /// Its name.
     pub name: String,
-    /// Route index and final ledger.
-    pub ledgers: Vec<(u32, Ledger)>,
     /// Final counters.
     pub counters: WorkerCounters,
     /// Faults and switches between seal and stop; none if the kernel did not say.
@@ -145,8 +143,24 @@ impl Report {
     /// The report of a thread that never ran.
     pub fn empty(name: &str) -> Report {
         let counters = WorkerCounters::default();
-        let (ledgers, inputs) = (Vec::new(), Vec::new());
-        Report { name: name.to_owned(), ledgers, counters, since_seal: None, inputs }
+        Report { name: name.to_owned(), counters, since_seal: None, inputs: Vec::new() }
+    }
+
+    /// Route index and ledger, of each of its routes.
+    pub fn ledgers(&self) -> impl Iterator<Item = (u32, Ledger)> + '_ {
+        self.inputs.iter().flat_map(|input| &input.routes).map(|route| (route.index(), *route.ledger()))
+    }
+
+    /// Accounts for what is left in the rings that it read, and answers it for each source: the index of its first route,
+    /// and how many messages stay for the next daemon.
+    pub fn leftovers(&mut self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.inputs.iter_mut().filter_map(|input| {
+            let Leftover { kept, orphaned } = input.source.leftover();
+            if orphaned > 0 {
+                input.routes.iter_mut().for_each(|route| route.lose_orphaned(orphaned));
+            }
+            Some((input.routes.first()?.index(), kept)).filter(|_| kept > 0)
+        })
     }
 }
 
@@ -173,7 +187,6 @@ impl Worker {
     /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
     pub fn run(mut self) -> Report {
         let mut waits = self.waits;
-        let mut ledgers = Vec::with_capacity(self.inputs.iter().map(|input| input.routes.len()).sum());
         let sealed_at = memory::thread_usage();
         self.cell.sealed(sealed_at.as_ref().ok());
         let confined = self.calls.as_ref().map_or(Ok(()), seal::confine);
@@ -204,10 +217,8 @@ impl Worker {
         let usage = memory::thread_usage();
         seal::unseal();
         let counters = run.counters;
-        let routes = self.inputs.iter().flat_map(|i| &i.routes);
-        ledgers.extend(routes.map(|r| (r.index(), *r.ledger())));
         let since_seal = sealed_at.ok().zip(usage.ok()).map(|(from, to)| to.since(&from));
-        Report { name: self.name, ledgers, counters, since_seal, inputs: self.inputs }
+        Report { name: self.name, counters, since_seal, inputs: self.inputs }
     }
 }
 
@@ -544,6 +555,7 @@ impl Running<'_> {
         loop {
             let mut worked = false;
             for input in inputs.iter_mut() {
+                input.source.stop();
                 self.pump(input);
                 if input.source.drain_at_stop || input.source.is_orphaned() {
                     worked |= self.turn(input, Patience::None) > 0;

@@ -3,7 +3,7 @@
 use super::Corrupt;
 use super::bell::{self, Bells, Doorbell};
 use super::layout::{
-    Claims, Envelope, GIVEN_UP, Geometry, LEFT, complete, copy_out, in_progress, message_of,
+    Claims, Envelope, GIVEN_UP, Geometry, LEFT, STOPPED, complete, copy_out, in_progress, message_of,
 };
 use super::memory::View;
 use crate::sync::{Ordering, fence};
@@ -359,6 +359,25 @@ impl Consumer {
         if given_up.load(Ordering::Relaxed) == 0 {
             // SYNC POINT with `Trail::has_left`: the head is final.
             given_up.store(LEFT, Ordering::Release);
+        }
+    }
+
+    /// rtd ends and takes nothing more out of this ring. Returns how many messages stay in it: exactly those whose send
+    /// succeeded, because the producer refuses the others ([`Producer::stopped`](super::Producer::stopped)). A later call
+    /// returns what is left of them.
+    pub fn stop(&mut self) -> u64 {
+        let words = self.view.consumer();
+        if words.given_up.load(Ordering::Relaxed) == 0 {
+            words.given_up.store(STOPPED, Ordering::Relaxed);
+            // SYNC POINT with `Producer::ring`: each side writes, then reads what the other writes. Either the producer sees
+            // that this end has stopped, or its message is below the tail that is read here.
+            fence(Ordering::SeqCst);
+            let bound = self.head.wrapping_add(self.backlog());
+            words.stopped_at.store(bound.wrapping_add(1), Ordering::Release);
+        }
+        match words.stopped_at.load(Ordering::Relaxed) {
+            0 => 0,
+            at => at.wrapping_sub(1).saturating_sub(self.head),
         }
     }
 

@@ -113,9 +113,11 @@ pub(super) struct ConsumerWords {
     pad: [u64; 7],
     /// How it sleeps: a flag of [`super::bell`].
     pub sleep: AtomicU64,
-    /// Not 0 when it takes nothing more: [`GIVEN_UP`] or [`LEFT`].
+    /// Not 0 when it takes nothing more: [`GIVEN_UP`], [`LEFT`] or [`STOPPED`].
     pub given_up: AtomicU64,
-    pad2: [u64; 6],
+    /// After [`STOPPED`]: 1 + the index below which announced messages count; 0 until that is decided.
+    pub stopped_at: AtomicU64,
+    pad2: [u64; 5],
     /// [`Claims`]: what became of messages after they were taken.
     pub expired: AtomicU64,
     pub superseded: AtomicU64,
@@ -127,6 +129,8 @@ pub(super) struct ConsumerWords {
 pub(super) const GIVEN_UP: u64 = 1;
 /// The consumer let go of its end; what it had not taken is still in the ring.
 pub(super) const LEFT: u64 = 2;
+/// rtd ends; what it had not taken is the next rtd's, to which the sender's session moves it.
+pub(super) const STOPPED: u64 = 3;
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<ProducerWords>() == 128 && size_of::<ConsumerWords>() == 192);

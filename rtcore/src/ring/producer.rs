@@ -2,7 +2,7 @@
 
 use super::Corrupt;
 use super::bell::{self, Bells, Doorbell};
-use super::layout::{Envelope, Geometry, complete, copy_in, in_progress};
+use super::layout::{Envelope, Geometry, STOPPED, complete, copy_in, in_progress};
 use super::memory::View;
 use crate::sync::{Ordering, fence, full_fence};
 use crate::sys::eventfd::EventFd;
@@ -191,6 +191,25 @@ impl Producer {
         }
     }
 
+    /// None while the consumer takes messages. If rtd has stopped reading the ring, the index below which announced messages
+    /// count; it refuses none that was announced before `before`. After [`Producer::ring`], whose fence this needs.
+    #[inline]
+    pub fn stopped(&self, before: u64) -> Option<u64> {
+        // On the cache line that `ring` has read.
+        let stopped = self.view.consumer().given_up.load(Ordering::Relaxed) == STOPPED;
+        if stopped { Some(self.stopped_at(before)) } else { None }
+    }
+
+    #[cold]
+    fn stopped_at(&self, before: u64) -> u64 {
+        // SYNC POINT with `Consumer::stop`. Between its two stores the bound is not known: the message is refused then, and
+        // may arrive.
+        match self.view.consumer().stopped_at.load(Ordering::Acquire) {
+            0 => before,
+            at => at.wrapping_sub(1).clamp(before, self.tail.max(before)),
+        }
+    }
+
     fn ring_eventfd(&self) {
         if let Some(eventfd) = &self.eventfd {
             // It fails only for a descriptor that is none, and that harms its consumer alone.
@@ -218,15 +237,35 @@ impl Producer {
     /// The consumer looks for sleepers without a fence, which every message would pay for; should it miss this one,
     /// its next message does not, and at the latest the sleep ends after [`ROOM_LOOK_NS`].
     pub fn wait_for_room(&mut self, timeout_ns: u64) -> Result<bool, Corrupt> {
+        self.wait_until(timeout_ns, Producer::has_room)
+    }
+
+    /// Sleeps until fewer than `pending` messages wait in the ring, likewise.
+    pub fn wait_for_fewer(&mut self, pending: u64, timeout_ns: u64) -> bool {
+        self.wait_until(timeout_ns, |end| Ok(end.pending() < pending)) == Ok(true)
+    }
+
+    fn wait_until(
+        &mut self,
+        timeout_ns: u64,
+        is_over: impl Fn(&mut Producer) -> Result<bool, Corrupt>,
+    ) -> Result<bool, Corrupt> {
         let seen = self.view.bells.seen(self.bell);
         self.want_room();
-        let mut room = self.has_room();
-        if room == Ok(false) {
+        let mut over = is_over(self);
+        if over == Ok(false) {
             let _ = self.view.bells.sleep(self.bell, seen, timeout_ns.min(ROOM_LOOK_NS));
-            room = self.has_room();
+            over = is_over(self);
         }
         self.view.producer().sleep.store(bell::awake(self.turn), Ordering::Relaxed);
-        room
+        over
+    }
+
+    /// Messages announced that the consumer has not given back, as far as its head can be true.
+    pub fn pending(&self) -> u64 {
+        // SYNC POINT with `Consumer::release`: what it did with them, it has done.
+        let head = self.view.consumer().head.load(Ordering::Acquire);
+        self.tail.wrapping_sub(head).min(self.view.geometry.slots().into())
     }
 
     /// Where this end sleeps.
@@ -255,14 +294,16 @@ pub struct Loan<'a> {
 }
 
 impl Loan<'_> {
-    /// Sends it; see [`Producer::push`].
-    pub fn commit(self, envelope: &Envelope) -> bool {
+    /// Sends it, and answers what [`Producer::stopped`] says then. For a consumer that asks for no signal.
+    pub fn commit(self, envelope: &Envelope) -> Option<u64> {
         let mut loan = ManuallyDrop::new(self);
         let len = loan.len;
         let producer = &mut *loan.producer;
-        producer.view.slot(producer.tail).write(&Envelope { len, ..*envelope });
+        let before = producer.tail;
+        producer.view.slot(before).write(&Envelope { len, ..*envelope });
         producer.announce();
-        producer.ring()
+        producer.ring();
+        producer.stopped(before)
     }
 
     /// The end it belongs to.

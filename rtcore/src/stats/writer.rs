@@ -289,14 +289,14 @@ impl Page {
         (0..count(layout::LANES)).any(lane) || (0..count(layout::GUARDS)).any(demoted)
     }
 
-    /// What the instance's last daemon had queued on a route when it was killed. Once, before the lanes run.
+    /// So many more messages of a route are lost since the instance's last daemon ended. Control thread only.
     ///
     /// # Panics
     /// When the page has no such route.
-    pub fn set_lost_in_last_life(&self, route: usize, messages: u64) {
-        let record: &RouteRecord = self.record(layout::ROUTES, route);
+    pub fn add_lost_in_last_life(&self, route: usize, messages: u64) {
+        let lost = &self.record::<RouteRecord>(layout::ROUTES, route).lost_in_last_life;
         let messages = u32::try_from(messages).unwrap_or(u32::MAX);
-        record.lost_in_last_life.store(messages, Ordering::Relaxed);
+        lost.store(lost.load(Ordering::Relaxed).saturating_add(messages), Ordering::Relaxed);
     }
 
     /// The process' state. Control thread only.

@@ -1,11 +1,13 @@
 //! Registrations outlive a restart of rtd: they are kept in a file beside the control socket, `<socket>.registered`.
 //!
 //! The file says which process had which name. The next start checks each entry again (`registry/adopt.rs`): process and
-//! start time, then the configuration. Only the control thread reads and writes it.
+//! start time, then the configuration. It also says what a stop left in the rings of senders ([`super::leftovers`]). Only the
+//! control thread reads and writes it.
 //!
 //! Invariant: a file that is foreign, corrupt, or of another boot or pid namespace is reported and ignored; it never fails
 //! a start.
 
+use super::leftovers::Leftover;
 use crate::log;
 use rtcore::sys::keepfile;
 use rtcore::sys::limits::shortage_hint;
@@ -76,10 +78,10 @@ impl Kept {
     }
 
     /// What the last life of the instance kept. A file that cannot be used is named in a warning.
-    pub fn load(&self) -> Vec<Record> {
+    pub fn load(&self) -> (Vec<Record>, Vec<Leftover>) {
         let read = keepfile::read(&self.path, BYTES_MAX).map_err(|e| e.to_string());
         let parsed = read.and_then(|text| {
-            let Some(text) = text else { return Ok(Vec::new()) };
+            let Some(text) = text else { return Ok(Default::default()) };
             let scope = pid_scope().map_err(|e| e.to_string())?;
             parse(&text, &scope).map_err(|e| format!("{}: {e}", self.path.display()))
         });
@@ -87,16 +89,17 @@ impl Kept {
             log::warning(format_args!(
                 "registrations of the last run are not restored: {why}; register running programs again (rtctl register)"
             ));
-            Vec::new()
+            Default::default()
         })
     }
 
     /// Replaces the file. If that fails, the log says so once, and rtd runs on and tries again ([`Kept::is_due`]).
-    pub fn store(&mut self, records: &[Record]) {
-        let stored = if records.is_empty() {
+    pub fn store(&mut self, records: &[Record], leftovers: &[Leftover]) {
+        let is_empty = records.is_empty() && leftovers.is_empty();
+        let stored = if is_empty {
             keepfile::remove(&self.path)
         } else {
-            pid_scope().and_then(|scope| keepfile::write(&self.path, &render(records, &scope)))
+            pid_scope().and_then(|scope| keepfile::write(&self.path, &render(records, leftovers, &scope)))
         };
         if let Err(e) = &stored
             && self.failed_at.is_none()
@@ -116,7 +119,7 @@ impl Kept {
             ));
         }
         self.failed_at = stored.is_err().then(Instant::now);
-        self.written = stored.is_ok() && !records.is_empty();
+        self.written = stored.is_ok() && !is_empty;
     }
 
     /// Whether it is time to try a write again that failed: a full file system may have room by now.
@@ -142,10 +145,10 @@ impl Kept {
 ///
 /// Errors: why it is not used.
 pub fn rewritten(text: &str, scope: &str) -> Result<String, String> {
-    parse(text, scope).map(|records| render(&records, scope))
+    parse(text, scope).map(|(records, leftovers)| render(&records, &leftovers, scope))
 }
 
-fn render(records: &[Record], scope: &str) -> String {
+fn render(records: &[Record], leftovers: &[Leftover], scope: &str) -> String {
     let mut text = format!("{HEADER}\n{scope}\n");
     for Record { name, who } in records {
         let kind = if who.session { "session" } else { "registration" };
@@ -159,10 +162,13 @@ fn render(records: &[Record], scope: &str) -> String {
             groups.join(",")
         );
     }
+    for Leftover { endpoint, pid, start_ticks, messages } in leftovers {
+        let _ = writeln!(text, "left {endpoint} {pid} {start_ticks} {messages}");
+    }
     text
 }
 
-fn parse(text: &str, scope: &str) -> Result<Vec<Record>, String> {
+fn parse(text: &str, scope: &str) -> Result<(Vec<Record>, Vec<Leftover>), String> {
     let mut lines = text.lines();
     if lines.next() != Some(HEADER) {
         return Err(format!("its first line is not `{HEADER}`"));
@@ -174,10 +180,28 @@ fn parse(text: &str, scope: &str) -> Result<Vec<Record>, String> {
     if !text.ends_with('\n') {
         return Err("its last line is incomplete".to_owned());
     }
-    let record = |(number, line): (usize, &str)| {
-        parse_record(line).ok_or_else(|| format!("line {} is not an entry: {line:?}", number + 3))
+    let (mut records, mut leftovers) = (Vec::new(), Vec::new());
+    for (number, line) in lines.enumerate() {
+        if let Some(record) = parse_record(line) {
+            records.push(record);
+        } else if let Some(leftover) = parse_leftover(line) {
+            leftovers.push(leftover);
+        } else {
+            return Err(format!("line {} is not an entry: {line:?}", number + 3));
+        }
+    }
+    Ok((records, leftovers))
+}
+
+fn parse_leftover(line: &str) -> Option<Leftover> {
+    let mut words = line.strip_prefix("left ")?.split(' ');
+    let leftover = Leftover {
+        endpoint: words.next()?.to_owned(),
+        pid: words.next()?.parse().ok().filter(|pid| *pid > 0)?,
+        start_ticks: words.next()?.parse().ok()?,
+        messages: words.next()?.parse().ok()?,
     };
-    lines.enumerate().map(record).collect()
+    words.next().is_none().then_some(leftover)
 }
 
 fn parse_record(line: &str) -> Option<Record> {
@@ -230,23 +254,28 @@ mod tests {
     #[test]
     fn what_is_kept_is_what_was_there() {
         let records = [record("arm", &[]), record("leg", &[7, 8])];
-        let text = render(&records, "boot x pid:[1]");
-        assert_eq!(parse(&text, "boot x pid:[1]").unwrap(), records);
+        let left = |pid| Leftover { endpoint: "arm.out".to_owned(), pid, start_ticks: 1 << 40, messages: 36 };
+        let leftovers = [left(7), left(8)];
+        let text = render(&records, &leftovers, "boot x pid:[1]");
+        assert_eq!(parse(&text, "boot x pid:[1]").unwrap(), (records.to_vec(), leftovers.to_vec()));
         let other = parse(&text, "boot y pid:[1]").unwrap_err();
         assert!(other.contains("another boot"), "{other}");
         let mut strange = record("arm", &[]);
         strange.who.exe = "/a\nregistration leg 1 1 1 0 0 0 . /b".to_owned();
-        assert_eq!(parse(&render(&[strange], "s"), "s").unwrap().len(), 1, "a path has no line of its own");
+        let (records, _) = parse(&render(&[strange], &[], "s"), "s").unwrap();
+        assert_eq!(records.len(), 1, "a path has no line of its own");
     }
 
     #[test]
     fn rubbish_is_refused_as_a_whole() {
-        let good = render(&[record("arm", &[3])], "s");
+        let good = render(&[record("arm", &[3])], &[], "s");
         assert!(parse(&good, "s").is_ok());
         for (bad, says) in [
             (String::new(), "first line"),
             (good.replacen(" 1\n", " 2\n", 1), "first line"),
             (good.clone() + "x\n", "line 4"),
+            (good.clone() + "left arm.out 0 1 1\n", "line 4"),
+            (good.clone() + "left arm.out 1 1 1 1\n", "line 4"),
             (good.replace("registration arm", "lodger arm"), "line 3"),
             (good.replace("arm 12", "arm -12"), "line 3"),
             (good.replace("arm 12", "arm 9999999999"), "line 3"),

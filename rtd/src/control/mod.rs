@@ -12,6 +12,7 @@ mod conns;
 mod counters;
 mod flushed;
 mod kept;
+mod leftovers;
 mod open;
 mod policy;
 mod registry;
@@ -25,11 +26,12 @@ pub use open::Expulsion;
 
 use crate::daemon::rings::Rings;
 use crate::log;
-use crate::plan::{Plan, ProcessId, RouteId};
+use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
 use budget::{LogBudget, NameBudget};
 use conns::Clients;
 use flushed::Queues;
 use kept::Kept;
+use leftovers::Leftovers;
 use open::{Heard, Opening, Waiting, hear};
 use policy::Refusal;
 use registry::{Adopted, Claim, Registry};
@@ -62,6 +64,9 @@ pub trait Handler {
     fn rings_wait(&mut self, _routes: &[RouteId]) {}
     /// A session of this process can open when its lane threads have let go of the rings of the one before: wake them.
     fn session_waits(&mut self, _process: ProcessId) {}
+    /// So many messages were in the ring of this endpoint's owner when the last rtd stopped, and the owner, this pid, has ended
+    /// since.
+    fn lost_with_sender(&mut self, _endpoint: EndpointId, _pid: i32, _messages: u64) {}
     /// Every [`TICK`]: sign of life, event log. Adds to `expelled` whose sessions must end because of what they
     /// wrote into their rings. `Stop` makes [`Control::run`] return.
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow;
@@ -103,6 +108,7 @@ pub struct Control {
     registry: Registry,
     /// What of it outlives this process; none where no next start follows.
     kept: Option<Kept>,
+    leftovers: Leftovers,
     sessions: Sessions,
     queues: Queues,
     /// Sessions whose rings are being made; at most one for each process.
@@ -140,6 +146,7 @@ impl Control {
             clients: Clients::new(),
             registry: Registry::new(plan, peers)?,
             kept: Some(Kept::beside(&plan.daemon.socket)),
+            leftovers: Leftovers::new(plan),
             sessions,
             queues: Queues::of(plan),
             waiting: Vec::new(),
@@ -152,12 +159,14 @@ impl Control {
     /// Takes over the registrations of the last life of the instance, each checked again, and logs the outcome. Before
     /// the lanes run: what waits for these processes must find them.
     pub fn adopt(&mut self, handler: &mut dyn Handler) {
-        for record in self.kept.as_ref().map(Kept::load).unwrap_or_default() {
+        let (records, leftovers) = self.kept.as_ref().map(Kept::load).unwrap_or_default();
+        for record in records {
             match self.registry.adopt(&self.epoll, record, handler) {
                 Adopted::Again(line) => line.iter().for_each(|line| log::info(format_args!("{line}"))),
                 Adopted::Not(line) => log::warning(format_args!("{line}")),
             }
         }
+        self.adopt_leftovers(leftovers, handler);
         self.settle(handler);
         self.keep();
     }
@@ -165,16 +174,15 @@ impl Control {
     /// No next start follows: nothing is kept for it, also if this process is killed. Before [`Control::adopt`].
     pub fn keep_none(&mut self) {
         if let Some(mut kept) = self.kept.take() {
-            kept.store(&[]);
+            kept.store(&[], &[]);
         }
     }
 
     /// Keeps what changed for the next start.
     fn keep(&mut self) {
-        if let Some(kept) = &mut self.kept
-            && let Some(records) = self.registry.take_unkept()
-        {
-            kept.store(&records);
+        let unkept = self.registry.take_unkept() | self.leftovers.take_unkept();
+        if let Some(kept) = self.kept.as_mut().filter(|_| unkept) {
+            kept.store(&self.registry.records(), self.leftovers.waiting());
         }
     }
 
@@ -415,6 +423,7 @@ impl Control {
         if self.kept.as_mut().is_some_and(|kept| kept.was_removed() || kept.is_due(now)) {
             self.registry.keep_again();
         }
+        self.count_leftovers(handler);
         for line in self.registry.end_rejoin(&self.epoll, now, handler) {
             log::warning(format_args!("{line}"));
         }

@@ -172,7 +172,8 @@ impl Control {
         let (generation, pid, uid) = (reply.generation, candidate.pid(), candidate.ruid());
         let seat = Seat { generation, pid, uid, program, pidfd };
         let Some(client) = self.clients.remove(&self.epoll, slot) else { return Ok(()) };
-        let pending = Pending { candidate, seat, until: Instant::now() + MAP_MAX };
+        let until = Instant::now() + MAP_MAX;
+        let pending = Pending { candidate, seat, continues: resumes != 0, until };
         if let Err(e) = self.sessions.admit(&self.epoll, process, client, &reply, prepared, pending) {
             self.log.warning(format_args!("{name}: session: {e}: raise fs.epoll.max_user_watches"));
         }
@@ -185,7 +186,7 @@ impl Control {
     /// The order matters. The registration is kept before anybody sees it. The lanes have their ends and the client has
     /// mapped its own before the process is alive, so what is delivered from then on is read, whatever becomes of rtd.
     fn put_in_force(&mut self, process: ProcessId, pending: Pending, handler: &mut dyn Handler) {
-        let Pending { candidate, seat, .. } = pending;
+        let Pending { candidate, seat, continues, .. } = pending;
         let pid = candidate.pid();
         rtcore::fault_point!("after_mapped_before_attach", return self.give_up(process, pid, "fault point"));
         if let Err(e) = self.sessions.attach(process, seat) {
@@ -203,6 +204,7 @@ impl Control {
         }
         rtcore::fault_point!("after_announce_before_ready");
         self.sessions.ready(process);
+        self.settle_leftovers(process, pid, continues, handler);
         self.counters.sessions += 1;
         self.granted(process, &reply);
     }

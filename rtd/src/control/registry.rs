@@ -174,16 +174,25 @@ impl Registry {
         self.deaths
     }
 
-    /// What has to be kept for the next start, if that has changed since the last call.
-    pub fn take_unkept(&mut self) -> Option<Vec<Record>> {
-        std::mem::take(&mut self.unkept).then(|| {
-            let held = |entry: &Entry| {
-                let holder = entry.holder.as_ref().map(|holder| &holder.who);
-                let who = holder.or(entry.expected.as_ref().map(|expected| &expected.who))?.clone();
-                Some(Record { name: entry.plan.name.clone(), who })
-            };
-            self.entries.iter().filter_map(held).chain(self.undecided.iter().cloned()).collect()
-        })
+    /// Whether [`Registry::records`] has changed since the last call.
+    pub fn take_unkept(&mut self) -> bool {
+        std::mem::take(&mut self.unkept)
+    }
+
+    /// What has to be kept for the next start.
+    pub fn records(&self) -> Vec<Record> {
+        let held = |entry: &Entry| {
+            let holder = entry.holder.as_ref().map(|holder| &holder.who);
+            let who = holder.or(entry.expected.as_ref().map(|expected| &expected.who))?.clone();
+            Some(Record { name: entry.plan.name.clone(), who })
+        };
+        self.entries.iter().filter_map(held).chain(self.undecided.iter().cloned()).collect()
+    }
+
+    /// Pid and start time of the process that has a name.
+    pub fn identity(&self, process: ProcessId) -> Option<(i32, u64)> {
+        let holder = self.entries[process].holder.as_ref()?;
+        Some((holder.who.pid, holder.who.start_ticks))
     }
 
     /// What was kept is gone.

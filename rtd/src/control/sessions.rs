@@ -47,6 +47,8 @@ struct Session {
 pub(super) struct Pending {
     pub candidate: Candidate,
     pub seat: Seat,
+    /// It continues an earlier session of its process.
+    pub continues: bool,
     /// When it is given up.
     pub until: Instant,
 }

@@ -6,7 +6,7 @@ use super::{Daemon, Options, Privilege, last_life, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
 use crate::control::{Control, Expulsion, Flow, Handler, Stop, TICK};
 use crate::log;
-use crate::plan::{DmaLatency, Plan, ProcessId, RouteId, SkinChoice, SkinKind, SkinPlan};
+use crate::plan::{DmaLatency, EndpointId, Plan, ProcessId, RouteId, SkinChoice, SkinKind, SkinPlan};
 use crate::words::counted;
 use anyhow::Context as _;
 use rtcore::lane::peer::PeerState;
@@ -102,8 +102,10 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
         }
     }
     go_down(&mut control, &mut serving)?;
-    let Serving { daemon, failed, .. } = serving;
+    let Serving { mut daemon, failed, .. } = serving;
     let (direct, counters) = (control.last_direct_ledgers(), control.counters());
+    let left = daemon.end_lanes();
+    control.keep_leftovers(&left);
     // Before the page: with that the instance's name is free, and what is removed afterwards may be the next one's.
     drop(control);
     let late_signals = LateSignals::of(daemon.plan());
@@ -238,6 +240,10 @@ impl Handler for Serving {
 
     fn session_waits(&mut self, process: ProcessId) {
         self.daemon.look_of(process);
+    }
+
+    fn lost_with_sender(&mut self, endpoint: EndpointId, pid: i32, messages: u64) {
+        self.daemon.lost_with_sender(endpoint, pid, messages);
     }
 
     fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {

@@ -92,7 +92,7 @@ impl LastLife {
     pub fn report(self, page: &Page) {
         for (name, route, lost) in self.0 {
             if let Some(route) = route {
-                page.set_lost_in_last_life(route, lost);
+                page.add_lost_in_last_life(route, lost);
             }
             log::warning(format_args!(
                 "route {name}: {lost} lost in the last life of this instance: rtd was killed while they waited in the route's \

@@ -78,7 +78,7 @@ pub(super) fn final_ledger(
 ) {
     let mut lanes = vec![Ledger::default(); plan.lanes.len()];
     let mut routes: Vec<Option<Ledger>> = vec![None; plan.routes.len()];
-    let routed = reports.iter().flat_map(|r| &r.ledgers).map(|(route, ledger)| (*route as usize, *ledger));
+    let routed = reports.iter().flat_map(Report::ledgers).map(|(route, ledger)| (route as usize, ledger));
     for (route, ledger) in routed.chain(direct.iter().copied()) {
         if let Some(known) = routes.get_mut(route) {
             *known = Some(ledger);

@@ -28,7 +28,7 @@ pub use watchdog::{EXIT_RUNAWAY, LaneRanAway};
 
 use crate::control::{Expulsion, TICK};
 use crate::log;
-use crate::plan::{EndpointKind, Plan, ProcessId, RouteId, SignalTarget};
+use crate::plan::{EndpointId, EndpointKind, Plan, ProcessId, RouteId, SignalTarget};
 use crate::words::counted;
 use anyhow::Context as _;
 use build::{Builder, Peers, Ports, Queues, Serves, WorkerPlan};
@@ -86,6 +86,9 @@ pub struct Daemon {
     tampering: Option<Tampering>,
     /// Why the page, which was removed, cannot be made again.
     page_lost: Option<String>,
+    /// Of the lane threads that have ended, and how many gave none.
+    reports: Vec<Report>,
+    left_behind: usize,
 }
 
 #[derive(Debug)]
@@ -219,6 +222,8 @@ impl Daemon {
             pause: Pause::new(0),
             tampering: None,
             page_lost: None,
+            reports: Vec::new(),
+            left_behind: 0,
         };
         Ok((daemon, rings))
     }
@@ -425,34 +430,57 @@ impl Daemon {
         (self.skin.now_ns)() > give_up
     }
 
-    /// Waits for the lanes after `request_stop` and tells how everything ended; the ledgers of direct routes, which
-    /// have no lane thread, are the control thread's. An error when what some thread held is not accounted for.
-    pub fn finish(mut self, direct: &[(RouteId, Ledger)]) -> anyhow::Result<()> {
-        let lanes = self.threads.len();
+    /// Waits for the lanes after `request_stop`. Accounts for what is left in the rings of senders that have ended, and answers
+    /// how many messages the others bring to the next daemon, by endpoint.
+    pub fn end_lanes(&mut self) -> Vec<(EndpointId, u64)> {
         self.join();
-        self.watchdog.end(&self.plan);
         self.log_events(&mut Vec::new());
-        self.losses.finish(&self.plan, &self.page, clock::monotonic_ns());
-        let mut reports = Vec::new();
         for thread in std::mem::take(&mut self.threads) {
             if !thread.handle.is_finished() {
                 log::error(format_args!("{} does not end; leaving it behind", thread.shown));
+                self.left_behind += 1;
                 thread.leave_behind();
                 continue;
             }
             match thread.handle.join() {
-                Ok(report) => reports.push(report),
-                Err(_) => log::error(format_args!("{} panicked", thread.shown)),
+                Ok(report) => self.reports.push(report),
+                Err(_) => {
+                    log::error(format_args!("{} panicked", thread.shown));
+                    self.left_behind += 1;
+                }
             }
         }
+        let routes = &self.plan.routes;
+        let left = self.reports.iter_mut().flat_map(Report::leftovers);
+        left.filter_map(|(route, messages)| Some((routes.get(route as usize)?.from, messages))).collect()
+    }
+
+    /// What the owner of this endpoint, this pid, had in its ring when the last rtd stopped is lost with it.
+    pub fn lost_with_sender(&self, endpoint: EndpointId, pid: i32, messages: u64) {
+        let name = &self.plan.endpoints[endpoint].name;
+        for (id, route) in self.plan.routes.iter().enumerate().filter(|(_, route)| route.from == endpoint) {
+            let lost = messages.saturating_mul(route.copies());
+            self.page.add_lost_in_last_life(id, lost);
+            log::warning(format_args!(
+                "route {}: {lost} lost in the last life of this instance: pid {pid} sent them from {name} and ended before the                  next rtd could take them; Sender::flush waits until rtd has taken what was sent",
+                route.name
+            ));
+        }
+    }
+
+    /// Tells how everything ended, after [`Daemon::end_lanes`]; the ledgers of direct routes, which have no lane thread, are the
+    /// control thread's. An error when what some thread held is not accounted for.
+    pub fn finish(mut self, direct: &[(RouteId, Ledger)]) -> anyhow::Result<()> {
+        self.watchdog.end(&self.plan);
+        self.losses.finish(&self.plan, &self.page, clock::monotonic_ns());
         let page = &self.page;
-        log_events::final_ledger(&self.plan, &reports, direct, |route| page.ledger(route));
+        log_events::final_ledger(&self.plan, &self.reports, direct, |route| page.ledger(route));
         if self.plan.daemon.keep_queues {
             for (queue, messages) in self.queues.left() {
                 log::info(format_args!("left in message queue {queue}: {}", counted(messages, "message")));
             }
         }
-        let lost = lanes - reports.len();
+        let (lost, lanes) = (self.left_behind, self.left_behind + self.reports.len());
         if lost > 0 {
             anyhow::bail!("{lost} of {lanes} lane threads gave no account of what they held, see above");
         }

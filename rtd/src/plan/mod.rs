@@ -318,6 +318,15 @@ impl RoutePlan {
         self.to.iter().flat_map(TargetPlan::endpoints).copied()
     }
 
+    /// Into how many copies each message goes at most.
+    pub fn copies(&self) -> u64 {
+        let copies = self.to.iter().map(|target| match target {
+            TargetPlan::Group { mode: GroupMode::All, members, .. } => members.len() as u64,
+            TargetPlan::Group { .. } | TargetPlan::Endpoint(_) => 1,
+        });
+        copies.sum()
+    }
+
     /// Whether this end is a member of a group of which one takes each message.
     pub fn is_one_of_many(&self, end: EndpointId) -> bool {
         self.to.iter().any(|target| match target {

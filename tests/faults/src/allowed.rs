@@ -9,8 +9,6 @@ pub enum Sentence {
     PendingInRtd,
     /// Signals that arrive after their lane has stopped.
     LateSignals,
-    /// What a sender sends after its lane has stopped, and ends.
-    LateSender,
     /// What was handed to a receiver that ended is delivered.
     HandedOver,
     /// A receiver behind a queue or a signal may get the message in hand twice.
@@ -36,11 +34,10 @@ pub enum Sentence {
 impl Sentence {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Sentence; 14] = [
+    pub const ALL: [Sentence; 13] = [
         Sentence::QueueMessageInHand,
         Sentence::PendingInRtd,
         Sentence::LateSignals,
-        Sentence::LateSender,
         Sentence::HandedOver,
         Sentence::Twice,
         Sentence::TwiceInGroup,
@@ -66,10 +63,6 @@ impl Sentence {
             Sentence::LateSignals => {
                 ("rtd/book/src/messages.md", "signals that arrive after their lane has stopped")
             }
-            Sentence::LateSender => (
-                "rtd/book/src/messages.md",
-                "what a sender sends after its lane has stopped if that sender ends before the next rtd starts",
-            ),
             Sentence::HandedOver => {
                 ("rtd/book/src/messages.md", "the message was handed to the receiver's kernel queue or ring")
             }

@@ -470,9 +470,8 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
             }
             Some(Way::Queue) => allow(Wrong::Lost, 1, Sentence::HandedOver),
             Some(_) => allow(Wrong::Lost, usize::MAX, Sentence::HandedOver),
-            None if stream.from.is_lane() && done.rtd_ended => {
-                let sentence = if done.rtd_killed { Sentence::RingOfTheDead } else { Sentence::LateSender };
-                allow(Wrong::Lost, MAXMSG * copies, sentence);
+            None if stream.from.is_lane() && done.rtd_killed => {
+                allow(Wrong::Lost, MAXMSG * copies, Sentence::RingOfTheDead);
             }
             None => {}
         }

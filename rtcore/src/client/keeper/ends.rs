@@ -265,7 +265,9 @@ impl OutEntry {
             return self.renew(producer, None, connection);
         }
         if let Some(ring) = self.ring.as_ref().filter(|ring| ring.connection == connection) {
-            ring.refusal.set(Why::Nobody);
+            if !reachable {
+                ring.refusal.set(Why::Nobody);
+            }
             ring.gate.set_reachable(reachable);
             self.feeder.nudge();
         }

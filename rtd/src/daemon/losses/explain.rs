@@ -65,7 +65,7 @@ impl Case<'_> {
             Loss::Rejected(Reject::Stopped) => {
                 let drain = show_time(self.plan.daemon.drain_ns);
                 let who = self.receivers();
-                format!("{who} had no room before rtd stopped, [daemon] drain = \"{drain}\"")
+                format!("rtd stopped before they were handed to {who}: [daemon] drain = \"{drain}\"")
             }
         }
     }

@@ -83,7 +83,7 @@ fn original() -> &'static [u8] {
         route.publish(&Ledger { accepted: 9, delivered: 5, queued: 4, held: 1, ..Ledger::default() });
         route.record_latency(99);
         route.record_delivery(1, 99);
-        page.set_lost_in_last_life(0, 3);
+        page.add_lost_in_last_life(0, 3);
         let path = Reader::open(&name).expect("it was published").path().to_owned();
         std::fs::read(path).expect("it is there")
     })
