@@ -28,7 +28,7 @@ pub enum Sentence {
     /// A queue that another program removes.
     QueueRemoved,
     /// A receiver that reads the ring of an rtd that has ended reports to nobody what it discards.
-    SupersededAfterEnd,
+    DiscardedAfterEnd,
 }
 
 impl Sentence {
@@ -46,7 +46,7 @@ impl Sentence {
         Sentence::OldFigures,
         Sentence::Replayed,
         Sentence::RingOfTheDead,
-        Sentence::SupersededAfterEnd,
+        Sentence::DiscardedAfterEnd,
         Sentence::QueueRemoved,
     ];
 
@@ -85,7 +85,7 @@ impl Sentence {
                 "rtd/book/src/messages.md",
                 "replays what is in its ring, including the message that a lane had in hand",
             ),
-            Sentence::SupersededAfterEnd => {
+            Sentence::DiscardedAfterEnd => {
                 ("rtd/book/src/configuration.md", "what it discards there is in `Inbox::counters` only")
             }
             Sentence::RingOfTheDead => {

@@ -420,7 +420,7 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
     let mut allow = |wrong, count: usize, sentence| {
         let numbers = match (wrong, sentence) {
             // Its receiver may have got newer ones before the fault.
-            (Wrong::Lost, Sentence::SupersededAfterEnd) => Numbers { first: 0, ..in_flight },
+            (Wrong::Lost, Sentence::DiscardedAfterEnd) => Numbers { first: 0, ..in_flight },
             (Wrong::Lost, _) => in_flight,
             _ => Numbers::ALL,
         };
@@ -448,10 +448,12 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
     if done.rtd_ended && stream.from == Way::Signal {
         allow(Wrong::Lost, usize::MAX, Sentence::LateSignals);
     }
-    // What it supersedes in the ring of an rtd that has ended is in no ledger, nor what it did in the last 100 ms before a kill.
-    if done.rtd_ended && stream.keys.contains("conflate") {
+    // What a receiver discards in the ring of an rtd that has ended is in no ledger, nor what it did in the last 100 ms before a
+    // kill.
+    let may_discard = ["conflate", "displace-oldest", "ttl"].iter().any(|key| stream.keys.contains(key));
+    if done.rtd_ended && may_discard {
         let most = if done.rtd_killed { 4 * MAXMSG } else { MAXMSG };
-        allow(Wrong::Lost, most * copies, Sentence::SupersededAfterEnd);
+        allow(Wrong::Lost, most * copies, Sentence::DiscardedAfterEnd);
     }
     if done.queue_removed == Some(stream.index) {
         allow(Wrong::Lost, usize::MAX, Sentence::QueueRemoved);

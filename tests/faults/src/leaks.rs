@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 /// What may be there more than in the first quiet moment. A leak of one for each fault exceeds it soon.
 const DESCRIPTORS_MORE: u64 = 6;
 const THREADS_MORE: u64 = 1;
-/// Of the heap, which keeps what it once needed: 4 MiB more were seen after 200 hostile connections at a time.
-const MEMORY_MORE_KIB: u64 = 8 * 1024;
+/// The heap keeps what it once needed (4 MiB more were seen after 200 hostile connections at a time), and the C library keeps
+/// stacks of threads that have ended, 2 MiB each and locked (12 MiB more were seen once, on a loaded machine).
+const MEMORY_MORE_KIB: u64 = 16 * 1024;
 
 /// Amounts by name, such as `descriptors of socket` or `threads`.
 type Amounts = BTreeMap<String, u64>;
@@ -164,9 +165,9 @@ mod tests {
                     found
                 }
                 "memory" => {
-                    let kept = vec![1_u8; 16 << 20];
+                    let kept = vec![1_u8; 32 << 20];
                     let found = grown(&mut leaks, &directories);
-                    assert_eq!(std::hint::black_box(kept).len(), 16 << 20);
+                    assert_eq!(std::hint::black_box(kept).len(), 32 << 20);
                     found
                 }
                 _ => {
