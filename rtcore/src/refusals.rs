@@ -74,17 +74,17 @@ fn slots(map: &Map) -> &[Slot] {
 
 /// The library's side: the memory of a session.
 #[derive(Debug)]
-pub struct Book {
+pub struct Accounting {
     memory: Memory,
     map: Arc<Map>,
 }
 
-impl Book {
+impl Accounting {
     /// Nothing counted.
-    pub fn new() -> io::Result<Book> {
+    pub fn new() -> io::Result<Accounting> {
         let memory = Memory::new("rtd-refusals", BYTES)?;
         let map = Arc::new(memory.map_writable()?);
-        Ok(Book { memory, map })
+        Ok(Accounting { memory, map })
     }
 
     /// The counter of the session's sender number `index`.
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_one_daemon_has_taken_the_next_does_not_take_again() {
-        let book = Book::new().unwrap();
+        let book = Accounting::new().unwrap();
         let [out, other] =
             [(0, "a.out"), (1, "a.other")].map(|(n, name)| book.counter(n, Name::new(name).unwrap()));
         let mut first = Audit::new(book.as_fd()).unwrap();
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn numbers_that_cannot_be_true_are_not_taken() {
-        let book = Book::new().unwrap();
+        let book = Accounting::new().unwrap();
         let out = book.counter(0, Name::new("a.out").unwrap());
         let mut audit = Audit::new(book.as_fd()).unwrap();
         out.count(Refused::Full);

@@ -124,7 +124,7 @@ fn a_producer_bears_a_consumer_that_writes_at_the_same_time() {
             }
             assert!(producer.tail().wrapping_sub(before) <= 1);
             let tail = producer.tail();
-            assert!(tail.wrapping_sub(producer.trail().taken(tail)) <= 4);
+            assert!(tail.wrapping_sub(producer.recovery_cursor().taken(tail)) <= 4);
         }
         assert!(lies > 0);
     });

@@ -1,4 +1,4 @@
-//! The ring, its hand-over to the next one, and the sender's gate under loom: the interleavings of small cases, and the values that a weak memory may show there.
+//! The ring, its hand-over to the next one, and the sender's barrier under loom: the interleavings of small cases, and the values that a weak memory may show there.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p rtcore --release --test loom`; some seconds. Each model says how many preemptions
 //! it explores (2 to 5); LOOM_MAX_PREEMPTIONS overrides all of them.
@@ -18,7 +18,7 @@
 //! | `seen` read after `arm` | no_wake_up_is_lost, one_ring_a_turn.., other_news_end_a_sleep |
 //! | the turn stands still | one_ring_a_turn.., a_sleeper_that_moves.. |
 //! | `room` admits one too many | a_slot_that_was_not_given_back.., messages_keep_order.. |
-//! | fence of `Gate::close`, order of `Gate::decide` | the_gate.. |
+//! | fence of `SendBarrier::close`, order of `SendBarrier::decide` | the_gate.. |
 //! | the Acquire fence of `Consumer::read`, or its second look at the state | a_message_that_is_written_over.. |
 //! | a fence added to `Consumer::release` | a_producer_that_slept_for_room.. (the window is gone) |
 //! | fence of `Producer::want_room` | nothing: the bound of `wait_for_room` heals that too; the fence makes it rare |
@@ -26,9 +26,9 @@
 //! Not modelled: the mark *in progress* (a matter of crashes, not of threads) and what lies in mappings.
 #![cfg(loom)]
 
-/// The client's gate, which loom builds from its source: the client itself stands on mappings.
-#[path = "../src/client/gate.rs"]
-mod gate;
+/// The client's barrier, which loom builds from its source: the client itself stands on mappings.
+#[path = "../src/client/barrier.rs"]
+mod barrier;
 mod sync {
     pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 }
@@ -37,7 +37,9 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 use rtcore::message::{Meta, Origin};
-use rtcore::ring::{Consumer, Doorbell, Envelope, Geometry, Kind, Moved, Producer, PushError, Trail, local};
+use rtcore::ring::{
+    Consumer, Doorbell, Envelope, Geometry, Kind, Moved, Producer, PushError, RecoveryCursor, local,
+};
 use std::sync::Arc;
 
 /// Explores with at most so many preemptions, unless LOOM_MAX_PREEMPTIONS says otherwise.
@@ -379,40 +381,40 @@ fn a_producer_that_waits_for_room_gets_it() {
 fn the_gate_gives_both_sides_the_same_answer() {
     model(4, || {
         let (mut producer, mut consumer) = ring(4, 8);
-        let gate = Arc::new(gate::Gate::new());
+        let barrier = Arc::new(barrier::SendBarrier::new());
         let sender = {
-            let gate = Arc::clone(&gate);
+            let barrier = Arc::clone(&barrier);
             thread::spawn(move || {
                 for n in 1..=2 {
-                    if !gate.is_open() {
+                    if !barrier.is_open() {
                         return n - 1;
                     }
                     producer.push(&envelope(n), &payload(n)).unwrap();
-                    if gate.admitted(producer.tail()) < producer.tail() {
+                    if barrier.admitted(producer.tail()) < producer.tail() {
                         return n - 1;
                     }
                 }
                 2
             })
         };
-        // The consumer stands for the trail of a ring whose reader is gone: its backlog is the tail.
-        let decided = gate.close(|| consumer.backlog());
+        // The consumer stands for the cursor of a ring whose reader is gone: its backlog is the tail.
+        let decided = barrier.close(|| consumer.backlog());
         for n in 1..=decided {
             assert!(expect(&mut consumer, n));
         }
         assert_eq!(sender.join().unwrap(), decided);
-        assert_eq!(gate.close(|| 9), decided, "for good");
+        assert_eq!(barrier.close(|| 9), decided, "for good");
     });
 }
 
-/// Sends 1 and 2 while the gate is open; the last one that was accepted.
-fn send_through(gate: &gate::Gate, producer: &mut Producer) -> u64 {
+/// Sends 1 and 2 while the barrier is open; the last one that was accepted.
+fn send_through(barrier: &barrier::SendBarrier, producer: &mut Producer) -> u64 {
     for n in 1..=2 {
-        if !gate.is_open() {
+        if !barrier.is_open() {
             return n - 1;
         }
         producer.push(&envelope(n), &payload(n)).unwrap();
-        if gate.admitted(producer.tail()) < producer.tail() {
+        if barrier.admitted(producer.tail()) < producer.tail() {
             return n - 1;
         }
     }
@@ -420,11 +422,15 @@ fn send_through(gate: &gate::Gate, producer: &mut Producer) -> u64 {
 }
 
 /// Session thread: moves what a consumer that is gone has not taken; the numbers of those messages.
-fn hand_over(gate: &gate::Gate, trail: &Trail, next: &mut Producer) -> std::ops::RangeInclusive<u64> {
-    let until = gate.close(|| trail.tail());
-    trail.close();
-    let from = trail.taken(until);
-    assert_eq!(trail.move_to(from, until, next), Moved { moved: until - from, lost: 0 });
+fn hand_over(
+    barrier: &barrier::SendBarrier,
+    cursor: &RecoveryCursor,
+    next: &mut Producer,
+) -> std::ops::RangeInclusive<u64> {
+    let until = barrier.close(|| cursor.tail());
+    cursor.close();
+    let from = cursor.taken(until);
+    assert_eq!(cursor.move_to(from, until, next), Moved { moved: until - from, lost: 0 });
     from + 1..=until
 }
 
@@ -436,10 +442,10 @@ fn what_a_killed_rtd_had_not_taken_is_in_the_ring_of_the_next() {
         model(3, move || {
             let (mut old, mut lane) = ring(2, 8);
             let (mut next, mut next_lane) = ring(2, 8);
-            let (gate, trail) = (Arc::new(gate::Gate::new()), old.trail());
+            let (barrier, cursor) = (Arc::new(barrier::SendBarrier::new()), old.recovery_cursor());
             let sender = {
-                let gate = Arc::clone(&gate);
-                thread::spawn(move || send_through(&gate, &mut old))
+                let barrier = Arc::clone(&barrier);
+                thread::spawn(move || send_through(&barrier, &mut old))
             };
             let killed = thread::spawn(move || {
                 let taken = expect(&mut lane, 1);
@@ -450,7 +456,7 @@ fn what_a_killed_rtd_had_not_taken_is_in_the_ring_of_the_next() {
             });
             // The pidfd of a process becomes readable after its last store.
             let taken = killed.join().unwrap();
-            let moved = hand_over(&gate, &trail, &mut next);
+            let moved = hand_over(&barrier, &cursor, &mut next);
             assert_eq!(*moved.start(), if given_back { taken + 1 } else { 1 });
             for n in moved.clone() {
                 assert!(expect(&mut next_lane, n));
@@ -467,10 +473,10 @@ fn what_a_receiver_left_is_moved_and_what_it_took_is_not() {
     model(3, || {
         let (mut old, mut receiver) = ring(2, 8);
         let (mut next, mut next_receiver) = ring(2, 8);
-        let (gate, trail) = (Arc::new(gate::Gate::new()), old.trail());
+        let (barrier, cursor) = (Arc::new(barrier::SendBarrier::new()), old.recovery_cursor());
         let sender = {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || send_through(&gate, &mut old))
+            let barrier = Arc::clone(&barrier);
+            thread::spawn(move || send_through(&barrier, &mut old))
         };
         let leaver = thread::spawn(move || {
             let taken = expect(&mut receiver, 1);
@@ -480,10 +486,10 @@ fn what_a_receiver_left_is_moved_and_what_it_took_is_not() {
             receiver.leave();
             u64::from(taken)
         });
-        while !trail.has_left() {
+        while !cursor.has_left() {
             thread::yield_now();
         }
-        let moved = hand_over(&gate, &trail, &mut next);
+        let moved = hand_over(&barrier, &cursor, &mut next);
         for n in moved.clone() {
             assert!(expect(&mut next_receiver, n));
         }
@@ -493,28 +499,28 @@ fn what_a_receiver_left_is_moved_and_what_it_took_is_not() {
     });
 }
 
-/// The daemon says that nobody receives, or that somebody does again: a sender that sees the gate shut sees the reason of that
+/// The daemon says that nobody receives, or that somebody does again: a sender that sees the barrier shut sees the reason of that
 /// time, or a later one.
 #[test]
 fn a_sender_that_sees_the_gate_shut_sees_why() {
     model(4, || {
-        let gate = Arc::new(gate::Gate::new());
+        let barrier = Arc::new(barrier::SendBarrier::new());
         let why = Arc::new(AtomicU32::new(0));
         let session = {
-            let (gate, why) = (Arc::clone(&gate), Arc::clone(&why));
+            let (barrier, why) = (Arc::clone(&barrier), Arc::clone(&why));
             thread::spawn(move || {
                 why.store(1, Ordering::Relaxed);
-                gate.set_reachable(false);
-                gate.set_reachable(true);
+                barrier.set_reachable(false);
+                barrier.set_reachable(true);
                 why.store(2, Ordering::Relaxed);
-                gate.close(|| 0);
+                barrier.close(|| 0);
             })
         };
-        if !gate.is_open() {
+        if !barrier.is_open() {
             assert_ne!(why.load(Ordering::Relaxed), 0);
         }
         session.join().unwrap();
-        assert!(!gate.is_open());
+        assert!(!barrier.is_open());
         assert_eq!(why.load(Ordering::Relaxed), 2);
     });
 }

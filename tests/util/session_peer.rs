@@ -7,7 +7,7 @@
 use super::peer::unhex;
 use super::{patience, patience_ns};
 use anyhow::{Context as _, bail};
-use rtcore::client::{Builder, Event, Inbox, Incoming, PeerNews, SendError, Sender, Session};
+use rtcore::client::{Builder, Event, Inbox, Incoming, PeerStatus, SendError, Sender, Session};
 use rtcore::lane::peer::PeerState;
 use rtcore::skin::Skin;
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
@@ -214,7 +214,7 @@ impl Links {
             ["lives", process] => {
                 let peers = self.session()?.peers();
                 let lives =
-                    |peer: &&PeerNews| peer.state == PeerState::Alive && peer.process.as_str() == *process;
+                    |peer: &&PeerStatus| peer.state == PeerState::Alive && peer.process.as_str() == *process;
                 data = format!("{}\n", peers.iter().any(|peer| lives(&peer)));
             }
             // So many messages: the number of each, and whether the process of this name sent it.

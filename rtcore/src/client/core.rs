@@ -1,21 +1,21 @@
 //! What a session, its thread, its senders and its inboxes share.
 //!
 //! Constraint: the table's lock is an ordinary mutex, for claiming and giving back ends and for asking questions. No
-//! send or receive takes it: what these need travels through queues ([`crate::lane::feed`], rtrb) and atomics.
+//! send or receive takes it: what these need travels through queues ([`crate::lane::hand_off`], rtrb) and atomics.
 //!
-//! Invariant: entry `n` of `outlets` and of `lanes` belongs to entry `n` of the session thread's own lists, and is never
+//! Invariant: entry `n` of `handles` and of `lanes` belongs to entry `n` of the session thread's own lists, and is never
 //! removed.
 
-use super::inbox::{Filter, Lane, Post};
-use super::outlet::Outlet;
+use super::inbox::{Filter, MailboxSender, RxHandle};
+use super::tx::TxHandle;
 use crate::lane::peer::PeerState;
-use crate::refusals::Book;
+use crate::refusals::Accounting;
 use crate::skin::{Doorbell, Skin};
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::eventfd::EventFd;
 use crate::sys::forked::{Creator, Forked};
 use crate::sys::{clock, futex, sched};
-use crate::wire::{Channel, Name, PeerNews, Reply};
+use crate::wire::{Channel, Name, PeerStatus, Reply};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
@@ -75,12 +75,12 @@ impl fmt::Display for Holder {
 
 /// One sender's channel.
 #[derive(Debug)]
-pub(super) struct OutletSlot {
+pub(super) struct TxSlot {
     pub channel: Channel,
     /// The configuration in force has it.
     pub present: bool,
     /// Nobody has it.
-    pub half: Option<Outlet>,
+    pub half: Option<TxHandle>,
     /// The holder, while `half` is not here.
     pub holder: Option<Holder>,
 }
@@ -90,7 +90,7 @@ pub(super) struct OutletSlot {
 pub(super) struct LaneSlot {
     pub channel: Channel,
     pub present: bool,
-    pub half: Option<Lane>,
+    pub half: Option<RxHandle>,
     pub holder: Option<Holder>,
 }
 
@@ -117,10 +117,10 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Table {
     pub state: State,
-    pub outlets: Vec<OutletSlot>,
+    pub handles: Vec<TxSlot>,
     pub lanes: Vec<LaneSlot>,
-    pub inboxes: Vec<Arc<Post>>,
-    pub peers: Vec<PeerNews>,
+    pub inboxes: Vec<Arc<MailboxSender>>,
+    pub peers: Vec<PeerStatus>,
     /// Pids of named processes, for those who compare origins.
     pub pids: Vec<(Name, Arc<Pids>)>,
     pub commands: Vec<Command>,
@@ -142,7 +142,7 @@ pub(super) struct Core {
     /// Wakes the session thread: there is a command, or an end came back.
     pub control: EventFd,
     /// Counts what the session's senders refuse.
-    pub refusals: Book,
+    pub refusals: Accounting,
     closed: AtomicU32,
     /// Pids of the table's peers, for those who must not take its lock; 0 after the last one.
     peer_pids: Box<[AtomicU32]>,
@@ -160,11 +160,11 @@ impl Core {
         creator: Creator,
         skin: &'static Skin,
         control: EventFd,
-        refusals: Book,
+        refusals: Accounting,
     ) -> Core {
         let table = Table {
             state: State::Down("not connected yet".to_owned()),
-            outlets: Vec::new(),
+            handles: Vec::new(),
             lanes: Vec::new(),
             inboxes: Vec::new(),
             peers: Vec::new(),
@@ -288,9 +288,10 @@ impl Core {
 impl Table {
     /// Gives a lane that nobody has to the inbox that wants it: one that names it, else one that takes the rest; into
     /// its slot when none does. The inbox has to be woken.
-    pub fn adopt(&mut self, lane: Lane) {
-        let names = |post: &&Arc<Post>| post.filter != Filter::Rest && post.filter.admits(&lane.channel);
-        let rest = |post: &&Arc<Post>| post.filter.admits(&lane.channel);
+    pub fn adopt(&mut self, lane: RxHandle) {
+        let names =
+            |post: &&Arc<MailboxSender>| post.filter != Filter::Rest && post.filter.admits(&lane.channel);
+        let rest = |post: &&Arc<MailboxSender>| post.filter.admits(&lane.channel);
         let post = self.inboxes.iter().find(names).or_else(|| self.inboxes.iter().find(rest));
         let index = lane.index;
         let (half, holder) = match post {
@@ -307,7 +308,7 @@ impl Table {
 
     /// Gives a new inbox what it names, all of it or nothing; or of the rest what nobody has. What others have of the
     /// rest, and of a signal's payloads, comes when they let go of it.
-    pub fn claim(&mut self, post: &Arc<Post>) -> Result<(), Unclaimed> {
+    pub fn claim(&mut self, post: &Arc<MailboxSender>) -> Result<(), Unclaimed> {
         for endpoint in post.filter.endpoints() {
             let of = |slot: &&LaneSlot| {
                 slot.present && post.filter.admits(&slot.channel) && slot.channel.endpoint == *endpoint
@@ -341,8 +342,8 @@ impl Table {
     }
 
     /// A process has, or had, this pid under its name.
-    pub fn note_pid(&mut self, news: &PeerNews) {
-        let of_another = |peer: &PeerNews| peer.process != news.process && peer.pid == news.pid;
+    pub fn note_pid(&mut self, news: &PeerStatus) {
+        let of_another = |peer: &PeerStatus| peer.process != news.process && peer.pid == news.pid;
         let is_alive = news.state == PeerState::Alive;
         if news.pid == 0
             || !is_alive && self.peers.iter().any(|p| p.state == PeerState::Alive && of_another(p))

@@ -8,26 +8,26 @@
 //! Invariant: an end of a ring has one owner at any moment, the session's table or whoever claimed it, and goes
 //! back there when that is dropped.
 
+mod barrier;
 mod caller;
 mod core;
 mod error;
 mod event;
-mod gate;
 mod inbox;
-mod keeper;
 pub mod locate;
 pub mod message;
-mod outlet;
 pub mod realtime;
 mod reason;
 mod sender;
 mod session;
+mod session_thread;
 pub mod signals;
+mod tx;
 pub mod waiter;
 
 pub use crate::lane::policy::Wait;
 pub use crate::message::Origin;
-pub use crate::wire::{Channel, Name, PeerNews, Role};
+pub use crate::wire::{Channel, Name, PeerStatus, Role};
 pub use caller::{Caller, Reply};
 pub use core::State;
 pub use error::{CallError, ClaimError, ConnectError, FlushError, Gone, RecvError, SendError};

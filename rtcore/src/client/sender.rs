@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::error::{FlushError, Gone, SendError};
 use super::message::ReplyTo;
-use super::outlet::{Out, Outlet, Refusal, admitted};
+use super::tx::{Refusal, TxEnd, TxHandle, admitted};
 use crate::message::{Meta, Origin};
 use crate::refusals::{Counter, Refused};
 use crate::ring::{self, Envelope, Kind, PushError};
@@ -32,7 +32,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub struct Sender {
     core: Arc<Core>,
     /// Goes back into the session's table in the end.
-    outlet: ManuallyDrop<Outlet>,
+    handle: ManuallyDrop<TxHandle>,
 }
 
 /// What became of [`Sender::send_batch`].
@@ -62,8 +62,8 @@ fn envelope(epoch: u32, sequence: u64, now_ns: u64, stamp: Stamp) -> Envelope {
 }
 
 impl Sender {
-    pub(super) fn new(core: Arc<Core>, outlet: Outlet) -> Sender {
-        Sender { core, outlet: ManuallyDrop::new(outlet) }
+    pub(super) fn new(core: Arc<Core>, handle: TxHandle) -> Sender {
+        Sender { core, handle: ManuallyDrop::new(handle) }
     }
 
     /// Sends if there is room, never waits. Returns the message's number, which counts up from 1.
@@ -114,32 +114,32 @@ impl Sender {
         let epoch = self.core.epoch;
         if let Err(error) = self.ready() {
             if messages.into_iter().next().is_some() {
-                self.outlet.count(error);
+                self.handle.count(error);
             }
             return Batch { sent: 0, sequence: 0, error: Some(error) };
         }
-        let outlet = &mut *self.outlet;
-        let Some(out) = outlet.feed.current() else {
-            return Batch { sent: 0, sequence: 0, error: Some(outlet.error()) };
+        let handle = &mut *self.handle;
+        let Some(out) = handle.ring_slot.current() else {
+            return Batch { sent: 0, sequence: 0, error: Some(handle.error()) };
         };
-        let (first, before, now_ns) = (out.producer.tail(), outlet.sequence, monotonic_ns());
+        let (first, before, now_ns) = (out.producer.tail(), handle.sequence, monotonic_ns());
         let mut failed = None;
         for bytes in messages {
-            let envelope = envelope(epoch, outlet.sequence + 1, now_ns, Stamp::default());
+            let envelope = envelope(epoch, handle.sequence + 1, now_ns, Stamp::default());
             if let Err(error) = out.producer.push_quietly(&envelope, bytes) {
                 failed = Some(error);
                 break;
             }
-            outlet.sequence += 1;
+            handle.sequence += 1;
         }
         out.producer.ring();
         let tail = out.producer.tail();
         let sent = out.admitted(first).saturating_sub(first);
         let cut = tail - (first + sent);
-        (0..cut).for_each(|_| outlet.counter.count(Refused::Cut));
+        (0..cut).for_each(|_| handle.counter.count(Refused::Cut));
         let sequence = if sent == 0 { 0 } else { before + sent };
-        let failed = failed.map(|error| outlet.refuse(error));
-        let error = if cut > 0 { Some(outlet.error()) } else { failed };
+        let failed = failed.map(|error| handle.refuse(error));
+        let error = if cut > 0 { Some(handle.error()) } else { failed };
         Batch { sent: usize::try_from(sent).unwrap_or(usize::MAX), sequence, error }
     }
 
@@ -148,23 +148,25 @@ impl Sender {
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, SendError> {
         let (epoch, creator) = (self.core.epoch, self.core.creator);
         if let Err(error) = self.ready() {
-            return Err(self.outlet.count(error));
+            return Err(self.handle.count(error));
         }
-        let outlet = &mut *self.outlet;
-        let refused = match outlet.feed.current().map(|out| check(out, len)) {
-            None => return Err(outlet.count(outlet.error())),
+        let handle = &mut *self.handle;
+        let refused = match handle.ring_slot.current().map(|out| check(out, len)) {
+            None => return Err(handle.count(handle.error())),
             Some(Err(error)) => Some(error),
             Some(Ok(())) => None,
         };
         if let Some(error) = refused {
-            return Err(outlet.refuse(error));
+            return Err(handle.refuse(error));
         }
-        let Outlet { feed, sequence, refusal: none, counter, .. } = outlet;
-        let Some(Out { producer, gate, refusal, channel }) = feed.current() else { return Err(none.error()) };
+        let TxHandle { ring_slot, sequence, refusal: none, counter, .. } = handle;
+        let Some(TxEnd { producer, barrier, refusal, channel }) = ring_slot.current() else {
+            return Err(none.error());
+        };
         let slot = producer
             .loan(len)
             .map_err(|_| SendError::Full { endpoint: refusal.endpoint, slots: channel.slots })?;
-        Ok(Loan { slot, gate, sequence, refusal, counter, epoch, creator })
+        Ok(Loan { slot, barrier, sequence, refusal, counter, epoch, creator })
     }
 
     /// How many messages were sent and wait in the ring: rtd, or the receiver of a direct route, has not taken them. 0 in a
@@ -175,9 +177,9 @@ impl Sender {
     pub fn pending(&mut self) -> u64 {
         let _ = self.ready();
         let is_own = self.core.check().is_ok();
-        self.outlet.feed.current().filter(|_| is_own).map_or(0, |out| {
+        self.handle.ring_slot.current().filter(|_| is_own).map_or(0, |out| {
             let tail = out.producer.tail();
-            let refused = tail.saturating_sub(out.gate.admitted(tail));
+            let refused = tail.saturating_sub(out.barrier.admitted(tail));
             out.producer.pending().saturating_sub(refused)
         })
     }
@@ -189,7 +191,7 @@ impl Sender {
     /// waiting does not help.
     pub fn flush(&mut self, deadline_ns: u64) -> Result<(), FlushError> {
         loop {
-            let seen = self.outlet.feed.current_and_offers().1.parked_at();
+            let seen = self.handle.ring_slot.current_and_offers().1.parked_at();
             let why = self.ready().err();
             let messages = self.pending();
             let failed = FlushError { messages, why };
@@ -203,10 +205,10 @@ impl Sender {
             if left_ns == 0 {
                 return Err(failed);
             }
-            let (out, offers) = self.outlet.feed.current_and_offers();
+            let (out, offers) = self.handle.ring_slot.current_and_offers();
             match out {
                 // The next ring comes with an offer.
-                Some(out) if out.gate.is_closed() && !self.core.is_closed() => {
+                Some(out) if out.barrier.is_closed() && !self.core.is_closed() => {
                     let _ = offers.park(seen, left_ns);
                 }
                 Some(out) => _ = out.producer.wait_for_fewer(messages, left_ns),
@@ -217,12 +219,12 @@ impl Sender {
 
     /// Its endpoint.
     pub fn endpoint(&self) -> &str {
-        self.outlet.refusal.endpoint.as_str()
+        self.handle.refusal.endpoint.as_str()
     }
 
     /// What the daemon says of the way: lane, slots, bytes of a slot, how long a send may wait.
     pub fn channel(&self) -> &Channel {
-        &self.outlet.channel
+        &self.handle.channel
     }
 
     /// Waits until somebody can receive what is sent, at most until `deadline_ns` of CLOCK_MONOTONIC: a direct
@@ -231,7 +233,7 @@ impl Sender {
     /// For the start of a program. Errors: what a send would say at the deadline; at once where waiting does not help.
     pub fn wait_for_receiver(&mut self, deadline_ns: u64) -> Result<(), SendError> {
         loop {
-            let seen = self.outlet.feed.current_and_offers().1.parked_at();
+            let seen = self.handle.ring_slot.current_and_offers().1.parked_at();
             let error = match self.ready() {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
@@ -246,24 +248,24 @@ impl Sender {
                 return Err(error);
             }
             // Whatever ends the sleep, the loop looks.
-            let _ = self.outlet.feed.current_and_offers().1.park(seen, left_ns);
+            let _ = self.handle.ring_slot.current_and_offers().1.park(seen, left_ns);
         }
     }
 
     /// Takes what the session thread has for us, and sees whether there is a way.
     #[inline]
-    fn ready(&mut self) -> Result<&mut Outlet, SendError> {
-        let outlet = &mut *self.outlet;
+    fn ready(&mut self) -> Result<&mut TxHandle, SendError> {
+        let handle = &mut *self.handle;
         if let Err(forked) = self.core.check() {
-            return Err(outlet.refusal.forked(forked));
+            return Err(handle.refusal.forked(forked));
         }
-        if outlet.feed.has_offer() && outlet.switch() {
+        if handle.ring_slot.has_offer() && handle.switch() {
             self.core.nudge();
         }
-        if open_ring(outlet.feed.current()).is_none() {
-            return Err(outlet.error());
+        if open_ring(handle.ring_slot.current()).is_none() {
+            return Err(handle.error());
         }
-        Ok(outlet)
+        Ok(handle)
     }
 
     /// Sends if there is room. A refusal is not counted yet, as the caller may try again; one that comes after the message
@@ -271,19 +273,19 @@ impl Sender {
     #[inline]
     fn put(&mut self, bytes: &[u8], stamp: Stamp) -> Result<u64, NotSent> {
         let epoch = self.core.epoch;
-        let outlet = self.ready()?;
-        let Some(out) = outlet.feed.current() else { return Err(outlet.refusal.error().into()) };
-        let sequence = outlet.sequence + 1;
+        let handle = self.ready()?;
+        let Some(out) = handle.ring_slot.current() else { return Err(handle.refusal.error().into()) };
+        let sequence = handle.sequence + 1;
         if let Err(error) = out.producer.push(&envelope(epoch, sequence, monotonic_ns(), stamp), bytes) {
-            return Err(outlet.refused(error).into());
+            return Err(handle.refused(error).into());
         }
         // Also of a message that turns out refused: the old daemon may have taken it all the same, and the next
         // one must not look like its duplicate.
-        outlet.sequence = sequence;
+        handle.sequence = sequence;
         let tail = out.producer.tail();
         if out.admitted(tail.wrapping_sub(1)) < tail {
-            outlet.counter.count(Refused::Cut);
-            return Err(NotSent::Counted(outlet.error()));
+            handle.counter.count(Refused::Cut);
+            return Err(NotSent::Counted(handle.error()));
         }
         Ok(sequence)
     }
@@ -297,7 +299,7 @@ impl Sender {
     fn count(&self, not_sent: NotSent) -> SendError {
         match not_sent {
             NotSent::Counted(error) => error,
-            NotSent::Refused(error) => self.outlet.count(error),
+            NotSent::Refused(error) => self.handle.count(error),
         }
     }
 
@@ -308,17 +310,17 @@ impl Sender {
                 Err(NotSent::Refused(full @ SendError::Full { .. })) => full,
                 other => return other.map_err(|not_sent| self.count(not_sent)),
             };
-            let outlet = &mut *self.outlet;
+            let handle = &mut *self.handle;
             let now_ns = monotonic_ns();
             let until_ns = *until_ns
-                .get_or_insert_with(|| now_ns.saturating_add(outlet.channel.block_ns).min(deadline_ns));
+                .get_or_insert_with(|| now_ns.saturating_add(handle.channel.block_ns).min(deadline_ns));
             if now_ns >= until_ns {
-                return Err(outlet.count(full));
+                return Err(handle.count(full));
             }
-            if let Some(out) = outlet.feed.current()
+            if let Some(out) = handle.ring_slot.current()
                 && let Err(corrupt) = out.producer.wait_for_room(until_ns - now_ns)
             {
-                return Err(outlet.refuse(corrupt.into()));
+                return Err(handle.refuse(corrupt.into()));
             }
         }
     }
@@ -339,8 +341,8 @@ impl From<SendError> for NotSent {
 impl Drop for Sender {
     /// The endpoint can be had again, and goes on counting.
     fn drop(&mut self) {
-        // SAFETY: `self` is being dropped: nobody uses the outlet after this.
-        let outlet = unsafe { ManuallyDrop::take(&mut self.outlet) };
+        // SAFETY: `self` is being dropped: nobody uses the handle after this.
+        let handle = unsafe { ManuallyDrop::take(&mut self.handle) };
         if self.core.check().is_err() {
             // Its parent has the endpoint and the ring; the table's lock may be held by a thread that only the parent has.
             return;
@@ -348,19 +350,19 @@ impl Drop for Sender {
         let mut table = self.core.table();
         // A closed session has no use for it: its ring ends here, which its consumer is told.
         if !self.core.is_closed()
-            && let Some(slot) = table.outlets.get_mut(outlet.index)
+            && let Some(slot) = table.handles.get_mut(handle.index)
         {
-            (slot.half, slot.holder) = (Some(outlet), None);
+            (slot.half, slot.holder) = (Some(handle), None);
         }
     }
 }
 
 #[inline]
-fn open_ring(out: Option<&mut Out>) -> Option<&mut Out> {
-    out.filter(|out| out.gate.is_open())
+fn open_ring(out: Option<&mut TxEnd>) -> Option<&mut TxEnd> {
+    out.filter(|out| out.barrier.is_open())
 }
 
-fn check(out: &mut Out, len: usize) -> Result<(), PushError> {
+fn check(out: &mut TxEnd, len: usize) -> Result<(), PushError> {
     let max = out.producer.geometry().payload_bytes();
     if u32::try_from(len).map_or(true, |len| len > max) {
         return Err(PushError::TooLarge { len, max });
@@ -373,7 +375,7 @@ fn check(out: &mut Out, len: usize) -> Result<(), PushError> {
 #[derive(Debug)]
 pub struct Loan<'a> {
     slot: ring::Loan<'a>,
-    gate: &'a super::gate::Gate,
+    barrier: &'a super::barrier::SendBarrier,
     sequence: &'a mut u64,
     refusal: &'a Refusal,
     counter: &'a Counter,
@@ -403,12 +405,12 @@ impl Loan<'_> {
     }
 
     fn finish(self, stamp: Stamp) -> Result<u64, SendError> {
-        let Loan { slot, gate, sequence, refusal, counter, epoch, creator } = self;
+        let Loan { slot, barrier, sequence, refusal, counter, epoch, creator } = self;
         creator.check().map_err(|forked| refusal.forked(forked))?;
         *sequence += 1;
         let tail = slot.tail() + 1;
         let stopped = slot.commit(&envelope(epoch, *sequence, monotonic_ns(), stamp));
-        if admitted(gate, refusal, stopped, tail) < tail {
+        if admitted(barrier, refusal, stopped, tail) < tail {
             counter.count(Refused::Cut);
             return Err(refusal.error());
         }

@@ -4,19 +4,19 @@ use super::caller::Caller;
 use super::core::{Command, Core, Holder, State, Unclaimed};
 use super::error::{ClaimError, ConnectError};
 use super::inbox::{Filter, Inbox};
-use super::keeper::{Keeper, Order};
 use super::locate::{Place, default_instance};
 use super::realtime::RealTimeBuilder;
 use super::sender::Sender;
+use super::session_thread::{Order, SessionThread};
 use super::signals::{Signals, SignalsError};
 use crate::epoch::new_epoch;
 use crate::message::Origin;
-use crate::refusals::Book;
+use crate::refusals::Accounting;
 use crate::skin::{self, Skin};
 use crate::sys::eventfd::EventFd;
 use crate::sys::forked::{Creator, Forked};
 use crate::sys::{epoll, sched};
-use crate::wire::{Channel, Name, PeerNews, Status};
+use crate::wire::{Channel, Name, PeerStatus, Status};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
@@ -122,13 +122,13 @@ impl Builder {
         };
         let control = EventFd::new().map_err(system("making an eventfd"))?;
         let creator = Creator::current().map_err(system("preparing to detect a fork"))?;
-        let refusals = Book::new().map_err(system("making the memory that counts refused messages"))?;
+        let refusals = Accounting::new().map_err(system("making the memory that counts refused messages"))?;
         let core = Arc::new(Core::new(process, new_epoch(), creator, self.skin, control, refusals));
         let (tell, told) = mpsc::sync_channel(1);
         let order = Order { place, tid: self.tid, limit: self.limit };
-        let keeper =
-            Keeper::new(Arc::clone(&core), order, tell).map_err(system("preparing the session's thread"))?;
-        let thread = spawn(keeper).map_err(system("starting the session's thread"))?;
+        let session_thread = SessionThread::new(Arc::clone(&core), order, tell)
+            .map_err(system("preparing the session's thread"))?;
+        let thread = spawn(session_thread).map_err(system("starting the session's thread"))?;
         // From here on a failure ends the thread, which dropping the session waits for.
         let session = Session { core, thread: Some(thread), signals: Mutex::default() };
         match told.recv() {
@@ -142,13 +142,13 @@ impl Builder {
 }
 
 /// Starts the thread with all signals blocked, from its first instruction on, and with ordinary scheduling.
-fn spawn(keeper: Keeper) -> io::Result<JoinHandle<()>> {
+fn spawn(session_thread: SessionThread) -> io::Result<JoinHandle<()>> {
     let mask = epoll::blocked_signals();
     epoll::block_signals(u64::MAX)?;
     let thread = std::thread::Builder::new().name("rtd-session".to_owned()).spawn(move || {
         // It inherits the scheduling of who connects. Real-time it would still be correct.
         let _ = sched::set_ordinary();
-        keeper.live();
+        session_thread.live();
     });
     epoll::set_blocked_signals(mask)?;
     thread
@@ -191,15 +191,15 @@ impl Session {
         self.core.check()?;
         let mut table = self.core.table();
         let slot =
-            table.outlets.iter_mut().find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
+            table.handles.iter_mut().find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
         let Some(slot) = slot else {
             drop(table);
             return Err(self.explain(endpoint));
         };
         match slot.half.take() {
-            Some(outlet) => {
+            Some(handle) => {
                 slot.holder = Some(Holder::here("a sender"));
-                Ok(Sender::new(Arc::clone(&self.core), outlet))
+                Ok(Sender::new(Arc::clone(&self.core), handle))
             }
             None => Err(taken(endpoint, slot.holder)),
         }
@@ -260,7 +260,7 @@ impl Session {
     }
 
     /// The processes that this one talks to, as far as they are known. None in a forked child.
-    pub fn peers(&self) -> Vec<PeerNews> {
+    pub fn peers(&self) -> Vec<PeerStatus> {
         if self.core.check().is_err() {
             return Vec::new();
         }
@@ -273,9 +273,9 @@ impl Session {
             return Vec::new();
         }
         let table = self.core.table();
-        let outlets = table.outlets.iter().filter(|slot| slot.present).map(|slot| slot.channel);
+        let handles = table.handles.iter().filter(|slot| slot.present).map(|slot| slot.channel);
         let lanes = table.lanes.iter().filter(|slot| slot.present).map(|slot| slot.channel);
-        outlets.chain(lanes).collect()
+        handles.chain(lanes).collect()
     }
 
     /// Whether a message or signal is from the process of this name, whatever pid it has by then: for

@@ -1,7 +1,7 @@
 //! A route's end: the sink and the process behind it.
 
 use super::credit::Credit;
-use super::feed::Feed;
+use super::hand_off::HandOffSlot;
 use super::peer::{Peer, Presence, Reception};
 use super::waits::Waits;
 use crate::message::{Body, Message, SIGNAL_VALUE_BYTES, SignalRecord};
@@ -56,7 +56,7 @@ pub enum Sink {
 /// Borrowed for the length of one call by the thread that owns the route, never twice at once.
 #[derive(Debug)]
 pub struct RingSink {
-    feed: RefCell<Feed<Producer>>,
+    ring_slot: RefCell<HandOffSlot<Producer>>,
     bytes_max: usize,
     /// How the last signal that says so ended: one that found no room is owed.
     told: Cell<Result<(), Refusal>>,
@@ -64,16 +64,16 @@ pub struct RingSink {
 
 impl RingSink {
     /// Fed by the control thread; slots of `bytes_max`.
-    pub fn new(feed: Feed<Producer>, bytes_max: usize) -> RingSink {
-        RingSink { feed: RefCell::new(feed), bytes_max, told: Cell::new(Ok(())) }
+    pub fn new(ring_slot: HandOffSlot<Producer>, bytes_max: usize) -> RingSink {
+        RingSink { ring_slot: RefCell::new(ring_slot), bytes_max, told: Cell::new(Ok(())) }
     }
 
     /// Puts the message in; true if the receiver waits for a signal. `None` when there is no ring.
     #[inline]
     fn push(&self, message: &Message<'_>, as_signal: Option<i32>) -> Option<Result<bool, Refusal>> {
         self.renew();
-        let mut feed = self.feed.borrow_mut();
-        let end = feed.current()?;
+        let mut ring_slot = self.ring_slot.borrow_mut();
+        let end = ring_slot.current()?;
         let value;
         let (payload, kind) = match message.body {
             Body::Bytes(bytes) => (bytes, Kind::Bytes { priority: message.priority }),
@@ -89,7 +89,7 @@ impl RingSink {
             PushError::Full => Refusal::Full,
             PushError::TooLarge { .. } => Refusal::TooLarge,
             PushError::Corrupt(corrupt) => {
-                feed.give_up();
+                ring_slot.give_up();
                 Refusal::Corrupt(corrupt)
             }
         }))
@@ -99,20 +99,20 @@ impl RingSink {
     /// the same, and it is owed nothing any more.
     #[inline]
     fn renew(&self) {
-        let mut feed = self.feed.borrow_mut();
-        while feed.has_offer() && feed.take() {
+        let mut ring_slot = self.ring_slot.borrow_mut();
+        while ring_slot.has_offer() && ring_slot.take() {
             self.told.set(Ok(()));
         }
     }
 
     /// The number of the message put in last: the value of the signal that tells of it.
     fn ticket(&self) -> u64 {
-        self.feed.borrow_mut().current().map_or(0, |end| end.tail())
+        self.ring_slot.borrow_mut().current().map_or(0, |end| end.tail())
     }
 
     /// How the signal ended that the receiver waits for.
     fn set_told(&self, told: Result<(), Refusal>) {
-        if let (Err(_), Some(end)) = (told, self.feed.borrow_mut().current()) {
+        if let (Err(_), Some(end)) = (told, self.ring_slot.borrow_mut().current()) {
             end.unring();
         }
         self.told.set(told);
@@ -121,7 +121,7 @@ impl RingSink {
     /// Whether the receiver still waits for the signal that is owed to it.
     fn rings_again(&self) -> bool {
         self.renew();
-        self.owes_signal() && self.feed.borrow_mut().current().is_some_and(Producer::ring)
+        self.owes_signal() && self.ring_slot.borrow_mut().current().is_some_and(Producer::ring)
     }
 
     fn owes_signal(&self) -> bool {
@@ -130,11 +130,11 @@ impl RingSink {
 
     /// Adds what announces room; false when there is some.
     fn room(&self, waits: &mut Waits) -> bool {
-        let mut feed = self.feed.borrow_mut();
-        if feed.has_offer() {
+        let mut ring_slot = self.ring_slot.borrow_mut();
+        if ring_slot.has_offer() {
             return false;
         }
-        let Some(end) = feed.current() else { return true };
+        let Some(end) = ring_slot.current() else { return true };
         let (bells, bell) = end.bell();
         waits.push_room(bells, bell);
         end.want_room();
@@ -143,7 +143,7 @@ impl RingSink {
 
     /// Which registration the ring belongs to.
     pub fn generation(&self) -> u64 {
-        self.feed.borrow().generation()
+        self.ring_slot.borrow().generation()
     }
 }
 

@@ -11,7 +11,7 @@ mod backlog;
 pub mod credit;
 pub mod dest;
 pub mod event;
-pub mod feed;
+pub mod hand_off;
 pub mod peer;
 pub mod policy;
 pub mod progress;

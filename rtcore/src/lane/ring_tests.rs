@@ -2,7 +2,7 @@
 
 use super::dest::{Dest, Refusal, RingSink, Sink};
 use super::event;
-use super::feed::{Feeder, Offer, feed};
+use super::hand_off::{HandOff, HandOffItem, hand_off};
 use super::peer::Peer;
 use super::policy::{GroupMode, Overflow};
 use super::progress::ProgressCell;
@@ -33,13 +33,13 @@ fn envelope(sequence: u64) -> Envelope {
     Envelope { meta, origin, kind: Kind::Signal { signo: 9 }, len: 0 }
 }
 
-fn source() -> (Feeder<Consumer>, Source) {
-    let (feeder, feed) = feed();
-    (feeder, Source::new(SourceKind::Ring(RingSource::new(feed, None)), None, 64, false))
+fn source() -> (HandOff<Consumer>, Source) {
+    let (hand_off, ring_slot) = hand_off();
+    (hand_off, Source::new(SourceKind::Ring(RingSource::new(ring_slot, None)), None, 64, false))
 }
 
-fn offer<T>(feeder: &mut Feeder<T>, end: Option<T>, generation: u64) {
-    feeder.offer(Offer { end, generation, origin: OWNER }).map_err(|_| "full").unwrap();
+fn offer<T>(hand_off: &mut HandOff<T>, end: Option<T>, generation: u64) {
+    hand_off.offer(HandOffItem { end, generation, origin: OWNER }).map_err(|_| "full").unwrap();
 }
 
 fn next(source: &mut Source) -> Option<u64> {
@@ -58,17 +58,17 @@ fn next(source: &mut Source) -> Option<u64> {
 
 #[test]
 fn the_next_ring_is_read_when_the_old_one_is_empty() {
-    let (mut feeder, mut source) = source();
+    let (mut hand_off, mut source) = source();
     assert_eq!(next(&mut source), None);
     let ((mut first, end), (mut second, other)) = (ring(), ring());
-    offer(&mut feeder, Some(end), 1);
+    offer(&mut hand_off, Some(end), 1);
     first.push(&envelope(1), b"a").unwrap();
     first.push(&envelope(2), b"b").unwrap();
-    offer(&mut feeder, Some(other), 2);
+    offer(&mut hand_off, Some(other), 2);
     second.push(&envelope(3), b"c").unwrap();
     assert_eq!([(); 4].map(|()| next(&mut source)), [Some(1), Some(2), Some(3), None]);
     assert_eq!(source.generation(), 2);
-    offer(&mut feeder, None, 3);
+    offer(&mut hand_off, None, 3);
     assert_eq!(next(&mut source), None);
     second.push(&envelope(4), b"d").unwrap();
     assert_eq!(next(&mut source), None, "its session has ended");
@@ -76,13 +76,13 @@ fn the_next_ring_is_read_when_the_old_one_is_empty() {
 
 #[test]
 fn a_sender_that_goes_on_in_its_old_ring_does_not_keep_the_next_one_waiting() {
-    let (mut feeder, mut source) = source();
+    let (mut hand_off, mut source) = source();
     let ((mut old, end), (mut new, other)) = (ring(), ring());
-    offer(&mut feeder, Some(end), 1);
+    offer(&mut hand_off, Some(end), 1);
     old.push(&envelope(1), b"").unwrap();
     assert_eq!(next(&mut source), Some(1));
     old.push(&envelope(2), b"").unwrap();
-    offer(&mut feeder, Some(other), 2);
+    offer(&mut hand_off, Some(other), 2);
     new.push(&envelope(9), b"").unwrap();
     assert_eq!(next(&mut source), Some(2));
     old.push(&envelope(3), b"").unwrap();
@@ -91,22 +91,22 @@ fn a_sender_that_goes_on_in_its_old_ring_does_not_keep_the_next_one_waiting() {
 
 #[test]
 fn a_message_that_was_half_written_at_the_end_is_told_once() {
-    let (mut feeder, mut source) = source();
+    let (mut hand_off, mut source) = source();
     let (mut producer, end) = ring();
-    offer(&mut feeder, Some(end), 1);
+    offer(&mut hand_off, Some(end), 1);
     assert_eq!(next(&mut source), None);
     let loan = producer.loan(8).unwrap();
-    offer(&mut feeder, None, 2);
+    offer(&mut hand_off, None, 2);
     assert_eq!(next(&mut source), None);
     assert!(source.take_torn() && !source.take_torn());
     let _ = loan;
 }
 
-fn sink() -> (Feeder<Producer>, Dest, Arc<Peer>) {
-    let (feeder, feed) = feed();
+fn sink() -> (HandOff<Producer>, Dest, Arc<Peer>) {
+    let (hand_off, ring_slot) = hand_off();
     let peer = Arc::new(Peer::new(1, skin::posix()).unwrap());
-    let dest = Dest::new(Sink::Ring(RingSink::new(feed, 64)), Some(Arc::clone(&peer)));
-    (feeder, dest, peer)
+    let dest = Dest::new(Sink::Ring(RingSink::new(ring_slot, 64)), Some(Arc::clone(&peer)));
+    (hand_off, dest, peer)
 }
 
 fn send(dest: &Dest, bytes: &[u8]) -> Result<(), Refusal> {
@@ -115,14 +115,14 @@ fn send(dest: &Dest, bytes: &[u8]) -> Result<(), Refusal> {
 
 #[test]
 fn a_receiver_without_a_ring_is_nobody_and_one_with_a_full_ring_is_full() {
-    let (mut feeder, dest, peer) = sink();
+    let (mut hand_off, dest, peer) = sink();
     assert_eq!(send(&dest, b"x"), Err(Refusal::PeerDead), "nobody registered");
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
     peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
     assert_eq!(send(&dest, b"x"), Err(Refusal::PeerDead), "registered without a session");
     let (producer, mut consumer) = ring();
-    offer(&mut feeder, Some(producer), 1);
+    offer(&mut hand_off, Some(producer), 1);
     for _ in 0..4 {
         assert_eq!(send(&dest, b"x"), Ok(()));
     }
@@ -133,18 +133,18 @@ fn a_receiver_without_a_ring_is_nobody_and_one_with_a_full_ring_is_full() {
     assert_eq!((got.origin, got.len), (OWNER, 1));
     consumer.release();
     assert_eq!(send(&dest, b"x"), Ok(()));
-    offer(&mut feeder, None, 2);
+    offer(&mut hand_off, None, 2);
     assert_eq!(send(&dest, b"x"), Err(Refusal::PeerDead));
 }
 
 #[test]
 fn a_signal_s_value_goes_into_a_ring_with_its_number() {
-    let (mut feeder, dest, peer) = sink();
+    let (mut hand_off, dest, peer) = sink();
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
     peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
     let (producer, mut consumer) = ring();
-    offer(&mut feeder, Some(producer), 1);
+    offer(&mut hand_off, Some(producer), 1);
     let signal = Message { body: Body::Signal { signo: 40, value: 77 }, ..Message::EMPTY };
     dest.send(skin::posix(), &signal, None).unwrap();
     let mut buffer = [0; 64];
@@ -173,23 +173,23 @@ fn signals() -> Skin {
     }
 }
 
-fn signal_sink() -> (Feeder<Producer>, Dest) {
-    let (feeder, feed) = feed();
+fn signal_sink() -> (HandOff<Producer>, Dest) {
+    let (hand_off, ring_slot) = hand_off();
     let peer = Arc::new(Peer::new(1, skin::posix()).unwrap());
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
     peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
-    let inbox = Some(RingSink::new(feed, 64));
+    let inbox = Some(RingSink::new(ring_slot, 64));
     let sink = Sink::Signal { signo: 40, to_thread: false, truncate: false, credit: None, inbox };
-    (feeder, Dest::new(sink, Some(peer)))
+    (hand_off, Dest::new(sink, Some(peer)))
 }
 
 #[test]
 fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
     let (skin, message) = (signals(), Message { body: Body::Bytes(b"x"), ..Message::EMPTY });
-    let (mut feeder, dest) = signal_sink();
+    let (mut hand_off, dest) = signal_sink();
     let (producer, mut consumer) = ring();
-    offer(&mut feeder, Some(producer), 1);
+    offer(&mut hand_off, Some(producer), 1);
     dest.send(&skin, &message, None).unwrap();
     assert_eq!(KERNEL.get().1, 0, "its receiver is awake");
     consumer.arm(Doorbell::Signal);
@@ -220,7 +220,7 @@ fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
     consumer.arm(Doorbell::Signal);
     dest.send(&skin, &message, None).unwrap();
     assert!(dest.owes_signal());
-    offer(&mut feeder, None, 2);
+    offer(&mut hand_off, None, 2);
     dest.pay_signal(&skin);
     assert!(!dest.owes_signal() && KERNEL.get().1 == 2);
 }
@@ -228,9 +228,9 @@ fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
 #[test]
 fn a_signal_that_is_refused_for_good_is_no_debt_and_is_known() {
     let (skin, message) = (signals(), Message { body: Body::Bytes(b"x"), ..Message::EMPTY });
-    let (mut feeder, dest) = signal_sink();
+    let (mut hand_off, dest) = signal_sink();
     let (producer, mut consumer) = ring();
-    offer(&mut feeder, Some(producer), 1);
+    offer(&mut hand_off, Some(producer), 1);
     consumer.arm(Doorbell::Signal);
     KERNEL.set((Err(Errno(1)), 0));
     dest.send(&skin, &message, None).unwrap();
@@ -243,9 +243,9 @@ fn a_signal_that_is_refused_for_good_is_no_debt_and_is_known() {
 #[test]
 fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
     let skin: &'static Skin = Box::leak(Box::new(signals()));
-    let (mut feeder, dest) = signal_sink();
+    let (mut hand_off, dest) = signal_sink();
     let (producer, mut consumer) = ring();
-    offer(&mut feeder, Some(producer), 1);
+    offer(&mut hand_off, Some(producer), 1);
     let rules = Rules {
         index: 0,
         ttl_ns: u64::MAX,

@@ -1,6 +1,6 @@
 //! The daemon's receiving half of an endpoint. One thread reads it.
 
-use super::feed::Feed;
+use super::hand_off::HandOffSlot;
 use super::peer::Peer;
 use super::waits::Waits;
 use crate::epoch::new_epoch;
@@ -45,7 +45,7 @@ pub enum SourceKind {
 /// The receiving ends of one owner's rings, one after the other.
 #[derive(Debug)]
 pub struct RingSource {
-    feed: Feed<Consumer>,
+    ring_slot: HandOffSlot<Consumer>,
     /// Rung for all that this thread waits for, where that is a semaphore.
     doorbell: Option<Arc<Semaphore>>,
     /// The next end is waiting: how many more messages of this one are taken. Its owner has left it, so they are its
@@ -81,19 +81,19 @@ impl From<Errno> for Failure {
 
 impl RingSource {
     /// Fed by the control thread, which rings the doorbell of a thread that has one with each offer.
-    pub fn new(feed: Feed<Consumer>, doorbell: Option<Arc<Semaphore>>) -> RingSource {
-        RingSource { feed, doorbell, last: None, torn: false }
+    pub fn new(ring_slot: HandOffSlot<Consumer>, doorbell: Option<Arc<Semaphore>>) -> RingSource {
+        RingSource { ring_slot, doorbell, last: None, torn: false }
     }
 
     /// Takes the next message, of this end or the next one.
     #[inline]
     fn take(&mut self, buffer: &mut [u8], patience_ns: u64) -> Result<(Meta, usize, Origin), Failure> {
         loop {
-            let origin = self.feed.origin();
-            if self.feed.has_offer() {
+            let origin = self.ring_slot.origin();
+            if self.ring_slot.has_offer() {
                 self.count_last();
             }
-            if let Some(end) = self.feed.current()
+            if let Some(end) = self.ring_slot.current()
                 && self.last != Some(0)
             {
                 match end.take(buffer) {
@@ -103,12 +103,12 @@ impl RingSource {
                     }
                     Ok(None) => {}
                     Err(corrupt) => {
-                        self.feed.give_up();
+                        self.ring_slot.give_up();
                         return Err(Failure::Corrupt(corrupt));
                     }
                 }
             }
-            if self.feed.has_offer() && self.switch() {
+            if self.ring_slot.has_offer() && self.switch() {
                 continue;
             }
             if patience_ns == 0 {
@@ -120,26 +120,26 @@ impl RingSource {
 
     #[inline]
     fn is_orphaned(&self) -> bool {
-        self.feed.has_offer()
-            && !self.feed.is_left()
+        self.ring_slot.has_offer()
+            && !self.ring_slot.is_left()
             && self.last != Some(0)
-            && self.feed.peek().is_some_and(|end| end.backlog() > 0)
+            && self.ring_slot.peek().is_some_and(|end| end.backlog() > 0)
     }
 
     /// What the old end holds now is the last that is taken of it; nothing more if its owner brings the rest.
     #[cold]
     fn count_last(&mut self) {
-        if self.feed.is_left() {
+        if self.ring_slot.is_left() {
             self.last = Some(0);
         } else if self.last.is_none() {
-            self.last = Some(self.feed.current().map_or(0, |end| end.backlog()));
+            self.last = Some(self.ring_slot.current().map_or(0, |end| end.backlog()));
         }
     }
 
     #[cold]
     fn switch(&mut self) -> bool {
-        let torn = self.feed.current().is_some_and(|end| end.torn());
-        let switched = self.feed.take();
+        let torn = self.ring_slot.current().is_some_and(|end| end.torn());
+        let switched = self.ring_slot.take();
         if switched {
             self.torn |= torn;
             self.last = None;
@@ -150,7 +150,7 @@ impl RingSource {
     /// Sleeps until there is a message or an offer.
     #[inline]
     fn wait(&mut self, timeout_ns: u64) -> Result<(), Errno> {
-        let (end, offers) = self.feed.current_and_offers();
+        let (end, offers) = self.ring_slot.current_and_offers();
         match (end, &self.doorbell) {
             (Some(end), _) => end.wait_unless(timeout_ns, || offers.waiting()),
             (None, None) => {
@@ -217,7 +217,7 @@ impl Source {
     #[inline]
     pub fn release(&mut self) {
         if let SourceKind::Ring(ring) = &mut self.kind
-            && let Some(end) = ring.feed.current()
+            && let Some(end) = ring.ring_slot.current()
         {
             end.release();
         }
@@ -227,7 +227,7 @@ impl Source {
     pub fn put_back(&mut self) {
         if let SourceKind::Ring(ring) = &mut self.kind {
             ring.last = ring.last.map(|left| left + 1);
-            if let Some(end) = ring.feed.current() {
+            if let Some(end) = ring.ring_slot.current() {
                 end.put_back();
             }
         }
@@ -236,8 +236,8 @@ impl Source {
     /// Gives back a ring whose owner continues in another one, without taking a message: for a source that is left unread.
     pub fn let_go(&mut self) {
         if let SourceKind::Ring(ring) = &mut self.kind
-            && ring.feed.has_offer()
-            && ring.feed.is_left()
+            && ring.ring_slot.has_offer()
+            && ring.ring_slot.is_left()
         {
             ring.switch();
         }
@@ -247,7 +247,7 @@ impl Source {
     /// a sender that has ended are taken all the same.
     pub fn stop(&mut self) {
         if let SourceKind::Ring(ring) = &mut self.kind
-            && let Some(end) = ring.feed.current()
+            && let Some(end) = ring.ring_slot.current()
         {
             end.stop();
         }
@@ -258,16 +258,16 @@ impl Source {
         let mut all = Leftover::default();
         let SourceKind::Ring(ring) = &mut self.kind else { return all };
         loop {
-            let is_last = !ring.feed.has_offer();
+            let is_last = !ring.ring_slot.has_offer();
             // A sender that continues in another session moves its messages itself.
-            let is_left = !is_last && ring.feed.is_left();
-            let messages = ring.feed.current().map_or(0, Consumer::stop);
+            let is_left = !is_last && ring.ring_slot.is_left();
+            let messages = ring.ring_slot.current().map_or(0, Consumer::stop);
             match (is_last, is_left) {
                 (true, _) => all.kept += messages,
                 (false, true) => {}
                 (false, false) => all.orphaned += messages,
             }
-            if is_last || !ring.feed.take() {
+            if is_last || !ring.ring_slot.take() {
                 return all;
             }
         }
@@ -308,7 +308,7 @@ impl Source {
     /// Awake again.
     pub fn disarm(&mut self) {
         if let SourceKind::Ring(ring) = &mut self.kind
-            && let Some(end) = ring.feed.current()
+            && let Some(end) = ring.ring_slot.current()
             && end.disarm()
             && let Some(eventfd) = end.eventfd()
         {
@@ -318,7 +318,7 @@ impl Source {
 
     /// Which registration the ring belongs to.
     pub fn generation(&self) -> u64 {
-        if let SourceKind::Ring(ring) = &self.kind { ring.feed.generation() } else { 0 }
+        if let SourceKind::Ring(ring) = &self.kind { ring.ring_slot.generation() } else { 0 }
     }
 
     /// Whether an owner went while it was writing a message; told once.
@@ -382,7 +382,7 @@ impl Source {
 
 impl RingSource {
     fn arm(&mut self, waits: &mut Waits) -> bool {
-        let (end, offers) = self.feed.current_and_offers();
+        let (end, offers) = self.ring_slot.current_and_offers();
         let seen = offers.parked_at();
         match end {
             // Parked: where descriptors are waited for as well, an offer is seen when that wait ends, by its bound.

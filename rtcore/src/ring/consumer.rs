@@ -357,7 +357,7 @@ impl Consumer {
         }
         let given_up = &self.view.consumer().given_up;
         if given_up.load(Ordering::Relaxed) == 0 {
-            // SYNC POINT with `Trail::has_left`: the head is final.
+            // SYNC POINT with `RecoveryCursor::has_left`: the head is final.
             given_up.store(LEFT, Ordering::Release);
         }
     }

@@ -22,6 +22,7 @@
 
 pub mod bell;
 mod consumer;
+mod cursor;
 #[cfg(not(loom))]
 mod half;
 mod layout;
@@ -31,10 +32,10 @@ pub mod producer;
 mod receipt;
 #[cfg(not(loom))]
 mod shared;
-mod trail;
 
 pub use bell::{Bells, Doorbell};
 pub use consumer::{Consumer, Front};
+pub use cursor::{Moved, RecoveryCursor};
 #[cfg(not(loom))]
 pub use half::Half;
 pub use layout::{Claims, Envelope, Geometry, Kind, PAYLOAD_BYTES_MAX, SLOTS_MAX};
@@ -44,7 +45,6 @@ pub use producer::{Loan, Producer, PushError};
 pub use receipt::Receipt;
 #[cfg(not(loom))]
 pub use shared::{Handles, Indices, Shared, Side, Watch};
-pub use trail::{Moved, Trail};
 
 use thiserror::Error;
 

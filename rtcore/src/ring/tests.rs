@@ -89,7 +89,7 @@ fn what_was_not_given_back_is_still_there_for_the_next_consumer_of_the_ring() {
     drop(first);
     let mut second = ring.consumer(&bells, 0).unwrap();
     assert_eq!(second.take(&mut buffer).unwrap().unwrap().meta.sequence, 2);
-    assert_eq!(producer.trail().taken(3), 1);
+    assert_eq!(producer.recovery_cursor().taken(3), 1);
 }
 
 #[test]
@@ -179,8 +179,8 @@ fn what_was_not_taken_moves_to_another_ring() {
         reader.take(&mut buffer).unwrap();
         reader.release();
     }
-    let trail = old.trail();
-    assert_eq!(trail.move_to(trail.taken(5), 5, &mut new), Moved { moved: 3, lost: 0 });
+    let cursor = old.recovery_cursor();
+    assert_eq!(cursor.move_to(cursor.taken(5), 5, &mut new), Moved { moved: 3, lost: 0 });
     for n in 3..=5 {
         assert_eq!(next.take(&mut buffer).unwrap().unwrap().meta.sequence, n);
         assert_eq!(u64::from(buffer[0]), n);
@@ -347,17 +347,17 @@ fn a_half_that_is_dropped_closes_or_leaves_the_ring() {
     let producer = ring.producer(&bells, 1).unwrap();
     let (whole, other) = half(Side::Consumer);
     let mut whole = whole.into_consumer(&other, 0).unwrap();
-    assert!(!producer.trail().has_left(), "an end that was completed is not dropped");
+    assert!(!producer.recovery_cursor().has_left(), "an end that was completed is not dropped");
     whole.give_up();
     whole.leave();
-    assert!(!producer.trail().has_left(), "what cannot be read is not moved");
+    assert!(!producer.recovery_cursor().has_left(), "what cannot be read is not moved");
     let ring = Shared::create("rtd-ring", size).unwrap();
     let own = ring.handles(Side::Consumer).unwrap();
     let producer = ring.producer(&bells, 1).unwrap();
     let lost = Half::new(Side::Consumer, size, &own.consumer, own.eventfd, bells.clone()).unwrap();
     // The other's memory cannot be mapped: too small.
     assert!(lost.into_consumer(&own.consumer, 0).is_err());
-    assert!(producer.trail().has_left());
+    assert!(producer.recovery_cursor().has_left());
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn what_has_been_overwritten_is_not_moved() {
             reader.release();
         }
     }
-    assert_eq!(old.trail().move_to(0, 5, &mut new), Moved { moved: 2, lost: 0 });
+    assert_eq!(old.recovery_cursor().move_to(0, 5, &mut new), Moved { moved: 2, lost: 0 });
     for n in 4..=5 {
         assert_eq!(next.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n);
     }
@@ -442,10 +442,10 @@ fn indices_wrap_round() {
                 producer.push(&envelope(n * 4 + m), b"").unwrap();
             }
             assert_eq!(producer.push(&envelope(0), b""), Err(PushError::Full));
-            let (trail, tail) = (producer.trail(), producer.tail());
-            assert_eq!((consumer.backlog(), tail.wrapping_sub(trail.taken(tail))), (4, 4));
+            let (cursor, tail) = (producer.recovery_cursor(), producer.tail());
+            assert_eq!((consumer.backlog(), tail.wrapping_sub(cursor.taken(tail))), (4, 4));
             let (mut new, mut moved) = local(g);
-            assert_eq!(trail.move_to(trail.taken(tail), tail, &mut new), Moved { moved: 4, lost: 0 });
+            assert_eq!(cursor.move_to(cursor.taken(tail), tail, &mut new), Moved { moved: 4, lost: 0 });
             assert_eq!(moved.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n * 4);
             for m in 0..4 {
                 assert_eq!(consumer.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n * 4 + m);
@@ -576,7 +576,7 @@ mod hostile {
             producer.push(&envelope(1), b"").unwrap();
             producer.push(&envelope(2), b"").unwrap();
             write(&map, 0, head);
-            assert_eq!(producer.trail().taken(2), 0);
+            assert_eq!(producer.recovery_cursor().taken(2), 0);
             assert_eq!(
                 producer.push(&envelope(3), b""),
                 Err(Corrupt::Indices { tail: 2, head, slots: 2 }.into())

@@ -12,7 +12,7 @@ mod notice;
 mod reply;
 mod request;
 
-pub use notice::{Answer, Channel, FDS_MAX, Notice, PeerNews, Role, Semaphores};
+pub use notice::{Answer, Channel, FDS_MAX, Notice, PeerStatus, Role, Semaphores};
 pub use reply::{Reply, Status, TEXT_BYTES_MAX};
 pub use request::{Name, Request};
 

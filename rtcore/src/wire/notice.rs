@@ -165,7 +165,7 @@ pub struct Semaphores {
 
 /// What became of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerNews {
+pub struct PeerStatus {
     /// Who.
     pub process: Name,
     /// What it is now.
@@ -212,7 +212,7 @@ pub enum Notice {
         reachable: bool,
     },
     /// A process that this session talks to came or went.
-    Peer(PeerNews),
+    Peer(PeerStatus),
     /// All routed rings have been sent: the client maps them and answers [`super::Request::Mapped`].
     Map {
         /// For the answer.
@@ -385,7 +385,7 @@ impl Layout {
         Ok(Some(Semaphores { instance, own: self.slots, lane: self.payload_bytes }))
     }
 
-    fn peer(&self) -> Result<PeerNews, FrameError> {
+    fn peer(&self) -> Result<PeerStatus, FrameError> {
         let range = |field, value| FrameError::Range { field, value };
         let state = match self.flags {
             0 => PeerState::Unregistered,
@@ -399,6 +399,6 @@ impl Layout {
             2 => Some(Ending::Signal(self.signo)),
             value => return Err(range("ending", value)),
         };
-        Ok(PeerNews { process: Name::decode(&self.names[0])?, state, pid: self.serial, ending })
+        Ok(PeerStatus { process: Name::decode(&self.names[0])?, state, pid: self.serial, ending })
     }
 }

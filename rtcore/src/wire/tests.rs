@@ -190,8 +190,9 @@ fn notice() -> impl Strategy<Value = Notice> {
         ),
         any::<(u32, u32)>().prop_map(|(channel, serial)| Notice::Join { channel, serial }),
         any::<(u32, bool)>().prop_map(|(channel, reachable)| Notice::Reach { channel, reachable }),
-        (name(), state, any::<u32>(), ending)
-            .prop_map(|(process, state, pid, ending)| Notice::Peer(PeerNews { process, state, pid, ending })),
+        (name(), state, any::<u32>(), ending).prop_map(|(process, state, pid, ending)| Notice::Peer(
+            PeerStatus { process, state, pid, ending }
+        )),
         Just(Notice::Ready),
         any::<u32>().prop_map(|serial| Notice::Map { serial }),
     ]

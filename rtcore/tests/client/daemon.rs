@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "two test binaries share this, each uses its part")]
 
-use rtcore::client::{Channel, ConnectError, Name, PeerNews, Role, Session};
+use rtcore::client::{Channel, ConnectError, Name, PeerStatus, Role, Session};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::{Meta, Origin};
 use rtcore::ring::{Bells, Consumer, Envelope, Geometry, Handles, Kind, Producer, Receipt, Shared, Side};
@@ -216,7 +216,7 @@ impl Link {
     /// How many of the messages in this ring the session has given back.
     pub fn taken(&mut self, number: usize) -> u64 {
         let producer = self.producer(number);
-        producer.trail().taken(producer.tail())
+        producer.recovery_cursor().taken(producer.tail())
     }
 
     /// Takes the next message of a sender's channel.
@@ -230,7 +230,7 @@ impl Link {
     }
 
     pub fn peer(&self, process: &str, state: PeerState, pid: u32, ending: Option<Ending>) {
-        self.send(&Notice::Peer(PeerNews { process: name(process), state, pid, ending }));
+        self.send(&Notice::Peer(PeerStatus { process: name(process), state, pid, ending }));
     }
 
     /// Gives the session its end of a direct ring and returns the other. `partner` is who it is told to be there.

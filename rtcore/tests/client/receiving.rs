@@ -135,7 +135,7 @@ fn no_wake_up_is_lost_whatever_the_strategy() {
                 let channel = usize::from(number % 3 == 0);
                 link.push(channel, number, &number.to_ne_bytes());
                 let End::Producer(producer) = &link.ends[channel] else { panic!() };
-                while producer.trail().taken(producer.tail()) < producer.tail() {
+                while producer.recovery_cursor().taken(producer.tail()) < producer.tail() {
                     std::thread::yield_now();
                 }
             }
@@ -200,7 +200,9 @@ fn behind_a_descriptor_it_is_readable_while_anything_is_there() {
         for number in 6..2_000 {
             link.push(0, number, b"x");
             let End::Producer(producer) = &link.ends[0] else { panic!() };
-            while producer.trail().taken(producer.tail()) < producer.tail() && !receiver.is_finished() {
+            while producer.recovery_cursor().taken(producer.tail()) < producer.tail()
+                && !receiver.is_finished()
+            {
                 std::thread::yield_now();
             }
         }

@@ -22,7 +22,7 @@ mod token;
 pub use conns::{CONNECTIONS_MAX, IDLE_MAX};
 pub use counters::ControlCounters;
 pub use kept::{path_beside as kept_beside, rewritten as kept_rewritten};
-pub use open::Expulsion;
+pub use open::Violation;
 
 use crate::daemon::rings::Rings;
 use crate::log;
@@ -32,7 +32,7 @@ use conns::Clients;
 use flushed::Queues;
 use kept::Kept;
 use leftovers::Leftovers;
-use open::{Heard, Opening, Waiting, hear};
+use open::{Opening, ReceivedFrame, Waiting, recv_frame};
 use policy::Refusal;
 use registry::{Adopted, Claim, Registry};
 use rtcore::lane::peer::{Peer, PeerState};
@@ -69,7 +69,7 @@ pub trait Handler {
     fn lost_with_sender(&mut self, _endpoint: EndpointId, _pid: i32, _messages: u64) {}
     /// Every [`TICK`]: sign of life, event log. Adds to `expelled` whose sessions must end because of what they
     /// wrote into their rings. `Stop` makes [`Control::run`] return.
-    fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow;
+    fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow;
 }
 
 /// Whether to go on.
@@ -249,15 +249,15 @@ impl Control {
     /// One frame of one client.
     fn serve(&mut self, slot: usize, token: u64, handler: &mut dyn Handler) {
         let Some(client) = self.clients.get(slot, token) else { return };
-        match hear(&client.conn) {
-            Heard::Nothing => {}
-            Heard::Closed => self.close(slot, handler),
-            Heard::Request(request) => {
+        match recv_frame(&client.conn) {
+            ReceivedFrame::Nothing => {}
+            ReceivedFrame::Closed => self.close(slot, handler),
+            ReceivedFrame::Request(request) => {
                 if let Some(reply) = self.answer(slot, token, request, handler) {
                     self.reply(slot, token, &reply, handler);
                 }
             }
-            Heard::Bad(e) => {
+            ReceivedFrame::Bad(e) => {
                 self.counters.bad_frames += 1;
                 self.reply(slot, token, &Reply::plain(Status::BadFrame, e.to_string()), handler);
                 self.close(slot, handler);
@@ -341,7 +341,7 @@ impl Control {
         let process = candidate.process();
         self.names.spend(process, name)?;
         self.vacate(process, handler)?;
-        let (reply, exec_of) = self.registry.seat(&self.epoll, candidate)?;
+        let (reply, exec_of) = self.registry.grant(&self.epoll, candidate)?;
         // Before anybody sees it: who has seen it may rely on its outliving rtd.
         self.keep();
         if reply.status != Status::Pending {
@@ -447,8 +447,8 @@ impl Control {
         }
         let mut expelled = Vec::new();
         let flow = handler.tick(&mut expelled);
-        for expulsion in &expelled {
-            self.expel(expulsion, handler);
+        for violation in &expelled {
+            self.expel(violation, handler);
         }
         self.settle(handler);
         let counters = self.counters();

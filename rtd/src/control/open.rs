@@ -5,9 +5,9 @@
 
 use super::policy::Refusal;
 use super::registry::{Claim, Ended};
-use super::sessions::{Doomed, Pending, Why};
+use super::sessions::{Eviction, Pending, Why};
 use super::{Control, Handler};
-use crate::daemon::rings::{Begun, Prepared, RingsError, Seat, Wanted};
+use crate::daemon::rings::{Begun, Prepared, RingsError, SessionIdentity, Wanted};
 use crate::plan::{ProcessId, RouteId};
 use rtcore::stats::Ledger;
 use rtcore::sys::limits::shortage_hint;
@@ -48,7 +48,7 @@ pub(super) struct Waiting {
 
 /// A session that must end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expulsion {
+pub struct Violation {
     /// Whose.
     pub process: ProcessId,
     /// Of which registration; a later one is left alone.
@@ -58,7 +58,7 @@ pub struct Expulsion {
 }
 
 /// What came on a connection.
-pub(super) enum Heard {
+pub(super) enum ReceivedFrame {
     Nothing,
     Closed,
     Request(Request),
@@ -66,29 +66,29 @@ pub(super) enum Heard {
 }
 
 /// One frame, checked. Descriptors that come with it are dropped.
-pub(super) fn hear(conn: &Conn) -> Heard {
+pub(super) fn recv_frame(conn: &Conn) -> ReceivedFrame {
     let mut frame = [0; FRAME_BYTES];
     let received = conn.receive(&mut frame);
     judge(&frame, received)
 }
 
 /// One frame of a session, and the descriptors that came with it.
-pub(super) fn hear_with(conn: &Conn, fds: &mut Vec<OwnedFd>) -> Heard {
+pub(super) fn recv_frame_with(conn: &Conn, fds: &mut Vec<OwnedFd>) -> ReceivedFrame {
     let mut frame = [0; FRAME_BYTES];
     let received = conn.receive_with(&mut frame, fds);
     judge(&frame, received)
 }
 
-fn judge(frame: &Frame, received: io::Result<Received>) -> Heard {
+fn judge(frame: &Frame, received: io::Result<Received>) -> ReceivedFrame {
     let bytes = match received {
-        Ok(Received::Nothing) => return Heard::Nothing,
-        Ok(Received::Closed) | Err(_) => return Heard::Closed,
+        Ok(Received::Nothing) => return ReceivedFrame::Nothing,
+        Ok(Received::Closed) | Err(_) => return ReceivedFrame::Closed,
         Ok(Received::Packet(bytes)) => bytes,
     };
     match frame.get(..bytes).map(Request::decode) {
-        Some(Ok(request)) => Heard::Request(request),
-        Some(Err(e)) => Heard::Bad(e),
-        None => Heard::Bad(FrameError::Length(bytes)),
+        Some(Ok(request)) => ReceivedFrame::Request(request),
+        Some(Err(e)) => ReceivedFrame::Bad(e),
+        None => ReceivedFrame::Bad(FrameError::Length(bytes)),
     }
 }
 
@@ -170,10 +170,10 @@ impl Control {
         };
         let reply = self.registry.answer(&candidate);
         let (generation, pid, uid) = (reply.generation, candidate.pid(), candidate.ruid());
-        let seat = Seat { generation, pid, uid, program, pidfd };
+        let identity = SessionIdentity { generation, pid, uid, program, pidfd };
         let Some(client) = self.clients.remove(&self.epoll, slot) else { return Ok(()) };
         let until = Instant::now() + MAP_MAX;
-        let pending = Pending { candidate, seat, continues: resumes != 0, until };
+        let pending = Pending { candidate, identity, continues: resumes != 0, until };
         if let Err(e) = self.sessions.admit(&self.epoll, process, client, &reply, prepared, pending) {
             self.log.warning(format_args!("{name}: session: {e}: raise fs.epoll.max_user_watches"));
         }
@@ -186,15 +186,15 @@ impl Control {
     /// The order matters. The registration is kept before anybody sees it. The lanes have their ends and the client has
     /// mapped its own before the process is alive, so what is delivered from then on is read, whatever becomes of rtd.
     fn put_in_force(&mut self, process: ProcessId, pending: Pending, handler: &mut dyn Handler) {
-        let Pending { candidate, seat, continues, .. } = pending;
+        let Pending { candidate, identity, continues, .. } = pending;
         let pid = candidate.pid();
         rtcore::fault_point!("after_mapped_before_attach", return self.give_up(process, pid, "fault point"));
-        if let Err(e) = self.sessions.attach(process, seat) {
+        if let Err(e) = self.sessions.attach(process, identity) {
             self.counters.expelled += 1;
             return self.give_up(process, pid, &e.to_string());
         }
         rtcore::fault_point!("after_attach_before_kept");
-        let reply = match self.registry.seat(&self.epoll, candidate) {
+        let reply = match self.registry.grant(&self.epoll, candidate) {
             Ok((reply, _)) => reply,
             Err(refusal) => return self.give_up(process, pid, &refusal.text),
         };
@@ -289,32 +289,34 @@ impl Control {
     pub(super) fn serve_session(&mut self, process: ProcessId, token: u64, handler: &mut dyn Handler) {
         let Some(conn) = self.sessions.conn(process, token) else { return };
         let mut fds = Vec::new();
-        match hear_with(conn, &mut fds) {
-            Heard::Nothing => {}
-            Heard::Closed => self.leave(process, handler),
-            Heard::Request(Request::Leave) => self.leave_in_order(process, handler),
-            Heard::Request(Request::Mapped { serial }) => match self.sessions.take_mapped(process, serial) {
-                Some(pending) => self.put_in_force(process, pending, handler),
-                None => self.sessions.mapped(process, serial),
-            },
-            Heard::Request(Request::Refusals) => self.sessions.take_refusals(process, &fds),
-            Heard::Request(Request::Carry { channel, pid, program }) => {
+        match recv_frame_with(conn, &mut fds) {
+            ReceivedFrame::Nothing => {}
+            ReceivedFrame::Closed => self.leave(process, handler),
+            ReceivedFrame::Request(Request::Leave) => self.leave_in_order(process, handler),
+            ReceivedFrame::Request(Request::Mapped { serial }) => {
+                match self.sessions.take_mapped(process, serial) {
+                    Some(pending) => self.put_in_force(process, pending, handler),
+                    None => self.sessions.mapped(process, serial),
+                }
+            }
+            ReceivedFrame::Request(Request::Refusals) => self.sessions.take_refusals(process, &fds),
+            ReceivedFrame::Request(Request::Carry { channel, pid, program }) => {
                 self.sessions.carry(process, channel, (pid, program), &fds);
             }
-            Heard::Request(Request::Ping) => {
+            ReceivedFrame::Request(Request::Ping) => {
                 self.sessions.reply(process, &Reply::plain(Status::Ok, pong(&self.instance)));
             }
-            Heard::Request(Request::Explain { endpoint }) => {
+            ReceivedFrame::Request(Request::Explain { endpoint }) => {
                 let explanation = self.sessions.explain(process, endpoint);
                 self.sessions.reply(process, &Reply::plain(explanation.status, explanation.text));
             }
-            Heard::Request(
+            ReceivedFrame::Request(
                 Request::Open { .. }
                 | Request::Register { .. }
                 | Request::Unregister { .. }
                 | Request::Flushed { .. },
             ) => self.bad_session(process, "a session has one name: use another connection", handler),
-            Heard::Bad(e) => self.bad_session(process, &e.to_string(), handler),
+            ReceivedFrame::Bad(e) => self.bad_session(process, &e.to_string(), handler),
         }
         self.settle(handler);
     }
@@ -355,8 +357,8 @@ impl Control {
     }
 
     /// Ends a session whose process broke the rules, unless it is over already.
-    pub fn expel(&mut self, expulsion: &Expulsion, handler: &mut dyn Handler) {
-        let Expulsion { process, generation, reason } = expulsion;
+    pub fn expel(&mut self, violation: &Violation, handler: &mut dyn Handler) {
+        let Violation { process, generation, reason } = violation;
         if self.sessions.is_of(*process, *generation) {
             self.cast_out(*process, reason, handler);
         }
@@ -386,7 +388,7 @@ impl Control {
             for warning in self.sessions.flush() {
                 self.log.warning(format_args!("{warning}"));
             }
-            let Some(Doomed { process, why }) = self.sessions.next_doomed() else { return self.keep() };
+            let Some(Eviction { process, why }) = self.sessions.next_eviction() else { return self.keep() };
             match why {
                 Why::Lies(reason) => self.cast_out(process, &reason, handler),
                 Why::Unread => {

@@ -9,9 +9,11 @@
 
 use super::Token;
 use super::conns::Client;
-use super::open::{Heard, hear};
+use super::open::{ReceivedFrame, recv_frame};
 use super::registry::{Candidate, Change};
-use crate::daemon::rings::{Begun, Carried, Explanation, Outbox, Prepared, Rings, RingsError, Seat, Wanted};
+use crate::daemon::rings::{
+    Begun, Carried, Explanation, Outbox, Prepared, Rings, RingsError, SessionIdentity, Wanted,
+};
 use crate::plan::{Plan, ProcessId, RouteId};
 use rtcore::lane::peer::PeerState;
 use rtcore::ring::Handles;
@@ -19,7 +21,7 @@ use rtcore::stats::Ledger;
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::eventfd::EventFd;
 use rtcore::sys::seqpacket::Conn;
-use rtcore::wire::{Name, Notice, PeerNews, Reply, Request};
+use rtcore::wire::{Name, Notice, PeerStatus, Reply, Request};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -46,7 +48,7 @@ struct Session {
 #[derive(Debug)]
 pub(super) struct Pending {
     pub candidate: Candidate,
-    pub seat: Seat,
+    pub identity: SessionIdentity,
     /// It continues an earlier session of its process.
     pub continues: bool,
     /// When it is given up.
@@ -60,16 +62,16 @@ pub(super) struct Sessions {
     /// By process.
     table: Vec<Option<Session>>,
     /// By process: what there is to tell of it.
-    known: Vec<PeerNews>,
+    known: Vec<PeerStatus>,
     uses: u32,
-    doomed: Vec<Doomed>,
+    evictions: Vec<Eviction>,
     /// Who can be reached may have changed.
     stale: bool,
 }
 
 /// A session that has to end though its process has not left it.
 #[derive(Debug)]
-pub(super) struct Doomed {
+pub(super) struct Eviction {
     pub process: ProcessId,
     pub why: Why,
 }
@@ -87,14 +89,14 @@ impl Sessions {
     pub fn new(plan: &Plan, rings: Rings) -> io::Result<Sessions> {
         let known = plan.processes.iter().map(|process| {
             let name = Name::new(&process.name).map_err(io::Error::other)?;
-            Ok(PeerNews { process: name, state: PeerState::Unregistered, pid: 0, ending: None })
+            Ok(PeerStatus { process: name, state: PeerState::Unregistered, pid: 0, ending: None })
         });
         Ok(Sessions {
             rings,
             table: plan.processes.iter().map(|_| None).collect(),
             known: known.collect::<io::Result<_>>()?,
             uses: 0,
-            doomed: Vec::new(),
+            evictions: Vec::new(),
             stale: false,
         })
     }
@@ -116,9 +118,9 @@ impl Sessions {
         let session =
             self.table.get(process).and_then(Option::as_ref).filter(|session| session.opening.is_none());
         let Some(conn) = session.and_then(|session| session.conn.as_ref()) else { return false };
-        let mut frames = (0..LAST_FRAMES_MAX).map_while(|_| match hear(conn) {
-            Heard::Request(request) => Some(request),
-            Heard::Nothing | Heard::Closed | Heard::Bad(_) => None,
+        let mut frames = (0..LAST_FRAMES_MAX).map_while(|_| match recv_frame(conn) {
+            ReceivedFrame::Request(request) => Some(request),
+            ReceivedFrame::Nothing | ReceivedFrame::Closed | ReceivedFrame::Bad(_) => None,
         });
         frames.any(|request| request == Request::Leave)
     }
@@ -176,8 +178,8 @@ impl Sessions {
     /// know it ([`Sessions::changed`]).
     ///
     /// Errors: the client prevents it.
-    pub fn attach(&mut self, process: ProcessId, seat: Seat) -> io::Result<()> {
-        self.rings.attach(process, seat)
+    pub fn attach(&mut self, process: ProcessId, identity: SessionIdentity) -> io::Result<()> {
+        self.rings.attach(process, identity)
     }
 
     /// The client has mapped the rings of its session: what was kept for this moment. None if it means another ring.
@@ -262,7 +264,7 @@ impl Sessions {
             self.rings.close(process);
             rtcore::fault_point!("after_leave_before_partners_know");
         }
-        let news = PeerNews { state, pid: pid.unsigned_abs(), ending, ..self.known[process] };
+        let news = PeerStatus { state, pid: pid.unsigned_abs(), ending, ..self.known[process] };
         self.known[process] = news;
         self.stale = true;
         for partner in self.rings.partners(process).to_vec() {
@@ -280,14 +282,15 @@ impl Sessions {
 
     /// Sends what the rings have to tell, and what changed about who can be reached; answers what is for the log.
     pub fn flush(&mut self) -> Vec<String> {
-        let Outbox { frames, warnings, liars } = self.rings.take_out();
+        let Outbox { frames, warnings, violators } = self.rings.take_out();
         for frame in frames {
             let fds: Vec<BorrowedFd<'_>> = frame.fds.iter().map(AsFd::as_fd).collect();
             self.tell(frame.process, &frame.notice, &fds);
             rtcore::fault_point!("between_frames_of_direct_ring");
         }
-        let lies = liars.into_iter().map(|(process, text)| Doomed { process, why: Why::Lies(text) });
-        self.doomed.extend(lies);
+        let violations =
+            violators.into_iter().map(|(process, text)| Eviction { process, why: Why::Lies(text) });
+        self.evictions.extend(violations);
         if std::mem::take(&mut self.stale) {
             (0..self.table.len()).for_each(|process| self.update_reach(process));
         }
@@ -309,13 +312,13 @@ impl Sessions {
     }
 
     /// The next session that has to end.
-    pub fn next_doomed(&mut self) -> Option<Doomed> {
-        let has = |doomed: &Doomed| self.table.get(doomed.process).is_some_and(Option::is_some);
-        let at = self.doomed.iter().position(has);
-        let next = at.map(|at| self.doomed.swap_remove(at));
+    pub fn next_eviction(&mut self) -> Option<Eviction> {
+        let has = |evictions: &Eviction| self.table.get(evictions.process).is_some_and(Option::is_some);
+        let at = self.evictions.iter().position(has);
+        let next = at.map(|at| self.evictions.swap_remove(at));
         // The others are over already.
         if next.is_none() {
-            self.doomed.clear();
+            self.evictions.clear();
         }
         next
     }
@@ -336,10 +339,10 @@ impl Sessions {
     /// A direct ring of an earlier daemon.
     pub fn carry(&mut self, process: ProcessId, channel: u32, other: (u32, u32), fds: &[OwnedFd]) {
         let opening = self.table[process].as_ref().and_then(|session| session.opening.as_ref());
-        let seat = opening.map(|pending| pending.seat.clone());
+        let identity = opening.map(|pending| pending.identity.clone());
         if let [producer, consumer, page] = fds {
             let memory = [producer, consumer, page].map(AsFd::as_fd);
-            self.rings.carry(process, Carried { channel, other, seat, memory });
+            self.rings.carry(process, Carried { channel, other, identity, memory });
         }
     }
 
@@ -379,8 +382,8 @@ impl Sessions {
             // on.
             matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
         });
-        if !sent && !self.doomed.iter().any(|doomed| doomed.process == process) {
-            self.doomed.push(Doomed { process, why: Why::Unread });
+        if !sent && !self.evictions.iter().any(|evictions| evictions.process == process) {
+            self.evictions.push(Eviction { process, why: Why::Unread });
         }
     }
 }

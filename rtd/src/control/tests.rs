@@ -11,7 +11,7 @@ mod sessions;
 use super::*;
 use crate::ctl::{register, run};
 use crate::plan::*;
-use rtcore::lane::feed::Feed;
+use rtcore::lane::hand_off::HandOffSlot;
 use rtcore::ring::{Consumer, Producer};
 use rtcore::sys::procfs::effective_uid;
 use rtcore::sys::seqpacket::{Conn, Received};
@@ -34,7 +34,7 @@ type Change = (ProcessId, PeerState, i32, u32);
 
 struct Recorder {
     changes: Sender<Change>,
-    expelled: Receiver<Expulsion>,
+    expelled: Receiver<Violation>,
     stop: Arc<AtomicBool>,
 }
 
@@ -42,7 +42,7 @@ impl Handler for Recorder {
     fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32) {
         let _ = self.changes.send((process, state, pid, uid));
     }
-    fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {
+    fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow {
         expelled.extend(self.expelled.try_iter());
         if self.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
     }
@@ -50,8 +50,8 @@ impl Handler for Recorder {
 
 /// What lane threads would have: the ends of all rings.
 struct Feeds {
-    sources: BTreeMap<EndpointId, Feed<Consumer>>,
-    sinks: BTreeMap<(RouteId, usize), Feed<Producer>>,
+    sources: BTreeMap<EndpointId, HandOffSlot<Consumer>>,
+    sinks: BTreeMap<(RouteId, usize), HandOffSlot<Producer>>,
 }
 
 impl Feeds {
@@ -69,7 +69,7 @@ struct Rig {
     socket: PathBuf,
     peers: Vec<Arc<Peer>>,
     changes: Receiver<Change>,
-    expel: Sender<Expulsion>,
+    expel: Sender<Violation>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<ControlCounters>>,
 }
@@ -148,7 +148,7 @@ impl Rig {
         let socket = dir.join("s");
         let plan = plan(socket.clone());
         let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
-        let feeds = Feeds::take(&plan, &mut rings);
+        let ring_slots = Feeds::take(&plan, &mut rings);
         let peers: Vec<_> =
             plan.processes.iter().map(|_| Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())).collect();
         let of_control = peers.clone();
@@ -165,7 +165,7 @@ impl Rig {
             control.counters()
         });
         is_ready.recv_timeout(LIMIT).expect("the control thread starts");
-        (Rig { dir, socket, peers, changes, expel, stop, thread: Some(thread) }, feeds)
+        (Rig { dir, socket, peers, changes, expel, stop, thread: Some(thread) }, ring_slots)
     }
 
     fn change(&self) -> Change {

@@ -157,10 +157,10 @@ impl Builder<'_> {
                 (SourceKind::Mqueue { blocking, nonblocking }, *msgsize, !self.plan.daemon.keep_queues)
             }
             EndpointKind::Lane(ring) => {
-                let feed = self.rings.take_source(source.endpoint);
+                let ring_slot = self.rings.take_source(source.endpoint);
                 // What the daemon has not taken stays with its sender, whose session brings it to the next daemon.
                 let doorbell = self.rings.doorbell_of_source(source.endpoint);
-                (SourceKind::Ring(RingSource::new(feed, doorbell)), ring.payload_bytes, false)
+                (SourceKind::Ring(RingSource::new(ring_slot, doorbell)), ring.payload_bytes, false)
             }
             EndpointKind::Xddp(port) => {
                 // What is in its pool goes with it.

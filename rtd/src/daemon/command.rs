@@ -4,7 +4,7 @@ use super::late_signals::LateSignals;
 use super::notify::Notifier;
 use super::{Daemon, Options, Privilege, last_life, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
-use crate::control::{Control, Expulsion, Flow, Handler, Stop, TICK};
+use crate::control::{Control, Flow, Handler, Stop, TICK, Violation};
 use crate::log;
 use crate::plan::{DmaLatency, EndpointId, Plan, ProcessId, RouteId, SkinChoice, SkinKind, SkinPlan};
 use crate::words::counted;
@@ -246,7 +246,7 @@ impl Handler for Serving {
         self.daemon.lost_with_sender(endpoint, pid, messages);
     }
 
-    fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> Flow {
+    fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow {
         match self.daemon.tick(expelled) {
             Ok(()) => {
                 let Serving { daemon, notifier, .. } = self;

@@ -2,7 +2,7 @@
 
 use super::losses::hint;
 use super::names::Names;
-use crate::control::Expulsion;
+use crate::control::Violation;
 use crate::log;
 use crate::plan::{Plan, RouteId, TargetPlan};
 use crate::words::counted;
@@ -56,7 +56,7 @@ pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
 }
 
 /// Whose session an event ends.
-pub(super) fn expulsion(plan: &Plan, event: &Event) -> Option<Expulsion> {
+pub(super) fn violation(plan: &Plan, event: &Event) -> Option<Violation> {
     let EventKind::Corrupt { route, dest, generation, corrupt } = event.kind else { return None };
     let route = plan.routes.get(route as usize)?;
     let endpoint = match dest {
@@ -65,7 +65,7 @@ pub(super) fn expulsion(plan: &Plan, event: &Event) -> Option<Expulsion> {
     };
     let endpoint = &plan.endpoints[endpoint];
     let reason = format!("it broke the ring of endpoint {}: {corrupt}", endpoint.name);
-    Some(Expulsion { process: endpoint.owner?, generation, reason })
+    Some(Violation { process: endpoint.owner?, generation, reason })
 }
 
 /// The sum per lane, and a loud line if one does not balance. Of a thread that gave no report, `on_page` has the figures

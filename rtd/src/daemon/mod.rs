@@ -26,7 +26,7 @@ pub use command::{CONFIG_FILE, RunArgs, run};
 pub use last_life::LastLife;
 pub use watchdog::{EXIT_RUNAWAY, LaneRanAway};
 
-use crate::control::{Expulsion, TICK};
+use crate::control::{TICK, Violation};
 use crate::log;
 use crate::plan::{EndpointId, EndpointKind, Plan, ProcessId, RouteId, SignalTarget};
 use crate::words::counted;
@@ -305,7 +305,7 @@ impl Daemon {
     ///
     /// Adds whose sessions must end for what lane threads found in their rings. Errors when a lane thread does not
     /// stand: one that is gone silently would be the worst of all.
-    pub fn tick(&mut self, expelled: &mut Vec<Expulsion>) -> anyhow::Result<()> {
+    pub fn tick(&mut self, expelled: &mut Vec<Violation>) -> anyhow::Result<()> {
         let now_ns = clock::monotonic_ns();
         self.restore_page();
         self.page.heartbeat(now_ns, (self.skin.now_ns)());
@@ -394,7 +394,7 @@ impl Daemon {
         )
     }
 
-    fn log_events(&mut self, expelled: &mut Vec<Expulsion>) {
+    fn log_events(&mut self, expelled: &mut Vec<Violation>) {
         let names = names::Names::new(&self.plan);
         for thread in &mut self.threads {
             while let Ok(event) = thread.events.pop() {
@@ -402,7 +402,7 @@ impl Daemon {
                     self.page.add_degraded(thread.lane, degraded::UNCONFINED);
                 }
                 log_events::log(&names, &thread.shown, &event);
-                expelled.extend(log_events::expulsion(&self.plan, &event));
+                expelled.extend(log_events::violation(&self.plan, &event));
             }
         }
     }

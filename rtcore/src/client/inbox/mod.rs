@@ -3,13 +3,13 @@
 //! Invariant: after it was made, an inbox touches no heap, and no lock but the kernel's; rings, lanes and events come
 //! from the session thread through queues, and rings that are done go back the same way.
 
-mod lane;
-mod post;
+mod mailbox;
+mod rx;
 mod settle;
 mod sleep;
 
-pub(super) use lane::{In, Lane, Life};
-pub(super) use post::{Filter, Post};
+pub(super) use mailbox::{Filter, MailboxSender};
+pub(super) use rx::{Life, RxEnd, RxHandle};
 
 use super::core::{CHANNELS_MAX, Command, Core, ENTRIES_MAX, Unclaimed};
 use super::error::RecvError;
@@ -23,8 +23,8 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;
 use crate::sys::futex::Word;
 use crate::sys::timerfd::Timer;
-use lane::{Received, Taken};
-use post::Mail;
+use mailbox::Mailbox;
+use rx::{Received, Taken};
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -88,10 +88,10 @@ enum Pulled {
 #[derive(Debug)]
 pub struct Inbox {
     core: Arc<Core>,
-    post: Arc<Post>,
-    mail: Mail,
+    post: Arc<MailboxSender>,
+    mail: Mailbox,
     /// By priority, highest first.
-    lanes: Vec<Lane>,
+    lanes: Vec<RxHandle>,
     classes: Vec<Class>,
     /// News that were looked at.
     seen: u32,
@@ -109,7 +109,7 @@ pub struct Inbox {
 impl Inbox {
     /// Over what [`Table::claim`](super::core::Table::claim) gives it, and what comes to be later.
     pub(super) fn open(core: &Arc<Core>, filter: Filter) -> io::Result<Result<Inbox, Unclaimed>> {
-        let (post, mail) = Post::new(filter, CHANNELS_MAX)?;
+        let (post, mail) = MailboxSender::new(filter, CHANNELS_MAX)?;
         // All that can fail comes before a lane is taken.
         let set = Epoll::new()?;
         set.add(&post.event, 0)?;
@@ -314,7 +314,7 @@ impl Inbox {
         };
         let lane = &mut self.lanes[lane];
         let channel = &lane.channel;
-        let (origin, bytes): (Origin, &[u8]) = match lane.feed.current() {
+        let (origin, bytes): (Origin, &[u8]) = match lane.ring_slot.current() {
             Some(ring) => (
                 ring.partner.unwrap_or(envelope.origin),
                 ring.buffer.get(..envelope.len as usize).unwrap_or_default(),
@@ -337,10 +337,10 @@ impl Inbox {
             Found::Message { lane, missed, received_ns, .. } => (lane, missed, received_ns),
             Found::Event(event) => return Incoming::Event(event),
         };
-        let Lane { feed, channel, .. } = &mut self.lanes[number];
+        let RxHandle { ring_slot, channel, .. } = &mut self.lanes[number];
         let (endpoint, other) = (channel.endpoint, channel.other);
-        let partner = feed.peek().and_then(|ring| ring.partner);
-        let corrupt = match feed.current().map(|ring| ring.consumer.front()) {
+        let partner = ring_slot.peek().and_then(|ring| ring.partner);
+        let corrupt = match ring_slot.current().map(|ring| ring.consumer.front()) {
             Some(Ok(Some(front))) => {
                 // What the producer alleges now; it was checked once more.
                 let envelope = *front.envelope();
@@ -411,7 +411,7 @@ impl Drop for Inbox {
         }
         for mut lane in self.lanes.drain(..) {
             lane.disarm();
-            if let Some(ring) = lane.feed.current() {
+            if let Some(ring) = lane.ring_slot.current() {
                 ring.watched = false;
             }
             table.adopt(lane);

@@ -1,6 +1,6 @@
 //! The rare part of an inbox' work: rings that come and go, lanes that are added, events, senders that lie.
 
-use super::{Class, Inbox, Lane};
+use super::{Class, Inbox, RxHandle};
 use crate::client::event::Event;
 use crate::ring::Corrupt;
 
@@ -9,7 +9,7 @@ impl Inbox {
     pub(super) fn give_up(&mut self, lane: usize, corrupt: Corrupt) -> Event {
         self.counters.corrupt += 1;
         let lane = &mut self.lanes[lane];
-        if let Some(ring) = lane.feed.current() {
+        if let Some(ring) = lane.ring_slot.current() {
             ring.consumer.give_up();
             if ring.watched
                 && let Some(eventfd) = ring.consumer.eventfd()
@@ -18,7 +18,7 @@ impl Inbox {
                 let _ = self.set.remove(eventfd);
             }
         }
-        lane.feed.give_up();
+        lane.ring_slot.give_up();
         Event::Corrupt { endpoint: lane.channel.endpoint, other: lane.channel.other, corrupt }
     }
 
@@ -75,10 +75,10 @@ impl Inbox {
     fn share_bells(&mut self) {
         for at in 0..self.lanes.len() {
             let Some((bells, own)) = self.lanes[at].shared_bell() else { continue };
-            let others = self.lanes.iter().filter_map(Lane::shared_bell);
+            let others = self.lanes.iter().filter_map(RxHandle::shared_bell);
             let first = others.filter(|(page, _)| page.is(bells)).map(|(_, channel)| channel).min();
             let bell = first.unwrap_or(own);
-            if let Some(ring) = self.lanes[at].feed.current() {
+            if let Some(ring) = self.lanes[at].ring_slot.current() {
                 ring.set_bell(bell);
             }
         }

@@ -6,7 +6,7 @@
 //!
 //! Where bells are semaphores the inbox has one; while the daemon is away it sleeps under Linux.
 
-use super::{Filter, In, Inbox, LOOK_NS, Lane};
+use super::{Filter, Inbox, LOOK_NS, RxEnd, RxHandle};
 use crate::ring::{Bells, Doorbell};
 use crate::sync::{Ordering, fence};
 use crate::sys::futex::{WORDS_MAX, wait_any};
@@ -46,7 +46,7 @@ impl Inbox {
         if !self.core.has_semaphores() {
             return None;
         }
-        let (bells, bell) = self.lanes.iter().find_map(Lane::semaphore)?;
+        let (bells, bell) = self.lanes.iter().find_map(RxHandle::semaphore)?;
         Some((bells.clone(), bell))
     }
 
@@ -61,14 +61,14 @@ impl Inbox {
 
     /// Lowers all flags.
     pub(in crate::client) fn disarm(&mut self) {
-        self.lanes.iter_mut().for_each(Lane::disarm);
+        self.lanes.iter_mut().for_each(RxHandle::disarm);
     }
 
     /// Remembers what each bell shows. Rings of the daemon share one, those of partners have one each.
     fn note_bells(&mut self) {
         self.words.clear();
         let mut shared: Option<&Bells> = None;
-        for ring in self.lanes.iter().filter_map(|lane| lane.feed.peek()) {
+        for ring in self.lanes.iter().filter_map(|lane| lane.ring_slot.peek()) {
             let (bells, bell) = ring.consumer.bell();
             if ring.partner.is_none() && shared.replace(bells).is_some_and(|page| page.is(bells)) {
                 continue;
@@ -80,8 +80,8 @@ impl Inbox {
     }
 
     fn sleep_at_first(&self, timeout_ns: u64) {
-        let is_word = |ring: &&In| !ring.consumer.bell().0.are_semaphores();
-        let ring = self.lanes.iter().filter_map(|lane| lane.feed.peek()).find(is_word);
+        let is_word = |ring: &&RxEnd| !ring.consumer.bell().0.are_semaphores();
+        let ring = self.lanes.iter().filter_map(|lane| lane.ring_slot.peek()).find(is_word);
         if let (Some(ring), Some(word)) = (ring, self.words.first()) {
             let (bells, bell) = ring.consumer.bell();
             let _ = bells.sleep(bell, word.expected(), timeout_ns);
@@ -121,7 +121,7 @@ impl Inbox {
             timer.take();
         }
         for lane in &mut self.lanes {
-            let Some(ring) = lane.feed.current() else { continue };
+            let Some(ring) = lane.ring_slot.current() else { continue };
             let Some(eventfd) = ring.consumer.eventfd() else { continue };
             if ring.watched {
                 eventfd.take();

@@ -83,7 +83,7 @@ impl Registry {
 
     /// Grants the name. The caller notes the last value, if there is one, at the connection, keeps the registration for the
     /// next start and then calls [`Registry::announce`], unless the reply is [`Status::Pending`].
-    pub fn seat(&mut self, epoll: &Epoll, candidate: Candidate) -> Result<(Reply, Option<ExecOf>), Refusal> {
+    pub fn grant(&mut self, epoll: &Epoll, candidate: Candidate) -> Result<(Reply, Option<ExecOf>), Refusal> {
         let (reply, pending) =
             (self.answer(&candidate), candidate.is_pending(&self.entries[candidate.process].plan));
         let Candidate { process, mut holder, exec_follows, .. } = candidate;

@@ -15,8 +15,8 @@ fn still_serves(rig: &Rig) {
 
 #[test]
 fn frames_that_no_session_sends_end_it() {
-    let (rig, feeds) = Rig::with("frames", two);
-    let lanes = Lanes::run(feeds);
+    let (rig, ring_slots) = Rig::with("frames", two);
+    let lanes = Lanes::run(ring_slots);
     for (round, order) in
         ["raw 0", "raw 1", "raw 255", "raw 257", "raw 65536", "raw 256", "kind 99", "register arm"]
             .iter()
@@ -91,8 +91,8 @@ fn a_client_that_opens_and_closes_in_a_loop_leaves_nothing_behind() {
         plan.routes.iter_mut().for_each(|route| route.name = format!("loop.{}", route.name));
         plan
     };
-    let (rig, feeds) = Rig::with("loop", named);
-    let lanes = Lanes::run(feeds);
+    let (rig, ring_slots) = Rig::with("loop", named);
+    let lanes = Lanes::run(ring_slots);
     let (mut arm, mut planner) = (Other::new(&rig), Other::opened(&rig, "planner"));
     for generation in 1..=200 {
         assert_eq!(arm.open("arm"), format!("Ok {generation}"));

@@ -46,16 +46,16 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    pub fn run(mut feeds: Feeds) -> Lanes {
+    pub fn run(mut ring_slots: Feeds) -> Lanes {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                feeds.take_all();
+                ring_slots.take_all();
                 std::thread::yield_now();
             }
-            feeds.take_all();
-            feeds
+            ring_slots.take_all();
+            ring_slots
         });
         Lanes { stop, thread: Some(thread) }
     }
@@ -74,14 +74,14 @@ impl Drop for Lanes {
 
 impl Feeds {
     pub fn take_all(&mut self) {
-        self.sources.values_mut().for_each(|feed| while feed.take() {});
-        self.sinks.values_mut().for_each(|feed| while feed.take() {});
+        self.sources.values_mut().for_each(|ring_slot| while ring_slot.take() {});
+        self.sinks.values_mut().for_each(|ring_slot| while ring_slot.take() {});
     }
 }
 
 #[test]
 fn a_session_is_told_what_it_has_and_sends_and_receives() {
-    let (rig, mut feeds) = Rig::with("opens", two);
+    let (rig, mut ring_slots) = Rig::with("opens", two);
     let mut arm = Other::opened(&rig, "arm");
     assert_eq!(rig.change(), (0, PeerState::Alive, arm.0.pid, effective_uid()));
     let told: Vec<String> = (0..7).map(|_| arm.ask("next")).collect();
@@ -96,16 +96,16 @@ fn a_session_is_told_what_it_has_and_sends_and_receives() {
     ];
     assert_eq!(told, expected);
     assert_eq!(arm.ask("ping"), "Ok rtd `t` is there", "and nothing more");
-    feeds.take_all();
+    ring_slots.take_all();
     assert_eq!(arm.ask("push 0 hello"), "Ok(false)");
-    let source = feeds.sources.get_mut(&0).unwrap();
+    let source = ring_slots.sources.get_mut(&0).unwrap();
     let mut buffer = [0; 32];
     assert_eq!(source.current().unwrap().take(&mut buffer).unwrap().unwrap().len, 5);
     assert_eq!(&buffer[..5], b"hello");
     assert_eq!(source.origin().pid, arm.0.pid.unsigned_abs());
     let (meta, kind) = (Meta::default(), Kind::Bytes { priority: 0 });
     let envelope = Envelope { meta, origin: Origin::UNKNOWN, kind, len: 0 };
-    feeds.sinks.get_mut(&(2, 0)).unwrap().current().unwrap().push(&envelope, b"back").unwrap();
+    ring_slots.sinks.get_mut(&(2, 0)).unwrap().current().unwrap().push(&envelope, b"back").unwrap();
     assert_eq!(arm.ask("take 2"), "back");
 }
 
@@ -146,8 +146,8 @@ fn partners_hear_of_each_other_and_get_a_ring_between_them() {
 
 #[test]
 fn a_death_is_told_with_its_cause_however_it_comes() {
-    let (rig, feeds) = Rig::with("causes", two);
-    let lanes = Lanes::run(feeds);
+    let (rig, ring_slots) = Rig::with("causes", two);
+    let lanes = Lanes::run(ring_slots);
     let mut arm = Other::opened(&rig, "arm");
     arm.until("ready");
     rig.change();
@@ -174,19 +174,19 @@ fn a_death_is_told_with_its_cause_however_it_comes() {
 
 #[test]
 fn the_last_messages_of_a_killed_process_are_there_before_its_ring_goes() {
-    let (rig, mut feeds) = Rig::with("last", two);
+    let (rig, mut ring_slots) = Rig::with("last", two);
     let mut arm = Other::opened(&rig, "arm");
     arm.until("ready");
     // Lanes get the ring of a sender after its Ready.
     let deadline = Instant::now() + LIMIT;
-    while !feeds.sources.get_mut(&0).unwrap().has_offer() {
+    while !ring_slots.sources.get_mut(&0).unwrap().has_offer() {
         assert!(Instant::now() < deadline);
     }
-    feeds.take_all();
+    ring_slots.take_all();
     assert_eq!(arm.ask("push 0 last"), "Ok(false)");
     arm.0.kill();
     assert_eq!((rig.change().1, rig.change().1), (PeerState::Alive, PeerState::Dead));
-    let source = feeds.sources.get_mut(&0).unwrap();
+    let source = ring_slots.sources.get_mut(&0).unwrap();
     let deadline = Instant::now() + LIMIT;
     while !source.has_offer() {
         assert!(Instant::now() < deadline);
@@ -197,8 +197,8 @@ fn the_last_messages_of_a_killed_process_are_there_before_its_ring_goes() {
 
 #[test]
 fn a_name_ends_with_its_session_and_the_process_goes_on() {
-    let (rig, feeds) = Rig::with("ends", two);
-    let lanes = Lanes::run(feeds);
+    let (rig, ring_slots) = Rig::with("ends", two);
+    let lanes = Lanes::run(ring_slots);
     let mut arm = Other::opened(&rig, "arm");
     rig.change();
     arm.ask("close");
@@ -264,15 +264,15 @@ fn sessions_give_way_to_nobody() {
 
 #[test]
 fn a_stop_ends_sessions_and_leaves_them_what_nobody_took() {
-    let (rig, mut feeds) = Rig::with("stop", two);
+    let (rig, mut ring_slots) = Rig::with("stop", two);
     let mut arm = Other::opened(&rig, "arm");
     arm.until("ready");
-    feeds.take_all();
+    ring_slots.take_all();
     let (meta, kind) = (Meta::default(), Kind::Bytes { priority: 0 });
     let envelope = Envelope { meta, origin: Origin::UNKNOWN, kind, len: 0 };
-    feeds.sinks.get_mut(&(2, 0)).unwrap().current().unwrap().push(&envelope, b"kept").unwrap();
+    ring_slots.sinks.get_mut(&(2, 0)).unwrap().current().unwrap().push(&envelope, b"kept").unwrap();
     rig.stop();
-    drop(feeds);
+    drop(ring_slots);
     assert_eq!(arm.ask("next"), "closed");
     assert_eq!(arm.ask("take 2"), "kept");
 }
@@ -283,10 +283,10 @@ fn whoever_broke_a_ring_loses_the_session_of_that_registration() {
     let mut arm = Other::opened(&rig, "arm");
     arm.until("ready");
     rig.change();
-    let expulsion = |generation| Expulsion { process: 0, generation, reason: "it lies".into() };
-    rig.expel.send(expulsion(7)).unwrap();
+    let violation = |generation| Violation { process: 0, generation, reason: "it violations".into() };
+    rig.expel.send(violation(7)).unwrap();
     rig.no_change(TICK * 3);
-    rig.expel.send(expulsion(1)).unwrap();
+    rig.expel.send(violation(1)).unwrap();
     assert_eq!(rig.change().1, PeerState::Unregistered);
     assert_eq!(arm.ask("next"), "closed");
     arm.ask("close");

@@ -8,7 +8,7 @@
 //! over the lives of rtd each message is accounted for once.
 
 use super::claims::{grows, since, sum};
-use super::{Outbox, Outgoing, Seat};
+use super::{Outbox, Outgoing, SessionIdentity};
 use crate::plan::ProcessId;
 use rtcore::message::Reject;
 use rtcore::refusals::{Counts, Refused};
@@ -129,7 +129,7 @@ type RingId = (u64, u64);
 pub(super) struct Handover<'a> {
     pub side: Side,
     /// That end.
-    pub from: Seat,
+    pub from: SessionIdentity,
     /// The process at the other end, and the program that it runs.
     pub other: (u32, u32),
     /// The producer's memory, the consumer's, the bells.
@@ -216,11 +216,11 @@ impl DirectRoute {
     pub(super) fn connect(
         &mut self,
         blank: io::Result<Blank>,
-        seats: [&Seat; 2],
+        identities: [&SessionIdentity; 2],
         serials: [u32; 2],
         out: &mut Outbox,
     ) {
-        match blank.and_then(|blank| self.set_up(blank, seats, serials)) {
+        match blank.and_then(|blank| self.set_up(blank, identities, serials)) {
             Ok((ring, frames)) => {
                 self.told_failure = false;
                 for old in &mut self.old {
@@ -239,7 +239,7 @@ impl DirectRoute {
     fn set_up(
         &self,
         blank: Blank,
-        seats: [&Seat; 2],
+        identities: [&SessionIdentity; 2],
         serials: [u32; 2],
     ) -> io::Result<(Ring, Vec<Outgoing>)> {
         let Blank { shared, page, watch, receipt, id } = blank;
@@ -247,7 +247,7 @@ impl DirectRoute {
         for (at, side) in SIDES.into_iter().enumerate() {
             let (own, eventfd) = own_memory(shared.handles(side)?, side);
             let End { process, channel } = self.ends[at];
-            let other = seats[1 - at];
+            let other = identities[1 - at];
             let (serial, pid) = (serials[at], other.pid.unsigned_abs());
             let program = other.program;
             let notice = Notice::Ring { channel, serial, pid, uid: other.uid, program, semaphores: None };
@@ -257,7 +257,7 @@ impl DirectRoute {
                 fds: vec![own, eventfd, page.as_fd().try_clone_to_owned()?],
             });
         }
-        let pidfds = seats.map(|seat| Arc::clone(&seat.pidfd));
+        let pidfds = identities.map(|identity| Arc::clone(&identity.pidfd));
         let setup = Some(Setup { shared, mapped: [false; 2] });
         Ok((
             Ring {
@@ -273,7 +273,7 @@ impl DirectRoute {
                 claims_before: Claims::default(),
                 latencies: Seen::default(),
                 pidfds,
-                programs: seats.map(|seat| (seat.pid, seat.program)),
+                programs: identities.map(|identity| (identity.pid, identity.program)),
                 dead: [false; 2],
             },
             frames,
@@ -301,7 +301,7 @@ impl DirectRoute {
             if let Err(e) = shared.seal(side) {
                 // Only an end that has sealed it against us can be the reason.
                 let text = format!("route {}: its memory cannot be sealed: {e}", self.name);
-                return out.liars.push((end.process, text));
+                return out.violators.push((end.process, text));
             }
         }
         match self.join_frames(&ring, &shared) {
@@ -357,7 +357,7 @@ impl DirectRoute {
     pub fn account(&mut self, out: &mut Outbox) {
         let (settled, reported) = (&mut self.settled, &mut self.reported);
         let mut cell = self.cells.as_mut().map(|(cell, _)| cell);
-        let mut liars = 0;
+        let mut violators = 0;
         self.old.retain_mut(|ring| match ring.look() {
             true if ring.is_over() => {
                 // What its receiver would not take, because of what the sender wrote, is refused.
@@ -372,18 +372,18 @@ impl DirectRoute {
             false => {
                 ring.settle(settled, Rest::Error);
                 *reported = sum(reported, &ring.reported());
-                liars += 1;
+                violators += 1;
                 false
             }
         });
         if let Some(ring) = self.current.take_if(|ring| ring.setup.is_none() && !ring.look()) {
             ring.settle(&mut self.settled, Rest::Error);
             self.reported = sum(&self.reported, &ring.reported());
-            liars += 1;
+            violators += 1;
         }
-        if liars > 0 {
+        if violators > 0 {
             out.warnings.push(format!(
-                "route {}: the indices of {liars} ring(s) cannot be: one of its processes writes where it must not; \
+                "route {}: the indices of {violators} ring(s) cannot be: one of its processes writes where it must not; \
                  the ring is replaced",
                 self.name
             ));

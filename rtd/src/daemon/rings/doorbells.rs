@@ -9,7 +9,7 @@
 //! that was killed for longer than until the next one; the end of a session and of the daemon remove theirs.
 
 use super::super::build;
-use super::table::{ChannelPlan, Table, Way};
+use super::table::{ChannelPath, ChannelPlan, Table};
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId, SEMAPHORES_MAX};
 use rtcore::ring::Bells;
 use rtcore::ring::bell::{BELLS, daemon_bell};
@@ -27,11 +27,11 @@ struct Threads {
 }
 
 impl Threads {
-    fn at(&self, way: Way) -> Option<usize> {
+    fn at(&self, way: ChannelPath) -> Option<usize> {
         match way {
-            Way::Source(endpoint) => self.of_source.get(&endpoint).copied(),
-            Way::Sink(route, _) => self.of_route.get(&route).copied(),
-            Way::Direct(..) => None,
+            ChannelPath::Source(endpoint) => self.of_source.get(&endpoint).copied(),
+            ChannelPath::Sink(route, _) => self.of_route.get(&route).copied(),
+            ChannelPath::Direct(..) => None,
         }
     }
 }

@@ -23,7 +23,7 @@ use doorbells::Doorbells;
 use maker::{Done, LARGE_BYTES, Maker, Order};
 use prepare::DaemonEnd;
 use refusals::Refusals;
-use rtcore::lane::feed::{Feed, Feeder, Offer, feed};
+use rtcore::lane::hand_off::{HandOff, HandOffItem, HandOffSlot, hand_off};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Origin;
 use rtcore::ring::bell::daemon_bell;
@@ -40,14 +40,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use table::{ChannelPlan, Receiver, Table, Way};
+use table::{ChannelPath, ChannelPlan, Receiver, Table};
 
 pub use explain::Explanation;
 pub use prepare::{Begun, Prepared, RingsError};
 
 /// A process that has a session.
 #[derive(Clone, Debug)]
-pub struct Seat {
+pub struct SessionIdentity {
     /// Which registration of its name.
     pub generation: u64,
     /// Process.
@@ -79,7 +79,7 @@ pub struct Carried<'a> {
     /// The process at the other end, and its session.
     pub other: (u32, u32),
     /// The client, while its session opens.
-    pub seat: Option<Seat>,
+    pub identity: Option<SessionIdentity>,
     /// The producer's memory, the consumer's, the bells.
     pub memory: [BorrowedFd<'a>; 3],
 }
@@ -103,21 +103,21 @@ pub struct Outbox {
     /// To the log.
     pub warnings: Vec<String>,
     /// Sessions that must end, and why.
-    pub liars: Vec<(ProcessId, String)>,
+    pub violators: Vec<(ProcessId, String)>,
 }
 
 /// A lane thread's place for one ring after the other.
 #[derive(Debug)]
 struct Lane<T> {
-    feeder: Feeder<T>,
+    hand_off: HandOff<T>,
     /// The thread's half until the builder takes it.
-    feed: Option<Feed<T>>,
+    ring_slot: Option<HandOffSlot<T>>,
 }
 
 impl<T> Default for Lane<T> {
     fn default() -> Lane<T> {
-        let (feeder, feed) = feed();
-        Lane { feeder, feed: Some(feed) }
+        let (hand_off, ring_slot) = hand_off();
+        Lane { hand_off, ring_slot: Some(ring_slot) }
     }
 }
 
@@ -160,7 +160,7 @@ pub struct Rings {
     /// What rings lane threads and sessions, where that is no futex.
     doorbells: Option<Doorbells>,
     /// By process.
-    seats: Vec<Option<(Seat, Bells)>>,
+    identities: Vec<Option<(SessionIdentity, Bells)>>,
     /// Generation and pid of the session before, by process.
     left: Vec<Option<(u64, i32)>>,
     serial: u32,
@@ -188,7 +188,7 @@ impl Rings {
             unread: plan.processes.iter().map(|_| Vec::new()).collect(),
             direct: BTreeMap::new(),
             refusals: Refusals::new(plan),
-            seats: plan.processes.iter().map(|_| None).collect(),
+            identities: plan.processes.iter().map(|_| None).collect(),
             left: vec![None; plan.processes.len()],
             plan: plan.clone(),
             serial: 0,
@@ -204,20 +204,20 @@ impl Rings {
             for channel in channels {
                 let end = End { process, channel: channel.told.channel };
                 match channel.way {
-                    Way::Source(endpoint) => drop(rings.sources.insert(endpoint, Lane::default())),
-                    Way::Sink(route, end) => {
+                    ChannelPath::Source(endpoint) => drop(rings.sources.insert(endpoint, Lane::default())),
+                    ChannelPath::Sink(route, end) => {
                         rings.sinks.insert((route, end), Lane::default());
                         rings.reports.insert((route, end), Reports::default());
                     }
-                    Way::Direct(route, Side::Producer) => drop(senders.insert(route, end)),
+                    ChannelPath::Direct(route, Side::Producer) => drop(senders.insert(route, end)),
                     // The senders of all processes first.
-                    Way::Direct(_, Side::Consumer) => {}
+                    ChannelPath::Direct(_, Side::Consumer) => {}
                 }
             }
         }
         for (process, channels) in rings.table.channels.iter().enumerate() {
             for channel in channels {
-                if let Way::Direct(route, Side::Consumer) = channel.way
+                if let ChannelPath::Direct(route, Side::Consumer) = channel.way
                     && let Some(sender) = senders.get(&route)
                 {
                     let ends = [*sender, End { process, channel: channel.told.channel }];
@@ -242,15 +242,15 @@ impl Rings {
 
     /// For the thread that reads this endpoint. Once; one that nobody can fill comes of a second call, or of an
     /// endpoint without owner.
-    pub fn take_source(&mut self, endpoint: EndpointId) -> Feed<Consumer> {
-        let feed = self.sources.get_mut(&endpoint).and_then(|lane| lane.feed.take());
-        feed.unwrap_or_else(|| rtcore::lane::feed::feed().1)
+    pub fn take_source(&mut self, endpoint: EndpointId) -> HandOffSlot<Consumer> {
+        let ring_slot = self.sources.get_mut(&endpoint).and_then(|lane| lane.ring_slot.take());
+        ring_slot.unwrap_or_else(|| rtcore::lane::hand_off::hand_off().1)
     }
 
     /// For the thread that owns the route: its end number `end`, counted over all its targets. As above.
-    pub fn take_sink(&mut self, route: RouteId, end: usize) -> Feed<Producer> {
-        let feed = self.sinks.get_mut(&(route, end)).and_then(|lane| lane.feed.take());
-        feed.unwrap_or_else(|| rtcore::lane::feed::feed().1)
+    pub fn take_sink(&mut self, route: RouteId, end: usize) -> HandOffSlot<Producer> {
+        let ring_slot = self.sinks.get_mut(&(route, end)).and_then(|lane| lane.ring_slot.take());
+        ring_slot.unwrap_or_else(|| rtcore::lane::hand_off::hand_off().1)
     }
 
     /// What rings the thread that reads this endpoint, where that is no futex.
@@ -305,7 +305,7 @@ impl Rings {
     /// client has mapped them and before the first lane thread uses them. Pages that are gone by then are brought back.
     ///
     /// Errors: the client has sealed its memory against rtd.
-    pub fn attach(&mut self, process: ProcessId, seat: Seat) -> io::Result<()> {
+    pub fn attach(&mut self, process: ProcessId, identity: SessionIdentity) -> io::Result<()> {
         let Some(HandedOut { bells, ends, written, .. }) = self.handed_out[process].take() else {
             return Ok(());
         };
@@ -317,30 +317,30 @@ impl Rings {
         let (sources, sinks): (Vec<_>, Vec<_>) =
             ends.into_iter().partition(|end| matches!(end, DaemonEnd::Source(..)));
         for end in sinks {
-            self.offer(end, &seat);
+            self.offer(end, &identity);
         }
         self.unread[process] = sources;
-        self.seats[process] = Some((seat, bells));
+        self.identities[process] = Some((identity, bells));
         Ok(())
     }
 
     /// Lets the lane threads read what the process sends: its partners know who it is.
     pub fn read_from(&mut self, process: ProcessId) {
-        let Some((seat, _)) = &self.seats[process] else { return };
-        let seat = seat.clone();
+        let Some((identity, _)) = &self.identities[process] else { return };
+        let identity = identity.clone();
         for end in std::mem::take(&mut self.unread[process]) {
-            self.offer(end, &seat);
+            self.offer(end, &identity);
         }
     }
 
-    fn offer(&mut self, end: DaemonEnd, seat: &Seat) {
-        let generation = seat.generation;
-        let origin = Origin { pid: seat.pid.unsigned_abs(), uid: seat.uid, verified: true };
+    fn offer(&mut self, end: DaemonEnd, identity: &SessionIdentity) {
+        let generation = identity.generation;
+        let origin = Origin { pid: identity.pid.unsigned_abs(), uid: identity.uid, verified: true };
         // There is room (`prepare`).
         match end {
             DaemonEnd::Source(endpoint, end) => {
                 if let Some(lane) = self.sources.get_mut(&endpoint) {
-                    let _ = lane.feeder.offer(Offer { end: Some(end), generation, origin });
+                    let _ = lane.hand_off.offer(HandOffItem { end: Some(end), generation, origin });
                 }
                 // It may have no ring yet to sleep at.
                 if let Some(doorbell) = self.doorbell_of_source(endpoint) {
@@ -349,10 +349,10 @@ impl Rings {
             }
             DaemonEnd::Sink(at, end) => {
                 if let Some(reports) = self.reports.get_mut(&at) {
-                    reports.begin(end.watch(), Arc::clone(&seat.pidfd));
+                    reports.begin(end.watch(), Arc::clone(&identity.pidfd));
                 }
                 if let Some(lane) = self.sinks.get_mut(&at) {
-                    let _ = lane.feeder.offer(Offer { end: Some(end), generation, origin });
+                    let _ = lane.hand_off.offer(HandOffItem { end: Some(end), generation, origin });
                 }
             }
         }
@@ -369,26 +369,26 @@ impl Rings {
         }
         // What it has sent already is not lost.
         self.read_from(process);
-        let Some((seat, bells)) = self.seats[process].take() else { return };
-        let (generation, origin) = (seat.generation, Origin::UNKNOWN);
-        self.left[process] = Some((generation, seat.pid));
+        let Some((identity, bells)) = self.identities[process].take() else { return };
+        let (generation, origin) = (identity.generation, Origin::UNKNOWN);
+        self.left[process] = Some((generation, identity.pid));
         for channel in &self.table.channels[process] {
             // There is room (`prepare`).
             match channel.way {
-                Way::Source(endpoint) => {
+                ChannelPath::Source(endpoint) => {
                     if let Some(lane) = self.sources.get_mut(&endpoint) {
-                        let _ = lane.feeder.offer(Offer { end: None, generation, origin });
+                        let _ = lane.hand_off.offer(HandOffItem { end: None, generation, origin });
                     }
                 }
-                Way::Sink(route, end) => {
+                ChannelPath::Sink(route, end) => {
                     if let Some(reports) = self.reports.get_mut(&(route, end)) {
                         reports.end();
                     }
                     if let Some(lane) = self.sinks.get_mut(&(route, end)) {
-                        let _ = lane.feeder.offer(Offer { end: None, generation, origin });
+                        let _ = lane.hand_off.offer(HandOffItem { end: None, generation, origin });
                     }
                 }
-                Way::Direct(..) => continue,
+                ChannelPath::Direct(..) => continue,
             }
             // The thread may sleep at the ring that is going.
             bells.ring(daemon_bell(channel.told.channel));
@@ -416,12 +416,13 @@ impl Rings {
     /// A direct ring that was made by an earlier daemon and that its ends go on using: accounts for it from where that one
     /// stopped.
     pub fn carry(&mut self, process: ProcessId, carried: Carried<'_>) {
-        let Carried { channel, other, seat, memory } = carried;
+        let Carried { channel, other, identity, memory } = carried;
         let way = self.table.channels[process].get(channel as usize).map(|channel| channel.way);
-        let seat = seat.or_else(|| self.seats[process].as_ref().map(|(seat, _)| seat.clone()));
-        let (Some(Way::Direct(route, side)), Some(seat)) = (way, seat) else { return };
+        let identity =
+            identity.or_else(|| self.identities[process].as_ref().map(|(identity, _)| identity.clone()));
+        let (Some(ChannelPath::Direct(route, side)), Some(identity)) = (way, identity) else { return };
         if let Some(direct) = self.direct.get_mut(&route) {
-            direct.carry(Handover { side, from: seat, other, memory }, &mut self.out);
+            direct.carry(Handover { side, from: identity, other, memory }, &mut self.out);
         }
     }
 
@@ -454,7 +455,7 @@ impl Rings {
         for (route, direct) in
             self.direct.iter_mut().filter(|(_, direct)| !direct.has_ring() && !direct.ordered)
         {
-            let [sender, receiver] = direct.processes().map(|process| self.seats[process].as_ref());
+            let [sender, receiver] = direct.processes().map(|process| self.identities[process].as_ref());
             let (Some((sender, _)), Some((receiver, _))) = (sender, receiver) else { continue };
             let blank = match prepare::room_for(direct.bytes()) {
                 Ok(()) if direct.bytes() >= LARGE_BYTES => {
@@ -495,12 +496,12 @@ impl Rings {
     /// Drops the ends that lane threads have given back.
     fn reclaim(&mut self) {
         for lane in self.sources.values_mut() {
-            while let Some(end) = lane.feeder.reclaim() {
+            while let Some(end) = lane.hand_off.reclaim() {
                 self.maker.discard(end);
             }
         }
         for lane in self.sinks.values_mut() {
-            while let Some(end) = lane.feeder.reclaim() {
+            while let Some(end) = lane.hand_off.reclaim() {
                 self.maker.discard(end);
             }
         }
@@ -514,7 +515,7 @@ impl Rings {
     fn connect_made(&mut self, route: RouteId, blank: io::Result<Blank>) {
         let Some(direct) = self.direct.get_mut(&route) else { return };
         direct.ordered = false;
-        let [sender, receiver] = direct.processes().map(|process| self.seats[process].as_ref());
+        let [sender, receiver] = direct.processes().map(|process| self.identities[process].as_ref());
         let (Some((sender, _)), Some((receiver, _)), false) = (sender, receiver, direct.has_ring()) else {
             return self.discard(blank);
         };
@@ -539,7 +540,7 @@ impl Rings {
         self.reclaim();
         let mut waits = Vec::new();
         for (&(route, _), lane) in &mut self.sinks {
-            if lane.feeder.collect() {
+            if lane.hand_off.collect() {
                 waits.push(route);
                 if let Some(doorbell) = self.doorbells.as_ref().and_then(|bells| bells.of_route(route)) {
                     doorbell.post();
@@ -556,7 +557,7 @@ impl Rings {
 
     fn look_at_reports(&mut self) {
         for (&(route, end), reports) in &mut self.reports {
-            let held = self.sinks.get_mut(&(route, end)).is_some_and(|lane| lane.feeder.collect());
+            let held = self.sinks.get_mut(&(route, end)).is_some_and(|lane| lane.hand_off.collect());
             let unread = if held { 0 } else { reports.count_unread() };
             let route = &self.plan.routes[route];
             let name = route.ends().nth(end).map_or("?", |id| self.plan.endpoints[id].name.as_str());
@@ -588,14 +589,14 @@ impl Rings {
         let receives = |receiver: &Receiver| match *receiver {
             Receiver::Queue(owner) => owner.is_none_or(|owner| state(owner) != PeerState::Dead),
             Receiver::Signal(owner) => owner.is_some_and(|owner| state(owner) == PeerState::Alive),
-            Receiver::Session(owner) => owner.is_some_and(|owner| self.seats[owner].is_some()),
+            Receiver::Session(owner) => owner.is_some_and(|owner| self.identities[owner].is_some()),
         };
         match way {
-            Way::Source(_) => Some(receivers.iter().any(receives)),
-            Way::Direct(route, Side::Producer) => {
+            ChannelPath::Source(_) => Some(receivers.iter().any(receives)),
+            ChannelPath::Direct(route, Side::Producer) => {
                 Some(self.direct.get(route).is_some_and(DirectRoute::is_joined))
             }
-            Way::Direct(_, Side::Consumer) | Way::Sink(..) => None,
+            ChannelPath::Direct(_, Side::Consumer) | ChannelPath::Sink(..) => None,
         }
     }
 

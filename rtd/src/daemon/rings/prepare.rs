@@ -1,7 +1,7 @@
 //! The routed rings of a session, made before anybody gets any of them: a refusal changes nothing.
 
 use super::maker::{LARGE_BYTES, Order};
-use super::table::Way;
+use super::table::ChannelPath;
 use super::{Rings, Wanted};
 use crate::plan::{EndpointId, ProcessId, RouteId};
 use rtcore::ring::bell::daemon_bell;
@@ -117,7 +117,7 @@ pub(super) struct Making {
     process: String,
     /// Where they are no futexes.
     bells: Option<Bells>,
-    channels: Vec<(Channel, Geometry, Way)>,
+    channels: Vec<(Channel, Geometry, ChannelPath)>,
     allow_unlocked: bool,
 }
 
@@ -194,9 +194,13 @@ impl Rings {
         }
         for channel in &self.table.channels[process] {
             let room = match channel.way {
-                Way::Source(endpoint) => self.sources.get_mut(&endpoint).map(|lane| lane.feeder.room()),
-                Way::Sink(route, end) => self.sinks.get_mut(&(route, end)).map(|lane| lane.feeder.room()),
-                Way::Direct(..) => None,
+                ChannelPath::Source(endpoint) => {
+                    self.sources.get_mut(&endpoint).map(|lane| lane.hand_off.room())
+                }
+                ChannelPath::Sink(route, end) => {
+                    self.sinks.get_mut(&(route, end)).map(|lane| lane.hand_off.room())
+                }
+                ChannelPath::Direct(..) => None,
             };
             if room.is_some_and(|room| room < 2) {
                 return Err(RingsError::Busy(channel.told.route.to_string()));
@@ -209,7 +213,7 @@ impl Rings {
         let bells = self.doorbells.as_ref().map(|doorbells| doorbells.bells(process));
         let bells = bells.transpose().map_err(RingsError::Doorbell)?;
         let channels = self.table.channels[process].iter();
-        let routed = channels.filter(|channel| !matches!(channel.way, Way::Direct(..)));
+        let routed = channels.filter(|channel| !matches!(channel.way, ChannelPath::Direct(..)));
         Ok(Making {
             process: self.plan.processes[process].name.clone(),
             bells,
@@ -267,14 +271,14 @@ impl Rings {
         let mut held = None;
         for channel in &self.table.channels[process] {
             let holds = match channel.way {
-                Way::Source(endpoint) => self.sources.get_mut(&endpoint).is_some_and(|lane| {
-                    lane.feeder.leave(generation);
-                    lane.feeder.collect()
+                ChannelPath::Source(endpoint) => self.sources.get_mut(&endpoint).is_some_and(|lane| {
+                    lane.hand_off.leave(generation);
+                    lane.hand_off.collect()
                 }),
-                Way::Sink(route, end) => {
-                    self.sinks.get_mut(&(route, end)).is_some_and(|lane| lane.feeder.collect())
+                ChannelPath::Sink(route, end) => {
+                    self.sinks.get_mut(&(route, end)).is_some_and(|lane| lane.hand_off.collect())
                 }
-                Way::Direct(..) => false,
+                ChannelPath::Direct(..) => false,
             };
             if holds {
                 held = Some(channel.told.route.to_string());
@@ -303,28 +307,28 @@ impl Rings {
 
 impl Prepared {
     /// One more ring, if the channel has one with the daemon; true unless its memory is not locked.
-    fn add(&mut self, told: &Channel, geometry: Geometry, way: Way) -> io::Result<bool> {
+    fn add(&mut self, told: &Channel, geometry: Geometry, way: ChannelPath) -> io::Result<bool> {
         let Channel { channel, endpoint, route, .. } = told;
         let (daemon, client) = match way {
-            Way::Source(_) => (Side::Consumer, Side::Producer),
-            Way::Sink(..) => (Side::Producer, Side::Consumer),
-            Way::Direct(..) => return Ok(true),
+            ChannelPath::Source(_) => (Side::Consumer, Side::Producer),
+            ChannelPath::Sink(..) => (Side::Producer, Side::Consumer),
+            ChannelPath::Direct(..) => return Ok(true),
         };
         let shared = Shared::create(&format!("rtd:{route}:{endpoint}"), geometry)?;
         let bell = daemon_bell(*channel);
         let (end, locked) = match way {
-            Way::Sink(route, end) => {
+            ChannelPath::Sink(route, end) => {
                 let producer = shared.producer(&self.bells, bell)?;
                 let producer = if told.keep > 0 { producer.displacing() } else { producer };
                 let locked = producer.is_locked();
                 (DaemonEnd::Sink((route, end), producer), locked)
             }
-            Way::Source(endpoint) => {
+            ChannelPath::Source(endpoint) => {
                 let consumer = shared.consumer(&self.bells, bell)?;
                 let locked = consumer.is_locked();
                 (DaemonEnd::Source(endpoint, consumer), locked)
             }
-            Way::Direct(..) => return Ok(true),
+            ChannelPath::Direct(..) => return Ok(true),
         };
         // Mapped here, so nobody else ever has to: whatever descriptors leave, none makes a writer of it.
         shared.seal(daemon)?;

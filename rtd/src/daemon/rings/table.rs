@@ -17,14 +17,14 @@ pub struct ChannelPlan {
     /// Size of its ring.
     pub geometry: Geometry,
     /// Where its messages go or come from.
-    pub way: Way,
+    pub way: ChannelPath,
     /// A sender's receivers.
     pub receivers: Vec<Receiver>,
 }
 
 /// The other end of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum ChannelPath {
     /// The thread that reads this endpoint.
     Source(EndpointId),
     /// The thread that owns the route, at this one of its ends.
@@ -52,7 +52,7 @@ struct Draft {
     ring: Option<RingPlan>,
     role: Role,
     block_ns: u64,
-    way: Way,
+    way: ChannelPath,
     receivers: Vec<Receiver>,
 }
 
@@ -105,7 +105,7 @@ impl Table {
             _ => 0,
         };
         let block_ns = routes.fold(wait(route), |most, (_, route)| most.max(wait(route)));
-        let way = if direct { Way::Direct(first, Side::Producer) } else { Way::Source(id) };
+        let way = if direct { ChannelPath::Direct(first, Side::Producer) } else { ChannelPath::Source(id) };
         let reading = plan.routes.iter().filter(|route| route.from == id);
         let receivers = reading.flat_map(RoutePlan::ends).map(|end| receiver(plan, end)).collect();
         let draft =
@@ -123,7 +123,11 @@ impl Table {
             if let Some(sender) = plan.endpoints[from].owner {
                 self.acquaint(sender, owner);
             }
-            let way = if direct { Way::Direct(route, Side::Consumer) } else { Way::Sink(route, end) };
+            let way = if direct {
+                ChannelPath::Direct(route, Side::Consumer)
+            } else {
+                ChannelPath::Sink(route, end)
+            };
             let (role, ring) = match &endpoint.kind {
                 EndpointKind::Lane(ring) if !direct => (Role::Inbox, Some(*ring)),
                 EndpointKind::Lane(_) => (Role::Inbox, plan.direct_ring(&plan.routes[route])),
@@ -153,7 +157,7 @@ impl Table {
         let told = Channel {
             channel: size(self.channels[owner].len()),
             role,
-            direct: matches!(way, Way::Direct(..)),
+            direct: matches!(way, ChannelPath::Direct(..)),
             endpoint: name(endpoint)?,
             other: name(&plan.endpoints[other].name)?,
             process,
@@ -189,9 +193,9 @@ struct Promise {
     deadline_ns: u64,
 }
 
-fn promise(plan: &Plan, id: RouteId, own: EndpointId, role: Role, way: Way, slots: usize) -> Promise {
+fn promise(plan: &Plan, id: RouteId, own: EndpointId, role: Role, way: ChannelPath, slots: usize) -> Promise {
     let route = &plan.routes[id];
-    let direct = matches!(way, Way::Direct(..));
+    let direct = matches!(way, ChannelPath::Direct(..));
     if role == Role::Sender {
         return Promise::default();
     }

@@ -11,23 +11,23 @@
 //!
 //! Invariant: it never waits for anybody but its clock. The control thread waits for it only to end.
 
-mod judge;
 mod notice;
 mod running;
+mod stall_detector;
 
-pub use judge::{Bounds, Judge, Still};
 pub use notice::{Cause, Notice, Runaway, What};
 pub use running::{Granted, LaneRanAway, Running, Watched};
+pub use stall_detector::{Bounds, StallDetector, Still};
 
 use crate::plan::OnRunaway;
-use judge::{Change, Sight};
 use notice::Lines;
 use rtcore::lane::progress::Progress;
 use rtcore::seal;
 use rtcore::stats::guard::GuardCell;
 use rtcore::sys::rtsignal::{self, SignalSet};
 use rtcore::sys::thread::{CpuClock, TaskState};
-use rtcore::sys::{clock, last_words, limits, memory, process, sched};
+use rtcore::sys::{clock, emergency_stderr, limits, memory, process, sched};
+use stall_detector::{Change, Sight};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -58,7 +58,7 @@ pub struct Subject {
     /// Where it is shown.
     pub cell: GuardCell,
     /// Its case.
-    pub judge: Judge,
+    pub detector: StallDetector,
     /// The lines for when nobody else can speak.
     pub lines: Lines,
     /// Demoting it has an effect.
@@ -77,8 +77,8 @@ impl Subject {
 
     /// Takes the thread its priority. Its clock was readable a moment ago, so the number is still its own.
     fn demote(&mut self) -> bool {
-        if self.demotable && !self.judge.guard.demoted && sched::make_ordinary(self.tid).is_ok() {
-            self.judge.guard.demoted = true;
+        if self.demotable && !self.detector.guard.demoted && sched::make_ordinary(self.tid).is_ok() {
+            self.detector.guard.demoted = true;
             return true;
         }
         false
@@ -269,7 +269,7 @@ impl Looking {
             let mut stalled = 0;
             for index in 0..self.dog.subjects.len() {
                 self.look_at(index, now_ns);
-                stalled += u32::from(self.dog.subjects[index].judge.is_stalled());
+                stalled += u32::from(self.dog.subjects[index].detector.is_stalled());
             }
             self.look_at_reports(now_ns);
             shared.watchdog.stalled.store(stalled, Ordering::Relaxed);
@@ -289,10 +289,10 @@ impl Looking {
         let subject = &mut self.dog.subjects[index];
         // A thread that has ended by itself is the control thread's affair.
         let Some(sight) = subject.sight(now_ns) else { return };
-        let Subject { judge, state, .. } = subject;
-        let changes = judge.look(sight, || state.as_ref()?.waits());
+        let Subject { detector, state, .. } = subject;
+        let changes = detector.look(sight, || state.as_ref()?.waits());
         // What begins and its end have the same number, so either both are told or neither.
-        let (stalls, floods) = (judge.guard.stalls, judge.floods());
+        let (stalls, floods) = (detector.guard.stalls, detector.floods());
         for change in changes.into_iter().flatten() {
             match change {
                 Change::Stalled(still, ns) => {
@@ -305,7 +305,7 @@ impl Looking {
             }
         }
         let subject = &mut self.dog.subjects[index];
-        subject.cell.publish(&subject.judge.guard);
+        subject.cell.publish(&subject.detector.guard);
     }
 
     /// The skin's own watchdog has reported lane threads.
@@ -326,13 +326,13 @@ impl Looking {
         let Some(limit_ns) = self.dog.rttime_ns else { return };
         let recent = |subject: &Subject| {
             let cpu_ns = subject.clock.and_then(|clock| clock.read_ns().ok());
-            cpu_ns.map_or(0, |cpu_ns| subject.judge.recent_until_ns(cpu_ns))
+            cpu_ns.map_or(0, |cpu_ns| subject.detector.recent_until_ns(cpu_ns))
         };
         let subjects = self.dog.subjects.iter().map(recent).enumerate();
         let Some((index, 1..)) = subjects.max_by_key(|(_, ran_ns)| *ran_ns) else { return };
         // The kernel may kill us a second from now: this is said at once.
         if self.dog.on_runaway != OnRunaway::Report {
-            last_words::say(self.dog.subjects[index].lines.of(Cause::Time));
+            emergency_stderr::say(self.dog.subjects[index].lines.of(Cause::Time));
         }
         self.ran_away(index, Cause::Time, limit_ns, 1, now_ns);
     }
@@ -343,13 +343,13 @@ impl Looking {
         let guilty = cause != Cause::Starved;
         let runaway = Runaway { worker: u32::try_from(index).unwrap_or(u32::MAX), cause };
         let demoted = self.dog.on_runaway != OnRunaway::Report && guilty && subject.demote();
-        subject.cell.publish(&subject.judge.guard);
+        subject.cell.publish(&subject.detector.guard);
         self.unsaid.get_or_insert((runaway, now_ns));
         self.tell(index, What::Ran { cause, amount, demoted }, if demoted { 1 } else { times });
         if self.dog.on_runaway == OnRunaway::Stop && self.give_up_ns == u64::MAX {
             self.give_up_ns = now_ns.saturating_add(self.dog.stop_ns);
             self.dog.shared.watchdog.verdict.store(runaway.encode(), Ordering::Relaxed);
-            last_words::say(self.dog.subjects[index].lines.of(cause));
+            emergency_stderr::say(self.dog.subjects[index].lines.of(cause));
             self.unsaid = None;
         }
     }
@@ -370,7 +370,7 @@ impl Looking {
             self.unsaid = None;
         } else if now_ns.saturating_sub(since_ns) > CONTROL_SILENT_NS {
             if let Some(subject) = self.dog.subjects.get(runaway.worker as usize) {
-                last_words::say(subject.lines.of(runaway.cause));
+                emergency_stderr::say(subject.lines.of(runaway.cause));
             }
             self.unsaid = None;
         }
@@ -378,14 +378,14 @@ impl Looking {
 
     /// The control thread was asked to end the daemon and has not.
     fn end_by_force(&self) -> ! {
-        last_words::say(notice::FORCED);
+        emergency_stderr::say(notice::FORCED);
         process::exit_now(EXIT_RUNAWAY)
     }
 
     /// Once nobody stands still and nobody is over its budget, the limit is what it was again.
     fn restore_rttime(&mut self) {
         let Some(limit_ns) = self.dog.rttime_ns.filter(|_| self.rttime_raised) else { return };
-        let restless = |subject: &Subject| subject.judge.recent_ns() >= self.dog.period_ns;
+        let restless = |subject: &Subject| subject.detector.recent_ns() >= self.dog.period_ns;
         if !self.dog.subjects.iter().any(restless) {
             self.rttime_raised = limit_rttime(limit_ns, self.dog.on_runaway).is_err();
         }

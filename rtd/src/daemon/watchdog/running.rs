@@ -3,7 +3,8 @@
 
 use super::notice::{self, Lines, label};
 use super::{
-    Bounds, Judge, NAME, Notice, Shared, Subject, Tally, Watchdog, channel, limit_rttime, rttime_hard_us,
+    Bounds, NAME, Notice, Shared, StallDetector, Subject, Tally, Watchdog, channel, limit_rttime,
+    rttime_hard_us,
 };
 use crate::daemon::Privilege;
 use crate::log;
@@ -310,7 +311,7 @@ fn subjects(
             clock,
             state,
             cell: page.guard(index),
-            judge: Judge::new(bounds),
+            detector: StallDetector::new(bounds),
             lines: Lines::new(plan, lane, label),
             demotable: linux,
         }

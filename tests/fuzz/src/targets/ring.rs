@@ -257,7 +257,7 @@ impl Sending {
             4 | 5 => self.push(input),
             6 => self.loan(input),
             7 => {
-                let taken = self.producer.trail().taken(tail);
+                let taken = self.producer.recovery_cursor().taken(tail);
                 assert!(tail.wrapping_sub(taken) <= slots, "{taken} of {tail}");
             }
             8 => self.move_on(input),
@@ -315,10 +315,10 @@ impl Sending {
 
     /// What the peer left goes into another ring.
     fn move_on(&mut self, input: &mut Input<'_>) {
-        let (trail, tail) = (self.producer.trail(), self.producer.tail());
-        let from = if input.byte() < 200 { trail.taken(tail) } else { input.number(tail) };
+        let (cursor, tail) = (self.producer.recovery_cursor(), self.producer.tail());
+        let from = if input.byte() < 200 { cursor.taken(tail) } else { input.number(tail) };
         let (mut next, mut reader) = rtcore::ring::local(self.geometry);
-        let moved = trail.move_to(from, tail, &mut next).moved;
+        let moved = cursor.move_to(from, tail, &mut next).moved;
         assert!(moved <= u64::from(self.geometry.slots()));
         let mut buffer = vec![0; self.geometry.payload_bytes() as usize];
         for _ in 0..moved {

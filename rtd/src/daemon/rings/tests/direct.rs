@@ -52,9 +52,9 @@ impl Pair {
     fn new() -> Pair {
         let mut rings = Rings::new(&direct_plan(), rtcore::skin::posix(), true).unwrap();
         let (arm, planner) = (Someone::new(), Someone::new());
-        open(&mut rings, ARM, arm.seat(1));
+        open(&mut rings, ARM, arm.identity(1));
         assert!(rings.out.frames.is_empty(), "the receiver is not there yet");
-        open(&mut rings, PLANNER, planner.seat(1));
+        open(&mut rings, PLANNER, planner.identity(1));
         Pair { rings, arm, planner, generation: 1 }
     }
 
@@ -87,9 +87,9 @@ impl Pair {
     fn again(&mut self, process: ProcessId) {
         self.generation += 1;
         let someone = if process == ARM { &self.arm } else { &self.planner };
-        let seat = someone.seat(self.generation);
+        let identity = someone.identity(self.generation);
         self.rings.close(process);
-        open(&mut self.rings, process, seat);
+        open(&mut self.rings, process, identity);
     }
 
     fn ledger(&mut self) -> Ledger {
@@ -244,7 +244,7 @@ fn what_a_dead_sender_has_sent_is_still_read() {
 #[test]
 fn who_lies_about_a_ring_gets_another_and_the_sum_holds() {
     type Lie = fn(&Words, &Words);
-    let lies: [Lie; 5] = [
+    let violations: [Lie; 5] = [
         |sender, _| sender.index().store(u64::MAX, Ordering::Release),
         |sender, _| sender.index().store(1, Ordering::Release),
         |sender, _| sender.index().store(3 + u64::from(SLOTS) + 1, Ordering::Release),
@@ -255,7 +255,7 @@ fn who_lies_about_a_ring_gets_another_and_the_sum_holds() {
         },
     ];
     let mut pair = Pair::new();
-    for (n, lie) in (1..).zip(lies) {
+    for (n, lie) in (1..).zip(violations) {
         let (sender, receiver) = pair.join();
         sender.index().store(5, Ordering::Release);
         receiver.index().store(3, Ordering::Release);
@@ -312,7 +312,7 @@ fn who_seals_its_memory_before_the_daemon_does_is_named() {
     nix::fcntl::fcntl(&sender.own, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).unwrap();
     pair.rings.mapped(ARM, sender.serial);
     pair.rings.mapped(PLANNER, receiver.serial);
-    let (who, why) = pair.rings.out.liars.pop().unwrap();
+    let (who, why) = pair.rings.out.violators.pop().unwrap();
     assert_eq!(who, ARM);
     assert!(why.contains("route d"), "{why}");
     assert!(pair.rings.out.frames.is_empty(), "nobody is joined");
@@ -325,8 +325,8 @@ fn rings_of_sessions_that_ended_are_given_back() {
     let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
     let (arm, planner) = (Someone::new(), Someone::new());
     for generation in 1..100 {
-        open(&mut rings, ARM, arm.seat(generation));
-        open(&mut rings, PLANNER, planner.seat(generation));
+        open(&mut rings, ARM, arm.identity(generation));
+        open(&mut rings, PLANNER, planner.identity(generation));
         let (sender, receiver) = (half(&mut rings, ARM), half(&mut rings, PLANNER));
         assert!(maps("returned") > 0);
         if generation % 2 == 0 {

@@ -23,9 +23,9 @@ impl Someone {
         Someone(Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
     }
 
-    fn seat(&self, generation: u64) -> Seat {
+    fn identity(&self, generation: u64) -> SessionIdentity {
         let pid = i32::try_from(self.0.id()).unwrap();
-        Seat { generation, pid, uid: 7, program: 1, pidfd: Arc::new(PidFd::open(pid).unwrap()) }
+        SessionIdentity { generation, pid, uid: 7, program: 1, pidfd: Arc::new(PidFd::open(pid).unwrap()) }
     }
 
     fn die(&mut self) {
@@ -120,9 +120,9 @@ fn wanted(semaphores: bool) -> Wanted {
     Wanted { pid: 1, semaphores, resumes: 0 }
 }
 
-fn open(rings: &mut Rings, process: ProcessId, seat: Seat) -> Attached {
+fn open(rings: &mut Rings, process: ProcessId, identity: SessionIdentity) -> Attached {
     let attached = hand_out(rings, process);
-    mapped(rings, process, seat);
+    mapped(rings, process, identity);
     attached
 }
 
@@ -134,8 +134,8 @@ fn hand_out(rings: &mut Rings, process: ProcessId) -> Attached {
     attached
 }
 
-fn mapped(rings: &mut Rings, process: ProcessId, seat: Seat) {
-    rings.attach(process, seat).unwrap();
+fn mapped(rings: &mut Rings, process: ProcessId, identity: SessionIdentity) {
+    rings.attach(process, identity).unwrap();
     rings.read_from(process);
     rings.connect();
 }

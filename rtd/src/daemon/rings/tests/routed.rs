@@ -29,17 +29,21 @@ fn mixed() -> Plan {
 #[test]
 fn every_end_of_a_way_is_one_channel() {
     let table = Table::new(&mixed()).unwrap();
-    let ways: Vec<Vec<(Role, Way)>> =
+    let ways: Vec<Vec<(Role, ChannelPath)>> =
         table.channels.iter().map(|c| c.iter().map(|c| (c.told.role, c.way)).collect()).collect();
     let signal = Role::Signal { signo: 40 };
     assert_eq!(
         ways,
         [
-            vec![(Role::Sender, Way::Source(0)), (signal, Way::Sink(0, 2)), (signal, Way::Sink(2, 0))],
             vec![
-                (Role::Sender, Way::Source(5)),
-                (Role::Inbox, Way::Sink(0, 1)),
-                (Role::Inbox, Way::Sink(1, 0))
+                (Role::Sender, ChannelPath::Source(0)),
+                (signal, ChannelPath::Sink(0, 2)),
+                (signal, ChannelPath::Sink(2, 0))
+            ],
+            vec![
+                (Role::Sender, ChannelPath::Source(5)),
+                (Role::Inbox, ChannelPath::Sink(0, 1)),
+                (Role::Inbox, ChannelPath::Sink(1, 0))
             ],
         ]
     );
@@ -60,7 +64,7 @@ fn a_direct_ring_has_the_slots_of_its_receiver_and_the_payload_of_its_sender() {
     for (process, side) in [(ARM, Side::Producer), (PLANNER, Side::Consumer)] {
         let channel = &table.channels[process][0];
         assert_eq!((channel.told.slots, channel.told.payload_bytes, channel.told.direct), (2, 16, true));
-        assert_eq!(channel.way, Way::Direct(0, side));
+        assert_eq!(channel.way, ChannelPath::Direct(0, side));
     }
 }
 
@@ -91,8 +95,8 @@ fn what_a_session_sends_the_thread_takes_and_a_dead_session_leaves_its_last_mess
     let (_, handles) = of_planner.rings.remove(2);
     let mut down = handles.into_consumer(geometry(64), &bells_of(&of_planner.page), 0).unwrap();
     assert!(!source.take() && !sink.take(), "lanes get nothing before the client has mapped it");
-    mapped(&mut rings, ARM, arm.seat(3));
-    mapped(&mut rings, PLANNER, planner.seat(1));
+    mapped(&mut rings, ARM, arm.identity(3));
+    mapped(&mut rings, PLANNER, planner.identity(1));
     assert!(bells_are_sealed(&of_arm.page));
     assert!(source.take() && sink.take());
     assert_eq!(source.generation(), 3);
@@ -124,7 +128,7 @@ fn a_session_that_ends_before_its_rings_are_mapped_leaves_no_trace() {
         rings.close(ARM);
         assert!(!rings.awaits(ARM, attached.serial) && !source.take());
     }
-    open(&mut rings, ARM, arm.seat(1));
+    open(&mut rings, ARM, arm.identity(1));
     assert!(source.take() && source.current().is_some());
 }
 
@@ -136,7 +140,7 @@ fn who_seals_the_memory_of_its_rings_against_rtd_gets_no_session() {
     let attached = hand_out(&mut rings, ARM);
     let seals = nix::fcntl::SealFlag::F_SEAL_SEAL;
     nix::fcntl::fcntl(&attached.page, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).unwrap();
-    let text = rings.attach(ARM, arm.seat(1)).unwrap_err().to_string();
+    let text = rings.attach(ARM, arm.identity(1)).unwrap_err().to_string();
     assert!(text.contains("cannot be sealed"), "{text}");
     rings.close(ARM);
     assert!(!source.take());
@@ -148,9 +152,10 @@ fn a_session_goes_on_when_the_lanes_have_let_go_of_the_one_before() {
     let mut lanes = [rings.take_sink(0, 2), rings.take_sink(2, 0)];
     let mut source = rings.take_source(0);
     let arm = Someone::new();
-    let pid = arm.seat(1).pid;
-    open(&mut rings, ARM, arm.seat(1));
-    let take_all = |lanes: &mut [Feed<Producer>]| lanes.iter_mut().for_each(|lane| while lane.take() {});
+    let pid = arm.identity(1).pid;
+    open(&mut rings, ARM, arm.identity(1));
+    let take_all =
+        |lanes: &mut [HandOffSlot<Producer>]| lanes.iter_mut().for_each(|lane| while lane.take() {});
     take_all(&mut lanes);
     while source.take() {}
     rings.close(ARM);
@@ -183,7 +188,7 @@ fn a_sender_is_told_whether_anybody_receives() {
     assert_eq!(reach(&rings, PLANNER, PeerState::Alive), Some(false), "the arm's signal has nobody");
     assert_eq!(rings.reach(ARM, 1, |_| PeerState::Alive), None, "no sender");
     let someone = Someone::new();
-    open(&mut rings, PLANNER, someone.seat(1));
+    open(&mut rings, PLANNER, someone.identity(1));
     assert_eq!(reach(&rings, ARM, PeerState::Dead), Some(true), "the lane has a session");
 }
 
@@ -193,7 +198,7 @@ fn a_thread_that_does_not_run_is_offered_so_much_and_no_more() {
     let mut source = rings.take_source(0);
     let arm = Someone::new();
     for generation in 1..=4 {
-        open(&mut rings, ARM, arm.seat(generation));
+        open(&mut rings, ARM, arm.identity(generation));
         rings.close(ARM);
     }
     let refused = rings.prepare(ARM, wanted(false)).unwrap_err();
@@ -210,17 +215,17 @@ fn memory_and_descriptors_of_sessions_that_ended_are_given_back() {
     plan.routes[0].name = "baseline".into();
     plan.routes.truncate(1);
     let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
-    let mut feeds: Vec<_> = [0, 1, 2, 3].into_iter().map(|end| rings.take_sink(0, end)).collect();
+    let mut ring_slots: Vec<_> = [0, 1, 2, 3].into_iter().map(|end| rings.take_sink(0, end)).collect();
     let mut source = rings.take_source(0);
     let arm = Someone::new();
     let mut left = Vec::new();
     for generation in 1..100 {
-        let attached = open(&mut rings, ARM, arm.seat(generation));
+        let attached = open(&mut rings, ARM, arm.identity(generation));
         assert!(maps("baseline") > 0);
         drop(attached);
         rings.close(ARM);
         while source.take() {}
-        feeds.iter_mut().for_each(|feed| while feed.take() {});
+        ring_slots.iter_mut().for_each(|ring_slot| while ring_slot.take() {});
         rings.tick();
         left.push(maps("baseline"));
     }

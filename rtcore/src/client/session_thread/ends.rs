@@ -1,13 +1,13 @@
 //! The session thread's half of each channel: which rings it has had, who is at their other ends, what waits to be
 //! taken.
 
-use crate::client::gate::Gate;
-use crate::client::inbox::{In, Lane, Life};
-use crate::client::outlet::{Out, Outlet, Refusal, Why};
-use crate::lane::feed::{Feeder, Offer, feed};
+use crate::client::barrier::SendBarrier;
+use crate::client::inbox::{Life, RxEnd, RxHandle};
+use crate::client::tx::{Refusal, TxEnd, TxHandle, Why};
+use crate::lane::hand_off::{HandOff, HandOffItem, hand_off};
 use crate::message::Origin;
 use crate::refusals::Counter;
-use crate::ring::{Bells, Consumer, Producer, Trail};
+use crate::ring::{Bells, Consumer, Producer, RecoveryCursor};
 use crate::sys::pidfd::{Ending, PidFd};
 use crate::wire::{Channel, Request};
 use std::collections::VecDeque;
@@ -49,30 +49,30 @@ impl Partner {
 
 /// A ring that was given to a sender.
 #[derive(Debug)]
-pub(super) struct OutRing {
-    gate: Arc<Gate>,
+pub(super) struct TxRing {
+    barrier: Arc<SendBarrier>,
     refusal: Arc<Refusal>,
-    trail: Trail,
+    cursor: RecoveryCursor,
     partner: Option<Partner>,
     /// Which connection it came by.
     connection: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct OutEntry {
+pub(super) struct TxChannel {
     pub channel: Channel,
     /// The daemon's number of it; none while it has none.
     pub id: Option<u32>,
     refusal: Arc<Refusal>,
-    feeder: Feeder<Out>,
+    hand_off: HandOff<TxEnd>,
     /// Found no room in the feeder: the sender has not run for long.
-    waiting: Option<Offer<Out>>,
-    ring: Option<OutRing>,
+    waiting: Option<HandOffItem<TxEnd>>,
+    ring: Option<TxRing>,
     /// Direct rings from before whose receivers live: they may hold messages.
-    old: Vec<OutRing>,
+    old: Vec<TxRing>,
     /// Messages in these that are lost and not reported yet.
     lost: u64,
-    /// A routed ring, with its connection, that nobody receives from yet: see [`OutEntry::hold`].
+    /// A routed ring, with its connection, that nobody receives from yet: see [`TxChannel::hold`].
     held: Option<(Producer, u64)>,
     /// Partners of rings that are gone, still in the session thread's set.
     pub gone: Vec<Partner>,
@@ -87,16 +87,16 @@ impl Partner {
     }
 }
 
-impl OutEntry {
-    pub fn new(index: usize, channel: Channel, counter: Counter) -> (OutEntry, Outlet) {
-        let (feeder, end) = feed();
+impl TxChannel {
+    pub fn new(index: usize, channel: Channel, counter: Counter) -> (TxChannel, TxHandle) {
+        let (hand_off, end) = hand_off();
         let refusal = Arc::new(Refusal::new(&channel));
         let shared = Arc::clone(&refusal);
-        let entry = OutEntry {
+        let entry = TxChannel {
             channel,
             id: None,
             refusal,
-            feeder,
+            hand_off,
             waiting: None,
             ring: None,
             old: Vec::new(),
@@ -104,7 +104,10 @@ impl OutEntry {
             held: None,
             gone: Vec::new(),
         };
-        (entry, Outlet { index, feed: end, refusal: shared, sequence: 0, channel, corrupt: None, counter })
+        (
+            entry,
+            TxHandle { index, ring_slot: end, refusal: shared, sequence: 0, channel, corrupt: None, counter },
+        )
     }
 
     /// The direct rings that may hold messages, or that somebody sends into.
@@ -115,14 +118,14 @@ impl OutEntry {
 
     /// A new ring. What the old one's daemon had not taken goes in first; returns how many of these found no room.
     pub fn renew(&mut self, mut producer: Producer, partner: Option<Partner>, connection: u64) -> u64 {
-        let gate = Arc::new(Gate::new());
+        let barrier = Arc::new(SendBarrier::new());
         let lost = self.abandon(Some((&mut producer, partner.as_ref())));
-        let trail = producer.trail();
+        let cursor = producer.recovery_cursor();
         let refusal = Arc::new(Refusal::new(&self.channel));
-        let shared = (Arc::clone(&gate), Arc::clone(&refusal));
-        self.ring = Some(OutRing { gate, refusal, trail, partner, connection });
-        let (gate, refusal) = shared;
-        self.offer(Some(Out { producer, gate, refusal, channel: self.channel }));
+        let shared = (Arc::clone(&barrier), Arc::clone(&refusal));
+        self.ring = Some(TxRing { barrier, refusal, cursor, partner, connection });
+        let (barrier, refusal) = shared;
+        self.offer(Some(TxEnd { producer, barrier, refusal, channel: self.channel }));
         lost
     }
 
@@ -139,21 +142,21 @@ impl OutEntry {
     }
 
     /// The receiver of a ring that is kept back is not on its way.
-    pub fn despair(&self) {
+    pub fn fail_held(&self) {
         if self.held.is_some() {
             self.refuse(Why::Nobody);
         }
     }
 
     /// Direct, with its ring yet to come. One from before goes on meanwhile; what a routed one held has no way any more,
-    /// which is for [`OutEntry::renew`] to say.
+    /// which is for [`TxChannel::renew`] to say.
     pub fn await_partner(&mut self) {
         if self.ring.as_ref().is_none_or(|ring| ring.partner.is_none()) {
             self.refuse(Why::Nobody);
         }
     }
 
-    /// Says why before a gate is shut.
+    /// Says why before a barrier is shut.
     fn refuse(&self, why: Why) {
         self.refusal.set(why);
         if let Some(ring) = &self.ring {
@@ -175,7 +178,7 @@ impl OutEntry {
         let Some(ring) = &self.ring else { return };
         if ring.partner.as_ref().is_some_and(|partner| !partner.pidfd.is_alive()) {
             self.refuse(Why::Nobody);
-            ring.gate.close(|| ring.trail.tail());
+            ring.barrier.close(|| ring.cursor.tail());
         }
     }
 
@@ -185,7 +188,7 @@ impl OutEntry {
     /// A direct ring whose receiver lives and still has its end is left to it: it drains what it has.
     fn abandon(&mut self, next: Option<(&mut Producer, Option<&Partner>)>) -> u64 {
         let partner = next.as_ref().and_then(|(_, partner)| *partner);
-        let remains = |ring: &OutRing| ring.partner.as_ref().is_none_or(|of| of.remains(partner));
+        let remains = |ring: &TxRing| ring.partner.as_ref().is_none_or(|of| of.remains(partner));
         let mut lost = 0;
         for ring in self.old.extract_if(.., |ring| !remains(ring)) {
             let (from, until) = ring.close();
@@ -194,7 +197,7 @@ impl OutEntry {
         }
         let Some(mut old) = self.ring.take() else { return lost };
         let (direct, dead) = (old.partner.is_some(), !remains(&old));
-        if direct && !dead && !old.trail.has_left() {
+        if direct && !dead && !old.cursor.has_left() {
             self.old.push(old);
             return lost;
         }
@@ -202,8 +205,8 @@ impl OutEntry {
         self.gone.extend(old.partner.take());
         lost + match next.filter(|(_, partner)| partner.is_some() == direct && !dead) {
             Some((next, _)) => {
-                let moved = old.trail.move_to(from, until, next);
-                old.trail.count_moved(moved.moved);
+                let moved = old.cursor.move_to(from, until, next);
+                old.cursor.count_moved(moved.moved);
                 moved.lost
             }
             None => until - from,
@@ -245,7 +248,7 @@ impl OutEntry {
     }
 
     /// The receiver of the direct ring with this token has ended; returns how many messages it had not taken.
-    pub fn bereave(&mut self, token: u64, ending: Option<Ending>) -> u64 {
+    pub fn on_peer_exit(&mut self, token: u64, ending: Option<Ending>) -> u64 {
         if let Some(at) = self.old.iter().position(|ring| ring.is(token)) {
             let (from, until) = self.old.swap_remove(at).close();
             return until - from;
@@ -268,33 +271,33 @@ impl OutEntry {
             if !reachable {
                 ring.refusal.set(Why::Nobody);
             }
-            ring.gate.set_reachable(reachable);
-            self.feeder.nudge();
+            ring.barrier.set_reachable(reachable);
+            self.hand_off.nudge();
         }
         0
     }
 
-    fn offer(&mut self, end: Option<Out>) {
+    fn offer(&mut self, end: Option<TxEnd>) {
         // Only the newest counts: what was sent into an older one has moved on. One that its sender never had is
         // closed here, as the sender closes those that it had: else whoever made it would keep it for ever.
         if let Some(mut out) = self.waiting.take().and_then(|offer| offer.end) {
             out.producer.close();
         }
-        self.waiting = Some(Offer { end, generation: 0, origin: Origin::UNKNOWN });
+        self.waiting = Some(HandOffItem { end, generation: 0, origin: Origin::UNKNOWN });
         self.flush();
     }
 
     /// Collects what came back, hands out what waits.
     pub fn flush(&mut self) {
-        self.feeder.collect();
+        self.hand_off.collect();
         if let Some(offer) = self.waiting.take() {
-            self.waiting = self.feeder.offer(offer).err();
+            self.waiting = self.hand_off.offer(offer).err();
         }
-        if let Some(ring) = self.ring.as_ref().filter(|ring| ring.partner.is_some() && ring.trail.has_left())
+        if let Some(ring) = self.ring.as_ref().filter(|ring| ring.partner.is_some() && ring.cursor.has_left())
         {
             // What is in there waits for the next ring.
             self.refuse(Why::Nobody);
-            ring.gate.close(|| ring.trail.tail());
+            ring.barrier.close(|| ring.cursor.tail());
         }
         self.settle_old();
     }
@@ -303,7 +306,7 @@ impl OutEntry {
     fn settle_old(&mut self) {
         let over = self.old.len().saturating_sub(WAITING_MAX);
         for (number, ring) in std::mem::take(&mut self.old).into_iter().enumerate() {
-            let left = ring.trail.has_left() || number < over;
+            let left = ring.cursor.has_left() || number < over;
             if !left && !ring.is_done() {
                 self.old.push(ring);
                 continue;
@@ -320,59 +323,59 @@ impl OutEntry {
     }
 }
 
-impl OutRing {
+impl TxRing {
     fn is(&self, token: u64) -> bool {
         self.partner.as_ref().is_some_and(|partner| partner.token == token)
     }
 
     /// Nothing more goes in. Answers which of its messages count and were not taken.
     fn close(&self) -> (u64, u64) {
-        let until = self.gate.close(|| self.trail.tail());
-        self.trail.close();
-        (self.trail.taken(until), until)
+        let until = self.barrier.close(|| self.cursor.tail());
+        self.cursor.close();
+        (self.cursor.taken(until), until)
     }
 
     /// Its sender has another, and its receiver has taken all.
     fn is_done(&self) -> bool {
         // The sender's end holds the other.
-        let tail = self.trail.tail();
-        Arc::strong_count(&self.gate) == 1 && self.trail.taken(tail) == tail
+        let tail = self.cursor.tail();
+        Arc::strong_count(&self.barrier) == 1 && self.cursor.taken(tail) == tail
     }
 }
 
 /// A ring that was given to an inbox, for as long as that has it.
 #[derive(Debug)]
-pub(super) struct InRing {
+pub(super) struct RxRing {
     life: Arc<Life>,
     bells: Bells,
     partner: Option<Partner>,
 }
 
 #[derive(Debug)]
-pub(super) struct InEntry {
+pub(super) struct RxChannel {
     pub channel: Channel,
     pub id: Option<u32>,
-    feeder: Feeder<In>,
-    waiting: VecDeque<Offer<In>>,
+    hand_off: HandOff<RxEnd>,
+    waiting: VecDeque<HandOffItem<RxEnd>>,
     lost: u64,
-    rings: Vec<InRing>,
+    rings: Vec<RxRing>,
     /// Partners of rings that are gone, still in the session thread's set.
     pub gone: Vec<Partner>,
 }
 
-impl InEntry {
-    pub fn new(index: usize, channel: Channel) -> (InEntry, Lane) {
-        let (feeder, end) = feed();
-        let entry = InEntry {
+impl RxChannel {
+    pub fn new(index: usize, channel: Channel) -> (RxChannel, RxHandle) {
+        let (hand_off, end) = hand_off();
+        let entry = RxChannel {
             channel,
             id: None,
-            feeder,
+            hand_off,
             waiting: VecDeque::new(),
             lost: 0,
             rings: Vec::new(),
             gone: Vec::new(),
         };
-        (entry, Lane::new(index, end, channel))
+        (entry, RxHandle::new(index, end, channel))
     }
 
     /// A new ring, to be read when the ones before are done. Not armed: nobody sends a signal for it before its reader,
@@ -388,14 +391,14 @@ impl InEntry {
         {
             ring.life.end();
         }
-        self.rings.push(InRing { life: Arc::clone(&life), bells, partner });
+        self.rings.push(RxRing { life: Arc::clone(&life), bells, partner });
         let mut buffer = vec![0; self.channel.payload_bytes as usize].into_boxed_slice();
         crate::sys::memory::touch(&mut buffer);
         let channel = self.channel;
         let recorder = consumer.recorder();
         let timed = channel.ttl_ns != 0 || channel.deadline_ns != 0;
         let partner = origin;
-        let end = In {
+        let end = RxEnd {
             consumer,
             buffer,
             life,
@@ -407,7 +410,7 @@ impl InEntry {
             timed,
             pause: 0,
         };
-        self.waiting.push_back(Offer { end: Some(end), generation: 0, origin: Origin::UNKNOWN });
+        self.waiting.push_back(HandOffItem { end: Some(end), generation: 0, origin: Origin::UNKNOWN });
         self.flush();
     }
 
@@ -430,7 +433,7 @@ impl InEntry {
     }
 
     /// The producer of the direct ring with this token has ended.
-    pub fn bereave(&mut self, token: u64) {
+    pub fn on_peer_exit(&mut self, token: u64) {
         for ring in self.rings.iter().filter(|ring| ring.is(token)) {
             ring.life.end();
         }
@@ -450,31 +453,31 @@ impl InEntry {
 
     /// Collects what came back, hands out what waits; true if something was.
     pub fn flush(&mut self) -> bool {
-        self.feeder.collect();
+        self.hand_off.collect();
         let mut handed_out = false;
         while let Some(offer) = self.waiting.pop_front() {
-            if let Err(offer) = self.feeder.offer(offer) {
+            if let Err(offer) = self.hand_off.offer(offer) {
                 self.waiting.push_front(offer);
                 break;
             }
             handed_out = true;
         }
         if self.waiting.len() > WAITING_MAX
-            && let Some(Offer { end: Some(mut oldest), .. }) = self.waiting.pop_front()
+            && let Some(HandOffItem { end: Some(mut oldest), .. }) = self.waiting.pop_front()
         {
             self.lost += oldest.consumer.available().unwrap_or(0);
         }
-        let (gone, kept) = std::mem::take(&mut self.rings).into_iter().partition(|ring: &InRing| {
+        let (gone, kept) = std::mem::take(&mut self.rings).into_iter().partition(|ring: &RxRing| {
             // The inbox' half was dropped.
             Arc::strong_count(&ring.life) == 1
         });
         self.rings = kept;
-        self.gone.extend(gone.into_iter().filter_map(|ring: InRing| ring.partner));
+        self.gone.extend(gone.into_iter().filter_map(|ring: RxRing| ring.partner));
         handed_out
     }
 }
 
-impl InRing {
+impl RxRing {
     fn is(&self, token: u64) -> bool {
         self.partner.as_ref().is_some_and(|partner| partner.token == token)
     }

@@ -1,6 +1,6 @@
 //! The receiving end of a channel: its rings one after the other, and who of its messages are known already.
 
-use crate::lane::feed::Feed;
+use crate::lane::hand_off::HandOffSlot;
 use crate::message::{Meta, Origin};
 use crate::ring::{Bells, Claims, Consumer, Corrupt, Doorbell, Envelope};
 use crate::stats::writer::Recorder;
@@ -41,7 +41,7 @@ impl Life {
 
 /// A ring to receive from.
 #[derive(Debug)]
-pub(in crate::client) struct In {
+pub(in crate::client) struct RxEnd {
     pub consumer: Consumer,
     /// As long as a slot's payload.
     pub buffer: Box<[u8]>,
@@ -65,7 +65,7 @@ pub(in crate::client) struct In {
 /// some 25 ns, which a polling receiver of a direct route would pay for each (it has a message in 60 to 140 ns).
 const RECORDED_EVERY: u32 = 16;
 
-impl In {
+impl RxEnd {
     /// Whether the latency of this message is recorded although nothing else depends on its time.
     #[inline]
     fn is_sampled(&mut self) -> bool {
@@ -101,7 +101,7 @@ impl In {
     }
 }
 
-impl Drop for In {
+impl Drop for RxEnd {
     /// Nobody takes what is left in it: the sender of a direct ring moves it to the next.
     fn drop(&mut self) {
         self.consumer.leave();
@@ -110,10 +110,10 @@ impl Drop for In {
 
 /// What an inbox has of a channel.
 #[derive(Debug)]
-pub(in crate::client) struct Lane {
+pub(in crate::client) struct RxHandle {
     /// Place in the session's table.
     pub index: usize,
-    pub feed: Feed<In>,
+    pub ring_slot: HandOffSlot<RxEnd>,
     pub channel: Channel,
     last: Option<Last>,
     /// Messages that expired, and those that were missing in front of them, since the last one that was handed out.
@@ -157,7 +157,7 @@ pub(in crate::client) struct Received {
     pub received_ns: u64,
 }
 
-/// How a lane stands after [`Lane::settle`].
+/// How a lane stands after [`RxHandle::settle`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::client) struct Settled {
     /// A ring waits until the present one is done.
@@ -168,15 +168,15 @@ pub(in crate::client) struct Settled {
     pub torn: u64,
 }
 
-impl Lane {
-    pub fn new(index: usize, feed: Feed<In>, channel: Channel) -> Lane {
-        Lane { index, feed, channel, last: None, discarded: 0 }
+impl RxHandle {
+    pub fn new(index: usize, ring_slot: HandOffSlot<RxEnd>, channel: Channel) -> RxHandle {
+        RxHandle { index, ring_slot, channel, last: None, discarded: 0 }
     }
 
     /// The next message, copied into the ring's buffer; its slot is given back.
     #[inline]
     pub fn take(&mut self) -> Result<Taken, Corrupt> {
-        let Some(ring) = self.feed.current() else { return Ok(Taken::Nothing) };
+        let Some(ring) = self.ring_slot.current() else { return Ok(Taken::Nothing) };
         let Some(envelope) = ring.consumer.take(&mut ring.buffer)? else { return Ok(Taken::Nothing) };
         ring.consumer.release();
         crate::fault_point!("after_take_before_count");
@@ -188,13 +188,13 @@ impl Lane {
 
     /// The next message, left where it is; copied where its sender may write over it.
     pub fn peek(&mut self) -> Result<Taken, Corrupt> {
-        let Some(ring) = self.feed.current() else { return Ok(Taken::Nothing) };
+        let Some(ring) = self.ring_slot.current() else { return Ok(Taken::Nothing) };
         if ring.consumer.is_displaced() {
             return self.take();
         }
         let Some(envelope) = ring.consumer.peek()? else { return Ok(Taken::Nothing) };
         let taken = self.judge(envelope, 0);
-        if let (Taken::Duplicate | Taken::Expired, Some(ring)) = (&taken, self.feed.current()) {
+        if let (Taken::Duplicate | Taken::Expired, Some(ring)) = (&taken, self.ring_slot.current()) {
             ring.consumer.skip();
         }
         self.count(&taken, 0);
@@ -208,7 +208,7 @@ impl Lane {
         // The gap has them, but for those of a sender of whom this is the first message.
         let missed = missed.max(superseded);
         let (mut received_ns, mut late) = (0, false);
-        if let Some(ring) = self.feed.current()
+        if let Some(ring) = self.ring_slot.current()
             && (ring.timed || ring.is_sampled())
         {
             received_ns = monotonic_ns();
@@ -233,7 +233,7 @@ impl Lane {
         let expired = u64::from(matches!(taken, Taken::Expired));
         let late = u64::from(matches!(taken, Taken::Message(Received { late: true, .. })));
         if expired + superseded + late > 0
-            && let Some(ring) = self.feed.current()
+            && let Some(ring) = self.ring_slot.current()
         {
             ring.consumer.count(Claims { expired, superseded, late });
         }
@@ -246,7 +246,7 @@ impl Lane {
     #[inline]
     fn accept(&mut self, envelope: &Envelope) -> Option<u64> {
         let Meta { epoch, sequence, .. } = envelope.meta;
-        let partner = self.feed.peek().and_then(|ring| ring.partner);
+        let partner = self.ring_slot.peek().and_then(|ring| ring.partner);
         let pid = partner.unwrap_or(envelope.origin).pid;
         let missed = match self.last {
             // The pid may change: a queue has one counter, also after another process registers as its owner.
@@ -263,18 +263,18 @@ impl Lane {
 
     /// Whether a look would find something.
     pub fn has_news(&mut self) -> bool {
-        let waits = self.feed.has_offer();
-        let Some(ring) = self.feed.current() else { return waits };
+        let waits = self.ring_slot.has_offer();
+        let Some(ring) = self.ring_slot.current() else { return waits };
         ring.consumer.available() != Ok(0) || waits && ring.is_done()
     }
 
     /// Moves on to the next ring when the present one is done. Before a ring goes, `leave` sees it.
     #[cold]
-    pub fn settle(&mut self, mut leave: impl FnMut(&mut In)) -> Settled {
+    pub fn settle(&mut self, mut leave: impl FnMut(&mut RxEnd)) -> Settled {
         let mut settled = Settled::default();
         loop {
-            let offered = self.feed.has_offer();
-            if let Some(ring) = self.feed.current() {
+            let offered = self.ring_slot.has_offer();
+            if let Some(ring) = self.ring_slot.current() {
                 settled.torn += u64::from(ring.tear());
                 if offered && !ring.is_done() {
                     settled.waiting = true;
@@ -287,13 +287,13 @@ impl Lane {
             if !offered {
                 return settled;
             }
-            if !self.feed.take() {
+            if !self.ring_slot.take() {
                 // The session thread has not collected what was given back before.
                 settled.waiting = true;
                 return settled;
             }
             settled.changed = true;
-            if let Some(ring) = self.feed.peek() {
+            if let Some(ring) = self.ring_slot.peek() {
                 self.channel = ring.channel;
             }
         }
@@ -301,24 +301,24 @@ impl Lane {
 
     /// Whether its sender may write over messages: they are in the ring's buffer, then.
     pub fn is_displaced(&self) -> bool {
-        self.feed.peek().is_some_and(|ring| ring.consumer.is_displaced())
+        self.ring_slot.peek().is_some_and(|ring| ring.consumer.is_displaced())
     }
 
     /// Page and channel of a ring whose bell it may share: one of the daemon's.
     pub fn shared_bell(&self) -> Option<(&Bells, u32)> {
-        let ring = self.feed.peek().filter(|ring| ring.partner.is_none())?;
+        let ring = self.ring_slot.peek().filter(|ring| ring.partner.is_none())?;
         Some((ring.consumer.bell().0, ring.channel.channel))
     }
 
     /// The semaphore that its ring is rung by, where it is one. The rings of a daemon that is gone are rung by nobody.
     pub fn semaphore(&self) -> Option<(&Bells, u32)> {
-        let ring = self.feed.peek().filter(|ring| !ring.life.is_over())?;
+        let ring = self.ring_slot.peek().filter(|ring| !ring.life.is_over())?;
         Some(ring.consumer.bell()).filter(|(bells, _)| bells.are_semaphores())
     }
 
     /// Raises the flag by which the producer rings; [`Consumer::raise`] says what has to follow.
     pub fn raise(&mut self, how: Doorbell) {
-        if let Some(ring) = self.feed.current() {
+        if let Some(ring) = self.ring_slot.current() {
             // The message that ends the sleep is measured: beside a wake-up it costs nothing.
             ring.pause = 0;
             ring.consumer.raise(how);
@@ -327,7 +327,7 @@ impl Lane {
 
     /// Awake.
     pub fn disarm(&mut self) {
-        if let Some(ring) = self.feed.current() {
+        if let Some(ring) = self.ring_slot.current() {
             ring.consumer.disarm();
         }
     }
@@ -336,11 +336,11 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lane::feed::feed;
+    use crate::lane::hand_off::hand_off;
     use crate::ring::Kind;
     use crate::wire::{Name, Role};
 
-    fn lane() -> Lane {
+    fn lane() -> RxHandle {
         let name = |text| Name::new(text).unwrap();
         let channel = Channel {
             channel: 0,
@@ -359,17 +359,17 @@ mod tests {
             ttl_ns: 0,
             deadline_ns: 0,
         };
-        Lane::new(0, feed().1, channel)
+        RxHandle::new(0, hand_off().1, channel)
     }
 
-    fn from(lane: &mut Lane, pid: u32, epoch: u32, sequence: u64) -> Option<u64> {
+    fn from(lane: &mut RxHandle, pid: u32, epoch: u32, sequence: u64) -> Option<u64> {
         let meta = Meta { sequence, epoch, ..Meta::default() };
         let kind = Kind::Bytes { priority: 0 };
         let origin = Origin { pid, ..Origin::UNKNOWN };
         lane.accept(&Envelope { meta, origin, kind, len: 0 })
     }
 
-    fn missed(lane: &mut Lane, epoch: u32, sequence: u64) -> Option<u64> {
+    fn missed(lane: &mut RxHandle, epoch: u32, sequence: u64) -> Option<u64> {
         from(lane, 1, epoch, sequence)
     }
 

@@ -1,14 +1,14 @@
-//! The gate of a sender's ring: which of its messages count, when the other end is gone while it sends.
+//! The barrier of a sender's ring: which of its messages count, when the other end is gone while it sends.
 //!
-//! The session thread closes the gate, then reads the ring's tail; the sender announces a message (moves the tail),
-//! then looks at the gate. Between the two steps each has a SeqCst fence, so at least one of them sees the other. Who
+//! The session thread closes the barrier, then reads the ring's tail; the sender announces a message (moves the tail),
+//! then looks at the barrier. Between the two steps each has a SeqCst fence, so at least one of them sees the other. Who
 //! sees both tries to *decide* the final tail; the first one wins:
 //!
 //! ```text
 //! sender                                    session thread
-//!   tail += 1                                 gate = CLOSED
+//!   tail += 1                                 barrier = CLOSED
 //!   fence(SeqCst)  (Producer::ring)  <---->   fence(SeqCst)
-//!   gate closed? decide(own tail)             decide(tail)
+//!   barrier closed? decide(own tail)          decide(tail)
 //!   accepted = below the decided tail         moves what is below the decided tail
 //! ```
 //!
@@ -25,18 +25,18 @@ const UNDECIDED: u64 = u64::MAX;
 
 /// Shared by a ring's sender and the session thread.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct SendBarrier {
     state: AtomicU32,
     decided: AtomicU64,
 }
 
-impl Gate {
+impl SendBarrier {
     /// Open.
-    pub fn new() -> Gate {
-        Gate { state: AtomicU32::new(0), decided: AtomicU64::new(UNDECIDED) }
+    pub fn new() -> SendBarrier {
+        SendBarrier { state: AtomicU32::new(0), decided: AtomicU64::new(UNDECIDED) }
     }
 
-    /// Whether messages may go in. What is announced all the same, [`Gate::admitted`] judges.
+    /// Whether messages may go in. What is announced all the same, [`SendBarrier::admitted`] judges.
     #[inline]
     pub fn is_open(&self) -> bool {
         // SYNC POINT with the stores below: who sees it shut sees the reason that was written before.
@@ -95,17 +95,17 @@ mod tests {
 
     #[test]
     fn an_unreachable_gate_opens_again_and_a_closed_one_does_not() {
-        let gate = Gate::new();
-        gate.set_reachable(false);
-        assert!(!gate.is_open());
-        assert_eq!(gate.admitted(3), 3, "announced into a ring that somebody empties some day");
-        gate.set_reachable(true);
-        assert!(gate.is_open());
-        assert_eq!(gate.close(|| 5), 5);
-        gate.set_reachable(true);
-        assert!(!gate.is_open());
-        assert_eq!(gate.close(|| 9), 5);
-        assert_eq!((gate.admitted(4), gate.admitted(7)), (4, 5));
+        let barrier = SendBarrier::new();
+        barrier.set_reachable(false);
+        assert!(!barrier.is_open());
+        assert_eq!(barrier.admitted(3), 3, "announced into a ring that somebody empties some day");
+        barrier.set_reachable(true);
+        assert!(barrier.is_open());
+        assert_eq!(barrier.close(|| 5), 5);
+        barrier.set_reachable(true);
+        assert!(!barrier.is_open());
+        assert_eq!(barrier.close(|| 9), 5);
+        assert_eq!((barrier.admitted(4), barrier.admitted(7)), (4, 5));
     }
 
     /// What the sender was told and what is moved are the same messages, wherever the two meet.
@@ -114,17 +114,17 @@ mod tests {
         for round in 0..3_000_u64 {
             let geometry = Geometry::new(64, 8).unwrap();
             let (mut producer, consumer) = local(geometry);
-            let (gate, trail) = (Gate::new(), producer.trail());
+            let (barrier, cursor) = (SendBarrier::new(), producer.recovery_cursor());
             let (mut next, mut moved) = local(geometry);
             let (accepted, decided) = std::thread::scope(|scope| {
                 let sender = scope.spawn(|| {
                     let mut accepted = 0;
                     for sequence in 1..=40 {
-                        if !gate.is_open() {
+                        if !barrier.is_open() {
                             break;
                         }
                         producer.push(&envelope(sequence), &sequence.to_ne_bytes()).unwrap();
-                        if gate.admitted(producer.tail()) < producer.tail() {
+                        if barrier.admitted(producer.tail()) < producer.tail() {
                             break;
                         }
                         accepted = sequence;
@@ -134,9 +134,9 @@ mod tests {
                 for _ in 0..round % 300 {
                     std::hint::spin_loop();
                 }
-                let decided = gate.close(|| trail.tail());
-                let from = trail.taken(decided);
-                let count = trail.move_to(from, decided, &mut next);
+                let decided = barrier.close(|| cursor.tail());
+                let from = cursor.taken(decided);
+                let count = cursor.move_to(from, decided, &mut next);
                 assert_eq!((count.moved, count.lost), (decided, 0));
                 (sender.join().unwrap(), decided)
             });

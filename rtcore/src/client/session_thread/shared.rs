@@ -1,18 +1,18 @@
 //! What the session thread does with what it shares: the table, the inboxes' posts, the queues of rings.
 
-use super::Keeper;
-use super::ends::{InEntry, OutEntry};
-use crate::client::core::{ENTRIES_MAX, LaneSlot, OutletSlot};
+use super::SessionThread;
+use super::ends::{RxChannel, TxChannel};
+use crate::client::core::{ENTRIES_MAX, LaneSlot, TxSlot};
 use crate::client::event::Event;
-use crate::client::inbox::Post;
+use crate::client::inbox::MailboxSender;
 use crate::sync::{Ordering, fence};
 use crate::wire::{Channel, Name, Role};
 use std::sync::Arc;
 
-impl Keeper {
+impl SessionThread {
     /// Collects retired rings, hands out waiting ones; true if an inbox has to look.
     pub(super) fn flush(&mut self) -> bool {
-        self.outs.iter_mut().for_each(OutEntry::flush);
+        self.outs.iter_mut().for_each(TxChannel::flush);
         let mut news = self.ins.iter_mut().fold(false, |any, entry| entry.flush() | any);
         for index in 0..self.outs.len() {
             let (endpoint, lost) = (self.outs[index].channel.endpoint, self.outs[index].take_lost());
@@ -48,19 +48,19 @@ impl Keeper {
     /// Makes every inbox look: each at its own word, and at the bells it may sleep at.
     pub(super) fn wake(&mut self) {
         self.flush();
-        let inboxes: Vec<Arc<Post>> = self.core.table().inboxes.clone();
+        let inboxes: Vec<Arc<MailboxSender>> = self.core.table().inboxes.clone();
         for post in inboxes {
             post.ring();
         }
         // SYNC POINT with the fence of an inbox that arms: it sees the news, or we see where it sleeps.
         fence(Ordering::SeqCst);
-        self.ins.iter().for_each(InEntry::ring);
+        self.ins.iter().for_each(RxChannel::ring);
     }
 
     /// Tells the table which channels there are, and wakes everybody.
     pub(super) fn publish(&mut self) {
         let mut table = self.core.table();
-        for (slot, entry) in table.outlets.iter_mut().zip(&self.outs) {
+        for (slot, entry) in table.handles.iter_mut().zip(&self.outs) {
             (slot.channel, slot.present) = (entry.channel, entry.id.is_some());
         }
         for (slot, entry) in table.lanes.iter_mut().zip(&self.ins) {
@@ -77,15 +77,10 @@ impl Keeper {
             return known;
         }
         let index = self.outs.len();
-        let (entry, outlet) =
-            OutEntry::new(index, channel, self.core.refusals.counter(index, channel.endpoint));
+        let (entry, handle) =
+            TxChannel::new(index, channel, self.core.refusals.counter(index, channel.endpoint));
         self.outs.push(entry);
-        self.core.table().outlets.push(OutletSlot {
-            channel,
-            present: true,
-            half: Some(outlet),
-            holder: None,
-        });
+        self.core.table().handles.push(TxSlot { channel, present: true, half: Some(handle), holder: None });
         Some(index)
     }
 
@@ -102,7 +97,7 @@ impl Keeper {
             return known;
         }
         let index = self.ins.len();
-        let (entry, lane) = InEntry::new(index, channel);
+        let (entry, lane) = RxChannel::new(index, channel);
         self.ins.push(entry);
         let mut table = self.core.table();
         table.lanes.push(LaneSlot { channel, present: true, half: None, holder: None });

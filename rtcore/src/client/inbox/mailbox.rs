@@ -1,6 +1,6 @@
 //! What an inbox and the session thread share: news of every kind that is no message.
 
-use super::lane::Lane;
+use super::rx::RxHandle;
 use crate::client::core::Holder;
 use crate::client::event::{EVENTS_MAX, Event};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -50,7 +50,7 @@ impl Filter {
 
 /// The session thread's half.
 #[derive(Debug)]
-pub(in crate::client) struct Post {
+pub(in crate::client) struct MailboxSender {
     pub filter: Filter,
     pub holder: Holder,
     /// Grows with all that the inbox has to look at; a sleeper without any ring sleeps at it.
@@ -66,21 +66,21 @@ pub(in crate::client) struct Post {
 #[derive(Debug)]
 struct Queues {
     events: rtrb::Producer<Event>,
-    lanes: rtrb::Producer<Lane>,
+    lanes: rtrb::Producer<RxHandle>,
 }
 
 /// The inbox' half.
 #[derive(Debug)]
-pub(in crate::client) struct Mail {
+pub(in crate::client) struct Mailbox {
     pub events: rtrb::Consumer<Event>,
-    pub lanes: rtrb::Consumer<Lane>,
+    pub lanes: rtrb::Consumer<RxHandle>,
 }
 
-impl Post {
-    pub fn new(filter: Filter, lanes_max: usize) -> io::Result<(Arc<Post>, Mail)> {
+impl MailboxSender {
+    pub fn new(filter: Filter, lanes_max: usize) -> io::Result<(Arc<MailboxSender>, Mailbox)> {
         let (events, events_out) = rtrb::RingBuffer::new(EVENTS_MAX);
         let (lanes, lanes_out) = rtrb::RingBuffer::new(lanes_max);
-        let post = Post {
+        let post = MailboxSender {
             holder: filter.holder(),
             filter,
             news: AtomicU32::new(0),
@@ -88,14 +88,14 @@ impl Post {
             lost: AtomicU64::new(0),
             queues: Mutex::new(Queues { events, lanes }),
         };
-        Ok((Arc::new(post), Mail { events: events_out, lanes: lanes_out }))
+        Ok((Arc::new(post), Mailbox { events: events_out, lanes: lanes_out }))
     }
 
     fn queues(&self) -> std::sync::MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues an event; [`Post::ring`] follows.
+    /// Queues an event; [`MailboxSender::ring`] follows.
     pub fn tell(&self, event: Event) {
         if self.queues().events.push(event).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl Post {
     }
 
     /// Queues a lane; handed back when there are too many.
-    pub fn add(&self, lane: Lane) -> Option<Lane> {
+    pub fn add(&self, lane: RxHandle) -> Option<RxHandle> {
         self.queues().lanes.push(lane).err().map(|rtrb::PushError::Full(lane)| lane)
     }
 

@@ -67,7 +67,7 @@ pub enum Change {
 
 /// One thread's case.
 #[derive(Debug)]
-pub struct Judge {
+pub struct StallDetector {
     bounds: Bounds,
     last: Option<Sight>,
     /// At the last look it wanted the CPU and had had none since the look before.
@@ -86,10 +86,10 @@ pub struct Judge {
     pub guard: Guard,
 }
 
-impl Judge {
+impl StallDetector {
     /// Over a thread that has not been seen yet.
-    pub fn new(bounds: Bounds) -> Judge {
-        Judge {
+    pub fn new(bounds: Bounds) -> StallDetector {
+        StallDetector {
             bounds,
             last: None,
             wanting: false,
@@ -220,23 +220,23 @@ mod tests {
     }
 
     /// A judge and the thread it looks at.
-    struct Case(Judge, Sight);
+    struct Case(StallDetector, Sight);
 
     impl Case {
         fn new(bounds: Bounds) -> Case {
             let sight = Sight { at_ns: 0, turns: Turns(0), worked_ns: 0, cpu_ns: Some(0) };
-            let mut case = Case(Judge::new(bounds), sight);
+            let mut case = Case(StallDetector::new(bounds), sight);
             assert_eq!(case.after(0, 0, 0, true), [None, None]);
             case
         }
 
         /// A look some milliseconds later, after so many of CPU time and turns.
         fn after(&mut self, ms: u64, cpu_ms: u64, turns: u64, waits: bool) -> [Option<Change>; 2] {
-            let Case(judge, sight) = self;
+            let Case(detector, sight) = self;
             sight.at_ns += ms * MS;
             sight.cpu_ns = sight.cpu_ns.map(|cpu_ns| cpu_ns + cpu_ms * MS);
             sight.turns.0 += turns;
-            judge.look(*sight, || Some(waits))
+            detector.look(*sight, || Some(waits))
         }
     }
 

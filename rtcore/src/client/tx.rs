@@ -1,9 +1,9 @@
 //! The sending end of a channel: what a [`Sender`](super::Sender) has of it, and what the session thread shares.
 
+use super::barrier::SendBarrier;
 use super::error::{Gone, SendError};
-use super::gate::Gate;
 use super::reason;
-use crate::lane::feed::Feed;
+use crate::lane::hand_off::HandOffSlot;
 use crate::refusals::{Counter, Refused};
 use crate::ring::{Corrupt, Producer, PushError};
 use crate::sync::{AtomicU64, Ordering};
@@ -14,48 +14,48 @@ use std::sync::Arc;
 
 /// A ring to send into.
 #[derive(Debug)]
-pub(super) struct Out {
+pub(super) struct TxEnd {
     pub producer: Producer,
-    pub gate: Arc<Gate>,
-    /// Why the gate is shut, when it is.
+    pub barrier: Arc<SendBarrier>,
+    /// Why the barrier is shut, when it is.
     pub refusal: Arc<Refusal>,
     pub channel: Channel,
 }
 
-impl Out {
+impl TxEnd {
     /// Of all announced messages, those below the answer count. `before` is the tail before the last of them were announced.
     /// After `Producer::ring`, whose fence this needs.
     #[inline]
     pub fn admitted(&self, before: u64) -> u64 {
-        admitted(&self.gate, &self.refusal, self.producer.stopped(before), self.producer.tail())
+        admitted(&self.barrier, &self.refusal, self.producer.stopped(before), self.producer.tail())
     }
 }
 
 /// The same; `stopped` is what [`Producer::stopped`] says.
 #[inline]
-pub(super) fn admitted(gate: &Gate, refusal: &Refusal, stopped: Option<u64>, tail: u64) -> u64 {
+pub(super) fn admitted(barrier: &SendBarrier, refusal: &Refusal, stopped: Option<u64>, tail: u64) -> u64 {
     match stopped {
-        None => gate.admitted(tail),
-        Some(bound) => shut_stopped(gate, refusal, bound).min(tail),
+        None => barrier.admitted(tail),
+        Some(bound) => shut_stopped(barrier, refusal, bound).min(tail),
     }
 }
 
-/// rtd ends: the sender shuts its gate itself, so that the first send that rtd does not take any more is refused, although
+/// rtd ends: the sender shuts its barrier itself, so that the first send that rtd does not take any more is refused, although
 /// the session thread has not read yet that the connection has ended.
 #[cold]
-fn shut_stopped(gate: &Gate, refusal: &Refusal, bound: u64) -> u64 {
+fn shut_stopped(barrier: &SendBarrier, refusal: &Refusal, bound: u64) -> u64 {
     refusal.set(Why::Down);
-    gate.close(|| bound)
+    barrier.close(|| bound)
 }
 
-impl Drop for Out {
+impl Drop for TxEnd {
     /// Whoever lets go of it, the consumer learns that nothing more comes.
     fn drop(&mut self) {
         self.producer.close();
     }
 }
 
-/// Why a gate is shut, or there is no ring. Written by the session thread before it shuts the gate; each ring has its own, so that
+/// Why a barrier is shut, or there is no ring. Written by the session thread before it shuts the barrier; each ring has its own, so that
 /// the next one's says nothing about it.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -153,10 +153,10 @@ impl Refusal {
 
 /// What a sender has of a channel.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct TxHandle {
     /// Place in the session's table.
     pub index: usize,
-    pub feed: Feed<Out>,
+    pub ring_slot: HandOffSlot<TxEnd>,
     /// While there is no ring.
     pub refusal: Arc<Refusal>,
     /// Number of the last message.
@@ -166,22 +166,22 @@ pub(super) struct Outlet {
     pub counter: Counter,
 }
 
-impl Outlet {
+impl TxHandle {
     /// Takes what the session thread has for it; the old ring is finished first, so that its consumer moves on as soon
     /// as it has drained it. True if there was something.
     #[cold]
     pub fn switch(&mut self) -> bool {
         let mut any = false;
-        while self.feed.has_offer() {
-            if let Some(old) = self.feed.current() {
+        while self.ring_slot.has_offer() {
+            if let Some(old) = self.ring_slot.current() {
                 old.producer.close();
             }
-            if !self.feed.take() {
+            if !self.ring_slot.take() {
                 break;
             }
             any = true;
             self.corrupt = None;
-            if let Some(out) = self.feed.peek() {
+            if let Some(out) = self.ring_slot.peek() {
                 self.channel = out.channel;
             }
         }
@@ -191,7 +191,7 @@ impl Outlet {
     /// Why there is no ring to send into.
     #[cold]
     pub fn error(&self) -> SendError {
-        match (self.corrupt, self.feed.peek()) {
+        match (self.corrupt, self.ring_slot.peek()) {
             (Some(corrupt), _) => SendError::Corrupt { endpoint: self.refusal.endpoint, corrupt },
             (None, Some(out)) => out.refusal.error(),
             (None, None) => self.refusal.error(),
@@ -213,7 +213,7 @@ impl Outlet {
         error
     }
 
-    /// [`Outlet::refused`], counted.
+    /// [`TxHandle::refused`], counted.
     #[cold]
     pub fn refuse(&mut self, error: PushError) -> SendError {
         let error = self.refused(error);
@@ -229,7 +229,7 @@ impl Outlet {
             PushError::TooLarge { len, max } => SendError::TooLarge { endpoint, len, max },
             PushError::Corrupt(corrupt) => {
                 self.corrupt = Some(corrupt);
-                self.feed.give_up();
+                self.ring_slot.give_up();
                 SendError::Corrupt { endpoint, corrupt }
             }
         }

@@ -9,7 +9,7 @@ use crate::sync::Ordering;
 ///
 /// Reads only: the tail is the own process' word, the head the consumer's allegation.
 #[derive(Debug)]
-pub struct Trail(View);
+pub struct RecoveryCursor(View);
 
 /// What became of messages that were moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,12 +22,12 @@ pub struct Moved {
 
 impl Producer {
     /// To look at this ring from another thread.
-    pub fn trail(&self) -> Trail {
-        Trail(self.view().clone())
+    pub fn recovery_cursor(&self) -> RecoveryCursor {
+        RecoveryCursor(self.view().clone())
     }
 }
 
-impl Trail {
+impl RecoveryCursor {
     /// Messages announced.
     pub fn tail(&self) -> u64 {
         // SYNC POINT with `Producer::announce`: the slots below are written.

@@ -2,13 +2,13 @@
 //! rings, hands their ends to senders and inboxes, watches over partners, and connects again.
 //!
 //! It never waits for a sender or an inbox, and none of them for it: what they exchange goes through queues
-//! ([`crate::lane::feed`], [`Post`]), gates ([`crate::client::gate`]) and bells.
+//! ([`crate::lane::hand_off`], [`MailboxSender`]), barriers ([`crate::client::barrier`]) and bells.
 //!
-//! Invariant: a routed ring's gate is closed as soon as its connection has ended, and its messages move once, into the
+//! Invariant: a routed ring's barrier is closed as soon as its connection has ended, and its messages move once, into the
 //! next routed ring of the channel, before that is handed out.
 
 mod ends;
-mod news;
+mod notifications;
 mod opening;
 mod shared;
 
@@ -16,14 +16,14 @@ use super::core::{Command, Core, State};
 use super::error::ConnectError;
 use super::event::Event;
 use super::locate::{Place, may_order};
-use super::outlet::Why;
 use super::reason;
+use super::tx::Why;
 use crate::sys::epoll::Epoll;
 use crate::sys::inotify::DirWatch;
 use crate::sys::seqpacket::{Conn, Received};
-use crate::wire::{Answer, FRAME_BYTES, FrameError, PeerNews, Reply, Request, VERSION};
-use ends::{InEntry, OutEntry};
-use news::HalfRing;
+use crate::wire::{Answer, FRAME_BYTES, FrameError, PeerStatus, Reply, Request, VERSION};
+use ends::{RxChannel, TxChannel};
+use notifications::HalfRing;
 use opening::{Opening, Step};
 use std::collections::VecDeque;
 use std::io;
@@ -42,7 +42,7 @@ const PARTNERS: u64 = 16;
 const RETRY: Duration = Duration::from_millis(50);
 /// Between attempts after a refusal, which seldom changes before rtd is started again.
 const REFUSED_RETRY: Duration = Duration::from_secs(1);
-/// How long the result of [`Keeper::serving`] is used.
+/// How long the result of [`SessionThread::serving`] is used.
 const SERVING_MAX: Duration = Duration::from_secs(1);
 /// Most that connect(2) waits for room in the daemon's backlog.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ enum Phase {
 
 /// The thread's own.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct SessionThread {
     core: Arc<Core>,
     order: Order,
     path: PathBuf,
@@ -123,27 +123,27 @@ pub(super) struct Keeper {
     /// The registration of the last one that was open.
     generation: u32,
     up_since: Instant,
-    outs: Vec<OutEntry>,
-    ins: Vec<InEntry>,
+    outs: Vec<TxChannel>,
+    ins: Vec<RxChannel>,
     /// Of direct rings, by serial.
     halves: Vec<HalfRing>,
     questions: VecDeque<mpsc::SyncSender<Reply>>,
     /// Peers whose exit was seen before the daemon reported its cause, and the time at which waiting for that ends.
-    mourned: Vec<(PeerNews, Instant)>,
+    unreported_exits: Vec<(PeerStatus, Instant)>,
     next_token: u64,
 }
 
-impl Keeper {
+impl SessionThread {
     pub fn new(
         core: Arc<Core>,
         order: Order,
         told: mpsc::SyncSender<Result<(), ConnectError>>,
-    ) -> io::Result<Keeper> {
+    ) -> io::Result<SessionThread> {
         let set = Epoll::new()?;
         set.add(&core.control, CONTROL)?;
         let now = Instant::now();
         let first = Some((told, now + order.limit));
-        Ok(Keeper {
+        Ok(SessionThread {
             core,
             order,
             path: PathBuf::new(),
@@ -165,7 +165,7 @@ impl Keeper {
             ins: Vec::new(),
             halves: Vec::new(),
             questions: VecDeque::new(),
-            mourned: Vec::new(),
+            unreported_exits: Vec::new(),
             next_token: PARTNERS,
         })
     }
@@ -180,7 +180,7 @@ impl Keeper {
                 Phase::Opening(opening) => Some(opening.deadline),
                 Phase::Up => None,
             };
-            let wake = self.mourned.iter().map(|(_, until)| *until).chain(wake).min();
+            let wake = self.unreported_exits.iter().map(|(_, until)| *until).chain(wake).min();
             let timeout = wake.map(|at| at.saturating_duration_since(now));
             if self.set.wait(&mut tokens, timeout).is_err() {
                 break;
@@ -204,7 +204,7 @@ impl Keeper {
     /// Does what its time has come for; true when the first attempt has failed for good.
     fn on_time(&mut self) -> bool {
         let now = Instant::now();
-        self.mourn(|until| until <= now);
+        self.report_exit(|until| until <= now);
         let failed = match &self.phase {
             Phase::Down { next } if *next <= now => self.dial().err(),
             Phase::Opening(opening) if opening.deadline <= now => Some(Failure::Timeout),
@@ -410,7 +410,7 @@ impl Keeper {
             self.refused = reason;
             self.tell(Event::Refused { reason: reason::text(number) });
         }
-        self.mourn(|_| true);
+        self.report_exit(|_| true);
         self.wake();
         if let Some((told, _)) = first {
             // `connect` waits for it.
@@ -497,17 +497,17 @@ impl Keeper {
         self.shut(Why::Closed);
         let mut table = self.core.table();
         table.state = State::Closed;
-        let (outlets, lanes) = (std::mem::take(&mut table.outlets), std::mem::take(&mut table.lanes));
+        let (handles, lanes) = (std::mem::take(&mut table.handles), std::mem::take(&mut table.lanes));
         drop(table);
         // Ends that nobody has.
-        drop((outlets, lanes));
+        drop((handles, lanes));
         self.core.close();
         self.wake();
     }
 
     fn shut(&mut self, why: Why) {
         self.outs.iter_mut().for_each(|entry| entry.shut(why));
-        self.ins.iter_mut().for_each(InEntry::shut);
+        self.ins.iter_mut().for_each(RxChannel::shut);
     }
 }
 

@@ -3,7 +3,7 @@
 //! The daemon may deliver as soon as it knows that the rings are mapped. So a connection that ends after that changes one
 //! thing: the rings to receive from that came with it are read.
 
-use super::{Failure, Keeper, Phase};
+use super::{Failure, Phase, SessionThread};
 use crate::client::core::{CHANNELS_MAX, Core, State};
 use crate::client::event::Event;
 use crate::lane::peer::PeerState;
@@ -11,7 +11,7 @@ use crate::ring::bell::{BELLS, daemon_bell};
 use crate::ring::{Bells, Consumer, Geometry, Handles, Producer};
 use crate::skin::{Semaphore, Skin, semaphore};
 use crate::sys::memfd::Map;
-use crate::wire::{Channel, Notice, PeerNews, Reply, Request, Role, Semaphores, Status};
+use crate::wire::{Channel, Notice, PeerStatus, Reply, Request, Role, Semaphores, Status};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,7 +30,7 @@ pub(super) struct Opening {
     channels: Vec<(Channel, Option<Handles>)>,
     /// By channel, after Map.
     ends: Option<Vec<End>>,
-    peers: Vec<PeerNews>,
+    peers: Vec<PeerStatus>,
     later: Vec<(Notice, Vec<OwnedFd>)>,
 }
 
@@ -204,7 +204,7 @@ fn handles_of(fds: Vec<OwnedFd>) -> Result<Handles, Failure> {
         .map_err(|fds| Failure::Protocol(format!("{} descriptors with a ring, not 3", fds.len())))
 }
 
-impl Keeper {
+impl SessionThread {
     /// What this daemon goes on with: the memory that counts refusals, and the direct rings of earlier daemons. Before it is
     /// told that the rings are mapped, and so before the program can send anything.
     ///
@@ -299,10 +299,10 @@ impl Keeper {
     /// other is not there.
     fn judge_absent(&self) {
         let table = self.core.table();
-        let lives = |peer: &&PeerNews| peer.state == PeerState::Alive;
+        let lives = |peer: &&PeerStatus| peer.state == PeerState::Alive;
         for entry in &self.outs {
             if !table.peers.iter().filter(lives).any(|peer| entry.channel.process == Some(peer.process)) {
-                entry.despair();
+                entry.fail_held();
             }
         }
     }

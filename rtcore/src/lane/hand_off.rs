@@ -18,7 +18,7 @@ const RETIRED_MAX: usize = ENDS_MAX + 1;
 
 /// What is offered: an end, or none any more.
 #[derive(Debug)]
-pub struct Offer<T> {
+pub struct HandOffItem<T> {
     /// The end.
     pub end: Option<T>,
     /// Which registration it belongs to, for events.
@@ -29,42 +29,42 @@ pub struct Offer<T> {
 
 /// The control thread's half.
 #[derive(Debug)]
-pub struct Feeder<T> {
-    offers: rtrb::Producer<Box<Offer<T>>>,
-    retired: rtrb::Consumer<Box<Offer<T>>>,
+pub struct HandOff<T> {
+    offers: rtrb::Producer<Box<HandOffItem<T>>>,
+    retired: rtrb::Consumer<Box<HandOffItem<T>>>,
     park: Arc<AtomicU32>,
     leave: Arc<AtomicU64>,
 }
 
 /// The lane thread's half, with the end it has now.
 #[derive(Debug)]
-pub struct Feed<T> {
-    offers: rtrb::Consumer<Box<Offer<T>>>,
-    retired: rtrb::Producer<Box<Offer<T>>>,
+pub struct HandOffSlot<T> {
+    offers: rtrb::Consumer<Box<HandOffItem<T>>>,
+    retired: rtrb::Producer<Box<HandOffItem<T>>>,
     park: Arc<AtomicU32>,
     /// Generation of the registration whose end must not be emptied; 0 = none.
     leave: Arc<AtomicU64>,
-    current: Box<Offer<T>>,
+    current: Box<HandOffItem<T>>,
     given_up: bool,
 }
 
 /// Both halves, with no end yet. Bells at which the thread may sleep are rung with each offer.
-pub fn feed<T>() -> (Feeder<T>, Feed<T>) {
+pub fn hand_off<T>() -> (HandOff<T>, HandOffSlot<T>) {
     let (offers, taken) = rtrb::RingBuffer::new(ENDS_MAX);
     let (given_back, retired) = rtrb::RingBuffer::new(RETIRED_MAX);
     let park = Arc::new(AtomicU32::new(0));
-    let current = Box::new(Offer { end: None, generation: 0, origin: Origin::UNKNOWN });
+    let current = Box::new(HandOffItem { end: None, generation: 0, origin: Origin::UNKNOWN });
     let leave = Arc::new(AtomicU64::new(0));
-    let feeder = Feeder { offers, retired, park: Arc::clone(&park), leave: Arc::clone(&leave) };
-    (feeder, Feed { offers: taken, retired: given_back, park, leave, current, given_up: false })
+    let hand_off = HandOff { offers, retired, park: Arc::clone(&park), leave: Arc::clone(&leave) };
+    (hand_off, HandOffSlot { offers: taken, retired: given_back, park, leave, current, given_up: false })
 }
 
-impl<T> Feeder<T> {
+impl<T> HandOff<T> {
     /// Offers an end (or none) that replaces what the thread has; the thread is woken if it parks. Handed back when
     /// too many wait: the thread has not run since.
     ///
     /// A thread that sleeps at a ring's bell has to be rung there by the caller ([`crate::ring::Bells::ring`]).
-    pub fn offer(&mut self, offer: Offer<T>) -> Result<(), Offer<T>> {
+    pub fn offer(&mut self, offer: HandOffItem<T>) -> Result<(), HandOffItem<T>> {
         self.collect();
         self.offers.push(Box::new(offer)).map_err(|rtrb::PushError::Full(offer)| *offer)?;
         // SYNC POINT with `Offers::park`: rtrb's push is a release of its own; the word makes the sleeper look.
@@ -91,7 +91,7 @@ impl<T> Feeder<T> {
     }
 
     /// One of the ends that the thread has given back, to be dropped on another thread.
-    pub fn reclaim(&mut self) -> Option<Box<Offer<T>>> {
+    pub fn reclaim(&mut self) -> Option<Box<HandOffItem<T>>> {
         self.retired.pop().ok()
     }
 
@@ -102,7 +102,7 @@ impl<T> Feeder<T> {
     }
 }
 
-impl<T> Feed<T> {
+impl<T> HandOffSlot<T> {
     /// The end it has.
     #[inline]
     pub fn current(&mut self) -> Option<&mut T> {
@@ -130,7 +130,7 @@ impl<T> Feed<T> {
         !self.offers.is_empty()
     }
 
-    /// Whether the thread must take nothing more out of its end; see [`Feeder::leave`].
+    /// Whether the thread must take nothing more out of its end; see [`HandOff::leave`].
     pub fn is_left(&self) -> bool {
         // Whenever this is seen, the head says exactly what was taken.
         self.leave.load(Ordering::Relaxed) == self.current.generation && self.current.end.is_some()
@@ -165,7 +165,7 @@ impl<T> Feed<T> {
 /// A look at what is offered, while the end is in use.
 #[derive(Debug)]
 pub struct Offers<'a, T> {
-    offers: &'a rtrb::Consumer<Box<Offer<T>>>,
+    offers: &'a rtrb::Consumer<Box<HandOffItem<T>>>,
     park: &'a AtomicU32,
 }
 
@@ -195,49 +195,53 @@ impl<T> Offers<'_, T> {
 mod tests {
     use super::*;
 
-    fn offer(end: u32) -> Offer<u32> {
-        Offer { end: Some(end), generation: end.into(), origin: Origin::UNKNOWN }
+    fn offer(end: u32) -> HandOffItem<u32> {
+        HandOffItem { end: Some(end), generation: end.into(), origin: Origin::UNKNOWN }
     }
 
     #[test]
     fn ends_are_taken_in_order_and_given_up_ones_are_not_used() {
-        let (mut feeder, mut feed) = feed();
-        assert!(feed.current().is_none() && !feed.has_offer() && !feed.take());
-        feeder.offer(offer(1)).unwrap();
-        feeder.offer(offer(2)).unwrap();
-        assert!(feed.take());
-        assert_eq!((feed.current().copied(), feed.generation()), (Some(1), 1));
-        feed.give_up();
-        assert!(feed.current().is_none() && feed.peek().is_none() && feed.current_and_offers().0.is_none());
-        assert!(feeder.collect(), "one is still to be taken");
-        assert!(feed.take() && !feed.has_offer());
-        assert_eq!(feed.current().copied(), Some(2));
-        assert!(!feeder.collect());
+        let (mut hand_off, mut ring_slot) = hand_off();
+        assert!(ring_slot.current().is_none() && !ring_slot.has_offer() && !ring_slot.take());
+        hand_off.offer(offer(1)).unwrap();
+        hand_off.offer(offer(2)).unwrap();
+        assert!(ring_slot.take());
+        assert_eq!((ring_slot.current().copied(), ring_slot.generation()), (Some(1), 1));
+        ring_slot.give_up();
+        assert!(
+            ring_slot.current().is_none()
+                && ring_slot.peek().is_none()
+                && ring_slot.current_and_offers().0.is_none()
+        );
+        assert!(hand_off.collect(), "one is still to be taken");
+        assert!(ring_slot.take() && !ring_slot.has_offer());
+        assert_eq!(ring_slot.current().copied(), Some(2));
+        assert!(!hand_off.collect());
     }
 
     #[test]
     fn one_offer_too_many_is_handed_back() {
-        let (mut feeder, mut feed) = feed();
+        let (mut hand_off, mut ring_slot) = hand_off();
         for n in 0..8 {
-            feeder.offer(offer(n)).unwrap();
+            hand_off.offer(offer(n)).unwrap();
         }
-        assert_eq!(feeder.offer(offer(8)).unwrap_err().end, Some(8));
-        assert!(feed.take());
-        feeder.offer(offer(8)).unwrap();
+        assert_eq!(hand_off.offer(offer(8)).unwrap_err().end, Some(8));
+        assert!(ring_slot.take());
+        hand_off.offer(offer(8)).unwrap();
     }
 
     /// The thread takes all that waits right after the feeder has collected and before it offers one more: the thread
     /// must not be left with an offer that it cannot take, or it would look for it again and again.
     #[test]
     fn whatever_is_offered_can_be_taken() {
-        let (mut feeder, mut feed) = feed();
+        let (mut hand_off, mut ring_slot) = hand_off();
         for n in 0..8 {
-            feeder.offer(offer(n)).unwrap();
+            hand_off.offer(offer(n)).unwrap();
         }
-        feeder.collect();
-        while feed.take() {}
-        feeder.offers.push(Box::new(offer(8))).unwrap();
-        assert!(feed.has_offer() && feed.take());
-        assert_eq!(feed.current().copied(), Some(8));
+        hand_off.collect();
+        while ring_slot.take() {}
+        hand_off.offers.push(Box::new(offer(8))).unwrap();
+        assert!(ring_slot.has_offer() && ring_slot.take());
+        assert_eq!(ring_slot.current().copied(), Some(8));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ends::{Partner, RingMemory};
 use super::opening::geometry;
-use super::{Failure, Keeper, WITNESS_MAX};
+use super::{Failure, SessionThread, WITNESS_MAX};
 use crate::client::core::PEERS_MAX;
 use crate::client::event::Event;
 use crate::lane::peer::PeerState;
@@ -10,7 +10,7 @@ use crate::message::Origin;
 use crate::ring::{Bells, Consumer, Half, Receipt, Side};
 use crate::sys::memfd::Map;
 use crate::sys::pidfd::PidFd;
-use crate::wire::{Notice, PeerNews, Request};
+use crate::wire::{Notice, PeerStatus, Request};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -41,11 +41,11 @@ pub(super) struct HalfRing {
 
 /// Which of the two lists a channel is in.
 enum At {
-    Out(usize),
-    In(usize),
+    TxEnd(usize),
+    RxEnd(usize),
 }
 
-impl Keeper {
+impl SessionThread {
     pub(super) fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         match notice {
             Notice::Ring { channel, serial, pid, uid, program, .. } => {
@@ -54,7 +54,7 @@ impl Keeper {
             Notice::Join { channel, serial } => self.join(channel, serial, fds),
             Notice::Reach { channel, reachable } => {
                 let connection = self.connection;
-                if let Some(At::Out(index)) = self.find(channel) {
+                if let Some(At::TxEnd(index)) = self.find(channel) {
                     let lost = self.outs[index].reach(reachable, connection);
                     self.tell_lost(self.outs[index].channel.endpoint, lost);
                 }
@@ -71,8 +71,8 @@ impl Keeper {
     }
 
     fn find(&self, id: u32) -> Option<At> {
-        let out = self.outs.iter().position(|entry| entry.id == Some(id)).map(At::Out);
-        out.or_else(|| self.ins.iter().position(|entry| entry.id == Some(id)).map(At::In))
+        let out = self.outs.iter().position(|entry| entry.id == Some(id)).map(At::TxEnd);
+        out.or_else(|| self.ins.iter().position(|entry| entry.id == Some(id)).map(At::RxEnd))
     }
 
     /// The first step of a direct ring: maps what this side writes.
@@ -87,8 +87,8 @@ impl Keeper {
             Failure::Protocol(format!("{} descriptors with a direct ring, not 3", fds.len()))
         })?;
         let (side, info) = match self.find(channel) {
-            Some(At::Out(index)) => (Side::Producer, self.outs[index].channel),
-            Some(At::In(index)) => (Side::Consumer, self.ins[index].channel),
+            Some(At::TxEnd(index)) => (Side::Producer, self.outs[index].channel),
+            Some(At::RxEnd(index)) => (Side::Consumer, self.ins[index].channel),
             None => {
                 return Err(Failure::Protocol(format!("a ring for channel {channel}, which there is not")));
             }
@@ -125,7 +125,7 @@ impl Keeper {
             self.halves.swap_remove(at);
         let failed = Failure::system("mapping the other half of a direct ring");
         match self.find(channel) {
-            Some(At::Out(index)) => {
+            Some(At::TxEnd(index)) => {
                 // First all that can fail: a half that is dropped tells the other end.
                 let memory = RingMemory { producer: own, consumer: other, page };
                 let (partner, connection) = (self.partner(pidfd, pid, program, memory)?, self.connection);
@@ -136,7 +136,7 @@ impl Keeper {
                 let endpoint = entry.channel.endpoint;
                 self.tell_lost(endpoint, lost);
             }
-            Some(At::In(index)) => {
+            Some(At::RxEnd(index)) => {
                 let memory = RingMemory { producer: other, consumer: own, page };
                 let partner = self.partner(pidfd, pid, program, memory)?;
                 let other = &partner.memory.producer;
@@ -179,23 +179,23 @@ impl Keeper {
                 let ending = partner.pidfd.ending(pid_of(partner));
                 found = Some((entry.channel.process, partner.pid, ending));
                 let _ = self.set.remove(&partner.pidfd);
-                lost = Some((entry.channel.endpoint, entry.bereave(token, ending)));
+                lost = Some((entry.channel.endpoint, entry.on_peer_exit(token, ending)));
             }
         }
         for entry in &mut self.ins {
             if let Some(partner) = entry.partner(token) {
                 found = Some((entry.channel.process, partner.pid, partner.pidfd.ending(pid_of(partner))));
                 let _ = self.set.remove(&partner.pidfd);
-                entry.bereave(token);
+                entry.on_peer_exit(token);
             }
         }
         if let Some((Some(process), pid, ending)) = found {
-            let news = PeerNews { process, state: PeerState::Dead, pid, ending };
+            let news = PeerStatus { process, state: PeerState::Dead, pid, ending };
             // The daemon is its witness as well, and may know more: it has the word for a moment while it is there.
             if ending.is_some() || self.conn.is_none() {
                 self.peer(news);
-            } else if !self.mourned.iter().any(|(other, _)| *other == news) {
-                self.mourned.push((news, Instant::now() + WITNESS_MAX));
+            } else if !self.unreported_exits.iter().any(|(other, _)| *other == news) {
+                self.unreported_exits.push((news, Instant::now() + WITNESS_MAX));
             }
         }
         if let Some((endpoint, count)) = lost {
@@ -205,10 +205,11 @@ impl Keeper {
     }
 
     /// Reports the exits for whose causes the wait is `over`.
-    pub(super) fn mourn(&mut self, over: impl Fn(Instant) -> bool) {
-        let (told, waiting) = std::mem::take(&mut self.mourned).into_iter().partition(|(_, at)| over(*at));
-        self.mourned = waiting;
-        let told: Vec<(PeerNews, Instant)> = told;
+    pub(super) fn report_exit(&mut self, over: impl Fn(Instant) -> bool) {
+        let (told, waiting) =
+            std::mem::take(&mut self.unreported_exits).into_iter().partition(|(_, at)| over(*at));
+        self.unreported_exits = waiting;
+        let told: Vec<(PeerStatus, Instant)> = told;
         if told.is_empty() {
             return;
         }
@@ -220,7 +221,7 @@ impl Keeper {
 
     /// A daemon that has just come knows only who has registered with it. Of the others those that have ended meanwhile
     /// are lost; the rest is on its way.
-    pub(super) fn miss(&mut self, reported: &[PeerNews]) {
+    pub(super) fn miss(&mut self, reported: &[PeerStatus]) {
         let mut known = self.core.table().peers.clone();
         known.retain(|peer| {
             peer.state == PeerState::Alive && !reported.iter().any(|news| news.process == peer.process)
@@ -228,25 +229,25 @@ impl Keeper {
         for peer in known {
             let pid = i32::try_from(peer.pid).unwrap_or(0);
             if !PidFd::open(pid).is_ok_and(|process| process.is_alive()) {
-                self.peer(PeerNews { state: PeerState::Dead, ending: None, ..peer });
+                self.peer(PeerStatus { state: PeerState::Dead, ending: None, ..peer });
             }
         }
     }
 
     /// What became of a process; told once, whoever says it.
-    pub(super) fn peer(&mut self, news: PeerNews) {
-        self.mourned.retain(|(other, _)| (other.process, other.pid) != (news.process, news.pid));
+    pub(super) fn peer(&mut self, news: PeerStatus) {
+        self.unreported_exits.retain(|(other, _)| (other.process, other.pid) != (news.process, news.pid));
         for entry in self.outs.iter().filter(|entry| entry.channel.process == Some(news.process)) {
             entry.set_ending(news.ending);
             entry.refuse_dead();
             if news.state != PeerState::Alive {
-                entry.despair();
+                entry.fail_held();
             }
         }
         let mut table = self.core.table();
         let before = table.peers.iter().position(|peer| peer.process == news.process);
         // Of an earlier life, whose descriptor told it later than the daemon told of the next.
-        let stale = |known: PeerNews| known.state == PeerState::Alive && known.pid != news.pid;
+        let stale = |known: PeerStatus| known.state == PeerState::Alive && known.pid != news.pid;
         if news.state == PeerState::Dead && before.is_some_and(|at| stale(table.peers[at])) {
             return;
         }
@@ -257,7 +258,7 @@ impl Keeper {
                 // Who says less about the same end does not take away what is known.
                 let same = known.state == news.state && known.pid == news.pid;
                 let ending = if same { news.ending.or(known.ending) } else { news.ending };
-                table.peers[at] = PeerNews { ending, ..news };
+                table.peers[at] = PeerStatus { ending, ..news };
             }
             None if table.peers.len() < PEERS_MAX => table.peers.push(news),
             None => {}
@@ -280,8 +281,8 @@ fn pid_of(partner: &Partner) -> i32 {
 }
 
 /// What to tell of it; nothing when it is known.
-fn event_of(before: Option<PeerNews>, news: PeerNews) -> Option<Event> {
-    let PeerNews { process, pid, ending, .. } = news;
+fn event_of(before: Option<PeerStatus>, news: PeerStatus) -> Option<Event> {
+    let PeerStatus { process, pid, ending, .. } = news;
     let was_alive = before.filter(|known| known.state == PeerState::Alive);
     match (was_alive, news.state) {
         (Some(known), PeerState::Alive) if known.pid == pid => None,
@@ -300,8 +301,8 @@ mod tests {
     use crate::sys::pidfd::Ending;
     use crate::wire::Name;
 
-    fn news(state: PeerState, pid: u32, ending: Option<Ending>) -> PeerNews {
-        PeerNews { process: Name::new("drive").unwrap(), state, pid, ending }
+    fn news(state: PeerState, pid: u32, ending: Option<Ending>) -> PeerStatus {
+        PeerStatus { process: Name::new("drive").unwrap(), state, pid, ending }
     }
 
     #[test]
