@@ -410,7 +410,7 @@ pub fn a_stop_that_nobody_carries_out_is_carried_out_by_force() -> anyhow::Resul
     let daemon = Daemon::start(&config(&instance, more, "stall = \"40ms\""))?;
     let control = Halted::thread(daemon.pid())?;
     let lane = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
-    daemon.logged("was to end and has not: ending it by force")?;
+    daemon.logged("did not end in time: it is killed")?;
     lane.ended()?;
     let (status, log) = daemon.end()?;
     drop(control);

@@ -166,7 +166,10 @@ pub fn a_closed_pipe_loses_no_message() -> anyhow::Result<()> {
         Some(())
     })?;
     let said = end.context("it runs still")?.end()?;
-    let says = ["took one message that standard output did not take", "out: \"more\" (4 B, priority 0)\n1\n"];
+    let says = [
+        "took one message that could not be written to standard output",
+        "out: \"more\" (4 B, priority 0)\n1\n",
+    ];
     ensure!(says.iter().all(|says| said.err.contains(says)), "{said:?}");
     Ok(())
 }
