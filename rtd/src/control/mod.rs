@@ -196,27 +196,37 @@ impl Control {
             if left == Some(Duration::ZERO) {
                 return Ok(Stop::Deadline);
             }
-            self.epoll.wait(&mut tokens, left)?;
-            self.counters.turns += 1;
-            tokens.sort_by_key(|token| Token::decode(*token).map(Token::rank));
-            let mut stop = None;
-            for raw in &tokens {
-                match Token::decode(*raw) {
-                    Some(Token::Peer { process }) => self.peer_ended(process, handler),
-                    Some(Token::Expected { process }) => self.expected_ended(process, handler),
-                    Some(Token::Session { process, .. }) => self.serve_session(process, *raw, handler),
-                    Some(Token::Client { slot, .. }) => self.serve(slot, *raw, handler),
-                    Some(Token::Made) => self.open_made(handler),
-                    Some(Token::Listener) => self.accept(),
-                    Some(Token::Ticker) => stop = self.tick(handler).or(stop),
-                    Some(Token::Signals) => stop = self.signal().or(stop),
-                    None => {}
-                }
-            }
-            if let Some(stop) = stop {
+            if let Some(stop) = self.turn(handler, &mut tokens, left)? {
                 return Ok(stop);
             }
         }
+    }
+
+    /// Waits once, for up to `left`, and serves what is ready then.
+    fn turn(
+        &mut self,
+        handler: &mut dyn Handler,
+        tokens: &mut Vec<u64>,
+        left: Option<Duration>,
+    ) -> io::Result<Option<Stop>> {
+        self.epoll.wait(tokens, left)?;
+        self.counters.turns += 1;
+        tokens.sort_by_key(|token| Token::decode(*token).map(Token::rank));
+        let mut stop = None;
+        for raw in tokens {
+            match Token::decode(*raw) {
+                Some(Token::Peer { process }) => self.peer_ended(process, handler),
+                Some(Token::Expected { process }) => self.expected_ended(process, handler),
+                Some(Token::Session { process, .. }) => self.serve_session(process, *raw, handler),
+                Some(Token::Client { slot, .. }) => self.serve(slot, *raw, handler),
+                Some(Token::Made) => self.open_made(handler),
+                Some(Token::Listener) => self.accept(),
+                Some(Token::Ticker) => stop = self.tick(handler).or(stop),
+                Some(Token::Signals) => stop = self.signal().or(stop),
+                None => {}
+            }
+        }
+        Ok(stop)
     }
 
     /// A copy of the counters.
