@@ -108,7 +108,7 @@ pub enum Action {
 pub struct Order {
     /// [`number`] of the point.
     pub point: u32,
-    /// What happens.
+    /// What the point does when it fires.
     pub action: Action,
     /// The process that is meant; 0: any that reaches the point.
     pub pid: u32,

@@ -49,7 +49,7 @@ pub struct Subject {
 pub struct Outcome {
     /// Its place among the subjects.
     pub subject: usize,
-    /// What was beside.
+    /// Load that ran beside it.
     pub condition: Condition,
     /// A block each.
     pub blocks: Vec<Measured>,

@@ -71,9 +71,9 @@ pub struct InterferenceArgs {
 pub struct Row {
     /// `mq -> mq` ...
     pub path: &'static str,
-    /// What was beside.
+    /// Load that ran beside it.
     pub condition: Condition,
-    /// What was measured.
+    /// Measured samples.
     pub series: Series,
     /// Median and 99th percentile of each turn, ns.
     pub turns: Vec<[u64; 2]>,

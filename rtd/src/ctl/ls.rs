@@ -34,7 +34,7 @@ pub fn ls(instance: &str, opts: &LsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What it prints.
+/// The text of `rtctl ls`.
 pub fn listing(read: &Snapshot, columns: Option<usize>) -> String {
     let mut sheet = Sheet::new(columns);
     sheet.line(&page::summary(read));

@@ -48,7 +48,7 @@ pub struct Allowance {
     pub wrong: Wrong,
     /// How many.
     pub count: u64,
-    /// Which ones.
+    /// Numbers of the messages that it covers.
     pub numbers: Numbers,
     /// The sentence.
     pub sentence: Sentence,
@@ -109,7 +109,7 @@ pub struct Verdict {
     pub counted: u64,
     /// What a sentence excuses.
     pub excused: BTreeMap<Sentence, u64>,
-    /// What nothing excuses.
+    /// Findings that no sentence excuses.
     pub findings: Vec<Finding>,
 }
 

@@ -18,7 +18,7 @@ pub struct Outcome {
     pub received: u64,
     /// Copies that a ledger counts as lost.
     pub counted: u64,
-    /// What nothing excuses.
+    /// Messages that no sentence excuses, by finding.
     pub wrong: BTreeMap<Wrong, u64>,
     /// What a sentence excuses.
     pub excused: BTreeMap<Sentence, u64>,

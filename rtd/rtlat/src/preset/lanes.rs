@@ -49,7 +49,7 @@ pub fn blocking(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<
     Ok(Findings { caption, has_ratios: true, rows, ..Findings::default() })
 }
 
-/// Whoever polls has a CPU: the lane in the first row, the receiver in the second.
+/// The polling thread has a CPU of its own: the lane in the first row, the receiver in the second.
 pub fn polling(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
     let caption = "the lane or the receiver polls on the other CPU".to_owned();
     let Some(other) = effort.other else { return Ok(no_second_cpu(caption)) };
