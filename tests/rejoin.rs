@@ -317,7 +317,7 @@ pub fn a_start_that_was_killed_passes_on_what_the_life_before_it_lost() -> anyho
     let daemon = Daemon::start(&text)?;
     daemon.logged("route in->out: 5 lost in the last life")?;
     ensure!(i.snapshot()?.routes[0].lost_in_last_life == 5);
-    // This one was ready: whoever looked has seen it.
+    // This one was ready, so readers of the page can have seen it.
     daemon.kill()?;
     let _daemon = Daemon::start(&text)?;
     ensure!(i.snapshot()?.routes[0].lost_in_last_life == 0);

@@ -118,7 +118,7 @@ pub static DMA_LATENCY: Need =
 pub static KERNEL_TRACE: Need = Need::new("the kernel's trace (tracefs, root)", || {
     let is_there = |at: &&str| Path::new(at).join("tracing_on").exists();
     let is_mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"].iter().any(is_there);
-    // Else rtlat mounts one that nobody else sees, which whoever may mount this one may.
+    // Otherwise rtlat mounts one in a mount namespace of its own, which needs the same permission.
     privileged() && (is_mounted || succeeds("unshare", &["-m", "mount", "-t", "tracefs", "tracefs", "/mnt"]))
 });
 

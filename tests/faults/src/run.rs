@@ -19,7 +19,7 @@ struct Order {
     faults: Vec<Chosen>,
     report: Report,
     record: Record,
-    /// Where that is.
+    /// Place of the record.
     path: PathBuf,
 }
 

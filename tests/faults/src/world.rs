@@ -107,7 +107,7 @@ pub struct World {
     pub cpu: usize,
     /// Another one, if there is one.
     pub other_cpu: usize,
-    /// The last one; taken by whoever measures it.
+    /// The last one, until its recovery is measured.
     pub restart: Option<Restart>,
     /// The daemon's page was removed: the file is a copy now.
     pub page_is_copy: bool,
