@@ -178,6 +178,10 @@ fn nothing_accepted_is_lost_or_doubled_by_restarts() {
         assert!(ups > 0);
     });
     let Some((_daemon, mut link)) = now else { panic!() };
+    // It moves what the last ring held into this one before it is up.
+    while session.state() != State::Up {
+        std::thread::yield_now();
+    }
     while let Some((envelope, _)) = link.take(0) {
         arrived.push(envelope.meta.sequence);
     }

@@ -38,6 +38,9 @@ struct Thread<'a> {
     start_time_ns: u64,
     end_time_ns: u64,
     counts: CountsJson,
+    /// Samples past the histogram's last bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    histogram_overflows: Option<u64>,
     mean_ns: Both<f64>,
     percentiles_ns: Both<Percentiles>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,6 +261,7 @@ fn thread(s: &Series, unit: Unit) -> Thread<'_> {
         start_time_ns: s.start_time_ns,
         end_time_ns: s.end_time_ns,
         counts: CountsJson { scheduled, sent, received, missed, lost },
+        histogram_overflows: (!s.bins.is_empty()).then_some(s.overflows),
         mean_ns: both(Figure::mean_ns),
         percentiles_ns: Both {
             raw: Percentiles(Figure::Raw.percentiles_ns(s)),
