@@ -45,8 +45,8 @@ pub type Findings = Vec<(String, Finding)>;
 
 impl Campaign {
     /// Starts the world.
-    pub fn new() -> anyhow::Result<Campaign> {
-        let mut world = World::new(crate::plan::streams())?;
+    pub fn new(streams: Vec<Stream>) -> anyhow::Result<Campaign> {
+        let mut world = World::new(streams)?;
         world.start()?;
         let accountant = |s: &Stream| Accountant::new(s.to.len(), s.share).excluding(s.outside());
         let accountants = world.streams.iter().map(accountant).collect();

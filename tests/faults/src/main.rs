@@ -73,6 +73,9 @@ struct Args {
     /// Also set CLOCK_REALTIME, which belongs to the whole machine, forth and back
     #[arg(long)]
     clock_steps: bool,
+    /// A third of the streams, each four times slower: for a slow machine
+    #[arg(long)]
+    few_streams: bool,
     /// Print the configuration of the run and end
     #[arg(long)]
     config: bool,
@@ -96,7 +99,7 @@ fn main() -> ExitCode {
         Some(Role::Actor(actor)) => actor.play().map(|()| true),
         Some(Role::Hostile(client)) => client.play().map(|()| true),
         None if args.config => {
-            print!("{}", plan::config(&plan::streams(), 1, 0, 0));
+            print!("{}", plan::config(&plan::streams(args.few_streams), 1, 0, 0));
             Ok(true)
         }
         None => run::run(&args),

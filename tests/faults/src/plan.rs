@@ -283,8 +283,26 @@ fn routed(from: Way, to: &[Way], lane: &'static str) -> Row {
     Row { from, to: to.to_vec(), share: Share::Each, kin: None, direct: false, lane, keys: "" }
 }
 
-/// All streams.
-pub fn streams() -> Vec<Stream> {
+/// The streams of a slow machine, by their place in the table: every kind of end, a direct one, a group, a policy before
+/// every kind of receiver, requests with their answers, and the innocent one.
+const FEW: [usize; 11] = [0, 2, 7, 8, 13, 14, 19, 25, 29, 30, 31];
+
+/// All streams, or with `few` a third of them, each four times slower.
+pub fn streams(few: bool) -> Vec<Stream> {
+    let rows = rows();
+    let last = rows.len() - 1;
+    let kept = rows.into_iter().enumerate().filter(|(place, _)| !few || FEW.contains(place));
+    let stream = |(index, (place, row)): (usize, (usize, Row))| {
+        let Row { from, to, share, kin, direct, lane, keys } = row;
+        let innocent = place == last;
+        let interval_us = if innocent { 1000 } else { 1500 + 150 * index as u64 };
+        let interval_us = if few { 4 * interval_us } else { interval_us };
+        Stream { index, from, to, share, kin, direct, lane, keys, interval_us, innocent }
+    };
+    kept.enumerate().map(stream).collect()
+}
+
+fn rows() -> Vec<Row> {
     use Way::{Answer, Ask, Handler, Lane, Payload, Queue, Signal};
     const EVERY: [Way; 4] = [Queue, Signal, Payload, Lane];
     let direct = |keys| Row { direct: true, keys, ..routed(Lane, &[Lane], "high") };
@@ -294,7 +312,7 @@ pub fn streams() -> Vec<Stream> {
         ..routed(Lane, &vec![Lane; members], "low")
     };
     let policy = |from, keys| Row { keys, ..routed(from, &EVERY, "low") };
-    let rows = vec![
+    vec![
         routed(Queue, &[Queue], "high"),
         routed(Queue, &[Signal], "high"),
         routed(Queue, &[Handler], "low"),
@@ -328,15 +346,7 @@ pub fn streams() -> Vec<Stream> {
         routed(Answer, &[Ask], "high"),
         // The innocent one.
         routed(Lane, &[Lane], "high"),
-    ];
-    let count = rows.len();
-    let stream = |(index, row): (usize, Row)| {
-        let Row { from, to, share, kin, direct, lane, keys } = row;
-        let innocent = index + 1 == count;
-        let interval_us = if innocent { 1000 } else { 1500 + 150 * index as u64 };
-        Stream { index, from, to, share, kin, direct, lane, keys, interval_us, innocent }
-    };
-    rows.into_iter().enumerate().map(stream).collect()
+    ]
 }
 
 /// The configuration, with lanes on CPU `cpu` and the polling one on CPU `other`; every second `variant` has lanes of other
@@ -389,7 +399,7 @@ mod tests {
 
     #[test]
     fn every_source_has_a_signal_of_its_own() {
-        let all = streams();
+        let all = streams(false);
         let sources = all.iter().filter(|s| s.from == Way::Signal);
         assert!(sources.clone().all(|s| s.source_signal() < 30), "SIGRTMIN+n goes up to 30");
         assert!(all.len() >= 16);
@@ -397,7 +407,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_sender_meets_every_kind_of_receiver() {
-        let all = streams();
+        let all = streams(false);
         for from in [Way::Queue, Way::Signal, Way::Lane] {
             for to in [Way::Queue, Way::Signal, Way::Payload, Way::Lane] {
                 assert!(all.iter().any(|s| s.from == from && s.to.contains(&to)), "{from:?} to {to:?}");
@@ -407,7 +417,7 @@ mod tests {
 
     #[test]
     fn every_policy_meets_every_kind_of_receiver() {
-        let all = streams();
+        let all = streams(false);
         for key in ["conflate", "displace-oldest", "displace-newest", "block", "ttl"] {
             for to in [Way::Queue, Way::Signal, Way::Payload, Way::Lane] {
                 assert!(all.iter().any(|s| s.keys.contains(key) && s.to.contains(&to)), "{key} to {to:?}");
@@ -417,11 +427,27 @@ mod tests {
 
     #[test]
     fn answers_come_from_the_receivers_of_the_stream_before() {
-        let all = streams();
-        for answers in all.iter().filter(|s| s.is_of_answers()) {
-            let requests = &all[answers.index - 1];
-            assert_eq!((requests.from, &requests.to[..]), (answers.to[0], &[answers.from][..]));
-            assert_eq!((requests.source(), requests.sink(0)), (answers.receiver(0), answers.sender()));
+        for all in [streams(false), streams(true)] {
+            assert_eq!(all.iter().filter(|s| s.is_of_answers()).count(), 1);
+            for answers in all.iter().filter(|s| s.is_of_answers()) {
+                let requests = &all[answers.index - 1];
+                assert_eq!((requests.from, &requests.to[..]), (answers.to[0], &[answers.from][..]));
+                assert_eq!((requests.source(), requests.sink(0)), (answers.receiver(0), answers.sender()));
+            }
         }
+    }
+
+    #[test]
+    fn a_few_streams_have_every_kind_of_end() {
+        let few = streams(true);
+        for way in [Way::Queue, Way::Signal, Way::Lane, Way::Ask, Way::Answer] {
+            assert!(few.iter().any(|s| s.from == way), "from {way:?}");
+        }
+        for way in [Way::Queue, Way::Signal, Way::Handler, Way::Payload, Way::Lane, Way::Ask, Way::Answer] {
+            assert!(few.iter().any(|s| s.to.contains(&way)), "to {way:?}");
+        }
+        assert!(few.iter().any(|s| s.direct) && few.iter().any(|s| s.share != Share::Each));
+        assert_eq!(few.iter().filter(|s| s.innocent).count(), 1);
+        assert!(few.iter().enumerate().all(|(at, s)| s.index == at));
     }
 }

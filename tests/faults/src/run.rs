@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     let before = order.report.count();
     // The namespaces hide files under /run and /dev/shm: those of the user are open by then, or written last.
     world::enter()?;
-    let mut campaign = Campaign::new()?;
+    let mut campaign = Campaign::new(crate::plan::streams(args.few_streams))?;
     let well = rounds(args, start, &mut order, &mut campaign);
     if let Some(log) = &args.log {
         campaign.world().copy_log(log)?;
