@@ -266,6 +266,8 @@ pub const INSTANCE: &str = "faults";
 /// The lane that polls. Its thread is made an ordinary one: a SCHED_FIFO thread that polls would take one of the machine's
 /// CPUs from all other programs.
 pub const POLLING_LANE: &str = "poll";
+/// Its nice value: it polls with what the others leave.
+pub const POLLING_NICE: i32 = 10;
 
 /// A row of the table of streams.
 struct Row {

@@ -3,7 +3,7 @@
 
 use crate::fault::{Done, Kind};
 use crate::journal::Plain;
-use crate::plan::Share;
+use crate::plan::{MAXMSG, Share};
 use crate::world::{PATIENCE, World};
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
@@ -188,13 +188,21 @@ fn bring_about(
             });
             let pid = world.ends[receiver].pid().context("no receiver")?;
             let sent = &world.sent[world.ends[receiver].stream];
-            let until = sent.begun.load(Ordering::Acquire) + 2 * crate::plan::MAXMSG as u64;
-            kill(pid, Signal::SIGSTOP)?;
             let start = Instant::now();
-            while sent.begun.load(Ordering::Acquire) < until && start.elapsed() < PATIENCE {
-                std::thread::sleep(Duration::from_micros(300));
+            let goes_on = || world.points.struck() == 0 && start.elapsed() < PATIENCE;
+            let await_messages = || {
+                let last = sent.begun.load(Ordering::Acquire) + 2 * MAXMSG as u64;
+                while sent.begun.load(Ordering::Acquire) < last && goes_on() {
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            };
+            // A backlog is a few messages, and the point strikes one of several.
+            while goes_on() {
+                kill(pid, Signal::SIGSTOP)?;
+                await_messages();
+                kill(pid, Signal::SIGCONT)?;
+                await_messages();
             }
-            kill(pid, Signal::SIGCONT)?;
         }
         Occasion::Session | Occasion::DirectSession => {
             let direct = occasion == Occasion::DirectSession;

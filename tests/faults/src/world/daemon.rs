@@ -2,7 +2,7 @@
 
 use super::{PATIENCE, Restart, World, wait};
 use crate::journal::now_ns;
-use crate::plan::{self, POLLING_LANE};
+use crate::plan::{self, POLLING_LANE, POLLING_NICE};
 use crate::traced::Killer;
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -90,7 +90,7 @@ impl World {
         self.runs(winner, start_ns)
     }
 
-    /// Makes the polling lane's thread an ordinary one. See [`POLLING_LANE`].
+    /// Makes the polling lane's thread an ordinary one, which yields to all others. See [`POLLING_LANE`].
     fn tame_polling_lane(&self) -> anyhow::Result<()> {
         let tasks = format!("/proc/{}/task", self.daemon_pid()?);
         for task in std::fs::read_dir(tasks)?.flatten() {
@@ -98,6 +98,9 @@ impl World {
             if name.trim_end() == POLLING_LANE {
                 let tid = task.file_name().to_string_lossy().parse()?;
                 rtcore::sys::sched::make_ordinary(tid).map_err(std::io::Error::from)?;
+                // SAFETY: setpriority(2) has no memory effects; PRIO_PROCESS takes the id of a thread.
+                let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, tid.unsigned_abs(), POLLING_NICE) };
+                ensure!(set == 0, "setpriority: {}", std::io::Error::last_os_error());
                 return Ok(());
             }
         }
