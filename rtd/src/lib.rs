@@ -10,4 +10,5 @@ pub mod daemon;
 pub mod demo;
 pub mod log;
 pub mod plan;
+pub mod sessions;
 pub mod words;

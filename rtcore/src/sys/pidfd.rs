@@ -170,7 +170,7 @@ impl AsFd for PidFd {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
     /// By exit(3) with this status.
     Exit(i32),

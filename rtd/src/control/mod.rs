@@ -10,6 +10,7 @@
 mod budget;
 mod conns;
 mod counters;
+mod effects;
 mod flushed;
 mod kept;
 mod leftovers;
@@ -24,9 +25,10 @@ pub use counters::ControlCounters;
 pub use kept::{path_beside as kept_beside, rewritten as kept_rewritten};
 pub use open::Violation;
 
-use crate::daemon::rings::Rings;
+use crate::daemon::rings::{Rings, Ticked};
 use crate::log;
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
+use crate::sessions::state::{End, Event};
 use budget::{LogBudget, NameBudget};
 use conns::Clients;
 use flushed::Queues;
@@ -134,7 +136,7 @@ impl Control {
         epoll.add(&signals, Token::Signals.encode())?;
         epoll.add(&ticker, Token::Ticker.encode())?;
         let sessions = Sessions::new(plan, rings)?;
-        epoll.add(sessions.made(), Token::Made.encode())?;
+        epoll.add(sessions.rings.made(), Token::Made.encode())?;
         Ok(Control {
             instance: plan.daemon.name.clone(),
             epoll,
@@ -241,7 +243,7 @@ impl Control {
 
     fn peer_ended(&mut self, process: ProcessId, handler: &mut dyn Handler) {
         if self.registry.has_ended(process) && self.sessions.has_left(process) {
-            self.leave_in_order(process, handler);
+            self.end(process, End::Left, handler);
         }
         if let Some(line) = self.registry.ended(&self.epoll, process, handler) {
             self.log.info(format_args!("{line}"));
@@ -450,11 +452,8 @@ impl Control {
             self.counters.idle += 1;
             self.close(slot, handler);
         }
-        self.end_unmapped(now);
-        let waiting = self.sessions.tick();
-        if !waiting.is_empty() {
-            handler.rings_wait(&waiting);
-        }
+        self.end_unmapped(now, handler);
+        self.tick_rings(handler);
         let mut expelled = Vec::new();
         let flow = handler.tick(&mut expelled);
         for violation in &expelled {
@@ -464,6 +463,18 @@ impl Control {
         let counters = self.counters();
         self.log.refill(now, &counters);
         (flow == Flow::Stop).then_some(Stop::Handler)
+    }
+
+    fn tick_rings(&mut self, handler: &mut dyn Handler) {
+        let Ticked { waits, broken, warnings } = self.sessions.rings.tick();
+        self.warn(warnings);
+        for route in broken {
+            self.perform(Event::Broken { route }, handler);
+        }
+        if !waits.is_empty() {
+            handler.rings_wait(&waits);
+        }
+        self.perform(Event::Tick, handler);
     }
 
     /// A socket whose name was removed while rtd runs.

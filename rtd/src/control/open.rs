@@ -1,20 +1,20 @@
 //! The life of a session: how it opens, what it may say, how it ends.
 //!
-//! Invariant: whatever changed in the registry has been told to the sessions ([`Control::settle`]) before the next
-//! event is served.
+//! What follows from it is decided by [`crate::sessions::state`].
 
 use super::policy::Refusal;
-use super::registry::{Claim, Ended};
-use super::sessions::{Eviction, Pending, Why};
+use super::registry::Claim;
+use super::sessions::Pending;
 use super::{Control, Handler};
-use crate::daemon::rings::{Begun, Prepared, RingsError, SessionIdentity, Wanted};
+use crate::daemon::rings::{Begun, Carried, Made, Prepared, RingsError, SessionIdentity, Wanted};
 use crate::plan::{ProcessId, RouteId};
+use crate::sessions::state::{End, Event, Fate};
 use rtcore::stats::Ledger;
 use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{FRAME_BYTES, Frame, FrameError, Name, Reply, Request, Status, pong};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,32 +100,46 @@ impl Control {
 
     /// The last ledgers of direct routes, which no lane thread reports: what waits in their rings is left to the next rtd.
     pub fn last_direct_ledgers(&mut self) -> Vec<(RouteId, Ledger)> {
-        self.sessions.leave_to_next();
-        self.sessions.ledgers().collect()
+        let warnings = self.sessions.rings.leave_to_next();
+        self.warn(warnings);
+        self.sessions.rings.ledgers().collect()
     }
 
-    /// Rings that were ordered are made: opens the sessions that wait for them.
+    /// Memory that was ordered is made: opens the sessions that wait for it, and offers direct rings.
     pub(super) fn open_made(&mut self, handler: &mut dyn Handler) {
-        for (process, made) in self.sessions.take_made() {
-            let at = self.waiting.iter().position(|waiting| waiting.process == process);
-            let Some(Waiting { slot, token, opening, .. }) = at.map(|at| self.waiting.swap_remove(at)) else {
-                self.sessions.discard(made);
-                continue;
-            };
-            if self.clients.get(slot, token).is_none() {
-                self.sessions.discard(made);
-                continue;
-            }
-            let opened = match made {
-                Ok(made) => self.open(slot, token, opening, Some(made), handler),
-                Err(e) => Err(e.into()),
-            };
-            if let Err(refusal) = opened {
-                let reply = self.refused(refusal);
-                self.reply(slot, token, &reply, handler);
+        for made in self.sessions.rings.take_made() {
+            match made {
+                Made::Session(process, made) => self.open_session_made(process, made, handler),
+                Made::Direct(route, kept) => {
+                    let ok = kept.is_ok();
+                    self.warn(kept.err().flatten());
+                    self.perform(Event::Made { route, ok }, handler);
+                }
             }
         }
         self.settle(handler);
+    }
+
+    fn open_session_made(
+        &mut self,
+        process: ProcessId,
+        made: Result<Prepared, RingsError>,
+        handler: &mut dyn Handler,
+    ) {
+        let at = self.waiting.iter().position(|waiting| waiting.process == process);
+        let waiting = at.map(|at| self.waiting.swap_remove(at));
+        let waiting = waiting.filter(|waiting| self.clients.get(waiting.slot, waiting.token).is_some());
+        let Some(Waiting { slot, token, opening, .. }) = waiting else {
+            return self.sessions.rings.discard(made);
+        };
+        let opened = match made {
+            Ok(made) => self.open(slot, token, opening, Some(made), handler),
+            Err(e) => Err(e.into()),
+        };
+        if let Err(refusal) = opened {
+            let reply = self.refused(refusal);
+            self.reply(slot, token, &reply, handler);
+        }
     }
 
     /// Grants a name to the client for as long as its connection lasts. A refusal is the only reply; everything
@@ -173,56 +187,23 @@ impl Control {
         let identity = SessionIdentity { generation, pid, uid, program, pidfd };
         let Some(client) = self.clients.remove(&self.epoll, slot) else { return Ok(()) };
         let until = Instant::now() + MAP_MAX;
-        let pending = Pending { candidate, identity, continues: resumes != 0, until };
-        if let Err(e) = self.sessions.admit(&self.epoll, process, client, &reply, prepared, pending) {
-            self.log.warning(format_args!("{name}: session: {e}: raise fs.epoll.max_user_watches"));
+        let (candidate, rings, continues) = (Some(candidate), Some(prepared), resumes != 0);
+        let pending = Pending { candidate, identity, rings, reply, continues, until };
+        match self.sessions.admit(&self.epoll, process, client, pending) {
+            Ok(()) => self.perform(Event::Admitted { process }, handler),
+            Err(e) => self.log.warning(format_args!("{name}: session: {e}: raise fs.epoll.max_user_watches")),
         }
         self.settle(handler);
         Ok(())
     }
 
-    /// The client has mapped its rings: lanes get their ends, the process gets its name, and the session is open.
-    ///
-    /// The order matters. The registration is kept before anybody sees it. The lanes have their ends and the client has
-    /// mapped its own before the process is alive, so what is delivered from then on is read, whatever becomes of rtd.
-    fn put_in_force(&mut self, process: ProcessId, pending: Pending, handler: &mut dyn Handler) {
-        let Pending { candidate, identity, continues, .. } = pending;
-        let pid = candidate.pid();
-        rtcore::fault_point!("after_mapped_before_attach", return self.give_up(process, pid, "fault point"));
-        if let Err(e) = self.sessions.attach(process, identity) {
-            self.counters.expelled += 1;
-            return self.give_up(process, pid, &e.to_string());
-        }
-        rtcore::fault_point!("after_attach_before_kept");
-        let reply = match self.registry.grant(&self.epoll, candidate) {
-            Ok((reply, _)) => reply,
-            Err(refusal) => return self.give_up(process, pid, &refusal.text),
-        };
-        self.keep();
-        if let Err(refusal) = self.registry.announce(&self.epoll, process, handler) {
-            return self.give_up(process, pid, &refusal.text);
-        }
-        rtcore::fault_point!("after_announce_before_ready");
-        self.sessions.ready(process);
-        self.settle_leftovers(process, pid, continues, handler);
-        self.counters.sessions += 1;
-        self.granted(process, &reply);
-    }
-
-    /// Ends a session that nobody has seen.
-    fn give_up(&mut self, process: ProcessId, pid: i32, reason: &str) {
-        let (name, _) = self.registry.holder(process);
-        self.log.warning(format_args!("{name}: session of pid {pid} closed: {reason}"));
-        self.sessions.drop_opening(process);
-    }
-
     /// Ends the sessions whose clients have not mapped their rings in time.
-    pub(super) fn end_unmapped(&mut self, now: Instant) {
-        while let Some((process, pid)) = self.sessions.overdue(now) {
+    pub(super) fn end_unmapped(&mut self, now: Instant, handler: &mut dyn Handler) {
+        while let Some(process) = self.sessions.overdue(now) {
             let reason = format!(
                 "it has not mapped its rings within {MAP_MAX:?}: a program that was stopped connects again by itself"
             );
-            self.give_up(process, pid, &reason);
+            self.perform(Event::Ended { process, end: End::Unmapped(reason) }, handler);
         }
     }
 
@@ -235,14 +216,14 @@ impl Control {
         handler: &mut dyn Handler,
     ) -> Result<Begun, RingsError> {
         let begun = match made {
-            Some(made) => match self.sessions.check(process, wanted) {
+            Some(made) => match self.sessions.rings.check(process, wanted) {
                 Ok(()) => Ok(Begun::Ready(made)),
                 Err(e) => {
-                    self.sessions.discard(Ok(made));
+                    self.sessions.rings.discard(made);
                     Err(e)
                 }
             },
-            None => self.sessions.begin(process, wanted),
+            None => self.sessions.rings.begin(process, wanted),
         };
         begun.inspect_err(|e| {
             if let RingsError::Held(_) = e {
@@ -292,113 +273,95 @@ impl Control {
         match recv_frame_with(conn, &mut fds) {
             ReceivedFrame::Nothing => {}
             ReceivedFrame::Closed => self.leave(process, handler),
-            ReceivedFrame::Request(Request::Leave) => self.leave_in_order(process, handler),
-            ReceivedFrame::Request(Request::Mapped { serial }) => {
-                match self.sessions.take_mapped(process, serial) {
-                    Some(pending) => self.put_in_force(process, pending, handler),
-                    None => self.sessions.mapped(process, serial),
-                }
-            }
-            ReceivedFrame::Request(Request::Refusals) => self.sessions.take_refusals(process, &fds),
-            ReceivedFrame::Request(Request::Carry { channel, pid, program }) => {
-                self.sessions.carry(process, channel, (pid, program), &fds);
-            }
-            ReceivedFrame::Request(Request::Ping) => {
-                self.sessions.reply(process, &Reply::plain(Status::Ok, pong(&self.instance)));
-            }
-            ReceivedFrame::Request(Request::Explain { endpoint }) => {
-                let explanation = self.sessions.explain(process, endpoint);
-                self.sessions.reply(process, &Reply::plain(explanation.status, explanation.text));
-            }
-            ReceivedFrame::Request(
-                Request::Open { .. }
-                | Request::Register { .. }
-                | Request::Unregister { .. }
-                | Request::Flushed { .. },
-            ) => self.bad_session(process, "a session has one name: use another connection", handler),
-            ReceivedFrame::Bad(e) => self.bad_session(process, &e.to_string(), handler),
+            ReceivedFrame::Request(request) => self.serve_request(process, request, &fds, handler),
+            ReceivedFrame::Bad(e) => self.end(process, End::BadFrame(e.to_string()), handler),
         }
         self.settle(handler);
     }
 
-    fn bad_session(&mut self, process: ProcessId, text: &str, handler: &mut dyn Handler) {
-        self.counters.bad_frames += 1;
-        self.sessions.reply(process, &Reply::plain(Status::BadFrame, text));
-        let (name, pid) = self.registry.holder(process);
-        self.log.warning(format_args!("{name}: session of pid {pid} closed: {text}"));
-        self.release(process, handler);
+    fn serve_request(
+        &mut self,
+        process: ProcessId,
+        request: Request,
+        fds: &[OwnedFd],
+        handler: &mut dyn Handler,
+    ) {
+        match request {
+            Request::Leave => self.end(process, End::Left, handler),
+            Request::Mapped { serial } => self.perform(Event::Mapped { process, serial }, handler),
+            Request::Refusals => {
+                if let [memory] = fds {
+                    let taken = self.sessions.rings.take_refusals(process, memory.as_fd());
+                    self.warn(taken.err());
+                }
+            }
+            Request::Carry { channel, pid, program } => {
+                let identity = self.sessions.pending(process).map(|pending| pending.identity.clone());
+                if let [producer, consumer, page] = fds {
+                    let memory = [producer, consumer, page].map(|fd| fd.as_fd());
+                    let carried = Carried { channel, other: (pid, program), identity, memory };
+                    let carried = self.sessions.rings.carry(process, carried);
+                    self.warn(carried.err());
+                }
+            }
+            Request::Ping => {
+                self.reply_session(process, &Reply::plain(Status::Ok, pong(&self.instance)), handler);
+            }
+            Request::Explain { endpoint } => {
+                let explanation = self.sessions.rings.explain(process, endpoint.as_str());
+                let reply = Reply::plain(explanation.status, explanation.text);
+                self.reply_session(process, &reply, handler);
+            }
+            Request::Open { .. }
+            | Request::Register { .. }
+            | Request::Unregister { .. }
+            | Request::Flushed { .. } => {
+                let text = "a session has one name: use another connection";
+                self.end(process, End::BadFrame(text.to_owned()), handler);
+            }
+        }
+    }
+
+    fn reply_session(&mut self, process: ProcessId, reply: &Reply, handler: &mut dyn Handler) {
+        if !self.sessions.reply(process, reply) {
+            self.end(process, End::Unread, handler);
+        }
+    }
+
+    /// A session has to end.
+    pub(super) fn end(&mut self, process: ProcessId, end: End, handler: &mut dyn Handler) {
+        self.perform(Event::Ended { process, end }, handler);
     }
 
     /// The connection of a session ended: the process is gone, going, or has left.
     fn leave(&mut self, process: ProcessId, handler: &mut dyn Handler) {
-        if self.sessions.is_opening(process) {
-            return self.sessions.drop_opening(process);
-        }
-        match self.registry.left(&self.epoll, process, handler) {
-            Ended::Died(line) | Ended::Left(line) => self.log.info(format_args!("{line}")),
-            Ended::Dying => self.sessions.await_death(process),
-        }
-    }
-
-    /// The client has closed its session, and may have ended since.
-    pub(super) fn leave_in_order(&mut self, process: ProcessId, handler: &mut dyn Handler) {
-        if !self.sessions.is_opening(process) {
-            let (name, pid) = self.registry.holder(process);
-            self.log.info(format_args!("{name}: pid {pid} closed its session"));
-        }
-        self.release(process, handler);
-    }
-
-    fn release(&mut self, process: ProcessId, handler: &mut dyn Handler) {
-        if self.sessions.is_opening(process) {
-            return self.sessions.drop_opening(process);
-        }
-        self.registry.release(&self.epoll, process, handler);
+        // The registry does not know of a session that opens.
+        let is_known = !self.sessions.is_opening(process);
+        let fate = if is_known { self.registry.fate(process) } else { Fate::Lives };
+        self.end(process, End::HungUp(fate), handler);
     }
 
     /// Ends a session whose process broke the rules, unless it is over already.
     pub fn expel(&mut self, violation: &Violation, handler: &mut dyn Handler) {
         let Violation { process, generation, reason } = violation;
         if self.sessions.is_of(*process, *generation) {
-            self.cast_out(*process, reason, handler);
+            self.end(*process, End::Violation(reason.clone()), handler);
         }
         self.settle(handler);
     }
 
-    fn cast_out(&mut self, process: ProcessId, reason: &str, handler: &mut dyn Handler) {
-        self.counters.expelled += 1;
-        let (name, pid) = self.registry.holder(process);
-        self.log.warning(format_args!("{name}: session of pid {pid} closed: {reason}"));
-        self.release(process, handler);
-    }
-
-    /// Tells the sessions what has changed, until nothing changes any more: to tell one may end another. Ends, as
-    /// each round ends a session. Then keeps what changed for the next start.
+    /// Serves what has changed in the registry, writes its notes to the log, and keeps what changed for the next start.
     pub(super) fn settle(&mut self, handler: &mut dyn Handler) {
-        loop {
-            for change in self.registry.take_changes() {
-                self.sessions.changed(&change);
-            }
-            for note in self.registry.take_notes() {
-                match note.is_warning {
-                    true => self.log.warning(format_args!("{}", note.text)),
-                    false => self.log.info(format_args!("{}", note.text)),
-                }
-            }
-            for warning in self.sessions.flush() {
-                self.log.warning(format_args!("{warning}"));
-            }
-            let Some(Eviction { process, why }) = self.sessions.next_eviction() else { return self.keep() };
-            match why {
-                Why::Lies(reason) => self.cast_out(process, &reason, handler),
-                Why::Unread => {
-                    self.counters.unread += 1;
-                    let (name, pid) = self.registry.holder(process);
-                    self.log.warning(format_args!("{name}: session of pid {pid} closed: it does not read"));
-                    self.release(process, handler);
-                }
+        for change in self.registry.take_changes() {
+            self.perform(change.into(), handler);
+        }
+        for note in self.registry.take_notes() {
+            match note.is_warning {
+                true => self.log.warning(format_args!("{}", note.text)),
+                false => self.log.info(format_args!("{}", note.text)),
             }
         }
+        self.keep();
     }
 }
 

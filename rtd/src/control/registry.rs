@@ -19,6 +19,7 @@ use super::conns::{Client, ExecOf};
 use super::kept::{Identity, Record};
 use super::policy::{self, Ceiling, Exe, Refusal};
 use crate::plan::{EndpointKind, Filter, Plan, ProcessId, ProcessPlan, TargetPlan, needs};
+use crate::sessions::state::Fate;
 use readiness::{Looks, Note, Sent};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::Epoll;
@@ -123,17 +124,6 @@ pub(super) struct Change {
     pub ending: Option<Ending>,
 }
 
-/// How a session came to its end.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// With its process.
-    Died(String),
-    /// Its process goes on without.
-    Left(String),
-    /// Its process is about to end.
-    Dying,
-}
-
 impl Registry {
     /// `peers` in plan order.
     pub fn new(plan: &Plan, peers: Vec<Arc<Peer>>) -> io::Result<Registry> {
@@ -211,21 +201,18 @@ impl Registry {
         (entry.plan.name.clone(), entry.holder.as_ref().map_or(0, |holder| holder.who.pid))
     }
 
-    /// The session of a holder ended: it has died, it is about to, or the name is free again.
-    ///
-    /// The kernel closes a dying process' descriptors before it says that it is dead; and only its death has a cause.
-    pub fn left(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) -> Ended {
-        let (name, pid) = self.holder(process);
+    /// What becomes of a holder whose session ended. The kernel closes a dying process' descriptors before it says that it is
+    /// dead; and only its death has a cause.
+    pub fn fate(&self, process: ProcessId) -> Fate {
         let holder = self.entries[process].holder.as_ref();
-        let exiting = holder.map(|holder| policy::observe(&holder.pidfd, pid, || procfs::is_exiting(pid)));
-        if let Some(line) = self.ended(epoll, process, handler) {
-            return Ended::Died(line);
+        let pid = holder.map_or(0, |holder| holder.who.pid);
+        let is_exiting = holder.map(|holder| policy::observe(&holder.pidfd, pid, || procfs::is_exiting(pid)));
+        // After that: a process that was ending may have ended meanwhile.
+        match is_exiting {
+            _ if self.has_ended(process) => Fate::Died,
+            Some(Ok(true)) => Fate::Dying,
+            _ => Fate::Lives,
         }
-        if let Some(Ok(true)) = exiting {
-            return Ended::Dying;
-        }
-        self.release(epoll, process, handler);
-        Ended::Left(format!("{name}: pid {pid} closed its session"))
     }
 
     /// Frees a name whose holder lives.

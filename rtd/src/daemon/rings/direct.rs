@@ -1,15 +1,16 @@
-//! The rings of direct routes: handed to two sessions in two steps, and looked at from outside for the route's
-//! ledger.
+//! The memory of direct rings, and the ledger of each direct route, which is computed from outside.
+//! [`crate::sessions::state`] decides when a ring is made, offered to its two sessions and joined.
 //!
 //! Constraint: both ends are strangers. Their indices are allegations; what cannot be ends the ring, and whatever
 //! they say, the sums here neither overflow nor lose their balance.
-//! Invariant: at most one ring is being set up or joined, and at most [`OLD_MAX`] earlier ones of this daemon's are still
+//! Invariant: a route has at most one ring in use, and at most [`OLD_MAX`] earlier ones of this daemon's are still
 //! looked at. A ring outlives its daemon: its ends hand it to the next one, which goes on from the ring's [`Receipt`]. So
 //! over the lives of rtd each message is accounted for once.
 
 use super::claims::{grows, since, sum};
-use super::{Outbox, Outgoing, SessionIdentity};
+use super::{Outgoing, SessionIdentity};
 use crate::plan::ProcessId;
+use crate::sessions::state::{RECEIVER, SENDER};
 use rtcore::message::Reject;
 use rtcore::refusals::{Counts, Refused};
 use rtcore::ring::{Bells, Claims, Geometry, Handles, Indices, Receipt, Shared, Side, Watch};
@@ -31,8 +32,6 @@ const CARRIED_MAX: usize = 64;
 /// No ring moves further between two looks: at ten million messages a second that is a day.
 const STEP_MAX: u64 = 1 << 40;
 const SIDES: [Side; 2] = [Side::Producer, Side::Consumer];
-const SENDER: usize = 0;
-const RECEIVER: usize = 1;
 
 /// One end of the route.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +61,19 @@ pub struct DirectRoute {
     told_failure: bool,
     /// This daemon ends: what waits in the rings is the next one's.
     left_to_next: bool,
-    /// Its memory is being made elsewhere.
-    pub(super) ordered: bool,
+    /// Memory that was made elsewhere, for the next ring.
+    blank: Option<Blank>,
+    /// By end: a frame that is ready to be sent.
+    frames: [Option<Outgoing>; 2],
+}
+
+/// Why the memory of a ring is not sealed.
+#[derive(Debug)]
+pub enum SealError {
+    /// The process at this end has sealed it against the daemon.
+    Sealed(ProcessId, String),
+    /// A system call failed; what to log, once.
+    Failed(Option<String>),
 }
 
 /// The memory of a ring, to be made.
@@ -98,11 +108,9 @@ impl Draft {
 
 #[derive(Debug)]
 struct Ring {
-    /// One for each end, so that an answer says which end it is about.
-    serials: [u32; 2],
     id: RingId,
-    /// Until both ends have mapped what is their own.
-    setup: Option<Setup>,
+    /// Until it is sealed.
+    setup: Option<Shared>,
     watch: Watch,
     seen: Indices,
     receipt: Receipt,
@@ -136,12 +144,6 @@ pub(super) struct Handover<'a> {
     pub memory: [BorrowedFd<'a>; 3],
 }
 
-#[derive(Debug)]
-struct Setup {
-    shared: Shared,
-    mapped: [bool; 2],
-}
-
 impl DirectRoute {
     /// With no ring yet.
     pub fn new(name: &str, geometry: Geometry, ends: [End; 2]) -> DirectRoute {
@@ -157,7 +159,8 @@ impl DirectRoute {
             no_bells: Bells::local(),
             told_failure: false,
             left_to_next: false,
-            ordered: false,
+            blank: None,
+            frames: [None, None],
         }
     }
 
@@ -181,14 +184,10 @@ impl DirectRoute {
         self.ends.map(|end| end.process)
     }
 
-    /// Whether the receiver has its half of the ring that the sender sends into.
+    /// Whether both ends may have the other's half of its ring.
+    #[cfg(test)]
     pub fn is_joined(&self) -> bool {
         self.current.as_ref().is_some_and(|ring| ring.setup.is_none())
-    }
-
-    /// Whether there is a ring, or will be when both ends have answered.
-    pub fn has_ring(&self) -> bool {
-        self.current.is_some()
     }
 
     /// Whether the process may not send into one more ring: the receiver has not read the earlier ones.
@@ -212,28 +211,35 @@ impl DirectRoute {
         &self.name
     }
 
-    /// A fresh ring for both sessions, to which they answer.
+    /// Keeps memory that was made elsewhere. An error is what to log.
+    pub(super) fn keep(&mut self, blank: io::Result<Blank>) -> Result<(), Option<String>> {
+        self.blank = Some(blank.map_err(|e| self.failed(&e))?);
+        Ok(())
+    }
+
+    /// What was kept.
+    pub(super) fn take_blank(&mut self) -> Option<Blank> {
+        self.blank.take()
+    }
+
+    /// A fresh ring for both sessions, to which they answer with these serials. Its frames are ready. An error is what to log.
     pub(super) fn connect(
         &mut self,
         blank: io::Result<Blank>,
         identities: [&SessionIdentity; 2],
         serials: [u32; 2],
-        out: &mut Outbox,
-    ) {
-        match blank.and_then(|blank| self.set_up(blank, identities, serials)) {
-            Ok((ring, frames)) => {
-                self.told_failure = false;
-                for old in &mut self.old {
-                    for (dead, (of, now)) in old.dead.iter_mut().zip(old.programs.iter().zip(&ring.programs))
-                    {
-                        *dead |= of != now;
-                    }
-                }
-                self.current = Some(ring);
-                out.frames.extend(frames);
+    ) -> Result<(), Option<String>> {
+        self.frames = [None, None];
+        let made = blank.and_then(|blank| self.set_up(blank, identities, serials));
+        let (ring, frames) = made.map_err(|e| self.failed(&e))?;
+        self.told_failure = false;
+        for old in &mut self.old {
+            for (dead, (of, now)) in old.dead.iter_mut().zip(old.programs.iter().zip(&ring.programs)) {
+                *dead |= of != now;
             }
-            Err(e) => self.failed(&e, out),
         }
+        (self.current, self.frames) = (Some(ring), frames.map(Some));
+        Ok(())
     }
 
     fn set_up(
@@ -241,103 +247,81 @@ impl DirectRoute {
         blank: Blank,
         identities: [&SessionIdentity; 2],
         serials: [u32; 2],
-    ) -> io::Result<(Ring, Vec<Outgoing>)> {
+    ) -> io::Result<(Ring, [Outgoing; 2])> {
         let Blank { shared, page, watch, receipt, id } = blank;
-        let mut frames = Vec::with_capacity(2);
-        for (at, side) in SIDES.into_iter().enumerate() {
+        let frame = |at: usize| {
+            let side = SIDES[at];
             let (own, eventfd) = own_memory(shared.handles(side)?, side);
             let End { process, channel } = self.ends[at];
-            let other = identities[1 - at];
-            let (serial, pid) = (serials[at], other.pid.unsigned_abs());
-            let program = other.program;
-            let notice = Notice::Ring { channel, serial, pid, uid: other.uid, program, semaphores: None };
-            frames.push(Outgoing {
-                process,
-                notice,
-                fds: vec![own, eventfd, page.as_fd().try_clone_to_owned()?],
-            });
-        }
+            let SessionIdentity { pid, uid, program, .. } = *identities[1 - at];
+            let (serial, pid) = (serials[at], pid.unsigned_abs());
+            let notice = Notice::Ring { channel, serial, pid, uid, program, semaphores: None };
+            let fds = vec![own, eventfd, page.as_fd().try_clone_to_owned()?];
+            Ok::<_, io::Error>(Outgoing { process, notice, fds })
+        };
+        let frames = [frame(SENDER)?, frame(RECEIVER)?];
         let pidfds = identities.map(|identity| Arc::clone(&identity.pidfd));
-        let setup = Some(Setup { shared, mapped: [false; 2] });
-        Ok((
-            Ring {
-                serials,
-                id,
-                setup,
-                watch,
-                seen: Indices::default(),
-                receipt,
-                before: (0, 0),
-                carried: false,
-                claims: Claims::default(),
-                claims_before: Claims::default(),
-                latencies: Seen::default(),
-                pidfds,
-                programs: identities.map(|identity| (identity.pid, identity.program)),
-                dead: [false; 2],
-            },
-            frames,
-        ))
+        let ring = Ring {
+            id,
+            setup: Some(shared),
+            watch,
+            seen: Indices::default(),
+            receipt,
+            before: (0, 0),
+            carried: false,
+            claims: Claims::default(),
+            claims_before: Claims::default(),
+            latencies: Seen::default(),
+            pidfds,
+            programs: identities.map(|identity| (identity.pid, identity.program)),
+            dead: [false; 2],
+        };
+        Ok((ring, frames))
     }
 
-    /// An end has mapped what it writes. When both have, nobody else ever will, and each gets the other's.
-    /// False when this is not the ring that the number means.
-    pub fn mapped(&mut self, process: ProcessId, serial: u32, out: &mut Outbox) -> bool {
-        let Some(ring) = &mut self.current else { return false };
-        let is = |at: &usize| self.ends[*at].process == process && ring.serials[*at] == serial;
-        let Some(at) = [SENDER, RECEIVER].into_iter().find(is) else { return false };
-        let Some(setup) = &mut ring.setup else { return true };
-        setup.mapped[at] = true;
-        if setup.mapped == [true; 2] {
-            self.join(out);
-        }
-        true
-    }
-
-    fn join(&mut self, out: &mut Outbox) {
-        let Some(mut ring) = self.current.take() else { return };
-        let Some(Setup { shared, .. }) = ring.setup.take() else { return };
+    /// Both ends have mapped what they write: nobody else ever will. The frames that bring each the other's memory are ready.
+    pub fn seal(&mut self, serials: [u32; 2]) -> Result<(), SealError> {
+        let mut ring = self.current.take().ok_or(SealError::Failed(None))?;
+        let shared = ring.setup.take().ok_or(SealError::Failed(None))?;
         for (end, side) in self.ends.iter().zip(SIDES) {
             if let Err(e) = shared.seal(side) {
                 // Only an end that has sealed it against us can be the reason.
                 let text = format!("route {}: its memory cannot be sealed: {e}", self.name);
-                return out.violators.push((end.process, text));
+                return Err(SealError::Sealed(end.process, text));
             }
         }
-        match self.join_frames(&ring, &shared) {
-            Ok(frames) => {
-                self.current = Some(ring);
-                out.frames.extend(frames);
-            }
-            Err(e) => self.failed(&e, out),
-        }
+        let frames =
+            self.join_frames(&ring, &shared, serials).map_err(|e| SealError::Failed(self.failed(&e)))?;
+        (self.current, self.frames) = (Some(ring), frames.map(Some));
+        Ok(())
     }
 
-    fn join_frames(&self, ring: &Ring, shared: &Shared) -> io::Result<[Outgoing; 2]> {
+    fn join_frames(&self, ring: &Ring, shared: &Shared, serials: [u32; 2]) -> io::Result<[Outgoing; 2]> {
         let frame = |at: usize| {
             let other = others_memory(shared.handles(SIDES[at])?, SIDES[at]);
             let End { process, channel } = self.ends[at];
             let pidfd = ring.pidfds[1 - at].as_fd().try_clone_to_owned()?;
-            let notice = Notice::Join { channel, serial: ring.serials[at] };
+            let notice = Notice::Join { channel, serial: serials[at] };
             Ok::<_, io::Error>(Outgoing { process, notice, fds: vec![other, pidfd] })
         };
-        // The receiver's first: what the sender sends then reaches it, should this process die in between.
-        Ok([frame(RECEIVER)?, frame(SENDER)?])
+        Ok([frame(SENDER)?, frame(RECEIVER)?])
     }
 
-    /// Told once until it works again; tried with every tick.
-    fn failed(&mut self, e: &io::Error, out: &mut Outbox) {
-        if !std::mem::replace(&mut self.told_failure, true) {
-            out.warnings.push(format!(
-                "route {}: no ring between its processes: {e}{}",
-                self.name,
-                shortage_hint(e)
-            ));
-        }
+    /// The frame that is ready for an end.
+    pub fn take_frame(&mut self, end: usize) -> Option<Outgoing> {
+        self.frames[end].take()
+    }
+
+    /// What to log: once until it works again. It is tried with every tick.
+    pub(super) fn failed(&mut self, e: &io::Error) -> Option<String> {
+        let is_known = std::mem::replace(&mut self.told_failure, true);
+        let text = || format!("route {}: no ring between its processes: {e}{}", self.name, shortage_hint(e));
+        (!is_known).then(text)
     }
 
     /// One of the sessions is over, or its process has opened another: its ring is an earlier one now.
     pub fn part(&mut self) {
+        self.frames = [None, None];
         // One that is not joined yet was never used.
         let Some(ring) = self.current.take().filter(|ring| ring.setup.is_none()) else { return };
         if self.own_old() >= OLD_MAX {
@@ -353,11 +337,11 @@ impl DirectRoute {
         self.old.push(ring);
     }
 
-    /// Looks how far the ends are and shows it.
-    pub fn account(&mut self, out: &mut Outbox) {
+    /// Looks how far the ends are and shows it. False if the ring in use cannot be used any more.
+    pub fn account(&mut self, warnings: &mut Vec<String>) -> bool {
         let (settled, reported) = (&mut self.settled, &mut self.reported);
         let mut cell = self.cells.as_mut().map(|(cell, _)| cell);
-        let mut violators = 0;
+        let (mut violators, mut intact) = (0, true);
         self.old.retain_mut(|ring| match ring.look() {
             true if ring.is_over() => {
                 // What its receiver would not take, because of what the sender wrote, is refused.
@@ -379,10 +363,10 @@ impl DirectRoute {
         if let Some(ring) = self.current.take_if(|ring| ring.setup.is_none() && !ring.look()) {
             ring.settle(&mut self.settled, Rest::Error);
             self.reported = sum(&self.reported, &ring.reported());
-            violators += 1;
+            (violators, intact) = (violators + 1, false);
         }
         if violators > 0 {
-            out.warnings.push(format!(
+            warnings.push(format!(
                 "route {}: the indices of {violators} ring(s) cannot be: one of its processes writes where it must not; \
                  the ring is replaced",
                 self.name
@@ -398,19 +382,23 @@ impl DirectRoute {
         for ring in self.current.iter().filter(|ring| ring.setup.is_none()).chain(&self.old) {
             ring.confirm(ring.rest());
         }
+        intact
     }
 
-    /// Goes on with a ring that an earlier daemon made, unless the other end has handed it over already.
-    pub fn carry(&mut self, handover: Handover<'_>, out: &mut Outbox) {
-        match self.carried_ring(handover) {
-            Ok(Some(_)) if self.old.len() - self.own_old() >= CARRIED_MAX => {}
-            Ok(ring) => self.old.extend(ring),
-            // After a restart with another msgsize or maxmsg, for one.
-            Err(e) => out.warnings.push(format!(
+    /// Goes on with a ring that an earlier daemon made, unless the other end has handed it over already. An error is what to
+    /// log.
+    pub fn carry(&mut self, handover: Handover<'_>) -> Result<(), String> {
+        // The ring does not fit after a restart with another msgsize or maxmsg, for one.
+        let ring = self.carried_ring(handover).map_err(|e| {
+            format!(
                 "route {}: a ring from before this start is in use by its processes and not in the ledger: {e}",
                 self.name
-            )),
+            )
+        })?;
+        if self.old.len() - self.own_old() < CARRIED_MAX {
+            self.old.extend(ring);
         }
+        Ok(())
     }
 
     /// None where the ring is known.
@@ -441,7 +429,6 @@ impl DirectRoute {
         let latencies = watch.latencies().map(Seen::of).unwrap_or_default();
         let (seen, setup, carried) = (Indices::default(), None, true);
         let mut ring = Ring {
-            serials: [0; 2],
             programs,
             id,
             setup,
@@ -464,9 +451,9 @@ impl DirectRoute {
 
     /// This daemon ends. What waits in the rings is not accepted in its ledger: both ends go on, and the next daemon accepts
     /// it.
-    pub fn leave_to_next(&mut self, out: &mut Outbox) {
+    pub fn leave_to_next(&mut self, warnings: &mut Vec<String>) {
         self.left_to_next = true;
-        self.account(out);
+        self.account(warnings);
     }
 
     /// Adds messages that the sender's library has refused.

@@ -1,7 +1,8 @@
 //! The rings of sessions: made when a session opens, handed to lane threads and to the other sessions, taken back
 //! when it ends.
 //!
-//! Belongs to the control thread; nothing here speaks to a client. What there is to tell gathers in an [`Outbox`].
+//! Belongs to the control thread, which carries out here the effects of [`crate::sessions::state`]. Nothing here speaks to a
+//! client: frames are returned.
 //!
 //! Invariant: a lane thread can always be given "none any more": a session opens only where every thread concerned
 //! has room for two offers, its rings and their end.
@@ -16,6 +17,7 @@ mod refusals;
 mod table;
 
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
+use crate::sessions::state::{ChannelKind, DirectKind, Topology};
 use crate::words::counted;
 use claims::Reports;
 use direct::{Blank, DirectRoute, End, Handover};
@@ -24,7 +26,6 @@ use maker::{Done, LARGE_BYTES, Maker, Order};
 use prepare::DaemonEnd;
 use refusals::Refusals;
 use rtcore::lane::hand_off::{HandOff, HandOffItem, HandOffSlot, hand_off};
-use rtcore::lane::peer::PeerState;
 use rtcore::message::Origin;
 use rtcore::ring::bell::daemon_bell;
 use rtcore::ring::{Bells, Consumer, Handles, Producer, Side};
@@ -40,8 +41,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use table::{ChannelPath, ChannelPlan, Receiver, Table};
+use table::{ChannelPath, ChannelPlan, Table};
 
+pub use direct::SealError;
 pub use explain::Explanation;
 pub use prepare::{Begun, Prepared, RingsError};
 
@@ -95,15 +97,24 @@ pub struct Outgoing {
     pub fds: Vec<OwnedFd>,
 }
 
-/// What there is to tell.
+/// Memory that was made on another thread.
+#[derive(Debug)]
+pub enum Made {
+    /// The rings of a session.
+    Session(ProcessId, Result<Prepared, RingsError>),
+    /// The memory of a direct ring, which is kept; an error is what to log.
+    Direct(RouteId, Result<(), Option<String>>),
+}
+
+/// What [`Rings::tick`] found.
 #[derive(Debug, Default)]
-pub struct Outbox {
-    /// To sessions.
-    pub frames: Vec<Outgoing>,
-    /// To the log.
+pub struct Ticked {
+    /// Routes whose lane thread has yet to take its receivers' rings, which nothing but a message or a wake-up makes it do.
+    pub waits: Vec<RouteId>,
+    /// Direct routes whose ring cannot be used any more.
+    pub broken: Vec<RouteId>,
+    /// For the log.
     pub warnings: Vec<String>,
-    /// Sessions that must end, and why.
-    pub violators: Vec<(ProcessId, String)>,
 }
 
 /// A lane thread's place for one ring after the other.
@@ -124,8 +135,6 @@ impl<T> Default for Lane<T> {
 /// Rings whose memory the client got and has not mapped yet. No lane uses them.
 #[derive(Debug)]
 struct HandedOut {
-    /// Of [`Notice::Map`].
-    serial: u32,
     bells: Bells,
     ends: Vec<DaemonEnd>,
     /// What the client writes.
@@ -135,8 +144,6 @@ struct HandedOut {
 /// What the client gets of a session's rings.
 #[derive(Debug)]
 pub struct Attached {
-    /// Of [`Notice::Map`].
-    pub serial: u32,
     /// The session's bells.
     pub page: Memory,
     /// Each routed channel's ring.
@@ -163,9 +170,7 @@ pub struct Rings {
     identities: Vec<Option<(SessionIdentity, Bells)>>,
     /// Generation and pid of the session before, by process.
     left: Vec<Option<(u64, i32)>>,
-    serial: u32,
     allow_unlocked: bool,
-    out: Outbox,
     maker: Maker,
     /// Processes whose rings are being made.
     ordered: BTreeSet<ProcessId>,
@@ -191,9 +196,7 @@ impl Rings {
             identities: plan.processes.iter().map(|_| None).collect(),
             left: vec![None; plan.processes.len()],
             plan: plan.clone(),
-            serial: 0,
             allow_unlocked,
-            out: Outbox::default(),
             maker: Maker::new()?,
             ordered: BTreeSet::new(),
             handed_out: plan.processes.iter().map(|_| None).collect(),
@@ -268,33 +271,37 @@ impl Rings {
         self.table.channels[process].iter().map(|channel| &channel.told)
     }
 
-    /// Whom a process sends to or receives from.
-    pub fn partners(&self, process: ProcessId) -> &[ProcessId] {
-        &self.table.partners[process]
+    /// What the state machine of the sessions has to know of the plan.
+    pub fn topology(&self) -> Topology {
+        let kind = |channel: &ChannelPlan| match channel.way {
+            ChannelPath::Source(_) => ChannelKind::Routed(channel.receivers.clone()),
+            ChannelPath::Sink(..) => ChannelKind::Inbound,
+            ChannelPath::Direct(route, Side::Producer) => ChannelKind::Direct(route),
+            ChannelPath::Direct(_, Side::Consumer) => ChannelKind::DirectInbound,
+        };
+        let direct = self.direct.iter().map(|(route, direct)| {
+            let large = direct.bytes() >= LARGE_BYTES;
+            (*route, DirectKind { ends: direct.processes(), large })
+        });
+        Topology {
+            channels: self.table.channels.iter().map(|of| of.iter().map(kind).collect()).collect(),
+            partners: self.table.partners.clone(),
+            direct: direct.collect(),
+        }
     }
 
-    /// What there is to tell since the last call.
-    pub fn take_out(&mut self) -> Outbox {
-        std::mem::take(&mut self.out)
-    }
-
-    /// The client's part of the rings. They are in use after [`Rings::attach`] only.
-    pub fn hand_out(&mut self, process: ProcessId, prepared: Prepared) -> Attached {
+    /// The client's part of the rings, numbered up to `map`. They are in use after [`Rings::attach`] only.
+    pub fn hand_out(&mut self, process: ProcessId, prepared: Prepared, map: u32) -> Attached {
         let Prepared { bells, page, ends, handles, written } = prepared;
+        let serials =
+            (1..=u32::try_from(handles.len()).unwrap_or(0)).rev().map(|before| map.wrapping_sub(before));
         let mut rings = Vec::with_capacity(handles.len());
-        for (channel, handles) in handles {
-            let serial = self.next_serial();
+        for ((channel, handles), serial) in handles.into_iter().zip(serials) {
             let semaphores = self.doorbells.as_ref().and_then(|bells| bells.named(process, channel));
             rings.push((Notice::Ring { channel, serial, pid: 0, uid: 0, program: 0, semaphores }, handles));
         }
-        let serial = self.next_serial();
-        self.handed_out[process] = Some(HandedOut { serial, bells, ends, written });
-        Attached { serial, page, rings }
-    }
-
-    /// Whether the client may answer with this serial that it has mapped the rings of its session.
-    pub fn awaits(&self, process: ProcessId, serial: u32) -> bool {
-        self.handed_out[process].as_ref().is_some_and(|handed_out| handed_out.serial == serial)
+        self.handed_out[process] = Some(HandedOut { bells, ends, written });
+        Attached { page, rings }
     }
 
     /// The client has mapped its rings: seals what it writes, and gives the lane threads the rings that they write. They
@@ -358,8 +365,9 @@ impl Rings {
         }
     }
 
-    /// The session is over: lane threads get nothing in exchange for its rings, after they have emptied them.
-    pub fn close(&mut self, process: ProcessId) {
+    /// The session is over: lane threads get nothing in exchange for its rings, after they have emptied them. Returns what to
+    /// log.
+    pub fn close(&mut self, process: ProcessId) -> Vec<String> {
         if let Some(handed_out) = self.handed_out[process].take() {
             // No lane has seen them.
             self.maker.discard(handed_out.ends);
@@ -369,7 +377,7 @@ impl Rings {
         }
         // What it has sent already is not lost.
         self.read_from(process);
-        let Some((identity, bells)) = self.identities[process].take() else { return };
+        let Some((identity, bells)) = self.identities[process].take() else { return Vec::new() };
         let (generation, origin) = (identity.generation, Origin::UNKNOWN);
         self.left[process] = Some((generation, identity.pid));
         for channel in &self.table.channels[process] {
@@ -396,50 +404,54 @@ impl Rings {
         if let Some(doorbells) = &self.doorbells {
             doorbells.forget(process);
         }
-        self.look_at_refusals();
+        let mut warnings = Vec::new();
+        self.look_at_refusals(&mut warnings);
         for direct in self.direct.values_mut().filter(|direct| direct.processes().contains(&process)) {
-            direct.account(&mut self.out);
+            direct.account(&mut warnings);
             direct.part();
-            direct.account(&mut self.out);
+            direct.account(&mut warnings);
         }
         self.refusals.end(process);
+        warnings
     }
 
-    /// The memory in which a session counts what its senders refuse. What cannot be mapped is not counted.
-    pub fn take_refusals(&mut self, process: ProcessId, memory: BorrowedFd<'_>) {
-        if let Err(e) = self.refusals.begin(process, memory) {
+    /// The memory in which a session counts what its senders refuse. What cannot be mapped is not counted; the error is what
+    /// to log.
+    pub fn take_refusals(&mut self, process: ProcessId, memory: BorrowedFd<'_>) -> Result<(), String> {
+        self.refusals.begin(process, memory).map_err(|e| {
             let name = &self.plan.processes[process].name;
-            self.out.warnings.push(format!("{name}: messages that its senders refuse are not counted: {e}"));
-        }
+            format!("{name}: messages that its senders refuse are not counted: {e}")
+        })
     }
 
     /// A direct ring that was made by an earlier daemon and that its ends go on using: accounts for it from where that one
-    /// stopped.
-    pub fn carry(&mut self, process: ProcessId, carried: Carried<'_>) {
+    /// stopped. An error is what to log.
+    pub fn carry(&mut self, process: ProcessId, carried: Carried<'_>) -> Result<(), String> {
         let Carried { channel, other, identity, memory } = carried;
         let way = self.table.channels[process].get(channel as usize).map(|channel| channel.way);
         let identity =
             identity.or_else(|| self.identities[process].as_ref().map(|(identity, _)| identity.clone()));
-        let (Some(ChannelPath::Direct(route, side)), Some(identity)) = (way, identity) else { return };
-        if let Some(direct) = self.direct.get_mut(&route) {
-            direct.carry(Handover { side, from: identity, other, memory }, &mut self.out);
-        }
+        let (Some(ChannelPath::Direct(route, side)), Some(identity)) = (way, identity) else { return Ok(()) };
+        let direct = self.direct.get_mut(&route);
+        direct.map_or(Ok(()), |direct| direct.carry(Handover { side, from: identity, other, memory }))
     }
 
-    /// The daemon ends: what waits in direct rings stays there, and the next daemon accounts for it.
-    pub fn leave_to_next(&mut self) {
-        self.look_at_refusals();
+    /// The daemon ends: what waits in direct rings stays there, and the next daemon accounts for it. Returns what to log.
+    pub fn leave_to_next(&mut self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        self.look_at_refusals(&mut warnings);
         for direct in self.direct.values_mut() {
-            direct.leave_to_next(&mut self.out);
+            direct.leave_to_next(&mut warnings);
         }
-        self.look_at_reports();
+        self.look_at_reports(&mut warnings);
         self.refusals.confirm();
+        warnings
     }
 
     /// Takes what senders' libraries have refused: shows it, and adds it to the ledgers of direct routes, which are published
     /// next.
-    fn look_at_refusals(&mut self) {
-        for (from, more) in self.refusals.look(&self.plan, &mut self.out) {
+    fn look_at_refusals(&mut self, warnings: &mut Vec<String>) {
+        for (from, more) in self.refusals.look(&self.plan, warnings) {
             for (route, direct) in &mut self.direct {
                 if self.plan.routes[*route].from == from {
                     direct.refuse(&more);
@@ -448,29 +460,59 @@ impl Rings {
         }
     }
 
-    /// Makes the rings of direct routes whose processes both have a session and that have none; large ones on a thread of
-    /// their own.
-    pub fn connect(&mut self) {
-        let mut serial = self.serial;
-        for (route, direct) in
-            self.direct.iter_mut().filter(|(_, direct)| !direct.has_ring() && !direct.ordered)
-        {
-            let [sender, receiver] = direct.processes().map(|process| self.identities[process].as_ref());
-            let (Some((sender, _)), Some((receiver, _))) = (sender, receiver) else { continue };
-            let blank = match prepare::room_for(direct.bytes()) {
-                Ok(()) if direct.bytes() >= LARGE_BYTES => {
-                    direct.ordered = true;
-                    self.maker.order(Order::Direct(*route, direct.draft()));
-                    continue;
-                }
-                Ok(()) => direct.draft().make(),
-                Err(room) => Err(no_room(direct.bytes(), &room)),
-            };
-            let serials = [serial.wrapping_add(1), serial.wrapping_add(2)];
-            serial = serials[1];
-            direct.connect(blank, [sender, receiver], serials, &mut self.out);
+    /// Makes a direct ring for the sessions of its processes; its frames are ready. An error is what to log.
+    pub fn create(&mut self, route: RouteId, serials: [u32; 2]) -> Result<(), Option<String>> {
+        let Some(direct) = self.direct.get(&route) else { return Err(None) };
+        let blank = match prepare::room_for(direct.bytes()) {
+            Ok(()) => direct.draft().make(),
+            Err(room) => Err(no_room(direct.bytes(), &room)),
+        };
+        self.connect(route, blank, serials)
+    }
+
+    /// Has the memory of a direct ring made on another thread. An error is what to log.
+    pub fn order(&mut self, route: RouteId) -> Result<(), Option<String>> {
+        let Some(direct) = self.direct.get_mut(&route) else { return Err(None) };
+        if let Err(room) = prepare::room_for(direct.bytes()) {
+            return Err(direct.failed(&no_room(direct.bytes(), &room)));
         }
-        self.serial = serial;
+        self.maker.order(Order::Direct(route, direct.draft()));
+        Ok(())
+    }
+
+    /// Makes a ring of the memory that was ordered, as [`Rings::create`].
+    pub fn offer_made(&mut self, route: RouteId, serials: [u32; 2]) -> Result<(), Option<String>> {
+        let blank = self.direct.get_mut(&route).and_then(DirectRoute::take_blank).ok_or(None)?;
+        self.connect(route, Ok(blank), serials)
+    }
+
+    fn connect(
+        &mut self,
+        route: RouteId,
+        blank: io::Result<Blank>,
+        serials: [u32; 2],
+    ) -> Result<(), Option<String>> {
+        let Some(direct) = self.direct.get_mut(&route) else { return Err(None) };
+        let [sender, receiver] = direct.processes().map(|process| self.identities[process].as_ref());
+        let (Some((sender, _)), Some((receiver, _))) = (sender, receiver) else { return Err(None) };
+        direct.connect(blank, [sender, receiver], serials)
+    }
+
+    /// Drops memory that was ordered and that nobody waits for any more.
+    pub fn discard_made(&mut self, route: RouteId) {
+        let blank = self.direct.get_mut(&route).and_then(DirectRoute::take_blank);
+        self.discard(blank);
+    }
+
+    /// Both sessions have mapped their halves of a direct ring: seals it. The frames that join them are ready.
+    pub fn seal(&mut self, route: RouteId, serials: [u32; 2]) -> Result<(), SealError> {
+        let direct = self.direct.get_mut(&route);
+        direct.map_or(Err(SealError::Failed(None)), |direct| direct.seal(serials))
+    }
+
+    /// The frame that is ready for this end of a direct ring.
+    pub fn take_frame(&mut self, route: RouteId, end: usize) -> Option<Outgoing> {
+        self.direct.get_mut(&route)?.take_frame(end)
     }
 
     /// Readable when [`Rings::take_made`] has something.
@@ -478,19 +520,22 @@ impl Rings {
         self.maker.ready()
     }
 
-    /// What was made since the last call: the rings of sessions that were ordered. Direct rings are connected.
-    pub fn take_made(&mut self) -> Vec<(ProcessId, Result<Prepared, RingsError>)> {
-        let mut sessions = Vec::new();
+    /// What was made since the last call.
+    pub fn take_made(&mut self) -> Vec<Made> {
+        let mut all = Vec::new();
         for done in self.maker.take() {
-            match done {
+            all.push(match done {
                 Done::Session(process, made) => {
                     self.ordered.remove(&process);
-                    sessions.push((process, made));
+                    Made::Session(process, made)
                 }
-                Done::Direct(route, blank) => self.connect_made(route, blank),
-            }
+                Done::Direct(route, blank) => {
+                    let kept = self.direct.get_mut(&route).map_or(Err(None), |direct| direct.keep(blank));
+                    Made::Direct(route, kept)
+                }
+            });
         }
-        sessions
+        all
     }
 
     /// Drops the ends that lane threads have given back.
@@ -512,64 +557,44 @@ impl Rings {
         self.maker.discard(memory);
     }
 
-    fn connect_made(&mut self, route: RouteId, blank: io::Result<Blank>) {
-        let Some(direct) = self.direct.get_mut(&route) else { return };
-        direct.ordered = false;
-        let [sender, receiver] = direct.processes().map(|process| self.identities[process].as_ref());
-        let (Some((sender, _)), Some((receiver, _)), false) = (sender, receiver, direct.has_ring()) else {
-            return self.discard(blank);
-        };
-        let serials = [self.serial.wrapping_add(1), self.serial.wrapping_add(2)];
-        self.serial = serials[1];
-        direct.connect(blank, [sender, receiver], serials, &mut self.out);
-    }
-
-    /// A session has mapped its half of a direct ring. Numbers of earlier rings mean nothing any more.
-    pub fn mapped(&mut self, process: ProcessId, serial: u32) {
-        for direct in self.direct.values_mut() {
-            if direct.mapped(process, serial, &mut self.out) {
-                return;
-            }
-        }
-    }
-
-    /// Some ten times a second: ledgers of direct routes, memory that lane threads have given back, rings that could
-    /// not be made before or that a liar has broken. Returns the routes whose lane thread has yet to take its receivers'
-    /// rings, which nothing but a message or a wake-up makes it do.
-    pub fn tick(&mut self) -> Vec<RouteId> {
+    /// Some ten times a second: ledgers of direct routes, and memory that lane threads have given back.
+    pub fn tick(&mut self) -> Ticked {
         self.reclaim();
-        let mut waits = Vec::new();
+        let mut ticked = Ticked::default();
         for (&(route, _), lane) in &mut self.sinks {
             if lane.hand_off.collect() {
-                waits.push(route);
+                ticked.waits.push(route);
                 if let Some(doorbell) = self.doorbells.as_ref().and_then(|bells| bells.of_route(route)) {
                     doorbell.post();
                 }
             }
         }
-        self.look_at_refusals();
-        self.direct.values_mut().for_each(|direct| direct.account(&mut self.out));
+        self.look_at_refusals(&mut ticked.warnings);
+        for (route, direct) in &mut self.direct {
+            if !direct.account(&mut ticked.warnings) {
+                ticked.broken.push(*route);
+            }
+        }
         self.refusals.confirm();
-        self.look_at_reports();
-        self.connect();
-        waits
+        self.look_at_reports(&mut ticked.warnings);
+        ticked
     }
 
-    fn look_at_reports(&mut self) {
+    fn look_at_reports(&mut self, warnings: &mut Vec<String>) {
         for (&(route, end), reports) in &mut self.reports {
             let held = self.sinks.get_mut(&(route, end)).is_some_and(|lane| lane.hand_off.collect());
             let unread = if held { 0 } else { reports.count_unread() };
             let route = &self.plan.routes[route];
             let name = route.ends().nth(end).map_or("?", |id| self.plan.endpoints[id].name.as_str());
             if unread > 0 {
-                self.out.warnings.push(format!(
+                warnings.push(format!(
                     "route {}: lost {} delivered to {name}: its process ended, or dropped its inbox, before reading",
                     route.name,
                     counted(unread, "message")
                 ));
             }
             if !reports.look() {
-                self.out.warnings.push(format!(
+                warnings.push(format!(
                     "route {}: the receiver at {name} reports more discarded messages than it has taken: its figures are \
                      not shown",
                     route.name
@@ -578,36 +603,9 @@ impl Rings {
         }
     }
 
-    /// Whether anybody can receive what the process sends into the channel; `None` for one that it receives from.
-    pub fn reach(
-        &self,
-        process: ProcessId,
-        channel: usize,
-        state: impl Fn(ProcessId) -> PeerState,
-    ) -> Option<bool> {
-        let ChannelPlan { way, receivers, .. } = self.table.channels[process].get(channel)?;
-        let receives = |receiver: &Receiver| match *receiver {
-            Receiver::Queue(owner) => owner.is_none_or(|owner| state(owner) != PeerState::Dead),
-            Receiver::Signal(owner) => owner.is_some_and(|owner| state(owner) == PeerState::Alive),
-            Receiver::Session(owner) => owner.is_some_and(|owner| self.identities[owner].is_some()),
-        };
-        match way {
-            ChannelPath::Source(_) => Some(receivers.iter().any(receives)),
-            ChannelPath::Direct(route, Side::Producer) => {
-                Some(self.direct.get(route).is_some_and(DirectRoute::is_joined))
-            }
-            ChannelPath::Direct(_, Side::Consumer) | ChannelPath::Sink(..) => None,
-        }
-    }
-
     /// The ledgers of direct routes, as of the last look.
     pub fn ledgers(&self) -> impl Iterator<Item = (RouteId, Ledger)> + '_ {
         self.direct.iter().map(|(route, direct)| (*route, direct.ledger()))
-    }
-
-    fn next_serial(&mut self) -> u32 {
-        self.serial = self.serial.wrapping_add(1);
-        self.serial
     }
 }
 

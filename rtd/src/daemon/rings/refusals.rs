@@ -3,7 +3,6 @@
 //! Constraint: the memory is the client's. A number that cannot be true is not taken, and with it no further one of that
 //! session.
 
-use super::Outbox;
 use crate::plan::{EndpointId, Plan, ProcessId};
 use rtcore::refusals::{Audit, Counts};
 use rtcore::stats::writer::{Page, RefusedCell};
@@ -57,12 +56,12 @@ impl Refusals {
     }
 
     /// What is new, by endpoint.
-    pub fn look(&mut self, plan: &Plan, out: &mut Outbox) -> Vec<(EndpointId, Counts)> {
+    pub fn look(&mut self, plan: &Plan, warnings: &mut Vec<String>) -> Vec<(EndpointId, Counts)> {
         let mut all = Vec::new();
         for (endpoint, total) in &mut self.totals {
             let Some(audit) = &mut self.audits[total.owner] else { continue };
             let Some(more) = audit.take(&plan.endpoints[*endpoint].name) else {
-                out.warnings.push(format!(
+                warnings.push(format!(
                     "{}: its session reports impossible counts of refused messages: they are not used any more",
                     plan.processes[total.owner].name
                 ));

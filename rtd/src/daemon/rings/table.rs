@@ -3,6 +3,7 @@
 //! Invariant: a channel's number is its place in its process' list, and so is the daemon's bell for it.
 
 use crate::plan::{EndpointId, EndpointKind, Overflow, Path, Plan, ProcessId, RingPlan, RouteId, RoutePlan};
+use crate::sessions::state::Receiver;
 use rtcore::ring::{Geometry, Side};
 use rtcore::wire::{Channel, Name, Role};
 use std::io;
@@ -31,17 +32,6 @@ pub enum ChannelPath {
     Sink(RouteId, usize),
     /// Another session, in the ring of this route; the session has this side of it.
     Direct(RouteId, Side),
-}
-
-/// Who may receive what a sender sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receiver {
-    /// A queue, of this process if it has an owner; it takes messages unless that one died.
-    Queue(Option<ProcessId>),
-    /// A process that must be registered.
-    Signal(Option<ProcessId>),
-    /// A process that must have a session.
-    Session(Option<ProcessId>),
 }
 
 /// A channel before its names and sizes were checked.

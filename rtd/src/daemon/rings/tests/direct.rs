@@ -14,15 +14,15 @@ struct Half {
 }
 
 /// The frames for one process.
-fn frames(rings: &mut Rings, process: ProcessId) -> Vec<(Notice, Vec<OwnedFd>)> {
-    let out = std::mem::take(&mut rings.out.frames);
+fn frames(bench: &mut Bench, process: ProcessId) -> Vec<(Notice, Vec<OwnedFd>)> {
+    let out = std::mem::take(&mut bench.frames);
     let (mine, others): (Vec<_>, _) = out.into_iter().partition(|frame| frame.process == process);
-    rings.out.frames = others;
+    bench.frames = others;
     mine.into_iter().map(|frame| (frame.notice, frame.fds)).collect()
 }
 
-fn half(rings: &mut Rings, process: ProcessId) -> Half {
-    match frames(rings, process).pop() {
+fn half(bench: &mut Bench, process: ProcessId) -> Half {
+    match frames(bench, process).pop() {
         Some((Notice::Ring { channel: 0, serial, uid: 7, .. }, fds)) => {
             let [own, _eventfd, page] = fds.try_into().unwrap();
             let page_map = Map::of(page.as_fd(), Receipt::PAGE_BYTES, true).unwrap();
@@ -33,8 +33,8 @@ fn half(rings: &mut Rings, process: ProcessId) -> Half {
     }
 }
 
-fn other_half(rings: &mut Rings, process: ProcessId, serial: u32) -> OwnedFd {
-    match frames(rings, process).pop() {
+fn other_half(bench: &mut Bench, process: ProcessId, serial: u32) -> OwnedFd {
+    match frames(bench, process).pop() {
         Some((Notice::Join { channel: 0, serial: s }, mut fds)) if s == serial => fds.remove(0),
         other => panic!("{other:?}"),
     }
@@ -42,7 +42,7 @@ fn other_half(rings: &mut Rings, process: ProcessId, serial: u32) -> OwnedFd {
 
 /// Two sessions with a ring that both ends have answered for.
 struct Pair {
-    rings: Rings,
+    bench: Bench,
     arm: Someone,
     planner: Someone,
     generation: u64,
@@ -50,28 +50,28 @@ struct Pair {
 
 impl Pair {
     fn new() -> Pair {
-        let mut rings = Rings::new(&direct_plan(), rtcore::skin::posix(), true).unwrap();
+        let mut bench = Bench::new(&direct_plan());
         let (arm, planner) = (Someone::new(), Someone::new());
-        open(&mut rings, ARM, arm.identity(1));
-        assert!(rings.out.frames.is_empty(), "the receiver is not there yet");
-        open(&mut rings, PLANNER, planner.identity(1));
-        Pair { rings, arm, planner, generation: 1 }
+        bench.open(ARM, arm.identity(1));
+        assert!(bench.frames.is_empty(), "the receiver is not there yet");
+        bench.open(PLANNER, planner.identity(1));
+        Pair { bench, arm, planner, generation: 1 }
     }
 
     fn join(&mut self) -> (Words, Words) {
-        let rings = &mut self.rings;
-        let (sender, receiver) = (half(rings, ARM), half(rings, PLANNER));
+        let bench = &mut self.bench;
+        let (sender, receiver) = (half(bench, ARM), half(bench, PLANNER));
         assert_ne!(sender.serial, receiver.serial, "an answer says which end it is about");
         let words = (
             Words(Map::of(sender.own.as_fd(), geometry(16).timed().producer_bytes(), true).unwrap()),
             Words(Map::of(receiver.own.as_fd(), geometry(16).timed().consumer_bytes(), true).unwrap()),
         );
-        rings.mapped(ARM, sender.serial);
-        assert_eq!(rings.reach(ARM, 0, |_| PeerState::Alive), Some(false));
-        rings.mapped(PLANNER, receiver.serial);
-        assert_eq!(rings.reach(ARM, 0, |_| PeerState::Alive), Some(true));
+        bench.mapped(ARM, sender.serial);
+        assert!(!bench.is_reached(ARM, 0));
+        bench.mapped(PLANNER, receiver.serial);
+        assert!(bench.is_reached(ARM, 0));
         let (head, tail) =
-            (other_half(rings, ARM, sender.serial), other_half(rings, PLANNER, receiver.serial));
+            (other_half(bench, ARM, sender.serial), other_half(bench, PLANNER, receiver.serial));
         let (producer, consumer) =
             (geometry(16).timed().producer_bytes(), geometry(16).timed().consumer_bytes());
         for (fd, bytes) in
@@ -88,13 +88,13 @@ impl Pair {
         self.generation += 1;
         let someone = if process == ARM { &self.arm } else { &self.planner };
         let identity = someone.identity(self.generation);
-        self.rings.close(process);
-        open(&mut self.rings, process, identity);
+        self.bench.close(process);
+        self.bench.open(process, identity);
     }
 
     fn ledger(&mut self) -> Ledger {
-        self.rings.tick();
-        let (route, ledger) = self.rings.ledgers().next().unwrap();
+        self.bench.tick();
+        let (route, ledger) = self.bench.rings.ledgers().next().unwrap();
         assert_eq!(route, 0);
         assert!(ledger.balances(), "{ledger:?}");
         ledger
@@ -140,22 +140,22 @@ fn each_end_gets_what_it_may_and_the_ledger_says_where_all_is() {
 #[test]
 fn a_client_that_never_maps_is_not_joined_and_numbers_of_other_rings_mean_nothing() {
     let mut pair = Pair::new();
-    let (sender, receiver) = (half(&mut pair.rings, ARM), half(&mut pair.rings, PLANNER));
+    let (sender, receiver) = (half(&mut pair.bench, ARM), half(&mut pair.bench, PLANNER));
     for _ in 0..3 {
-        pair.rings.mapped(ARM, sender.serial);
-        pair.rings.mapped(ARM, receiver.serial);
-        pair.rings.mapped(PLANNER, sender.serial);
-        pair.rings.mapped(PLANNER, 0);
+        pair.bench.mapped(ARM, sender.serial);
+        pair.bench.mapped(ARM, receiver.serial);
+        pair.bench.mapped(PLANNER, sender.serial);
+        pair.bench.mapped(PLANNER, 0);
     }
-    assert!(pair.rings.out.frames.is_empty() && !pair.rings.direct[&0].is_joined());
+    assert!(pair.bench.frames.is_empty() && !pair.bench.rings.direct[&0].is_joined());
     // Its next session counts, the answer of the one before does not.
     pair.again(PLANNER);
-    let (sender, again) = (half(&mut pair.rings, ARM), half(&mut pair.rings, PLANNER));
-    pair.rings.mapped(ARM, sender.serial);
-    pair.rings.mapped(PLANNER, receiver.serial);
-    assert!(!pair.rings.direct[&0].is_joined());
-    pair.rings.mapped(PLANNER, again.serial);
-    assert!(pair.rings.direct[&0].is_joined());
+    let (sender, again) = (half(&mut pair.bench, ARM), half(&mut pair.bench, PLANNER));
+    pair.bench.mapped(ARM, sender.serial);
+    pair.bench.mapped(PLANNER, receiver.serial);
+    assert!(!pair.bench.rings.direct[&0].is_joined());
+    pair.bench.mapped(PLANNER, again.serial);
+    assert!(pair.bench.rings.direct[&0].is_joined());
 }
 
 #[test]
@@ -185,14 +185,14 @@ fn sums_balance_while_both_ends_run_at_full_speed() {
         let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
         let mut most = 0;
         while receiver.index().load(Ordering::Relaxed) < 100_000 && std::time::Instant::now() < end {
-            pair.rings.tick();
-            let (_, ledger) = pair.rings.ledgers().next().unwrap();
+            pair.bench.tick();
+            let (_, ledger) = pair.bench.rings.ledgers().next().unwrap();
             most = most.max(if ledger.balances() { ledger.queued } else { u64::MAX });
         }
         stop.store(true, Ordering::Relaxed);
         assert!(most <= u64::from(SLOTS), "{most} queued, or a sum that does not balance");
     });
-    assert!(pair.rings.out.warnings.is_empty(), "{:?}", pair.rings.out.warnings);
+    assert!(pair.bench.warnings.is_empty(), "{:?}", pair.bench.warnings);
     let tail = sender.index().load(Ordering::Relaxed);
     let head = receiver.index().load(Ordering::Relaxed);
     assert!(head > 1000, "{head}");
@@ -206,14 +206,14 @@ fn what_a_dead_receiver_has_not_taken_ends_there() {
     sender.index().store(5, Ordering::Release);
     receiver.index().store(3, Ordering::Release);
     pair.planner.die();
-    pair.rings.close(PLANNER);
+    pair.bench.close(PLANNER);
     expect(pair.ledger(), [5, 3, 0, 0, 2, 0]);
     // Sent before it learns of the death; then it moves on.
     sender.index().store(6, Ordering::Release);
     expect(pair.ledger(), [6, 3, 0, 0, 3, 0]);
     sender.closed().store(1, Ordering::Release);
     expect(pair.ledger(), [6, 3, 0, 0, 3, 0]);
-    assert_eq!(pair.rings.direct[&0].old_rings(), 0);
+    assert_eq!(pair.bench.rings.direct[&0].old_rings(), 0);
     pair.planner = Someone::new();
     pair.again(PLANNER);
     let (sender, receiver) = pair.join();
@@ -228,7 +228,7 @@ fn what_a_dead_sender_has_sent_is_still_read() {
     let (sender, receiver) = pair.join();
     sender.index().store(4, Ordering::Release);
     pair.arm.die();
-    pair.rings.close(ARM);
+    pair.bench.close(ARM);
     expect(pair.ledger(), [4, 0, 0, 0, 0, 4]);
     pair.arm = Someone::new();
     pair.again(ARM);
@@ -238,7 +238,7 @@ fn what_a_dead_sender_has_sent_is_still_read() {
     expect(pair.ledger(), [6, 3, 0, 0, 0, 3]);
     receiver.index().store(4, Ordering::Release);
     expect(pair.ledger(), [6, 4, 0, 0, 0, 2]);
-    assert_eq!(pair.rings.direct[&0].old_rings(), 0);
+    assert_eq!(pair.bench.rings.direct[&0].old_rings(), 0);
 }
 
 #[test]
@@ -262,9 +262,9 @@ fn who_lies_about_a_ring_gets_another_and_the_sum_holds() {
         pair.ledger();
         lie(&sender, &receiver);
         expect(pair.ledger(), [5 * n, 3 * n, 0, 2 * n, 0, 0]);
-        let warning = pair.rings.out.warnings.pop().unwrap();
+        let warning = pair.bench.warnings.pop().unwrap();
         assert!(warning.contains("route d") && warning.contains("cannot be"), "{warning}");
-        assert!(pair.rings.out.warnings.is_empty() && !pair.rings.direct[&0].is_joined());
+        assert!(pair.bench.warnings.is_empty() && !pair.bench.rings.direct[&0].is_joined());
     }
     pair.join();
 }
@@ -280,14 +280,14 @@ fn a_sender_that_starts_again_and_again_before_a_reader_that_does_not_read_has_t
             pair.again(ARM);
         }
     }
-    pair.rings.close(ARM);
-    let refused = pair.rings.prepare(ARM, wanted(false)).unwrap_err().to_string();
+    pair.bench.close(ARM);
+    let refused = pair.bench.rings.prepare(ARM, wanted(false)).unwrap_err().to_string();
     assert!(refused.contains("route d") && refused.contains("has not read"), "{refused}");
-    assert!(pair.rings.prepare(PLANNER, wanted(false)).is_ok(), "who does not read may always come");
+    assert!(pair.bench.rings.prepare(PLANNER, wanted(false)).is_ok(), "who does not read may always come");
     pair.planner.die();
-    pair.rings.close(PLANNER);
+    pair.bench.close(PLANNER);
     expect(pair.ledger(), [16, 0, 0, 0, 16, 0]);
-    assert!(pair.rings.prepare(ARM, wanted(false)).is_ok());
+    assert!(pair.bench.rings.prepare(ARM, wanted(false)).is_ok());
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn a_receiver_that_comes_again_and_again_before_a_sender_that_never_closes_is_le
         sender.index().store(1, Ordering::Release);
         pair.again(PLANNER);
     }
-    assert_eq!(pair.rings.direct[&0].old_rings(), OLD_MAX);
+    assert_eq!(pair.bench.rings.direct[&0].old_rings(), OLD_MAX);
     let ledger = pair.ledger();
     assert_eq!((ledger.accepted, ledger.delivered), (48, 0));
 }
@@ -306,40 +306,39 @@ fn a_receiver_that_comes_again_and_again_before_a_sender_that_never_closes_is_le
 #[test]
 fn who_seals_its_memory_before_the_daemon_does_is_named() {
     let mut pair = Pair::new();
-    let (sender, receiver) = (half(&mut pair.rings, ARM), half(&mut pair.rings, PLANNER));
+    let (sender, receiver) = (half(&mut pair.bench, ARM), half(&mut pair.bench, PLANNER));
     // As the sender could: everything but what the daemon needs.
     let seals = nix::fcntl::SealFlag::F_SEAL_SEAL;
     nix::fcntl::fcntl(&sender.own, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).unwrap();
-    pair.rings.mapped(ARM, sender.serial);
-    pair.rings.mapped(PLANNER, receiver.serial);
-    let (who, why) = pair.rings.out.violators.pop().unwrap();
-    assert_eq!(who, ARM);
+    pair.bench.mapped(ARM, sender.serial);
+    pair.bench.mapped(PLANNER, receiver.serial);
+    let Some((ARM, End::Violation(why))) = pair.bench.ended.pop() else { panic!("{:?}", pair.bench.state) };
     assert!(why.contains("route d"), "{why}");
-    assert!(pair.rings.out.frames.is_empty(), "nobody is joined");
+    assert!(pair.bench.frames.is_empty(), "nobody is joined");
 }
 
 #[test]
 fn rings_of_sessions_that_ended_are_given_back() {
     let mut plan = direct_plan();
     plan.routes[0].name = "returned".into();
-    let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
+    let mut bench = Bench::new(&plan);
     let (arm, planner) = (Someone::new(), Someone::new());
     for generation in 1..100 {
-        open(&mut rings, ARM, arm.identity(generation));
-        open(&mut rings, PLANNER, planner.identity(generation));
-        let (sender, receiver) = (half(&mut rings, ARM), half(&mut rings, PLANNER));
+        bench.open(ARM, arm.identity(generation));
+        bench.open(PLANNER, planner.identity(generation));
+        let (sender, receiver) = (half(&mut bench, ARM), half(&mut bench, PLANNER));
         assert!(maps("returned") > 0);
         if generation % 2 == 0 {
             let words =
                 Words(Map::of(sender.own.as_fd(), geometry(16).timed().producer_bytes(), true).unwrap());
-            rings.mapped(ARM, sender.serial);
-            rings.mapped(PLANNER, receiver.serial);
+            bench.mapped(ARM, sender.serial);
+            bench.mapped(PLANNER, receiver.serial);
             words.closed().store(1, Ordering::Release);
         }
-        rings.take_out();
-        rings.close(ARM);
-        rings.close(PLANNER);
+        bench.frames.clear();
+        bench.close(ARM);
+        bench.close(PLANNER);
     }
-    rings.tick();
+    bench.tick();
     assert_eq!(maps("returned"), 0);
 }

@@ -5,6 +5,8 @@ mod routed;
 
 use super::*;
 use crate::plan::*;
+use crate::sessions::state::{Effect, End, Event, Standing, State};
+use rtcore::lane::peer::PeerState;
 use rtcore::message::Meta;
 use rtcore::ring::{Envelope, Geometry, Kind};
 use rtcore::sys::memfd::Map;
@@ -129,15 +131,86 @@ fn open(rings: &mut Rings, process: ProcessId, identity: SessionIdentity) -> Att
 /// What the client gets, before it has mapped any of it.
 fn hand_out(rings: &mut Rings, process: ProcessId) -> Attached {
     let prepared = rings.prepare(process, wanted(false)).unwrap();
-    let attached = rings.hand_out(process, prepared);
-    assert!(rings.awaits(process, attached.serial));
-    attached
+    rings.hand_out(process, prepared, 100)
 }
 
 fn mapped(rings: &mut Rings, process: ProcessId, identity: SessionIdentity) {
     rings.attach(process, identity).unwrap();
     rings.read_from(process);
-    rings.connect();
+}
+
+/// Rings, and the state machine that decides about them. What would be sent or logged gathers here.
+struct Bench {
+    rings: Rings,
+    topology: Topology,
+    state: State,
+    frames: Vec<Outgoing>,
+    warnings: Vec<String>,
+    ended: Vec<(ProcessId, End)>,
+}
+
+impl Bench {
+    fn new(plan: &Plan) -> Bench {
+        let rings = Rings::new(plan, rtcore::skin::posix(), true).unwrap();
+        let topology = rings.topology();
+        let state = topology.start();
+        Bench { rings, topology, state, frames: Vec::new(), warnings: Vec::new(), ended: Vec::new() }
+    }
+
+    fn open(&mut self, process: ProcessId, identity: SessionIdentity) {
+        let prepared = self.rings.prepare(process, wanted(false)).unwrap();
+        let effects = self.topology.step(&mut self.state, Event::Admitted { process });
+        let [Effect::Introduce { map, .. }, ..] = effects[..] else { panic!("{effects:?}") };
+        self.rings.hand_out(process, prepared, map);
+        let effects = self.topology.step(&mut self.state, Event::Mapped { process, serial: map });
+        assert_eq!(effects[0], Effect::Attach { process });
+        let standing = Standing { state: PeerState::Alive, pid: identity.pid, ending: None };
+        self.rings.attach(process, identity).unwrap();
+        self.perform(Event::Changed { process, standing });
+    }
+
+    fn close(&mut self, process: ProcessId) {
+        let standing = Standing { state: PeerState::Unregistered, pid: 1, ending: None };
+        self.perform(Event::Changed { process, standing });
+    }
+
+    fn mapped(&mut self, process: ProcessId, serial: u32) {
+        self.perform(Event::Mapped { process, serial });
+    }
+
+    fn tick(&mut self) {
+        let Ticked { broken, warnings, .. } = self.rings.tick();
+        self.warnings.extend(warnings);
+        broken.into_iter().for_each(|route| self.perform(Event::Broken { route }));
+        self.perform(Event::Tick);
+    }
+
+    fn perform(&mut self, event: Event) {
+        for effect in self.topology.step(&mut self.state, event) {
+            match effect {
+                Effect::ReadFrom { process } => self.rings.read_from(process),
+                Effect::Close { process } => self.warnings.extend(self.rings.close(process)),
+                Effect::Create { route, serials } => self.rings.create(route, serials).unwrap(),
+                Effect::SendRing { route, end } | Effect::SendJoin { route, end } => {
+                    self.frames.extend(self.rings.take_frame(route, end));
+                }
+                Effect::Seal { route, serials } => match self.rings.seal(route, serials) {
+                    Ok(()) => self.perform(Event::Sealed { route }),
+                    Err(SealError::Sealed(process, text)) => {
+                        self.ended.push((process, End::Violation(text)));
+                    }
+                    Err(e) => panic!("{e:?}"),
+                },
+                Effect::Send { .. } | Effect::Opened { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Whether the sender was sent that somebody receives.
+    fn is_reached(&self, process: ProcessId, channel: usize) -> bool {
+        self.state.is_reached(process, channel)
+    }
 }
 
 fn envelope(sequence: u64) -> Envelope {

@@ -1,0 +1,220 @@
+//! Carries out the effects of [`crate::sessions::state`], in their order: the one place that does.
+//!
+//! Invariant: an event is served to its end, with all events that its effects return, before the next one is.
+
+use super::registry::Change;
+use super::{Control, Handler};
+use crate::daemon::rings::SealError;
+use crate::plan::{ProcessId, RouteId};
+use crate::sessions::state::{Effect, End, Event, Message, Standing};
+use rtcore::wire::{Reply, Status};
+
+/// What came of an effect.
+enum Applied {
+    /// Nothing more.
+    Done,
+    /// This event, after the effects of the list.
+    Then(Event),
+    /// This event instead of the rest of the list.
+    Instead(Event),
+}
+
+impl From<Change> for Event {
+    fn from(change: Change) -> Event {
+        let Change { process, state, pid, ending } = change;
+        Event::Changed { process, standing: Standing { state, pid, ending } }
+    }
+}
+
+fn unless_read(sent: bool, process: ProcessId) -> Applied {
+    if sent { Applied::Done } else { Applied::Then(Event::Ended { process, end: End::Unread }) }
+}
+
+impl Control {
+    /// Serves an event of the sessions.
+    pub(super) fn perform(&mut self, event: Event, handler: &mut dyn Handler) {
+        let mut events = vec![event];
+        // The last is served first: what follows from an event comes before what follows from the one before it.
+        while let Some(event) = events.pop() {
+            let mut next = Vec::new();
+            for effect in self.sessions.step(event) {
+                let applied = self.apply(effect, handler);
+                let ends = matches!(applied, Applied::Instead(_));
+                if let Applied::Then(event) | Applied::Instead(event) = applied {
+                    next.push(event);
+                }
+                next.extend(self.registry.take_changes().into_iter().map(Event::from));
+                if ends {
+                    break;
+                }
+            }
+            events.extend(next.into_iter().rev());
+        }
+    }
+
+    fn apply(&mut self, effect: Effect, handler: &mut dyn Handler) -> Applied {
+        match effect {
+            Effect::Introduce { process, map } => {
+                return unless_read(self.sessions.introduce(process, map), process);
+            }
+            Effect::Send { to, message } => {
+                if let Message::Map { .. } = message {
+                    rtcore::fault_point!("after_rings_sent_before_map");
+                }
+                return unless_read(self.sessions.send_message(to, message), to);
+            }
+            Effect::Attach { process } => return self.attach(process),
+            Effect::Grant { process } => return self.grant(process),
+            Effect::Announce { process } => return self.announce(process, handler),
+            Effect::Opened { process } => self.opened(process, handler),
+            Effect::ReadFrom { process } => self.sessions.rings.read_from(process),
+            Effect::Record { process, end } => self.record(process, &end),
+            Effect::Disconnect { process } => self.sessions.disconnect(process),
+            Effect::Release { process } => self.registry.release(&self.epoll, process, handler),
+            Effect::Bury { process } => {
+                if let Some(line) = self.registry.ended(&self.epoll, process, handler) {
+                    self.log.info(format_args!("{line}"));
+                }
+            }
+            Effect::Close { process } => {
+                let warnings = self.sessions.close(process);
+                self.warn(warnings);
+                rtcore::fault_point!("after_leave_before_partners_know");
+            }
+            Effect::Create { route, serials } => {
+                let created = self.sessions.rings.create(route, serials);
+                return self.unless_broken(route, created);
+            }
+            Effect::Order { route } => {
+                let ordered = self.sessions.rings.order(route);
+                return ordered.map_or_else(
+                    |text| {
+                        self.warn(text);
+                        Applied::Then(Event::Made { route, ok: false })
+                    },
+                    |()| Applied::Done,
+                );
+            }
+            Effect::Offer { route, serials } => {
+                let offered = self.sessions.rings.offer_made(route, serials);
+                return self.unless_broken(route, offered);
+            }
+            Effect::Discard { route } => self.sessions.rings.discard_made(route),
+            Effect::SendRing { route, end } | Effect::SendJoin { route, end } => {
+                return self.send_frame(route, end);
+            }
+            Effect::Seal { route, serials } => return self.seal(route, serials),
+            Effect::LeaveToNext => {
+                let warnings = self.sessions.rings.leave_to_next();
+                self.warn(warnings);
+            }
+        }
+        Applied::Done
+    }
+
+    pub(super) fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
+            self.log.warning(format_args!("{warning}"));
+        }
+    }
+
+    fn attach(&mut self, process: ProcessId) -> Applied {
+        let failed = |text: String| Applied::Instead(Event::Ended { process, end: End::Failed(text) });
+        rtcore::fault_point!("after_mapped_before_attach", return failed("fault point".to_owned()));
+        let Some(identity) = self.sessions.pending(process).map(|pending| pending.identity.clone()) else {
+            return Applied::Done;
+        };
+        if let Err(e) = self.sessions.rings.attach(process, identity) {
+            self.counters.expelled += 1;
+            return failed(e.to_string());
+        }
+        rtcore::fault_point!("after_attach_before_kept");
+        Applied::Done
+    }
+
+    fn grant(&mut self, process: ProcessId) -> Applied {
+        let pending = self.sessions.pending(process);
+        let Some(candidate) = pending.and_then(|pending| pending.candidate.take()) else {
+            return Applied::Done;
+        };
+        match self.registry.grant(&self.epoll, candidate) {
+            Ok((reply, _)) => {
+                if let Some(pending) = self.sessions.pending(process) {
+                    pending.reply = reply;
+                }
+                // Before anybody sees it.
+                self.keep();
+                Applied::Done
+            }
+            Err(refusal) => Applied::Instead(Event::Ended { process, end: End::Failed(refusal.text) }),
+        }
+    }
+
+    fn announce(&mut self, process: ProcessId, handler: &mut dyn Handler) -> Applied {
+        if let Err(refusal) = self.registry.announce(&self.epoll, process, handler) {
+            return Applied::Instead(Event::Ended { process, end: End::Failed(refusal.text) });
+        }
+        rtcore::fault_point!("after_announce_before_ready");
+        Applied::Done
+    }
+
+    fn opened(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+        let Some(pending) = self.sessions.take_pending(process) else { return };
+        self.settle_leftovers(process, pending.identity.pid, pending.continues, handler);
+        self.counters.sessions += 1;
+        self.granted(process, &pending.reply);
+    }
+
+    fn unless_broken(&mut self, route: RouteId, made: Result<(), Option<String>>) -> Applied {
+        let Err(text) = made else { return Applied::Done };
+        self.warn(text);
+        Applied::Then(Event::Broken { route })
+    }
+
+    fn send_frame(&mut self, route: RouteId, end: usize) -> Applied {
+        let Some(frame) = self.sessions.rings.take_frame(route, end) else { return Applied::Done };
+        let sent = self.sessions.send_frame(&frame);
+        rtcore::fault_point!("between_frames_of_direct_ring");
+        unless_read(sent, frame.process)
+    }
+
+    fn seal(&mut self, route: RouteId, serials: [u32; 2]) -> Applied {
+        match self.sessions.rings.seal(route, serials) {
+            Ok(()) => Applied::Then(Event::Sealed { route }),
+            Err(SealError::Sealed(process, text)) => {
+                Applied::Then(Event::Ended { process, end: End::Violation(text) })
+            }
+            Err(SealError::Failed(text)) => {
+                self.warn(text);
+                Applied::Then(Event::Broken { route })
+            }
+        }
+    }
+
+    /// Writes why a session ends to the log and the counters.
+    fn record(&mut self, process: ProcessId, end: &End) {
+        let (name, holder) = self.registry.holder(process);
+        let pid = self.sessions.pending(process).map_or(holder, |pending| pending.identity.pid);
+        let reason = match end {
+            End::Left | End::HungUp(_) => {
+                return self.log.info(format_args!("{name}: pid {pid} closed its session"));
+            }
+            End::BadFrame(text) => {
+                self.counters.bad_frames += 1;
+                // The session ends whether or not this is read.
+                let _ = self.sessions.reply(process, &Reply::plain(Status::BadFrame, text.as_str()));
+                text.as_str()
+            }
+            End::Violation(text) => {
+                self.counters.expelled += 1;
+                text
+            }
+            End::Unread => {
+                self.counters.unread += 1;
+                "it does not read"
+            }
+            End::Unmapped(text) | End::Failed(text) => text,
+        };
+        self.log.warning(format_args!("{name}: session of pid {pid} closed: {reason}"));
+    }
+}

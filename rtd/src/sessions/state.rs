@@ -1,0 +1,650 @@
+//! What follows from an event: the next state, and an ordered list of effects.
+//!
+//! A session:
+//!
+//! | phase | `Admitted` | `Mapped` | `Changed(Alive)` | `Ended` | `Changed(Dead)`, `Changed(Unregistered)` |
+//! |---|---|---|---|---|---|
+//! | `Closed` | `Opening` | | | | |
+//! | `Opening` | | `Mapped`, if it answers Map | | `Closed` | `Closed` |
+//! | `Mapped` | | | `Open` | `Closed` | `Closed` |
+//! | `Open` | | | | `Dying` if the process is about to end, else the name is released, and `Changed` follows | `Closed` |
+//! | `Dying` | | | | the name is released, if a rule was broken | `Closed` |
+//!
+//! The ring of a direct route:
+//!
+//! | link | `Changed(Alive)`, `Tick`, if both sessions are open | `Made` | `Mapped` by both | `Sealed` | `Broken` | an end closes |
+//! |---|---|---|---|---|---|---|
+//! | `None` | `Offered`, or `Making` if it is large | | | | | |
+//! | `Making` | | `Offered` if both are open, else `None` | | | | |
+//! | `Offered` | | | `Sealing` | | `None` | `None` |
+//! | `Sealing` | | | | `Joined` | `None` | `None` |
+//! | `Joined` | | | | | `None` | `None` |
+//!
+//! Invariant: the effects of one list are carried out in order. An effect that fails returns an event, which is served next;
+//! `Attach`, `Grant` and `Announce` also end their list then. After each step every open session has been sent which of its
+//! channels somebody receives from.
+
+use crate::plan::{ProcessId, RouteId};
+use rtcore::lane::peer::PeerState;
+use rtcore::sys::pidfd::Ending;
+use std::collections::BTreeMap;
+
+/// Index of a direct route's sender in pairs.
+pub const SENDER: usize = 0;
+/// Index of its receiver.
+pub const RECEIVER: usize = 1;
+
+/// Who talks to whom, and how: read off the plan once.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// By process: its channels, each at the place that is its number.
+    pub channels: Vec<Vec<ChannelKind>>,
+    /// By process: the others that it sends to or receives from.
+    pub partners: Vec<Vec<ProcessId>>,
+    /// The direct routes.
+    pub direct: BTreeMap<RouteId, DirectKind>,
+}
+
+/// A direct route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectKind {
+    /// Sender and receiver.
+    pub ends: [ProcessId; 2],
+    /// The memory of its ring is made on another thread.
+    pub large: bool,
+}
+
+/// A channel, as far as its reach depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// The session sends through the daemon to these.
+    Routed(Vec<Receiver>),
+    /// The session sends into the ring of this route.
+    Direct(RouteId),
+    /// The session receives from the daemon.
+    Inbound,
+    /// The session receives from another process.
+    DirectInbound,
+}
+
+/// Who may receive what a sender sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// A queue, of this process if it has an owner; it takes messages unless that process died.
+    Queue(Option<ProcessId>),
+    /// A process that must be registered.
+    Signal(Option<ProcessId>),
+    /// A process that must have a session.
+    Session(Option<ProcessId>),
+}
+
+/// Facts about all sessions and direct rings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    processes: Vec<Process>,
+    links: BTreeMap<RouteId, Link>,
+    /// The last number of a ring or of a Map.
+    serial: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Process {
+    phase: Phase,
+    standing: Standing,
+    /// By channel: whether somebody receives, as the session was last sent.
+    reach: Vec<bool>,
+}
+
+/// How far a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// There is none.
+    Closed,
+    /// Its rings were sent, and the answer to the Map with this serial is awaited. Neither the registry nor a lane knows of it.
+    Opening {
+        /// Serial of the Map.
+        map: u32,
+    },
+    /// The client has mapped its rings. Lanes get their ends, and the process gets its name.
+    Mapped,
+    /// Both have happened.
+    Open,
+    /// The connection has ended and the process is about to. Its death, which has a cause, is awaited.
+    Dying,
+}
+
+/// What partners are sent about a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Standing {
+    /// Whether it is registered.
+    pub state: PeerState,
+    /// Its pid, or that of the process that ended.
+    pub pid: i32,
+    /// How it ended, if it did and the kernel says so.
+    pub ending: Option<Ending>,
+}
+
+/// The ring of a direct route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Link {
+    None,
+    /// Its memory is being made.
+    Making,
+    /// Each end was sent the memory that it writes, with a serial of its own; which ends have mapped it.
+    Offered {
+        serials: [u32; 2],
+        mapped: [bool; 2],
+    },
+    /// Both have. The memory is being sealed.
+    Sealing {
+        serials: [u32; 2],
+    },
+    /// Each end was sent the other's memory.
+    Joined,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A process that has no session asked for one, and its rings are made.
+    Admitted {
+        /// Which process.
+        process: ProcessId,
+    },
+    /// The client has mapped the rings that this number means.
+    Mapped {
+        /// Whose client.
+        process: ProcessId,
+        /// Number of a ring or of a Map.
+        serial: u32,
+    },
+    /// A process got or lost its name.
+    Changed {
+        /// Which process.
+        process: ProcessId,
+        /// What it is now.
+        standing: Standing,
+    },
+    /// A session has to end.
+    Ended {
+        /// Whose session.
+        process: ProcessId,
+        /// Why.
+        end: End,
+    },
+    /// The memory of a direct ring is made, or it cannot be made (`ok`).
+    Made {
+        /// Its route.
+        route: RouteId,
+        /// Whether there is memory.
+        ok: bool,
+    },
+    /// The memory of a direct ring is sealed.
+    Sealed {
+        /// Its route.
+        route: RouteId,
+    },
+    /// A direct ring cannot be used, or not any more.
+    Broken {
+        /// Its route.
+        route: RouteId,
+    },
+    /// Some time has passed.
+    Tick,
+    /// The daemon stops.
+    Stopped,
+}
+
+/// Why a session ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client announced it (Leave).
+    Left,
+    /// The connection was closed without a word.
+    HungUp(Fate),
+    /// A frame that no client sends.
+    BadFrame(String),
+    /// The process wrote what it must not into shared memory.
+    Violation(String),
+    /// It does not read what it is sent.
+    Unread,
+    /// It did not map its rings in time.
+    Unmapped(String),
+    /// It could not be put in force.
+    Failed(String),
+}
+
+/// What becomes of a process whose connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It lives.
+    Lives,
+    /// It is about to end; the kernel closes its descriptors first.
+    Dying,
+    /// It has ended.
+    Died,
+}
+
+/// What has to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Sends the reply, the channels and the routed rings; the rings have the numbers before `map`.
+    Introduce {
+        /// To whose client.
+        process: ProcessId,
+        /// Serial of the Map that follows.
+        map: u32,
+    },
+    /// Sends a frame without descriptors.
+    Send {
+        /// To whose client.
+        to: ProcessId,
+        /// The frame.
+        message: Message,
+    },
+    /// Seals what the client writes, and gives lanes the rings that they write.
+    Attach {
+        /// Whose rings.
+        process: ProcessId,
+    },
+    /// Gives the process its name, and stores that for the next start.
+    Grant {
+        /// Which process.
+        process: ProcessId,
+    },
+    /// Shows the process to lanes as alive; `Changed` follows.
+    Announce {
+        /// Which process.
+        process: ProcessId,
+    },
+    /// The session is open: accounts for what its process had left in an earlier session.
+    Opened {
+        /// Whose session.
+        process: ProcessId,
+    },
+    /// Lets lanes read the rings of the process.
+    ReadFrom {
+        /// Which process.
+        process: ProcessId,
+    },
+    /// Writes why a session ends to the log and the counters.
+    Record {
+        /// Whose session.
+        process: ProcessId,
+        /// Why it ends.
+        end: End,
+    },
+    /// Closes the connection and keeps the rest.
+    Disconnect {
+        /// Whose.
+        process: ProcessId,
+    },
+    /// Takes the name from a process that lives; `Changed` follows.
+    Release {
+        /// Which process.
+        process: ProcessId,
+    },
+    /// Takes the name from a process that has ended; `Changed` follows.
+    Bury {
+        /// Which process.
+        process: ProcessId,
+    },
+    /// Closes the connection, and takes the rings back.
+    Close {
+        /// Whose.
+        process: ProcessId,
+    },
+    /// Makes a direct ring; its frames are ready then. `Broken` follows if it cannot be made.
+    Create {
+        /// Its route.
+        route: RouteId,
+        /// A number for each end.
+        serials: [u32; 2],
+    },
+    /// Has the memory of a direct ring made on another thread; `Made` follows.
+    Order {
+        /// Its route.
+        route: RouteId,
+    },
+    /// Drops memory that nobody waits for any more.
+    Discard {
+        /// Of which route.
+        route: RouteId,
+    },
+    /// Makes a ring of the memory that was ordered; its frames are ready then. `Broken` follows if that fails.
+    Offer {
+        /// Which route.
+        route: RouteId,
+        /// A number for each end.
+        serials: [u32; 2],
+    },
+    /// Sends an end the memory that it writes, if there is a frame.
+    SendRing {
+        /// Of which route.
+        route: RouteId,
+        /// Which end.
+        end: usize,
+    },
+    /// Seals both ends' memory against further writers; `Sealed` follows. The frames for both are ready then.
+    Seal {
+        /// Of which route.
+        route: RouteId,
+        /// The numbers of its ends.
+        serials: [u32; 2],
+    },
+    /// Sends an end the memory that the other end writes.
+    SendJoin {
+        /// Of which route.
+        route: RouteId,
+        /// Which end.
+        end: usize,
+    },
+    /// Leaves what waits in direct rings to the next daemon.
+    LeaveToNext,
+}
+
+/// A frame without descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// What a process is now.
+    Peer {
+        /// Which process.
+        of: ProcessId,
+        /// What it is.
+        standing: Standing,
+    },
+    /// All routed rings were sent.
+    Map {
+        /// For the answer.
+        serial: u32,
+    },
+    /// The session is open.
+    Ready,
+    /// Whether somebody receives from a channel.
+    Reach {
+        /// Its number.
+        channel: u32,
+        /// Whether somebody does.
+        reachable: bool,
+    },
+}
+
+impl State {
+    /// How far the session of a process is.
+    pub fn phase(&self, process: ProcessId) -> Phase {
+        self.processes.get(process).map_or(Phase::Closed, |process| process.phase)
+    }
+
+    /// What is known of a process.
+    pub fn standing(&self, process: ProcessId) -> Option<Standing> {
+        self.processes.get(process).map(|process| process.standing)
+    }
+
+    /// Whether the client has not mapped its rings yet.
+    pub fn is_opening(&self, process: ProcessId) -> bool {
+        matches!(self.phase(process), Phase::Opening { .. } | Phase::Mapped)
+    }
+
+    /// Whether the lanes have its rings.
+    pub fn is_in_force(&self, process: ProcessId) -> bool {
+        matches!(self.phase(process), Phase::Open | Phase::Dying)
+    }
+
+    /// Whether the session was last sent that somebody receives from this channel.
+    pub fn is_reached(&self, process: ProcessId, channel: usize) -> bool {
+        let reach = self.processes.get(process).and_then(|process| process.reach.get(channel));
+        reach.copied().unwrap_or(false)
+    }
+
+    fn is_open(&self, process: ProcessId) -> bool {
+        self.phase(process) == Phase::Open
+    }
+
+    fn next_serial(&mut self) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial
+    }
+}
+
+impl Topology {
+    /// Nobody has a session.
+    pub fn start(&self) -> State {
+        let standing = Standing { state: PeerState::Unregistered, pid: 0, ending: None };
+        let process = |_| Process { phase: Phase::Closed, standing, reach: Vec::new() };
+        State {
+            processes: self.channels.iter().map(process).collect(),
+            links: self.direct.keys().map(|route| (*route, Link::None)).collect(),
+            serial: 0,
+        }
+    }
+
+    /// What follows from an event.
+    pub fn step(&self, state: &mut State, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Admitted { process } => self.admit(state, process, &mut effects),
+            Event::Mapped { process, serial } => self.mapped(state, process, serial, &mut effects),
+            Event::Changed { process, standing } if standing.state == PeerState::Alive => {
+                self.appeared(state, process, standing, &mut effects);
+            }
+            Event::Changed { process, standing } => {
+                self.disappeared(state, process, standing, &mut effects);
+            }
+            Event::Ended { process, end } => end_of(state, process, end, &mut effects),
+            Event::Made { route, ok } => self.made(state, route, ok, &mut effects),
+            Event::Sealed { route } => sealed(state, route, &mut effects),
+            Event::Broken { route } => {
+                state.links.insert(route, Link::None);
+            }
+            Event::Tick => self.link(state, &mut effects),
+            Event::Stopped => effects.push(Effect::LeaveToNext),
+        }
+        for process in 0..state.processes.len() {
+            self.report_reach(state, process, &mut effects);
+        }
+        effects
+    }
+
+    fn admit(&self, state: &mut State, process: ProcessId, effects: &mut Vec<Effect>) {
+        if state.phase(process) != Phase::Closed {
+            return;
+        }
+        let channels = &self.channels[process];
+        let is_routed =
+            |channel: &&ChannelKind| matches!(channel, ChannelKind::Routed(_) | ChannelKind::Inbound);
+        channels.iter().filter(is_routed).for_each(|_| _ = state.next_serial());
+        let map = state.next_serial();
+        let entry = &mut state.processes[process];
+        entry.phase = Phase::Opening { map };
+        // What a client takes for granted until it is sent something else.
+        entry.reach = channels.iter().map(|channel| matches!(channel, ChannelKind::Routed(_))).collect();
+        effects.push(Effect::Introduce { process, map });
+        for of in &self.partners[process] {
+            let standing = state.processes[*of].standing;
+            if standing.state != PeerState::Unregistered {
+                effects.push(Effect::Send { to: process, message: Message::Peer { of: *of, standing } });
+            }
+        }
+        effects.push(Effect::Send { to: process, message: Message::Map { serial: map } });
+    }
+
+    fn mapped(&self, state: &mut State, process: ProcessId, serial: u32, effects: &mut Vec<Effect>) {
+        if state.phase(process) == (Phase::Opening { map: serial }) {
+            state.processes[process].phase = Phase::Mapped;
+            effects.extend([
+                Effect::Attach { process },
+                Effect::Grant { process },
+                Effect::Announce { process },
+            ]);
+            return;
+        }
+        for (route, link) in &mut state.links {
+            let Link::Offered { serials, mapped } = link else { continue };
+            let mut ends = self.direct[route].ends.iter().zip(&*serials);
+            let Some(end) = ends.position(|end| end == (&process, &serial)) else { continue };
+            mapped[end] = true;
+            if *mapped == [true; 2] {
+                let (route, serials) = (*route, *serials);
+                *link = Link::Sealing { serials };
+                effects.push(Effect::Seal { route, serials });
+            }
+            return;
+        }
+    }
+
+    /// A process got its name: by a session that is put in force, or without one.
+    fn appeared(&self, state: &mut State, process: ProcessId, standing: Standing, effects: &mut Vec<Effect>) {
+        let entry = &mut state.processes[process];
+        entry.standing = standing;
+        if entry.phase == Phase::Mapped {
+            entry.phase = Phase::Open;
+            // Before Ready: nothing is sent in between that nobody would receive.
+            self.report_reach(state, process, effects);
+            effects.push(Effect::Send { to: process, message: Message::Ready });
+            effects.push(Effect::Opened { process });
+        }
+        for to in &self.partners[process] {
+            effects.push(Effect::Send { to: *to, message: Message::Peer { of: process, standing } });
+        }
+        if state.is_open(process) {
+            // Only now: a process that receives its messages can tell from whom they are.
+            effects.push(Effect::ReadFrom { process });
+            self.link(state, effects);
+        }
+    }
+
+    /// A process lost its name, and with it its session.
+    fn disappeared(
+        &self,
+        state: &mut State,
+        process: ProcessId,
+        standing: Standing,
+        effects: &mut Vec<Effect>,
+    ) {
+        state.processes[process].standing = standing;
+        self.close(state, process, effects);
+        for to in &self.partners[process] {
+            // First that nobody receives: a sender that learns of the loss and sends again is refused.
+            self.report_reach(state, *to, effects);
+            effects.push(Effect::Send { to: *to, message: Message::Peer { of: process, standing } });
+        }
+    }
+
+    /// Makes the rings of direct routes that have none and whose processes both have a session.
+    fn link(&self, state: &mut State, effects: &mut Vec<Effect>) {
+        for (&route, kind) in &self.direct {
+            let both = kind.ends.iter().all(|end| state.is_open(*end));
+            if !both || state.links.get(&route) != Some(&Link::None) {
+                continue;
+            }
+            if kind.large {
+                state.links.insert(route, Link::Making);
+                effects.push(Effect::Order { route });
+            } else {
+                let serials = offer(state, route);
+                effects.push(Effect::Create { route, serials });
+                effects.extend([SENDER, RECEIVER].map(|end| Effect::SendRing { route, end }));
+            }
+        }
+    }
+
+    fn made(&self, state: &mut State, route: RouteId, ok: bool, effects: &mut Vec<Effect>) {
+        if state.links.get(&route) != Some(&Link::Making) {
+            return;
+        }
+        let wanted = self.direct[&route].ends.iter().all(|end| state.is_open(*end));
+        if ok && wanted {
+            let serials = offer(state, route);
+            effects.push(Effect::Offer { route, serials });
+            effects.extend([SENDER, RECEIVER].map(|end| Effect::SendRing { route, end }));
+        } else {
+            state.links.insert(route, Link::None);
+            effects.extend(ok.then_some(Effect::Discard { route }));
+        }
+    }
+
+    /// Closes a session. Its direct rings are earlier ones from now on; memory that is being made may serve the next session.
+    fn close(&self, state: &mut State, process: ProcessId, effects: &mut Vec<Effect>) {
+        if std::mem::replace(&mut state.processes[process].phase, Phase::Closed) == Phase::Closed {
+            return;
+        }
+        for (route, link) in &mut state.links {
+            if self.direct[route].ends.contains(&process) && *link != Link::Making {
+                *link = Link::None;
+            }
+        }
+        effects.push(Effect::Close { process });
+    }
+
+    /// Sends an open session which of its channels are reached now and were not before, or the reverse.
+    fn report_reach(&self, state: &mut State, process: ProcessId, effects: &mut Vec<Effect>) {
+        if !state.is_open(process) {
+            return;
+        }
+        for (number, kind) in (0..).zip(&self.channels[process]) {
+            let Some(reachable) = self.reach(state, kind) else { continue };
+            let told = &mut state.processes[process].reach[number as usize];
+            if std::mem::replace(told, reachable) != reachable {
+                let message = Message::Reach { channel: number, reachable };
+                effects.push(Effect::Send { to: process, message });
+            }
+        }
+    }
+
+    /// Whether somebody can receive what goes into a channel; `None` for one that the session receives from.
+    fn reach(&self, state: &State, channel: &ChannelKind) -> Option<bool> {
+        let is =
+            |owner: ProcessId, wanted| state.standing(owner).is_some_and(|standing| standing.state == wanted);
+        let receives = |receiver: &Receiver| match *receiver {
+            Receiver::Queue(owner) => owner.is_none_or(|owner| !is(owner, PeerState::Dead)),
+            Receiver::Signal(owner) => owner.is_some_and(|owner| is(owner, PeerState::Alive)),
+            Receiver::Session(owner) => owner.is_some_and(|owner| state.is_in_force(owner)),
+        };
+        match channel {
+            ChannelKind::Routed(receivers) => Some(receivers.iter().any(receives)),
+            ChannelKind::Direct(route) => Some(state.links.get(route) == Some(&Link::Joined)),
+            ChannelKind::Inbound | ChannelKind::DirectInbound => None,
+        }
+    }
+}
+
+/// Numbers for the ends of a ring of this route.
+fn offer(state: &mut State, route: RouteId) -> [u32; 2] {
+    let serials = [state.next_serial(), state.next_serial()];
+    state.links.insert(route, Link::Offered { serials, mapped: [false; 2] });
+    serials
+}
+
+/// The memory of a ring is sealed: each end gets the other's.
+fn sealed(state: &mut State, route: RouteId, effects: &mut Vec<Effect>) {
+    if !matches!(state.links.get(&route), Some(Link::Sealing { .. })) {
+        return;
+    }
+    state.links.insert(route, Link::Joined);
+    // The receiver's first: what the sender sends then reaches it, should the daemon be killed in between.
+    effects.extend([RECEIVER, SENDER].map(|end| Effect::SendJoin { route, end }));
+}
+
+/// What becomes of a session that has to end.
+///
+/// Before it is in force nobody else knows of it. Afterwards the registry takes the name away first, and the rest follows from
+/// `Changed`: so a session ends in one way, whatever the reason.
+fn end_of(state: &mut State, process: ProcessId, end: End, effects: &mut Vec<Effect>) {
+    match (state.phase(process), end) {
+        (Phase::Closed, _) => {}
+        (Phase::Opening { .. } | Phase::Mapped, end) => {
+            let silent = matches!(end, End::Left | End::HungUp(_));
+            effects.extend((!silent).then_some(Effect::Record { process, end }));
+            state.processes[process].phase = Phase::Closed;
+            effects.push(Effect::Close { process });
+        }
+        (Phase::Open | Phase::Dying, End::HungUp(Fate::Dying)) => {
+            state.processes[process].phase = Phase::Dying;
+            effects.push(Effect::Disconnect { process });
+        }
+        (Phase::Open | Phase::Dying, End::HungUp(Fate::Died)) => effects.push(Effect::Bury { process }),
+        (Phase::Open | Phase::Dying, end) => {
+            effects.extend([Effect::Record { process, end }, Effect::Release { process }]);
+        }
+    }
+}
