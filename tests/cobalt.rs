@@ -36,7 +36,7 @@ pub fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::R
     balanced(&read)?;
     let skin = bench.skin();
     ensure!((read.skin.as_str(), read.private_namespace) == (skin, true));
-    ensure!(read.lanes[0].mode_switches == 0 && read.workers[0].counters.allocations == 0);
+    ensure!(read.lanes[0].counters.mode_switches == 0 && read.workers[0].counters.allocations == 0);
     let listing = String::from_utf8(at.rtctl(&["ls"])?.stdout)?;
     ensure!(listing.contains(&format!("skin {skin}")), "{listing}");
     let sent = at.rtctl(&["send", "in", "--text", "x"])?;
@@ -180,8 +180,8 @@ pub fn a_thread_that_loses_its_mode_is_counted_and_told() -> anyhow::Result<()> 
     let (mut sender, mut receiver) = (bench.at("send", "in")?, bench.at("recv", "out")?);
     sender.tell("stream 0 40")?;
     ensure!(receiver.tell("recv 40 2000")?.len() == 40);
-    let read = at.until("counted", |s| s.lanes[0].mode_switches >= 5)?;
-    ensure!(read.workers[0].counters.mode_switches == read.lanes[0].mode_switches);
+    let read = at.until("counted", |s| s.lanes[0].counters.mode_switches >= 5)?;
+    ensure!(read.workers[0].counters.mode_switches == read.lanes[0].counters.mode_switches);
     daemon.logged("thread in of lane lane lost its real-time mode (1 time by now")?;
     let json: serde_json::Value = serde_json::from_slice(&at.rtctl(&["stats", "--json"])?.stdout)?;
     ensure!(json["skin"] == "cobalt (stand-in)" && json["lanes"][0]["mode_switches"].as_u64() >= Some(5));

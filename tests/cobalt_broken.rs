@@ -51,7 +51,8 @@ pub fn a_mode_that_is_lost_while_queued_messages_move_on_is_counted() -> anyhow:
     balanced(&full)?;
     // No message is taken any more.
     ensure!(full.workers[0].counters.received == 40);
-    let read = at.until("counted", |s| s.lanes[0].mode_switches > full.lanes[0].mode_switches)?;
+    let read =
+        at.until("counted", |s| s.lanes[0].counters.mode_switches > full.lanes[0].counters.mode_switches)?;
     ensure!(read.workers[0].counters.received == 40);
     daemon.stop()?;
     Ok(())
@@ -124,7 +125,7 @@ pub fn a_lane_that_polls_is_refused_and_one_that_spins_keeps_its_mode() -> anyho
     }
     unbroken(&arm.answered_until("number 9")?, 1, 9)?;
     let read = bench.instance.until("all delivered", |s| s.routes[0].ledger.delivered == 9)?;
-    ensure!(read.lanes[0].mode_switches == 0, "{:#?}", read.workers);
+    ensure!(read.lanes[0].counters.mode_switches == 0, "{:#?}", read.workers);
     // Not a stop, whose wake-up is a Linux signal: one that comes between two calls the stand-in cannot follow.
     daemon.kill()?;
     Ok(())

@@ -123,7 +123,7 @@ pub fn a_mode_that_is_lost_while_a_lane_sleeps_is_counted() -> anyhow::Result<()
     at.until("two wait", |s| s.routes[0].ledger.queued == 2)?;
     wake("in")?;
     daemon.logged("lost its real-time mode")?;
-    ensure!(at.snapshot()?.lanes[0].mode_switches >= 3);
+    ensure!(at.snapshot()?.lanes[0].counters.mode_switches >= 3);
     daemon.stop()?;
     Ok(())
 }

@@ -83,7 +83,7 @@ pub fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyh
         ensure!(bench.linux_calls(arm.pid())?.0 > quiet[2].calls, "reading an order is a Linux call");
         let read = bench.instance.until("all delivered", |s| s.routes[0].ledger.delivered == 301)?;
         balanced(&read)?;
-        ensure!(read.lanes[0].mode_switches == 0 && read.workers[0].counters.allocations == 0);
+        ensure!(read.lanes[0].counters.mode_switches == 0 && read.workers[0].counters.allocations == 0);
         // A lane thread takes the signals by which the library changes its mode.
         let blocked = kernel::blocked(daemon.pid(), thread)?;
         ensure!(blocked & (1 << 27 | 1 << 23) == 0, "SIGWINCH or SIGXCPU blocked: {blocked:x}");

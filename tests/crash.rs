@@ -126,7 +126,7 @@ pub fn a_killed_daemon_loses_what_it_had_in_hand() -> anyhow::Result<()> {
     assert_eq!(got, expected);
     // Each number was accepted once, by one of the daemons.
     let before = books.iter().fold(Ledger::default(), |mut sum, ledger| {
-        sum += *ledger;
+        sum.merge(ledger);
         sum
     });
     book::check_ledger(&before, before.accepted, &[(Delivered, before.delivered), (Queued, 10)])?;

@@ -28,7 +28,7 @@ fn all_three(i: &Instance) -> anyhow::Result<[Peer; 3]> {
 
 /// Of the messages delivered on the only route, those that a dead receiver had not read, by end.
 fn unread(page: &Snapshot) -> Vec<u64> {
-    page.routes[0].targets.iter().map(|target| target.unread).collect()
+    page.routes[0].targets.iter().map(|target| target.receiver.unread).collect()
 }
 
 /// A copy for each of two; one is stopped and killed with a full ring and a full queue.

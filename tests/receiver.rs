@@ -6,6 +6,7 @@ use crate::util::lane_talk::{endpoint, first, pair, peers};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::ensure;
 use rtcore::ring::Claims;
+use rtcore::stats::ReceiverCounters;
 use rtcore::stats::loss::Loss;
 use rtcore::stats::reader::{Route, Snapshot};
 use std::time::Duration;
@@ -26,11 +27,12 @@ fn discarded(peer: &mut Peer) -> anyhow::Result<[u64; 4]> {
 /// Waits until the page shows what the receivers of a route report, and that all that was delivered was received,
 /// discarded, or is left in the ring.
 fn reported(instance: &Instance, name: &str, received: u64, claims: Claims) -> anyhow::Result<Snapshot> {
-    let Claims { expired, superseded, .. } = claims;
     // The ledger of a direct route and the receiver's report are copied to the page one after the other.
     let shown = |s: &Snapshot| {
         let route = of(s, name);
-        route.targets[0].claims == claims && route.ledger.delivered == received + expired + superseded
+        let ReceiverCounters { expired, superseded, late, .. } = route.targets[0].receiver;
+        let delivered = route.ledger.delivered;
+        Claims { expired, superseded, late } == claims && delivered == received + expired + superseded
     };
     let snapshot = instance.until("the page shows the receiver's report", shown)?;
     let ledger = of(&snapshot, name).ledger;

@@ -606,7 +606,7 @@ impl Running<'_> {
     fn refused(&mut self, refused: seal::Refused) {
         let told = self.counters.refused_calls;
         self.counters.refused_calls = refused.calls;
-        self.counters.refused_call = refused.last.into();
+        self.counters.set_refused_call(refused.last);
         // The first time, and then ever more rarely: the counter has them all.
         if refused.calls.next_power_of_two() > told.next_power_of_two() || told == 0 {
             let kind = EventKind::Refused { call: refused.last, times: refused.calls };

@@ -40,6 +40,7 @@ pub(super) fn fill(
         let record = RouteRecord {
             seq: 0.into(),
             ledger: zeros(),
+            padding: [0; _],
             lane: route.lane,
             from: route.from,
             name: text("route name", &route.name)?,

@@ -1,9 +1,11 @@
-//! What the watchdog says about each lane thread: the record's words, and the cell that writes them.
+//! What the watchdog says about each lane thread: its state, and the cell that writes the record.
 //!
 //! Writer: the watchdog thread, which is sealed as a lane is. The records are a section of their own, apart from what the
 //! lane threads write.
 
-use super::layout::{GUARD_WORDS, GuardRecord};
+use super::Guard;
+use super::layout::GuardRecord;
+use super::table::Value;
 use super::writer::{even, write_whole};
 use crate::sys::shm::Mapping;
 use std::ptr::NonNull;
@@ -31,73 +33,26 @@ impl GuardState {
             GuardState::Stalled => "stalled",
         }
     }
-}
 
-/// What the watchdog found of one lane thread since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Guard {
-    /// At the last look.
-    pub state: GuardState,
-    /// Times that it did not move for longer than its lane allows.
-    pub stalls: u64,
-    /// The longest of them so far, in steps of the watchdog's period.
-    pub stall_max_ns: u64,
-    /// Windows in which it used more than its budget.
-    pub over_budget: u64,
-    /// Its share of a CPU in the last window, in thousandths; of a lane that polls, of time with a message in hand.
-    pub duty_permille: u64,
-    /// The highest of them.
-    pub duty_max_permille: u64,
-    /// CPU time it has had since its start; 0 where Linux does not schedule it.
-    pub cpu_ns: u64,
-    /// The watchdog took it its priority.
-    pub demoted: bool,
-}
-
-impl Guard {
-    /// Both together: the worse state, the sum of the counts, the highest of the others.
-    pub fn merge(&mut self, other: &Guard) {
-        self.state = self.state.max(other.state);
-        self.stalls = self.stalls.saturating_add(other.stalls);
-        self.stall_max_ns = self.stall_max_ns.max(other.stall_max_ns);
-        self.over_budget = self.over_budget.saturating_add(other.over_budget);
-        self.duty_permille = self.duty_permille.max(other.duty_permille);
-        self.duty_max_permille = self.duty_max_permille.max(other.duty_max_permille);
-        self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);
-        self.demoted |= other.demoted;
-    }
-
-    fn words(&self) -> [u64; GUARD_WORDS] {
-        [
-            self.state as u64,
-            self.stalls,
-            self.stall_max_ns,
-            self.over_budget,
-            self.duty_permille,
-            self.duty_max_permille,
-            self.cpu_ns,
-            self.demoted.into(),
-        ]
-    }
-
-    /// The inverse of `words`. A state that nobody writes is the worst.
-    pub(super) fn of_words(words: [u64; GUARD_WORDS]) -> Guard {
-        let [state, stalls, stall_max_ns, over_budget, duty_permille, duty_max_permille, cpu_ns, demoted] =
-            words;
-        Guard {
-            state: match state {
-                0 => GuardState::Ok,
-                1 => GuardState::OverBudget,
-                _ => GuardState::Stalled,
-            },
-            stalls,
-            stall_max_ns,
-            over_budget,
-            duty_permille,
-            duty_max_permille,
-            cpu_ns,
-            demoted: demoted != 0,
+    /// The inverse of `state as u64`. A number that nobody writes is the worst state.
+    pub fn of_word(word: u64) -> GuardState {
+        match word {
+            0 => GuardState::Ok,
+            1 => GuardState::OverBudget,
+            _ => GuardState::Stalled,
         }
+    }
+}
+
+impl Value for GuardState {
+    const WORDS: usize = 1;
+
+    fn put(self, words: &mut [u64]) {
+        words[0] = self as u64;
+    }
+
+    fn get(words: &[u64]) -> GuardState {
+        GuardState::of_word(words[0])
     }
 }
 

@@ -7,16 +7,19 @@
 //! Records whose words belong together start with a sequence number: odd while the writer is inside, so a
 //! copy is whole when the number was even and the same before and after.
 //!
-//! A route costs 384 + 28,800 + 128 bytes, nearly all of it histogram, and 256 for each of its ends; that is locked
+//! A route costs its histogram of 28,800 bytes, 512 for its other records and 256 for each of its ends; that is locked
 //! memory, which the plan estimates on the high side (`cost::STATS_ENTRY_BYTES` of rtd).
 //!
-//! Invariant: a change of anything here changes [`VERSION`]. (2: targets, the path of a route. 3: skin, its clock,
+//! Invariant: a change of anything here changes [`FORMAT`]. A change of the counters ([`super::counters`]) needs no such step:
+//! it changes [`VERSION`] by itself. (2: targets, the path of a route. 3: skin, its clock,
 //! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says. 5: losses by
 //! receiver, and when. 6: what receivers report of a target. 7: a reason for
 //! rejection, what an endpoint waits for, the daemon's namespaces. 8: what the last life
 //! lost. 9: what a full receiver holds of the queued copies. 10: what senders were
-//! refused, what dead receivers had not read.)
+//! refused, what dead receivers had not read. 11: the counters are part of the version; the number of a refused system call
+//! is 1 more.)
 
+use super::counters::{self, Guard, Ledger, ReceiverCounters, WorkerCounters};
 use super::loss::Loss;
 use crate::refusals::Refused;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -24,8 +27,18 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
-/// Layout version.
-pub const VERSION: u32 = 10;
+/// Version of what is not a counter.
+pub const FORMAT: u32 = 11;
+/// Layout version: [`FORMAT`] in the upper half, and in the lower one a number that changes with the counters.
+pub const VERSION: u32 = FORMAT << 16 | counters::FINGERPRINT;
+
+/// A version as error texts have it: `11.5c3e`. Before 11 it was one number.
+pub fn version_name(version: u32) -> String {
+    match version >> 16 {
+        0 => version.to_string(),
+        format => format!("{format}.{:04x}", version & 0xffff),
+    }
+}
 
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 32;
@@ -115,18 +128,8 @@ pub const KIND_XDDP: u32 = 4;
 /// An index that points nowhere.
 pub const NONE: u32 = u32::MAX;
 
-/// Words of a ledger: accepted, delivered, expired, displaced, rejected by reason, peer-dead, queued, held,
-/// deadline misses.
-pub const LEDGER_WORDS: usize = 8 + crate::message::Reject::COUNT;
-/// Words of a worker: received, duty_max_ns, wakeups, errors, events_lost, allocations, mode_switches, refused_calls,
-/// refused_call.
-pub const WORKER_WORDS: usize = 9;
 /// Words of what a thread had used when it was sealed: minor faults, major faults, voluntary switches, involuntary ones.
 pub const SEALED_WORDS: usize = 4;
-/// Words of a guard: state, stalls, stall_max_ns, over_budget, duty_permille, duty_max_permille, cpu_ns, demoted.
-pub const GUARD_WORDS: usize = 8;
-/// The last of them.
-pub const GUARD_DEMOTED: usize = 7;
 /// Words of a process: state, pid, uid.
 pub const PROCESS_WORDS: usize = 3;
 
@@ -213,14 +216,21 @@ pub struct LaneRecord {
     pub flags: u32,
 }
 
-/// A route. The first 128 bytes belong to its writer.
+/// Bytes that fill up a pair of cache lines, of which so many are used: what follows has another writer.
+const fn padding(used: usize) -> usize {
+    used.next_multiple_of(128) - used
+}
+
+/// A route. What is in front of `lane` belongs to its writer.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct RouteRecord {
     /// Odd while the ledger is written.
     pub seq: AtomicU64,
-    /// The ledger, see [`LEDGER_WORDS`].
-    pub ledger: [AtomicU64; LEDGER_WORDS],
+    /// See [`Ledger`].
+    pub ledger: [AtomicU64; Ledger::WORDS],
+    /// Zero.
+    pub padding: [u8; padding(8 + 8 * Ledger::WORDS)],
     /// Index of its lane.
     pub lane: u32,
     /// Index of its source endpoint.
@@ -241,8 +251,8 @@ pub struct RouteRecord {
 pub struct WorkerRecord {
     /// Odd while the counters are written.
     pub seq: AtomicU64,
-    /// See [`WORKER_WORDS`].
-    pub counters: [AtomicU64; WORKER_WORDS],
+    /// See [`WorkerCounters`].
+    pub counters: [AtomicU64; WorkerCounters::WORDS],
     /// See [`SEALED_WORDS`]; each written once. `u64::MAX` before the seal.
     pub sealed: [AtomicU64; SEALED_WORDS],
     /// Kernel thread id, 0 before the thread runs.
@@ -252,7 +262,7 @@ pub struct WorkerRecord {
     /// Name.
     pub name: [u8; NAME_BYTES],
     /// Zero; keeps the next record's words off this one's cache lines.
-    pub padding: [u8; 104],
+    pub padding: [u8; padding(16 + 8 * (WorkerCounters::WORDS + SEALED_WORDS) + NAME_BYTES)],
 }
 
 /// A process.
@@ -341,18 +351,11 @@ pub struct TargetRecord {
     /// errno of the last message that the kernel refused here; 0 before the first.
     pub errno: AtomicU32,
     /// Zero; what follows is another thread's.
-    pub padding: [u8; 128 - 28 - 8 * Loss::COUNT],
-    /// What the receiver's library reports (the words of [`crate::ring::Claims`]), written by the control thread.
-    pub expired: AtomicU64,
-    /// See `expired`.
-    pub superseded: AtomicU64,
-    /// See `expired`.
-    pub late: AtomicU64,
-    /// Messages that were delivered into the receiver's ring and that it had not read when its process ended. Written by the
-    /// control thread.
-    pub unread: AtomicU64,
+    pub padding: [u8; padding(28 + 8 * Loss::COUNT)],
+    /// See [`ReceiverCounters`]. Written by the control thread.
+    pub receiver: [AtomicU64; ReceiverCounters::WORDS],
     /// Zero; the next record may be another thread's.
-    pub padding2: [u8; 96],
+    pub padding2: [u8; padding(8 * ReceiverCounters::WORDS)],
 }
 
 /// When a route lost its last message, for each kind of loss.
@@ -364,7 +367,7 @@ pub struct LossRecord {
     /// By [`Loss`], CLOCK_MONOTONIC, up to a tick of the control thread late; 0 before the first.
     pub last_ns: [AtomicU64; Loss::COUNT],
     /// Zero.
-    pub padding: [u8; 128 - 8 * Loss::COUNT],
+    pub padding: [u8; padding(8 * Loss::COUNT)],
 }
 
 /// What the watchdog says about the lane thread of the same index.
@@ -373,23 +376,25 @@ pub struct LossRecord {
 pub struct GuardRecord {
     /// Odd while the words are written.
     pub seq: AtomicU64,
-    /// See [`GUARD_WORDS`].
-    pub words: [AtomicU64; GUARD_WORDS],
+    /// See [`Guard`].
+    pub words: [AtomicU64; Guard::WORDS],
     /// Zero.
-    pub padding: [u8; 56],
+    pub padding: [u8; padding(8 + 8 * Guard::WORDS)],
 }
 
 const _: () = assert!(size_of::<Header>() == 512);
 const _: () = assert!(size_of::<LaneRecord>() == 80);
-const _: () = assert!(size_of::<RouteRecord>() == 384 && size_of::<RouteRecord>().is_multiple_of(128));
-const _: () = assert!(size_of::<WorkerRecord>() == 256);
+const _: () = assert!(size_of::<RouteRecord>().is_multiple_of(128));
+const _: () = assert!(std::mem::offset_of!(RouteRecord, lane).is_multiple_of(128));
+const _: () = assert!(size_of::<WorkerRecord>().is_multiple_of(128));
 const _: () = assert!(size_of::<ProcessRecord>() == 64);
 const _: () = assert!(size_of::<EndpointRecord>() == 384);
 const _: () =
     assert!(size_of::<HistogramRecord>() == 28_800 && size_of::<HistogramRecord>().is_multiple_of(128));
-const _: () = assert!(size_of::<TargetRecord>() == 256);
-const _: () = assert!(size_of::<GuardRecord>() == 128);
-const _: () = assert!(size_of::<LossRecord>() == 128);
+const _: () = assert!(size_of::<TargetRecord>().is_multiple_of(128));
+const _: () = assert!(std::mem::offset_of!(TargetRecord, receiver).is_multiple_of(128));
+const _: () = assert!(size_of::<GuardRecord>().is_multiple_of(128));
+const _: () = assert!(size_of::<LossRecord>().is_multiple_of(128));
 const _: () = assert!(std::mem::offset_of!(HistogramRecord, counts) == COUNTS_OFFSET);
 
 /// The count that a value belongs to: HdrHistogram's index for lowest value 1 and two digits.

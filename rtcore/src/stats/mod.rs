@@ -4,6 +4,7 @@
 //! Layout of the histograms is HdrHistogram's; the `hdrhistogram` crate does the quantiles on the
 //! reading side only.
 
+pub mod counters;
 mod fill;
 pub mod guard;
 pub mod latency;
@@ -14,95 +15,13 @@ pub mod place;
 pub mod reader;
 mod refused;
 pub mod snapshot;
+pub mod table;
 pub mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use crate::message::Reject;
-
-/// Where every accepted message of one route is. Owned by the one thread that reads the route's source;
-/// it publishes copies to the page.
-///
-/// Invariant: `accepted == delivered + expired + displaced + sum(rejected) + peer_dead + queued`.
-/// A message with a fan-out of n is n accepted copies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ledger {
-    /// Copies taken in charge.
-    pub accepted: u64,
-    /// Handed to the receiver.
-    pub delivered: u64,
-    /// Time to live ran out.
-    pub expired: u64,
-    /// Gave way by the overflow policy.
-    pub displaced: u64,
-    /// Refused, by [`Reject`] reason.
-    pub rejected: [u64; Reject::COUNT],
-    /// The receiver was gone.
-    pub peer_dead: u64,
-    /// Waiting in front of a full receiver.
-    pub queued: u64,
-    /// Of those, copies of a message that a full receiver holds (`block`) and that is still in its sender's ring: if rtd is
-    /// killed now, they are not lost.
-    pub held: u64,
-    /// Delivered later than the deadline (a subset of delivered).
-    pub deadline_misses: u64,
-}
-
-impl Ledger {
-    /// Sum over all reject reasons.
-    pub fn rejected_total(&self) -> u64 {
-        self.rejected.iter().fold(0, |sum, &count| sum.saturating_add(count))
-    }
-
-    /// Whether every accepted copy is in exactly one place.
-    pub fn balances(&self) -> bool {
-        let Ledger { accepted, delivered, expired, displaced, rejected, peer_dead, queued, .. } = *self;
-        let ends = [delivered, expired, displaced, peer_dead, queued];
-        // Wider than the counters, because a reader asks this of pages that may hold anything.
-        let sum: u128 = ends.iter().chain(&rejected).map(|&count| u128::from(count)).sum();
-        u128::from(accepted) == sum
-    }
-}
-
-impl std::ops::AddAssign for Ledger {
-    fn add_assign(&mut self, other: Ledger) {
-        self.accepted += other.accepted;
-        self.delivered += other.delivered;
-        self.expired += other.expired;
-        self.displaced += other.displaced;
-        for (sum, n) in self.rejected.iter_mut().zip(other.rejected) {
-            *sum += n;
-        }
-        self.peer_dead += other.peer_dead;
-        self.queued += other.queued;
-        self.held += other.held;
-        self.deadline_misses += other.deadline_misses;
-    }
-}
-
-/// What one lane thread reports beside its routes' ledgers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WorkerCounters {
-    /// Messages taken from its sources.
-    pub received: u64,
-    /// Longest time from a dequeue to the end of its dispatch.
-    pub duty_max_ns: u64,
-    /// Interrupted waits (wake-ups by the control thread).
-    pub wakeups: u64,
-    /// Receive errors other than an interrupted wait.
-    pub errors: u64,
-    /// Events that found the event ring full.
-    pub events_lost: u64,
-    /// Allocations after seal; anything but 0 is a defect.
-    pub allocations: u64,
-    /// Times that the thread was seen without its real-time mode after a dispatch or a wait (Cobalt); 0 where there is one mode.
-    pub mode_switches: u64,
-    /// System calls after seal that were not on the thread's list, and refused; anything but 0 is a defect.
-    pub refused_calls: u64,
-    /// Number of the last of them; without meaning where there was none.
-    pub refused_call: u64,
-}
+pub use counters::{Guard, Ledger, ReceiverCounters, WorkerCounters};
 
 /// Everything the page must have room for, fixed for the life of the daemon.
 #[derive(Clone, Debug, Default)]
@@ -234,7 +153,7 @@ pub mod degraded {
     pub const UNCONFINED: u32 = 16;
     /// The watchdog has no priority above it.
     pub const WATCHDOG: u32 = 32;
-    /// The watchdog took a thread of it its priority. Seen by a reader, from [`super::guard::Guard::demoted`].
+    /// The watchdog took a thread of it its priority. Seen by a reader, from [`super::Guard::demoted`].
     pub const DEMOTED: u32 = 64;
     /// The scheduling of a thread of it, or of the watchdog, was changed from outside.
     pub const TAMPERED: u32 = 128;

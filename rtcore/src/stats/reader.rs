@@ -7,15 +7,12 @@
 //!
 //! Invariant: no page content makes anything here panic or read beyond the file.
 
-use super::guard::Guard;
 use super::latency::{Extremes, Latency};
 use super::layout::{self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, Section};
 use super::layout::{GuardRecord, LossRecord, TargetRecord, WorkerRecord};
 use super::place;
-use super::snapshot::ledger_sum;
-use super::{Ledger, degraded, writer};
+use super::{Guard, Ledger, ReceiverCounters, WorkerCounters, degraded};
 use crate::lane::peer::{PeerState, Reception};
-use crate::ring::Claims;
 use crate::sys::clock::{monotonic_ns, monotonic_offset_ns};
 use crate::sys::memory::ThreadUsage;
 use crate::sys::shm::{FileId, Shared};
@@ -34,6 +31,8 @@ pub use super::snapshot::{
 
 /// A daemon that holds its page but did not show a sign of life for so long is hung.
 pub const HEARTBEAT_AGE_MAX_NS: u64 = 1_000_000_000;
+/// The largest record that is copied to the stack; histograms are not.
+const RECORD_BYTES_MAX: usize = 512;
 /// Attempts to copy a record between two updates, one right after the other. An attempt is three system calls, about a
 /// microsecond.
 const ATTEMPTS_MAX: usize = 10;
@@ -94,13 +93,13 @@ pub enum ReadError {
     },
     /// The daemon is of another version.
     #[error(
-        "statistics page {} has layout version {found}, this program reads {}: use the daemon's own rtctl",
-        path.display(), layout::VERSION
+        "statistics page {} has layout version {}, this program reads {}: use the daemon's own rtctl",
+        path.display(), layout::version_name(*found), layout::version_name(layout::VERSION)
     )]
     Version {
         /// The page.
         path: PathBuf,
-        /// What it says.
+        /// What it says, as [`layout::VERSION`].
         found: u32,
     },
     /// Not a page, or a damaged one.
@@ -193,7 +192,7 @@ impl Reader {
         let header = self.header()?;
         let at = self.place_of(&header, layout::ROUTES, route)?;
         let (words, _) = self.read_whole(at, offset_of!(RouteRecord, ledger), &mut Patience::new())?;
-        Ok(writer::ledger_of(words))
+        Ok(Ledger::of_words(words))
     }
 
     /// Messages that a lane thread has taken from its sources, alone as above.
@@ -201,7 +200,7 @@ impl Reader {
         let header = self.header()?;
         let at = self.place_of(&header, layout::WORKERS, worker)?;
         let (words, _) = self.read_whole(at, offset_of!(WorkerRecord, counters), &mut Patience::new())?;
-        Ok(writer::worker_of(words).received)
+        Ok(WorkerCounters::of_words(words).received)
     }
 
     /// Copies everything. Each record is whole in itself; records follow each other by microseconds.
@@ -265,7 +264,7 @@ impl Reader {
                 to: text(&record.to),
                 direct: record.flags & layout::ROUTE_DIRECT != 0,
                 targets: Vec::new(),
-                ledger: writer::ledger_of(words),
+                ledger: Ledger::of_words(words),
                 lost_in_last_life: record.lost_in_last_life.load(Ordering::Relaxed).into(),
                 losses: self.losses(header, i)?,
                 latency: self.latency(place(&sections[layout::HISTOGRAMS], i), &mut histogram)?,
@@ -295,12 +294,7 @@ impl Reader {
                 last_ns: (last_ns != 0)
                     .then(|| last_ns.wrapping_sub(if route.direct { 0 } else { ahead_ns })),
                 lost: record.lost.map(AtomicU64::into_inner),
-                claims: Claims {
-                    expired: record.expired.into_inner(),
-                    superseded: record.superseded.into_inner(),
-                    late: record.late.into_inner(),
-                },
-                unread: record.unread.into_inner(),
+                receiver: ReceiverCounters::of_words(record.receiver.map(AtomicU64::into_inner)),
             });
         }
         Ok(())
@@ -335,7 +329,7 @@ impl Reader {
                 name: text(&record.name),
                 lane: in_bounds.then_some(record.lane as usize),
                 tid: record.tid.into_inner(),
-                counters: writer::worker_of(words),
+                counters: WorkerCounters::of_words(words),
                 sealed_at: sealed(
                     self.read_words(place(section, i) + offset_of!(WorkerRecord, sealed) as u64)?,
                 ),
@@ -463,8 +457,7 @@ impl Reader {
     }
 
     fn record<T: FromBytes>(&self, header: &Header, section: usize, i: usize) -> Result<T, ReadError> {
-        // The largest record that comes this way; histograms do not.
-        let mut bytes = [0; 512];
+        let mut bytes = [0; RECORD_BYTES_MAX];
         let bytes = &mut bytes[..size_of::<T>()];
         self.read(place(&header.sections[section], i), bytes)?;
         T::read_from_bytes(bytes).map_err(|_| self.invalid("a record has another size".to_owned()))
@@ -545,15 +538,13 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
         ledger: Ledger::default(),
         losses: LossTimes::default(),
         latency: Latency::default(),
-        duty_max_ns: 0,
-        mode_switches: 0,
-        refused_calls: (record.flags & layout::LANE_CONFINED != 0).then_some(0),
-        refused_call: None,
+        counters: WorkerCounters::default(),
+        is_confined: record.flags & layout::LANE_CONFINED != 0,
         guard: Guard::default(),
         consistent: true,
     };
     for route in routes.iter().filter(|route| route.lane == Some(index)) {
-        lane.ledger = ledger_sum(&lane.ledger, &route.ledger);
+        lane.ledger.merge(&route.ledger);
         // What receivers of direct routes report is no latency of the lane's threads.
         if !route.direct {
             lane.latency.merge(&route.latency);
@@ -562,10 +553,7 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
         lane.consistent &= route.consistent;
     }
     for worker in workers.iter().filter(|worker| worker.lane == Some(index)) {
-        lane.duty_max_ns = lane.duty_max_ns.max(worker.counters.duty_max_ns);
-        lane.mode_switches = lane.mode_switches.saturating_add(worker.counters.mode_switches);
-        lane.refused_calls = lane.refused_calls.map(|n| n.saturating_add(worker.counters.refused_calls));
-        lane.refused_call = worker.refused_call().or(lane.refused_call);
+        lane.counters.merge(&worker.counters);
         lane.guard.merge(&worker.guard);
     }
     lane.degraded_bits |= if lane.guard.demoted { degraded::DEMOTED } else { 0 };
@@ -607,4 +595,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 // The room in `record`.
-const _: () = assert!(size_of::<RouteRecord>() <= 512 && size_of::<EndpointRecord>() <= 512);
+const _: () =
+    assert!(size_of::<RouteRecord>() <= RECORD_BYTES_MAX && size_of::<EndpointRecord>() <= RECORD_BYTES_MAX);
+const _: () =
+    assert!(size_of::<WorkerRecord>() <= RECORD_BYTES_MAX && size_of::<TargetRecord>() <= RECORD_BYTES_MAX);

@@ -2,16 +2,12 @@
 //!
 //! Invariant: every index in a snapshot is in bounds or `None`, every string is free of control characters.
 
-use super::guard::Guard;
 use super::latency::Latency;
 use super::loss::{LOSING_NS, Loss};
-use super::{Ledger, WorkerCounters, degraded};
+use super::{Guard, Ledger, ReceiverCounters, WorkerCounters, degraded};
 use crate::lane::peer::{PeerState, Reception};
-use crate::message::Reject;
 use crate::refusals::Counts;
-use crate::ring::Claims;
 use crate::sys::memory::ThreadUsage;
-use crate::sys::seccomp;
 
 /// Whether somebody works behind the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,15 +96,11 @@ pub struct Lane {
     pub losses: LossTimes,
     /// All its routes' latencies.
     pub latency: Latency,
-    /// Highest of its workers.
-    pub duty_max_ns: u64,
-    /// Sum over its workers, see [`WorkerCounters::mode_switches`].
-    pub mode_switches: u64,
-    /// Sum over its workers, see [`WorkerCounters::refused_calls`]; none where nothing would refuse one.
-    pub refused_calls: Option<u64>,
-    /// Name of a refused system call, the last one of some worker: `openat`.
-    pub refused_call: Option<&'static str>,
-    /// What the watchdog says of its workers, put together.
+    /// Its workers' counters, merged.
+    pub counters: WorkerCounters,
+    /// A filter sees the system calls of its workers.
+    pub is_confined: bool,
+    /// What the watchdog says of its workers, merged.
     pub guard: Guard,
     /// Whether all its routes were read whole.
     pub consistent: bool,
@@ -122,6 +114,11 @@ impl Lane {
             .filter(|(bit, _)| self.degraded_bits & bit != 0)
             .map(|&(_, name)| name)
             .collect()
+    }
+
+    /// System calls of its workers that were refused; none if no filter sees them.
+    pub fn refused_calls(&self) -> Option<u64> {
+        self.is_confined.then_some(self.counters.refused_calls)
     }
 }
 
@@ -165,10 +162,8 @@ pub struct TargetStats {
     pub last_ns: Option<u64>,
     /// Messages lost here, by [`Loss`].
     pub lost: [u64; Loss::COUNT],
-    /// What the receiver's library reports of those handed to it through a ring.
-    pub claims: Claims,
-    /// Of those handed to it through a ring, the ones that it had not read when its process ended.
-    pub unread: u64,
+    /// What became of those that were handed to it through a ring.
+    pub receiver: ReceiverCounters,
 }
 
 /// When the last message was lost in each way, CLOCK_MONOTONIC, a tenth of a second late at most.
@@ -225,14 +220,6 @@ pub struct Worker {
     pub guard: Guard,
     /// See [`Route::consistent`].
     pub consistent: bool,
-}
-
-impl Worker {
-    /// Name of the last system call that was refused: `openat`; none where none was.
-    pub fn refused_call(&self) -> Option<&'static str> {
-        let WorkerCounters { refused_calls, refused_call, .. } = self.counters;
-        (refused_calls > 0).then(|| u32::try_from(refused_call).map_or("?", seccomp::name))
-    }
 }
 
 /// A process.
@@ -308,9 +295,9 @@ pub enum EndpointKind {
 
 /// What happened between two snapshots of one instance.
 ///
-/// Counters are differences, `queued` is the later one's, so these ledgers need not balance; latencies are
-/// those of the interval; `duty_max_ns` is the maximum since the start of the daemon, `last_ns` and `losses` the last
-/// delivery and losses of all times, `guard` what it was at the end.
+/// Counters are differences or the later snapshot's values, as their tables say ([`super::counters`]), so these ledgers need
+/// not balance; latencies are those of the interval; `last_ns` and `losses` are the last delivery and losses of all times;
+/// `guard` is the later snapshot's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff {
     /// Between the snapshots (when the daemon was restarted: since its start).
@@ -356,74 +343,24 @@ impl Snapshot {
             return diff;
         }
         for (now, before) in diff.lanes.iter_mut().zip(&earlier.lanes) {
-            now.ledger = ledger_since(&now.ledger, &before.ledger);
+            now.ledger = now.ledger.since(&before.ledger);
             now.latency = now.latency.since(&before.latency);
-            now.mode_switches = now.mode_switches.saturating_sub(before.mode_switches);
-            let refused_before = before.refused_calls.unwrap_or(0);
-            now.refused_calls = now.refused_calls.map(|now| now.saturating_sub(refused_before));
+            now.counters = now.counters.since(&before.counters);
         }
         for (now, before) in diff.routes.iter_mut().zip(&earlier.routes) {
-            now.ledger = ledger_since(&now.ledger, &before.ledger);
+            now.ledger = now.ledger.since(&before.ledger);
             now.latency = now.latency.since(&before.latency);
             for (now, before) in now.targets.iter_mut().zip(&before.targets) {
                 now.delivered = now.delivered.saturating_sub(before.delivered);
                 for (now, before) in now.lost.iter_mut().zip(before.lost) {
                     *now = now.saturating_sub(before);
                 }
-                now.unread = now.unread.saturating_sub(before.unread);
-                now.claims = Claims {
-                    expired: now.claims.expired.saturating_sub(before.claims.expired),
-                    superseded: now.claims.superseded.saturating_sub(before.claims.superseded),
-                    late: now.claims.late.saturating_sub(before.claims.late),
-                };
+                now.receiver = now.receiver.since(&before.receiver);
             }
         }
         for (now, before) in diff.workers.iter_mut().zip(&earlier.workers) {
-            now.counters = worker_since(&now.counters, &before.counters);
+            now.counters = now.counters.since(&before.counters);
         }
         diff
-    }
-}
-
-/// Sums ledgers; a page that lies saturates.
-pub(super) fn ledger_sum(a: &Ledger, b: &Ledger) -> Ledger {
-    let (queued, held) = (a.queued.saturating_add(b.queued), a.held.saturating_add(b.held));
-    Ledger { queued, held, ..ledger_map(a, b, u64::saturating_add) }
-}
-
-fn ledger_since(now: &Ledger, before: &Ledger) -> Ledger {
-    Ledger { queued: now.queued, held: now.held, ..ledger_map(now, before, u64::saturating_sub) }
-}
-
-/// `f` on each pair of counters; `queued` and `held` are levels, not counters, and left at 0.
-fn ledger_map(a: &Ledger, b: &Ledger, f: fn(u64, u64) -> u64) -> Ledger {
-    let mut rejected = [0; Reject::COUNT];
-    for (i, slot) in rejected.iter_mut().enumerate() {
-        *slot = f(a.rejected[i], b.rejected[i]);
-    }
-    Ledger {
-        accepted: f(a.accepted, b.accepted),
-        delivered: f(a.delivered, b.delivered),
-        expired: f(a.expired, b.expired),
-        displaced: f(a.displaced, b.displaced),
-        rejected,
-        peer_dead: f(a.peer_dead, b.peer_dead),
-        queued: 0,
-        held: 0,
-        deadline_misses: f(a.deadline_misses, b.deadline_misses),
-    }
-}
-
-fn worker_since(now: &WorkerCounters, before: &WorkerCounters) -> WorkerCounters {
-    WorkerCounters {
-        received: now.received.saturating_sub(before.received),
-        duty_max_ns: now.duty_max_ns,
-        wakeups: now.wakeups.saturating_sub(before.wakeups),
-        errors: now.errors.saturating_sub(before.errors),
-        events_lost: now.events_lost.saturating_sub(before.events_lost),
-        allocations: now.allocations.saturating_sub(before.allocations),
-        mode_switches: now.mode_switches.saturating_sub(before.mode_switches),
-        refused_calls: now.refused_calls.saturating_sub(before.refused_calls),
-        refused_call: now.refused_call,
     }
 }

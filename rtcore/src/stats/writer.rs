@@ -16,9 +16,8 @@ use super::mirror::Mirror;
 use super::place;
 use super::reader::Reader;
 pub use super::refused::RefusedCell;
-use super::{Ledger, PageSpec, WorkerCounters};
+use super::{Guard, Ledger, PageSpec, ReceiverCounters, WorkerCounters};
 use crate::lane::peer::{PeerState, Reception};
-use crate::message::Reject;
 use crate::ring::Claims;
 use crate::sys::memory::ThreadUsage;
 use crate::sys::shm::{Draft, Mapping, PublishError, Published};
@@ -222,8 +221,7 @@ impl Page {
 
     /// Whether the watchdog has taken the thread its priority.
     pub fn is_demoted(&self, worker: usize) -> bool {
-        let words = &self.record::<GuardRecord>(layout::GUARDS, worker).words;
-        words[layout::GUARD_DEMOTED].load(Ordering::Relaxed) != 0
+        Guard::of_words(loaded(&self.record::<GuardRecord>(layout::GUARDS, worker).words)).demoted
     }
 
     /// Where the watchdog shows a worker; to be handed to that one thread.
@@ -245,7 +243,7 @@ impl Page {
     /// A route's ledger. Each counter is right, their sum need not be: they may be copied in the middle of an update.
     pub fn ledger(&self, route: usize) -> Ledger {
         let record: &RouteRecord = self.record(layout::ROUTES, route);
-        ledger_of(std::array::from_fn(|word| record.ledger[word].load(Ordering::Relaxed)))
+        Ledger::of_words(loaded(&record.ledger))
     }
 
     /// What a route lost at its n-th end, by [`Loss`], and the errno of the last message that the kernel refused there.
@@ -253,7 +251,7 @@ impl Page {
         let record: &TargetRecord = self.record(layout::TARGETS, self.ends[route].start + end);
         let mut lost: [u64; Loss::COUNT] = std::array::from_fn(|at| record.lost[at].load(Ordering::Relaxed));
         let expired = &mut lost[Loss::Expired.index()];
-        *expired = expired.saturating_add(record.expired.load(Ordering::Relaxed));
+        *expired = expired.saturating_add(received(record).expired);
         (lost, record.errno.load(Ordering::Relaxed).cast_signed())
     }
 
@@ -264,7 +262,7 @@ impl Page {
         let expired = &mut lost[Loss::Expired.index()];
         for end in self.ends[route].clone() {
             let record: &TargetRecord = self.record(layout::TARGETS, end);
-            *expired = expired.saturating_add(record.expired.load(Ordering::Relaxed));
+            *expired = expired.saturating_add(received(record).expired);
         }
         lost
     }
@@ -399,7 +397,7 @@ impl RouteCell {
     #[inline]
     pub fn publish(&mut self, ledger: &Ledger) {
         let record = self.record();
-        let whole = write_whole(&record.seq, self.seq, &record.ledger, ledger_words(ledger));
+        let whole = write_whole(&record.seq, self.seq, &record.ledger, ledger.words());
         self.seq = whole;
     }
 
@@ -585,17 +583,22 @@ impl Default for Seen {
 impl ClaimsCell {
     /// Shows them; they only grow.
     pub fn show(&mut self, claims: &Claims) {
-        // SAFETY: points into `_map`, made from a reference in `Page::claims`.
-        let record = unsafe { self.record.as_ref() };
-        record.expired.store(claims.expired, Ordering::Relaxed);
-        record.superseded.store(claims.superseded, Ordering::Relaxed);
-        record.late.store(claims.late, Ordering::Relaxed);
+        let Claims { expired, superseded, late } = *claims;
+        self.update(|shown| ReceiverCounters { expired, superseded, late, ..shown });
     }
 
     /// Shows how many messages receivers that died had not read; they only grow.
     pub fn show_unread(&mut self, unread: u64) {
+        self.update(|shown| ReceiverCounters { unread, ..shown });
+    }
+
+    fn update(&mut self, change: impl FnOnce(ReceiverCounters) -> ReceiverCounters) {
         // SAFETY: points into `_map`, made from a reference in `Page::claims`.
-        unsafe { self.record.as_ref() }.unread.store(unread, Ordering::Relaxed);
+        let words = unsafe { &self.record.as_ref().receiver };
+        let changed = change(ReceiverCounters::of_words(loaded(words)));
+        for (word, count) in words.iter().zip(changed.words()) {
+            word.store(count, Ordering::Relaxed);
+        }
     }
 }
 
@@ -605,29 +608,7 @@ impl WorkerCell {
     pub fn publish(&mut self, counters: &WorkerCounters) {
         // SAFETY: points into `_map`, made from a reference in `Page::worker`.
         let record = unsafe { self.record.as_ref() };
-        let WorkerCounters {
-            received,
-            duty_max_ns,
-            wakeups,
-            errors,
-            events_lost,
-            allocations,
-            mode_switches,
-            refused_calls,
-            refused_call,
-        } = *counters;
-        let words = [
-            received,
-            duty_max_ns,
-            wakeups,
-            errors,
-            events_lost,
-            allocations,
-            mode_switches,
-            refused_calls,
-            refused_call,
-        ];
-        self.seq = write_whole(&record.seq, self.seq, &record.counters, words);
+        self.seq = write_whole(&record.seq, self.seq, &record.counters, counters.words());
     }
 
     /// Says what the thread had used when it was sealed, once; nothing where the kernel did not say. What /proc shows
@@ -669,61 +650,19 @@ pub(super) fn write_whole<const N: usize>(
     whole
 }
 
+/// Words that may be written meanwhile: each is right, their sum need not be.
+fn loaded<const N: usize>(words: &[AtomicU64; N]) -> [u64; N] {
+    words.each_ref().map(|word| word.load(Ordering::Relaxed))
+}
+
+/// What became of the messages in the receiver's ring at one end.
+fn received(target: &TargetRecord) -> ReceiverCounters {
+    ReceiverCounters::of_words(loaded(&target.receiver))
+}
+
 /// A sequence that a cell before this one may have left odd.
 pub(super) fn even(seq: u64) -> u64 {
     seq.wrapping_add(seq & 1)
-}
-
-fn ledger_words(ledger: &Ledger) -> [u64; layout::LEDGER_WORDS] {
-    let Ledger {
-        accepted,
-        delivered,
-        expired,
-        displaced,
-        rejected,
-        peer_dead,
-        queued,
-        held,
-        deadline_misses,
-    } = *ledger;
-    let mut words = [0; layout::LEDGER_WORDS];
-    words[..4].copy_from_slice(&[accepted, delivered, expired, displaced]);
-    words[4..4 + Reject::COUNT].copy_from_slice(&rejected);
-    words[4 + Reject::COUNT..].copy_from_slice(&[peer_dead, queued, held, deadline_misses]);
-    words
-}
-
-/// The inverse of [`ledger_words`]; beside it so that they change together.
-pub(super) fn ledger_of(words: [u64; layout::LEDGER_WORDS]) -> Ledger {
-    let [accepted, delivered, expired, displaced, rest @ ..] = words;
-    let [rejected @ .., peer_dead, queued, held, deadline_misses] = rest;
-    Ledger { accepted, delivered, expired, displaced, rejected, peer_dead, queued, held, deadline_misses }
-}
-
-/// The inverse of the words of [`WorkerCell::publish`].
-pub(super) fn worker_of(words: [u64; layout::WORKER_WORDS]) -> WorkerCounters {
-    let [
-        received,
-        duty_max_ns,
-        wakeups,
-        errors,
-        events_lost,
-        allocations,
-        mode_switches,
-        refused_calls,
-        refused_call,
-    ] = words;
-    WorkerCounters {
-        received,
-        duty_max_ns,
-        wakeups,
-        errors,
-        events_lost,
-        allocations,
-        mode_switches,
-        refused_calls,
-        refused_call,
-    }
 }
 
 fn refused(e: PublishError, spec: &PageSpec, path: &Path) -> io::Error {

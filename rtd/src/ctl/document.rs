@@ -4,11 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+use super::figures::{Figures, rate};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::refusals::Refused;
-use rtcore::stats::Ledger;
-use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::loss::Loss;
 use rtcore::stats::reader::{
@@ -45,19 +44,18 @@ struct LaneJson<'a> {
     wait: &'a str,
     degraded: Vec<&'static str>,
     #[serde(flatten)]
-    counts: Counts,
-    duty_max_ns: u64,
-    mode_switches: u64,
-    /// None where nothing would refuse one.
-    refused_calls: Option<u64>,
-    last_refused_call: Option<&'static str>,
-    guard: GuardJson,
+    counts: Figures,
+    /// Its threads' counters; `refused_calls` is null if no filter sees their calls.
+    #[serde(flatten)]
+    threads: Figures,
+    /// What the watchdog reports, merged over the threads.
+    guard: Figures,
     latency_ns: LatencyJson,
     rejected_by: Reasons,
     #[serde(flatten)]
     losing: LosingJson,
     #[serde(skip_serializing_if = "Option::is_none")]
-    per_second: Option<Rates>,
+    per_second: Option<Figures>,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,7 +66,7 @@ struct RouteJson<'a> {
     to: &'a str,
     path: &'static str,
     #[serde(flatten)]
-    counts: Counts,
+    counts: Figures,
     latency_ns: LatencyJson,
     /// Who measured the latency: `rtd`, or of a direct route the `receiver`, whose report it is.
     latency_by: &'static str,
@@ -80,7 +78,7 @@ struct RouteJson<'a> {
     targets: Vec<TargetJson<'a>>,
     consistent: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    per_second: Option<Rates>,
+    per_second: Option<Figures>,
 }
 
 /// One endpoint that the route reaches.
@@ -94,42 +92,10 @@ struct TargetJson<'a> {
     last_delivery_age_s: Option<f64>,
     /// By [`Loss`]; only what was lost.
     lost_by: BTreeMap<&'static str, u64>,
-    /// Of those delivered, as the receiver's library reports.
-    receiver: ReceiverJson,
+    /// Of those delivered.
+    receiver: Figures,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered_per_second: Option<f64>,
-}
-
-#[derive(Debug, Serialize)]
-struct ReceiverJson {
-    expired: u64,
-    superseded: u64,
-    late: u64,
-    /// Not by its library: what it had not read when its process ended.
-    unread: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Counts {
-    accepted: u64,
-    delivered: u64,
-    expired: u64,
-    displaced: u64,
-    rejected: u64,
-    peer_dead: u64,
-    queued: u64,
-    deadline_misses: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Rates {
-    accepted: f64,
-    delivered: f64,
-    expired: f64,
-    displaced: f64,
-    rejected: f64,
-    peer_dead: f64,
-    deadline_misses: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -161,29 +127,9 @@ struct WorkerJson<'a> {
     name: &'a str,
     lane: Option<&'a str>,
     tid: u32,
-    received: u64,
-    duty_max_ns: u64,
-    wakeups: u64,
-    errors: u64,
-    events_lost: u64,
-    allocations: u64,
-    mode_switches: u64,
-    refused_calls: u64,
-    last_refused_call: Option<&'static str>,
-    guard: GuardJson,
-}
-
-/// What the watchdog says; of a lane, its threads put together.
-#[derive(Debug, Serialize)]
-struct GuardJson {
-    state: &'static str,
-    stalls: u64,
-    stall_max_ns: u64,
-    over_budget: u64,
-    duty_percent: f64,
-    duty_max_percent: f64,
-    cpu_ns: u64,
-    demoted: bool,
+    #[serde(flatten)]
+    counters: Figures,
+    guard: Figures,
 }
 
 #[derive(Debug, Serialize)]
@@ -244,11 +190,11 @@ impl<'a> Document<'a> {
         let mut this = Document::new(read);
         this.interval_s = Some(diff.interval_ns as f64 / 1e9);
         for (lane, changed) in this.lanes.iter_mut().zip(&diff.lanes) {
-            lane.per_second = Some(Rates::new(diff, &changed.ledger));
+            lane.per_second = Some(Figures::rates(diff, changed.ledger.values()));
             lane.latency_ns = LatencyJson::new(&changed.latency);
         }
         for (route, changed) in this.routes.iter_mut().zip(&diff.routes) {
-            route.per_second = Some(Rates::new(diff, &changed.ledger));
+            route.per_second = Some(Figures::rates(diff, changed.ledger.values()));
             route.latency_ns = LatencyJson::new(&changed.latency);
             for (target, changed) in route.targets.iter_mut().zip(&changed.targets) {
                 target.delivered_per_second = Some(rate(diff, changed.delivered));
@@ -272,12 +218,9 @@ impl<'a> LaneJson<'a> {
             cpu: lane.cpu,
             wait: &lane.wait,
             degraded: lane.degraded(),
-            counts: Counts::new(&lane.ledger),
-            duty_max_ns: lane.duty_max_ns,
-            mode_switches: lane.mode_switches,
-            refused_calls: lane.refused_calls,
-            last_refused_call: lane.refused_call,
-            guard: GuardJson::new(&lane.guard),
+            counts: Figures::of(lane.ledger.values()),
+            threads: Figures::of_threads(lane),
+            guard: Figures::of(lane.guard.values()),
             latency_ns: LatencyJson::new(&lane.latency),
             rejected_by: Reasons(lane.ledger.rejected),
             losing: LosingJson::new(&lane.losses, read.taken_ns),
@@ -301,12 +244,7 @@ impl<'a> RouteJson<'a> {
                 .map(|loss| (loss.name(), target.lost[loss.index()]))
                 .filter(|&(_, lost)| lost > 0)
                 .collect(),
-            receiver: ReceiverJson {
-                expired: target.claims.expired,
-                superseded: target.claims.superseded,
-                late: target.claims.late,
-                unread: target.unread,
-            },
+            receiver: Figures::of(target.receiver.values()),
             delivered_per_second: None,
         };
         RouteJson {
@@ -316,7 +254,7 @@ impl<'a> RouteJson<'a> {
             to: &route.to,
             path: path_name(route),
             targets: route.targets.iter().map(target).collect(),
-            counts: Counts::new(&route.ledger),
+            counts: Figures::of(route.ledger.values()),
             latency_ns: LatencyJson::new(&route.latency),
             latency_by: if route.direct { "receiver" } else { "rtd" },
             rejected_by: Reasons(route.ledger.rejected),
@@ -341,56 +279,6 @@ impl LosingJson {
 /// To the millisecond.
 fn seconds(ns: u64) -> f64 {
     (ns / 1_000_000) as f64 / 1000.0
-}
-
-impl GuardJson {
-    fn new(guard: &Guard) -> GuardJson {
-        GuardJson {
-            state: guard.state.name(),
-            stalls: guard.stalls,
-            stall_max_ns: guard.stall_max_ns,
-            over_budget: guard.over_budget,
-            duty_percent: guard.duty_permille as f64 / 10.0,
-            duty_max_percent: guard.duty_max_permille as f64 / 10.0,
-            cpu_ns: guard.cpu_ns,
-            demoted: guard.demoted,
-        }
-    }
-}
-
-impl Counts {
-    fn new(ledger: &Ledger) -> Counts {
-        Counts {
-            accepted: ledger.accepted,
-            delivered: ledger.delivered,
-            expired: ledger.expired,
-            displaced: ledger.displaced,
-            rejected: ledger.rejected_total(),
-            peer_dead: ledger.peer_dead,
-            queued: ledger.queued,
-            deadline_misses: ledger.deadline_misses,
-        }
-    }
-}
-
-impl Rates {
-    fn new(diff: &Diff, ledger: &Ledger) -> Rates {
-        let rate = |count: u64| rate(diff, count);
-        Rates {
-            accepted: rate(ledger.accepted),
-            delivered: rate(ledger.delivered),
-            expired: rate(ledger.expired),
-            displaced: rate(ledger.displaced),
-            rejected: rate(ledger.rejected_total()),
-            peer_dead: rate(ledger.peer_dead),
-            deadline_misses: rate(ledger.deadline_misses),
-        }
-    }
-}
-
-/// A tenth is finer than the clock of a reader that is not real-time.
-fn rate(diff: &Diff, count: u64) -> f64 {
-    (diff.per_second(count) * 10.0).round() / 10.0
 }
 
 impl LatencyJson {
@@ -420,21 +308,12 @@ impl Serialize for Reasons {
 
 impl<'a> WorkerJson<'a> {
     fn new(worker: &'a Worker, lane: Option<&'a str>) -> WorkerJson<'a> {
-        let counters = &worker.counters;
         WorkerJson {
             name: &worker.name,
             lane,
             tid: worker.tid,
-            received: counters.received,
-            duty_max_ns: counters.duty_max_ns,
-            wakeups: counters.wakeups,
-            errors: counters.errors,
-            events_lost: counters.events_lost,
-            allocations: counters.allocations,
-            mode_switches: counters.mode_switches,
-            refused_calls: counters.refused_calls,
-            last_refused_call: worker.refused_call(),
-            guard: GuardJson::new(&worker.guard),
+            counters: Figures::of(worker.counters.values()),
+            guard: Figures::of(worker.guard.values()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod cleanup;
 pub mod document;
+mod figures;
 pub mod flush;
 pub mod listen;
 pub mod ls;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::document::{Document, endpoint_name};
+use super::figures::{cell, column};
 use super::page::{self, Printed, duration};
 use super::sheet::{Sheet, WidthArgs};
 use super::table::{Column, Table, left, or_dash, right, us};
@@ -13,12 +14,11 @@ use crate::words::{alternatives, counted};
 use anyhow::{Context, bail};
 use rtcore::message::Reject;
 use rtcore::refusals::Refused;
-use rtcore::ring::Claims;
-use rtcore::stats::Ledger;
-use rtcore::stats::guard::Guard;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::loss::Loss;
 use rtcore::stats::reader::{Diff, EndpointKind, Lane, LossTimes, Route, Snapshot};
+use rtcore::stats::table::Unit;
+use rtcore::stats::{Guard, Ledger, ReceiverCounters, WorkerCounters};
 use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::rtsignal::{SignalSet, TERMINATION};
 use rtcore::sys::signame;
@@ -253,26 +253,26 @@ impl<'a> Shown<'a> {
         table
     }
 
-    /// MSW, mode switches, is what Xenomai's own tools call them. DUTY is the share of the CPU in the last window. STATE
-    /// is what the watchdog reports, with how often it reported something else, and what the lane's routes are losing.
+    /// DUTY is the share of the CPU in the last window. STATE is what the watchdog reports, with how often it reported
+    /// something else, and what the lane's routes are losing.
     fn lane_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
         let mut columns = vec![left("LANE"), left("STATE")];
         columns.extend(self.number_columns());
         columns.extend([right("PRIO").rank(5), right("CPU").rank(6), left("WAIT").rank(9)]);
-        columns.extend([right("DUTY").rank(4), right("DUTY-MAX").rank(7), right("MSW").rank(2)]);
-        columns.extend([right("REFUSED-CALLS").rank(1), left("DEGRADED").rank(1)]);
+        columns.extend(Guard::TABLE.iter().chain(WorkerCounters::TABLE).filter_map(column));
+        columns.push(left("DEGRADED").rank(1));
         let mut lanes = Table::new(columns);
         for (_, lane) in &self.lanes {
             let mut row = vec![lane.name.clone(), lane_state(lane, read.taken_ns)];
             row.extend(self.numbers(&lane.ledger, &lane.latency, counting));
             row.extend([lane.priority.to_string(), lane.cpu.to_string(), lane.wait.clone()]);
-            row.extend([
-                percent(lane.guard.duty_permille),
-                us(lane.duty_max_ns),
-                counting.cell(lane.mode_switches),
-                refused_calls(lane, counting),
-                or_dash(lane.degraded().join(",")),
-            ]);
+            let threads = lane.guard.values().chain(lane.counters.values());
+            let shown = threads.filter(|(counter, _)| counter.column.is_some());
+            row.extend(shown.map(|(counter, value)| match counter.unit {
+                Unit::RefusedCalls => refused_calls(lane, counting),
+                _ => cell(counter, value, |count| counting.cell(count)),
+            }));
+            row.push(or_dash(lane.degraded().join(",")));
             lanes.row(row);
         }
         lanes
@@ -334,16 +334,16 @@ impl<'a> Shown<'a> {
 
     /// What the libraries of receivers report, where they report something.
     fn receiver_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
-        let columns = ["EXPIRED", "SUPERSEDED", "LATE", "UNREAD"].map(right);
+        let columns = ReceiverCounters::TABLE.iter().filter_map(column);
         let mut table = Table::new([left("ROUTE"), left("RECEIVER")].into_iter().chain(columns).collect());
         for (_, route) in &self.routes {
-            for target in route.targets.iter().filter(|t| t.claims != Claims::default() || t.unread > 0) {
-                let Claims { expired, superseded, late } = target.claims;
+            for target in route.targets.iter().filter(|t| t.receiver != ReceiverCounters::default()) {
                 let mut row = vec![
                     route.name.clone(),
                     or_dash(endpoint_name(read, target.endpoint).unwrap_or_default()),
                 ];
-                row.extend([expired, superseded, late, target.unread].map(|count| counting.cell(count)));
+                let shown = target.receiver.values().filter(|(counter, _)| counter.column.is_some());
+                row.extend(shown.map(|(counter, value)| cell(counter, value, |count| counting.cell(count))));
                 table.row(row);
             }
         }
@@ -352,13 +352,14 @@ impl<'a> Shown<'a> {
 
     /// Losses come first where there is no room for all: those that happened, see [`Table::render_within`].
     fn number_columns(&self) -> Vec<Column> {
-        let mut columns = vec![right("ACCEPTED"), right("DELIVERED").rank(1)];
-        columns.extend(["EXPIRED", "DISPLACED", "REJECTED"].map(|title| right(title).rank(1)));
-        if self.reasons {
-            let titles = Reject::NAMES.iter().map(|name| name.to_uppercase().replace('_', "-"));
-            columns.extend(titles.map(|title| right(&title).rank(1)));
+        let mut columns = Vec::new();
+        for counter in Ledger::TABLE {
+            columns.extend(column(counter));
+            if self.reasons && counter.unit == Unit::Rejects {
+                let titles = Reject::NAMES.iter().map(|name| name.to_uppercase().replace('_', "-"));
+                columns.extend(titles.map(|title| right(&title).rank(1)));
+            }
         }
-        columns.extend([right("PEER-DEAD").rank(1), right("QUEUED").rank(2), right("MISSES").rank(2)]);
         columns.extend([right("P50").rank(4), right("P90").rank(8), right("P99").rank(3)]);
         columns.extend([right("P99.9").rank(7), right("MAX").rank(3)]);
         columns
@@ -366,14 +367,13 @@ impl<'a> Shown<'a> {
 
     fn numbers(&self, ledger: &Ledger, latency: &Latency, counting: &Counting<'_>) -> Vec<String> {
         let count = |count: u64| counting.cell(count);
-        let mut cells: Vec<String> =
-            [ledger.accepted, ledger.delivered, ledger.expired, ledger.displaced, ledger.rejected_total()]
-                .map(count)
-                .into();
-        if self.reasons {
-            cells.extend(ledger.rejected.map(count));
+        let mut cells = Vec::new();
+        for (counter, value) in ledger.values().filter(|(counter, _)| counter.column.is_some()) {
+            cells.push(cell(counter, value, count));
+            if self.reasons && counter.unit == Unit::Rejects {
+                cells.extend(ledger.rejected.map(count));
+            }
         }
-        cells.extend([count(ledger.peer_dead), ledger.queued.to_string(), count(ledger.deadline_misses)]);
         let all = latency.summary();
         let times = [all.p50_ns, all.p90_ns, all.p99_ns, all.p999_ns, all.max_ns];
         cells.extend(times.map(|ns| if all.count == 0 { "-".to_owned() } else { us(ns) }));
@@ -398,16 +398,11 @@ fn waiting<'a>(routes: impl Iterator<Item = &'a Route>, read: &Snapshot) -> Vec<
 
 /// System calls that were not on their thread's list, and which the last one was; `-` where nothing would refuse one.
 fn refused_calls(lane: &Lane, counting: &Counting<'_>) -> String {
-    match (lane.refused_calls, lane.refused_call) {
+    match (lane.refused_calls(), lane.counters.refused_call()) {
         (None, _) => "-".to_owned(),
         (Some(calls), None) => counting.cell(calls),
         (Some(calls), Some(name)) => format!("{} ({name})", counting.cell(calls)),
     }
-}
-
-/// Thousandths with their decimal.
-fn percent(permille: u64) -> String {
-    format!("{}.{}%", permille / 10, permille % 10)
 }
 
 /// `ok`, or `losing` with the reasons of the last ten seconds.

@@ -2,13 +2,16 @@
 
 use super::stats::{StatsArgs, stats};
 use rtcore::lane::peer::PeerState;
-use rtcore::stats::guard::{Guard, GuardState};
+use rtcore::stats::guard::GuardState;
+use rtcore::stats::layout::{Header, VERSION, version_name};
 use rtcore::stats::writer::Page;
-use rtcore::stats::{EndpointSpec, EndpointSpecKind, LaneSpec, Ledger, PageSpec, RouteSpec, WorkerCounters};
-use rtcore::stats::{WorkerSpec, degraded};
+use rtcore::stats::{EndpointSpec, EndpointSpecKind, LaneSpec, PageSpec, RouteSpec, WorkerSpec};
+use rtcore::stats::{Guard, Ledger, WorkerCounters, degraded};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::rtsignal::{SignalSet, TERMINATION};
 use std::io::{BufRead, BufReader, Lines};
+use std::mem::offset_of;
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 const CHILD: &str = "RTD_CTL_TEST";
@@ -306,4 +309,16 @@ fn a_closed_pipe_ends_watching_without_an_error() {
     assert!(lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("LANE")));
     drop(lines);
     assert!(child.wait().unwrap().success());
+}
+
+/// The page of an rtd of another version: whatever reads it names both versions.
+#[test]
+fn a_page_of_another_version_is_refused_with_both_versions() {
+    let name = name("version");
+    let page = filled(&name);
+    let file = std::fs::OpenOptions::new().write(true).open(page.path()).unwrap();
+    file.write_at(&10u32.to_ne_bytes(), offset_of!(Header, version) as u64).unwrap();
+    let text = stats(&name, &StatsArgs::default()).unwrap_err().to_string();
+    let both = format!("has layout version 10, this program reads {}:", version_name(VERSION));
+    assert!(text.contains(&both) && text.contains(&page.path().display().to_string()), "{text}");
 }

@@ -91,7 +91,7 @@ pub(super) fn final_ledger(
                 route.name
             ));
         }
-        lanes[route.lane] += known.unwrap_or_else(|| on_page(id));
+        lanes[route.lane].merge(&known.unwrap_or_else(|| on_page(id)));
     }
     for (lane, l) in plan.lanes.iter().zip(&lanes) {
         log::info(format_args!(

@@ -34,7 +34,7 @@ impl Total {
             anyhow::ensure!(route.consistent, "the ledger of {} cannot be read", route.name);
             anyhow::ensure!(ledger.balances(), "the ledger of {} does not balance: {ledger:?}", route.name);
         }
-        let discarded: u64 = route.targets.iter().map(|t| t.claims.expired + t.claims.superseded).sum();
+        let discarded: u64 = route.targets.iter().map(|t| t.receiver.expired + t.receiver.superseded).sum();
         let ended = ledger.expired + ledger.displaced + ledger.rejected_total() + ledger.peer_dead;
         Ok(Total {
             accepted: ledger.accepted,

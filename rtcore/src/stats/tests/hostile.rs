@@ -134,8 +134,18 @@ fn a_target_of_no_route_is_nobodys_and_one_of_no_endpoint_has_none() {
 #[test]
 fn another_version_is_told_apart_from_rubbish() {
     let mut bytes = page_bytes();
-    bytes[offset_of!(Header, version)] = 200;
-    assert!(matches!(Copy::new(&bytes).snapshot(), Err(ReadError::Version { found: 200, .. })));
+    let at = offset_of!(Header, version);
+    let ours = layout::version_name(layout::VERSION);
+    // One of before the counters were part of the version, the next one, and one whose counters differ.
+    for version in [10, (layout::FORMAT + 1) << 16, layout::VERSION ^ 1] {
+        bytes[at..at + 4].copy_from_slice(&version.to_ne_bytes());
+        let refused = Copy::new(&bytes).snapshot().unwrap_err();
+        assert!(matches!(refused, ReadError::Version { found, .. } if found == version));
+        let both =
+            format!("has layout version {}, this program reads {ours}:", layout::version_name(version));
+        assert!(refused.to_string().contains(&both), "{refused}");
+    }
+    assert_eq!([10, 11 << 16 | 0x5c3e].map(layout::version_name), ["10", "11.5c3e"]);
     bytes[0] ^= 1;
     assert!(matches!(Copy::new(&bytes).snapshot(), Err(ReadError::Invalid { .. })));
 }

@@ -9,11 +9,11 @@ use super::loss::{LOSING_NS, Loss};
 use super::reader::{LossTimes, Reader, TargetStats};
 use super::writer::Page;
 use super::{
-    EndpointSpec, EndpointSpecKind, LaneSpec, Ledger, PageSpec, RouteSpec, WorkerCounters, WorkerSpec,
+    EndpointSpec, EndpointSpecKind, LaneSpec, Ledger, PageSpec, ReceiverCounters, RouteSpec, WorkerCounters,
+    WorkerSpec,
 };
 use crate::lane::peer::PeerState;
 use crate::message::Reject;
-use crate::ring::Claims;
 use crate::sys::clock::monotonic_ns;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -118,17 +118,8 @@ fn what_is_written_is_what_is_read() {
     first.record_delivery(1, 70);
     // An end that it does not have is nobody's.
     first.record_delivery(2, 80);
-    let counters = WorkerCounters {
-        received: 9,
-        duty_max_ns: 77,
-        wakeups: 3,
-        errors: 2,
-        events_lost: 1,
-        allocations: 4,
-        mode_switches: 6,
-        refused_calls: 8,
-        refused_call: 0,
-    };
+    // Each word another number.
+    let counters = WorkerCounters::of_words(std::array::from_fn(|word| 70 + word as u64));
     page.worker(0).publish(&counters);
 
     let reader = Reader::open(&name).unwrap();
@@ -153,8 +144,7 @@ fn what_is_written_is_what_is_read() {
         delivered,
         last_ns,
         lost: [0; Loss::COUNT],
-        claims: Claims::default(),
-        unread: 0,
+        receiver: ReceiverCounters::default(),
     };
     assert_eq!(read.routes[0].targets, [target(0, 1, Some(50)), target(1, 2, Some(70))]);
     assert_eq!((read.routes[1].targets.as_slice(), read.routes[1].direct), ([].as_slice(), true));
@@ -169,7 +159,7 @@ fn what_is_written_is_what_is_read() {
         (1, 1_234_567),
         "without the direct route, which no thread serves"
     );
-    assert_eq!((read.lanes[0].duty_max_ns, read.lanes[1].duty_max_ns), (77, 0));
+    assert_eq!((read.lanes[0].counters, read.lanes[1].counters), (counters, WorkerCounters::default()));
     assert_eq!((read.workers[0].counters, read.workers[0].tid), (counters, 4712));
     assert_eq!(
         (read.processes[1].state, read.processes[1].pid, read.processes[1].uid),

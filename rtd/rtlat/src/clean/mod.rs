@@ -330,8 +330,8 @@ impl Run<'_> {
             allocations: now.counters.allocations,
             used: ThreadUsage { involuntary_switches, ..usage.since(&sealed_at) },
             refused_calls: now.counters.refused_calls,
-            refused_call: now.refused_call(),
-            is_confined: shown.refused_calls.is_some() && shown.degraded_bits & degraded::UNCONFINED == 0,
+            refused_call: now.counters.refused_call(),
+            is_confined: shown.is_confined && shown.degraded_bits & degraded::UNCONFINED == 0,
             sealed_ns: [0, u64::MAX],
         })
     }

@@ -13,7 +13,8 @@
 //! that was halted at work.
 
 use rtcore::lane::progress::Turns;
-use rtcore::stats::guard::{Guard, GuardState};
+use rtcore::stats::Guard;
+use rtcore::stats::guard::GuardState;
 
 /// What a thread may do.
 #[derive(Clone, Copy, Debug)]
