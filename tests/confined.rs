@@ -5,12 +5,13 @@ use crate::util::book::End::Delivered;
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
-use rtcore::lane::dest::{Dest, Sink};
+use rtcore::endpoint::sink::Sink;
+use rtcore::endpoint::source::Source;
+use rtcore::endpoint::{SinkKind, SourceKind, mqueue};
 use rtcore::lane::event::{EventKind, channel};
 use rtcore::lane::policy::{GroupMode, Overflow, Wait};
 use rtcore::lane::progress::ProgressCell;
 use rtcore::lane::route::{OriginRule, Route, Rules};
-use rtcore::lane::source::{Source, SourceKind};
 use rtcore::lane::syscalls::{LAST_WORDS, WAY_OUT};
 use rtcore::lane::target::Target;
 use rtcore::lane::worker::{Input, Worker};
@@ -100,10 +101,11 @@ fn worker(
         origin: OriginRule::Channel,
     };
     let target = Target { mode: GroupMode::All, first: 0, len: 1, cursor: 0, filter: None };
-    let dest = Dest::new(Sink::Mqueue { queue, bytes_max: 64, announces_room: true }, None);
+    let sink = mqueue::Sink { queue, bytes_max: 64, announces_room: true };
+    let sink = Sink::new(SinkKind::Mqueue(sink), None);
     let inputs = vec![Input {
-        source: Source::new(SourceKind::Mqueue { blocking, nonblocking }, None, 64, false),
-        routes: vec![Route::new(rules, None, vec![target], vec![dest], page.route(0), None)],
+        source: Source::new(SourceKind::Mqueue(mqueue::Source::new(blocking, nonblocking)), 64, false),
+        routes: vec![Route::new(rules, None, vec![target], vec![sink], page.route(0), None)],
     }];
     let own: &[Allowed] = &[
         allow(Call::MQ_RECEIVE, "takes a message"),

@@ -287,13 +287,16 @@
 //! # The rest of the crate
 //!
 //! The daemon uses this crate too. Modules from the bottom up: [`sys`] wraps one kernel object per file, [`skin`] is
-//! the table of real-time calls, [`ring`] the queue in shared memory, [`lane`] moves messages, [`stats`] is the
+//! the table of real-time calls, [`ring`] the queue in shared memory, [`endpoint`] is what
+//! lane threads read and write, [`lane`] moves messages, [`stats`] is the
 //! statistics page, [`wire`] the frames of the control socket, and [`client`] the part for control processes. The
 //! real-time modules depend on no serde, no clap and no async runtime.
 
 // Under loom only the rings are built, and what they stand on: its atomics live in no mapping.
 #[cfg(not(loom))]
 pub mod client;
+#[cfg(not(loom))]
+pub mod endpoint;
 #[cfg(not(loom))]
 pub mod epoch;
 pub mod fault;

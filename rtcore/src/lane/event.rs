@@ -14,7 +14,7 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// The kinds. `route` is the plan's index, `dest` the position among the route's endpoints.
+/// The kinds. `route` is the plan's index, `sink` the position among the route's endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// The kernel refused the signal for a payload that was delivered; emitted once per errno until one goes through.
@@ -22,7 +22,7 @@ pub enum EventKind {
         /// Route.
         route: u32,
         /// Endpoint of the route.
-        dest: u32,
+        sink: u32,
         /// Why.
         errno: Errno,
     },
@@ -37,8 +37,8 @@ pub enum EventKind {
     Corrupt {
         /// Route (the first that reads the source).
         route: u32,
-        /// Endpoint of the route, when it is a receiver that lies.
-        dest: Option<u32>,
+        /// Endpoint of the route if a receiver broke the rules.
+        sink: Option<u32>,
         /// Registration of that process.
         generation: u64,
         /// What it wrote.

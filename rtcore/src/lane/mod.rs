@@ -1,7 +1,7 @@
-//! Lanes: sources, routes, sinks and the threads that move messages between them.
+//! Lanes: routes, and the threads that move messages from sources to sinks ([`crate::endpoint`]).
 //!
-//! A message's way is a straight line: [`source`] -> [`worker`] (a lane's thread) -> [`route`] ->
-//! [`dest`]. Everything here is built before the seal and then runs without the heap: a worker owns its
+//! A message's way is a straight line: [`Source`](crate::endpoint::source::Source) -> [`worker`] (a lane's thread) ->
+//! [`route`] -> [`Sink`](crate::endpoint::sink::Sink). Everything here is built before the seal and then runs without the heap: a worker owns its
 //! sources, their routes and all they queue, so no two threads write the same thing.
 //!
 //! Invariant: a route's ledger balances whenever it is published; a message in hand counts as queued.
@@ -9,7 +9,6 @@
 mod account;
 mod backlog;
 pub mod credit;
-pub mod dest;
 pub mod event;
 pub mod hand_off;
 pub mod peer;
@@ -17,12 +16,8 @@ pub mod policy;
 pub mod progress;
 pub mod rate;
 pub mod route;
-pub mod source;
 mod spill;
 pub mod syscalls;
 pub mod target;
 pub mod waits;
 pub mod worker;
-
-#[cfg(test)]
-mod ring_tests;

@@ -28,7 +28,7 @@ pub enum PeerState {
 
 /// What a lane makes of a process: [`PeerState`], and whether one that is not registered is on its way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Presence {
+pub(crate) enum Presence {
     /// Not registered, and nothing is known of a process that would be.
     Unregistered,
     /// Registered and alive.
@@ -268,7 +268,7 @@ impl Peer {
 
     /// Current state, as lanes need it.
     #[inline]
-    pub(super) fn presence(&self) -> Presence {
+    pub(crate) fn presence(&self) -> Presence {
         // SYNC POINT with `take` and `expect`.
         match self.state.load(Ordering::Acquire) {
             1 => Presence::Alive,
@@ -280,7 +280,7 @@ impl Peer {
 
     /// Whether the process of the last registration is known to live: it is registered, or expected.
     #[inline]
-    pub(super) fn lives(&self) -> bool {
+    pub(crate) fn lives(&self) -> bool {
         matches!(self.presence(), Presence::Alive | Presence::Expected)
     }
 

@@ -5,7 +5,6 @@
 
 use super::account::{Account, Lost};
 use super::backlog::Backlog;
-use super::dest::{Dest, Refusal};
 use super::event::{EventKind, EventSink};
 use super::peer::Peer;
 use super::policy::{GroupMode, Overflow, Rate};
@@ -13,6 +12,7 @@ use super::progress::ProgressCell;
 use super::rate::Bucket;
 use super::target::Target;
 use super::waits::Waits;
+use crate::endpoint::sink::{Refusal, Sink};
 use crate::message::{Body, Message, Outcome, Reject};
 use crate::ring::Corrupt;
 use crate::skin::{Semaphore, Skin};
@@ -113,7 +113,7 @@ pub struct Route {
     rules: Rules,
     bucket: Option<Bucket>,
     targets: Vec<Target>,
-    dests: Vec<Dest>,
+    sinks: Vec<Sink>,
     backlogs: Vec<Backlog>,
     /// Of each target.
     backlogs_of: Vec<Range<usize>>,
@@ -137,12 +137,12 @@ pub struct Route {
 }
 
 impl Route {
-    /// A route over `dests`, which `targets` divides into consecutive runs; see [`Waits::with_room_for`] for `doorbell`.
+    /// A route over `sinks`, which `targets` divides into consecutive runs; see [`Waits::with_room_for`] for `doorbell`.
     pub fn new(
         rules: Rules,
         rate: Option<Rate>,
         targets: Vec<Target>,
-        dests: Vec<Dest>,
+        sinks: Vec<Sink>,
         cell: RouteCell,
         doorbell: Option<Arc<Semaphore>>,
     ) -> Route {
@@ -151,18 +151,18 @@ impl Route {
         let (backlogs, backlogs_of) = Backlog::of(&targets, capacity, rules.payload_bytes_max);
         Route {
             bucket: rate.map(Bucket::new),
-            members: vec![true; dests.len()],
+            members: vec![true; sinks.len()],
             filtered: targets.iter().any(|target| target.filter.is_some()),
             // A target without members has one copy all the same.
-            losing: Vec::with_capacity(dests.len() + targets.len()),
+            losing: Vec::with_capacity(sinks.len() + targets.len()),
             targets,
             backlogs,
             backlogs_of,
             copies,
             account: Account::new(cell, rules.deadline_ns),
             rules,
-            waits: Waits::with_room_for(dests.len(), doorbell),
-            dests,
+            waits: Waits::with_room_for(sinks.len(), doorbell),
+            sinks,
             owes_signal: false,
             rejoin_ns: 0,
             rejoin_until_ns: 0,
@@ -178,14 +178,14 @@ impl Route {
     /// The lane begins to read.
     pub(super) fn start(&mut self, now_ns: u64) {
         self.rejoin_until_ns = if self.rejoin_ns > 0 { now_ns.saturating_add(self.rejoin_ns) } else { 0 };
-        self.dests.iter_mut().for_each(|dest| dest.rejoins = self.rejoin_ns > 0);
+        self.sinks.iter_mut().for_each(|sink| sink.rejoins = self.rejoin_ns > 0);
     }
 
     /// From here on a receiver that has not come back counts as dead.
     fn end_rejoin(&mut self, now_ns: u64) {
         if self.rejoin_until_ns != 0 && now_ns >= self.rejoin_until_ns {
             self.rejoin_until_ns = 0;
-            self.dests.iter_mut().for_each(|dest| dest.rejoins = false);
+            self.sinks.iter_mut().for_each(|sink| sink.rejoins = false);
         }
     }
 
@@ -204,7 +204,7 @@ impl Route {
         let target = &self.targets[backlog.target];
         // In a group of which one member takes each message, any of them may be the one.
         let ends = if target.mode == GroupMode::All { backlog.ends.clone() } else { target.ends() };
-        self.dests[ends].iter().any(|dest| dest.awaits.get())
+        self.sinks[ends].iter().any(|sink| sink.awaits.get())
     }
 
     /// Plan index.
@@ -213,13 +213,13 @@ impl Route {
     }
 
     /// Its ends, in order.
-    pub(super) fn dests(&self) -> &[Dest] {
-        &self.dests
+    pub(super) fn sinks(&self) -> &[Sink] {
+        &self.sinks
     }
 
     /// Number of ends.
     pub fn ends(&self) -> usize {
-        self.dests.len()
+        self.sinks.len()
     }
 
     /// Whether some message waits for room.
@@ -322,21 +322,21 @@ impl Route {
         }
         for at in 0..self.backlogs.len() {
             let ends = self.backlogs[at].ends.clone();
-            let is_expected = self.dests[ends.clone()].iter().any(Dest::is_expected);
+            let is_expected = self.sinks[ends.clone()].iter().any(Sink::is_expected);
             self.pump_backlog(at, ctx);
             if !is_expected {
-                self.dests[ends].iter().for_each(|dest| dest.awaits.set(false));
+                self.sinks[ends].iter().for_each(|sink| sink.awaits.set(false));
             }
         }
         // Also those that came to owe one just now, or while a dispatch was blocked.
-        self.dests.iter().filter(|dest| dest.owes_signal()).for_each(|dest| dest.pay_signal(ctx.skin));
-        self.owes_signal = self.dests.iter().any(Dest::owes_signal);
+        self.sinks.iter().filter(|sink| sink.owes_signal()).for_each(|sink| sink.pay_signal(ctx.skin));
+        self.owes_signal = self.sinks.iter().any(Sink::owes_signal);
     }
 
-    /// Takes the rings of receivers that have come, see [`Dest::renew`].
+    /// Takes the rings of receivers that have come, see [`Sink::renew`].
     #[inline]
     pub fn renew(&self) {
-        self.dests.iter().for_each(Dest::renew);
+        self.sinks.iter().for_each(Sink::renew);
     }
 
     /// When the next message is within the rate, 0 where there is no limit.
@@ -346,7 +346,7 @@ impl Route {
 
     /// Whether receivers of it come and go with rings.
     pub fn has_rings(&self) -> bool {
-        self.dests.iter().any(Dest::has_ring)
+        self.sinks.iter().any(Sink::has_ring)
     }
 
     /// Gives up on what is queued: the daemon stops.
@@ -373,12 +373,12 @@ impl Route {
         let mut bound_ns = if self.owes_signal { SIGNAL_RETRY_NS } else { QUEUE_RETRY_NS };
         for backlog in &self.backlogs {
             let Some(first) = backlog.queue.front() else { continue };
-            for dest in &self.dests[backlog.ends.clone()] {
+            for sink in &self.sinks[backlog.ends.clone()] {
                 // The vectors were made for every end of every route: no allocation here.
-                if !dest.await_room(&first, waits) {
+                if !sink.await_room(&first, waits) {
                     return 0;
                 }
-                if dest.is_silent() {
+                if sink.is_silent() {
                     bound_ns = bound_ns.min(SIGNAL_RETRY_NS);
                 }
             }
@@ -417,7 +417,7 @@ impl Route {
             let wanted = filter.wanted();
             let mut members = 0;
             for at in target.ends() {
-                let is_member = filter.includes(self.dests[at].peer.as_deref(), wanted);
+                let is_member = filter.includes(self.sinks[at].peer.as_deref(), wanted);
                 self.members[at] = is_member;
                 members += usize::from(is_member);
             }
@@ -516,7 +516,7 @@ impl Route {
         let backlog = &self.backlogs[at];
         if !backlog.queue.is_empty() {
             if let Some(end) = backlog.only_end() {
-                let is_dead = self.dests[end].is_dead();
+                let is_dead = self.sinks[end].is_dead();
                 return Err((Some(end), if is_dead { Refusal::PeerDead } else { Refusal::Full }));
             }
             // Another member than the one that was full may have room by now.
@@ -537,10 +537,10 @@ impl Route {
         if target.is_one_queue() {
             target.end_turn(target.start());
         }
-        let dest = &self.dests[end];
-        self.owes_signal |= dest.owes_signal();
-        match dest.signal_error() {
-            None => dest.told.set(None),
+        let sink = &self.sinks[end];
+        self.owes_signal |= sink.owes_signal();
+        match sink.signal_error() {
+            None => sink.told.set(None),
             Some(errno) => self.report_signal(end, errno, ctx),
         }
     }
@@ -548,16 +548,16 @@ impl Route {
     /// Reports a failing signal once until something else happens at that end.
     #[cold]
     fn report_signal(&self, end: usize, errno: Errno, ctx: &mut Context<'_>) {
-        if self.dests[end].told.replace(Some(errno)) != Some(errno) {
-            ctx.emit(EventKind::SignalFailed { route: self.rules.index, dest: number(end), errno });
+        if self.sinks[end].told.replace(Some(errno)) != Some(errno) {
+            ctx.emit(EventKind::SignalFailed { route: self.rules.index, sink: number(end), errno });
         }
     }
 
     /// Reports that the process at an end broke its ring: also where another member takes the message.
     #[cold]
     fn report_corrupt(&self, end: usize, corrupt: Corrupt, ctx: &mut Context<'_>) {
-        let (route, generation) = (self.rules.index, self.dests[end].generation());
-        ctx.emit(EventKind::Corrupt { route, dest: Some(number(end)), generation, corrupt });
+        let (route, generation) = (self.rules.index, self.sinks[end].generation());
+        ctx.emit(EventKind::Corrupt { route, sink: Some(number(end)), generation, corrupt });
     }
 
     /// Queues the message in front of full receivers; past the capacity the policy decides.
@@ -654,7 +654,7 @@ impl Route {
         for n in 0..len {
             let turn = start + n;
             let end = first + if turn < len { turn } else { turn - len };
-            let refusal = match self.dests[end].send(ctx.skin, message, self.rules.mq_priority) {
+            let refusal = match self.sinks[end].send(ctx.skin, message, self.rules.mq_priority) {
                 Ok(()) => return Ok(end),
                 Err(refusal) => refusal,
             };

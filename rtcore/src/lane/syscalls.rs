@@ -4,8 +4,6 @@
 //! ([`crate::seal::confine`]). Constraint: what stands in the way of every message has no condition on an argument (see
 //! [`crate::sys::seccomp`]). Invariant: nothing here opens, maps, starts or replaces anything.
 
-use super::dest::Sink;
-use super::source::SourceKind;
 use super::worker::Input;
 use crate::skin::Skin;
 use crate::sys::seccomp::{Allowed, Call, Program, allow};
@@ -26,30 +24,30 @@ const EVERY: &[Allowed] = &[
 ];
 
 /// Reads a message queue.
-const MQ_SOURCE: &[Allowed] = &[allow(Call::MQ_RECEIVE, "takes a message")];
+pub(crate) const MQ_SOURCE: &[Allowed] = &[allow(Call::MQ_RECEIVE, "takes a message")];
 
 /// Reads a signal.
-const SIGNAL_SOURCE: &[Allowed] = &[allow(Call::SIGTIMEDWAIT, "takes a signal")];
+pub(crate) const SIGNAL_SOURCE: &[Allowed] = &[allow(Call::SIGTIMEDWAIT, "takes a signal")];
 
 /// Reads the ring of a session.
-const RING_SOURCE: &[Allowed] = &[
+pub(crate) const RING_SOURCE: &[Allowed] = &[
     allow(Call::FUTEX, "sleeps at the bell of an empty ring, and rings for who waits for room in it"),
     allow(Call::FUTEX_WAITV, "sleeps at the bells of several rings"),
     allow(Call::EPOLL_PWAIT, "silences the descriptor of a ring that it waited for beside others"),
 ];
 
 /// Writes a message queue.
-const MQ_SINK: &[Allowed] = &[allow(Call::MQ_SEND, "hands a message on")];
+pub(crate) const MQ_SINK: &[Allowed] = &[allow(Call::MQ_SEND, "hands a message on")];
 
 /// Sends a signal.
-const SIGNAL_SINK: &[Allowed] = &[
+pub(crate) const SIGNAL_SINK: &[Allowed] = &[
     allow(Call::PIDFD_SEND_SIGNAL, "signals a process, or a thread that has a descriptor (Linux 6.9)"),
     allow(Call::SIGQUEUE_TO_THREAD, "signals a thread by its number before that"),
     allow(Call::PREAD, "how many signals wait for the receiver, from its open status file"),
 ];
 
 /// Writes the ring of a session.
-const RING_SINK: &[Allowed] = &[
+pub(crate) const RING_SINK: &[Allowed] = &[
     allow(Call::FUTEX, "rings for who sleeps at its bell"),
     allow(Call::FUTEX_WAITV, "sleeps until a full ring has room"),
     allow(Call::WRITE, "rings the eventfd of who waits for that; its number changes with the session"),
@@ -99,31 +97,10 @@ pub fn program(skin: &Skin, inputs: &[Input]) -> io::Result<Option<Program>> {
 }
 
 fn list(inputs: &[Input]) -> impl Iterator<Item = &'static Allowed> {
-    let sources = inputs.iter().map(|input| of_source(&input.source.kind));
-    let dests = inputs.iter().flat_map(|input| &input.routes).flat_map(|route| route.dests());
-    let sinks = dests.flat_map(|dest| of_sink(&dest.sink));
-    let own: Vec<&[Allowed]> = sources.chain(sinks).collect();
+    let sources = inputs.iter().map(|input| input.source.calls());
+    let sinks = inputs.iter().flat_map(|input| &input.routes).flat_map(|route| route.sinks());
+    let own: Vec<&[Allowed]> = sources.chain(sinks.flat_map(|sink| sink.calls())).collect();
     [EVERY, WAY_OUT, LAST_WORDS].into_iter().chain(own).flatten()
-}
-
-fn of_source(kind: &SourceKind) -> &'static [Allowed] {
-    match kind {
-        SourceKind::Mqueue { .. } => MQ_SOURCE,
-        SourceKind::Signal { .. } => SIGNAL_SOURCE,
-        SourceKind::Ring(_) => RING_SOURCE,
-        // Only where the calls are not Linux's.
-        SourceKind::Xddp(_) => &[],
-    }
-}
-
-fn of_sink(sink: &Sink) -> Vec<&'static [Allowed]> {
-    match sink {
-        Sink::Mqueue { .. } => vec![MQ_SINK],
-        Sink::Signal { inbox: None, .. } => vec![SIGNAL_SINK],
-        Sink::Signal { inbox: Some(_), .. } => vec![SIGNAL_SINK, RING_SINK],
-        Sink::Ring(_) => vec![RING_SINK],
-        Sink::Xddp { .. } => vec![],
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Who counts for a message, and that the books show it: three queues behind one target, narrowed to a process group.
 
 use super::*;
-use crate::lane::dest::{Dest, Sink};
+use crate::endpoint::sink::Sink;
+use crate::endpoint::{self, SinkKind};
 use crate::lane::event;
 use crate::lane::policy::Overflow;
 use crate::lane::progress::ProgressCell;
@@ -51,9 +52,10 @@ impl Bench {
         });
         let of = alive(GROUP, GROUP);
         let members = std::array::from_fn(|_| alive(GROUP, GROUP));
-        let dests = queues.iter().zip(&members).map(|((queue, _), peer): (_, &Arc<Peer>)| {
+        let sinks = queues.iter().zip(&members).map(|((queue, _), peer): (_, &Arc<Peer>)| {
             let queue = OpenQueue::open(skin::posix(), queue, Access::Send, true).unwrap();
-            Dest::new(Sink::Mqueue { queue, bytes_max: 8, announces_room: true }, Some(Arc::clone(peer)))
+            let sink = endpoint::mqueue::Sink { queue, bytes_max: 8, announces_room: true };
+            Sink::new(SinkKind::Mqueue(sink), Some(Arc::clone(peer)))
         });
         let rules = Rules {
             index: 0,
@@ -77,7 +79,7 @@ impl Bench {
         };
         let page = Page::create(&PageSpec { name: name.clone(), routes: vec![route], ..PageSpec::default() })
             .unwrap();
-        let route = Route::new(rules, None, vec![target], dests.collect(), page.route(0), None);
+        let route = Route::new(rules, None, vec![target], sinks.collect(), page.route(0), None);
         Bench { route, of, members, queues, name, _page: page }
     }
 

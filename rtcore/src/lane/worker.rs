@@ -8,8 +8,8 @@ use super::event::{EventKind, EventSink};
 use super::policy::Wait;
 use super::progress::ProgressCell;
 use super::route::{AtStop, Context, Route};
-use super::source::{Failure, Leftover, Source};
 use super::waits::Waits;
+use crate::endpoint::source::{Failure, Leftover, Source};
 use crate::seal;
 use crate::skin::{Semaphore, Skin};
 use crate::stats::writer::WorkerCell;
@@ -415,7 +415,7 @@ impl Running<'_> {
             Failure::Corrupt(corrupt) => {
                 // The ring is given up: there is nothing that could fail again.
                 let generation = input.source.generation();
-                let kind = EventKind::Corrupt { route, dest: None, generation, corrupt };
+                let kind = EventKind::Corrupt { route, sink: None, generation, corrupt };
                 self.events.emit((self.skin.now_ns)(), kind);
                 return self.publish();
             }

@@ -14,14 +14,16 @@ use crate::plan::{
     EndpointId, EndpointKind, EndpointPlan, Filter, Path, Plan, ProcessId, RouteId, SignalTarget, SourcePlan,
     TargetPlan, Wait,
 };
+use rtcore::endpoint::signal_ring::SignalRing;
+use rtcore::endpoint::sink::Sink;
+use rtcore::endpoint::source::Source;
+use rtcore::endpoint::{SinkKind, SourceKind, mqueue, ring, signal, xddp};
 use rtcore::lane::credit::Credit;
-use rtcore::lane::dest::{Dest, RingSink, Sink};
 use rtcore::lane::event::{self, Event};
 use rtcore::lane::peer::Peer;
 use rtcore::lane::policy::GroupMode;
 use rtcore::lane::progress::ProgressCell;
 use rtcore::lane::route::{OriginRule, Route, Rules};
-use rtcore::lane::source::{RingSource, Source, SourceKind};
 use rtcore::lane::syscalls;
 use rtcore::lane::target::{Kin, Membership, Target};
 use rtcore::lane::worker::{Input, Worker};
@@ -148,51 +150,54 @@ impl Builder<'_> {
     }
 
     fn input(&mut self, source: &SourcePlan) -> io::Result<Input> {
-        let mut sole_writer_uid = None;
         let (kind, bytes_max, drain) = match &self.plan.endpoints[source.endpoint].kind {
             EndpointKind::Mqueue { queue, msgsize, .. } => {
                 let blocking = OpenQueue::open(self.skin, queue, Access::Receive, false)?;
                 let nonblocking = OpenQueue::open(self.skin, queue, Access::Receive, true)?;
-                sole_writer_uid = blocking.sole_writer_uid()?;
-                (SourceKind::Mqueue { blocking, nonblocking }, *msgsize, !self.plan.daemon.keep_queues)
+                let writer = self.owner(source.endpoint).zip(blocking.sole_writer_uid()?);
+                let queue = mqueue::Source::new(blocking, nonblocking);
+                let queue = match writer {
+                    Some((owner, uid)) => queue.written_by(owner, uid),
+                    None => queue,
+                };
+                (SourceKind::Mqueue(queue), *msgsize, !self.plan.daemon.keep_queues)
             }
-            EndpointKind::Lane(ring) => {
+            EndpointKind::Lane(plan) => {
                 let ring_slot = self.rings.take_source(source.endpoint);
                 // What the daemon has not taken stays with its sender, whose session brings it to the next daemon.
                 let doorbell = self.rings.doorbell_of_source(source.endpoint);
-                (SourceKind::Ring(RingSource::new(ring_slot, doorbell)), ring.payload_bytes, false)
+                (SourceKind::Ring(ring::Source::new(ring_slot, doorbell)), plan.payload_bytes, false)
             }
             EndpointKind::Xddp(port) => {
                 // What is in its pool goes with it.
-                (SourceKind::Xddp(self.ports.open(self.skin, port)?), port.pool_bytes(), true)
+                (SourceKind::Xddp(xddp::Source(self.ports.open(self.skin, port)?)), port.pool_bytes(), true)
             }
             EndpointKind::Signal { signo, .. } => {
                 let set = SignalSet::of([*signo]);
                 // What a descriptor announces are Linux's signals.
                 let shared = self.skin.caps.shared_namespace;
                 let pending = shared.then(|| set.descriptor()).transpose()?;
-                (SourceKind::Signal { set, pending }, 0, true)
+                (SourceKind::Signal(signal::Source { set, pending }), 0, true)
             }
         };
         let routes = source.routes.iter().map(|&r| self.route(r)).collect::<io::Result<Vec<_>>>()?;
-        let source = Source::new(kind, self.owner(source.endpoint), bytes_max, drain);
-        Ok(Input { source: source.written_by(sole_writer_uid), routes })
+        Ok(Input { source: Source::new(kind, bytes_max, drain), routes })
     }
 
     fn route(&mut self, id: RouteId) -> io::Result<Route> {
         let plan = &self.plan.routes[id];
         let mut targets = Vec::new();
-        let mut dests = Vec::new();
+        let mut sinks = Vec::new();
         for to in &plan.to {
             let (mode, filter) = match to {
                 TargetPlan::Endpoint(_) => (GroupMode::All, None),
                 TargetPlan::Group { mode, filter, .. } => (*mode, filter.map(|f| self.membership(f))),
             };
             let members = to.endpoints();
-            targets.push(Target { mode, first: dests.len(), len: members.len(), cursor: 0, filter });
+            targets.push(Target { mode, first: sinks.len(), len: members.len(), cursor: 0, filter });
             for &member in members {
-                let end = dests.len();
-                dests.push(self.dest(id, end, member)?);
+                let end = sinks.len();
+                sinks.push(self.sink(id, end, member)?);
             }
         }
         let rules = Rules {
@@ -217,7 +222,7 @@ impl Builder<'_> {
             rules,
             plan.rate,
             targets,
-            dests,
+            sinks,
             self.page.route(id),
             self.rings.doorbell_of_route(id),
         );
@@ -233,29 +238,30 @@ impl Builder<'_> {
     }
 
     /// End number `end` of a route.
-    fn dest(&mut self, id: RouteId, end: usize, endpoint: EndpointId) -> io::Result<Dest> {
+    fn sink(&mut self, id: RouteId, end: usize, endpoint: EndpointId) -> io::Result<Sink> {
         let route = &self.plan.routes[id];
         let sink = match &self.plan.endpoints[endpoint].kind {
-            EndpointKind::Mqueue { queue, msgsize, .. } => Sink::Mqueue {
+            EndpointKind::Mqueue { queue, msgsize, .. } => SinkKind::Mqueue(mqueue::Sink {
                 queue: OpenQueue::open(self.skin, queue, Access::Send, true)?,
                 bytes_max: *msgsize,
                 announces_room: self.skin.caps.pollable_mq,
-            },
-            EndpointKind::Lane(ring) => {
-                Sink::Ring(RingSink::new(self.rings.take_sink(id, end), ring.payload_bytes))
+            }),
+            EndpointKind::Lane(plan) => {
+                SinkKind::Ring(ring::Sink::new(self.rings.take_sink(id, end), plan.payload_bytes))
             }
-            EndpointKind::Xddp(port) => {
-                Sink::Xddp { port: self.ports.open(self.skin, port)?, bytes_max: port.msgsize }
-            }
-            EndpointKind::Signal { signo, target, inbox } => Sink::Signal {
+            EndpointKind::Xddp(port) => SinkKind::Xddp(xddp::Sink {
+                port: self.ports.open(self.skin, port)?,
+                bytes_max: port.msgsize,
+            }),
+            EndpointKind::Signal { signo, target, inbox } => SinkKind::Signal(signal::Sink {
                 signo: *signo,
                 to_thread: *target == SignalTarget::Thread,
                 truncate: route.truncate,
                 credit: self.peers.credit(endpoint),
-                inbox: inbox.map(|ring| RingSink::new(self.rings.take_sink(id, end), ring.payload_bytes)),
-            },
+                inbox: inbox.map(|ring| SignalRing::new(self.rings.take_sink(id, end), ring.payload_bytes)),
+            }),
         };
-        Ok(Dest::new(sink, self.owner(endpoint)))
+        Ok(Sink::new(sink, self.owner(endpoint)))
     }
 }
 

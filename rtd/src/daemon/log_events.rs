@@ -14,14 +14,14 @@ use rtcore::sys::seccomp;
 /// One event of a thread as one line.
 pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
     match event.kind {
-        EventKind::SignalFailed { route, dest, errno } => log::error(format_args!(
+        EventKind::SignalFailed { route, sink, errno } => log::error(format_args!(
             "route {}: {} does not take the signal for its payloads: {errno} ({errno:?}){}",
             names.route(route),
-            names.end(route, dest),
+            names.end(route, sink),
             hint(errno)
         )),
-        EventKind::Corrupt { route, dest, generation, corrupt } => {
-            let who = dest.map_or("its source", |dest| names.end(route, dest));
+        EventKind::Corrupt { route, sink, generation, corrupt } => {
+            let who = sink.map_or("its source", |sink| names.end(route, sink));
             log::error(format_args!(
                 "route {}: the process at {who} (registration {generation}) broke its ring: {corrupt}",
                 names.route(route)
@@ -57,9 +57,9 @@ pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
 
 /// Whose session an event ends.
 pub(super) fn violation(plan: &Plan, event: &Event) -> Option<Violation> {
-    let EventKind::Corrupt { route, dest, generation, corrupt } = event.kind else { return None };
+    let EventKind::Corrupt { route, sink, generation, corrupt } = event.kind else { return None };
     let route = plan.routes.get(route as usize)?;
-    let endpoint = match dest {
+    let endpoint = match sink {
         None => route.from,
         Some(end) => *route.to.iter().flat_map(TargetPlan::endpoints).nth(end as usize)?,
     };

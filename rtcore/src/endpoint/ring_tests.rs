@@ -1,14 +1,16 @@
 //! Rings as the receiving and the sending half of an endpoint.
 
-use super::dest::{Dest, Refusal, RingSink, Sink};
-use super::event;
-use super::hand_off::{HandOff, HandOffItem, hand_off};
-use super::peer::Peer;
-use super::policy::{GroupMode, Overflow};
-use super::progress::ProgressCell;
-use super::route::{AtStop, Context, OriginRule, Route, Rules};
-use super::source::{Failure, RingSource, Source, SourceKind};
-use super::target::Target;
+use super::signal_ring::SignalRing;
+use super::sink::{Refusal, Sink};
+use super::source::{Failure, Source};
+use super::{SinkKind, SourceKind, ring, signal};
+use crate::lane::event;
+use crate::lane::hand_off::{HandOff, HandOffItem, hand_off};
+use crate::lane::peer::Peer;
+use crate::lane::policy::{GroupMode, Overflow};
+use crate::lane::progress::ProgressCell;
+use crate::lane::route::{AtStop, Context, OriginRule, Route, Rules};
+use crate::lane::target::Target;
 use crate::message::{Body, Message, Meta, Origin};
 use crate::ring::Doorbell;
 use crate::ring::{Consumer, Envelope, Geometry, Kind, Producer, local};
@@ -22,7 +24,7 @@ use std::sync::atomic::AtomicU64;
 
 const OWNER: Origin = Origin { pid: 7, uid: 8, verified: true };
 
-fn ring() -> (Producer, Consumer) {
+fn new_ring() -> (Producer, Consumer) {
     local(Geometry::new(4, 64).unwrap())
 }
 
@@ -35,7 +37,7 @@ fn envelope(sequence: u64) -> Envelope {
 
 fn source() -> (HandOff<Consumer>, Source) {
     let (hand_off, ring_slot) = hand_off();
-    (hand_off, Source::new(SourceKind::Ring(RingSource::new(ring_slot, None)), None, 64, false))
+    (hand_off, Source::new(SourceKind::Ring(ring::Source::new(ring_slot, None)), 64, false))
 }
 
 fn offer<T>(hand_off: &mut HandOff<T>, end: Option<T>, generation: u64) {
@@ -60,7 +62,7 @@ fn next(source: &mut Source) -> Option<u64> {
 fn the_next_ring_is_read_when_the_old_one_is_empty() {
     let (mut hand_off, mut source) = source();
     assert_eq!(next(&mut source), None);
-    let ((mut first, end), (mut second, other)) = (ring(), ring());
+    let ((mut first, end), (mut second, other)) = (new_ring(), new_ring());
     offer(&mut hand_off, Some(end), 1);
     first.push(&envelope(1), b"a").unwrap();
     first.push(&envelope(2), b"b").unwrap();
@@ -77,7 +79,7 @@ fn the_next_ring_is_read_when_the_old_one_is_empty() {
 #[test]
 fn a_sender_that_goes_on_in_its_old_ring_does_not_keep_the_next_one_waiting() {
     let (mut hand_off, mut source) = source();
-    let ((mut old, end), (mut new, other)) = (ring(), ring());
+    let ((mut old, end), (mut new, other)) = (new_ring(), new_ring());
     offer(&mut hand_off, Some(end), 1);
     old.push(&envelope(1), b"").unwrap();
     assert_eq!(next(&mut source), Some(1));
@@ -92,7 +94,7 @@ fn a_sender_that_goes_on_in_its_old_ring_does_not_keep_the_next_one_waiting() {
 #[test]
 fn a_message_that_was_half_written_at_the_end_is_told_once() {
     let (mut hand_off, mut source) = source();
-    let (mut producer, end) = ring();
+    let (mut producer, end) = new_ring();
     offer(&mut hand_off, Some(end), 1);
     assert_eq!(next(&mut source), None);
     let loan = producer.loan(8).unwrap();
@@ -102,51 +104,51 @@ fn a_message_that_was_half_written_at_the_end_is_told_once() {
     let _ = loan;
 }
 
-fn sink() -> (HandOff<Producer>, Dest, Arc<Peer>) {
+fn sink() -> (HandOff<Producer>, Sink, Arc<Peer>) {
     let (hand_off, ring_slot) = hand_off();
     let peer = Arc::new(Peer::new(1, skin::posix()).unwrap());
-    let dest = Dest::new(Sink::Ring(RingSink::new(ring_slot, 64)), Some(Arc::clone(&peer)));
-    (hand_off, dest, peer)
+    let sink = Sink::new(SinkKind::Ring(ring::Sink::new(ring_slot, 64)), Some(Arc::clone(&peer)));
+    (hand_off, sink, peer)
 }
 
-fn send(dest: &Dest, bytes: &[u8]) -> Result<(), Refusal> {
-    dest.send(skin::posix(), &Message { body: Body::Bytes(bytes), origin: OWNER, ..Message::EMPTY }, None)
+fn send(sink: &Sink, bytes: &[u8]) -> Result<(), Refusal> {
+    sink.send(skin::posix(), &Message { body: Body::Bytes(bytes), origin: OWNER, ..Message::EMPTY }, None)
 }
 
 #[test]
 fn a_receiver_without_a_ring_is_nobody_and_one_with_a_full_ring_is_full() {
-    let (mut hand_off, dest, peer) = sink();
-    assert_eq!(send(&dest, b"x"), Err(Refusal::PeerDead), "nobody registered");
+    let (mut hand_off, sink, peer) = sink();
+    assert_eq!(send(&sink, b"x"), Err(Refusal::PeerDead), "nobody registered");
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
     peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
-    assert_eq!(send(&dest, b"x"), Err(Refusal::PeerDead), "registered without a session");
-    let (producer, mut consumer) = ring();
+    assert_eq!(send(&sink, b"x"), Err(Refusal::PeerDead), "registered without a session");
+    let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
     for _ in 0..4 {
-        assert_eq!(send(&dest, b"x"), Ok(()));
+        assert_eq!(send(&sink, b"x"), Ok(()));
     }
-    assert_eq!(send(&dest, b"x"), Err(Refusal::Full));
-    assert_eq!(send(&dest, &[0; 65]), Err(Refusal::TooLarge));
+    assert_eq!(send(&sink, b"x"), Err(Refusal::Full));
+    assert_eq!(send(&sink, &[0; 65]), Err(Refusal::TooLarge));
     let mut buffer = [0; 64];
     let got = consumer.take(&mut buffer).unwrap().unwrap();
     assert_eq!((got.origin, got.len), (OWNER, 1));
     consumer.release();
-    assert_eq!(send(&dest, b"x"), Ok(()));
+    assert_eq!(send(&sink, b"x"), Ok(()));
     offer(&mut hand_off, None, 2);
-    assert_eq!(send(&dest, b"x"), Err(Refusal::PeerDead));
+    assert_eq!(send(&sink, b"x"), Err(Refusal::PeerDead));
 }
 
 #[test]
 fn a_signal_s_value_goes_into_a_ring_with_its_number() {
-    let (mut hand_off, dest, peer) = sink();
+    let (mut hand_off, sink, peer) = sink();
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
     peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
-    let (producer, mut consumer) = ring();
+    let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
     let signal = Message { body: Body::Signal { signo: 40, value: 77 }, ..Message::EMPTY };
-    dest.send(skin::posix(), &signal, None).unwrap();
+    sink.send(skin::posix(), &signal, None).unwrap();
     let mut buffer = [0; 64];
     let got = consumer.take(&mut buffer).unwrap().unwrap();
     assert_eq!((got.kind, got.len), (Kind::Signal { signo: 40 }, 8));
@@ -173,35 +175,35 @@ fn signals() -> Skin {
     }
 }
 
-fn signal_sink() -> (HandOff<Producer>, Dest) {
+fn signal_sink() -> (HandOff<Producer>, Sink) {
     let (hand_off, ring_slot) = hand_off();
     let peer = Arc::new(Peer::new(1, skin::posix()).unwrap());
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
     peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
-    let inbox = Some(RingSink::new(ring_slot, 64));
-    let sink = Sink::Signal { signo: 40, to_thread: false, truncate: false, credit: None, inbox };
-    (hand_off, Dest::new(sink, Some(peer)))
+    let inbox = Some(SignalRing::new(ring_slot, 64));
+    let sink = signal::Sink { signo: 40, to_thread: false, truncate: false, credit: None, inbox };
+    (hand_off, Sink::new(SinkKind::Signal(sink), Some(peer)))
 }
 
 #[test]
 fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
     let (skin, message) = (signals(), Message { body: Body::Bytes(b"x"), ..Message::EMPTY });
-    let (mut hand_off, dest) = signal_sink();
-    let (producer, mut consumer) = ring();
+    let (mut hand_off, sink) = signal_sink();
+    let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
-    dest.send(&skin, &message, None).unwrap();
+    sink.send(&skin, &message, None).unwrap();
     assert_eq!(KERNEL.get().1, 0, "its receiver is awake");
     consumer.arm(Doorbell::Signal);
     KERNEL.set((Err(Errno::AGAIN), 0));
-    dest.send(&skin, &message, None).unwrap();
-    assert!(dest.owes_signal());
-    dest.pay_signal(&skin);
-    assert!(dest.owes_signal() && KERNEL.get().1 == 2);
+    sink.send(&skin, &message, None).unwrap();
+    assert!(sink.owes_signal());
+    sink.pay_signal(&skin);
+    assert!(sink.owes_signal() && KERNEL.get().1 == 2);
     KERNEL.set((Ok(()), 0));
-    dest.pay_signal(&skin);
-    dest.send(&skin, &message, None).unwrap();
-    assert!(!dest.owes_signal() && KERNEL.get().1 == 1, "one signal for all that came");
+    sink.pay_signal(&skin);
+    sink.send(&skin, &message, None).unwrap();
+    assert!(!sink.owes_signal() && KERNEL.get().1 == 1, "one signal for all that came");
 
     // The receiver has looked by itself.
     consumer.arm(Doorbell::Signal);
@@ -211,40 +213,40 @@ fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
         consumer.skip();
     }
     KERNEL.set((Err(Errno::AGAIN), 0));
-    dest.send(&skin, &message, None).unwrap();
+    sink.send(&skin, &message, None).unwrap();
     consumer.disarm();
-    dest.pay_signal(&skin);
-    assert!(!dest.owes_signal() && KERNEL.get().1 == 1);
+    sink.pay_signal(&skin);
+    assert!(!sink.owes_signal() && KERNEL.get().1 == 1);
 
     // Another life of the receiver is owed nothing.
     consumer.arm(Doorbell::Signal);
-    dest.send(&skin, &message, None).unwrap();
-    assert!(dest.owes_signal());
+    sink.send(&skin, &message, None).unwrap();
+    assert!(sink.owes_signal());
     offer(&mut hand_off, None, 2);
-    dest.pay_signal(&skin);
-    assert!(!dest.owes_signal() && KERNEL.get().1 == 2);
+    sink.pay_signal(&skin);
+    assert!(!sink.owes_signal() && KERNEL.get().1 == 2);
 }
 
 #[test]
 fn a_signal_that_is_refused_for_good_is_no_debt_and_is_known() {
     let (skin, message) = (signals(), Message { body: Body::Bytes(b"x"), ..Message::EMPTY });
-    let (mut hand_off, dest) = signal_sink();
-    let (producer, mut consumer) = ring();
+    let (mut hand_off, sink) = signal_sink();
+    let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
     consumer.arm(Doorbell::Signal);
     KERNEL.set((Err(Errno(1)), 0));
-    dest.send(&skin, &message, None).unwrap();
-    assert_eq!((dest.owes_signal(), dest.signal_error()), (false, Some(Errno(1))));
+    sink.send(&skin, &message, None).unwrap();
+    assert_eq!((sink.owes_signal(), sink.signal_error()), (false, Some(Errno(1))));
     KERNEL.set((Ok(()), 0));
-    dest.send(&skin, &message, None).unwrap();
-    assert_eq!((KERNEL.get().1, dest.signal_error()), (1, None), "the next message tries again");
+    sink.send(&skin, &message, None).unwrap();
+    assert_eq!((KERNEL.get().1, sink.signal_error()), (1, None), "the next message tries again");
 }
 
 #[test]
 fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
     let skin: &'static Skin = Box::leak(Box::new(signals()));
-    let (mut hand_off, dest) = signal_sink();
-    let (producer, mut consumer) = ring();
+    let (mut hand_off, sink) = signal_sink();
+    let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
     let rules = Rules {
         index: 0,
@@ -261,7 +263,7 @@ fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
         RouteSpec { name: "r".into(), lane: 0, from: 0, to: String::new(), ends: vec![0], direct: false };
     let name = format!("owed{}", std::process::id());
     let page = Page::create(&PageSpec { name, routes: vec![ends], ..PageSpec::default() }).unwrap();
-    let mut route = Route::new(rules, None, vec![target], vec![dest], page.route(0), None);
+    let mut route = Route::new(rules, None, vec![target], vec![sink], page.route(0), None);
     let ((mut events, _told), stop_at_ns) = (event::channel(), AtomicU64::new(0));
     let mut progress = ProgressCell::default();
     let mut ctx = Context {

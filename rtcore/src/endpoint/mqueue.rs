@@ -1,0 +1,123 @@
+//! Message queues (mq_overview(7)).
+
+use super::sink::{Refusal, SinkOps};
+use super::source::{Content, FOREVER_NS, Failure, SourceOps, Taken};
+use crate::lane::peer::Peer;
+use crate::lane::syscalls;
+use crate::lane::waits::Waits;
+use crate::message::{Message, Origin, SignalRecord};
+use crate::skin::{OpenQueue, Skin};
+use crate::sys::poll::Interest;
+use crate::sys::seccomp::Allowed;
+use std::sync::Arc;
+use zerocopy::FromZeros;
+
+/// A queue that is read. It is open twice: blocking on the clean path, non-blocking while something is queued.
+#[derive(Debug)]
+pub struct Source {
+    blocking: OpenQueue,
+    nonblocking: OpenQueue,
+    /// The queue's owner, and the only user besides root who can write the queue; none where there are more.
+    writer: Option<(Arc<Peer>, u32)>,
+}
+
+impl Source {
+    /// Both ends are open for receiving. What comes out is of unknown origin.
+    pub fn new(blocking: OpenQueue, nonblocking: OpenQueue) -> Source {
+        Source { blocking, nonblocking, writer: None }
+    }
+
+    /// Only programs of the user `uid` and of root can write the queue: what comes out of it is the owner's, if the owner is
+    /// one of them.
+    pub fn written_by(mut self, owner: Arc<Peer>, uid: u32) -> Source {
+        self.writer = Some((owner, uid));
+        self
+    }
+}
+
+impl SourceOps for Source {
+    #[inline]
+    fn take(&mut self, skin: &Skin, buffer: &mut [u8], patience_ns: u64) -> Result<Taken, Failure> {
+        let (len, priority) = match patience_ns {
+            FOREVER_NS => (skin.mq_receive)(self.blocking.mqd(), buffer)?,
+            0 => (skin.mq_receive)(self.nonblocking.mqd(), buffer)?,
+            timeout_ns => (skin.mq_receive_within)(self.blocking.mqd(), buffer, timeout_ns)?,
+        };
+        let writer = self.writer.as_ref();
+        let origin = writer.map_or(Origin::UNKNOWN, |(owner, uid)| channel_origin(owner, *uid));
+        Ok(Taken { content: Content::Bytes(len), priority, origin, meta: None })
+    }
+
+    fn calls(&self) -> &'static [Allowed] {
+        syscalls::MQ_SOURCE
+    }
+
+    fn arm(&mut self, waits: &mut Waits) -> bool {
+        waits.push(Interest::readable(self.nonblocking.mqd()));
+        true
+    }
+}
+
+/// The registered owner writes a queue if nobody else can: the channel says so, not the envelope.
+///
+/// A registered owner of another user than the one who may write did not send this.
+fn channel_origin(owner: &Peer, writer_uid: u32) -> Origin {
+    if !owner.lives() {
+        return Origin::UNKNOWN;
+    }
+    let uid = owner.uid();
+    if uid != writer_uid && uid != 0 {
+        return Origin::UNKNOWN;
+    }
+    Origin { pid: owner.pid().unsigned_abs(), uid, verified: true }
+}
+
+/// A queue that is written, opened non-blocking.
+#[derive(Debug)]
+pub struct Sink {
+    /// Open for sending.
+    pub queue: OpenQueue,
+    /// Its msgsize.
+    pub bytes_max: usize,
+    /// Room in it can be waited for ([`crate::skin::Caps::pollable_mq`]).
+    pub announces_room: bool,
+}
+
+impl SinkOps for Sink {
+    #[inline]
+    fn send(
+        &self,
+        skin: &Skin,
+        _: Option<&Peer>,
+        message: &Message<'_>,
+        mq_priority: Option<u32>,
+    ) -> Result<(), Refusal> {
+        let mut record = SignalRecord::new_zeroed();
+        let bytes = message.for_queue(&mut record);
+        if bytes.len() > self.bytes_max {
+            return Err(Refusal::TooLarge);
+        }
+        let priority = mq_priority.unwrap_or(message.priority);
+        (skin.mq_send)(self.queue.mqd(), bytes, priority).map_err(Refusal::from)
+    }
+
+    fn calls(&self) -> Vec<&'static [Allowed]> {
+        vec![syscalls::MQ_SINK]
+    }
+
+    #[inline]
+    fn keeps_messages(&self) -> bool {
+        true
+    }
+
+    fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
+        if self.announces_room && message.queue_len() <= self.bytes_max {
+            waits.push(Interest::writable(self.queue.mqd()));
+        }
+        true
+    }
+
+    fn is_silent(&self, _: Option<&Peer>) -> bool {
+        !self.announces_room
+    }
+}

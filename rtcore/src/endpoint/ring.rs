@@ -1,0 +1,348 @@
+//! Rings of sessions: kind `lane`. Sessions come and go; a running lane thread is handed the ring of each.
+
+use super::sink::{Refusal, SinkOps};
+use super::source::{Content, Failure, Leftover, SourceOps, Taken};
+use crate::lane::hand_off::HandOffSlot;
+use crate::lane::peer::Peer;
+use crate::lane::syscalls;
+use crate::lane::waits::Waits;
+use crate::message::{Body, Message, Meta, Origin};
+use crate::ring::{Consumer, Doorbell, Envelope, Kind, Producer, PushError};
+use crate::skin::{Semaphore, Skin};
+use crate::sys::Errno;
+use crate::sys::poll::Interest;
+use crate::sys::seccomp::Allowed;
+use std::cell::RefCell;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+/// The receiving ends of one owner's rings, one after the other; none while the owner has no session.
+#[derive(Debug)]
+pub struct Source {
+    ring_slot: HandOffSlot<Consumer>,
+    /// Rung for all that this thread waits for, where that is a semaphore.
+    doorbell: Option<Arc<Semaphore>>,
+    /// The next end is waiting: how many more messages of this one are taken. Its owner has left it, so they are its
+    /// last; a bound, because a hostile owner may go on for ever.
+    last: Option<u64>,
+    /// The owner of an end that was given back had a message half written.
+    torn: bool,
+}
+
+impl Source {
+    /// Fed by the control thread, which rings the doorbell of a thread that has one with each offer.
+    pub fn new(ring_slot: HandOffSlot<Consumer>, doorbell: Option<Arc<Semaphore>>) -> Source {
+        Source { ring_slot, doorbell, last: None, torn: false }
+    }
+
+    /// Takes the next message, of this end or the next one.
+    #[inline]
+    fn take_next(&mut self, buffer: &mut [u8], patience_ns: u64) -> Result<(Meta, usize, Origin), Failure> {
+        loop {
+            let origin = self.ring_slot.origin();
+            if self.ring_slot.has_offer() {
+                self.count_last();
+            }
+            if let Some(end) = self.ring_slot.current()
+                && self.last != Some(0)
+            {
+                match end.take(buffer) {
+                    Ok(Some(envelope)) => {
+                        self.last = self.last.map(|left| left - 1);
+                        return Ok((envelope.meta, envelope.len as usize, origin));
+                    }
+                    Ok(None) => {}
+                    Err(corrupt) => {
+                        self.ring_slot.give_up();
+                        return Err(Failure::Corrupt(corrupt));
+                    }
+                }
+            }
+            if self.ring_slot.has_offer() && self.switch() {
+                continue;
+            }
+            if patience_ns == 0 {
+                return Err(Errno::AGAIN.into());
+            }
+            self.wait(patience_ns)?;
+        }
+    }
+
+    /// What the old end holds now is the last that is taken of it; nothing more if its owner brings the rest.
+    #[cold]
+    fn count_last(&mut self) {
+        if self.ring_slot.is_left() {
+            self.last = Some(0);
+        } else if self.last.is_none() {
+            self.last = Some(self.ring_slot.current().map_or(0, |end| end.backlog()));
+        }
+    }
+
+    #[cold]
+    fn switch(&mut self) -> bool {
+        let torn = self.ring_slot.current().is_some_and(|end| end.torn());
+        let switched = self.ring_slot.take();
+        if switched {
+            self.torn |= torn;
+            self.last = None;
+        }
+        switched
+    }
+
+    /// Sleeps until there is a message or an offer.
+    #[inline]
+    fn wait(&mut self, timeout_ns: u64) -> Result<(), Errno> {
+        let (end, offers) = self.ring_slot.current_and_offers();
+        match (end, &self.doorbell) {
+            (Some(end), _) => end.wait_unless(timeout_ns, || offers.waiting()),
+            (None, None) => {
+                let seen = offers.parked_at();
+                if offers.waiting() { Ok(()) } else { offers.park(seen, timeout_ns) }
+            }
+            (None, Some(doorbell)) => {
+                doorbell.clear();
+                if offers.waiting() { Ok(()) } else { doorbell.wait(timeout_ns) }
+            }
+        }
+    }
+}
+
+impl SourceOps for Source {
+    /// The channel says whose a message is, and that it is bytes: nothing that its slot says.
+    #[inline]
+    fn take(&mut self, _: &Skin, buffer: &mut [u8], patience_ns: u64) -> Result<Taken, Failure> {
+        let (meta, len, origin) = self.take_next(buffer, patience_ns)?;
+        Ok(Taken { content: Content::Bytes(len), priority: 0, origin, meta: Some(meta) })
+    }
+
+    fn calls(&self) -> &'static [Allowed] {
+        syscalls::RING_SOURCE
+    }
+
+    #[inline]
+    fn release(&mut self) {
+        if let Some(end) = self.ring_slot.current() {
+            end.release();
+        }
+    }
+
+    fn put_back(&mut self) {
+        self.last = self.last.map(|left| left + 1);
+        if let Some(end) = self.ring_slot.current() {
+            end.put_back();
+        }
+    }
+
+    #[inline]
+    fn let_go(&mut self) {
+        if self.ring_slot.has_offer() && self.ring_slot.is_left() {
+            self.switch();
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(end) = self.ring_slot.current() {
+            end.stop();
+        }
+    }
+
+    fn leftover(&mut self) -> Leftover {
+        let mut all = Leftover::default();
+        loop {
+            let is_last = !self.ring_slot.has_offer();
+            // A sender that continues in another session moves its messages itself.
+            let is_left = !is_last && self.ring_slot.is_left();
+            let messages = self.ring_slot.current().map_or(0, Consumer::stop);
+            match (is_last, is_left) {
+                (true, _) => all.kept += messages,
+                (false, true) => {}
+                (false, false) => all.orphaned += messages,
+            }
+            if is_last || !self.ring_slot.take() {
+                return all;
+            }
+        }
+    }
+
+    fn is_lost_at_stop(&self) -> bool {
+        self.is_orphaned()
+    }
+
+    #[inline]
+    fn is_orphaned(&self) -> bool {
+        self.ring_slot.has_offer()
+            && !self.ring_slot.is_left()
+            && self.last != Some(0)
+            && self.ring_slot.peek().is_some_and(|end| end.backlog() > 0)
+    }
+
+    #[inline]
+    fn is_ring(&self) -> bool {
+        true
+    }
+
+    fn arm(&mut self, waits: &mut Waits) -> bool {
+        let (end, offers) = self.ring_slot.current_and_offers();
+        let seen = offers.parked_at();
+        match end {
+            // Parked: where descriptors are waited for as well, an offer is seen when that wait ends, by its bound.
+            None if waits.parks() => waits.push_word(offers.park_word(seen)),
+            None => {}
+            Some(end) => {
+                if waits.is_by_bells() {
+                    let (bells, bell) = end.bell();
+                    waits.push_bell(bells, bell);
+                    end.arm(Doorbell::Bell);
+                } else {
+                    if let Some(eventfd) = end.eventfd() {
+                        waits.push(Interest::readable(eventfd.as_fd().as_raw_fd()));
+                    }
+                    end.arm(Doorbell::EventFd);
+                }
+                if end.available() != Ok(0) {
+                    return false;
+                }
+            }
+        }
+        !offers.waiting()
+    }
+
+    fn disarm(&mut self) {
+        if let Some(end) = self.ring_slot.current()
+            && end.disarm()
+            && let Some(eventfd) = end.eventfd()
+        {
+            eventfd.take();
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        self.ring_slot.generation()
+    }
+
+    #[inline]
+    fn take_torn(&mut self) -> bool {
+        std::mem::take(&mut self.torn)
+    }
+}
+
+/// The sending ends of one owner's rings, one after the other.
+///
+/// Borrowed for the length of one call by the thread that owns the route, never twice at once.
+#[derive(Debug)]
+pub struct Sink {
+    ring_slot: RefCell<HandOffSlot<Producer>>,
+    bytes_max: usize,
+}
+
+impl Sink {
+    /// Fed by the control thread; slots of `bytes_max`.
+    pub fn new(ring_slot: HandOffSlot<Producer>, bytes_max: usize) -> Sink {
+        Sink { ring_slot: RefCell::new(ring_slot), bytes_max }
+    }
+
+    /// Puts the message in, as the signal `as_signal` if that is given; true if the receiver waits for a signal. `None` if
+    /// there is no ring.
+    #[inline]
+    pub(super) fn push(
+        &self,
+        message: &Message<'_>,
+        as_signal: Option<i32>,
+    ) -> Option<Result<bool, Refusal>> {
+        let mut ring_slot = self.ring_slot.borrow_mut();
+        let end = ring_slot.current()?;
+        let value;
+        let (payload, kind) = match message.body {
+            Body::Bytes(bytes) => (bytes, Kind::Bytes { priority: message.priority }),
+            Body::Signal { signo, value: v } => {
+                value = v.to_ne_bytes();
+                (value.as_slice(), Kind::Signal { signo })
+            }
+        };
+        let kind = as_signal.map_or(kind, |signo| Kind::Signal { signo });
+        let envelope = Envelope { meta: message.meta, origin: message.origin, kind, len: 0 };
+        let pushed = end.push(&envelope, payload);
+        Some(pushed.map_err(|refused| match refused {
+            PushError::Full => Refusal::Full,
+            PushError::TooLarge { .. } => Refusal::TooLarge,
+            PushError::Corrupt(corrupt) => {
+                ring_slot.give_up();
+                Refusal::Corrupt(corrupt)
+            }
+        }))
+    }
+
+    /// Moves on to the newest ring; whether there was one. The receiver of the old one is gone: what it did not take was
+    /// delivered to it all the same.
+    #[inline]
+    pub(super) fn take_newest(&self) -> bool {
+        let mut ring_slot = self.ring_slot.borrow_mut();
+        let mut is_new = false;
+        while ring_slot.has_offer() && ring_slot.take() {
+            is_new = true;
+        }
+        is_new
+    }
+
+    /// The number of the message put in last.
+    pub(super) fn tail(&self) -> u64 {
+        self.ring_slot.borrow_mut().current().map_or(0, |end| end.tail())
+    }
+
+    /// The receiver was not rung after all, see [`Producer::unring`].
+    pub(super) fn unring(&self) {
+        if let Some(end) = self.ring_slot.borrow_mut().current() {
+            end.unring();
+        }
+    }
+
+    /// Whether the receiver waits for a signal, see [`Producer::ring`].
+    pub(super) fn ring_again(&self) -> bool {
+        self.ring_slot.borrow_mut().current().is_some_and(Producer::ring)
+    }
+}
+
+impl SinkOps for Sink {
+    /// An owner that is alive without a session was registered by somebody else, who cannot have its ring.
+    #[inline]
+    fn send(&self, _: &Skin, _: Option<&Peer>, message: &Message<'_>, _: Option<u32>) -> Result<(), Refusal> {
+        self.renew();
+        self.push(message, None).unwrap_or(Err(Refusal::PeerDead)).map(drop)
+    }
+
+    fn calls(&self) -> Vec<&'static [Allowed]> {
+        vec![syscalls::RING_SINK]
+    }
+
+    #[inline]
+    fn renew(&self) {
+        self.take_newest();
+    }
+
+    fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
+        if message.len() > self.bytes_max {
+            return true;
+        }
+        let mut ring_slot = self.ring_slot.borrow_mut();
+        if ring_slot.has_offer() {
+            return false;
+        }
+        let Some(end) = ring_slot.current() else { return true };
+        let (bells, bell) = end.bell();
+        waits.push_room(bells, bell);
+        end.want_room();
+        end.has_room() == Ok(false)
+    }
+
+    fn is_silent(&self, _: Option<&Peer>) -> bool {
+        false
+    }
+
+    fn has_ring(&self) -> bool {
+        true
+    }
+
+    fn generation(&self) -> u64 {
+        self.ring_slot.borrow().generation()
+    }
+}

@@ -1,0 +1,190 @@
+//! Signals: into the daemon, and to an endpoint's owner.
+
+use super::signal_ring::SignalRing;
+use super::sink::{Refusal, SinkOps};
+use super::source::{Content, FOREVER_NS, Failure, SourceOps, Taken};
+use crate::lane::credit::Credit;
+use crate::lane::peer::{Peer, Reception};
+use crate::lane::syscalls;
+use crate::lane::waits::Waits;
+use crate::message::{Message, Origin, SIGNAL_VALUE_BYTES};
+use crate::skin::Skin;
+use crate::sys::poll::Interest;
+use crate::sys::rtsignal::SignalSet;
+use crate::sys::seccomp::Allowed;
+use crate::sys::{Call, Errno};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+/// A signal that programs send to the daemon.
+#[derive(Debug)]
+pub struct Source {
+    /// Just this signal; blocked in every thread.
+    pub set: SignalSet,
+    /// Readable while it is pending (never read: only to wait together with other descriptors). None where the skin's
+    /// signals have no descriptor.
+    pub pending: Option<OwnedFd>,
+}
+
+impl SourceOps for Source {
+    #[inline]
+    fn take(&mut self, skin: &Skin, _: &mut [u8], patience_ns: u64) -> Result<Taken, Failure> {
+        let got = match patience_ns {
+            FOREVER_NS => (skin.signal_wait)(&self.set)?,
+            timeout_ns => (skin.signal_wait_within)(&self.set, timeout_ns)?,
+        };
+        let origin = Origin { pid: got.pid, uid: got.uid, verified: got.kernel_wrote_origin };
+        let content = Content::Signal { signo: got.signo, value: got.value };
+        Ok(Taken { content, priority: 0, origin, meta: None })
+    }
+
+    fn calls(&self) -> &'static [Allowed] {
+        syscalls::SIGNAL_SOURCE
+    }
+
+    fn arm(&mut self, waits: &mut Waits) -> bool {
+        if let Some(pending) = &self.pending {
+            waits.push(Interest::readable(pending.as_raw_fd()));
+        }
+        true
+    }
+
+    /// Pending signals go with the process.
+    fn is_lost_at_stop(&self) -> bool {
+        true
+    }
+}
+
+/// A signal to the owner.
+#[derive(Debug)]
+pub struct Sink {
+    /// Kernel number.
+    pub signo: i32,
+    /// To the registered thread, not the process.
+    pub to_thread: bool,
+    /// Longer payloads lose what is past the value (asked for in the configuration).
+    pub truncate: bool,
+    /// Shared with every route to the endpoint; none for standard signals, which coalesce and never fill the queue.
+    pub credit: Option<Arc<Credit>>,
+    /// The owner's session takes payloads of up to a slot, and then the signal only says that they are there.
+    pub inbox: Option<SignalRing>,
+}
+
+impl Sink {
+    /// Refuses a signal that would end its receiver, until the receiver is ready, and one that it ignores. A dispatcher that
+    /// reads a ring is not asked: an armed ring says that it waits.
+    #[inline]
+    fn received(&self, owner: Option<&Peer>) -> Result<(), Refusal> {
+        match self.reception(owner) {
+            Reception::Takes => Ok(()),
+            Reception::NotReady => Err(Refusal::Full),
+            Reception::Ignores => Err(Refusal::Ignored),
+        }
+    }
+
+    fn reception(&self, owner: Option<&Peer>) -> Reception {
+        owner.map_or(Reception::Takes, |peer| peer.reception(self.signo, self.to_thread))
+    }
+
+    /// Has `send` queue the signal to the owner (its thread, if the endpoint says so), within the credit.
+    #[inline]
+    fn signal(
+        &self,
+        owner: Option<&Peer>,
+        send: impl FnOnce(&Peer, bool) -> Call<()>,
+    ) -> Result<(), Refusal> {
+        let Some(peer) = owner else { return Err(Refusal::PeerDead) };
+        if self.credit.as_ref().is_some_and(|c| !peer.take_credit(c)) {
+            return Err(Refusal::Full);
+        }
+        let sent = send(peer, self.to_thread);
+        if let (Err(_), Some(credit)) = (sent, &self.credit) {
+            credit.give_back(1);
+        }
+        sent.map_err(Refusal::from)
+    }
+
+    /// Says that a payload is there: to the process, whatever the endpoint's target, because the ring is its session's,
+    /// whose dispatcher may be any thread. What is in the ring is delivered: a signal that finds no room is owed.
+    fn announce(&self, skin: &Skin, owner: Option<&Peer>, inbox: &SignalRing) {
+        let ticket = inbox.ticket();
+        inbox.announced(
+            self.signal(owner, |peer, _| (skin.signal_announce)(peer.address(false), self.signo, ticket)),
+        );
+    }
+}
+
+impl SinkOps for Sink {
+    #[inline]
+    fn send(
+        &self,
+        skin: &Skin,
+        owner: Option<&Peer>,
+        message: &Message<'_>,
+        _: Option<u32>,
+    ) -> Result<(), Refusal> {
+        if let Some(inbox) = &self.inbox
+            && let Some(pushed) = inbox.push(message, self.signo)
+        {
+            if pushed? {
+                self.announce(skin, owner, inbox);
+            }
+            return Ok(());
+        }
+        if message.len() > SIGNAL_VALUE_BYTES && !self.truncate {
+            return Err(Refusal::TooLarge);
+        }
+        self.received(owner)?;
+        let (signo, value, origin) = (self.signo, message.for_signal(), message.origin);
+        self.signal(owner, |peer, to_thread| {
+            (skin.signal_send)(peer.address(to_thread), signo, value, origin.pid, origin.uid)
+        })
+    }
+
+    fn calls(&self) -> Vec<&'static [Allowed]> {
+        match self.inbox {
+            None => vec![syscalls::SIGNAL_SINK],
+            Some(_) => vec![syscalls::SIGNAL_SINK, syscalls::RING_SINK],
+        }
+    }
+
+    #[inline]
+    fn renew(&self) {
+        self.inbox.iter().for_each(SignalRing::renew);
+    }
+
+    fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
+        self.inbox.as_ref().is_none_or(|inbox| inbox.await_room(message, waits))
+    }
+
+    /// The control thread wakes the lanes when a process gets ready for its signals.
+    fn is_silent(&self, owner: Option<&Peer>) -> bool {
+        self.reception(owner) == Reception::Takes
+    }
+
+    fn has_ring(&self) -> bool {
+        self.inbox.is_some()
+    }
+
+    fn generation(&self) -> u64 {
+        self.inbox.as_ref().map_or(0, SignalRing::generation)
+    }
+
+    #[inline]
+    fn owes_signal(&self) -> bool {
+        self.inbox.as_ref().is_some_and(SignalRing::owes_signal)
+    }
+
+    #[inline]
+    fn signal_error(&self) -> Option<Errno> {
+        self.inbox.as_ref().and_then(SignalRing::error)
+    }
+
+    fn pay_signal(&self, skin: &Skin, owner: Option<&Peer>, is_dead: bool) {
+        let Some(inbox) = &self.inbox else { return };
+        if is_dead || !inbox.rings_again() {
+            return inbox.forgive();
+        }
+        self.announce(skin, owner, inbox);
+    }
+}

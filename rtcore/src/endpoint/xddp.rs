@@ -1,0 +1,74 @@
+//! Datagrams between a lane on Cobalt and a plain Linux program: a port ([`crate::skin::xddp`]).
+
+use super::sink::{Refusal, SinkOps};
+use super::source::{Content, Failure, SourceOps, Taken};
+use crate::lane::peer::Peer;
+use crate::lane::waits::Waits;
+use crate::message::{Message, Origin, SignalRecord};
+use crate::skin::Skin;
+use crate::skin::xddp::Port;
+use crate::sys::seccomp::Allowed;
+use std::sync::Arc;
+use zerocopy::FromZeros;
+
+/// A port that is read. The kernel does not say who writes the device.
+#[derive(Debug)]
+pub struct Source(pub Arc<Port>);
+
+impl SourceOps for Source {
+    #[inline]
+    fn take(&mut self, _: &Skin, buffer: &mut [u8], patience_ns: u64) -> Result<Taken, Failure> {
+        let content = Content::Bytes(self.0.receive(buffer, patience_ns)?);
+        Ok(Taken { content, priority: 0, origin: Origin::UNKNOWN, meta: None })
+    }
+
+    /// The calls are Cobalt's.
+    fn calls(&self) -> &'static [Allowed] {
+        &[]
+    }
+
+    /// No descriptor announces a datagram.
+    fn arm(&mut self, _: &mut Waits) -> bool {
+        true
+    }
+
+    /// Its pool is.
+    fn is_lost_at_stop(&self) -> bool {
+        true
+    }
+}
+
+/// Datagrams to the Linux program that has the port's device open, or opens it.
+#[derive(Debug)]
+pub struct Sink {
+    /// Shared with the source and the other sinks of the port.
+    pub port: Arc<Port>,
+    /// Largest message.
+    pub bytes_max: usize,
+}
+
+impl SinkOps for Sink {
+    #[inline]
+    fn send(&self, _: &Skin, _: Option<&Peer>, message: &Message<'_>, _: Option<u32>) -> Result<(), Refusal> {
+        let mut record = SignalRecord::new_zeroed();
+        let bytes = message.for_queue(&mut record);
+        if bytes.len() > self.bytes_max {
+            return Err(Refusal::TooLarge);
+        }
+        self.port.send(bytes).map_err(Refusal::from)
+    }
+
+    /// The calls are Cobalt's.
+    fn calls(&self) -> Vec<&'static [Allowed]> {
+        vec![]
+    }
+
+    #[inline]
+    fn keeps_messages(&self) -> bool {
+        true
+    }
+
+    fn is_silent(&self, _: Option<&Peer>) -> bool {
+        true
+    }
+}
