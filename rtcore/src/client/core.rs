@@ -3,7 +3,7 @@
 //! Constraint: the table's lock is an ordinary mutex, for claiming and giving back ends and for asking questions. No
 //! send or receive takes it: what these need travels through queues ([`crate::lane::hand_off`], rtrb) and atomics.
 //!
-//! Invariant: entry `n` of `handles` and of `lanes` belongs to entry `n` of the session thread's own lists, and is never
+//! Invariant: entry `n` of `senders` and of `receivers` belongs to entry `n` of the session thread's own lists, and is never
 //! removed.
 
 use super::inbox::{Filter, MailboxSender, RxHandle};
@@ -73,24 +73,15 @@ impl fmt::Display for Holder {
     }
 }
 
-/// One sender's channel.
+/// One channel in the session's table. `T` is what its holder has of it, a [`TxHandle`] or an [`RxHandle`].
 #[derive(Debug)]
-pub(super) struct TxSlot {
+pub(super) struct Slot<T> {
     pub channel: Channel,
     /// The configuration in force has it.
     pub present: bool,
-    /// Nobody has it.
-    pub half: Option<TxHandle>,
-    /// The holder, while `half` is not here.
-    pub holder: Option<Holder>,
-}
-
-/// One receiver's channel.
-#[derive(Debug)]
-pub(super) struct LaneSlot {
-    pub channel: Channel,
-    pub present: bool,
-    pub half: Option<RxHandle>,
+    /// None while somebody has it.
+    pub handle: Option<T>,
+    /// The holder, while `handle` is none.
     pub holder: Option<Holder>,
 }
 
@@ -117,8 +108,8 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Table {
     pub state: State,
-    pub handles: Vec<TxSlot>,
-    pub lanes: Vec<LaneSlot>,
+    pub senders: Vec<Slot<TxHandle>>,
+    pub receivers: Vec<Slot<RxHandle>>,
     pub inboxes: Vec<Arc<MailboxSender>>,
     pub peers: Vec<PeerStatus>,
     /// Pids of named processes, for those who compare origins.
@@ -164,8 +155,8 @@ impl Core {
     ) -> Core {
         let table = Table {
             state: State::Down("not connected yet".to_owned()),
-            handles: Vec::new(),
-            lanes: Vec::new(),
+            senders: Vec::new(),
+            receivers: Vec::new(),
             inboxes: Vec::new(),
             peers: Vec::new(),
             pids: Vec::new(),
@@ -286,48 +277,48 @@ impl Core {
 }
 
 impl Table {
-    /// Gives a lane that nobody has to the inbox that wants it: one that names it, else one that takes the rest; into
+    /// Gives a channel that nobody has to the inbox that wants it: one that names it, else one that takes the rest; into
     /// its slot when none does. The inbox has to be woken.
-    pub fn adopt(&mut self, lane: RxHandle) {
+    pub fn adopt(&mut self, rx: RxHandle) {
         let names =
-            |post: &&Arc<MailboxSender>| post.filter != Filter::Rest && post.filter.admits(&lane.channel);
-        let rest = |post: &&Arc<MailboxSender>| post.filter.admits(&lane.channel);
-        let post = self.inboxes.iter().find(names).or_else(|| self.inboxes.iter().find(rest));
-        let index = lane.index;
-        let (half, holder) = match post {
-            Some(post) => match post.add(lane) {
-                None => (None, Some(post.holder)),
+            |inbox: &&Arc<MailboxSender>| inbox.filter != Filter::Rest && inbox.filter.admits(&rx.channel);
+        let rest = |inbox: &&Arc<MailboxSender>| inbox.filter.admits(&rx.channel);
+        let inbox = self.inboxes.iter().find(names).or_else(|| self.inboxes.iter().find(rest));
+        let index = rx.index;
+        let (handle, holder) = match inbox {
+            Some(inbox) => match inbox.add(rx) {
+                None => (None, Some(inbox.holder)),
                 full => (full, None),
             },
-            None => (Some(lane), None),
+            None => (Some(rx), None),
         };
-        if let Some(slot) = self.lanes.get_mut(index) {
-            (slot.half, slot.holder) = (half, holder);
+        if let Some(slot) = self.receivers.get_mut(index) {
+            (slot.handle, slot.holder) = (handle, holder);
         }
     }
 
     /// Gives a new inbox what it names, all of it or nothing; or of the rest what nobody has. What others have of the
     /// rest, and of a signal's payloads, comes when they let go of it.
-    pub fn claim(&mut self, post: &Arc<MailboxSender>) -> Result<(), Unclaimed> {
-        for endpoint in post.filter.endpoints() {
-            let of = |slot: &&LaneSlot| {
-                slot.present && post.filter.admits(&slot.channel) && slot.channel.endpoint == *endpoint
+    pub fn claim(&mut self, inbox: &Arc<MailboxSender>) -> Result<(), Unclaimed> {
+        for endpoint in inbox.filter.endpoints() {
+            let of = |slot: &&Slot<RxHandle>| {
+                slot.present && inbox.filter.admits(&slot.channel) && slot.channel.endpoint == *endpoint
             };
-            let mut slots = self.lanes.iter().filter(of).peekable();
+            let mut slots = self.receivers.iter().filter(of).peekable();
             if slots.peek().is_none() {
                 return Err(Unclaimed::Absent(*endpoint));
             }
-            if let Some(taken) = slots.find(|slot| slot.half.is_none()) {
+            if let Some(taken) = slots.find(|slot| slot.handle.is_none()) {
                 return Err(Unclaimed::Taken(*endpoint, taken.holder));
             }
         }
-        for slot in self.lanes.iter_mut().filter(|slot| post.filter.admits(&slot.channel)) {
-            if let Some(lane) = slot.half.take() {
-                slot.half = post.add(lane);
-                slot.holder = Some(post.holder);
+        for slot in self.receivers.iter_mut().filter(|slot| inbox.filter.admits(&slot.channel)) {
+            if let Some(rx) = slot.handle.take() {
+                slot.handle = inbox.add(rx);
+                slot.holder = Some(inbox.holder);
             }
         }
-        self.inboxes.push(Arc::clone(post));
+        self.inboxes.push(Arc::clone(inbox));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::error::{FlushError, Gone, SendError};
 use super::message::ReplyTo;
-use super::tx::{Refusal, TxEnd, TxHandle, admitted};
+use super::tx::{OpenTx, TxEnd, TxHandle, TxShared};
 use crate::message::{Meta, Origin};
 use crate::refusals::{Counter, Refused};
 use crate::ring::{self, Envelope, Kind, PushError};
@@ -112,61 +112,50 @@ impl Sender {
     /// the last is in. Never waits; the first that does not go in ends it.
     pub fn send_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> Batch {
         let epoch = self.core.epoch;
-        if let Err(error) = self.ready() {
-            if messages.into_iter().next().is_some() {
-                self.handle.count(error);
+        let OpenTx { end, sequence, counter } = match self.ready() {
+            Ok(open) => open,
+            Err(error) => {
+                if messages.into_iter().next().is_some() {
+                    self.handle.count(error);
+                }
+                return Batch { sent: 0, sequence: 0, error: Some(error) };
             }
-            return Batch { sent: 0, sequence: 0, error: Some(error) };
-        }
-        let handle = &mut *self.handle;
-        let Some(out) = handle.ring_slot.current() else {
-            return Batch { sent: 0, sequence: 0, error: Some(handle.error()) };
         };
-        let (first, before, now_ns) = (out.producer.tail(), handle.sequence, monotonic_ns());
+        let (first, before, now_ns) = (end.producer.tail(), *sequence, monotonic_ns());
         let mut failed = None;
         for bytes in messages {
-            let envelope = envelope(epoch, handle.sequence + 1, now_ns, Stamp::default());
-            if let Err(error) = out.producer.push_quietly(&envelope, bytes) {
+            let envelope = envelope(epoch, *sequence + 1, now_ns, Stamp::default());
+            if let Err(error) = end.producer.push_quietly(&envelope, bytes) {
                 failed = Some(error);
                 break;
             }
-            handle.sequence += 1;
+            *sequence += 1;
         }
-        out.producer.ring();
-        let tail = out.producer.tail();
-        let sent = out.admitted(first).saturating_sub(first);
+        end.producer.ring();
+        let tail = end.producer.tail();
+        let sent = end.admitted(first).saturating_sub(first);
         let cut = tail - (first + sent);
-        (0..cut).for_each(|_| handle.counter.count(Refused::Cut));
+        (0..cut).for_each(|_| counter.count(Refused::Cut));
+        let cut = (cut > 0).then(|| end.shared.error());
+        let failed = failed.map(|error| self.handle.refuse(error));
         let sequence = if sent == 0 { 0 } else { before + sent };
-        let failed = failed.map(|error| handle.refuse(error));
-        let error = if cut > 0 { Some(handle.error()) } else { failed };
-        Batch { sent: usize::try_from(sent).unwrap_or(usize::MAX), sequence, error }
+        Batch { sent: usize::try_from(sent).unwrap_or(usize::MAX), sequence, error: cut.or(failed) }
     }
 
     /// A slot to write `len` bytes into where they will be read: no copy on this side. They are as an earlier message
     /// left them. Nothing is sent until [`Loan::commit`].
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, SendError> {
         let (epoch, creator) = (self.core.epoch, self.core.creator);
-        if let Err(error) = self.ready() {
-            return Err(self.handle.count(error));
+        if let Some(error) = match self.ready() {
+            Ok(open) => check(open.end, len).err(),
+            Err(error) => return Err(self.handle.count(error)),
+        } {
+            return Err(self.handle.refuse(error));
         }
-        let handle = &mut *self.handle;
-        let refused = match handle.ring_slot.current().map(|out| check(out, len)) {
-            None => return Err(handle.count(handle.error())),
-            Some(Err(error)) => Some(error),
-            Some(Ok(())) => None,
-        };
-        if let Some(error) = refused {
-            return Err(handle.refuse(error));
-        }
-        let TxHandle { ring_slot, sequence, refusal: none, counter, .. } = handle;
-        let Some(TxEnd { producer, barrier, refusal, channel }) = ring_slot.current() else {
-            return Err(none.error());
-        };
-        let slot = producer
-            .loan(len)
-            .map_err(|_| SendError::Full { endpoint: refusal.endpoint, slots: channel.slots })?;
-        Ok(Loan { slot, barrier, sequence, refusal, counter, epoch, creator })
+        let OpenTx { end: TxEnd { producer, shared, channel }, sequence, counter } = self.handle.open()?;
+        let full = SendError::Full { endpoint: shared.endpoint, slots: channel.slots };
+        let slot = producer.loan(len).map_err(|_| full)?;
+        Ok(Loan { slot, shared, sequence, counter, epoch, creator })
     }
 
     /// How many messages were sent and wait in the ring: rtd, or the receiver of a direct route, has not taken them. 0 in a
@@ -179,7 +168,7 @@ impl Sender {
         let is_own = self.core.check().is_ok();
         self.handle.ring_slot.current().filter(|_| is_own).map_or(0, |out| {
             let tail = out.producer.tail();
-            let refused = tail.saturating_sub(out.barrier.admitted(tail));
+            let refused = tail.saturating_sub(out.shared.barrier.admitted(tail));
             out.producer.pending().saturating_sub(refused)
         })
     }
@@ -208,7 +197,7 @@ impl Sender {
             let (out, offers) = self.handle.ring_slot.current_and_offers();
             match out {
                 // The next ring comes with an offer.
-                Some(out) if out.barrier.is_closed() && !self.core.is_closed() => {
+                Some(out) if out.shared.barrier.is_closed() && !self.core.is_closed() => {
                     let _ = offers.park(seen, left_ns);
                 }
                 Some(out) => _ = out.producer.wait_for_fewer(messages, left_ns),
@@ -219,7 +208,7 @@ impl Sender {
 
     /// Its endpoint.
     pub fn endpoint(&self) -> &str {
-        self.handle.refusal.endpoint.as_str()
+        self.handle.none.endpoint.as_str()
     }
 
     /// What the daemon says of the way: lane, slots, bytes of a slot, how long a send may wait.
@@ -252,20 +241,17 @@ impl Sender {
         }
     }
 
-    /// Takes what the session thread has for us, and sees whether there is a way.
+    /// Takes what the session thread has for it; the ring to send into, or why there is none.
     #[inline]
-    fn ready(&mut self) -> Result<&mut TxHandle, SendError> {
+    fn ready(&mut self) -> Result<OpenTx<'_>, SendError> {
         let handle = &mut *self.handle;
         if let Err(forked) = self.core.check() {
-            return Err(handle.refusal.forked(forked));
+            return Err(handle.none.forked(forked));
         }
         if handle.ring_slot.has_offer() && handle.switch() {
             self.core.nudge();
         }
-        if open_ring(handle.ring_slot.current()).is_none() {
-            return Err(handle.error());
-        }
-        Ok(handle)
+        handle.open()
     }
 
     /// Sends if there is room. A refusal is not counted yet, as the caller may try again; one that comes after the message
@@ -273,19 +259,18 @@ impl Sender {
     #[inline]
     fn put(&mut self, bytes: &[u8], stamp: Stamp) -> Result<u64, NotSent> {
         let epoch = self.core.epoch;
-        let handle = self.ready()?;
-        let Some(out) = handle.ring_slot.current() else { return Err(handle.refusal.error().into()) };
-        let sequence = handle.sequence + 1;
-        if let Err(error) = out.producer.push(&envelope(epoch, sequence, monotonic_ns(), stamp), bytes) {
-            return Err(handle.refused(error).into());
+        let OpenTx { end, sequence: last, counter } = self.ready()?;
+        let sequence = *last + 1;
+        if let Err(error) = end.producer.push(&envelope(epoch, sequence, monotonic_ns(), stamp), bytes) {
+            return Err(self.handle.refused(error).into());
         }
         // Also of a message that turns out refused: the old daemon may have taken it all the same, and the next
         // one must not look like its duplicate.
-        handle.sequence = sequence;
-        let tail = out.producer.tail();
-        if out.admitted(tail.wrapping_sub(1)) < tail {
-            handle.counter.count(Refused::Cut);
-            return Err(NotSent::Counted(handle.error()));
+        *last = sequence;
+        let tail = end.producer.tail();
+        if end.admitted(tail.wrapping_sub(1)) < tail {
+            counter.count(Refused::Cut);
+            return Err(NotSent::Counted(end.shared.error()));
         }
         Ok(sequence)
     }
@@ -350,16 +335,11 @@ impl Drop for Sender {
         let mut table = self.core.table();
         // A closed session has no use for it: its ring ends here, which its consumer is told.
         if !self.core.is_closed()
-            && let Some(slot) = table.handles.get_mut(handle.index)
+            && let Some(slot) = table.senders.get_mut(handle.index)
         {
-            (slot.half, slot.holder) = (Some(handle), None);
+            (slot.handle, slot.holder) = (Some(handle), None);
         }
     }
-}
-
-#[inline]
-fn open_ring(out: Option<&mut TxEnd>) -> Option<&mut TxEnd> {
-    out.filter(|out| out.barrier.is_open())
 }
 
 fn check(out: &mut TxEnd, len: usize) -> Result<(), PushError> {
@@ -375,9 +355,8 @@ fn check(out: &mut TxEnd, len: usize) -> Result<(), PushError> {
 #[derive(Debug)]
 pub struct Loan<'a> {
     slot: ring::Loan<'a>,
-    barrier: &'a super::barrier::SendBarrier,
+    shared: &'a TxShared,
     sequence: &'a mut u64,
-    refusal: &'a Refusal,
     counter: &'a Counter,
     epoch: u32,
     creator: Creator,
@@ -405,14 +384,14 @@ impl Loan<'_> {
     }
 
     fn finish(self, stamp: Stamp) -> Result<u64, SendError> {
-        let Loan { slot, barrier, sequence, refusal, counter, epoch, creator } = self;
-        creator.check().map_err(|forked| refusal.forked(forked))?;
+        let Loan { slot, shared, sequence, counter, epoch, creator } = self;
+        creator.check().map_err(|forked| shared.forked(forked))?;
         *sequence += 1;
         let tail = slot.tail() + 1;
         let stopped = slot.commit(&envelope(epoch, *sequence, monotonic_ns(), stamp));
-        if admitted(barrier, refusal, stopped, tail) < tail {
+        if shared.admitted(stopped, tail) < tail {
             counter.count(Refused::Cut);
-            return Err(refusal.error());
+            return Err(shared.error());
         }
         Ok(*sequence)
     }

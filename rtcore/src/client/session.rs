@@ -191,12 +191,12 @@ impl Session {
         self.core.check()?;
         let mut table = self.core.table();
         let slot =
-            table.handles.iter_mut().find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
+            table.senders.iter_mut().find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
         let Some(slot) = slot else {
             drop(table);
             return Err(self.explain(endpoint));
         };
-        match slot.half.take() {
+        match slot.handle.take() {
             Some(handle) => {
                 slot.holder = Some(Holder::here("a sender"));
                 Ok(Sender::new(Arc::clone(&self.core), handle))
@@ -273,8 +273,8 @@ impl Session {
             return Vec::new();
         }
         let table = self.core.table();
-        let handles = table.handles.iter().filter(|slot| slot.present).map(|slot| slot.channel);
-        let lanes = table.lanes.iter().filter(|slot| slot.present).map(|slot| slot.channel);
+        let handles = table.senders.iter().filter(|slot| slot.present).map(|slot| slot.channel);
+        let lanes = table.receivers.iter().filter(|slot| slot.present).map(|slot| slot.channel);
         handles.chain(lanes).collect()
     }
 

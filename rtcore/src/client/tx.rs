@@ -12,13 +12,11 @@ use crate::sys::pidfd::Ending;
 use crate::wire::{Channel, Name};
 use std::sync::Arc;
 
-/// A ring to send into.
+/// A ring to send into, as its sender has it.
 #[derive(Debug)]
 pub(super) struct TxEnd {
     pub producer: Producer,
-    pub barrier: Arc<SendBarrier>,
-    /// Why the barrier is shut, when it is.
-    pub refusal: Arc<Refusal>,
+    pub shared: Arc<TxShared>,
     pub channel: Channel,
 }
 
@@ -27,25 +25,8 @@ impl TxEnd {
     /// After `Producer::ring`, whose fence this needs.
     #[inline]
     pub fn admitted(&self, before: u64) -> u64 {
-        admitted(&self.barrier, &self.refusal, self.producer.stopped(before), self.producer.tail())
+        self.shared.admitted(self.producer.stopped(before), self.producer.tail())
     }
-}
-
-/// The same; `stopped` is what [`Producer::stopped`] says.
-#[inline]
-pub(super) fn admitted(barrier: &SendBarrier, refusal: &Refusal, stopped: Option<u64>, tail: u64) -> u64 {
-    match stopped {
-        None => barrier.admitted(tail),
-        Some(bound) => shut_stopped(barrier, refusal, bound).min(tail),
-    }
-}
-
-/// rtd ends: the sender shuts its barrier itself, so that the first send that rtd does not take any more is refused, although
-/// the session thread has not read yet that the connection has ended.
-#[cold]
-fn shut_stopped(barrier: &SendBarrier, refusal: &Refusal, bound: u64) -> u64 {
-    refusal.set(Why::Down);
-    barrier.close(|| bound)
 }
 
 impl Drop for TxEnd {
@@ -55,10 +36,14 @@ impl Drop for TxEnd {
     }
 }
 
-/// Why a barrier is shut, or there is no ring. Written by the session thread before it shuts the barrier; each ring has its own, so that
-/// the next one's says nothing about it.
+/// What the sender and the session thread share of one ring: its barrier, and the reason for which that is closed. Each ring
+/// has its own, so that the reason of one says nothing about the next. One without a ring stands for a channel that has none.
+///
+/// Constraint: the session thread writes the reason before it closes the barrier, and a sender reads it after it has seen the
+/// barrier closed.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct TxShared {
+    pub barrier: SendBarrier,
     pub endpoint: Name,
     /// [`Why::encode`].
     why: AtomicU64,
@@ -67,7 +52,7 @@ pub(super) struct Refusal {
     process: Option<Name>,
 }
 
-/// What stands in the way.
+/// Why a sender cannot send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     /// No receiver.
@@ -92,14 +77,33 @@ impl Why {
     }
 }
 
-impl Refusal {
-    pub fn new(channel: &Channel) -> Refusal {
-        Refusal {
+impl TxShared {
+    /// Of a new ring, whose barrier is open.
+    pub fn new(channel: &Channel) -> TxShared {
+        TxShared {
+            barrier: SendBarrier::new(),
             endpoint: channel.endpoint,
             why: AtomicU64::new(Why::Nobody.encode()),
             ending: AtomicU64::new(0),
             process: channel.process,
         }
+    }
+
+    /// Of all messages announced up to `tail`, those below the answer count; `stopped` is what [`Producer::stopped`] returned.
+    #[inline]
+    pub fn admitted(&self, stopped: Option<u64>, tail: u64) -> u64 {
+        match stopped {
+            None => self.barrier.admitted(tail),
+            Some(bound) => self.close_stopped(bound).min(tail),
+        }
+    }
+
+    /// rtd stops: the sender closes its barrier itself, so that the first message that rtd does not take any more is refused,
+    /// although the session thread has not read yet that the connection has ended.
+    #[cold]
+    fn close_stopped(&self, bound: u64) -> u64 {
+        self.set(Why::Down);
+        self.barrier.close(|| bound)
     }
 
     pub fn set(&self, why: Why) {
@@ -116,6 +120,7 @@ impl Refusal {
         self.ending.store(code, Ordering::Release);
     }
 
+    /// The reason as the sender's error.
     #[cold]
     pub fn error(&self) -> SendError {
         let endpoint = self.endpoint;
@@ -158,12 +163,21 @@ pub(super) struct TxHandle {
     pub index: usize,
     pub ring_slot: HandOffSlot<TxEnd>,
     /// While there is no ring.
-    pub refusal: Arc<Refusal>,
+    pub none: Arc<TxShared>,
     /// Number of the last message.
     pub sequence: u64,
     pub channel: Channel,
     pub corrupt: Option<Corrupt>,
     pub counter: Counter,
+}
+
+/// The ring of a [`TxHandle`] while it takes messages.
+#[derive(Debug)]
+pub(super) struct OpenTx<'a> {
+    pub end: &'a mut TxEnd,
+    /// Number of the last message.
+    pub sequence: &'a mut u64,
+    pub counter: &'a Counter,
 }
 
 impl TxHandle {
@@ -188,13 +202,16 @@ impl TxHandle {
         any
     }
 
-    /// Why there is no ring to send into.
-    #[cold]
-    pub fn error(&self) -> SendError {
-        match (self.corrupt, self.ring_slot.peek()) {
-            (Some(corrupt), _) => SendError::Corrupt { endpoint: self.refusal.endpoint, corrupt },
-            (None, Some(out)) => out.refusal.error(),
-            (None, None) => self.refusal.error(),
+    /// The ring to send into, or why there is none: the one place that decides it before a send. A message that was announced
+    /// while the barrier was closed is judged by [`TxEnd::admitted`], and its error is that of the same [`TxShared`].
+    #[inline]
+    pub fn open(&mut self) -> Result<OpenTx<'_>, SendError> {
+        let TxHandle { ring_slot, none, sequence, corrupt, counter, .. } = self;
+        match (ring_slot.current(), corrupt) {
+            (Some(end), _) if end.shared.barrier.is_open() => Ok(OpenTx { end, sequence, counter }),
+            (Some(end), _) => Err(end.shared.error()),
+            (None, Some(corrupt)) => Err(SendError::Corrupt { endpoint: none.endpoint, corrupt: *corrupt }),
+            (None, None) => Err(none.error()),
         }
     }
 
@@ -223,7 +240,7 @@ impl TxHandle {
     /// What the ring said, in the sender's words. A ring that lies is used no more.
     #[cold]
     pub fn refused(&mut self, error: PushError) -> SendError {
-        let endpoint = self.refusal.endpoint;
+        let endpoint = self.none.endpoint;
         match error {
             PushError::Full => SendError::Full { endpoint, slots: self.channel.slots },
             PushError::TooLarge { len, max } => SendError::TooLarge { endpoint, len, max },

@@ -96,6 +96,41 @@ fn it_goes_on_without_the_daemon_and_tells_the_partner_s_end() {
     assert_eq!(inbox.counters().torn, 1);
 }
 
+/// A receiver that ends with messages unread, and the next one: these messages are lost once.
+#[test]
+fn what_a_receiver_left_unread_is_reported_once() {
+    let place = Place::new();
+    let channels = [direct(sender("arm.pos"))];
+    let (session, _daemon, link) = session(&place, &channels);
+    let (mut sender, mut inbox) = (session.sender("arm.pos").unwrap(), session.inbox().unwrap());
+    let mut child = partner();
+    let pid = child.id();
+    link.peer("drive", PeerState::Alive, pid, None);
+    let old = link.direct(&channels[0], 0, 1, pid);
+    send(&mut sender, b"unread");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for(&mut inbox, Event::Lost { endpoint: name("arm.pos"), count: 1 });
+    let mut next = partner();
+    link.peer("drive", PeerState::Alive, next.id(), None);
+    let mut out = link.direct(&channels[0], 0, 2, next.id());
+    send(&mut sender, b"read");
+    assert_eq!(take(out.consumer()).unwrap().1, b"read");
+    // The session thread reads this after it has renewed the ring.
+    link.peer("last", PeerState::Alive, next.id(), None);
+    let last = Event::PeerBack { process: name("last"), pid: next.id() };
+    loop {
+        let event = event(&mut inbox);
+        assert!(!matches!(event, Event::Lost { .. }), "reported again: {event:?}");
+        if event == last {
+            break;
+        }
+    }
+    next.kill().unwrap();
+    next.wait().unwrap();
+    drop(old);
+}
+
 #[test]
 fn the_daemon_s_word_on_how_a_partner_ended_is_waited_for() {
     let place = Place::new();

@@ -66,29 +66,29 @@ pub(in crate::client) struct MailboxSender {
 #[derive(Debug)]
 struct Queues {
     events: rtrb::Producer<Event>,
-    lanes: rtrb::Producer<RxHandle>,
+    channels: rtrb::Producer<RxHandle>,
 }
 
 /// The inbox' half.
 #[derive(Debug)]
 pub(in crate::client) struct Mailbox {
     pub events: rtrb::Consumer<Event>,
-    pub lanes: rtrb::Consumer<RxHandle>,
+    pub channels: rtrb::Consumer<RxHandle>,
 }
 
 impl MailboxSender {
     pub fn new(filter: Filter, lanes_max: usize) -> io::Result<(Arc<MailboxSender>, Mailbox)> {
         let (events, events_out) = rtrb::RingBuffer::new(EVENTS_MAX);
-        let (lanes, lanes_out) = rtrb::RingBuffer::new(lanes_max);
-        let post = MailboxSender {
+        let (channels, lanes_out) = rtrb::RingBuffer::new(lanes_max);
+        let mailbox = MailboxSender {
             holder: filter.holder(),
             filter,
             news: AtomicU32::new(0),
             event: EventFd::new()?,
             lost: AtomicU64::new(0),
-            queues: Mutex::new(Queues { events, lanes }),
+            queues: Mutex::new(Queues { events, channels }),
         };
-        Ok((Arc::new(post), Mailbox { events: events_out, lanes: lanes_out }))
+        Ok((Arc::new(mailbox), Mailbox { events: events_out, channels: lanes_out }))
     }
 
     fn queues(&self) -> std::sync::MutexGuard<'_, Queues> {
@@ -103,8 +103,8 @@ impl MailboxSender {
     }
 
     /// Queues a lane; handed back when there are too many.
-    pub fn add(&self, lane: RxHandle) -> Option<RxHandle> {
-        self.queues().lanes.push(lane).err().map(|rtrb::PushError::Full(lane)| lane)
+    pub fn add(&self, rx: RxHandle) -> Option<RxHandle> {
+        self.queues().channels.push(rx).err().map(|rtrb::PushError::Full(rx)| rx)
     }
 
     /// Makes the inbox look. Who sleeps at a ring's bell has to be rung there as well, after this.

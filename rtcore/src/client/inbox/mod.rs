@@ -70,7 +70,7 @@ struct Class {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Found {
     Event(Event),
-    Message { lane: usize, envelope: Envelope, missed: u64, received_ns: u64 },
+    Message { index: usize, envelope: Envelope, missed: u64, received_ns: u64 },
 }
 
 /// What one look came to.
@@ -88,10 +88,10 @@ enum Pulled {
 #[derive(Debug)]
 pub struct Inbox {
     core: Arc<Core>,
-    post: Arc<MailboxSender>,
-    mail: Mailbox,
+    shared: Arc<MailboxSender>,
+    mailbox: Mailbox,
     /// By priority, highest first.
-    lanes: Vec<RxHandle>,
+    channels: Vec<RxHandle>,
     classes: Vec<Class>,
     /// News that were looked at.
     seen: u32,
@@ -109,22 +109,22 @@ pub struct Inbox {
 impl Inbox {
     /// Over what [`Table::claim`](super::core::Table::claim) gives it, and what comes to be later.
     pub(super) fn open(core: &Arc<Core>, filter: Filter) -> io::Result<Result<Inbox, Unclaimed>> {
-        let (post, mail) = MailboxSender::new(filter, CHANNELS_MAX)?;
+        let (shared, mailbox) = MailboxSender::new(filter, CHANNELS_MAX)?;
         // All that can fail comes before a lane is taken.
         let set = Epoll::new()?;
-        set.add(&post.event, 0)?;
+        set.add(&shared.event, 0)?;
         let looks = core.has_semaphores().then(Timer::new).transpose()?;
         if let Some(timer) = &looks {
             set.add(timer, 2)?;
         }
-        if let Err(unclaimed) = core.table().claim(&post) {
+        if let Err(unclaimed) = core.table().claim(&shared) {
             return Ok(Err(unclaimed));
         }
         let mut inbox = Inbox {
             core: Arc::clone(core),
-            post,
-            mail,
-            lanes: Vec::with_capacity(ENTRIES_MAX),
+            shared,
+            mailbox,
+            channels: Vec::with_capacity(ENTRIES_MAX),
             classes: Vec::with_capacity(ENTRIES_MAX),
             seen: 0,
             unsettled: true,
@@ -195,7 +195,7 @@ impl Inbox {
 
     /// What it has seen so far.
     pub fn counters(&self) -> InboxCounters {
-        InboxCounters { events_lost: self.post.lost.load(Ordering::Relaxed), ..self.counters }
+        InboxCounters { events_lost: self.shared.lost.load(Ordering::Relaxed), ..self.counters }
     }
 
     /// Waits by the strategy for what comes next.
@@ -271,7 +271,7 @@ impl Inbox {
     /// The next event, or else the first message of the highest lane.
     #[inline]
     fn pull<const IN_PLACE: bool>(&mut self) -> Pulled {
-        if (self.unsettled || self.post.seen() != self.seen)
+        if (self.unsettled || self.shared.seen() != self.seen)
             && let Some(event) = self.catch_up()
         {
             return Pulled::Found(Found::Event(event));
@@ -280,9 +280,9 @@ impl Inbox {
             let Class { first, len, next } = self.classes[number];
             for step in 0..len {
                 let at = if next + step < len { next + step } else { next + step - len };
-                let lane = first + at;
-                let ring = &mut self.lanes[lane];
-                match if IN_PLACE { ring.peek() } else { ring.take() } {
+                let index = first + at;
+                let rx = &mut self.channels[index];
+                match if IN_PLACE { rx.peek() } else { rx.take() } {
                     Ok(Taken::Nothing) => {}
                     Ok(Taken::Duplicate) => {
                         self.counters.duplicates += 1;
@@ -298,9 +298,9 @@ impl Inbox {
                         self.counters.missed = self.counters.missed.saturating_add(missed);
                         self.counters.superseded += superseded;
                         self.counters.late += u64::from(late);
-                        return Pulled::Found(Found::Message { lane, envelope, missed, received_ns });
+                        return Pulled::Found(Found::Message { index, envelope, missed, received_ns });
                     }
-                    Err(corrupt) => return Pulled::Found(Found::Event(self.give_up(lane, corrupt))),
+                    Err(corrupt) => return Pulled::Found(Found::Event(self.give_up(index, corrupt))),
                 }
             }
         }
@@ -308,13 +308,13 @@ impl Inbox {
     }
 
     pub(super) fn present(&mut self, found: Found) -> Incoming<Message<'_>> {
-        let (lane, envelope, missed, received_ns) = match found {
-            Found::Message { lane, envelope, missed, received_ns } => (lane, envelope, missed, received_ns),
+        let (index, envelope, missed, received_ns) = match found {
+            Found::Message { index, envelope, missed, received_ns } => (index, envelope, missed, received_ns),
             Found::Event(event) => return Incoming::Event(event),
         };
-        let lane = &mut self.lanes[lane];
-        let channel = &lane.channel;
-        let (origin, bytes): (Origin, &[u8]) = match lane.ring_slot.current() {
+        let rx = &mut self.channels[index];
+        let channel = &rx.channel;
+        let (origin, bytes): (Origin, &[u8]) = match rx.ring_slot.current() {
             Some(ring) => (
                 ring.partner.unwrap_or(envelope.origin),
                 ring.buffer.get(..envelope.len as usize).unwrap_or_default(),
@@ -325,8 +325,8 @@ impl Inbox {
     }
 
     fn present_in_place(&mut self, found: Found) -> Incoming<InPlace<'_>> {
-        let (number, missed, received_ns) = match found {
-            Found::Message { lane, .. } if self.lanes[lane].is_displaced() => {
+        let (index, missed, received_ns) = match found {
+            Found::Message { index, .. } if self.channels[index].is_displaced() => {
                 return match self.present(found) {
                     Incoming::Message(Message { head, bytes }) => {
                         Incoming::Message(InPlace { head, place: Place::Copy(bytes) })
@@ -334,10 +334,10 @@ impl Inbox {
                     Incoming::Event(event) => Incoming::Event(event),
                 };
             }
-            Found::Message { lane, missed, received_ns, .. } => (lane, missed, received_ns),
+            Found::Message { index, missed, received_ns, .. } => (index, missed, received_ns),
             Found::Event(event) => return Incoming::Event(event),
         };
-        let RxHandle { ring_slot, channel, .. } = &mut self.lanes[number];
+        let RxHandle { ring_slot, channel, .. } = &mut self.channels[index];
         let (endpoint, other) = (channel.endpoint, channel.other);
         let partner = ring_slot.peek().and_then(|ring| ring.partner);
         let corrupt = match ring_slot.current().map(|ring| ring.consumer.front()) {
@@ -359,19 +359,19 @@ impl Inbox {
 
     /// Messages and events that can wait in it at one time, at most.
     pub(super) fn holds_max(&self) -> usize {
-        let slots = self.lanes.iter().map(|lane| lane.channel.slots as usize);
-        slots.sum::<usize>().saturating_add(self.mail.events.buffer().capacity())
+        let slots = self.channels.iter().map(|rx| rx.channel.slots as usize);
+        slots.sum::<usize>().saturating_add(self.mailbox.events.buffer().capacity())
     }
 
     /// Whether any of it comes through the daemon.
     pub(super) fn is_routed(&self) -> bool {
-        self.lanes.iter().any(|lane| !lane.channel.direct)
+        self.channels.iter().any(|rx| !rx.channel.direct)
     }
 
     /// Whether nothing is left of a session that was dropped.
     fn is_drained(&mut self) -> bool {
         // The session thread queues its last event, closes, and then makes us look.
-        self.mail.events.is_empty() && !self.has_news()
+        self.mailbox.events.is_empty() && !self.has_news()
     }
 }
 
@@ -384,7 +384,7 @@ impl AsFd for Inbox {
         // A forked child has the same set, eventfd and timer as its parent: it changes none of them.
         if self.core.check().is_ok() && !self.descriptor.replace(true) {
             // Whoever waits now wakes up and asks, which arms the rings.
-            let _ = self.post.event.ring();
+            let _ = self.shared.event.ring();
             if let Some(timer) = &self.looks {
                 // A timer of our own, whose period is not 0: it does not fail.
                 let _ = timer.every(monotonic_ns(), LOOK_NS);
@@ -402,19 +402,19 @@ impl Drop for Inbox {
             return;
         }
         let mut table = self.core.table();
-        table.inboxes.retain(|post| !Arc::ptr_eq(post, &self.post));
+        table.inboxes.retain(|mailbox| !Arc::ptr_eq(mailbox, &self.shared));
         if self.core.is_closed() {
             return;
         }
-        while let Ok(lane) = self.mail.lanes.pop() {
-            self.lanes.push(lane);
+        while let Ok(rx) = self.mailbox.channels.pop() {
+            self.channels.push(rx);
         }
-        for mut lane in self.lanes.drain(..) {
-            lane.disarm();
-            if let Some(ring) = lane.ring_slot.current() {
+        for mut rx in self.channels.drain(..) {
+            rx.disarm();
+            if let Some(ring) = rx.ring_slot.current() {
                 ring.watched = false;
             }
-            table.adopt(lane);
+            table.adopt(rx);
         }
         drop(table);
         self.core.command(Command::Wake);

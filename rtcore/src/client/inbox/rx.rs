@@ -340,7 +340,7 @@ mod tests {
     use crate::ring::Kind;
     use crate::wire::{Name, Role};
 
-    fn lane() -> RxHandle {
+    fn rx() -> RxHandle {
         let name = |text| Name::new(text).unwrap();
         let channel = Channel {
             channel: 0,
@@ -362,41 +362,41 @@ mod tests {
         RxHandle::new(0, hand_off().1, channel)
     }
 
-    fn from(lane: &mut RxHandle, pid: u32, epoch: u32, sequence: u64) -> Option<u64> {
+    fn from(rx: &mut RxHandle, pid: u32, epoch: u32, sequence: u64) -> Option<u64> {
         let meta = Meta { sequence, epoch, ..Meta::default() };
         let kind = Kind::Bytes { priority: 0 };
         let origin = Origin { pid, ..Origin::UNKNOWN };
-        lane.accept(&Envelope { meta, origin, kind, len: 0 })
+        rx.accept(&Envelope { meta, origin, kind, len: 0 })
     }
 
-    fn missed(lane: &mut RxHandle, epoch: u32, sequence: u64) -> Option<u64> {
-        from(lane, 1, epoch, sequence)
+    fn missed(rx: &mut RxHandle, epoch: u32, sequence: u64) -> Option<u64> {
+        from(rx, 1, epoch, sequence)
     }
 
     #[test]
     fn gaps_are_counted_and_what_was_seen_is_dropped() {
-        let mut lane = lane();
-        assert_eq!(missed(&mut lane, 7, 100), Some(0), "nobody knows what was before");
-        assert_eq!(missed(&mut lane, 7, 101), Some(0));
-        assert_eq!(missed(&mut lane, 7, 105), Some(3));
-        assert_eq!(missed(&mut lane, 7, 105), None);
-        assert_eq!(missed(&mut lane, 7, 3), None);
-        assert_eq!(missed(&mut lane, 8, 1), Some(0), "another life of the sender");
-        assert_eq!(missed(&mut lane, 9, 3), Some(2));
-        assert_eq!(missed(&mut lane, 9, u64::MAX), Some(u64::MAX - 4));
+        let mut rx = rx();
+        assert_eq!(missed(&mut rx, 7, 100), Some(0), "nobody knows what was before");
+        assert_eq!(missed(&mut rx, 7, 101), Some(0));
+        assert_eq!(missed(&mut rx, 7, 105), Some(3));
+        assert_eq!(missed(&mut rx, 7, 105), None);
+        assert_eq!(missed(&mut rx, 7, 3), None);
+        assert_eq!(missed(&mut rx, 8, 1), Some(0), "another life of the sender");
+        assert_eq!(missed(&mut rx, 9, 3), Some(2));
+        assert_eq!(missed(&mut rx, 9, u64::MAX), Some(u64::MAX - 4));
     }
 
     #[test]
     fn a_number_is_old_only_for_the_sender_and_the_counter_it_belongs_to() {
-        let mut lane = lane();
-        assert_eq!(from(&mut lane, 10, 7, 5000), Some(0));
-        assert_eq!(from(&mut lane, 11, 7, 1), Some(0), "another sender whose epoch happens to be the same");
-        assert_eq!(from(&mut lane, 11, 7, 1), None);
-        assert_eq!(from(&mut lane, 12, 7, 2), Some(0), "the owner of a queue changed, its counter did not");
-        assert_eq!(from(&mut lane, 12, 7, 4), Some(1));
+        let mut rx = rx();
+        assert_eq!(from(&mut rx, 10, 7, 5000), Some(0));
+        assert_eq!(from(&mut rx, 11, 7, 1), Some(0), "another sender whose epoch happens to be the same");
+        assert_eq!(from(&mut rx, 11, 7, 1), None);
+        assert_eq!(from(&mut rx, 12, 7, 2), Some(0), "the owner of a queue changed, its counter did not");
+        assert_eq!(from(&mut rx, 12, 7, 4), Some(1));
         // A daemon that knew no epochs, and its successor.
         for sequence in [1, 2, 3, 1, 2] {
-            assert_eq!(from(&mut lane, 0, 0, sequence), Some(0), "{sequence}");
+            assert_eq!(from(&mut rx, 0, 0, sequence), Some(0), "{sequence}");
         }
     }
 }

@@ -6,10 +6,10 @@ use crate::ring::Corrupt;
 
 impl Inbox {
     #[cold]
-    pub(super) fn give_up(&mut self, lane: usize, corrupt: Corrupt) -> Event {
+    pub(super) fn give_up(&mut self, index: usize, corrupt: Corrupt) -> Event {
         self.counters.corrupt += 1;
-        let lane = &mut self.lanes[lane];
-        if let Some(ring) = lane.ring_slot.current() {
+        let rx = &mut self.channels[index];
+        if let Some(ring) = rx.ring_slot.current() {
             ring.consumer.give_up();
             if ring.watched
                 && let Some(eventfd) = ring.consumer.eventfd()
@@ -18,26 +18,26 @@ impl Inbox {
                 let _ = self.set.remove(eventfd);
             }
         }
-        lane.ring_slot.give_up();
-        Event::Corrupt { endpoint: lane.channel.endpoint, other: lane.channel.other, corrupt }
+        rx.ring_slot.give_up();
+        Event::Corrupt { endpoint: rx.channel.endpoint, other: rx.channel.other, corrupt }
     }
 
     /// Looks at all that came from the session thread; the next event of it.
     #[cold]
     pub(super) fn catch_up(&mut self) -> Option<Event> {
         // Before the queues: what is queued after this look changes it once more.
-        self.seen = self.post.seen();
+        self.seen = self.shared.seen();
         let mut regroup = false;
-        while self.lanes.len() < self.lanes.capacity()
-            && let Ok(lane) = self.mail.lanes.pop()
+        while self.channels.len() < self.channels.capacity()
+            && let Ok(rx) = self.mailbox.channels.pop()
         {
-            self.lanes.push(lane);
+            self.channels.push(rx);
             regroup = true;
         }
         self.unsettled = false;
         let (set, core) = (&self.set, &self.core);
-        for lane in &mut self.lanes {
-            let settled = lane.settle(|ring| {
+        for rx in &mut self.channels {
+            let settled = rx.settle(|ring| {
                 if let (true, Some(eventfd)) = (ring.watched, ring.consumer.eventfd()) {
                     let _ = set.remove(eventfd);
                 }
@@ -53,19 +53,19 @@ impl Inbox {
             self.group();
             self.share_bells();
         }
-        let event = self.mail.events.pop().ok();
-        self.unsettled |= !self.mail.events.is_empty();
+        let event = self.mailbox.events.pop().ok();
+        self.unsettled |= !self.mailbox.events.is_empty();
         event
     }
 
     /// Puts the lanes in order. In place: their number is bounded by what was reserved.
     fn group(&mut self) {
-        self.lanes.sort_unstable_by_key(|lane| (u8::MAX - lane.channel.priority, lane.index));
+        self.channels.sort_unstable_by_key(|rx| (u8::MAX - rx.channel.priority, rx.index));
         self.classes.clear();
         let mut first = 0;
-        while first < self.lanes.len() {
-            let priority = self.lanes[first].channel.priority;
-            let len = self.lanes[first..].iter().take_while(|lane| lane.channel.priority == priority).count();
+        while first < self.channels.len() {
+            let priority = self.channels[first].channel.priority;
+            let len = self.channels[first..].iter().take_while(|rx| rx.channel.priority == priority).count();
             self.classes.push(Class { first, len, next: 0 });
             first += len;
         }
@@ -73,12 +73,12 @@ impl Inbox {
     /// Has the daemon's rings of one page sleep at one bell: that of the first channel among them, which is no other
     /// inbox's.
     fn share_bells(&mut self) {
-        for at in 0..self.lanes.len() {
-            let Some((bells, own)) = self.lanes[at].shared_bell() else { continue };
-            let others = self.lanes.iter().filter_map(RxHandle::shared_bell);
+        for at in 0..self.channels.len() {
+            let Some((bells, own)) = self.channels[at].shared_bell() else { continue };
+            let others = self.channels.iter().filter_map(RxHandle::shared_bell);
             let first = others.filter(|(page, _)| page.is(bells)).map(|(_, channel)| channel).min();
             let bell = first.unwrap_or(own);
-            if let Some(ring) = self.lanes[at].ring_slot.current() {
+            if let Some(ring) = self.channels[at].ring_slot.current() {
                 ring.set_bell(bell);
             }
         }

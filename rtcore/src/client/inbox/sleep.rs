@@ -25,7 +25,7 @@ impl Inbox {
                 // Whatever ended it, the caller looks again; likewise below.
                 (Some((bells, bell)), 0) => drop(bells.sleep(bell, 0, timeout_ns)),
                 (Some((bells, bell)), _) => drop(bells.sleep(bell, 0, timeout_ns.min(LOOK_NS))),
-                (None, 0) => self.post.sleep(self.seen, timeout_ns),
+                (None, 0) => self.shared.sleep(self.seen, timeout_ns),
                 (None, 1) => self.sleep_at_first(timeout_ns),
                 (None, _) => {
                     // SAFETY: the words are in pages that the rings of `self.lanes` keep mapped, and no ring goes before
@@ -37,7 +37,7 @@ impl Inbox {
         self.disarm();
         if self.descriptor.get() {
             // Its flags are down: readable until the next look that finds nothing.
-            let _ = self.post.event.ring();
+            let _ = self.shared.event.ring();
         }
     }
 
@@ -46,14 +46,14 @@ impl Inbox {
         if !self.core.has_semaphores() {
             return None;
         }
-        let (bells, bell) = self.lanes.iter().find_map(RxHandle::semaphore)?;
+        let (bells, bell) = self.channels.iter().find_map(RxHandle::semaphore)?;
         Some((bells.clone(), bell))
     }
 
     /// Raises all flags.
     pub(in crate::client) fn arm(&mut self, how: Doorbell) {
-        for lane in &mut self.lanes {
-            lane.raise(how);
+        for rx in &mut self.channels {
+            rx.raise(how);
         }
         // SYNC POINT with `Producer::ring`, for each of them.
         fence(Ordering::SeqCst);
@@ -61,14 +61,14 @@ impl Inbox {
 
     /// Lowers all flags.
     pub(in crate::client) fn disarm(&mut self) {
-        self.lanes.iter_mut().for_each(RxHandle::disarm);
+        self.channels.iter_mut().for_each(RxHandle::disarm);
     }
 
     /// Remembers what each bell shows. Rings of the daemon share one, those of partners have one each.
     fn note_bells(&mut self) {
         self.words.clear();
         let mut shared: Option<&Bells> = None;
-        for ring in self.lanes.iter().filter_map(|lane| lane.ring_slot.peek()) {
+        for ring in self.channels.iter().filter_map(|rx| rx.ring_slot.peek()) {
             let (bells, bell) = ring.consumer.bell();
             if ring.partner.is_none() && shared.replace(bells).is_some_and(|page| page.is(bells)) {
                 continue;
@@ -81,7 +81,7 @@ impl Inbox {
 
     fn sleep_at_first(&self, timeout_ns: u64) {
         let is_word = |ring: &&RxEnd| !ring.consumer.bell().0.are_semaphores();
-        let ring = self.lanes.iter().filter_map(|lane| lane.ring_slot.peek()).find(is_word);
+        let ring = self.channels.iter().filter_map(|rx| rx.ring_slot.peek()).find(is_word);
         if let (Some(ring), Some(word)) = (ring, self.words.first()) {
             let (bells, bell) = ring.consumer.bell();
             let _ = bells.sleep(bell, word.expected(), timeout_ns);
@@ -90,12 +90,12 @@ impl Inbox {
 
     /// Whether a look would find something.
     pub(in crate::client) fn has_news(&mut self) -> bool {
-        self.post.seen() != self.seen || self.lanes.iter_mut().any(|lane| lane.has_news())
+        self.shared.seen() != self.seen || self.channels.iter_mut().any(|rx| rx.has_news())
     }
 
     /// Nothing was found: has whoever waits elsewhere told from now on. True if something came meanwhile.
     pub(in crate::client) fn rearm(&mut self) -> bool {
-        let how = match self.post.filter {
+        let how = match self.shared.filter {
             // It is armed where the dispatcher sleeps.
             Filter::Signal { .. } if self.core.has_semaphores() => return false,
             Filter::Signal { .. } => Doorbell::Signal,
@@ -110,7 +110,7 @@ impl Inbox {
             return false;
         }
         // What came between the look and the flags was not rung for.
-        let _ = self.post.event.ring();
+        let _ = self.shared.event.ring();
         true
     }
 
@@ -120,8 +120,8 @@ impl Inbox {
         if let Some(timer) = &self.looks {
             timer.take();
         }
-        for lane in &mut self.lanes {
-            let Some(ring) = lane.ring_slot.current() else { continue };
+        for rx in &mut self.channels {
+            let Some(ring) = rx.ring_slot.current() else { continue };
             let Some(eventfd) = ring.consumer.eventfd() else { continue };
             if ring.watched {
                 eventfd.take();
@@ -133,9 +133,9 @@ impl Inbox {
         }
         if blind {
             // Never lost, if never asleep: the user's watches or the memory for them ran out.
-            let _ = self.post.event.ring();
+            let _ = self.shared.event.ring();
         } else {
-            self.post.event.take();
+            self.shared.event.take();
         }
     }
 }

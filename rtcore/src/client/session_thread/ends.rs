@@ -1,9 +1,8 @@
 //! The session thread's half of each channel: which rings it has had, who is at their other ends, what waits to be
 //! taken.
 
-use crate::client::barrier::SendBarrier;
 use crate::client::inbox::{Life, RxEnd, RxHandle};
-use crate::client::tx::{Refusal, TxEnd, TxHandle, Why};
+use crate::client::tx::{TxEnd, TxHandle, TxShared, Why};
 use crate::lane::hand_off::{HandOff, HandOffItem, hand_off};
 use crate::message::Origin;
 use crate::refusals::Counter;
@@ -50,12 +49,58 @@ impl Partner {
 /// A ring that was given to a sender.
 #[derive(Debug)]
 pub(super) struct TxRing {
-    barrier: Arc<SendBarrier>,
-    refusal: Arc<Refusal>,
+    shared: Arc<TxShared>,
     cursor: RecoveryCursor,
+    /// The receiver of a direct ring; none: the daemon.
     partner: Option<Partner>,
     /// Which connection it came by.
     connection: u64,
+}
+
+/// Where the messages of a channel go. A ring in `Ring` or `Held` takes messages until its barrier is closed; what a closed one
+/// holds waits there for the next ring.
+///
+/// | event | `Empty` | `Ring` routed | `Ring` direct | `Held` |
+/// |---|---|---|---|---|
+/// | next ring, [`TxChannel::renew`] | `Ring` | `Ring`; its messages move if the next is routed, else lost | `Ring`; left to a receiver that lives, else lost | `Ring` (next connection) |
+/// | routed ring that nobody receives from, [`TxChannel::hold`] | `Held` | `Held`, barrier closed already | refused: [`TxChannel::renew`] follows | `Held` |
+/// | receiver is there, [`TxChannel::reach`] | - | barrier opens | - | `Ring`; messages of the old ring move |
+/// | connection ends, [`TxChannel::shut`] | - | barrier closes | - | `Ring` or `Empty`, as before `hold` |
+/// | receiver ends, [`TxChannel::on_peer_exit`] | - | - | `Ended`, messages lost | - |
+/// | channel removed, [`TxChannel::remove`] | - | `Empty`, messages lost | `Empty`, left to a receiver that lives | `Empty`, messages lost |
+///
+/// `Ended` takes no message and holds none: the next ring, and the end of the channel, follow it as they follow `Empty`.
+#[derive(Debug)]
+enum TxState {
+    /// No ring has come, or the channel was removed.
+    Empty,
+    /// The ring that the sender has, or is offered.
+    Ring(TxRing),
+    /// A direct ring whose receiver has ended. What it held was reported as lost.
+    Ended(TxRing),
+    /// A routed ring of this connection that nobody receives from is kept back, and with it what the ring before it holds: the
+    /// daemon would take these messages and deliver them to nobody.
+    Held { before: Option<TxRing>, next: Producer, connection: u64 },
+}
+
+impl TxState {
+    /// The ring that the sender has, or is offered.
+    fn ring(&self) -> Option<&TxRing> {
+        match self {
+            TxState::Empty => None,
+            TxState::Ring(ring) | TxState::Ended(ring) => Some(ring),
+            TxState::Held { before, .. } => before.as_ref(),
+        }
+    }
+
+    /// Takes out the ring whose messages have still to move or to be counted; a ring that was kept back is dropped.
+    fn take_ring(&mut self) -> Option<TxRing> {
+        match std::mem::replace(self, TxState::Empty) {
+            TxState::Empty | TxState::Ended(_) => None,
+            TxState::Ring(ring) => Some(ring),
+            TxState::Held { before, .. } => before,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -63,17 +108,16 @@ pub(super) struct TxChannel {
     pub channel: Channel,
     /// The daemon's number of it; none while it has none.
     pub id: Option<u32>,
-    refusal: Arc<Refusal>,
+    /// While the sender has no ring.
+    none: Arc<TxShared>,
     hand_off: HandOff<TxEnd>,
-    /// Found no room in the feeder: the sender has not run for long.
+    /// Found no room in the hand-off: the sender has not run for long.
     waiting: Option<HandOffItem<TxEnd>>,
-    ring: Option<TxRing>,
+    state: TxState,
     /// Direct rings from before whose receivers live: they may hold messages.
     old: Vec<TxRing>,
     /// Messages in these that are lost and not reported yet.
     lost: u64,
-    /// A routed ring, with its connection, that nobody receives from yet: see [`TxChannel::hold`].
-    held: Option<(Producer, u64)>,
     /// Partners of rings that are gone, still in the session thread's set.
     pub gone: Vec<Partner>,
 }
@@ -89,61 +133,60 @@ impl Partner {
 
 impl TxChannel {
     pub fn new(index: usize, channel: Channel, counter: Counter) -> (TxChannel, TxHandle) {
-        let (hand_off, end) = hand_off();
-        let refusal = Arc::new(Refusal::new(&channel));
-        let shared = Arc::clone(&refusal);
+        let (hand_off, ring_slot) = hand_off();
+        let none = Arc::new(TxShared::new(&channel));
         let entry = TxChannel {
             channel,
             id: None,
-            refusal,
+            none: Arc::clone(&none),
             hand_off,
             waiting: None,
-            ring: None,
+            state: TxState::Empty,
             old: Vec::new(),
             lost: 0,
-            held: None,
             gone: Vec::new(),
         };
-        (
-            entry,
-            TxHandle { index, ring_slot: end, refusal: shared, sequence: 0, channel, corrupt: None, counter },
-        )
+        (entry, TxHandle { index, ring_slot, none, sequence: 0, channel, corrupt: None, counter })
+    }
+
+    /// All rings that messages may be in.
+    fn rings(&self) -> impl Iterator<Item = &TxRing> {
+        self.state.ring().into_iter().chain(&self.old)
+    }
+
+    fn direct_ring(&self) -> Option<&TxRing> {
+        self.state.ring().filter(|ring| ring.partner.is_some())
     }
 
     /// The direct rings that may hold messages, or that somebody sends into.
     pub fn carried(&self, channel: u32) -> impl Iterator<Item = (Request, [BorrowedFd<'_>; 3])> {
-        let rings = self.ring.iter().chain(&self.old);
-        rings.filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
+        self.rings().filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
     }
 
     /// A new ring. What the old one's daemon had not taken goes in first; returns how many of these found no room.
     pub fn renew(&mut self, mut producer: Producer, partner: Option<Partner>, connection: u64) -> u64 {
-        let barrier = Arc::new(SendBarrier::new());
         let lost = self.abandon(Some((&mut producer, partner.as_ref())));
         let cursor = producer.recovery_cursor();
-        let refusal = Arc::new(Refusal::new(&self.channel));
-        let shared = (Arc::clone(&barrier), Arc::clone(&refusal));
-        self.ring = Some(TxRing { barrier, refusal, cursor, partner, connection });
-        let (barrier, refusal) = shared;
-        self.offer(Some(TxEnd { producer, barrier, refusal, channel: self.channel }));
+        let shared = Arc::new(TxShared::new(&self.channel));
+        self.state = TxState::Ring(TxRing { shared: Arc::clone(&shared), cursor, partner, connection });
+        self.offer(Some(TxEnd { producer, shared, channel: self.channel }));
         lost
     }
 
-    /// A new routed ring while nobody receives: it is kept back, and with it what the old one's daemon had not taken,
-    /// which the new daemon would take now and bring to nobody. Handed back if the way was direct before: the sender
-    /// has to learn that it is not any more.
+    /// A new routed ring while nobody receives. Handed back if the way was direct before: the sender has to learn that it is
+    /// not any more.
     #[expect(clippy::result_large_err, reason = "the end of a ring is handed back, on the session thread")]
-    pub fn hold(&mut self, producer: Producer, connection: u64) -> Result<(), Producer> {
-        if self.ring.as_ref().is_some_and(|ring| ring.partner.is_some()) {
-            return Err(producer);
+    pub fn hold(&mut self, next: Producer, connection: u64) -> Result<(), Producer> {
+        if self.direct_ring().is_some() {
+            return Err(next);
         }
-        self.held = Some((producer, connection));
+        self.state = TxState::Held { before: self.state.take_ring(), next, connection };
         Ok(())
     }
 
     /// The receiver of a ring that is kept back is not on its way.
     pub fn fail_held(&self) {
-        if self.held.is_some() {
+        if matches!(self.state, TxState::Held { .. }) {
             self.refuse(Why::Nobody);
         }
     }
@@ -151,34 +194,34 @@ impl TxChannel {
     /// Direct, with its ring yet to come. One from before goes on meanwhile; what a routed one held has no way any more,
     /// which is for [`TxChannel::renew`] to say.
     pub fn await_partner(&mut self) {
-        if self.ring.as_ref().is_none_or(|ring| ring.partner.is_none()) {
+        if self.direct_ring().is_none() {
             self.refuse(Why::Nobody);
         }
     }
 
-    /// Says why before a barrier is shut.
+    /// Sets the reason before a barrier is closed.
     fn refuse(&self, why: Why) {
-        self.refusal.set(why);
-        if let Some(ring) = &self.ring {
-            ring.refusal.set(why);
+        self.none.set(why);
+        if let Some(ring) = self.state.ring() {
+            ring.shared.set(why);
         }
     }
 
     /// How the receiver ended.
     pub fn set_ending(&self, ending: Option<Ending>) {
-        self.refusal.set_ending(ending);
-        if let Some(ring) = &self.ring {
-            ring.refusal.set_ending(ending);
+        self.none.set_ending(ending);
+        if let Some(ring) = self.state.ring() {
+            ring.shared.set_ending(ending);
         }
     }
 
-    /// Shuts a direct ring whose receiver has ended, though its own descriptor has not told yet: whoever hears of the
-    /// end and sends again is refused.
+    /// Closes a direct ring whose receiver has ended, though its own descriptor has not told yet: a program that is notified
+    /// of the end and sends again is refused.
     pub fn refuse_dead(&self) {
-        let Some(ring) = &self.ring else { return };
+        let Some(ring) = self.direct_ring() else { return };
         if ring.partner.as_ref().is_some_and(|partner| !partner.pidfd.is_alive()) {
             self.refuse(Why::Nobody);
-            ring.barrier.close(|| ring.cursor.tail());
+            ring.close_barrier();
         }
     }
 
@@ -195,7 +238,7 @@ impl TxChannel {
             lost += until - from;
             self.gone.extend(ring.partner);
         }
-        let Some(mut old) = self.ring.take() else { return lost };
+        let Some(mut old) = self.state.take_ring() else { return lost };
         let (direct, dead) = (old.partner.is_some(), !remains(&old));
         if direct && !dead && !old.cursor.has_left() {
             self.old.push(old);
@@ -225,9 +268,11 @@ impl TxChannel {
 
     /// The daemon is gone, or the session: what goes through the daemon is shut, and with the session all.
     pub fn shut(&mut self, why: Why) {
-        (self.id, self.held) = (None, None);
-        let direct = self.ring.as_ref().is_some_and(|ring| ring.partner.is_some());
-        if direct && why != Why::Closed {
+        self.id = None;
+        if let TxState::Held { before, .. } = &mut self.state {
+            self.state = before.take().map_or(TxState::Empty, TxState::Ring);
+        }
+        if self.direct_ring().is_some() && why != Why::Closed {
             return;
         }
         self.refuse(why);
@@ -237,14 +282,14 @@ impl TxChannel {
     /// No ring takes anything more, whether or not its sender ever looks at it again: a receiver that is given another
     /// goes on to it.
     fn close_all(&self) {
-        for ring in self.old.iter().chain(&self.ring) {
+        for ring in self.rings() {
             ring.close();
         }
     }
 
     /// Who is at the other end, by token.
     pub fn partner(&self, token: u64) -> Option<&Partner> {
-        self.ring.iter().chain(&self.old).filter_map(|ring| ring.partner.as_ref()).find(|p| p.token == token)
+        self.rings().filter_map(|ring| ring.partner.as_ref()).find(|p| p.token == token)
     }
 
     /// The receiver of the direct ring with this token has ended; returns how many messages it had not taken.
@@ -253,25 +298,33 @@ impl TxChannel {
             let (from, until) = self.old.swap_remove(at).close();
             return until - from;
         }
-        let Some(ring) = self.ring.as_ref().filter(|ring| ring.is(token)) else { return 0 };
+        if !matches!(&self.state, TxState::Ring(ring) if ring.is(token)) {
+            return 0;
+        }
         self.set_ending(ending);
         self.refuse(Why::Nobody);
+        let Some(ring) = self.state.take_ring() else { return 0 };
         // A sender that is silent from now on would keep the daemon watching the ring.
         let (from, until) = ring.close();
+        self.state = TxState::Ended(ring);
         until - from
     }
 
     /// Somebody can receive what is sent, or nobody. What an earlier daemon's ring is to this one nobody knows.
     /// Returns how many messages of the old ring found no room in one that was kept back.
     pub fn reach(&mut self, reachable: bool, connection: u64) -> u64 {
-        if let Some((producer, connection)) = self.held.take_if(|_| reachable) {
-            return self.renew(producer, None, connection);
-        }
-        if let Some(ring) = self.ring.as_ref().filter(|ring| ring.connection == connection) {
-            if !reachable {
-                ring.refusal.set(Why::Nobody);
+        match std::mem::replace(&mut self.state, TxState::Empty) {
+            TxState::Held { before, next, connection } if reachable => {
+                self.state = before.map_or(TxState::Empty, TxState::Ring);
+                return self.renew(next, None, connection);
             }
-            ring.barrier.set_reachable(reachable);
+            state => self.state = state,
+        }
+        if let Some(ring) = self.state.ring().filter(|ring| ring.connection == connection) {
+            if !reachable {
+                ring.shared.set(Why::Nobody);
+            }
+            ring.shared.barrier.set_reachable(reachable);
             self.hand_off.nudge();
         }
         0
@@ -293,11 +346,10 @@ impl TxChannel {
         if let Some(offer) = self.waiting.take() {
             self.waiting = self.hand_off.offer(offer).err();
         }
-        if let Some(ring) = self.ring.as_ref().filter(|ring| ring.partner.is_some() && ring.cursor.has_left())
-        {
+        if let Some(ring) = self.direct_ring().filter(|ring| ring.cursor.has_left()) {
             // What is in there waits for the next ring.
             self.refuse(Why::Nobody);
-            ring.barrier.close(|| ring.cursor.tail());
+            ring.close_barrier();
         }
         self.settle_old();
     }
@@ -328,9 +380,14 @@ impl TxRing {
         self.partner.as_ref().is_some_and(|partner| partner.token == token)
     }
 
-    /// Nothing more goes in. Answers which of its messages count and were not taken.
+    /// Nothing more counts; returns below which index messages do.
+    fn close_barrier(&self) -> u64 {
+        self.shared.barrier.close(|| self.cursor.tail())
+    }
+
+    /// Nothing more goes in. Returns which of its messages count and were not taken.
     fn close(&self) -> (u64, u64) {
-        let until = self.barrier.close(|| self.cursor.tail());
+        let until = self.close_barrier();
         self.cursor.close();
         (self.cursor.taken(until), until)
     }
@@ -339,7 +396,7 @@ impl TxRing {
     fn is_done(&self) -> bool {
         // The sender's end holds the other.
         let tail = self.cursor.tail();
-        Arc::strong_count(&self.barrier) == 1 && self.cursor.taken(tail) == tail
+        Arc::strong_count(&self.shared) == 1 && self.cursor.taken(tail) == tail
     }
 }
 

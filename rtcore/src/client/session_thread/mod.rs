@@ -497,10 +497,10 @@ impl SessionThread {
         self.shut(Why::Closed);
         let mut table = self.core.table();
         table.state = State::Closed;
-        let (handles, lanes) = (std::mem::take(&mut table.handles), std::mem::take(&mut table.lanes));
+        let (senders, receivers) = (std::mem::take(&mut table.senders), std::mem::take(&mut table.receivers));
         drop(table);
         // Ends that nobody has.
-        drop((handles, lanes));
+        drop((senders, receivers));
         self.core.close();
         self.wake();
     }

@@ -216,7 +216,7 @@ impl SessionThread {
         for (channel, _) in opening.channels.iter().filter(|(channel, _)| channel.direct) {
             let out = self.outs.iter().find(|entry| entry.channel.endpoint == channel.endpoint);
             let out = out.filter(|_| channel.role == Role::Sender);
-            let into = self.known_lane(channel).filter(|_| channel.role != Role::Sender);
+            let into = self.known_receiver(channel).filter(|_| channel.role != Role::Sender);
             let from = out.into_iter().flat_map(|entry| entry.carried(channel.channel));
             let to = into.into_iter().flat_map(|index| self.ins[index].carried(channel.channel));
             for (request, memory) in from.chain(to) {
@@ -272,7 +272,7 @@ impl SessionThread {
             // What cannot be counted the inbox reports. An empty ring is kept too: a daemon that lives may deliver into it until
             // its lane has let go.
             holds |= consumer.available().map_or(true, |count| count > 0);
-            if let Some(index) = self.lane_entry(channel) {
+            if let Some(index) = self.receiver_entry(channel) {
                 self.receive(index, consumer, None);
             }
         }
@@ -281,7 +281,7 @@ impl SessionThread {
 
     /// `lonely`: nobody receives from it.
     fn open_sender(&mut self, channel: Channel, end: End, lonely: bool) {
-        let Some(index) = self.outlet_entry(channel) else { return };
+        let Some(index) = self.sender_entry(channel) else { return };
         let entry = &mut self.outs[index];
         (entry.channel, entry.id) = (channel, Some(channel.channel));
         match end {
@@ -308,7 +308,7 @@ impl SessionThread {
     }
 
     fn open_receiver(&mut self, channel: Channel, end: End) {
-        let Some(index) = self.lane_entry(channel) else { return };
+        let Some(index) = self.receiver_entry(channel) else { return };
         let entry = &mut self.ins[index];
         (entry.channel, entry.id) = (channel, Some(channel.channel));
         if let End::Consumer(consumer) = end {

@@ -2,7 +2,7 @@
 
 use super::SessionThread;
 use super::ends::{RxChannel, TxChannel};
-use crate::client::core::{ENTRIES_MAX, LaneSlot, TxSlot};
+use crate::client::core::{ENTRIES_MAX, Slot};
 use crate::client::event::Event;
 use crate::client::inbox::MailboxSender;
 use crate::sync::{Ordering, fence};
@@ -60,10 +60,10 @@ impl SessionThread {
     /// Tells the table which channels there are, and wakes everybody.
     pub(super) fn publish(&mut self) {
         let mut table = self.core.table();
-        for (slot, entry) in table.handles.iter_mut().zip(&self.outs) {
+        for (slot, entry) in table.senders.iter_mut().zip(&self.outs) {
             (slot.channel, slot.present) = (entry.channel, entry.id.is_some());
         }
-        for (slot, entry) in table.lanes.iter_mut().zip(&self.ins) {
+        for (slot, entry) in table.receivers.iter_mut().zip(&self.ins) {
             (slot.channel, slot.present) = (entry.channel, entry.id.is_some());
         }
         drop(table);
@@ -71,7 +71,7 @@ impl SessionThread {
     }
 
     /// The entry of a sender's channel, an old one if there is. None past [`ENTRIES_MAX`].
-    pub(super) fn outlet_entry(&mut self, channel: Channel) -> Option<usize> {
+    pub(super) fn sender_entry(&mut self, channel: Channel) -> Option<usize> {
         let known = self.outs.iter().position(|entry| entry.channel.endpoint == channel.endpoint);
         if known.is_some() || self.outs.len() == ENTRIES_MAX {
             return known;
@@ -80,28 +80,28 @@ impl SessionThread {
         let (entry, handle) =
             TxChannel::new(index, channel, self.core.refusals.counter(index, channel.endpoint));
         self.outs.push(entry);
-        self.core.table().handles.push(TxSlot { channel, present: true, half: Some(handle), holder: None });
+        self.core.table().senders.push(Slot { channel, present: true, handle: Some(handle), holder: None });
         Some(index)
     }
 
     /// The entry of a receiver's channel that there is.
-    pub(super) fn known_lane(&self, channel: &Channel) -> Option<usize> {
+    pub(super) fn known_receiver(&self, channel: &Channel) -> Option<usize> {
         let key = |c: &Channel| (role_key(c.role), c.endpoint, c.other, c.route);
         self.ins.iter().position(|entry| key(&entry.channel) == key(channel))
     }
 
     /// The entry of a receiver's channel, likewise; a new one goes to the inbox that wants it.
-    pub(super) fn lane_entry(&mut self, channel: Channel) -> Option<usize> {
-        let known = self.known_lane(&channel);
+    pub(super) fn receiver_entry(&mut self, channel: Channel) -> Option<usize> {
+        let known = self.known_receiver(&channel);
         if known.is_some() || self.ins.len() == ENTRIES_MAX {
             return known;
         }
         let index = self.ins.len();
-        let (entry, lane) = RxChannel::new(index, channel);
+        let (entry, rx) = RxChannel::new(index, channel);
         self.ins.push(entry);
         let mut table = self.core.table();
-        table.lanes.push(LaneSlot { channel, present: true, half: None, holder: None });
-        table.adopt(lane);
+        table.receivers.push(Slot { channel, present: true, handle: None, holder: None });
+        table.adopt(rx);
         Some(index)
     }
 }
