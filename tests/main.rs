@@ -653,7 +653,7 @@ fn main() -> std::process::ExitCode {
         resumed::what_was_delivered_before_a_session_was_closed_is_received,
         reconnect::a_daemon_that_is_back_before_the_end_is_seen_is_found_within_100_ms,
         reconnect::a_restarted_daemon_has_its_session_back_soon,
-        reconnect::a_client_watches_no_directory_while_it_is_connected,
+        reconnect::a_client_watches_no_directory,
         reconnect::the_end_of_a_partner_is_noticed_at_once,
         reconnect::a_start_removes_the_sockets_that_killed_starts_left,
         holders::an_inbox_gets_what_another_lets_go_of,

@@ -18,7 +18,6 @@ pub mod futex;
 pub mod grants;
 pub mod idle;
 pub mod ids;
-pub mod inotify;
 pub mod keepfile;
 pub mod limits;
 pub mod memdir;

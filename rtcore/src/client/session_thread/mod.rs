@@ -19,7 +19,6 @@ use super::locate::{Place, may_order};
 use super::reason;
 use super::tx::Why;
 use crate::sys::epoll::Epoll;
-use crate::sys::inotify::DirWatch;
 use crate::sys::seqpacket::{Conn, Received};
 use crate::wire::{Answer, FRAME_BYTES, FrameError, PeerStatus, Reply, Request, VERSION};
 use ends::{RxChannel, TxChannel};
@@ -28,18 +27,27 @@ use opening::{Opening, Step};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 const CONTROL: u64 = 0;
 const CONNECTION: u64 = 1;
-const DIRECTORY: u64 = 2;
 /// Partners' tokens count from here.
 const PARTNERS: u64 = 16;
 
-/// Between attempts where no event says that the daemon is back.
+/// Between attempts at a socket that is the same file as at the last attempt.
 const RETRY: Duration = Duration::from_millis(50);
+/// Between two looks at the socket's file while there is no daemon, which cost a system call each. In the first second a daemon
+/// that was restarted comes back.
+///
+/// It is not watched with inotify(7): a process that ends with such a watch, or soon after it removed one, stays until a
+/// worker of the kernel has run on each CPU that used one (`fsnotify_destroy_group`). Beside busy real-time threads that took
+/// more than 20 seconds, in which the process counted as alive.
+const LOOK_SOON: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(50);
+const SOON: Duration = Duration::from_secs(1);
 /// Between attempts after a refusal, which seldom changes before rtd is started again.
 const REFUSED_RETRY: Duration = Duration::from_secs(1);
 /// How long the result of [`SessionThread::serving`] is used.
@@ -85,6 +93,22 @@ pub(super) struct Order {
     pub limit: Duration,
 }
 
+/// Which file a path names: another daemon has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SocketFile {
+    device: u64,
+    inode: u64,
+    /// A file system may give the number of a removed file to the next one.
+    changed: (i64, i64),
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> Option<SocketFile> {
+        let file = path.symlink_metadata().ok()?;
+        Some(SocketFile { device: file.dev(), inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) })
+    }
+}
+
 /// How the connection stands.
 #[derive(Debug)]
 enum Phase {
@@ -100,10 +124,10 @@ pub(super) struct SessionThread {
     order: Order,
     path: PathBuf,
     set: Epoll,
-    /// Watched while there is no connection only: see [`DirWatch`] for what a watch costs a process that ends.
-    directory: Option<DirWatch>,
-    /// A name appeared there during the attempt that is under way.
-    changed: bool,
+    /// The file that was at the path of the socket before the last attempt.
+    seen: Option<SocketFile>,
+    /// When the last connection ended.
+    down_since: Instant,
     conn: Option<Conn>,
     phase: Phase,
     /// Until `connect` returns: its channel, and its time limit.
@@ -148,8 +172,8 @@ impl SessionThread {
             order,
             path: PathBuf::new(),
             set,
-            directory: None,
-            changed: false,
+            seen: None,
+            down_since: now,
             conn: None,
             phase: Phase::Down { next: now },
             first,
@@ -176,7 +200,7 @@ impl SessionThread {
         loop {
             let now = Instant::now();
             let wake = match &self.phase {
-                Phase::Down { next } => Some(*next),
+                Phase::Down { next } => Some((*next).min(now + self.look_interval())),
                 Phase::Opening(opening) => Some(opening.deadline),
                 Phase::Up => None,
             };
@@ -190,7 +214,6 @@ impl SessionThread {
                 match *token {
                     CONTROL => stop |= self.commands(),
                     CONNECTION => _ = self.read(),
-                    DIRECTORY => self.directory_changed(),
                     token => self.partner_ended(token),
                 }
             }
@@ -206,7 +229,7 @@ impl SessionThread {
         let now = Instant::now();
         self.report_exit(|until| until <= now);
         let failed = match &self.phase {
-            Phase::Down { next } if *next <= now => self.dial().err(),
+            Phase::Down { next } if *next <= now || self.has_new_socket() => self.dial().err(),
             Phase::Opening(opening) if opening.deadline <= now => Some(Failure::Timeout),
             _ => None,
         };
@@ -216,40 +239,20 @@ impl SessionThread {
         self.first.is_none() && !self.is_handed_out
     }
 
-    /// As soon as there is no connection, and before each attempt: a name that appears after that is seen. A session that
-    /// was never open waits for no event.
-    fn watch_directory(&mut self) {
-        if !self.is_handed_out {
-            return;
-        }
-        if self.directory.is_none() {
-            // Without it (fs.inotify.max_user_instances) the attempts by the clock remain.
-            self.directory = DirWatch::new().ok().filter(|watch| self.set.add(watch, DIRECTORY).is_ok());
-        }
-        if let (Some(directory), Some(dir)) = (&mut self.directory, self.path.parent()) {
-            // There may be no such directory now.
-            let _ = directory.watch(dir);
-        }
+    fn look_interval(&self) -> Duration {
+        if self.down_since.elapsed() < SOON { LOOK_SOON } else { LOOK }
     }
 
-    fn directory_changed(&mut self) {
-        if !self.directory.as_ref().is_some_and(DirWatch::take) {
-            return;
-        }
-        match &mut self.phase {
-            Phase::Down { next } => *next = Instant::now(),
-            // The attempt may be at the daemon before the one that has just come.
-            Phase::Opening(_) => self.changed = true,
-            Phase::Up => {}
-        }
+    /// Whether a daemon has made or removed the socket since the last attempt began.
+    fn has_new_socket(&self) -> bool {
+        self.is_handed_out && SocketFile::at(&self.path) != self.seen
     }
 
     /// Connects and asks for the name; what follows comes as it comes.
     fn dial(&mut self) -> Result<(), Failure> {
         let (path, check) = self.order.place.resolve();
         self.path = path;
-        self.changed = false;
-        self.watch_directory();
+        self.seen = SocketFile::at(&self.path);
         // The kernel takes no limit of 0.
         let limit = self.order.limit.clamp(Duration::from_millis(1), CONNECT_MAX);
         let conn = Conn::connect(&self.path, limit).map_err(|e| match e.kind() {
@@ -334,7 +337,6 @@ impl SessionThread {
                     self.up_since = Instant::now();
                     (self.busy, self.refused, self.serving) = (None, None, None);
                     self.is_handed_out = true;
-                    self.directory.iter_mut().for_each(DirWatch::unwatch);
                     self.wake();
                     if let Some((told, _)) = self.first.take() {
                         // Whoever waits takes the session over; if nobody does, it is dropped and stops this thread.
@@ -393,14 +395,17 @@ impl SessionThread {
         let stood = self.connection > 0 && self.up_since.elapsed() > STOOD;
         let state = std::mem::replace(&mut self.core.table().state, State::Down(error.to_string()));
         let was_up = state == State::Up;
-        let pause = match (was_up && stood || self.changed, busy) {
+        if was_up {
+            self.down_since = Instant::now();
+        }
+        // The attempt may have been at the daemon before the one that has just come.
+        let pause = match (was_up && stood || self.has_new_socket(), busy) {
             (true, _) => Duration::ZERO,
             (false, true) => BUSY_RETRY,
             (false, false) if refused => REFUSED_RETRY,
             (false, false) => RETRY,
         };
         self.phase = Phase::Down { next: Instant::now() + pause };
-        self.watch_directory();
         // Also of one that was never quite up: some of its rings may be in use.
         self.shut(reason.map_or(Why::Down, Why::Refused));
         if was_up {
