@@ -430,7 +430,7 @@ impl Topology {
             Event::Changed { process, standing } => {
                 self.disappeared(state, process, standing, &mut effects);
             }
-            Event::Ended { process, end } => end_of(state, process, end, &mut effects),
+            Event::Ended { process, end } => self.end(state, process, end, &mut effects),
             Event::Made { route, ok } => self.made(state, route, ok, &mut effects),
             Event::Sealed { route } => sealed(state, route, &mut effects),
             Event::Broken { route } => {
@@ -563,11 +563,35 @@ impl Topology {
         }
     }
 
+    /// What becomes of a session that has to end.
+    ///
+    /// Before it is in force nobody else knows of it. Afterwards the registry takes the name away first, and the rest follows
+    /// from `Changed`: so a session ends in one way, whatever the reason.
+    fn end(&self, state: &mut State, process: ProcessId, end: End, effects: &mut Vec<Effect>) {
+        match (state.phase(process), end) {
+            (Phase::Closed, _) => {}
+            (Phase::Opening { .. } | Phase::Mapped, end) => {
+                let silent = matches!(end, End::Left | End::HungUp(_));
+                effects.extend((!silent).then_some(Effect::Record { process, end }));
+                self.close(state, process, effects);
+            }
+            (Phase::Open | Phase::Dying, End::HungUp(Fate::Dying)) => {
+                state.processes[process].phase = Phase::Dying;
+                effects.push(Effect::Disconnect { process });
+            }
+            (Phase::Open | Phase::Dying, End::HungUp(Fate::Died)) => effects.push(Effect::Bury { process }),
+            (Phase::Open | Phase::Dying, end) => {
+                effects.extend([Effect::Record { process, end }, Effect::Release { process }]);
+            }
+        }
+    }
+
     /// Closes a session. Its direct rings are earlier ones from now on; memory that is being made may serve the next session.
     fn close(&self, state: &mut State, process: ProcessId, effects: &mut Vec<Effect>) {
         if std::mem::replace(&mut state.processes[process].phase, Phase::Closed) == Phase::Closed {
             return;
         }
+        state.processes[process].reach.clear();
         for (route, link) in &mut state.links {
             if self.direct[route].ends.contains(&process) && *link != Link::Making {
                 *link = Link::None;
@@ -623,28 +647,4 @@ fn sealed(state: &mut State, route: RouteId, effects: &mut Vec<Effect>) {
     state.links.insert(route, Link::Joined);
     // The receiver's first: what the sender sends then reaches it, should the daemon be killed in between.
     effects.extend([RECEIVER, SENDER].map(|end| Effect::SendJoin { route, end }));
-}
-
-/// What becomes of a session that has to end.
-///
-/// Before it is in force nobody else knows of it. Afterwards the registry takes the name away first, and the rest follows from
-/// `Changed`: so a session ends in one way, whatever the reason.
-fn end_of(state: &mut State, process: ProcessId, end: End, effects: &mut Vec<Effect>) {
-    match (state.phase(process), end) {
-        (Phase::Closed, _) => {}
-        (Phase::Opening { .. } | Phase::Mapped, end) => {
-            let silent = matches!(end, End::Left | End::HungUp(_));
-            effects.extend((!silent).then_some(Effect::Record { process, end }));
-            state.processes[process].phase = Phase::Closed;
-            effects.push(Effect::Close { process });
-        }
-        (Phase::Open | Phase::Dying, End::HungUp(Fate::Dying)) => {
-            state.processes[process].phase = Phase::Dying;
-            effects.push(Effect::Disconnect { process });
-        }
-        (Phase::Open | Phase::Dying, End::HungUp(Fate::Died)) => effects.push(Effect::Bury { process }),
-        (Phase::Open | Phase::Dying, end) => {
-            effects.extend([Effect::Record { process, end }, Effect::Release { process }]);
-        }
-    }
 }

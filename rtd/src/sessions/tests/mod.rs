@@ -1,5 +1,6 @@
 //! The state machine of the sessions: a table of each event in each state, and a model that tries every order.
 
+mod model;
 mod table;
 
 use super::state::*;
