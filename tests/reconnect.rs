@@ -4,7 +4,7 @@
 use crate::util::session::lane_end;
 use crate::util::trace::Traced;
 use crate::util::{Daemon, Instance, Peer, eventually, patience, privileged, process, route};
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::{Command, Stdio};
 
