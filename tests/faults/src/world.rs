@@ -384,14 +384,15 @@ fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
     }
 }
 
-/// Its threads, each with its state, who traces it, and where it waits in the kernel.
+/// Its threads, each with its state, the process that traces it, and where it waits in the kernel.
 fn threads(pid: u32) -> String {
     let of = |task: std::fs::DirEntry| {
         let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
         let status = read("status");
         let keys = ["Name:", "State:", "TracerPid:", "SigPnd:", "ShdPnd:"];
         let lines = status.lines().filter(|line| keys.iter().any(|key| line.starts_with(key)));
-        format!("[{} wchan {}]", lines.collect::<Vec<_>>().join(" "), read("wchan")).replace('\t', " ")
+        let lines = lines.collect::<Vec<_>>().join(" ").replace('\t', " ");
+        format!("\n[{lines} wchan {}]\n{}", read("wchan"), read("stack"))
     };
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     tasks.map(of).collect()
