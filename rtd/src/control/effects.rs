@@ -1,22 +1,33 @@
-//! Carries out the effects of [`crate::sessions::state`], in their order: the one place that does.
+//! Carries out what follows from an event: the effects of [`crate::sessions::state`], and the [`Consequence`]s of a change in the
+//! registry. This is the one place that does, in their order.
 //!
 //! Invariant: an event is served to its end, with all events that its effects return, before the next one is.
 
-use super::registry::Change;
-use super::{Control, Handler};
+use super::registry::{Change, Consequence};
+use super::{Control, Lanes};
 use crate::daemon::rings::SealError;
 use crate::plan::{ProcessId, RouteId};
-use crate::sessions::state::{Effect, End, Event, Message, Standing};
+use crate::sessions::event::{Effect, End, Event, Message, Standing};
 use rtcore::wire::{Reply, Status};
 
 /// What came of an effect.
-enum Applied {
-    /// Nothing more.
-    Done,
-    /// This event, after the effects of the list.
-    Then(Event),
-    /// This event instead of the rest of the list.
-    Instead(Event),
+#[derive(Default)]
+struct Applied {
+    /// Served after the effects of the list.
+    events: Vec<Event>,
+    /// The effect failed, and the rest of the list with it.
+    failed: bool,
+}
+
+impl Applied {
+    fn then(event: Event) -> Applied {
+        Applied { events: vec![event], failed: false }
+    }
+
+    /// The session cannot be put in force.
+    fn failed(process: ProcessId, text: String) -> Applied {
+        Applied { events: vec![Event::Ended { process, end: End::Failed(text) }], failed: true }
+    }
 }
 
 impl From<Change> for Event {
@@ -27,32 +38,60 @@ impl From<Change> for Event {
 }
 
 fn unless_read(sent: bool, process: ProcessId) -> Applied {
-    if sent { Applied::Done } else { Applied::Then(Event::Ended { process, end: End::Unread }) }
+    if sent { Applied::default() } else { Applied::then(Event::Ended { process, end: End::Unread }) }
 }
 
-impl Control {
+impl<L: Lanes> Control<L> {
     /// Serves an event of the sessions.
-    pub(super) fn perform(&mut self, event: Event, handler: &mut dyn Handler) {
+    pub(super) fn perform(&mut self, event: Event) {
         let mut events = vec![event];
         // The last is served first: what follows from an event comes before what follows from the one before it.
         while let Some(event) = events.pop() {
             let mut next = Vec::new();
             for effect in self.sessions.step(event) {
-                let applied = self.apply(effect, handler);
-                let ends = matches!(applied, Applied::Instead(_));
-                if let Applied::Then(event) | Applied::Instead(event) = applied {
-                    next.push(event);
-                }
-                next.extend(self.registry.take_changes().into_iter().map(Event::from));
-                if ends {
+                let applied = self.apply(effect);
+                next.extend(applied.events);
+                if applied.failed {
                     break;
                 }
             }
             events.extend(next.into_iter().rev());
         }
+        self.keep();
     }
 
-    fn apply(&mut self, effect: Effect, handler: &mut dyn Handler) -> Applied {
+    /// Carries out what follows from a change in the registry.
+    pub(super) fn carry_out(&mut self, all: Vec<Consequence>) {
+        for consequence in all {
+            if let Some(event) = self.consequence(consequence) {
+                self.perform(event);
+            }
+        }
+        self.keep();
+    }
+
+    /// One consequence; the event is what it is for the sessions.
+    fn consequence(&mut self, consequence: Consequence) -> Option<Event> {
+        match consequence {
+            Consequence::Shown { process, state, pid, uid } => self.lanes.show(process, state, pid, uid),
+            Consequence::Receptions(process) => self.lanes.receptions_changed(process),
+            Consequence::Logged { is_warning: true, text } => self.log.warning(format_args!("{text}")),
+            Consequence::Logged { is_warning: false, text } => self.log.info(format_args!("{text}")),
+            Consequence::Refused(refusal) => {
+                self.counters.refused += 1;
+                self.log.warning(format_args!("registration ended: {}", refusal.text));
+            }
+            Consequence::Changed(change) => return Some(change.into()),
+        }
+        None
+    }
+
+    fn consequences(&mut self, all: Vec<Consequence>) -> Applied {
+        let events = all.into_iter().filter_map(|consequence| self.consequence(consequence)).collect();
+        Applied { events, failed: false }
+    }
+
+    fn apply(&mut self, effect: Effect) -> Applied {
         match effect {
             Effect::Introduce { process, map } => {
                 return unless_read(self.sessions.introduce(process, map), process);
@@ -65,16 +104,18 @@ impl Control {
             }
             Effect::Attach { process } => return self.attach(process),
             Effect::Grant { process } => return self.grant(process),
-            Effect::Announce { process } => return self.announce(process, handler),
-            Effect::Opened { process } => self.opened(process, handler),
+            Effect::Announce { process } => return self.announce(process),
+            Effect::Opened { process } => self.opened(process),
             Effect::ReadFrom { process } => self.sessions.rings.read_from(process),
             Effect::Record { process, end } => self.record(process, &end),
             Effect::Disconnect { process } => self.sessions.disconnect(process),
-            Effect::Release { process } => self.registry.release(&self.epoll, process, handler),
+            Effect::Release { process } => {
+                let all = self.registry.release(&self.epoll, process, None);
+                return self.consequences(all);
+            }
             Effect::Bury { process } => {
-                if let Some(line) = self.registry.ended(&self.epoll, process, handler) {
-                    self.log.info(format_args!("{line}"));
-                }
+                let all = self.registry.ended(&self.epoll, process);
+                return self.consequences(all);
             }
             Effect::Close { process } => {
                 let warnings = self.sessions.close(process);
@@ -90,9 +131,9 @@ impl Control {
                 return ordered.map_or_else(
                     |text| {
                         self.warn(text);
-                        Applied::Then(Event::Made { route, ok: false })
+                        Applied::then(Event::Made { route, ok: false })
                     },
-                    |()| Applied::Done,
+                    |()| Applied::default(),
                 );
             }
             Effect::Offer { route, serials } => {
@@ -109,7 +150,7 @@ impl Control {
                 self.warn(warnings);
             }
         }
-        Applied::Done
+        Applied::default()
     }
 
     pub(super) fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
@@ -119,23 +160,25 @@ impl Control {
     }
 
     fn attach(&mut self, process: ProcessId) -> Applied {
-        let failed = |text: String| Applied::Instead(Event::Ended { process, end: End::Failed(text) });
-        rtcore::fault_point!("after_mapped_before_attach", return failed("fault point".to_owned()));
+        rtcore::fault_point!(
+            "after_mapped_before_attach",
+            return Applied::failed(process, "fault point".to_owned())
+        );
         let Some(identity) = self.sessions.pending(process).map(|pending| pending.identity.clone()) else {
-            return Applied::Done;
+            return Applied::default();
         };
         if let Err(e) = self.sessions.rings.attach(process, identity) {
             self.counters.expelled += 1;
-            return failed(e.to_string());
+            return Applied::failed(process, e.to_string());
         }
         rtcore::fault_point!("after_attach_before_kept");
-        Applied::Done
+        Applied::default()
     }
 
     fn grant(&mut self, process: ProcessId) -> Applied {
         let pending = self.sessions.pending(process);
         let Some(candidate) = pending.and_then(|pending| pending.candidate.take()) else {
-            return Applied::Done;
+            return Applied::default();
         };
         match self.registry.grant(&self.epoll, candidate) {
             Ok((reply, _)) => {
@@ -144,35 +187,38 @@ impl Control {
                 }
                 // Before anybody sees it.
                 self.keep();
-                Applied::Done
+                Applied::default()
             }
-            Err(refusal) => Applied::Instead(Event::Ended { process, end: End::Failed(refusal.text) }),
+            Err(refusal) => Applied::failed(process, refusal.text),
         }
     }
 
-    fn announce(&mut self, process: ProcessId, handler: &mut dyn Handler) -> Applied {
-        if let Err(refusal) = self.registry.announce(&self.epoll, process, handler) {
-            return Applied::Instead(Event::Ended { process, end: End::Failed(refusal.text) });
+    fn announce(&mut self, process: ProcessId) -> Applied {
+        let (all, announced) = self.registry.announce(&self.epoll, process);
+        let applied = self.consequences(all);
+        if let Err(refusal) = announced {
+            let failed = Applied::failed(process, refusal.text);
+            return Applied { events: [failed.events, applied.events].concat(), failed: true };
         }
         rtcore::fault_point!("after_announce_before_ready");
-        Applied::Done
+        applied
     }
 
-    fn opened(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+    fn opened(&mut self, process: ProcessId) {
         let Some(pending) = self.sessions.take_pending(process) else { return };
-        self.settle_leftovers(process, pending.identity.pid, pending.continues, handler);
+        self.settle_leftovers(process, pending.identity.pid, pending.continues);
         self.counters.sessions += 1;
         self.granted(process, &pending.reply);
     }
 
     fn unless_broken(&mut self, route: RouteId, made: Result<(), Option<String>>) -> Applied {
-        let Err(text) = made else { return Applied::Done };
+        let Err(text) = made else { return Applied::default() };
         self.warn(text);
-        Applied::Then(Event::Broken { route })
+        Applied::then(Event::Broken { route })
     }
 
     fn send_frame(&mut self, route: RouteId, end: usize) -> Applied {
-        let Some(frame) = self.sessions.rings.take_frame(route, end) else { return Applied::Done };
+        let Some(frame) = self.sessions.rings.take_frame(route, end) else { return Applied::default() };
         let sent = self.sessions.send_frame(&frame);
         rtcore::fault_point!("between_frames_of_direct_ring");
         unless_read(sent, frame.process)
@@ -180,13 +226,13 @@ impl Control {
 
     fn seal(&mut self, route: RouteId, serials: [u32; 2]) -> Applied {
         match self.sessions.rings.seal(route, serials) {
-            Ok(()) => Applied::Then(Event::Sealed { route }),
+            Ok(()) => Applied::then(Event::Sealed { route }),
             Err(SealError::Sealed(process, text)) => {
-                Applied::Then(Event::Ended { process, end: End::Violation(text) })
+                Applied::then(Event::Ended { process, end: End::Violation(text) })
             }
             Err(SealError::Failed(text)) => {
                 self.warn(text);
-                Applied::Then(Event::Broken { route })
+                Applied::then(Event::Broken { route })
             }
         }
     }

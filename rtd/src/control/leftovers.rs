@@ -4,7 +4,7 @@
 //! The stop writes how many there are beside the registrations ([`super::kept`]). It is exact: from the moment at which a lane
 //! stops, the library refuses further messages ([`rtcore::ring::Consumer::stop`]).
 
-use super::{Control, Handler};
+use super::{Control, Lanes};
 use crate::log;
 use crate::plan::{EndpointId, Plan, ProcessId};
 use crate::words::counted;
@@ -82,41 +82,35 @@ impl Leftovers {
     }
 }
 
-impl Control {
+impl<L: Lanes> Control<L> {
     /// What the last rtd left, as its file says.
-    pub(super) fn adopt_leftovers(&mut self, leftovers: Vec<Leftover>, handler: &mut dyn Handler) {
+    pub(super) fn adopt_leftovers(&mut self, leftovers: Vec<Leftover>) {
         self.leftovers.unkept |= !leftovers.is_empty();
         self.leftovers.waiting = leftovers;
-        self.count_leftovers(handler);
+        self.count_leftovers();
     }
 
     /// Counts what went with senders that have ended.
-    pub(super) fn count_leftovers(&mut self, handler: &mut dyn Handler) {
+    pub(super) fn count_leftovers(&mut self) {
         for leftover in self.leftovers.of_ended() {
-            self.lose(&leftover, handler);
+            self.lose(&leftover);
         }
     }
 
     /// A session is open. One that continues the session of before brings what it had; the first session of another program in
     /// the same process, after an exec(2) or after the earlier session was dropped, does not.
-    pub(super) fn settle_leftovers(
-        &mut self,
-        process: ProcessId,
-        pid: i32,
-        continues: bool,
-        handler: &mut dyn Handler,
-    ) {
+    pub(super) fn settle_leftovers(&mut self, process: ProcessId, pid: i32, continues: bool) {
         for leftover in self.leftovers.of_process(process, pid) {
             if !continues {
-                self.lose(&leftover, handler);
+                self.lose(&leftover);
             }
         }
     }
 
-    fn lose(&self, leftover: &Leftover, handler: &mut dyn Handler) {
+    fn lose(&mut self, leftover: &Leftover) {
         let Leftover { endpoint, pid, messages, .. } = leftover;
         match self.leftovers.find(endpoint) {
-            Some(id) => handler.lost_with_sender(id, *pid, *messages),
+            Some(id) => self.lanes.lost_with_sender(id, *pid, *messages),
             None => log::warning(format_args!(
                 "{endpoint}: lost {}: pid {pid} had sent them before rtd was restarted, and has ended; the configuration has no \
                  such endpoint any more",

@@ -28,7 +28,7 @@ pub use open::Violation;
 use crate::daemon::rings::{Rings, Ticked};
 use crate::log;
 use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
-use crate::sessions::state::{End, Event};
+use crate::sessions::event::{End, Event};
 use budget::{LogBudget, NameBudget};
 use conns::Clients;
 use flushed::Queues;
@@ -48,23 +48,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use token::Token;
 
-/// Period of [`Handler::tick`].
+/// Period of [`Lanes::tick`].
 pub const TICK: Duration = Duration::from_millis(100);
 /// Connections taken in one turn; the others wait for the next, behind the frames.
 const ACCEPTS_PER_TURN: usize = 16;
 
-/// What the control thread calls; the daemon's side of it.
-pub trait Handler {
-    /// The process' state changed and its [`Peer`] already says so: write the statistics page, and on
-    /// `Dead` wake the lane threads that hold messages for it, so that they are accounted now.
-    fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
-    /// What becomes of the signals to a process changed and its [`Peer`] already says so: write the statistics page, and wake
+/// The lanes and the statistics page, as the control thread uses them: the running daemon, or a test that records.
+pub trait Lanes {
+    /// The process' [`Peer`] says this of it now: writes the statistics page, and wakes the lane threads that hold messages for
+    /// it.
+    fn show(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
+    /// What becomes of the signals to a process changed and its [`Peer`] already says so: writes the statistics page, and wakes
     /// the lane threads that hold messages for it.
     fn receptions_changed(&mut self, _process: ProcessId) {}
     /// The lane threads of these routes, which have nothing to do, have not looked since the rings of their receivers
-    /// changed: wake them.
+    /// changed: wakes them.
     fn rings_wait(&mut self, _routes: &[RouteId]) {}
-    /// A session of this process can open when its lane threads have let go of the rings of the one before: wake them.
+    /// A session of this process can open when its lane threads have let go of the rings of the one before: wakes them.
     fn session_waits(&mut self, _process: ProcessId) {}
     /// So many messages were in the ring of this endpoint's owner when the last rtd stopped, and the owner, this pid, has ended
     /// since.
@@ -88,15 +88,15 @@ pub enum Flow {
 pub enum Stop {
     /// SIGTERM or SIGINT.
     Signal(StopSignal),
-    /// [`Handler::tick`] said so.
-    Handler,
+    /// [`Lanes::tick`] said so.
+    Lanes,
     /// The deadline given to [`Control::run`] has passed.
     Deadline,
 }
 
 /// The control thread's state. Dropping it removes the socket.
 #[derive(Debug)]
-pub struct Control {
+pub struct Control<L> {
     instance: String,
     epoll: Epoll,
     listener: Listener,
@@ -118,9 +118,11 @@ pub struct Control {
     counters: ControlCounters,
     log: LogBudget,
     names: NameBudget,
+    /// Dropped last.
+    lanes: L,
 }
 
-impl Control {
+impl<L: Lanes> Control<L> {
     /// Opens the socket. `peers` in plan order; `rings` after the lane threads took their halves; `signals` from [`StopSignals::block`], called before any
     /// thread was started.
     pub fn new(
@@ -128,7 +130,8 @@ impl Control {
         peers: Vec<Arc<Peer>>,
         rings: Rings,
         signals: StopSignals,
-    ) -> io::Result<Control> {
+        lanes: L,
+    ) -> io::Result<Control<L>> {
         let epoll = Epoll::new()?;
         let listener = Listener::bind(&plan.daemon.socket)?;
         let ticker = Ticker::new(TICK)?;
@@ -155,21 +158,34 @@ impl Control {
             counters: ControlCounters::default(),
             log: LogBudget::new(Instant::now()),
             names: NameBudget::new(plan.processes.len()),
+            lanes,
         })
+    }
+
+    /// What was given to [`Control::new`].
+    pub fn lanes(&mut self) -> &mut L {
+        &mut self.lanes
+    }
+
+    /// Removes the socket, and hands it back.
+    pub fn into_lanes(self) -> L {
+        self.lanes
     }
 
     /// Takes over the registrations of the last life of the instance, each checked again, and logs the outcome. Before
     /// the lanes run: what waits for these processes must find them.
-    pub fn adopt(&mut self, handler: &mut dyn Handler) {
+    pub fn adopt(&mut self) {
         let (records, leftovers) = self.kept.as_ref().map(Kept::load).unwrap_or_default();
         for record in records {
-            match self.registry.adopt(&self.epoll, record, handler) {
+            let mut all = Vec::new();
+            let adopted = self.registry.adopt(&self.epoll, record, &mut all);
+            self.carry_out(all);
+            match adopted {
                 Adopted::Again(line) => line.iter().for_each(|line| log::info(format_args!("{line}"))),
                 Adopted::Not(line) => log::warning(format_args!("{line}")),
             }
         }
-        self.adopt_leftovers(leftovers, handler);
-        self.settle(handler);
+        self.adopt_leftovers(leftovers);
         self.keep();
     }
 
@@ -188,42 +204,37 @@ impl Control {
         }
     }
 
-    /// Serves until a signal, the handler or the deadline ends it; may be called again, for instance to
+    /// Serves until a signal, the lanes or the deadline ends it; may be called again, for instance to
     /// go on serving with a deadline while the lanes drain. A second SIGTERM or SIGINT then returns
     /// again.
-    pub fn run(&mut self, handler: &mut dyn Handler, deadline: Option<Instant>) -> io::Result<Stop> {
+    pub fn run(&mut self, deadline: Option<Instant>) -> io::Result<Stop> {
         let mut tokens = Vec::with_capacity(rtcore::sys::epoll::EVENTS_MAX);
         loop {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return Ok(Stop::Deadline);
             }
-            if let Some(stop) = self.turn(handler, &mut tokens, left)? {
+            if let Some(stop) = self.turn(&mut tokens, left)? {
                 return Ok(stop);
             }
         }
     }
 
     /// Waits once, for up to `left`, and serves what is ready then.
-    fn turn(
-        &mut self,
-        handler: &mut dyn Handler,
-        tokens: &mut Vec<u64>,
-        left: Option<Duration>,
-    ) -> io::Result<Option<Stop>> {
+    fn turn(&mut self, tokens: &mut Vec<u64>, left: Option<Duration>) -> io::Result<Option<Stop>> {
         self.epoll.wait(tokens, left)?;
         self.counters.turns += 1;
         tokens.sort_by_key(|token| Token::decode(*token).map(Token::rank));
         let mut stop = None;
         for raw in tokens {
             match Token::decode(*raw) {
-                Some(Token::Peer { process }) => self.peer_ended(process, handler),
-                Some(Token::Expected { process }) => self.expected_ended(process, handler),
-                Some(Token::Session { process, .. }) => self.serve_session(process, *raw, handler),
-                Some(Token::Client { slot, .. }) => self.serve(slot, *raw, handler),
-                Some(Token::Made) => self.open_made(handler),
+                Some(Token::Peer { process }) => self.peer_ended(process),
+                Some(Token::Expected { process }) => self.expected_ended(process),
+                Some(Token::Session { process, .. }) => self.serve_session(process, *raw),
+                Some(Token::Client { slot, .. }) => self.serve(slot, *raw),
+                Some(Token::Made) => self.open_made(),
                 Some(Token::Listener) => self.accept(),
-                Some(Token::Ticker) => stop = self.tick(handler).or(stop),
+                Some(Token::Ticker) => stop = self.tick().or(stop),
                 Some(Token::Signals) => stop = self.signal().or(stop),
                 None => {}
             }
@@ -241,58 +252,48 @@ impl Control {
         self.clients.len()
     }
 
-    fn peer_ended(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+    fn peer_ended(&mut self, process: ProcessId) {
         if self.registry.has_ended(process) && self.sessions.has_left(process) {
-            self.end(process, End::Left, handler);
+            self.end(process, End::Left);
         }
-        if let Some(line) = self.registry.ended(&self.epoll, process, handler) {
-            self.log.info(format_args!("{line}"));
-        }
-        self.settle(handler);
+        let all = self.registry.ended(&self.epoll, process);
+        self.carry_out(all);
     }
 
-    fn expected_ended(&mut self, process: ProcessId, handler: &mut dyn Handler) {
-        if let Some(line) = self.registry.expected_ended(&self.epoll, process, handler) {
-            self.log.warning(format_args!("{line}"));
-        }
-        self.settle(handler);
+    fn expected_ended(&mut self, process: ProcessId) {
+        let all = self.registry.expected_ended(&self.epoll, process);
+        self.carry_out(all);
     }
 
     /// One frame of one client.
-    fn serve(&mut self, slot: usize, token: u64, handler: &mut dyn Handler) {
+    fn serve(&mut self, slot: usize, token: u64) {
         let Some(client) = self.clients.get(slot, token) else { return };
         match recv_frame(&client.conn) {
             ReceivedFrame::Nothing => {}
-            ReceivedFrame::Closed => self.close(slot, handler),
+            ReceivedFrame::Closed => self.close(slot),
             ReceivedFrame::Request(request) => {
-                if let Some(reply) = self.answer(slot, token, request, handler) {
-                    self.reply(slot, token, &reply, handler);
+                if let Some(reply) = self.answer(slot, token, request) {
+                    self.reply(slot, token, &reply);
                 }
             }
             ReceivedFrame::Bad(e) => {
                 self.counters.bad_frames += 1;
-                self.reply(slot, token, &Reply::plain(Status::BadFrame, e.to_string()), handler);
-                self.close(slot, handler);
+                self.reply(slot, token, &Reply::plain(Status::BadFrame, e.to_string()));
+                self.close(slot);
             }
         }
     }
 
-    fn reply(&mut self, slot: usize, token: u64, reply: &Reply, handler: &mut dyn Handler) {
+    fn reply(&mut self, slot: usize, token: u64, reply: &Reply) {
         let Some(client) = self.clients.get(slot, token) else { return };
         if !client.conn.send(&reply.encode()).unwrap_or(false) {
             self.counters.unread += 1;
-            self.close(slot, handler);
+            self.close(slot);
         }
     }
 
     /// None when it was answered on the way.
-    fn answer(
-        &mut self,
-        slot: usize,
-        token: u64,
-        request: Request,
-        handler: &mut dyn Handler,
-    ) -> Option<Reply> {
+    fn answer(&mut self, slot: usize, token: u64, request: Request) -> Option<Reply> {
         let client = self.clients.get(slot, token)?;
         client.heard(Instant::now());
         let result = match request {
@@ -305,11 +306,11 @@ impl Control {
                 Err(Refusal::new(Status::BadFrame, "this connection has no session: send Open first"))
             }
             Request::Open { name, tid, semaphores, resumes, program, lane } => self
-                .open(slot, token, Opening { name, tid, semaphores, resumes, program, lane }, None, handler)
+                .open(slot, token, Opening { name, tid, semaphores, resumes, program, lane }, None)
                 .map(|()| None),
             Request::Unregister { name } => {
-                self.registry.unregister(&self.epoll, client, name, handler).map(|reply| {
-                    self.log.info(format_args!("{}", reply.text));
+                self.registry.unregister(&self.epoll, client, name).map(|(reply, all)| {
+                    self.carry_out(all);
                     Some(reply)
                 })
             }
@@ -320,15 +321,9 @@ impl Control {
                 })
             }
             Request::Register { name, pid, tid, exec_follows } => self
-                .register(
-                    slot,
-                    token,
-                    Claim { name, pid, tid, exec_follows, session: false, lane: None },
-                    handler,
-                )
+                .register(slot, token, Claim { name, pid, tid, exec_follows, session: false, lane: None })
                 .map(Some),
         };
-        self.settle(handler);
         result.unwrap_or_else(|refusal| Some(self.refused(refusal)))
     }
 
@@ -339,25 +334,24 @@ impl Control {
     }
 
     /// Grants a name that stays when the connection ends.
-    fn register(
-        &mut self,
-        slot: usize,
-        token: u64,
-        claim: Claim,
-        handler: &mut dyn Handler,
-    ) -> Result<Reply, Refusal> {
+    fn register(&mut self, slot: usize, token: u64, claim: Claim) -> Result<Reply, Refusal> {
         let gone = || Refusal::new(Status::Failed, "the connection is closed");
         let client = self.clients.get(slot, token).ok_or_else(gone)?;
         let name = claim.name;
-        let candidate = self.registry.claim(&self.epoll, client, claim, handler)?;
+        let mut all = Vec::new();
+        let claimed = self.registry.claim(&self.epoll, client, claim, &mut all);
+        self.carry_out(all);
+        let candidate = claimed?;
         let process = candidate.process();
         self.names.spend(process, name)?;
-        self.vacate(process, handler)?;
+        self.vacate(process)?;
         let (reply, exec_of) = self.registry.grant(&self.epoll, candidate)?;
         // Before anybody sees it: who has seen it may rely on its outliving rtd.
         self.keep();
         if reply.status != Status::Pending {
-            self.registry.announce(&self.epoll, process, handler)?;
+            let (all, announced) = self.registry.announce(&self.epoll, process);
+            self.carry_out(all);
+            announced?;
         }
         if let Some(client) = self.clients.get(slot, token) {
             client.exec_of = exec_of.or(client.exec_of);
@@ -373,22 +367,11 @@ impl Control {
         self.log.info(format_args!("{} (generation {}{pending})", reply.text, reply.generation));
     }
 
-    /// Closes a connection; if it announced an exec(2), this is the news that it happened.
-    fn close(&mut self, slot: usize, handler: &mut dyn Handler) {
+    /// Closes a connection; if it announced an exec(2), this shows that it happened.
+    fn close(&mut self, slot: usize) {
         if let Some(exec_of) = self.clients.remove(&self.epoll, slot).and_then(|client| client.exec_of) {
-            let news = self.registry.exec_done(&self.epoll, exec_of, handler);
-            news.transpose().into_iter().for_each(|news| self.judged(news));
-            self.settle(handler);
-        }
-    }
-
-    fn judged(&mut self, news: Result<String, Refusal>) {
-        match news {
-            Ok(line) => self.log.info(format_args!("{line}")),
-            Err(refusal) => {
-                self.counters.refused += 1;
-                self.log.warning(format_args!("registration ended: {}", refusal.text));
-            }
+            let all = self.registry.exec_done(&self.epoll, exec_of);
+            self.carry_out(all);
         }
     }
 
@@ -425,18 +408,19 @@ impl Control {
         }
     }
 
-    fn tick(&mut self, handler: &mut dyn Handler) -> Option<Stop> {
+    fn tick(&mut self) -> Option<Stop> {
         self.ticker.take();
         let now = Instant::now();
-        for news in self.registry.tick(&self.epoll, handler) {
-            self.judged(news);
-        }
-        self.restore_socket();
+        // First of all: what follows writes the file again without a word.
         if self.kept.as_mut().is_some_and(|kept| kept.was_removed() || kept.is_due(now)) {
             self.registry.keep_again();
         }
-        self.count_leftovers(handler);
-        for line in self.registry.end_rejoin(&self.epoll, now, handler) {
+        let all = self.registry.tick(&self.epoll);
+        self.carry_out(all);
+        self.restore_socket();
+        self.count_leftovers();
+        for (shown, line) in self.registry.end_rejoin(&self.epoll, now) {
+            self.carry_out(vec![shown]);
             log::warning(format_args!("{line}"));
         }
         if !self.listening {
@@ -450,31 +434,31 @@ impl Control {
         }
         for slot in self.clients.idle(now) {
             self.counters.idle += 1;
-            self.close(slot, handler);
+            self.close(slot);
         }
-        self.end_unmapped(now, handler);
-        self.tick_rings(handler);
+        self.end_unmapped(now);
+        self.tick_rings();
         let mut expelled = Vec::new();
-        let flow = handler.tick(&mut expelled);
+        let flow = self.lanes.tick(&mut expelled);
         for violation in &expelled {
-            self.expel(violation, handler);
+            self.expel(violation);
         }
-        self.settle(handler);
+        self.keep();
         let counters = self.counters();
         self.log.refill(now, &counters);
-        (flow == Flow::Stop).then_some(Stop::Handler)
+        (flow == Flow::Stop).then_some(Stop::Lanes)
     }
 
-    fn tick_rings(&mut self, handler: &mut dyn Handler) {
+    fn tick_rings(&mut self) {
         let Ticked { waits, broken, warnings } = self.sessions.rings.tick();
         self.warn(warnings);
         for route in broken {
-            self.perform(Event::Broken { route }, handler);
+            self.perform(Event::Broken { route });
         }
         if !waits.is_empty() {
-            handler.rings_wait(&waits);
+            self.lanes.rings_wait(&waits);
         }
-        self.perform(Event::Tick, handler);
+        self.perform(Event::Tick);
     }
 
     /// A socket whose name was removed while rtd runs.

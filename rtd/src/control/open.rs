@@ -5,10 +5,10 @@
 use super::policy::Refusal;
 use super::registry::Claim;
 use super::sessions::Pending;
-use super::{Control, Handler};
+use super::{Control, Lanes};
 use crate::daemon::rings::{Begun, Carried, Made, Prepared, RingsError, SessionIdentity, Wanted};
 use crate::plan::{ProcessId, RouteId};
-use crate::sessions::state::{End, Event, Fate};
+use crate::sessions::event::{End, Event, Fate};
 use rtcore::stats::Ledger;
 use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::seqpacket::{Conn, Received};
@@ -92,7 +92,7 @@ fn judge(frame: &Frame, received: io::Result<Received>) -> ReceivedFrame {
     }
 }
 
-impl Control {
+impl<L: Lanes> Control<L> {
     /// Sessions at this moment.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
@@ -100,32 +100,25 @@ impl Control {
 
     /// The last ledgers of direct routes, which no lane thread reports: what waits in their rings is left to the next rtd.
     pub fn last_direct_ledgers(&mut self) -> Vec<(RouteId, Ledger)> {
-        let warnings = self.sessions.rings.leave_to_next();
-        self.warn(warnings);
+        self.perform(Event::Stopped);
         self.sessions.rings.ledgers().collect()
     }
 
     /// Memory that was ordered is made: opens the sessions that wait for it, and offers direct rings.
-    pub(super) fn open_made(&mut self, handler: &mut dyn Handler) {
+    pub(super) fn open_made(&mut self) {
         for made in self.sessions.rings.take_made() {
             match made {
-                Made::Session(process, made) => self.open_session_made(process, made, handler),
+                Made::Session(process, made) => self.open_session_made(process, made),
                 Made::Direct(route, kept) => {
                     let ok = kept.is_ok();
                     self.warn(kept.err().flatten());
-                    self.perform(Event::Made { route, ok }, handler);
+                    self.perform(Event::Made { route, ok });
                 }
             }
         }
-        self.settle(handler);
     }
 
-    fn open_session_made(
-        &mut self,
-        process: ProcessId,
-        made: Result<Prepared, RingsError>,
-        handler: &mut dyn Handler,
-    ) {
+    fn open_session_made(&mut self, process: ProcessId, made: Result<Prepared, RingsError>) {
         let at = self.waiting.iter().position(|waiting| waiting.process == process);
         let waiting = at.map(|at| self.waiting.swap_remove(at));
         let waiting = waiting.filter(|waiting| self.clients.get(waiting.slot, waiting.token).is_some());
@@ -133,12 +126,12 @@ impl Control {
             return self.sessions.rings.discard(made);
         };
         let opened = match made {
-            Ok(made) => self.open(slot, token, opening, Some(made), handler),
+            Ok(made) => self.open(slot, token, opening, Some(made)),
             Err(e) => Err(e.into()),
         };
         if let Err(refusal) = opened {
             let reply = self.refused(refusal);
-            self.reply(slot, token, &reply, handler);
+            self.reply(slot, token, &reply);
         }
     }
 
@@ -150,7 +143,6 @@ impl Control {
         token: u64,
         opening: Opening,
         made: Option<Prepared>,
-        handler: &mut dyn Handler,
     ) -> Result<(), Refusal> {
         let Opening { name, tid, semaphores, resumes, program, lane } = opening;
         if self.waiting.iter().any(|waiting| (waiting.slot, waiting.token) == (slot, token)) {
@@ -163,14 +155,17 @@ impl Control {
             return Err(Refusal::new(Status::BadFrame, text));
         }
         let claim = Claim { name, pid: 0, tid, exec_follows: false, session: true, lane };
-        let candidate = self.registry.claim(&self.epoll, client, claim, handler)?;
+        let mut all = Vec::new();
+        let claimed = self.registry.claim(&self.epoll, client, claim, &mut all);
         let pidfd = client.pidfd.try_clone();
+        self.carry_out(all);
+        let candidate = claimed?;
         let process = candidate.process();
         // One that waited for its rings has paid.
         if made.is_none() {
             self.names.spend(process, name)?;
         }
-        self.vacate(process, handler)?;
+        self.vacate(process)?;
         let failed =
             |e: std::io::Error| Refusal::new(Status::Failed, format!("{name}: {e}{}", shortage_hint(&e)));
         let pidfd = Arc::new(pidfd.map_err(failed)?);
@@ -178,7 +173,7 @@ impl Control {
         if made.is_none() && self.takes_over(slot, token, opening, process) {
             return Ok(());
         }
-        let Begun::Ready(prepared) = self.rings_for(process, wanted, made, handler)? else {
+        let Begun::Ready(prepared) = self.rings_for(process, wanted, made)? else {
             self.waiting.push(Waiting { slot, token, opening, process });
             return Ok(());
         };
@@ -190,20 +185,19 @@ impl Control {
         let (candidate, rings, continues) = (Some(candidate), Some(prepared), resumes != 0);
         let pending = Pending { candidate, identity, rings, reply, continues, until };
         match self.sessions.admit(&self.epoll, process, client, pending) {
-            Ok(()) => self.perform(Event::Admitted { process }, handler),
+            Ok(()) => self.perform(Event::Admitted { process }),
             Err(e) => self.log.warning(format_args!("{name}: session: {e}: raise fs.epoll.max_user_watches")),
         }
-        self.settle(handler);
         Ok(())
     }
 
     /// Ends the sessions whose clients have not mapped their rings in time.
-    pub(super) fn end_unmapped(&mut self, now: Instant, handler: &mut dyn Handler) {
+    pub(super) fn end_unmapped(&mut self, now: Instant) {
         while let Some(process) = self.sessions.overdue(now) {
             let reason = format!(
                 "it has not mapped its rings within {MAP_MAX:?}: a program that was stopped connects again by itself"
             );
-            self.perform(Event::Ended { process, end: End::Unmapped(reason) }, handler);
+            self.perform(Event::Ended { process, end: End::Unmapped(reason) });
         }
     }
 
@@ -213,7 +207,6 @@ impl Control {
         process: ProcessId,
         wanted: Wanted,
         made: Option<Prepared>,
-        handler: &mut dyn Handler,
     ) -> Result<Begun, RingsError> {
         let begun = match made {
             Some(made) => match self.sessions.rings.check(process, wanted) {
@@ -227,7 +220,7 @@ impl Control {
         };
         begun.inspect_err(|e| {
             if let RingsError::Held(_) = e {
-                handler.session_waits(process);
+                self.lanes.session_waits(process);
             }
         })
     }
@@ -246,12 +239,10 @@ impl Control {
     }
 
     /// Whoever had a session of that name and is gone has none any more; who lives keeps it.
-    pub(super) fn vacate(&mut self, process: ProcessId, handler: &mut dyn Handler) -> Result<(), Refusal> {
-        self.settle(handler);
+    pub(super) fn vacate(&mut self, process: ProcessId) -> Result<(), Refusal> {
         // Its end waits behind frames that nobody will answer.
         if self.sessions.was_left(process) {
-            self.leave(process, handler);
-            self.settle(handler);
+            self.leave(process);
         }
         if !self.sessions.has(process) {
             return Ok(());
@@ -267,28 +258,21 @@ impl Control {
     }
 
     /// One frame of one session.
-    pub(super) fn serve_session(&mut self, process: ProcessId, token: u64, handler: &mut dyn Handler) {
+    pub(super) fn serve_session(&mut self, process: ProcessId, token: u64) {
         let Some(conn) = self.sessions.conn(process, token) else { return };
         let mut fds = Vec::new();
         match recv_frame_with(conn, &mut fds) {
             ReceivedFrame::Nothing => {}
-            ReceivedFrame::Closed => self.leave(process, handler),
-            ReceivedFrame::Request(request) => self.serve_request(process, request, &fds, handler),
-            ReceivedFrame::Bad(e) => self.end(process, End::BadFrame(e.to_string()), handler),
+            ReceivedFrame::Closed => self.leave(process),
+            ReceivedFrame::Request(request) => self.serve_request(process, request, &fds),
+            ReceivedFrame::Bad(e) => self.end(process, End::BadFrame(e.to_string())),
         }
-        self.settle(handler);
     }
 
-    fn serve_request(
-        &mut self,
-        process: ProcessId,
-        request: Request,
-        fds: &[OwnedFd],
-        handler: &mut dyn Handler,
-    ) {
+    fn serve_request(&mut self, process: ProcessId, request: Request, fds: &[OwnedFd]) {
         match request {
-            Request::Leave => self.end(process, End::Left, handler),
-            Request::Mapped { serial } => self.perform(Event::Mapped { process, serial }, handler),
+            Request::Leave => self.end(process, End::Left),
+            Request::Mapped { serial } => self.perform(Event::Mapped { process, serial }),
             Request::Refusals => {
                 if let [memory] = fds {
                     let taken = self.sessions.rings.take_refusals(process, memory.as_fd());
@@ -305,63 +289,48 @@ impl Control {
                 }
             }
             Request::Ping => {
-                self.reply_session(process, &Reply::plain(Status::Ok, pong(&self.instance)), handler);
+                self.reply_session(process, &Reply::plain(Status::Ok, pong(&self.instance)));
             }
             Request::Explain { endpoint } => {
                 let explanation = self.sessions.rings.explain(process, endpoint.as_str());
                 let reply = Reply::plain(explanation.status, explanation.text);
-                self.reply_session(process, &reply, handler);
+                self.reply_session(process, &reply);
             }
             Request::Open { .. }
             | Request::Register { .. }
             | Request::Unregister { .. }
             | Request::Flushed { .. } => {
                 let text = "a session has one name: use another connection";
-                self.end(process, End::BadFrame(text.to_owned()), handler);
+                self.end(process, End::BadFrame(text.to_owned()));
             }
         }
     }
 
-    fn reply_session(&mut self, process: ProcessId, reply: &Reply, handler: &mut dyn Handler) {
+    fn reply_session(&mut self, process: ProcessId, reply: &Reply) {
         if !self.sessions.reply(process, reply) {
-            self.end(process, End::Unread, handler);
+            self.end(process, End::Unread);
         }
     }
 
     /// A session has to end.
-    pub(super) fn end(&mut self, process: ProcessId, end: End, handler: &mut dyn Handler) {
-        self.perform(Event::Ended { process, end }, handler);
+    pub(super) fn end(&mut self, process: ProcessId, end: End) {
+        self.perform(Event::Ended { process, end });
     }
 
     /// The connection of a session ended: the process is gone, going, or has left.
-    fn leave(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+    fn leave(&mut self, process: ProcessId) {
         // The registry does not know of a session that opens.
         let is_known = !self.sessions.is_opening(process);
         let fate = if is_known { self.registry.fate(process) } else { Fate::Lives };
-        self.end(process, End::HungUp(fate), handler);
+        self.end(process, End::HungUp(fate));
     }
 
     /// Ends a session whose process broke the rules, unless it is over already.
-    pub fn expel(&mut self, violation: &Violation, handler: &mut dyn Handler) {
+    pub fn expel(&mut self, violation: &Violation) {
         let Violation { process, generation, reason } = violation;
         if self.sessions.is_of(*process, *generation) {
-            self.end(*process, End::Violation(reason.clone()), handler);
+            self.end(*process, End::Violation(reason.clone()));
         }
-        self.settle(handler);
-    }
-
-    /// Serves what has changed in the registry, writes its notes to the log, and keeps what changed for the next start.
-    pub(super) fn settle(&mut self, handler: &mut dyn Handler) {
-        for change in self.registry.take_changes() {
-            self.perform(change.into(), handler);
-        }
-        for note in self.registry.take_notes() {
-            match note.is_warning {
-                true => self.log.warning(format_args!("{}", note.text)),
-                false => self.log.info(format_args!("{}", note.text)),
-            }
-        }
-        self.keep();
     }
 }
 

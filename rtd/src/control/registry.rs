@@ -4,7 +4,7 @@
 //! *active* after. Only active holders are announced.
 //!
 //! Invariant: the pidfd of every holder is in the readiness set, and [`Peer::take`], [`Peer::died`] and
-//! [`Peer::left`] are called from nowhere else, each followed by the handler and noted as a [`Change`].
+//! [`Peer::left`] are called from nowhere else. Each call returns what follows from it as a list of [`Consequence`]s.
 
 mod adopt;
 mod grant;
@@ -14,13 +14,12 @@ pub(super) use adopt::Adopted;
 use adopt::Expected;
 pub(super) use grant::{Candidate, Claim};
 
-use super::Handler;
 use super::conns::{Client, ExecOf};
 use super::kept::{Identity, Record};
 use super::policy::{self, Ceiling, Exe, Refusal};
 use crate::plan::{EndpointKind, Filter, Plan, ProcessId, ProcessPlan, TargetPlan, needs};
-use crate::sessions::state::Fate;
-use readiness::{Looks, Note, Sent};
+use crate::sessions::event::Fate;
+use readiness::{Looks, Sent};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::limits::shortage_hint;
@@ -103,7 +102,6 @@ pub(super) struct Registry {
     /// In how many pid namespaces rtd is, as its /proc shows them.
     own_depth: usize,
     deaths: u64,
-    changes: Vec<Change>,
     /// Who holds which name has changed since [`Registry::take_unkept`].
     unkept: bool,
     /// Entries of the last life whose processes could not be examined at this start.
@@ -111,7 +109,6 @@ pub(super) struct Registry {
     /// By process, how long routes wait for it after a start.
     rejoin: Vec<Duration>,
     started: Instant,
-    notes: Vec<Note>,
 }
 
 /// A process came or went.
@@ -122,6 +119,31 @@ pub(super) struct Change {
     pub pid: i32,
     /// How it ended, if it did and the kernel says so.
     pub ending: Option<Ending>,
+}
+
+/// What follows from a change of the registry. A list of them has to be carried out in its order.
+#[derive(Debug)]
+pub(super) enum Consequence {
+    /// The process' [`Peer`] says this of it now.
+    Shown { process: ProcessId, state: PeerState, pid: i32, uid: u32 },
+    /// What becomes of the signals to a process changed, and its [`Peer`] already says so.
+    Receptions(ProcessId),
+    /// A line for the log.
+    Logged { is_warning: bool, text: String },
+    /// A registration has ended, because its process may not have the name.
+    Refused(Refusal),
+    /// Sessions and partners have to do with it.
+    Changed(Change),
+}
+
+impl Consequence {
+    pub fn info(text: String) -> Consequence {
+        Consequence::Logged { is_warning: false, text }
+    }
+
+    pub fn warning(text: String) -> Consequence {
+        Consequence::Logged { is_warning: true, text }
+    }
 }
 
 impl Registry {
@@ -150,12 +172,10 @@ impl Registry {
             own_depth: procfs::namespace_pids(rtcore::sys::sched::getpid())
                 .map_or(1, |numbers| numbers.len()),
             deaths: 0,
-            changes: Vec::new(),
             unkept: false,
             undecided: Vec::new(),
             rejoin: (0..plan.processes.len()).map(|process| adopt::rejoin(plan, process)).collect(),
             started: Instant::now(),
-            notes: Vec::new(),
         })
     }
 
@@ -190,11 +210,6 @@ impl Registry {
         self.unkept = true;
     }
 
-    /// What changed since the last call.
-    pub fn take_changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
-    }
-
     /// A process' name and the pid that has it, 0 when nobody has.
     pub fn holder(&self, process: ProcessId) -> (String, i32) {
         let entry = &self.entries[process];
@@ -221,8 +236,7 @@ impl Registry {
         epoll: &Epoll,
         client: &Client,
         name: Name,
-        handler: &mut dyn Handler,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<(Reply, Vec<Consequence>), Refusal> {
         let process = self.find(name)?;
         let entry = &self.entries[process];
         let Some(holder) = entry.holder.as_ref() else {
@@ -236,9 +250,9 @@ impl Registry {
             );
             return Err(Refusal::new(Status::Denied, text));
         }
-        let pid = holder.who.pid;
-        self.release(epoll, process, handler);
-        Ok(Reply::plain(Status::Ok, format!("pid {pid} is no longer {name}")))
+        let text = format!("pid {} is no longer {name}", holder.who.pid);
+        let released = self.release(epoll, process, Some(text.clone()));
+        Ok((Reply::plain(Status::Ok, text), released))
     }
 
     /// Whether the holder of a name has ended, and nobody has dealt with it yet.
@@ -247,10 +261,10 @@ impl Registry {
         holder.is_some_and(|holder| !holder.pidfd.is_alive())
     }
 
-    /// A pidfd became readable. Answers the line for the log, `None` when that holder was replaced.
-    pub fn ended(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) -> Option<String> {
-        let entry = self.entries.get_mut(process)?;
-        let holder = entry.holder.take_if(|holder| !holder.pidfd.is_alive())?;
+    /// A pidfd became readable. Nothing follows if that holder was replaced.
+    pub fn ended(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
+        let Some(entry) = self.entries.get_mut(process) else { return Vec::new() };
+        let Some(holder) = entry.holder.take_if(|holder| !holder.pidfd.is_alive()) else { return Vec::new() };
         // The peer's slot duplicates the descriptor, so closing ours alone would leave it in the set,
         // readable for ever.
         let _ = epoll.remove(&holder.pidfd);
@@ -258,35 +272,33 @@ impl Registry {
         self.deaths += 1;
         let ending = holder.pidfd.ending(holder.who.pid);
         let cause = ending.map(|e| format!(" ({e})")).unwrap_or_default();
-        // Not `holder.active`: a process that registers anew for an exec(2) is pending, and announced still
-        // from before.
-        if entry.peer.state() == PeerState::Alive {
-            entry.peer.died();
-            entry.forget();
-            handler.receptions_changed(process);
-            handler.peer_changed(process, PeerState::Dead, holder.who.pid, holder.ruid);
-            self.changes.push(Change { process, state: PeerState::Dead, pid: holder.who.pid, ending });
+        let (pid, uid, state) = (holder.who.pid, holder.ruid, PeerState::Dead);
+        let line = Consequence::info(format!("{}: pid {pid} died{cause}", entry.plan.name));
+        // Not `holder.active`: a process that registers again for an exec(2) is pending, and announced still from before.
+        if entry.peer.state() != PeerState::Alive {
+            return vec![line];
         }
-        Some(format!("{}: pid {} died{cause}", entry.plan.name, holder.who.pid))
+        entry.peer.died();
+        entry.forget();
+        vec![
+            Consequence::Receptions(process),
+            Consequence::Shown { process, state, pid, uid },
+            line,
+            Consequence::Changed(Change { process, state, pid, ending }),
+        ]
     }
 
-    /// The connection that announced an exec(2) is closed: see what runs now. `Ok` carries the line for
-    /// the log, if there is one; the refusal has ended the registration.
-    pub fn exec_done(
-        &mut self,
-        epoll: &Epoll,
-        exec_of: ExecOf,
-        handler: &mut dyn Handler,
-    ) -> Result<Option<String>, Refusal> {
-        let Some(entry) = self.entries.get_mut(exec_of.process) else { return Ok(None) };
+    /// The connection that announced an exec(2) is closed: examines what runs now.
+    pub fn exec_done(&mut self, epoll: &Epoll, exec_of: ExecOf) -> Vec<Consequence> {
+        let Some(entry) = self.entries.get_mut(exec_of.process) else { return Vec::new() };
         let Some(holder) = entry.holder.as_mut().filter(|_| entry.generation == exec_of.generation) else {
-            return Ok(None);
+            return Vec::new();
         };
         (holder.looks_left, holder.is_after_exec) = (LOOKS_AFTER_EXEC, true);
         holder.looks.exec_seen();
-        let news = self.judge(epoll, exec_of.process, handler);
-        self.look(exec_of.process, handler);
-        news
+        let mut all = self.judge(epoll, exec_of.process);
+        all.extend(self.look(exec_of.process));
+        all
     }
 
     /// Reads anew in which groups those are whom some route asks for, and judges again those whose exec(2) was
@@ -295,7 +307,7 @@ impl Registry {
     /// The kernel closes close-on-exec descriptors before it installs the credentials of a set-user-id
     /// program, so who learns of the exec by the end of file may still read the old ones. What would wait
     /// for the new ones waits for the process, which may take for ever; so time passes instead.
-    pub fn tick(&mut self, epoll: &Epoll, handler: &mut dyn Handler) -> Vec<Result<String, Refusal>> {
+    pub fn tick(&mut self, epoll: &Epoll) -> Vec<Consequence> {
         // setpgid(2) and setsid(2) tell nobody.
         for entry in &self.entries {
             // What was known stays: a member that cannot be asked right now is still one.
@@ -303,26 +315,20 @@ impl Registry {
                 entry.peer.set_groups(pgid, sid);
             }
         }
-        self.look_around(handler);
-        let mut news = Vec::new();
+        let mut all = self.look_around();
         for process in 0..self.entries.len() {
             let holder = self.entries[process].holder.as_mut().filter(|holder| holder.looks_left > 0);
             let Some(holder) = holder else { continue };
             holder.looks_left -= 1;
-            news.extend(self.judge(epoll, process, handler).transpose());
+            all.extend(self.judge(epoll, process));
         }
-        news
+        all
     }
 
     /// Looks at a holder that may have become another program. Never waits for it.
-    fn judge(
-        &mut self,
-        epoll: &Epoll,
-        process: ProcessId,
-        handler: &mut dyn Handler,
-    ) -> Result<Option<String>, Refusal> {
+    fn judge(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
         let entry = &self.entries[process];
-        let Some(holder) = entry.holder.as_ref() else { return Ok(None) };
+        let Some(holder) = entry.holder.as_ref() else { return Vec::new() };
         let pid = holder.who.pid;
         let verdict = policy::observe(&holder.pidfd, pid, || procfs::status(pid)).and_then(|status| {
             policy::may_speak_for(holder.who.requester, pid, &status, true)?;
@@ -332,22 +338,23 @@ impl Registry {
             // rtd cannot look now; the process stays what it is until rtd can.
             Err(refusal) if refusal.status == Status::Busy => {
                 self.look_again(process);
-                Ok(None)
+                Vec::new()
             }
             // A process has no executable for a moment when not its main thread called exec(2).
-            Err(refusal) if refusal.status == Status::Failed && holder.looks_left > 0 => Ok(None),
+            Err(refusal) if refusal.status == Status::Failed && holder.looks_left > 0 => Vec::new(),
             Err(refusal) => {
                 // Died before or between the looks: that is a death, not a refusal.
-                if let Some(line) = self.ended(epoll, process, handler) {
-                    return Ok(Some(line));
+                if self.has_ended(process) {
+                    return self.ended(epoll, process);
                 }
-                self.release(epoll, process, handler);
-                Err(refusal)
+                let mut all = self.release(epoll, process, None);
+                all.push(Consequence::Refused(refusal));
+                all
             }
             Ok(()) => {
                 self.entries[process].holder.as_mut().into_iter().for_each(Holder::note_program);
                 self.unkept = true;
-                self.runs(epoll, process, handler)
+                self.runs(epoll, process)
             }
         }
     }
@@ -360,25 +367,18 @@ impl Registry {
     }
 
     /// A holder runs what it may run: from now on it is active.
-    fn runs(
-        &mut self,
-        epoll: &Epoll,
-        process: ProcessId,
-        handler: &mut dyn Handler,
-    ) -> Result<Option<String>, Refusal> {
+    fn runs(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
         let entry = &self.entries[process];
-        match &entry.holder {
-            Some(holder) if !holder.active => {
-                let pid = holder.who.pid;
-                let line = format!("{}: pid {pid} runs the required executable: active", entry.plan.name);
-                match self.announce(epoll, process, handler) {
-                    Err(refusal) if refusal.status == Status::Busy => self.look_again(process),
-                    news => return news.map(|()| Some(line)),
-                }
-                Ok(None)
-            }
-            _ => Ok(None),
+        let Some(holder) = entry.holder.as_ref().filter(|holder| !holder.active) else { return Vec::new() };
+        let pid = holder.who.pid;
+        let line = format!("{}: pid {pid} runs the required executable: active", entry.plan.name);
+        let (mut all, announced) = self.announce(epoll, process);
+        match announced {
+            Ok(()) => all.push(Consequence::info(line)),
+            Err(refusal) if refusal.status == Status::Busy => self.look_again(process),
+            Err(refusal) => all.push(Consequence::Refused(refusal)),
         }
+        all
     }
 
     fn find(&self, name: Name) -> Result<ProcessId, Refusal> {
@@ -394,55 +394,55 @@ impl Registry {
         })
     }
 
-    /// Tells the lanes and the handler that the holder is there.
-    pub fn announce(
-        &mut self,
-        epoll: &Epoll,
-        process: ProcessId,
-        handler: &mut dyn Handler,
-    ) -> Result<(), Refusal> {
+    /// Shows the holder to lanes as alive. What follows has to be carried out also if that fails.
+    pub fn announce(&mut self, epoll: &Epoll, process: ProcessId) -> (Vec<Consequence>, Result<(), Refusal>) {
         let entry = &mut self.entries[process];
         // Never the numbers of the holder before it; unknown ones come with the next tick.
         let Groups { pgid, sid } = entry.groups().unwrap_or_default();
         entry.peer.set_groups(pgid, sid);
         entry.find_out();
-        let Some(holder) = entry.holder.as_mut() else { return Ok(()) };
-        if let Err(e) = entry.peer.take(holder.pidfd.as_fd(), holder.who.pid, holder.who.tid, holder.ruid) {
-            let (name, pid) = (&entry.plan.name, holder.who.pid);
+        let Some(holder) = entry.holder.as_mut() else { return (Vec::new(), Ok(())) };
+        let (pid, uid, state) = (holder.who.pid, holder.ruid, PeerState::Alive);
+        if let Err(e) = entry.peer.take(holder.pidfd.as_fd(), pid, holder.who.tid, uid) {
+            let name = &entry.plan.name;
             let text =
                 format!("{name}: the pidfd of pid {pid} cannot be duplicated: {e}{}", shortage_hint(&e));
             if is_shortage(&e) && holder.is_after_exec {
                 // The next look tries again.
-                return Err(Refusal::new(Status::Busy, text));
+                return (Vec::new(), Err(Refusal::new(Status::Busy, text)));
             }
             // An expected one is not waited for any more.
             if entry.peer.state() != PeerState::Alive {
                 entry.peer.left();
             }
-            self.release(epoll, process, handler);
-            return Err(Refusal::new(Status::Failed, text));
+            return (self.release(epoll, process, None), Err(Refusal::new(Status::Failed, text)));
         }
         holder.active = true;
-        handler.receptions_changed(process);
-        handler.peer_changed(process, PeerState::Alive, holder.who.pid, holder.ruid);
-        self.changes.push(Change { process, state: PeerState::Alive, pid: holder.who.pid, ending: None });
-        Ok(())
+        let all = vec![
+            Consequence::Receptions(process),
+            Consequence::Shown { process, state, pid, uid },
+            Consequence::Changed(Change { process, state, pid, ending: None }),
+        ];
+        (all, Ok(()))
     }
 
-    /// The holder loses the name and lives on.
-    pub fn release(&mut self, epoll: &Epoll, process: ProcessId, handler: &mut dyn Handler) {
+    /// The holder loses the name and lives on. With a line for the log.
+    pub fn release(&mut self, epoll: &Epoll, process: ProcessId, line: Option<String>) -> Vec<Consequence> {
+        let line = line.map(Consequence::info);
         let entry = &mut self.entries[process];
-        let Some(holder) = entry.holder.take() else { return };
+        let Some(holder) = entry.holder.take() else { return line.into_iter().collect() };
         self.unkept = true;
         let _ = epoll.remove(&holder.pidfd);
-        if entry.peer.state() == PeerState::Alive {
-            entry.peer.left();
-            entry.forget();
-            handler.receptions_changed(process);
-            handler.peer_changed(process, PeerState::Unregistered, holder.who.pid, holder.ruid);
-            let (state, pid) = (PeerState::Unregistered, holder.who.pid);
-            self.changes.push(Change { process, state, pid, ending: None });
+        if entry.peer.state() != PeerState::Alive {
+            return line.into_iter().collect();
         }
+        entry.peer.left();
+        entry.forget();
+        let (pid, uid, state) = (holder.who.pid, holder.ruid, PeerState::Unregistered);
+        let mut all = vec![Consequence::Receptions(process), Consequence::Shown { process, state, pid, uid }];
+        all.extend(line);
+        all.push(Consequence::Changed(Change { process, state, pid, ending: None }));
+        all
     }
 }
 

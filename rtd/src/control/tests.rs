@@ -38,8 +38,8 @@ struct Recorder {
     stop: Arc<AtomicBool>,
 }
 
-impl Handler for Recorder {
-    fn peer_changed(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32) {
+impl Lanes for Recorder {
+    fn show(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32) {
         let _ = self.changes.send((process, state, pid, uid));
     }
     fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow {
@@ -156,12 +156,12 @@ impl Rig {
         let (expel, expelled) = channel();
         let (ready, is_ready) = channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let mut recorder = Recorder { changes: sender, expelled, stop: Arc::clone(&stop) };
+        let recorder = Recorder { changes: sender, expelled, stop: Arc::clone(&stop) };
         let thread = std::thread::spawn(move || {
             let signals = StopSignals::block().unwrap();
-            let mut control = Control::new(&plan, of_control, rings, signals).unwrap();
+            let mut control = Control::new(&plan, of_control, rings, signals, recorder).unwrap();
             ready.send(()).unwrap();
-            assert_eq!(control.run(&mut recorder, None).unwrap(), Stop::Handler);
+            assert_eq!(control.run(None).unwrap(), Stop::Lanes);
             control.counters()
         });
         is_ready.recv_timeout(LIMIT).expect("the control thread starts");
@@ -308,13 +308,13 @@ fn serve(socket: &Path) {
         vec![Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())],
         Rings::new(&plan, rtcore::skin::posix(), true).unwrap(),
     );
-    let mut control = Control::new(&plan, peers, rings, signals).unwrap();
     let (changes, _changes) = channel();
     let (_expel, expelled) = channel();
-    let mut recorder = Recorder { changes, expelled, stop: Arc::default() };
+    let recorder = Recorder { changes, expelled, stop: Arc::default() };
+    let mut control = Control::new(&plan, peers, rings, signals, recorder).unwrap();
     println!("\nready: ");
     for _ in 0..2 {
-        let stop = control.run(&mut recorder, None).unwrap();
+        let stop = control.run(None).unwrap();
         println!("\nstop: {stop:?}");
         println!("turns: {}", control.counters().turns);
         println!("shortages: {}", control.counters().shortages);

@@ -4,7 +4,7 @@ use super::late_signals::LateSignals;
 use super::notify::Notifier;
 use super::{Daemon, Options, Privilege, last_life, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
-use crate::control::{Control, Flow, Handler, Stop, TICK, Violation};
+use crate::control::{Control, Flow, Lanes, Stop, TICK, Violation};
 use crate::log;
 use crate::plan::{DmaLatency, EndpointId, Plan, ProcessId, RouteId, SkinChoice, SkinKind, SkinPlan};
 use crate::words::counted;
@@ -79,35 +79,38 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     let _log = log::start(move || privilege.of_helper()).context("cannot start the log thread")?;
     let options = Options { allow_degraded: args.allow_degraded, privilege };
     let (daemon, rings) = Daemon::start(plan, skin, options)?;
-    let mut control = Control::new(daemon.plan(), daemon.peers().to_vec(), rings, signals)?;
-    let look_ns = daemon.plan().daemon.watch.period_ns.max(u64::try_from(TICK.as_nanos())?);
-    let mut serving = Serving { daemon, notifier: Notifier::from_env(look_ns), failed: None };
+    let (plan, peers) = (daemon.plan().clone(), daemon.peers().to_vec());
+    let look_ns = plan.daemon.watch.period_ns.max(u64::try_from(TICK.as_nanos())?);
+    let serving = Serving { daemon, notifier: Notifier::from_env(look_ns), failed: None };
+    let mut control = Control::new(&plan, peers, rings, signals, serving)?;
     if next == Next::Nothing {
         control.keep_none();
     }
     // The lanes must not read a source before they know the receivers that are still there.
-    control.adopt(&mut serving);
+    control.adopt();
     rtcore::fault_point!("after_adoption_before_lanes");
-    serving.daemon.go();
-    announce(serving.daemon.plan(), skin, &notes)?;
-    serving.notifier.ready(clock::monotonic_ns(), serving.daemon.status());
-    match control.run(&mut serving, None)? {
+    control.lanes().daemon.go();
+    announce(&plan, skin, &notes)?;
+    let Serving { daemon, notifier, .. } = control.lanes();
+    notifier.ready(clock::monotonic_ns(), daemon.status());
+    let stop = control.run(None)?;
+    let Serving { notifier, failed, .. } = control.lanes();
+    match stop {
         Stop::Signal(signal) => {
             log::info(format_args!("{}: stopping", signal_name(signal)));
-            serving.notifier.stopping(signal_name(signal));
+            notifier.stopping(signal_name(signal));
         }
-        Stop::Handler | Stop::Deadline => {
-            let why = serving.failed.as_ref().map(|e| format!("{e:#}"));
-            serving.notifier.stopping(&why.unwrap_or_default());
+        Stop::Lanes | Stop::Deadline => {
+            let why = failed.as_ref().map(|e| format!("{e:#}"));
+            notifier.stopping(&why.unwrap_or_default());
         }
     }
-    go_down(&mut control, &mut serving)?;
-    let Serving { mut daemon, failed, .. } = serving;
+    go_down(&mut control)?;
     let (direct, counters) = (control.last_direct_ledgers(), control.counters());
-    let left = daemon.end_lanes();
+    let left = control.lanes().daemon.end_lanes();
     control.keep_leftovers(&left);
     // Before the page: with that the instance's name is free, and what is removed afterwards may be the next one's.
-    drop(control);
+    let Serving { daemon, failed, .. } = control.into_lanes();
     let late_signals = LateSignals::of(daemon.plan());
     let finished = daemon.finish(&direct);
     log::info(format_args!("control socket: {counters}"));
@@ -198,13 +201,13 @@ fn say_ready() {
     }
 }
 
-fn go_down(control: &mut Control, serving: &mut Serving) -> anyhow::Result<()> {
-    serving.daemon.request_stop();
+fn go_down(control: &mut Control<Serving>) -> anyhow::Result<()> {
+    control.lanes().daemon.request_stop();
     // Registrations and deaths are served while the lanes drain; a second signal cuts the drain short.
-    while !serving.daemon.stopped() && !serving.daemon.overdue() {
-        if let Stop::Signal(_) = control.run(serving, Some(Instant::now() + STOP_LOOK))? {
+    while !control.lanes().daemon.stopped() && !control.lanes().daemon.overdue() {
+        if let Stop::Signal(_) = control.run(Some(Instant::now() + STOP_LOOK))? {
             log::warning(format_args!("asked again: giving up on what is queued"));
-            serving.daemon.request_stop();
+            control.lanes().daemon.request_stop();
         }
     }
     Ok(())
@@ -225,8 +228,8 @@ struct Serving {
     failed: Option<anyhow::Error>,
 }
 
-impl Handler for Serving {
-    fn peer_changed(&mut self, process: ProcessId, state: PeerState, _pid: i32, _uid: u32) {
+impl Lanes for Serving {
+    fn show(&mut self, process: ProcessId, state: PeerState, _pid: i32, _uid: u32) {
         self.daemon.peer_changed(process, state);
     }
 

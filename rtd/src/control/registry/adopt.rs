@@ -7,10 +7,10 @@
 //! If rtd cannot examine a process (a refused system call, no descriptors), its entry decides nothing and is kept for the
 //! next start, unless another process takes the name before.
 
-use super::{Change, Holder, Registry};
+use super::{Change, Consequence, Holder, Registry};
+use crate::control::Token;
 use crate::control::kept::{Identity, Record};
 use crate::control::policy::{self, Exe, Refusal};
-use crate::control::{Handler, Token};
 use crate::plan::{Plan, ProcessId};
 use rtcore::lane::peer::PeerState;
 use rtcore::sys::epoll::Epoll;
@@ -46,8 +46,9 @@ pub(super) fn rejoin(plan: &Plan, process: ProcessId) -> Duration {
 }
 
 impl Registry {
-    /// Restores one registration of the last life of the instance, or has the lanes wait for one of its sessions.
-    pub fn adopt(&mut self, epoll: &Epoll, record: Record, handler: &mut dyn Handler) -> Adopted {
+    /// Restores one registration of the last life of the instance, or has the lanes wait for one of its sessions. What follows
+    /// from it is added to `all`.
+    pub fn adopt(&mut self, epoll: &Epoll, record: Record, all: &mut Vec<Consequence>) -> Adopted {
         // The file has to be written again, with what is left of it.
         self.unkept = true;
         let Record { name, who } = record.clone();
@@ -55,7 +56,7 @@ impl Registry {
         let (what, result) = if who.session {
             ("had a session", self.expect(epoll, &name, who))
         } else {
-            ("was registered", self.restore(epoll, &name, who, handler).map(Some))
+            ("was registered", self.restore(epoll, &name, who, all).map(Some))
         };
         result.map_or_else(
             |refusal| {
@@ -95,47 +96,47 @@ impl Registry {
         Ok(Some(line))
     }
 
-    /// The pidfd of an expected process became readable: nothing waits for it any more. The line is for the log.
-    pub fn expected_ended(
-        &mut self,
-        epoll: &Epoll,
-        process: ProcessId,
-        handler: &mut dyn Handler,
-    ) -> Option<String> {
-        let entry = self.entries.get_mut(process)?;
-        let Expected { pidfd, who, ruid } = entry.expected.take_if(|expected| !expected.pidfd.is_alive())?;
+    /// The pidfd of an expected process became readable: nothing waits for it any more.
+    pub fn expected_ended(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
+        let Some(entry) = self.entries.get_mut(process) else { return Vec::new() };
+        let expected = entry.expected.take_if(|expected| !expected.pidfd.is_alive());
+        let Some(Expected { pidfd, who, ruid: uid }) = expected else { return Vec::new() };
         let _ = epoll.remove(&pidfd);
         self.unkept = true;
         let ending = pidfd.ending(who.pid);
         let cause = ending.map(|e| format!(" ({e})")).unwrap_or_default();
         entry.peer.died();
-        let state = PeerState::Dead;
-        handler.peer_changed(process, state, who.pid, ruid);
-        self.changes.push(Change { process, state, pid: who.pid, ending });
-        Some(format!(
-            "{}: pid {} died{cause} before it came back: messages for it end as peer-dead",
-            entry.plan.name, who.pid
-        ))
+        let (state, pid) = (PeerState::Dead, who.pid);
+        let line = format!(
+            "{}: pid {pid} died{cause} before it came back: messages for it end as peer-dead",
+            entry.plan.name
+        );
+        vec![
+            Consequence::Shown { process, state, pid, uid },
+            Consequence::warning(line),
+            Consequence::Changed(Change { process, state, pid, ending }),
+        ]
     }
 
-    /// Stops waiting for those whose time is over; lines for the log.
-    pub fn end_rejoin(&mut self, epoll: &Epoll, now: Instant, handler: &mut dyn Handler) -> Vec<String> {
+    /// Stops waiting for those whose time is over; with a line for the log of each. Sessions were not sent that it is expected.
+    pub fn end_rejoin(&mut self, epoll: &Epoll, now: Instant) -> Vec<(Consequence, String)> {
         let since_start = now.saturating_duration_since(self.started);
-        let mut lines = Vec::new();
+        let mut all = Vec::new();
         for (process, entry) in self.entries.iter_mut().enumerate() {
             let rejoin = self.rejoin[process];
             let Some(expected) = entry.expected.take_if(|_| since_start >= rejoin) else { continue };
             let _ = epoll.remove(&expected.pidfd);
             self.unkept = true;
             entry.peer.left();
-            handler.peer_changed(process, PeerState::Unregistered, expected.who.pid, expected.ruid);
-            lines.push(format!(
+            let (state, pid, uid) = (PeerState::Unregistered, expected.who.pid, expected.ruid);
+            let line = format!(
                 "{}: pid {} had a session before rtd was restarted and opened none within {rejoin:?}: messages for it end as \
                  peer-dead until it does; see that the program runs, or raise rejoin = (in [daemon] or the [[route]])",
-                entry.plan.name, expected.who.pid
-            ));
+                entry.plan.name, pid
+            );
+            all.push((Consequence::Shown { process, state, pid, uid }, line));
         }
-        lines
+        all
     }
 
     fn named(&self, name: &str) -> Result<ProcessId, Refusal> {
@@ -148,7 +149,7 @@ impl Registry {
         epoll: &Epoll,
         name: &str,
         who: Identity,
-        handler: &mut dyn Handler,
+        all: &mut Vec<Consequence>,
     ) -> Result<String, Refusal> {
         let process = self.named(name)?;
         let (pidfd, status) = same_process(&who)?;
@@ -158,7 +159,7 @@ impl Registry {
         let line = warning.map_or(line.clone(), |text| format!("{line}; {text}"));
         let mut holder = Holder::new(pidfd, who, status.ruid);
         holder.looks.has_run_long();
-        self.put_back(epoll, process, holder, handler)?;
+        self.put_back(epoll, process, holder, all)?;
         Ok(line)
     }
 
@@ -167,7 +168,7 @@ impl Registry {
         epoll: &Epoll,
         process: ProcessId,
         holder: Holder,
-        handler: &mut dyn Handler,
+        all: &mut Vec<Consequence>,
     ) -> Result<(), Refusal> {
         epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(shortage)?;
         let entry = &mut self.entries[process];
@@ -175,7 +176,9 @@ impl Registry {
             let _ = epoll.remove(&before.pidfd);
         }
         entry.generation += 1;
-        self.announce(epoll, process, handler)
+        let (announced, result) = self.announce(epoll, process);
+        all.extend(announced);
+        result
     }
 }
 

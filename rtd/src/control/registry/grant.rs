@@ -1,11 +1,10 @@
 //! How a name is granted: who asks is examined, whoever has the name is looked at, and only then it changes hands.
 
-use super::readiness::Note;
-use super::{Entry, Holder, Registry};
+use super::{Consequence, Entry, Holder, Registry};
+use crate::control::Token;
 use crate::control::conns::{Client, ExecOf};
 use crate::control::kept::Identity;
 use crate::control::policy::{self, Exe, Refusal};
-use crate::control::{Handler, Token};
 use crate::plan::{ProcessId, ProcessPlan};
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::limits::shortage_hint;
@@ -62,13 +61,14 @@ impl Registry {
         self.entries[process].generation + 1
     }
 
-    /// Whether somebody may have a name, and nobody else alive has it. Grants nothing yet.
+    /// Whether somebody may have a name, and nobody else alive has it. Grants nothing yet. What follows from the examination is
+    /// added to `all`.
     pub fn claim(
         &mut self,
         epoll: &Epoll,
         client: &Client,
         claim: Claim,
-        handler: &mut dyn Handler,
+        all: &mut Vec<Consequence>,
     ) -> Result<Candidate, Refusal> {
         let process = self.find(claim.name)?;
         if claim.exec_follows && client.exec_of.is_some() {
@@ -76,8 +76,8 @@ impl Registry {
             return Err(Refusal::new(Status::BadFrame, text));
         }
         let (holder, warning) = self.candidate(client, claim, process)?;
-        self.make_room(epoll, process, &holder, handler)?;
-        self.warn_of_ipc_namespace(process, &holder);
+        self.make_room(epoll, process, &holder, all)?;
+        all.extend(self.warning_of_ipc_namespace(process, &holder));
         Ok(Candidate { process, holder, exec_follows: claim.exec_follows, warning })
     }
 
@@ -213,13 +213,13 @@ impl Registry {
     }
 
     /// Whether the process could open the queues that it owns: a name of a queue means another one in another IPC namespace.
-    fn warn_of_ipc_namespace(&mut self, process: ProcessId, holder: &Holder) {
+    fn warning_of_ipc_namespace(&self, process: ProcessId, holder: &Holder) -> Option<Consequence> {
         let (plan, pid) = (&self.entries[process].plan, holder.who.pid);
         let theirs = procfs::namespace(pid, "ipc");
         if self.entries[process].queues.is_empty()
             || theirs.is_none_or(|ns| ns == procfs::own_namespace("ipc"))
         {
-            return;
+            return None;
         }
         let queues = self.entries[process].queues.join(", ");
         let text = format!(
@@ -227,7 +227,7 @@ impl Registry {
              (PrivateIPC=no in its unit, --ipc=host for a container)",
             plan.name
         );
-        self.notes.push(Note { is_warning: true, text });
+        Some(Consequence::warning(text))
     }
 
     /// The process and its thread against the configuration; what it may do all the same is the warning.
@@ -260,12 +260,10 @@ impl Registry {
         epoll: &Epoll,
         process: ProcessId,
         next: &Holder,
-        handler: &mut dyn Handler,
+        all: &mut Vec<Consequence>,
     ) -> Result<(), Refusal> {
         // Its event may wait in this very turn; the new holder must not overtake it.
-        if let Some(line) = self.ended(epoll, process, handler) {
-            crate::log::info(format_args!("{line}"));
-        }
+        all.extend(self.ended(epoll, process));
         let entry = &mut self.entries[process];
         let Some(holder) = entry.holder.as_ref() else { return Ok(()) };
         if holder.who.pid != next.who.pid {

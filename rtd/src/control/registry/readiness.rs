@@ -3,7 +3,7 @@
 //!
 //! Invariant: a process whose exec(2) is awaited is ready for nothing.
 
-use super::{Entry, Handler, Registry};
+use super::{Consequence, Entry, Registry};
 use crate::plan::{EndpointKind, Plan, ProcessId, SignalTarget, needs};
 use rtcore::lane::peer::Receptions;
 use rtcore::sys::readiness::{self, Readiness};
@@ -98,41 +98,33 @@ impl Looks {
     }
 }
 
-/// A line for the log.
-#[derive(Debug)]
-pub(in crate::control) struct Note {
-    pub is_warning: bool,
-    pub text: String,
-}
-
 impl Registry {
     /// Looks at the holders that are due.
-    pub(super) fn look_around(&mut self, handler: &mut dyn Handler) {
+    pub(super) fn look_around(&mut self) -> Vec<Consequence> {
+        let mut all = Vec::new();
         for process in 0..self.entries.len() {
             let entry = &mut self.entries[process];
             let active = entry.holder.as_mut().filter(|holder| holder.active && !entry.sent.is_empty());
             if active.is_some_and(|holder| holder.looks.is_due()) {
-                self.look(process, handler);
+                all.extend(self.look(process));
             }
         }
+        all
     }
 
-    /// Looks at the holder, publishes what is found, and notes what the log should say.
-    pub(super) fn look(&mut self, process: ProcessId, handler: &mut dyn Handler) {
+    /// Looks at the holder, and publishes what is found.
+    pub(super) fn look(&mut self, process: ProcessId) -> Vec<Consequence> {
+        let mut all = Vec::new();
         let entry = &mut self.entries[process];
         let before = entry.holder.as_ref().map(|holder| holder.looks.now);
         if entry.sent.is_empty() || entry.find_out().is_none() {
-            return;
+            return all;
         }
-        entry.say(&mut self.notes);
         if entry.holder.as_ref().map(|holder| holder.looks.now) != before {
-            handler.receptions_changed(process);
+            all.push(Consequence::Receptions(process));
         }
-    }
-
-    /// Lines for the log since the last call.
-    pub fn take_notes(&mut self) -> Vec<Note> {
-        std::mem::take(&mut self.notes)
+        entry.say(&mut all);
+        all
     }
 }
 
@@ -186,11 +178,11 @@ impl Entry {
     }
 
     /// Says what has changed and lasts.
-    fn say(&mut self, notes: &mut Vec<Note>) {
+    fn say(&mut self, all: &mut Vec<Consequence>) {
         let name = &self.plan.name;
         let Some(holder) = self.holder.as_mut() else { return };
         let (pid, tid) = (holder.who.pid, holder.who.tid);
-        let mut note = |is_warning, text| notes.push(Note { is_warning, text });
+        let mut note = |is_warning, text| all.push(Consequence::Logged { is_warning, text });
         let (looks, uid) = (&mut holder.looks, holder.who.euid);
         if looks.unseen != 0 {
             let unseen = std::mem::take(&mut looks.unseen);

@@ -420,13 +420,13 @@ fn the_frames_of_a_session_that_opens_are_left_to_it() {
     let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
     let lanes = Lanes::run(Feeds::take(&plan, &mut rings));
     let peers = plan.processes.iter().map(|_| Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap()));
-    let mut control = Control::new(&plan, peers.collect(), rings, signals).unwrap();
     let ((changes, changed), (_expel, expelled)) = (channel(), channel());
-    let mut recorder = Recorder { changes, expelled, stop: Arc::default() };
+    let recorder = Recorder { changes, expelled, stop: Arc::default() };
+    let mut control = Control::new(&plan, peers.collect(), rings, signals, recorder).unwrap();
     let mut tokens = Vec::new();
     // One wait only: in more of them the session could open and be up before anybody looks.
-    let mut turn = |control: &mut Control| {
-        control.turn(&mut recorder, &mut tokens, Some(Duration::from_millis(1))).unwrap();
+    let mut turn = |control: &mut Control<Recorder>| {
+        control.turn(&mut tokens, Some(Duration::from_millis(1))).unwrap();
     };
 
     let mut arm = Other(Program::spawn(&mut other_side(&["session", socket.to_str().unwrap()])));

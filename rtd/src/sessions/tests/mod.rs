@@ -3,6 +3,7 @@
 mod model;
 mod table;
 
+use super::event::*;
 use super::state::*;
 use crate::plan::{ProcessId, RouteId};
 use rtcore::lane::peer::PeerState;

@@ -229,7 +229,7 @@ fn a_process_that_registers_without_a_session_gets_no_ring() {
 fn other_events_have_no_effect() {
     for phase in PHASES {
         let mut bench = Bench::at(phase);
-        let mut before = bench.state.clone();
+        let before = bench.state.clone();
         for event in [
             Event::Mapped { process: RECEIVING, serial: 99 },
             Event::Made { route: ROUTE, ok: true },
@@ -242,12 +242,12 @@ fn other_events_have_no_effect() {
             assert_eq!(bench.state, before, "{event:?} in {phase:?}");
         }
         if phase != Phase::Closed {
-            assert!(bench.step(Event::Admitted { process: RECEIVING }).is_empty());
+            assert!(bench.step(Event::Admitted { process: RECEIVING }).is_empty(), "in {phase:?}");
+            assert_eq!(bench.state, before, "a second session in {phase:?}");
         }
         // Sessions end with the daemon's connections: nothing is sent, and nobody loses a name.
         assert_eq!(bench.step(Event::Stopped), ["leave to next"]);
-        before = bench.state.clone();
-        assert_eq!(bench.state, before);
+        assert_eq!(bench.state, before, "a stop in {phase:?}");
     }
 }
 

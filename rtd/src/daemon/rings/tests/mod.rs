@@ -5,7 +5,8 @@ mod routed;
 
 use super::*;
 use crate::plan::*;
-use crate::sessions::state::{Effect, End, Event, Standing, State};
+use crate::sessions::event::{Effect, End, Event, Standing};
+use crate::sessions::state::State;
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Meta;
 use rtcore::ring::{Envelope, Geometry, Kind};
