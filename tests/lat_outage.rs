@@ -160,7 +160,10 @@ fn outage(
             || format!("{:?}: {} {}", ended.kinds, ended.said.err, ended.json["thread"]["0"]["counts"]);
         let counts = ended.is_accounted_for(loss_code).with_context(context)?;
         if ended.kinds[0] == "direct" {
-            ensure!(counts.lost == 0 && ended.corrected_ns("p90")? < 500_000_000, "{}", context());
+            // A busy machine may keep its receiver, an ordinary thread, from the ring for some messages. An outage would be
+            // half of the points.
+            let few = counts.lost * 10 < counts.scheduled;
+            ensure!(few && ended.corrected_ns("p90")? < 500_000_000, "{}", context());
             continue;
         }
         ended.felt_the_outage(back_ns).with_context(context)?;
