@@ -531,6 +531,7 @@ fn main() -> std::process::ExitCode {
         ready::where_sigwaitinfo_cannot_be_seen_the_log_says_so_once needs(ROOT),
         regressions::a_lane_that_drains_sooner_than_others_is_no_defect,
         starting::a_signal_to_a_starting_daemon_is_routed,
+        starting::the_threads_of_a_start_leave_no_stacks_locked needs(ROOT),
         stats::json_has_every_key_and_the_right_figures,
         stats::ls_and_stats_show_all_of_it_to_a_human,
         stats::a_hung_daemon_is_shown_as_hung_with_its_figures,

@@ -1,4 +1,4 @@
-//! Signals that arrive while a program of ours starts: by default they would end it.
+//! A start: signals that arrive meanwhile, which by default would end the program, and what stays of the threads that it used.
 
 use crate::util::book::End::Delivered;
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, route, rt, signal};
@@ -45,5 +45,28 @@ pub fn a_signal_to_a_starting_daemon_is_routed() -> anyhow::Result<()> {
     // Nobody takes the rest, so it must not stay: pending signals count against the user's limit.
     ensure!(kernel::pending(kernel_pid)? == 0, "{:x}", kernel::pending(kernel_pid)?);
     daemon.stop()?;
+    Ok(())
+}
+
+/// Bytes of a stack that a Rust thread has by default.
+const DEFAULT_STACK_KIB: &str = "2048 kB";
+
+/// Each lane thread tries its filter on a thread that ends at once, many of them at the same time. The C library keeps the
+/// stacks of these, and the start locks all memory.
+pub fn the_threads_of_a_start_leave_no_stacks_locked() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let many = (0..16).map(|n| i.mqueue(&format!("in{n}"), "") + &route(&format!("in{n}"), &["log"], ""));
+    let config = i.head() + &i.mqueue("log", "") + &many.collect::<String>();
+    for _ in 0..4 {
+        let daemon = Daemon::start(&config)?;
+        let maps = std::fs::read_to_string(format!("/proc/{}/smaps", daemon.pid()))?;
+        let has = |key: &str, line: &&str| {
+            line.strip_prefix(key).is_some_and(|value| value.trim() == DEFAULT_STACK_KIB)
+        };
+        let locked = maps.lines().filter(|line| has("Locked:", line)).count();
+        ensure!(locked == 0, "{locked} stacks of {DEFAULT_STACK_KIB} are locked");
+        ensure!(maps.lines().any(|line| line.starts_with("Locked:") && !line.ends_with(" 0 kB")));
+        daemon.stop()?;
+    }
     Ok(())
 }

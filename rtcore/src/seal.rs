@@ -7,6 +7,7 @@
 //! With [`abort_on_breach`] (set in tests by `RTD_GUARD=abort`) the process aborts at the very call, so that a line and
 //! the backtrace name it.
 
+use crate::sys::memory::PROBE_STACK_BYTES;
 use crate::sys::seccomp::{self, Answer, OnTrap, Program};
 use crate::sys::sigaction::write_stderr;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -76,7 +77,8 @@ pub fn confine(program: &Program) -> crate::sys::Call<()> {
 /// Whether [`confine`] works, tried on a thread that ends at once. [`watch_calls`] comes before.
 pub fn try_confine(program: &Program) -> io::Result<()> {
     std::thread::scope(|scope| {
-        let tried = std::thread::Builder::new().spawn_scoped(scope, || confine(program))?;
+        let probe = std::thread::Builder::new().stack_size(PROBE_STACK_BYTES);
+        let tried = probe.spawn_scoped(scope, || confine(program))?;
         tried.join().map_err(|_| io::Error::other("the thread that tried it ended"))?.map_err(io::Error::from)
     })
 }

@@ -4,6 +4,7 @@
 //! The current mask would not do, because isolated CPUs are missing from it although a thread may
 //! still move there; the kernel's answer also has the cpuset of the control group in it.
 
+use super::memory::PROBE_STACK_BYTES;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::io;
@@ -44,7 +45,7 @@ pub fn isolated() -> io::Result<Vec<usize>> {
 ///
 /// Asks on a thread of its own, which ends at once: the caller's mask stays as it is.
 pub fn allowed() -> io::Result<Vec<usize>> {
-    let probe = std::thread::Builder::new().name("cpu-probe".to_owned());
+    let probe = std::thread::Builder::new().name("cpu-probe".to_owned()).stack_size(PROBE_STACK_BYTES);
     let join = probe.spawn(|| -> io::Result<Vec<usize>> {
         let this = Pid::from_raw(0);
         let mut all = CpuSet::new();

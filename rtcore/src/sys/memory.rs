@@ -4,6 +4,10 @@ use std::io;
 
 /// Stack of a lane thread in bytes; all of it is locked, so it is kept small.
 pub const LANE_STACK_BYTES: usize = 256 * 1024;
+/// Stack of a thread that tries one call and ends. The C library keeps the stacks of threads that have ended, and `mlockall`
+/// makes all of them resident: with the default of 2 MiB a start locked up to 24 MiB more, one for each lane thread that
+/// tried its filter at the same time.
+pub const PROBE_STACK_BYTES: usize = 64 * 1024;
 
 /// Bytes of its stack a lane thread touches before it is sealed.
 const PREFAULT_STACK_BYTES: usize = 96 * 1024;

@@ -1,6 +1,7 @@
 //! SCHED_FIFO, pinning and thread identity, each read back after it was set (sched(7)).
 
 use super::limits;
+use super::memory::PROBE_STACK_BYTES;
 use super::procfs::named;
 use super::{Call, Errno};
 use std::io;
@@ -186,5 +187,7 @@ pub fn fifo_is_granted() -> bool {
     let soft = limits::get(limits::Kind::RtPrio).map_or(0, |limit| limit.soft.unwrap_or(99));
     // A limit of 99 admits every priority: then the highest one is tried.
     let priority = u8::try_from(soft.saturating_add(1).min(99)).unwrap_or(99);
-    std::thread::spawn(move || set_fifo(priority).is_ok()).join().unwrap_or(false)
+    let probe = std::thread::Builder::new().stack_size(PROBE_STACK_BYTES);
+    let tried = probe.spawn(move || set_fifo(priority).is_ok());
+    tried.is_ok_and(|thread| thread.join().unwrap_or(false))
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 const DESCRIPTORS_MORE: u64 = 6;
 const THREADS_MORE: u64 = 1;
 /// The heap keeps what it once needed (4 MiB more were seen after 200 hostile connections at a time), and the C library keeps
-/// stacks of threads that have ended, 2 MiB each and locked (12 MiB more were seen once, on a loaded machine).
-const MEMORY_MORE_KIB: u64 = 16 * 1024;
+/// stacks of threads that have ended, 64 KiB for each lane thread.
+const MEMORY_MORE_KIB: u64 = 8 * 1024;
 
 /// Amounts by name, such as `descriptors of socket` or `threads`.
 type Amounts = BTreeMap<String, u64>;

@@ -12,6 +12,7 @@ use super::prepare::{Making, Prepared};
 use crate::plan::{ProcessId, RouteId};
 use rtcore::sys::caps::{self, Capability, Set};
 use rtcore::sys::eventfd::EventFd;
+use rtcore::sys::memory::LANE_STACK_BYTES;
 use std::io;
 use std::sync::mpsc;
 
@@ -70,6 +71,7 @@ impl Maker {
             // Without a thread its end of the channel is gone, and the order is served below.
             let _ = std::thread::Builder::new()
                 .name(NAME.to_owned())
+                .stack_size(LANE_STACK_BYTES)
                 .spawn(move || serve(&to_do, &finished, &ready));
         }
         if let Err(mpsc::SendError(order)) = self.orders.send(order) {
