@@ -18,12 +18,15 @@ pub mod sink;
 pub mod source;
 pub mod xddp;
 
+use crate::stats::layout::EndpointRecord;
+use std::io;
+
 #[cfg(test)]
 mod ring_tests;
 
 /// Makes the two enums of the kinds, and `each!`, a match with the same expression for every kind: static dispatch.
 macro_rules! kinds {
-    ($d:tt; $($(#[$doc:meta])* $Kind:ident => $file:ident,)*) => {
+    ($d:tt; $($(#[$doc:meta])* $Kind:ident = $number:literal => $file:ident,)*) => {
         /// What is read.
         #[derive(Debug)]
         pub enum SourceKind {
@@ -36,6 +39,38 @@ macro_rules! kinds {
             $($(#[$doc])* $Kind($file::Sink),)*
         }
 
+        /// What an endpoint is, as the statistics page shows it.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Shown {
+            $($(#[$doc])* $Kind($file::Shown),)*
+            /// A kind that this version does not know, by its number on the page.
+            Unknown(u32),
+        }
+
+        impl Shown {
+            /// Writes it into a record of the page.
+            pub(crate) fn write(&self, record: &mut EndpointRecord) -> io::Result<()> {
+                match self {
+                    $(Shown::$Kind(shown) => {
+                        record.kind = $number;
+                        shown.write(record)
+                    })*
+                    Shown::Unknown(number) => {
+                        record.kind = *number;
+                        Ok(())
+                    }
+                }
+            }
+
+            /// Reads it from a record of the page.
+            pub(crate) fn read(record: &EndpointRecord) -> Shown {
+                match record.kind {
+                    $($number => Shown::$Kind($file::Shown::read(record)),)*
+                    other => Shown::Unknown(other),
+                }
+            }
+        }
+
         macro_rules! each {
             ($d Enum:ident, $d value:expr, $d half:ident => $d call:expr) => {
                 match $d value {
@@ -46,15 +81,16 @@ macro_rules! kinds {
     };
 }
 
+// The number of a kind is its number on the statistics page.
 kinds! { $;
     /// A message queue.
-    Mqueue => mqueue,
+    Mqueue = 1 => mqueue,
     /// A signal.
-    Signal => signal,
+    Signal = 2 => signal,
     /// The ring of the owner's session: kind `lane` of a configuration.
-    Ring => ring,
+    Ring = 3 => ring,
     /// Datagrams of Linux programs.
-    Xddp => xddp,
+    Xddp = 4 => xddp,
 }
 
 use each;

@@ -7,8 +7,12 @@ use crate::lane::syscalls;
 use crate::lane::waits::Waits;
 use crate::message::{Message, Origin, SignalRecord};
 use crate::skin::{OpenQueue, Skin};
+use crate::stats::fill::text;
+use crate::stats::layout::EndpointRecord;
+use crate::stats::reader::text_of;
 use crate::sys::poll::Interest;
 use crate::sys::seccomp::Allowed;
+use std::io;
 use std::sync::Arc;
 use zerocopy::FromZeros;
 
@@ -119,5 +123,28 @@ impl SinkOps for Sink {
 
     fn is_silent(&self, _: Option<&Peer>) -> bool {
         !self.announces_room
+    }
+}
+
+/// A queue, as the statistics page shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// `/name`.
+    pub queue: String,
+    /// Messages.
+    pub maxmsg: u32,
+    /// Bytes.
+    pub msgsize: u32,
+}
+
+impl Shown {
+    pub(super) fn write(&self, record: &mut EndpointRecord) -> io::Result<()> {
+        record.queue = text("queue name", &self.queue)?;
+        (record.maxmsg, record.msgsize) = (self.maxmsg, self.msgsize);
+        Ok(())
+    }
+
+    pub(super) fn read(record: &EndpointRecord) -> Shown {
+        Shown { queue: text_of(&record.queue), maxmsg: record.maxmsg, msgsize: record.msgsize }
     }
 }

@@ -9,10 +9,12 @@ use crate::lane::waits::Waits;
 use crate::message::{Body, Message, Meta, Origin};
 use crate::ring::{Consumer, Doorbell, Envelope, Kind, Producer, PushError};
 use crate::skin::{Semaphore, Skin};
+use crate::stats::layout::EndpointRecord;
 use crate::sys::Errno;
 use crate::sys::poll::Interest;
 use crate::sys::seccomp::Allowed;
 use std::cell::RefCell;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
@@ -344,5 +346,25 @@ impl SinkOps for Sink {
 
     fn generation(&self) -> u64 {
         self.ring_slot.borrow().generation()
+    }
+}
+
+/// A ring, as the statistics page shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Messages.
+    pub maxmsg: u32,
+    /// Bytes.
+    pub msgsize: u32,
+}
+
+impl Shown {
+    pub(super) fn write(&self, record: &mut EndpointRecord) -> io::Result<()> {
+        (record.maxmsg, record.msgsize) = (self.maxmsg, self.msgsize);
+        Ok(())
+    }
+
+    pub(super) fn read(record: &EndpointRecord) -> Shown {
+        Shown { maxmsg: record.maxmsg, msgsize: record.msgsize }
     }
 }

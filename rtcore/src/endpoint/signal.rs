@@ -9,10 +9,12 @@ use crate::lane::syscalls;
 use crate::lane::waits::Waits;
 use crate::message::{Message, Origin, SIGNAL_VALUE_BYTES};
 use crate::skin::Skin;
+use crate::stats::layout::{self, EndpointRecord};
 use crate::sys::poll::Interest;
 use crate::sys::rtsignal::SignalSet;
 use crate::sys::seccomp::Allowed;
 use crate::sys::{Call, Errno};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -186,5 +188,29 @@ impl SinkOps for Sink {
             return inbox.forgive();
         }
         self.announce(skin, owner, inbox);
+    }
+}
+
+/// A signal, as the statistics page shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Kernel number.
+    pub signo: i32,
+    /// Sent to the registered thread, not the process.
+    pub to_thread: bool,
+}
+
+impl Shown {
+    pub(super) fn write(&self, record: &mut EndpointRecord) -> io::Result<()> {
+        record.signo = self.signo;
+        if self.to_thread {
+            record.flags |= layout::ENDPOINT_TO_THREAD;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(record: &EndpointRecord) -> Shown {
+        let to_thread = record.flags & layout::ENDPOINT_TO_THREAD != 0;
+        Shown { signo: record.signo, to_thread }
     }
 }

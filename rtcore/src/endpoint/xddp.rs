@@ -7,7 +7,11 @@ use crate::lane::waits::Waits;
 use crate::message::{Message, Origin, SignalRecord};
 use crate::skin::Skin;
 use crate::skin::xddp::Port;
+use crate::stats::fill::text;
+use crate::stats::layout::EndpointRecord;
+use crate::stats::reader::text_of;
 use crate::sys::seccomp::Allowed;
+use std::io;
 use std::sync::Arc;
 use zerocopy::FromZeros;
 
@@ -70,5 +74,28 @@ impl SinkOps for Sink {
 
     fn is_silent(&self, _: Option<&Peer>) -> bool {
         true
+    }
+}
+
+/// A port, as the statistics page shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Path of the device file.
+    pub device: String,
+    /// Messages.
+    pub maxmsg: u32,
+    /// Bytes.
+    pub msgsize: u32,
+}
+
+impl Shown {
+    pub(super) fn write(&self, record: &mut EndpointRecord) -> io::Result<()> {
+        record.queue = text("device path", &self.device)?;
+        (record.maxmsg, record.msgsize) = (self.maxmsg, self.msgsize);
+        Ok(())
+    }
+
+    pub(super) fn read(record: &EndpointRecord) -> Shown {
+        Shown { device: text_of(&record.queue), maxmsg: record.maxmsg, msgsize: record.msgsize }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::layout::{self, EndpointRecord, Header, HistogramRecord, LaneRecord, ProcessRecord};
 use super::layout::{RouteRecord, Section, TargetRecord, WorkerRecord};
-use super::{EndpointSpec, EndpointSpecKind, PageSpec};
+use super::{EndpointSpec, PageSpec};
 use crate::lane::peer::PeerState;
 use crate::sys::clock::{self, monotonic_ns};
 use crate::sys::procfs;
@@ -116,7 +116,7 @@ fn endpoint_record(endpoint: &EndpointSpec) -> io::Result<EndpointRecord> {
         owner: endpoint.owner.unwrap_or(layout::NONE),
         flags: flag(endpoint.is_source, layout::ENDPOINT_SOURCE)
             | flag(endpoint.is_sink, layout::ENDPOINT_SINK),
-        kind: layout::KIND_SIGNAL,
+        kind: 0,
         signo: 0,
         maxmsg: 0,
         msgsize: 0,
@@ -125,26 +125,7 @@ fn endpoint_record(endpoint: &EndpointSpec) -> io::Result<EndpointRecord> {
         refused: [const { AtomicU64::new(0) }; _],
         padding2: [0; _],
     };
-    match &endpoint.kind {
-        EndpointSpecKind::Mqueue { queue, maxmsg, msgsize } => {
-            record.kind = layout::KIND_MQUEUE;
-            record.queue = text("queue name", queue)?;
-            (record.maxmsg, record.msgsize) = (*maxmsg, *msgsize);
-        }
-        EndpointSpecKind::Lane { maxmsg, msgsize } => {
-            record.kind = layout::KIND_LANE;
-            (record.maxmsg, record.msgsize) = (*maxmsg, *msgsize);
-        }
-        EndpointSpecKind::Xddp { device, maxmsg, msgsize } => {
-            record.kind = layout::KIND_XDDP;
-            record.queue = text("device path", device)?;
-            (record.maxmsg, record.msgsize) = (*maxmsg, *msgsize);
-        }
-        EndpointSpecKind::Signal { signo, to_thread } => {
-            record.signo = *signo;
-            record.flags |= flag(*to_thread, layout::ENDPOINT_TO_THREAD);
-        }
-    }
+    endpoint.kind.write(&mut record)?;
     Ok(record)
 }
 
@@ -164,7 +145,7 @@ fn zeros<const N: usize>() -> [AtomicU64; N] {
 }
 
 /// A name as the page holds it; names are never cut, because tools find things by them.
-fn text<const N: usize>(what: &str, name: &str) -> io::Result<[u8; N]> {
+pub(crate) fn text<const N: usize>(what: &str, name: &str) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     match bytes.get_mut(..name.len()) {
         Some(room) => room.copy_from_slice(name.as_bytes()),

@@ -117,14 +117,6 @@ pub const ENDPOINT_SOURCE: u32 = 1;
 pub const ENDPOINT_SINK: u32 = 2;
 /// [`EndpointRecord::flags`]: the signal goes to the registered thread.
 pub const ENDPOINT_TO_THREAD: u32 = 4;
-/// [`EndpointRecord::kind`]: message queue.
-pub const KIND_MQUEUE: u32 = 1;
-/// [`EndpointRecord::kind`]: signal.
-pub const KIND_SIGNAL: u32 = 2;
-/// [`EndpointRecord::kind`]: shared memory.
-pub const KIND_LANE: u32 = 3;
-/// [`EndpointRecord::kind`]: datagrams through a device file, whose path stands where a queue's name does.
-pub const KIND_XDDP: u32 = 4;
 /// An index that points nowhere.
 pub const NONE: u32 = u32::MAX;
 
@@ -283,13 +275,13 @@ pub struct ProcessRecord {
 pub struct EndpointRecord {
     /// Name.
     pub name: [u8; NAME_BYTES],
-    /// Queue, empty for a signal.
+    /// Queue, or path of a device; empty for a signal.
     pub queue: [u8; QUEUE_BYTES],
     /// Index of the owning process or [`NONE`].
     pub owner: u32,
     /// [`ENDPOINT_SOURCE`], [`ENDPOINT_SINK`], [`ENDPOINT_TO_THREAD`].
     pub flags: u32,
-    /// [`KIND_MQUEUE`], [`KIND_SIGNAL`], [`KIND_LANE`] or [`KIND_XDDP`].
+    /// Its kind, by the numbers of [`crate::endpoint::Shown`].
     pub kind: u32,
     /// Kernel number, 0 for a queue.
     pub signo: i32,

@@ -5,7 +5,7 @@
 //! reading side only.
 
 pub mod counters;
-mod fill;
+pub(crate) mod fill;
 pub mod guard;
 pub mod latency;
 pub mod layout;
@@ -21,6 +21,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
+use crate::endpoint::Shown;
 pub use counters::{Guard, Ledger, ReceiverCounters, WorkerCounters};
 
 /// Everything the page must have room for, fixed for the life of the daemon.
@@ -90,44 +91,7 @@ pub struct EndpointSpec {
     /// Some route writes it.
     pub is_sink: bool,
     /// Queue or signal.
-    pub kind: EndpointSpecKind,
-}
-
-/// What the endpoint is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EndpointSpecKind {
-    /// A POSIX message queue.
-    Mqueue {
-        /// `/name`.
-        queue: String,
-        /// Messages.
-        maxmsg: u32,
-        /// Bytes.
-        msgsize: u32,
-    },
-    /// A signal.
-    Signal {
-        /// Kernel number.
-        signo: i32,
-        /// Sent to the registered thread, not the process.
-        to_thread: bool,
-    },
-    /// Shared memory.
-    Lane {
-        /// Messages.
-        maxmsg: u32,
-        /// Bytes.
-        msgsize: u32,
-    },
-    /// Datagrams to or from plain Linux programs.
-    Xddp {
-        /// Path of the device file.
-        device: String,
-        /// Messages.
-        maxmsg: u32,
-        /// Bytes.
-        msgsize: u32,
-    },
+    pub kind: Shown,
 }
 
 /// A lane thread, as outsiders see it.

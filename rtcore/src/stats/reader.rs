@@ -12,6 +12,7 @@ use super::layout::{self, EndpointRecord, Header, LaneRecord, ProcessRecord, Rou
 use super::layout::{GuardRecord, LossRecord, TargetRecord, WorkerRecord};
 use super::place;
 use super::{Guard, Ledger, ReceiverCounters, WorkerCounters, degraded};
+use crate::endpoint::Shown;
 use crate::lane::peer::{PeerState, Reception};
 use crate::sys::clock::{monotonic_ns, monotonic_offset_ns};
 use crate::sys::memory::ThreadUsage;
@@ -26,7 +27,7 @@ use zerocopy::FromBytes;
 pub use super::latency::LatencySummary;
 pub use super::place::instances;
 pub use super::snapshot::{
-    DaemonState, Diff, Endpoint, EndpointKind, Lane, LossTimes, Process, Route, Snapshot, TargetStats, Worker,
+    DaemonState, Diff, Endpoint, Lane, LossTimes, Process, Route, Snapshot, TargetStats, Worker,
 };
 
 /// A daemon that holds its page but did not show a sign of life for so long is hung.
@@ -174,7 +175,7 @@ impl Reader {
         let header = self.header()?;
         let heartbeat_ns = header.heartbeat_ns.load(Ordering::Relaxed);
         let state = self.state(heartbeat_ns, now_ns(&header))?;
-        Ok(Address { socket: text(&header.socket), uid: self.shared.uid(), state })
+        Ok(Address { socket: text_of(&header.socket), uid: self.shared.uid(), state })
     }
 
     fn state(&self, heartbeat_ns: u64, now_ns: u64) -> Result<DaemonState, ReadError> {
@@ -221,10 +222,10 @@ impl Reader {
         }
         let ready_ns = header.ready_ns.load(Ordering::Relaxed);
         Ok(Snapshot {
-            instance: text(&header.instance),
-            socket: text(&header.socket),
-            rtd_version: text(&header.rtd_version),
-            skin: text(&header.skin),
+            instance: text_of(&header.instance),
+            socket: text_of(&header.socket),
+            rtd_version: text_of(&header.rtd_version),
+            skin: text_of(&header.skin),
             private_namespace: header.flags & layout::PRIVATE_NAMESPACE != 0,
             pid: header.pid,
             uid: self.shared.uid(),
@@ -258,10 +259,10 @@ impl Reader {
             let record: RouteRecord = self.record(header, layout::ROUTES, i)?;
             let (words, consistent) = self.read_whole(at, offset_of!(RouteRecord, ledger), patience)?;
             routes.push(Route {
-                name: text(&record.name),
+                name: text_of(&record.name),
                 lane: index(record.lane, layout::LANES),
                 from: index(record.from, layout::ENDPOINTS),
-                to: text(&record.to),
+                to: text_of(&record.to),
                 direct: record.flags & layout::ROUTE_DIRECT != 0,
                 targets: Vec::new(),
                 ledger: Ledger::of_words(words),
@@ -326,7 +327,7 @@ impl Reader {
             let (guard, _) = self.read_whole(guard, offset_of!(GuardRecord, words), patience)?;
             let in_bounds = record.lane < header.sections[layout::LANES].count;
             workers.push(Worker {
-                name: text(&record.name),
+                name: text_of(&record.name),
                 lane: in_bounds.then_some(record.lane as usize),
                 tid: record.tid.into_inner(),
                 counters: WorkerCounters::of_words(words),
@@ -350,32 +351,16 @@ impl Reader {
             _ => PeerState::Unregistered,
         };
         let uid = u32::try_from(uid).ok().filter(|&uid| uid != u32::MAX);
-        Ok(Process { name: text(&record.name), state, pid: u32::try_from(pid).unwrap_or(0), uid })
+        Ok(Process { name: text_of(&record.name), state, pid: u32::try_from(pid).unwrap_or(0), uid })
     }
 
     fn endpoint(&self, header: &Header, i: usize) -> Result<Endpoint, ReadError> {
         let record: EndpointRecord = self.record(header, layout::ENDPOINTS, i)?;
         let flag = |bit: u32| record.flags & bit != 0;
-        let kind = match record.kind {
-            layout::KIND_MQUEUE => EndpointKind::Mqueue {
-                queue: text(&record.queue),
-                maxmsg: record.maxmsg,
-                msgsize: record.msgsize,
-            },
-            layout::KIND_SIGNAL => {
-                EndpointKind::Signal { signo: record.signo, to_thread: flag(layout::ENDPOINT_TO_THREAD) }
-            }
-            layout::KIND_LANE => EndpointKind::Lane { maxmsg: record.maxmsg, msgsize: record.msgsize },
-            layout::KIND_XDDP => EndpointKind::Xddp {
-                device: text(&record.queue),
-                maxmsg: record.maxmsg,
-                msgsize: record.msgsize,
-            },
-            other => EndpointKind::Unknown(other),
-        };
+        let kind = Shown::read(&record);
         let owned = record.owner < header.sections[layout::PROCESSES].count;
         Ok(Endpoint {
-            name: text(&record.name),
+            name: text_of(&record.name),
             owner: owned.then_some(record.owner as usize),
             is_source: flag(layout::ENDPOINT_SOURCE),
             is_sink: flag(layout::ENDPOINT_SINK),
@@ -530,10 +515,10 @@ fn now_ns(header: &Header) -> u64 {
 
 fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) -> Lane {
     let mut lane = Lane {
-        name: text(&record.name),
+        name: text_of(&record.name),
         priority: record.priority,
         cpu: record.cpu,
-        wait: text(&record.wait),
+        wait: text_of(&record.wait),
         degraded_bits: record.degraded.into_inner(),
         ledger: Ledger::default(),
         losses: LossTimes::default(),
@@ -588,7 +573,7 @@ fn word(bytes: &[u8]) -> u64 {
 
 /// A name up to its padding, safe to print: what is not UTF-8 and what is a control character shows as
 /// U+FFFD.
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text_of(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     let lossy = String::from_utf8_lossy(&bytes[..end]);
     lossy.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()

@@ -5,6 +5,7 @@
 use super::latency::Latency;
 use super::loss::{LOSING_NS, Loss};
 use super::{Guard, Ledger, ReceiverCounters, WorkerCounters, degraded};
+use crate::endpoint::Shown;
 use crate::lane::peer::{PeerState, Reception};
 use crate::refusals::Counts;
 use crate::sys::memory::ThreadUsage;
@@ -251,46 +252,7 @@ pub struct Endpoint {
     /// Messages that the library of its owner refused to send, as it reports, by [`Refused`](crate::refusals::Refused).
     pub refused: Counts,
     /// What it is.
-    pub kind: EndpointKind,
-}
-
-/// What an endpoint is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EndpointKind {
-    /// A POSIX message queue.
-    Mqueue {
-        /// `/name`.
-        queue: String,
-        /// Messages.
-        maxmsg: u32,
-        /// Bytes.
-        msgsize: u32,
-    },
-    /// A signal.
-    Signal {
-        /// Kernel number.
-        signo: i32,
-        /// Sent to the registered thread, not the process.
-        to_thread: bool,
-    },
-    /// Shared memory.
-    Lane {
-        /// Messages.
-        maxmsg: u32,
-        /// Bytes.
-        msgsize: u32,
-    },
-    /// Datagrams to or from plain Linux programs.
-    Xddp {
-        /// Path of the device file.
-        device: String,
-        /// Messages.
-        maxmsg: u32,
-        /// Bytes.
-        msgsize: u32,
-    },
-    /// A kind that this version does not know.
-    Unknown(u32),
+    pub kind: Shown,
 }
 
 /// What happened between two snapshots of one instance.

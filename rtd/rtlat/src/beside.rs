@@ -8,7 +8,8 @@ use crate::load::{Load, LoadSpec, RunningLoad};
 use crate::sys::child;
 use anyhow::{Context as _, bail, ensure};
 use rtcore::sys::{clock, process};
-use rtd::daemon::own::{self, OwnDaemon, own_binary};
+use rtd::child::{own_binary, wait};
+use rtd::daemon::own::OwnDaemon;
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -232,7 +233,7 @@ impl Beside {
             let line = interferer.line()?;
             let count: u64 = line.parse().with_context(|| format!("an interferer said {line:?}"))?;
             extent.count += count;
-            own::wait(&mut interferer.child)?;
+            wait(&mut interferer.child)?;
         }
         let is_counted = self.interferers.iter().any(|i| i.is_counted);
         if is_counted && extent.count == 0 {

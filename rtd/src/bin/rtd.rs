@@ -33,8 +33,8 @@ enum Command {
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     OwnDaemon(daemon::own::OwnArgs),
-    #[command(hide = true, name = daemon::probe::SUBCOMMAND)]
-    CobaltProbe(daemon::probe::ProbeArgs),
+    #[command(hide = true, name = config::cobalt::SUBCOMMAND)]
+    CobaltProbe(config::cobalt::ProbeArgs),
     #[command(hide = true)]
     DemoPart(demo::Part),
 }
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         Command::Check(args) => return ExitCode::from(check(args)),
         Command::Demo(args) => demo::run(args),
         Command::OwnDaemon(args) => daemon::own::run_own(args),
-        Command::CobaltProbe(args) => daemon::probe::run_probe(args),
+        Command::CobaltProbe(args) => config::cobalt::run_probe(args),
         Command::DemoPart(part) => demo::run_part(part),
     };
     match done {

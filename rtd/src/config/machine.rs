@@ -3,14 +3,15 @@
 //! Constraint: a fact that could not be read is `None`, which is "not known" and never a failure. Tests
 //! construct machines; [`Machine::probe`] reads the real one.
 
-use crate::plan::Account;
 use rtcore::sys::caps::{self, Capability};
+use rtcore::sys::ids::Account;
 use rtcore::sys::limits::{self, Kind, Limit, MqSysctl};
 use rtcore::sys::throttle::{self, Throttle};
-use rtcore::sys::{accounts, cpus, idle, room, sched};
+use rtcore::sys::{accounts, cpus, idle, memory, room, sched};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 pub use rtcore::sys::limits::Queue;
 
@@ -47,6 +48,9 @@ pub struct Machine {
     pub memory_available: Option<u64>,
     /// Which of the two: `MemAvailable`, or the file with the limit.
     pub memory_limit: String,
+    /// Bytes that this program maps, which is what the kernel holds against RLIMIT_MEMLOCK: `rtd check` and `rtd run` are
+    /// one program. Read once, so that two estimates of one run differ by their plans alone.
+    pub program_bytes: u64,
     /// Lifts the fs.mqueue limits.
     pub cap_sys_resource: Option<bool>,
     /// Lifts the locked-memory limit.
@@ -137,6 +141,14 @@ pub fn own_program() -> String {
     std::env::current_exe().map_or_else(|_| "/usr/bin/rtd".to_owned(), |path| path.display().to_string())
 }
 
+/// What this program maps.
+fn program_bytes() -> u64 {
+    /// Of a stripped release build, where /proc cannot be read.
+    const TYPICAL: u64 = 8 * 1024 * 1024;
+    static BYTES: OnceLock<u64> = OnceLock::new();
+    *BYTES.get_or_init(|| memory::mapped_bytes().unwrap_or(TYPICAL))
+}
+
 impl Machine {
     /// Reads the machine this process runs on.
     pub fn probe() -> Machine {
@@ -164,6 +176,7 @@ impl Machine {
             queues_max: limits::mq_sysctl(MqSysctl::QueuesMax).ok(),
             memory_available: room.as_ref().map(|room| room.bytes),
             memory_limit: room.map_or_else(|| MEM_AVAILABLE.to_owned(), |room| room.limit),
+            program_bytes: program_bytes(),
             cap_sys_resource: everywhere(Capability::SysResource),
             cap_ipc_lock: everywhere(Capability::IpcLock),
             cap_sys_nice: holds_nice.map(|holds| holds && !fifo_refused),
@@ -204,6 +217,7 @@ impl Machine {
             queues_max: None,
             memory_available: None,
             memory_limit: MEM_AVAILABLE.to_owned(),
+            program_bytes: program_bytes(),
             cap_sys_resource: None,
             cap_ipc_lock: None,
             cap_sys_nice: None,
@@ -283,7 +297,7 @@ impl Machine {
     /// none.
     pub fn cobalt(&self, library: Option<&Path>, account: Option<Account>) -> Result<Found, String> {
         match &self.cobalt {
-            Cobalt::Try => crate::daemon::probe::cobalt(library, account),
+            Cobalt::Try => super::cobalt::probe(library, account),
             Cobalt::Fixed(answer) => answer.clone(),
         }
     }

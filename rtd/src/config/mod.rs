@@ -7,15 +7,16 @@
 //! Invariant: a plan comes out only when no error was reported.
 #![forbid(unsafe_code)]
 
+pub mod cobalt;
 pub mod command;
 pub mod diagnostic;
 mod known;
 pub mod machine;
 mod picture;
 mod prepared;
-mod reader;
+pub(crate) mod reader;
 mod reference;
-mod resolve;
+pub(crate) mod resolve;
 pub mod schema;
 pub mod sections;
 mod suggest;
@@ -31,7 +32,7 @@ pub use diagnostic::{Diagnostic, Severity};
 use diagnostic::{Place, Report};
 pub use machine::Machine;
 pub use prepared::notes as machine_notes;
-pub(crate) use resolve::{library, may_be_sink, may_be_source};
+pub(crate) use resolve::library;
 pub use summary::summary;
 use toml::de::DeTable;
 

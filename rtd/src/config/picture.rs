@@ -3,7 +3,7 @@
 //!
 //! Every name has 31 characters at most (`[A-Za-z0-9_.-]`), so nothing has to be escaped and everything fits.
 
-use crate::plan::{EndpointId, EndpointKind, Path, Plan};
+use crate::plan::{EndpointId, Path, Plan};
 use std::fmt::Write as _;
 
 const WIDTH: usize = 900;
@@ -96,12 +96,7 @@ fn middle(rows: usize, count: usize, position: Option<usize>) -> usize {
 
 fn kind(plan: &Plan, endpoint: EndpointId) -> String {
     let endpoint = &plan.endpoints[endpoint];
-    let kind = match &endpoint.kind {
-        EndpointKind::Mqueue { .. } => "message queue",
-        EndpointKind::Signal { .. } => "signal",
-        EndpointKind::Lane(_) => "shared memory",
-        EndpointKind::Xddp(_) => "xddp port",
-    };
+    let kind = endpoint.kind.policy().picture_name();
     match endpoint.owner {
         Some(owner) => format!("{kind} of {}", plan.processes[owner].name),
         None => kind.to_owned(),

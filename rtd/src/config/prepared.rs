@@ -3,7 +3,8 @@
 //! `rtd check` shows the lines below the plan, `rtd run` logs them before READY.
 
 use super::machine::Machine;
-use crate::plan::{DmaLatency, LanePlan, Plan, Wait};
+use crate::plan::{DmaLatency, LanePlan, Plan};
+use rtcore::lane::policy::Wait;
 use rtcore::sys::cpus;
 use rtcore::sys::idle::DEVICE;
 use rtcore::sys::throttle::Throttle;

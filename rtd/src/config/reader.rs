@@ -142,6 +142,8 @@ pub struct Reader<'r, 't, 'i> {
     path: String,
     asked: Vec<&'static str>,
     required: Vec<&'static str>,
+    /// Keys of other kinds that the table has: reported, or known to belong to a kind that is not known.
+    foreign: Vec<&'static str>,
 }
 
 impl<'r, 't, 'i> Reader<'r, 't, 'i> {
@@ -153,7 +155,16 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
         header: Range<usize>,
         path: String,
     ) -> Reader<'r, 't, 'i> {
-        Reader { report, table, known, header, path, asked: Vec::new(), required: Vec::new() }
+        Reader {
+            report,
+            table,
+            known,
+            header,
+            path,
+            asked: Vec::new(),
+            required: Vec::new(),
+            foreign: Vec::new(),
+        }
     }
 
     /// The place of the table's header.
@@ -194,6 +205,26 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
         let field = self.optional(key);
         self.missing(key, field.is_absent(), example);
         field
+    }
+
+    /// A key that must be there; the caller reports that it is missing.
+    pub fn needed<T: FromToml>(&mut self, key: &'static str) -> Field<T> {
+        self.required.push(key);
+        self.optional(key)
+    }
+
+    /// A key that belongs to other kinds than `kind`: reported if the table has it. If the kind is not known, it may be the
+    /// key's.
+    pub fn foreign(&mut self, key: &'static str, kind: Option<&str>) {
+        let Some(value) = self.table.get(key).filter(|_| !self.asked.contains(&key)) else { return };
+        if self.foreign.contains(&key) {
+            return;
+        }
+        self.foreign.push(key);
+        if let Some(kind) = kind {
+            let message = format!("`{key}` has no effect for kind = \"{kind}\"");
+            self.report.error(&self.place(key, value.span()), message, format!("remove `{key}`"));
+        }
     }
 
     /// A key whose value is one of `names`, if any is known.
@@ -287,7 +318,7 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
     pub fn finish(self) -> (Vec<&'static str>, Vec<&'static str>) {
         for (key, _) in self.table.iter() {
             let name: &str = key.get_ref();
-            if self.asked.contains(&name) {
+            if self.asked.contains(&name) || self.foreign.contains(&name) {
                 continue;
             }
             let place = Place { span: key.span(), key: format!("{}.{name}", self.path) };

@@ -32,17 +32,47 @@ pub fn markdown() -> String {
         let definition = &schema["$defs"][definition];
         // Writing to a String cannot fail.
         let _ = write!(page, "\n## `{section}`\n\n{}\n\n", one_line(&definition["description"]));
-        let is_required =
-            |key: &String| definition["required"].as_array().is_some_and(|all| all.iter().any(|r| r == key));
-        let mut keys: Vec<_> = definition["properties"].as_object().into_iter().flatten().collect();
-        keys.sort_by_key(|(key, _)| !is_required(key));
-        for (key, value) in keys {
-            let required = if is_required(key) { ", required".to_owned() } else { default(value) };
-            let (kind, text) = (kind(value), one_line(&value["description"]));
-            let _ = writeln!(page, "- **`{key}`** ({kind}{required}): {text}");
+        match definition["oneOf"].as_array().map(Vec::as_slice) {
+            None => keys(&mut page, definition, &[], |_| true),
+            Some([]) => {}
+            Some(kinds @ [first, ..]) => {
+                keys(&mut page, first, kinds, |key| is_common(kinds, key));
+                for kind in kinds {
+                    let name = &kind["properties"]["kind"]["const"];
+                    let _ = write!(page, "\n### `kind = {name}`\n\n{}\n\n", one_line(&kind["description"]));
+                    keys(&mut page, kind, kinds, |key| !is_common(kinds, key));
+                }
+            }
         }
     }
     page
+}
+
+/// Whether every kind has the key, and in every kind it is the same.
+fn is_common(kinds: &[Value], key: &str) -> bool {
+    let description = |kind: &Value| kind["properties"][key]["description"].clone();
+    let same = |pair: &[Value]| description(&pair[0]) == description(&pair[1]);
+    kinds.windows(2).all(same)
+}
+
+/// The lines of the keys that are `shown`, required ones first. Each of the `kinds` has its own constant as `kind`.
+fn keys(page: &mut String, definition: &Value, kinds: &[Value], shown: impl Fn(&str) -> bool) {
+    let is_required =
+        |key: &String| definition["required"].as_array().is_some_and(|all| all.iter().any(|r| r == key));
+    let all = definition["properties"].as_object().into_iter().flatten();
+    let mut keys: Vec<_> = all.filter(|(key, _)| shown(key)).collect();
+    keys.sort_by_key(|(key, _)| !is_required(key));
+    for (key, value) in keys {
+        let required = if is_required(key) { ", required".to_owned() } else { default(value) };
+        let kind = if key == "kind" { of_kinds(kinds) } else { kind(value) };
+        let text = one_line(&value["description"]);
+        let _ = writeln!(page, "- **`{key}`** ({kind}{required}): {text}");
+    }
+}
+
+fn of_kinds(kinds: &[Value]) -> String {
+    let names = kinds.iter().map(|kind| format!("`{}`", kind["properties"]["kind"]["const"]));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 fn one_line(text: &Value) -> String {
@@ -94,9 +124,23 @@ mod tests {
         for (section, definition) in SECTIONS {
             let part = page.split(&format!("## `{section}`\n")).nth(1).unwrap();
             let part = part.split("\n## ").next().unwrap();
-            let keys = schema["$defs"][definition]["properties"].as_object().unwrap();
-            assert_eq!(part.matches("\n- **`").count(), keys.len(), "{section}");
-            assert!(keys.keys().all(|key| part.contains(&format!("- **`{key}`** ("))), "{section}");
+            let definition = &schema["$defs"][definition];
+            let Some(kinds) = definition["oneOf"].as_array() else {
+                let keys = definition["properties"].as_object().unwrap();
+                assert_eq!(part.matches("\n- **`").count(), keys.len(), "{section}");
+                assert!(keys.keys().all(|key| part.contains(&format!("- **`{key}`** ("))), "{section}");
+                continue;
+            };
+            let (common, parts) = part.split_once("\n### ").unwrap();
+            let parts: Vec<&str> = parts.split("\n### ").collect();
+            assert_eq!(parts.len(), kinds.len());
+            for (kind, part) in kinds.iter().zip(parts) {
+                let keys = kind["properties"].as_object().unwrap();
+                assert!(part.starts_with(&format!("`kind = {}`\n", keys["kind"]["const"])), "{part}");
+                let lines = [common, part].concat();
+                assert_eq!(lines.matches("\n- **`").count(), keys.len(), "{part}");
+                assert!(keys.keys().all(|key| lines.contains(&format!("- **`{key}`** ("))), "{part}");
+            }
         }
     }
 

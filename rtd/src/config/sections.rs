@@ -10,12 +10,14 @@ mod read;
 use super::diagnostic::Place;
 use super::reader::{At, Field};
 use super::values::{
-    AboveCeilingText, Account, DutyText, GroupModeText, Int, KindText, ModeBits, MqPriority, Name,
-    OnRunawayText, OnTamperingText, OverflowText, PathText, RttimeText, SECOND_NS, SignalNumber, SkinText,
-    TargetText, Time, WaitText,
+    AboveCeilingText, Account, DutyText, GroupModeText, Int, KindText, MqPriority, Name, OnRunawayText,
+    OnTamperingText, OverflowText, PathText, RttimeText, SECOND_NS, SkinText, Time, WaitText,
 };
-use rtcore::sys::limits::{MQ_MAXMSG_HARD, MQ_MSGSIZE_HARD};
-use schemars::JsonSchema;
+use crate::endpoint::Keys;
+use rtcore::sys::limits::MQ_MSGSIZE_HARD;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::json;
+use std::borrow::Cow;
 
 /// Most `[[lane]]` entries.
 pub const LANES_MAX: usize = 98;
@@ -221,63 +223,68 @@ pub struct Process {
     pub above_ceiling: Field<AboveCeilingText>,
 }
 
-/// A named place that messages come from or go to.
-#[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields)]
+/// An endpoint: what every kind has, and the keys of its own kind.
+#[derive(Debug)]
 pub struct Endpoint {
     /// Where the entry begins.
-    #[schemars(skip)]
     pub place: Place,
-    /// Name, which routes and groups refer to. Endpoints and groups share one set of names.
+    /// Name.
     pub name: Field<Name>,
-    /// Kind: `lane` (shared memory), `mqueue`, `signal`, or `xddp` (datagrams between a lane on Cobalt and a
-    /// plain Linux program). A route joins any kind with any other.
+    /// Kind.
     pub kind: Field<KindText>,
+    /// Owner.
+    pub owner: Field<String>,
+    /// The other keys: those of a queue if the kind was refused.
+    pub keys: Keys,
+}
+
+/// A named place that messages come from or go to.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the schema of the keys that every kind has")]
+struct EveryEndpoint {
+    /// Name, which routes and groups refer to. Endpoints and groups share one set of names.
+    name: Field<Name>,
+    /// What the endpoint is. Each kind has keys of its own. A route joins any kind with any other.
+    kind: Field<KindText>,
     /// The process at the other end: it sends into a source and receives from a sink. Required for a lane
     /// endpoint and for a signal that is a sink. A signal that a route reads is rejected (`origin`) unless it
     /// carries the pid of the registered owner. Default: none; any process that the permissions allow.
     #[schemars(default)]
-    pub owner: Field<String>,
-    /// mqueue: name of the queue, with a leading `/`. Default: `/` and the endpoint's name.
-    #[schemars(default)]
-    pub queue: Field<String>,
-    /// mqueue: messages that the queue holds; default 10, or 1 if every route to it has overflow = "conflate";
-    /// on Cobalt all messages, with 32 bytes more for each, take at most 4 MiB. lane: slots of the ring,
-    /// rounded up to a power of two; default 64. signal, as a sink with msgsize: the same. xddp: messages of
-    /// msgsize that both directions have room for together; default 64.
-    #[schemars(default)]
-    pub maxmsg: Field<Int<1, MQ_MAXMSG_HARD>>,
-    /// Bytes of the largest message. mqueue: default 256. lane: at most 1 MiB, default 256; one ring (maxmsg x
-    /// msgsize) has at most 256 MiB. signal, as a sink, real-time signals only: payloads of up to this size are
-    /// sent in a ring of the owner's session beside the signal, whose value is then a ticket; default: none,
-    /// the value is the payload. xddp: default 256; maxmsg of them take at most 4 MiB.
-    #[schemars(default)]
-    pub msgsize: Field<Int<1, MQ_MSGSIZE_HARD>>,
-    /// mqueue: permission bits, octal in quotes, applied at every start. The origin of messages is verified
-    /// only if group and others may not write.
-    #[schemars(default, extend("default" = "0660"))]
-    pub mode: Field<ModeBits>,
-    /// mqueue: discard the messages that wait in the queue when rtd starts, and log their number. No ledger
-    /// counts them: rtd had not accepted those of a source, and an earlier rtd had delivered those of a sink.
-    /// `rtctl flush ENDPOINT` does the same once.
-    #[schemars(default, extend("default" = false))]
-    pub flush_at_start: Field<bool>,
-    /// signal: which one: `SIGRTMIN+3`, `SIGRTMAX-1`, `SIGUSR1` or a number. Required for kind `signal`. A
-    /// real-time signal, SIGUSR1, SIGUSR2, SIGALRM, SIGIO or SIGWINCH waits in `capacity` until the program
-    /// blocks or handles it, and is rejected if the program ignores it. SIGTERM, SIGINT, SIGHUP and SIGCONT are
-    /// sent at once.
-    #[schemars(default)]
-    pub signal: Field<SignalNumber>,
-    /// signal, as a sink: send to the whole `process` or to the registered `thread`.
-    #[schemars(default, extend("default" = "process"))]
-    pub target: Field<TargetText>,
-    /// xddp: port number N of the device /dev/rtpN, which the Linux program opens. Required for kind `xddp`.
-    #[schemars(default)]
-    pub port: Field<Int<0, 32_767>>,
-    /// xddp: name of the port, 1 to 31 bytes: /proc/xenomai/registry/rtipc/xddp/<label> leads to the device.
-    /// Default: none.
-    #[schemars(default)]
-    pub label: Field<String>,
+    owner: Field<String>,
+}
+
+impl JsonSchema for Endpoint {
+    fn schema_name() -> Cow<'static, str> {
+        "Endpoint".into()
+    }
+
+    /// One schema for each kind: the keys that every kind has, and its own.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let every = EveryEndpoint::json_schema(generator);
+        let kinds = Keys::schemas(generator).into_iter().map(|(name, mut schema)| {
+            let of = |schema: &Schema, key: &str| schema.get(key).cloned().unwrap_or_default();
+            let mut properties = of(&every, "properties");
+            let mut required = of(&every, "required");
+            if let (Some(all), Some(own)) =
+                (properties.as_object_mut(), of(&schema, "properties").as_object().cloned())
+            {
+                all.extend(own);
+            }
+            if let (Some(all), Some(own)) = (required.as_array_mut(), of(&schema, "required").as_array()) {
+                all.extend(own.iter().cloned());
+            }
+            properties["kind"] = json!({ "const": name, "description": properties["kind"]["description"] });
+            schema.insert("properties".to_owned(), properties);
+            schema.insert("required".to_owned(), required);
+            schema.insert("additionalProperties".to_owned(), false.into());
+            schema.to_value()
+        });
+        json_schema!({
+            "description": every.get("description"),
+            "type": "object",
+            "oneOf": kinds.collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// Endpoints that a route reaches together.

@@ -2,13 +2,11 @@
 
 use super::machine::Machine;
 use super::prepared;
-use super::values::show_time;
-use crate::plan::{
-    EndpointKind, Filter, GroupMode, Overflow, Path, Plan, RoutePlan, SignalTarget, TargetPlan, Wait,
-};
+use crate::plan::{Filter, Path, Plan, RoutePlan, TargetPlan};
+use crate::words::show_time;
+use rtcore::lane::policy::{GroupMode, Overflow, Wait};
 use rtcore::skin::Doorbell;
 use rtcore::sys::limits::Limit;
-use rtcore::sys::signame;
 use std::fmt::Write as _;
 
 /// Lines of one kind before "and N more": one screen, not a file.
@@ -42,8 +40,12 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
         writeln!(out, "  queue bytes    {bytes} of the kernel's memory, by `{name}`; none of Linux's queues")
     };
     let lifted = if machine.cap_ipc_lock == Some(true) { " (lifted by CAP_IPC_LOCK)" } else { "" };
-    let _ =
-        writeln!(out, "  locked memory  {} {}{lifted}", plan.locked_bytes(), limit(machine.rlimit_memlock));
+    let _ = writeln!(
+        out,
+        "  locked memory  {} {}{lifted}",
+        plan.locked_bytes(machine.program_bytes),
+        limit(machine.rlimit_memlock)
+    );
     let highest = plan.watchdog_priority();
     let lifted = if machine.cap_sys_nice == Some(true) { " (lifted by CAP_SYS_NICE)" } else { "" };
     let _ =
@@ -136,23 +138,7 @@ fn queues(out: &mut String, plan: &Plan) {
     for endpoint in plan.endpoints.iter().take(LINES_MAX) {
         let owner = endpoint.owner.and_then(|id| plan.processes.get(id)).map(|process| process.name.as_str());
         let owner = owner.map_or_else(String::new, |owner| format!("  owner {owner}"));
-        let what = match &endpoint.kind {
-            EndpointKind::Mqueue { queue, maxmsg, msgsize, mode, flush_at_start } => {
-                let flush = if *flush_at_start { "  flushed at start" } else { "" };
-                format!("mqueue {}  {maxmsg} x {msgsize}B  {mode:04o}{flush}", queue.to_string_lossy())
-            }
-            EndpointKind::Xddp(port) => {
-                let label = port.label.as_ref().map(|label| format!("  label {}", label.to_string_lossy()));
-                let device = plan.daemon.skin.device(port.port);
-                format!("xddp {device}{}  {} x {}B", label.unwrap_or_default(), port.maxmsg, port.msgsize)
-            }
-            EndpointKind::Lane(ring) => format!("lane  {} x {}B", ring.slots, ring.payload_bytes),
-            EndpointKind::Signal { signo, target, inbox } => {
-                let to = if *target == SignalTarget::Thread { "  to thread" } else { "" };
-                let ring = inbox.map(|ring| format!("  {} x {}B", ring.slots, ring.payload_bytes));
-                format!("signal {}{to}{}", signame::name(*signo), ring.unwrap_or_default())
-            }
-        };
+        let what = endpoint.kind.policy().summary(&plan.daemon.skin);
         let _ = writeln!(out, "  {}  {what}{owner}", endpoint.name);
     }
     more(out, plan.endpoints.len());

@@ -4,7 +4,8 @@
 //! process that could have done it: one that may read the queue.
 
 use super::policy::Refusal;
-use crate::plan::{EndpointKind, Plan};
+use crate::endpoint::EndpointKind;
+use crate::plan::Plan;
 use crate::words::counted;
 use rtcore::sys::mqueue::{Access, Queue};
 use rtcore::sys::seqpacket::PeerCred;
@@ -18,7 +19,7 @@ pub(super) struct Queues(Vec<(String, CString)>);
 impl Queues {
     pub fn of(plan: &Plan) -> Queues {
         let queues = plan.endpoints.iter().filter_map(|endpoint| match &endpoint.kind {
-            EndpointKind::Mqueue { queue, .. } => Some((endpoint.name.clone(), queue.clone())),
+            EndpointKind::Mqueue(plan) => Some((endpoint.name.clone(), plan.queue.clone())),
             _ => None,
         });
         Queues(queues.collect())

@@ -17,7 +17,8 @@ pub(super) use grant::{Candidate, Claim};
 use super::conns::{Client, ExecOf};
 use super::kept::{Identity, Record};
 use super::policy::{self, Ceiling, Exe, Refusal};
-use crate::plan::{EndpointKind, Filter, Plan, ProcessId, ProcessPlan, TargetPlan, needs};
+use crate::endpoint::EndpointKind;
+use crate::plan::{Filter, Plan, ProcessId, ProcessPlan, TargetPlan, needs};
 use crate::sessions::event::Fate;
 use readiness::{Looks, Sent};
 use rtcore::lane::peer::{Peer, PeerState};
@@ -455,7 +456,7 @@ fn program(pid: i32) -> String {
 fn queues_of(plan: &Plan, process: ProcessId) -> Vec<String> {
     let linux = plan.daemon.skin.kind.caps().shared_namespace;
     let own = plan.endpoints.iter().filter(|e| linux && e.owner == Some(process));
-    own.filter(|e| matches!(e.kind, EndpointKind::Mqueue { .. })).map(|e| e.name.clone()).collect()
+    own.filter(|e| matches!(e.kind, EndpointKind::Mqueue(_))).map(|e| e.name.clone()).collect()
 }
 
 /// Whether some dynamic group compares the process with others.
@@ -476,8 +477,8 @@ fn signals_to(plan: &Plan, process: ProcessId) -> u64 {
         TargetPlan::Group { members, .. } => members.as_slice(),
     });
     let owned = targets.map(|endpoint| &plan.endpoints[*endpoint]).filter(|e| e.owner == Some(process));
-    owned.fold(0, |bits, endpoint| match endpoint.kind {
-        EndpointKind::Signal { signo, .. } if (1..=64).contains(&signo) => bits | 1 << (signo - 1),
+    owned.fold(0, |bits, endpoint| match &endpoint.kind {
+        EndpointKind::Signal(signal) if (1..=64).contains(&signal.signo) => bits | 1 << (signal.signo - 1),
         _ => bits,
     })
 }

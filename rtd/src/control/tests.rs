@@ -10,8 +10,12 @@ mod sessions;
 
 use super::*;
 use crate::ctl::{register, run};
+use crate::endpoint::EndpointKind;
+use crate::endpoint::signal::SignalPlan;
+use crate::plan::watch::{LaneWatch, WatchPlan};
 use crate::plan::*;
 use rtcore::lane::hand_off::HandOffSlot;
+use rtcore::lane::policy::{GroupMode, Overflow, SignalTarget, Wait};
 use rtcore::ring::{Consumer, Producer};
 use rtcore::sys::procfs::effective_uid;
 use rtcore::sys::seqpacket::{Conn, Received};
@@ -83,7 +87,7 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
     let signal = |name: &str, signo, owner| EndpointPlan {
         name: name.into(),
         owner,
-        kind: EndpointKind::Signal { signo, target: SignalTarget::Process, inbox: None },
+        kind: EndpointKind::Signal(SignalPlan { signo, target: SignalTarget::Process, inbox: None }),
     };
     let members = vec![2];
     let group = TargetPlan::Group { name: "g".into(), mode: GroupMode::All, members, filter: None };

@@ -7,7 +7,8 @@ use super::queue::{remove, removed};
 use crate::control::kept_beside;
 use anyhow::{Context as _, anyhow, bail};
 use rtcore::client::locate::may_order;
-use rtcore::stats::reader::{DaemonState, EndpointKind, Reader, Snapshot, instances};
+use rtcore::endpoint::{Shown, mqueue};
+use rtcore::stats::reader::{DaemonState, Reader, Snapshot, instances};
 use rtcore::sys::{keepfile, shm};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixDatagram;
@@ -70,7 +71,7 @@ fn one(page: &Reader, args: &CleanupArgs) -> anyhow::Result<()> {
 
 fn queues(seen: &Snapshot) -> anyhow::Result<()> {
     for endpoint in &seen.endpoints {
-        let EndpointKind::Mqueue { queue, .. } = &endpoint.kind else { continue };
+        let Shown::Mqueue(mqueue::Shown { queue, .. }) = &endpoint.kind else { continue };
         // Not Linux's, or not those of this name.
         super::page::reachable(seen, endpoint)?;
         if let Some(messages) = remove(queue, Some(seen.uid))? {

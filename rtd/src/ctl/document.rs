@@ -5,14 +5,14 @@
 #![forbid(unsafe_code)]
 
 use super::figures::{Figures, rate};
+use crate::endpoint::of_page;
+use rtcore::endpoint::Shown;
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::refusals::Refused;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::loss::Loss;
-use rtcore::stats::reader::{
-    Diff, Endpoint, EndpointKind, Lane, LossTimes, Process, Route, Snapshot, TargetStats, Worker,
-};
+use rtcore::stats::reader::{Diff, Endpoint, Lane, LossTimes, Process, Route, Snapshot, TargetStats, Worker};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -154,14 +154,17 @@ struct EndpointJson<'a> {
     kind: KindJson<'a>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum KindJson<'a> {
-    Mqueue { queue: &'a str, maxmsg: u32, msgsize: u32 },
-    Signal { signo: i32, to_thread: bool },
-    Lane { maxmsg: u32, msgsize: u32 },
-    Xddp { device: &'a str, maxmsg: u32, msgsize: u32 },
-    Unknown,
+/// `kind`, and the members of that kind.
+#[derive(Debug)]
+struct KindJson<'a>(&'a Shown);
+
+impl Serialize for KindJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (name, members) =
+            of_page(self.0).map_or(("unknown", Vec::new()), |(name, page)| (name, page.members()));
+        let kind = [("kind", name.into())];
+        serializer.collect_map(kind.into_iter().chain(members))
+    }
 }
 
 impl<'a> Document<'a> {
@@ -350,19 +353,6 @@ pub fn state_name(state: PeerState) -> &'static str {
 
 impl<'a> EndpointJson<'a> {
     fn new(endpoint: &'a Endpoint, owner: Option<&'a str>) -> EndpointJson<'a> {
-        let kind = match &endpoint.kind {
-            EndpointKind::Mqueue { queue, maxmsg, msgsize } => {
-                KindJson::Mqueue { queue, maxmsg: *maxmsg, msgsize: *msgsize }
-            }
-            EndpointKind::Signal { signo, to_thread } => {
-                KindJson::Signal { signo: *signo, to_thread: *to_thread }
-            }
-            EndpointKind::Lane { maxmsg, msgsize } => KindJson::Lane { maxmsg: *maxmsg, msgsize: *msgsize },
-            EndpointKind::Xddp { device, maxmsg, msgsize } => {
-                KindJson::Xddp { device, maxmsg: *maxmsg, msgsize: *msgsize }
-            }
-            EndpointKind::Unknown(_) => KindJson::Unknown,
-        };
         EndpointJson {
             name: &endpoint.name,
             owner,
@@ -370,7 +360,7 @@ impl<'a> EndpointJson<'a> {
             sink: endpoint.is_sink,
             waiting: endpoint.reception.waiting(),
             refused: Refused::NAMES.into_iter().zip(endpoint.refused).filter(|(_, n)| *n > 0).collect(),
-            kind,
+            kind: KindJson(&endpoint.kind),
         }
     }
 }

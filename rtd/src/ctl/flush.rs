@@ -6,7 +6,7 @@
 use super::send::find;
 use crate::words::counted;
 use anyhow::{Context as _, bail};
-use rtcore::stats::reader::EndpointKind;
+use rtcore::endpoint::{Shown, mqueue};
 use rtcore::stats::snapshot::{DaemonState, Snapshot};
 use rtcore::sys::mqueue::{Access, Queue};
 use rtcore::wire::{Name, Request, Status};
@@ -37,7 +37,7 @@ pub fn flush(instance: &str, args: &FlushArgs) -> anyhow::Result<()> {
     let snapshot = super::page::trusted(instance)?;
     let endpoint = find(&snapshot, &args.endpoint)?;
     super::page::reachable(&snapshot, endpoint)?;
-    let EndpointKind::Mqueue { queue: name, .. } = &endpoint.kind else {
+    let Shown::Mqueue(mqueue::Shown { queue: name, .. }) = &endpoint.kind else {
         bail!(
             "{} has no message queue: what waits in a ring or is pending as a signal is with its receiver; end that \
              process to drop it",

@@ -3,8 +3,9 @@
 use super::payload::{hex, show};
 use super::send::find;
 use anyhow::{Context as _, bail};
+use rtcore::endpoint::{self, Shown};
 use rtcore::lane::peer::PeerState;
-use rtcore::stats::reader::{Endpoint, EndpointKind, Snapshot};
+use rtcore::stats::reader::{Endpoint, Snapshot};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::rtsignal::{self, SignalSet};
 use rtcore::sys::signame;
@@ -42,7 +43,7 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
     let endpoint = find(&snapshot, &args.endpoint)?;
     super::page::reachable(&snapshot, endpoint)?;
     match &endpoint.kind {
-        EndpointKind::Mqueue { queue, msgsize, .. } => {
+        Shown::Mqueue(endpoint::mqueue::Shown { queue, msgsize, .. }) => {
             if endpoint.is_source && !args.steal {
                 bail!(
                     "rtd reads {}: listening would take its messages; listen to an endpoint it writes, or use --steal",
@@ -56,22 +57,10 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
             }
             queue_lines(args, &queue, *msgsize as usize)
         }
-        EndpointKind::Signal { signo, .. } => signal_lines(&snapshot, endpoint, *signo, args, socket),
-        EndpointKind::Lane { .. } => {
-            bail!(
-                "{} is shared memory between its owner and rtd: a program reaches it as a session",
-                endpoint.name
-            )
+        Shown::Signal(endpoint::signal::Shown { signo, .. }) => {
+            signal_lines(&snapshot, endpoint, *signo, args, socket)
         }
-        EndpointKind::Xddp { device, .. } => {
-            bail!(
-                "{} is the device {device}, which one program can open at a time: use open(2) and read(2)",
-                endpoint.name
-            )
-        }
-        EndpointKind::Unknown(_) => {
-            bail!("{} has a kind that this version of rtctl does not know", endpoint.name)
-        }
+        other => bail!("{} {}", endpoint.name, super::page::closed(other, "read(2)")),
     }
 }
 

@@ -7,9 +7,10 @@ use super::page;
 use super::sheet::{Sheet, WidthArgs};
 use super::stats::{lane_state, route_state};
 use super::table::{Table, left, or_dash, right};
+use crate::endpoint::of_page;
 use anyhow::Context;
-use rtcore::stats::reader::{EndpointKind, Snapshot};
-use rtcore::sys::signame;
+use rtcore::endpoint::Shown;
+use rtcore::stats::reader::Snapshot;
 
 /// Arguments of `rtctl ls`.
 #[derive(Clone, Debug, clap::Args)]
@@ -110,19 +111,10 @@ fn endpoints(read: &Snapshot) -> Table {
             (false, true) => "sink",
             (false, false) => "-",
         };
-        let (kind, what) = match &endpoint.kind {
-            EndpointKind::Mqueue { queue, maxmsg, msgsize } => {
-                ("mqueue", format!("{queue}  {maxmsg} x {msgsize} B"))
-            }
-            EndpointKind::Signal { signo, to_thread } => {
-                let target = if *to_thread { "thread" } else { "process" };
-                ("signal", format!("{} ({signo})  to {target}", signame::name(*signo)))
-            }
-            EndpointKind::Lane { maxmsg, msgsize } => ("lane", format!("{maxmsg} x {msgsize} B")),
-            EndpointKind::Xddp { device, maxmsg, msgsize } => {
-                ("xddp", format!("{device}  {maxmsg} x {msgsize} B"))
-            }
-            EndpointKind::Unknown(kind) => ("?", format!("kind {kind}: not known to this version")),
+        let (kind, what) = match (of_page(&endpoint.kind), &endpoint.kind) {
+            (Some((name, page)), _) => (name, page.what()),
+            (None, Shown::Unknown(kind)) => ("?", format!("kind {kind}: not known to this version")),
+            (None, _) => ("?", String::new()),
         };
         table.row(vec![
             endpoint.name.clone(),

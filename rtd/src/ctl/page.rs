@@ -4,11 +4,12 @@
 #![forbid(unsafe_code)]
 
 use super::register;
-use crate::config;
+use crate::endpoint::{of_page, signal};
 use anyhow::{anyhow, bail};
 use rtcore::client::ConnectError;
 use rtcore::client::locate::{self, RUN_DIR, may_order};
-use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, ReadError, Reader, Snapshot, instances};
+use rtcore::endpoint::Shown;
+use rtcore::stats::reader::{DaemonState, Endpoint, ReadError, Reader, Snapshot, instances};
 use rtcore::sys::procfs::{effective_uid, own_namespace};
 use rtcore::sys::signame;
 use rtcore::wire::{self, Request};
@@ -149,21 +150,27 @@ pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
 /// Refuses what this program, which makes Linux's calls, cannot reach: queues and signals of a skin's own, and queues of another
 /// IPC namespace, where their names mean other queues.
 pub fn reachable(page: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<()> {
-    let own = matches!(endpoint.kind, EndpointKind::Mqueue { .. } | EndpointKind::Signal { .. });
+    let own = matches!(endpoint.kind, Shown::Mqueue(_) | Shown::Signal(_));
     if own && page.private_namespace {
         bail!(
             "{} is a {} of the skin `{}`, on which \"{}\" runs: programs on that skin reach it, this one makes Linux's \
              calls",
             endpoint.name,
-            if matches!(endpoint.kind, EndpointKind::Mqueue { .. }) { "queue" } else { "signal" },
+            if matches!(endpoint.kind, Shown::Mqueue(_)) { "queue" } else { "signal" },
             page.skin,
             page.instance
         );
     }
-    if matches!(endpoint.kind, EndpointKind::Mqueue { .. }) {
+    if matches!(endpoint.kind, Shown::Mqueue(_)) {
         same_ipc_namespace(page, &endpoint.name)?;
     }
     Ok(())
+}
+
+/// Why a tool cannot use an endpoint of this kind, and what can.
+pub fn closed(kind: &Shown, call: &str) -> String {
+    let known = of_page(kind).and_then(|(_, page)| page.closed_to_tools(call));
+    known.unwrap_or_else(|| "has a kind that this version of rtctl does not know".to_owned())
 }
 
 /// Whether a queue of this name is the daemon's in this process' IPC namespace; an error that says what to do where not.
@@ -184,10 +191,8 @@ fn same_ipc_namespace(page: &Snapshot, name: &str) -> anyhow::Result<()> {
 pub fn unreachable_queues(instance: &str, process: &str) -> Option<String> {
     let page = Reader::open(instance).ok()?.snapshot().ok()?;
     let owner = page.processes.iter().position(|p| p.name == process)?;
-    let queues = page
-        .endpoints
-        .iter()
-        .filter(|e| e.owner == Some(owner) && matches!(e.kind, EndpointKind::Mqueue { .. }));
+    let queues =
+        page.endpoints.iter().filter(|e| e.owner == Some(owner) && matches!(e.kind, Shown::Mqueue(_)));
     let names: Vec<&str> = queues.map(|e| e.name.as_str()).collect();
     let first = names.first()?;
     let different = !page.private_namespace && same_ipc_namespace(&page, first).is_err();
@@ -210,7 +215,7 @@ pub fn same_pid_namespace(page: &Snapshot) -> anyhow::Result<()> {
 
 /// The signal of an endpoint, if any configuration may have it.
 pub fn signal_of(endpoint: &Endpoint, signo: i32) -> anyhow::Result<i32> {
-    let allowed = if endpoint.is_source { config::may_be_source(signo) } else { config::may_be_sink(signo) };
+    let allowed = if endpoint.is_source { signal::may_be_source(signo) } else { signal::may_be_sink(signo) };
     if !allowed {
         bail!(
             "the page says that {} is signal {signo} ({}), which no configuration can name",
@@ -304,7 +309,7 @@ mod tests {
             is_sink: !is_source,
             reception: Reception::Takes,
             refused: [0; _],
-            kind: rtcore::stats::reader::EndpointKind::Unknown(0),
+            kind: Shown::Unknown(0),
         };
         let (rt, term, kill) = (rtcore::sys::signame::rt_min(), 15, 9);
         assert_eq!(signal_of(&endpoint(true), rt).unwrap(), rt);

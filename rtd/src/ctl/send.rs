@@ -6,8 +6,9 @@ use super::payload::PayloadArgs;
 use super::verdict::{Verdict, Watch};
 use crate::words::alternatives;
 use anyhow::{Context as _, bail};
+use rtcore::endpoint::{self, Shown};
 use rtcore::lane::peer::{PeerState, Reception};
-use rtcore::stats::reader::{DaemonState, Endpoint, EndpointKind, Snapshot};
+use rtcore::stats::reader::{DaemonState, Endpoint, Snapshot};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::rtsignal::{self, SignalSet, TERMINATION};
@@ -106,8 +107,8 @@ fn running(snapshot: &Snapshot, endpoint: &Endpoint, queue_anyway: bool) -> anyh
         return Ok(true);
     }
     match &endpoint.kind {
-        EndpointKind::Mqueue { .. } if queue_anyway => Ok(false),
-        EndpointKind::Mqueue { queue, .. } => bail!(
+        Shown::Mqueue(_) if queue_anyway => Ok(false),
+        Shown::Mqueue(endpoint::mqueue::Shown { queue, .. }) => bail!(
             "instance {} is not running, so nothing reads {}: start it, or leave the message in {queue} for the next daemon (--queue-anyway)",
             snapshot.instance,
             endpoint.name
@@ -187,7 +188,7 @@ fn open(
     args: &SendArgs,
 ) -> anyhow::Result<Channel> {
     match &endpoint.kind {
-        EndpointKind::Mqueue { queue, msgsize, .. } => {
+        Shown::Mqueue(endpoint::mqueue::Shown { queue, msgsize, .. }) => {
             let bytes = args.payload.bytes()?;
             if bytes.len() > *msgsize as usize {
                 bail!("{} takes {msgsize} bytes, the payload has {}", endpoint.name, bytes.len());
@@ -196,26 +197,12 @@ fn open(
             let queue = Queue::open(&name, Access::Send, true)?;
             Ok(Channel::Queue { queue, bytes, priority: args.priority })
         }
-        EndpointKind::Signal { signo, .. } => {
+        Shown::Signal(endpoint::signal::Shown { signo, .. }) => {
             let value = args.payload.signal_value()?;
             let signo = super::page::signal_of(endpoint, *signo)?;
             Ok(Channel::Signal { process: receiver(instance, snapshot, endpoint)?, signo, value })
         }
-        EndpointKind::Lane { .. } => {
-            bail!(
-                "{} is shared memory between its owner and rtd: a program reaches it as a session",
-                endpoint.name
-            )
-        }
-        EndpointKind::Xddp { device, .. } => {
-            bail!(
-                "{} is the device {device}, which one program can open at a time: use open(2) and write(2)",
-                endpoint.name
-            )
-        }
-        EndpointKind::Unknown(_) => {
-            bail!("{} has a kind that this version of rtctl does not know", endpoint.name)
-        }
+        other => bail!("{} {}", endpoint.name, super::page::closed(other, "write(2)")),
     }
 }
 

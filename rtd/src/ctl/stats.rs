@@ -12,11 +12,12 @@ use super::sheet::{Sheet, WidthArgs};
 use super::table::{Column, Table, left, or_dash, right, us};
 use crate::words::{alternatives, counted};
 use anyhow::{Context, bail};
+use rtcore::endpoint::{Shown as Kind, signal};
 use rtcore::message::Reject;
 use rtcore::refusals::Refused;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::loss::Loss;
-use rtcore::stats::reader::{Diff, EndpointKind, Lane, LossTimes, Route, Snapshot};
+use rtcore::stats::reader::{Diff, Lane, LossTimes, Route, Snapshot};
 use rtcore::stats::table::Unit;
 use rtcore::stats::{Guard, Ledger, ReceiverCounters, WorkerCounters};
 use rtcore::sys::poll::{self, Interest};
@@ -387,7 +388,7 @@ fn waiting<'a>(routes: impl Iterator<Item = &'a Route>, read: &Snapshot) -> Vec<
         routes.flat_map(|route| &route.targets).filter_map(|target| target.endpoint).collect();
     let line = |end: usize| {
         let endpoint = read.endpoints.get(end)?;
-        let EndpointKind::Signal { signo, .. } = &endpoint.kind else { return None };
+        let Kind::Signal(signal::Shown { signo, .. }) = &endpoint.kind else { return None };
         let why = endpoint.reception.waiting()?;
         let owner = endpoint.owner.and_then(|i| read.processes.get(i));
         let owner = owner.map(|owner| format!(" to {} (pid {})", owner.name, owner.pid)).unwrap_or_default();

@@ -1,11 +1,12 @@
 //! What `ls` and `stats` print, from a page that the test writes.
 
 use super::stats::{StatsArgs, stats};
+use rtcore::endpoint::{Shown, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::guard::GuardState;
 use rtcore::stats::layout::{Header, VERSION, version_name};
 use rtcore::stats::writer::Page;
-use rtcore::stats::{EndpointSpec, EndpointSpecKind, LaneSpec, PageSpec, RouteSpec, WorkerSpec};
+use rtcore::stats::{EndpointSpec, LaneSpec, PageSpec, RouteSpec, WorkerSpec};
 use rtcore::stats::{Guard, Ledger, WorkerCounters, degraded};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::rtsignal::{SignalSet, TERMINATION};
@@ -44,7 +45,7 @@ fn page(name: &str) -> Page {
             owner: Some(0),
             is_source: true,
             is_sink: false,
-            kind: EndpointSpecKind::Signal { signo: 37, to_thread: false },
+            kind: Shown::Signal(signal::Shown { signo: 37, to_thread: false }),
         }],
         processes: vec!["panel".into()],
         workers: vec![WorkerSpec { lane: 0, name: "button".into() }],

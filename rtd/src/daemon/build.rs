@@ -1,36 +1,29 @@
 //! From plan to workers: opens every kernel object, allocates every queue. After this nothing on the
 //! real-time path opens or allocates.
 
-mod ports;
 mod private;
 mod queues;
 
-pub use ports::Ports;
 pub use queues::{Queues, hand_over, reader_of};
 
 use super::names::Names;
 use super::rings::Rings;
-use crate::plan::{
-    EndpointId, EndpointKind, EndpointPlan, Filter, Path, Plan, ProcessId, RouteId, SignalTarget, SourcePlan,
-    TargetPlan, Wait,
-};
-use rtcore::endpoint::signal_ring::SignalRing;
+use crate::endpoint::{EndpointKind, Medium, Shared, SinkParts, SourceParts};
+use crate::plan::{EndpointId, EndpointPlan, Filter, Path, Plan, ProcessId, RouteId, SourcePlan, TargetPlan};
 use rtcore::endpoint::sink::Sink;
-use rtcore::endpoint::source::Source;
-use rtcore::endpoint::{SinkKind, SourceKind, mqueue, ring, signal, xddp};
 use rtcore::lane::credit::Credit;
 use rtcore::lane::event::{self, Event};
 use rtcore::lane::peer::Peer;
 use rtcore::lane::policy::GroupMode;
+use rtcore::lane::policy::Wait;
 use rtcore::lane::progress::ProgressCell;
 use rtcore::lane::route::{OriginRule, Route, Rules};
 use rtcore::lane::syscalls;
 use rtcore::lane::target::{Kin, Membership, Target};
 use rtcore::lane::worker::{Input, Worker};
-use rtcore::skin::{OpenQueue, Semaphore, Skin};
+use rtcore::skin::{Semaphore, Skin};
 use rtcore::stats::writer::Page;
-use rtcore::sys::mqueue::Access;
-use rtcore::sys::rtsignal::{self, SignalSet};
+use rtcore::sys::rtsignal;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -109,8 +102,8 @@ pub struct Builder<'a> {
     pub stop_at_ns: &'a Arc<AtomicU64>,
     /// Where the rings of sessions will come from.
     pub rings: &'a mut Rings,
-    /// The xddp ports that are bound by now.
-    pub ports: Ports,
+    /// What is opened once for a source and its sinks.
+    pub shared: Shared,
 }
 
 impl Builder<'_> {
@@ -150,38 +143,19 @@ impl Builder<'_> {
     }
 
     fn input(&mut self, source: &SourcePlan) -> io::Result<Input> {
-        let (kind, bytes_max, drain) = match &self.plan.endpoints[source.endpoint].kind {
-            EndpointKind::Mqueue { queue, msgsize, .. } => {
-                let blocking = OpenQueue::open(self.skin, queue, Access::Receive, false)?;
-                let nonblocking = OpenQueue::open(self.skin, queue, Access::Receive, true)?;
-                let writer = self.owner(source.endpoint).zip(blocking.sole_writer_uid()?);
-                let queue = mqueue::Source::new(blocking, nonblocking);
-                let queue = match writer {
-                    Some((owner, uid)) => queue.written_by(owner, uid),
-                    None => queue,
-                };
-                (SourceKind::Mqueue(queue), *msgsize, !self.plan.daemon.keep_queues)
-            }
-            EndpointKind::Lane(plan) => {
-                let ring_slot = self.rings.take_source(source.endpoint);
-                // What the daemon has not taken stays with its sender, whose session brings it to the next daemon.
-                let doorbell = self.rings.doorbell_of_source(source.endpoint);
-                (SourceKind::Ring(ring::Source::new(ring_slot, doorbell)), plan.payload_bytes, false)
-            }
-            EndpointKind::Xddp(port) => {
-                // What is in its pool goes with it.
-                (SourceKind::Xddp(xddp::Source(self.ports.open(self.skin, port)?)), port.pool_bytes(), true)
-            }
-            EndpointKind::Signal { signo, .. } => {
-                let set = SignalSet::of([*signo]);
-                // What a descriptor announces are Linux's signals.
-                let shared = self.skin.caps.shared_namespace;
-                let pending = shared.then(|| set.descriptor()).transpose()?;
-                (SourceKind::Signal(signal::Source { set, pending }), 0, true)
-            }
+        let kind = &self.plan.endpoints[source.endpoint].kind;
+        let is_ring = kind.policy().medium() == Medium::Ring;
+        let parts = SourceParts {
+            skin: self.skin,
+            owner: self.owner(source.endpoint),
+            keep_queues: self.plan.daemon.keep_queues,
+            ring_slot: is_ring.then(|| self.rings.take_source(source.endpoint)),
+            doorbell: self.rings.doorbell_of_source(source.endpoint),
+            shared: &mut self.shared,
         };
+        let opened = kind.policy().source(parts)?;
         let routes = source.routes.iter().map(|&r| self.route(r)).collect::<io::Result<Vec<_>>>()?;
-        Ok(Input { source: Source::new(kind, bytes_max, drain), routes })
+        Ok(Input { source: opened, routes })
     }
 
     fn route(&mut self, id: RouteId) -> io::Result<Route> {
@@ -208,11 +182,9 @@ impl Builder<'_> {
             capacity: plan.capacity,
             overflow: plan.overflow,
             mq_priority: plan.mq_priority,
-            origin: match self.plan.endpoints[plan.from].kind {
-                EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => {
-                    OriginRule::Channel
-                }
-                EndpointKind::Signal { .. } => {
+            origin: match self.plan.endpoints[plan.from].kind.policy().medium() {
+                Medium::Queue | Medium::Ring => OriginRule::Channel,
+                Medium::Signal => {
                     OriginRule::Signal { accept_claimed: plan.accept_claimed, owner: self.owner(plan.from) }
                 }
             },
@@ -239,28 +211,15 @@ impl Builder<'_> {
 
     /// End number `end` of a route.
     fn sink(&mut self, id: RouteId, end: usize, endpoint: EndpointId) -> io::Result<Sink> {
-        let route = &self.plan.routes[id];
-        let sink = match &self.plan.endpoints[endpoint].kind {
-            EndpointKind::Mqueue { queue, msgsize, .. } => SinkKind::Mqueue(mqueue::Sink {
-                queue: OpenQueue::open(self.skin, queue, Access::Send, true)?,
-                bytes_max: *msgsize,
-                announces_room: self.skin.caps.pollable_mq,
-            }),
-            EndpointKind::Lane(plan) => {
-                SinkKind::Ring(ring::Sink::new(self.rings.take_sink(id, end), plan.payload_bytes))
-            }
-            EndpointKind::Xddp(port) => SinkKind::Xddp(xddp::Sink {
-                port: self.ports.open(self.skin, port)?,
-                bytes_max: port.msgsize,
-            }),
-            EndpointKind::Signal { signo, target, inbox } => SinkKind::Signal(signal::Sink {
-                signo: *signo,
-                to_thread: *target == SignalTarget::Thread,
-                truncate: route.truncate,
-                credit: self.peers.credit(endpoint),
-                inbox: inbox.map(|ring| SignalRing::new(self.rings.take_sink(id, end), ring.payload_bytes)),
-            }),
+        let kind = &self.plan.endpoints[endpoint].kind;
+        let parts = SinkParts {
+            skin: self.skin,
+            ring_slot: kind.ring().map(|_| self.rings.take_sink(id, end)),
+            credit: self.peers.credit(endpoint),
+            truncate: self.plan.routes[id].truncate,
+            shared: &mut self.shared,
         };
+        let sink = kind.policy().sink(parts)?;
         Ok(Sink::new(sink, self.owner(endpoint)))
     }
 }
@@ -268,12 +227,11 @@ impl Builder<'_> {
 /// Every signal some route reads.
 pub fn source_signals(plan: &Plan) -> Vec<i32> {
     let kinds = plan.sources.iter().map(|s| &plan.endpoints[s.endpoint].kind);
-    kinds
-        .filter_map(|k| match k {
-            EndpointKind::Signal { signo, .. } => Some(*signo),
-            EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => None,
-        })
-        .collect()
+    let signals = kinds.filter_map(|kind| match kind {
+        EndpointKind::Signal(signal) => Some(signal.signo),
+        _ => None,
+    });
+    signals.collect()
 }
 
 /// One slot per process, and one credit per signal endpoint that queues.
@@ -288,8 +246,8 @@ impl Peers {
     /// Empty slots.
     pub fn new(plan: &Plan, skin: &'static Skin) -> io::Result<Peers> {
         let queues = |e: &EndpointPlan| match (&e.kind, e.owner) {
-            (EndpointKind::Signal { signo, target, .. }, Some(owner)) if rtsignal::is_realtime(*signo) => {
-                Some((owner, *signo, *target == SignalTarget::Thread))
+            (EndpointKind::Signal(signal), Some(owner)) if rtsignal::is_realtime(signal.signo) => {
+                Some((owner, signal.signo, signal.to_thread()))
             }
             _ => None,
         };
@@ -352,7 +310,6 @@ pub fn page_spec(plan: &Plan, workers: &[WorkerPlan<'_>], skin: &Skin) -> rtcore
 }
 
 fn endpoint_spec(plan: &Plan, id: EndpointId) -> rtcore::stats::EndpointSpec {
-    use rtcore::stats::EndpointSpecKind as Kind;
     let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let endpoint = &plan.endpoints[id];
     let reaches = |to: &TargetPlan| match to {
@@ -364,23 +321,6 @@ fn endpoint_spec(plan: &Plan, id: EndpointId) -> rtcore::stats::EndpointSpec {
         owner: endpoint.owner.map(small),
         is_source: plan.routes.iter().any(|r| r.from == id),
         is_sink: plan.routes.iter().any(|r| r.to.iter().any(reaches)),
-        kind: match &endpoint.kind {
-            EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } => Kind::Mqueue {
-                queue: queue.to_string_lossy().into_owned(),
-                maxmsg: small(*maxmsg),
-                msgsize: small(*msgsize),
-            },
-            EndpointKind::Xddp(port) => Kind::Xddp {
-                device: plan.daemon.skin.device(port.port),
-                maxmsg: small(port.maxmsg),
-                msgsize: small(port.msgsize),
-            },
-            EndpointKind::Lane(ring) => {
-                Kind::Lane { maxmsg: small(ring.slots), msgsize: small(ring.payload_bytes) }
-            }
-            EndpointKind::Signal { signo, target, .. } => {
-                Kind::Signal { signo: *signo, to_thread: *target == SignalTarget::Thread }
-            }
-        },
+        kind: endpoint.kind.policy().shown(&plan.daemon.skin),
     }
 }

@@ -2,9 +2,10 @@
 
 use super::{Waiting, unisolated_bit, watchdog};
 use crate::config::machine::own_program;
-use crate::plan::{Account, Plan};
+use crate::plan::Plan;
 use rtcore::stats::degraded;
 use rtcore::sys::grants::Grant;
+use rtcore::sys::ids::Account;
 use std::fmt::Write as _;
 use std::io;
 

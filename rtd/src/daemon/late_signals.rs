@@ -1,8 +1,9 @@
 //! Signals that arrive while rtd ends. A lane that has stopped takes no more of them, and the kernel discards what is
 //! pending together with the process, so their number is logged as late as possible.
 
+use crate::endpoint::EndpointKind;
 use crate::log;
-use crate::plan::{EndpointKind, Plan};
+use crate::plan::Plan;
 use crate::words::counted;
 use rtcore::sys::rtsignal::{self, SignalSet};
 
@@ -19,10 +20,10 @@ impl LateSignals {
         let is_read = |id| plan.routes.iter().any(|route| route.from == id);
         let mut signals = Vec::new();
         for (id, endpoint) in plan.endpoints.iter().enumerate() {
-            if let EndpointKind::Signal { signo, .. } = endpoint.kind
+            if let EndpointKind::Signal(signal) = &endpoint.kind
                 && is_read(id)
             {
-                signals.push((endpoint.name.clone(), signo));
+                signals.push((endpoint.name.clone(), signal.signo));
             }
         }
         LateSignals(signals)

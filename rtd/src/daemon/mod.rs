@@ -16,7 +16,6 @@ mod notify;
 pub mod own;
 mod pause;
 mod privilege;
-pub mod probe;
 pub mod rings;
 mod tampering;
 mod watchdog;
@@ -27,11 +26,12 @@ pub use last_life::LastLife;
 pub use watchdog::{EXIT_RUNAWAY, LaneRanAway};
 
 use crate::control::{TICK, Violation};
+use crate::endpoint::{EndpointKind, Shared};
 use crate::log;
-use crate::plan::{EndpointId, EndpointKind, Plan, ProcessId, RouteId, SignalTarget};
+use crate::plan::{EndpointId, Plan, ProcessId, RouteId};
 use crate::words::counted;
 use anyhow::Context as _;
-use build::{Builder, Peers, Ports, Queues, Serves, WorkerPlan};
+use build::{Builder, Peers, Queues, Serves, WorkerPlan};
 use losses::LossLog;
 use pause::Pause;
 pub use privilege::Privilege;
@@ -183,7 +183,7 @@ impl Daemon {
             page: &page,
             stop_at_ns: &stop_at_ns,
             rings: &mut rings,
-            ports: Ports::default(),
+            shared: Shared::default(),
         };
         let waiting = spawn_all(&mut builder, &worker_plans, options.privilege)?;
         let watched = waiting.iter().map(Waiting::watched).collect();
@@ -277,8 +277,8 @@ impl Daemon {
         let peer = &self.peers.slots[process];
         for (id, endpoint) in self.plan.endpoints.iter().enumerate().filter(|(_, e)| e.owner == Some(process))
         {
-            if let EndpointKind::Signal { signo, target, .. } = endpoint.kind {
-                self.page.set_reception(id, peer.reception(signo, target == SignalTarget::Thread));
+            if let EndpointKind::Signal(signal) = &endpoint.kind {
+                self.page.set_reception(id, peer.reception(signal.signo, signal.to_thread()));
             }
         }
         self.look_of(process);
@@ -594,7 +594,7 @@ impl Started {
 
 /// Says what a kernel or a container's filter without futex_waitv(2) costs, where the plan has rings.
 fn tell_refused_waits(plan: &Plan) {
-    let rings = plan.endpoints.iter().any(|endpoint| matches!(endpoint.kind, EndpointKind::Lane { .. }));
+    let rings = plan.endpoints.iter().any(|endpoint| matches!(endpoint.kind, EndpointKind::Ring(_)));
     if let Err(errno) = futex::probe_wait_any()
         && rings
     {

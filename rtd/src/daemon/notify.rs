@@ -8,7 +8,7 @@
 //! a moment ago, so those do.
 
 use crate::log;
-use crate::plan::show_time;
+use crate::words::show_time;
 use std::fmt::Write as _;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;

@@ -3,21 +3,16 @@
 //! Constraint: starting one starts no thread, so that whoever did may still fork.
 
 use super::RunArgs;
+use crate::child::{own_binary, wait};
 use anyhow::{Context as _, bail};
 use rtcore::stats::place;
 use rtcore::sys::mqueue::Queue;
-use rtcore::sys::{clock, keepfile, memfd, poll, process};
+use rtcore::sys::{keepfile, memfd, process};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _, Seek as _, Write as _};
-use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
-
-/// How long it may take to end.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+use std::process::{Child, Stdio};
 
 /// Arguments of the hidden `own-daemon`: `rtd run`, and who its parent is.
 #[derive(clap::Args, Clone, Debug)]
@@ -52,14 +47,6 @@ pub fn names(tool: &str) -> (String, PathBuf) {
     let directory = std::env::temp_dir().join(format!("rtd-{}", rtcore::sys::accounts::own_uid()));
     let socket = directory.join(format!("{instance}.sock"));
     (instance, socket)
-}
-
-/// This program once more, as a child that ends with us and that no terminal reaches.
-pub fn own_binary() -> anyhow::Result<Command> {
-    let mut command = Command::new(std::env::current_exe().context("cannot find this binary")?);
-    process::die_with_parent_at_exec(&mut command);
-    command.process_group(0);
-    Ok(command)
 }
 
 impl OwnDaemon {
@@ -151,21 +138,5 @@ impl Drop for OwnDaemon {
         let _ = std::fs::remove_file(&self.socket);
         let _ = keepfile::remove(&crate::control::kept_beside(&self.socket));
         self.queues.iter().for_each(|name| _ = Queue::unlink(name));
-    }
-}
-
-/// Waits for the end of a child, with a bound.
-pub fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
-    let give_up_ns = clock::monotonic_ns() + u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        let left_ns = give_up_ns.saturating_sub(clock::monotonic_ns());
-        if left_ns == 0 {
-            bail!("pid {} does not end", child.id());
-        }
-        let pidfd = process::pidfd(child.id())?;
-        let _ = poll::wait(&mut [poll::Interest::readable(pidfd.as_raw_fd())], left_ns);
     }
 }

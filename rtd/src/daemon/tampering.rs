@@ -6,7 +6,7 @@
 //! the page a moment after it is made, is not taken for one.
 
 use crate::log;
-use crate::plan::OnTampering;
+use crate::plan::watch::OnTampering;
 use rtcore::sys::sched::{self, Placement};
 
 /// Ticks between two looks; a change is reported at the second that sees it, within a second.

@@ -8,7 +8,7 @@ use super::config::Setup;
 use super::report::{Packed, Report};
 use super::roles::{self, Role, Schedule};
 use super::stop::Stop;
-use crate::daemon::own::{own_binary, wait};
+use crate::child::{own_binary, wait};
 use anyhow::{Context as _, bail};
 use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
 use rtcore::sys::process;

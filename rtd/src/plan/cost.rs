@@ -2,13 +2,10 @@
 //!
 //! The memory figures are estimates on the high side; the message-queue bytes are the kernel's formula.
 
-use super::{
-    EndpointId, EndpointKind, EndpointPlan, GroupMode, Path, Plan, RingPlan, RoutePlan, TargetPlan, Wait,
-};
-use rtcore::skin::cobalt::mq;
-use rtcore::sys::limits::mq_bytes;
-use rtcore::sys::memory;
-use std::sync::OnceLock;
+use super::{EndpointId, Path, Plan, RoutePlan, TargetPlan};
+use crate::endpoint::Cost;
+use crate::endpoint::ring::RingPlan;
+use rtcore::lane::policy::{GroupMode, Wait};
 
 /// Stack of a lane thread, all of it prefaulted and locked.
 pub const STACK_BYTES: u64 = rtcore::sys::memory::LANE_STACK_BYTES as u64;
@@ -19,10 +16,6 @@ pub const SPILL_SLOT_OVERHEAD_BYTES: u64 = 64;
 pub const HELPERS_BYTES: u64 = 3 * 1024 * 1024;
 /// A route's histogram and counters in the statistics page.
 pub const STATS_ENTRY_BYTES: u64 = 32 * 1024;
-/// What a message in a ring takes besides its payload.
-pub const RING_SLOT_OVERHEAD_BYTES: u64 = 64;
-/// A ring's two memories have each a page of indices and rights of their own; one more for rounding.
-pub const RING_OVERHEAD_BYTES: u64 = 3 * 4096;
 /// The receiver of a direct route measures latencies in its half of the ring.
 pub const LATENCIES_BYTES: u64 = 32 * 1024;
 /// Descriptors of a ring while it is handed to its session: the two memories, and the one that the client writes once more
@@ -33,15 +26,6 @@ const DIRECT_RING_DESCRIPTORS: usize = 5;
 /// A process has a slot for its pidfd, one for its status and a connection; a session four more.
 const PROCESS_DESCRIPTORS: usize = 7;
 
-/// What this program maps, which is what the kernel holds against RLIMIT_MEMLOCK: `rtd check` and `rtd run` are one program.
-/// Read once, so that two estimates of one run differ by their plans alone.
-fn program_bytes() -> u64 {
-    /// Of a stripped release build, where /proc cannot be read.
-    const TYPICAL: u64 = 8 * 1024 * 1024;
-    static BYTES: OnceLock<u64> = OnceLock::new();
-    *BYTES.get_or_init(|| memory::mapped_bytes().unwrap_or(TYPICAL))
-}
-
 impl Plan {
     /// Lane threads: one for each source of a blocking lane, one for a lane that scans its sources, none for
     /// direct routes.
@@ -51,25 +35,24 @@ impl Plan {
         lanes.map(|(id, lane)| if lane.wait == Wait::Block { sources(id) } else { sources(id).min(1) }).sum()
     }
 
-    /// Descriptors the daemon opens: a queue is held once, a queue that is read is open twice more, every
-    /// route end on a queue once, a signal source once, an xddp port once, a lane thread's state once; rings and processes
-    /// as the constants say.
+    /// Descriptors the daemon opens: those of endpoints, of the threads and routes that use them, and of lane threads (one
+    /// each); rings and processes as the constants say.
     pub fn descriptors(&self) -> usize {
-        let is_queue = |id: &EndpointId| matches!(self.endpoints[*id].kind, EndpointKind::Mqueue { .. });
-        let held = (0..self.endpoints.len()).filter(|id| is_queue(id)).count();
-        let read = |kind: &EndpointKind| match kind {
-            EndpointKind::Mqueue { .. } => 2,
-            EndpointKind::Signal { .. } => 1,
-            EndpointKind::Lane(_) | EndpointKind::Xddp(_) => 0,
-        };
-        let sources: usize = self.sources.iter().map(|s| read(&self.endpoints[s.endpoint].kind)).sum();
-        let ends = self.routes.iter().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints);
-        let is_port = |e: &&EndpointPlan| matches!(e.kind, EndpointKind::Xddp(_));
-        let ports = self.endpoints.iter().filter(is_port).count();
-        let queues = ports + held + sources + ends.filter(|id| is_queue(id)).count();
+        let held: usize = self.costs().map(|cost| cost.held).sum();
+        let read: usize = self.sources.iter().map(|source| self.cost_of(source.endpoint).read).sum();
+        let written: usize =
+            self.routes.iter().flat_map(RoutePlan::ends).map(|id| self.cost_of(id).written).sum();
         let direct = self.routes.iter().filter(|route| route.path == Path::Direct).count();
         let rings = RING_DESCRIPTORS * self.routed_rings().count() + DIRECT_RING_DESCRIPTORS * direct;
-        queues + rings + self.threads() + PROCESS_DESCRIPTORS * self.processes.len()
+        held + read + written + rings + self.threads() + PROCESS_DESCRIPTORS * self.processes.len()
+    }
+
+    fn costs(&self) -> impl Iterator<Item = Cost> {
+        self.endpoints.iter().map(|endpoint| endpoint.kind.policy().cost())
+    }
+
+    fn cost_of(&self, id: EndpointId) -> Cost {
+        self.endpoints.get(id).map(|endpoint| endpoint.kind.policy().cost()).unwrap_or_default()
     }
 
     /// The ring of a direct route: as many slots as the receiver's endpoint, of the sender's payload.
@@ -107,29 +90,18 @@ impl Plan {
 
     /// Bytes that the plan's queues are charged against RLIMIT_MSGQUEUE.
     pub fn queue_bytes(&self) -> u64 {
-        let bytes = |kind: &EndpointKind| match kind {
-            EndpointKind::Mqueue { maxmsg, msgsize, .. } => mq_bytes(*maxmsg as u64, *msgsize as u64),
-            EndpointKind::Signal { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => 0,
-        };
-        self.endpoints.iter().map(|endpoint| bytes(&endpoint.kind)).fold(0, u64::saturating_add)
+        self.costs().map(|cost| cost.queue_bytes).fold(0, u64::saturating_add)
     }
 
     /// Bytes of the plan's queues, headers included, where they are in a namespace of a skin's own.
     pub fn private_queue_bytes(&self) -> u64 {
-        let bytes = |kind: &EndpointKind| match kind {
-            EndpointKind::Mqueue { maxmsg, msgsize, .. } => mq::queue_bytes(*maxmsg, *msgsize) as u64,
-            EndpointKind::Signal { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) => 0,
-        };
-        self.endpoints.iter().map(|endpoint| bytes(&endpoint.kind)).fold(0, u64::saturating_add)
+        self.costs().map(|cost| cost.private_queue_bytes).fold(0, u64::saturating_add)
     }
 
-    /// Memory of the buffers that datagrams are received into: the longest that can come is as long as its port's pool.
-    pub fn port_bytes(&self) -> u64 {
-        let bytes = |id: EndpointId| match self.endpoints.get(id).map(|endpoint| &endpoint.kind) {
-            Some(EndpointKind::Xddp(port)) => port.pool_bytes() as u64,
-            _ => 0,
-        };
-        self.sources.iter().map(|source| bytes(source.endpoint)).fold(0, u64::saturating_add)
+    /// Memory of the buffers that datagrams are received into.
+    pub fn buffer_bytes(&self) -> u64 {
+        let bytes = self.sources.iter().map(|source| self.cost_of(source.endpoint).buffer_bytes);
+        bytes.fold(0, u64::saturating_add)
     }
 
     /// Memory of the queues in front of full targets.
@@ -137,41 +109,17 @@ impl Plan {
         self.routes.iter().map(RoutePlan::spill_bytes).fold(0, u64::saturating_add)
     }
 
-    /// Everything that will be locked.
-    pub fn locked_bytes(&self) -> u64 {
+    /// Everything that will be locked; `program_bytes` is what the program itself maps.
+    pub fn locked_bytes(&self, program_bytes: u64) -> u64 {
         let page = (self.routes.len() as u64).saturating_mul(STATS_ENTRY_BYTES);
         let stacks = (self.threads() as u64).saturating_mul(STACK_BYTES);
-        let messages = self.spill_bytes().saturating_add(self.ring_bytes()).saturating_add(self.port_bytes());
-        program_bytes()
+        let messages =
+            self.spill_bytes().saturating_add(self.ring_bytes()).saturating_add(self.buffer_bytes());
+        program_bytes
             .saturating_add(HELPERS_BYTES)
             .saturating_add(page)
             .saturating_add(stacks)
             .saturating_add(messages)
-    }
-}
-
-impl EndpointKind {
-    /// The ring that messages of such an endpoint lie in, if they do.
-    pub fn ring(&self) -> Option<RingPlan> {
-        match self {
-            EndpointKind::Lane(ring) => Some(*ring),
-            EndpointKind::Signal { inbox, .. } => *inbox,
-            EndpointKind::Mqueue { .. } | EndpointKind::Xddp(_) => None,
-        }
-    }
-
-    /// Whether what is sent to such an endpoint comes out of it where it is read. A port's two directions are two ways.
-    pub fn feeds_itself(&self) -> bool {
-        !matches!(self, EndpointKind::Xddp(_))
-    }
-}
-
-impl RingPlan {
-    /// Memory it takes; a payload begins and ends on a cache line.
-    pub fn bytes(self) -> u64 {
-        let payload = (self.payload_bytes as u64).next_multiple_of(64);
-        let slots = (self.slots as u64).saturating_mul(payload.saturating_add(RING_SLOT_OVERHEAD_BYTES));
-        slots.saturating_add(RING_OVERHEAD_BYTES)
     }
 }
 

@@ -3,22 +3,21 @@
 //! Invariant: a `Plan` that exists is valid. Every index is in bounds, every source has exactly one
 //! lane, no route closes a cycle. Nothing on the way from here to running lanes reports a
 //! configuration error.
+//!
+//! Constraint: nothing here asks the machine. What a figure depends on is handed in.
 #![forbid(unsafe_code)]
 
 pub mod cost;
 pub mod needs;
-mod notes;
 pub mod verify;
 pub mod watch;
 
-pub use crate::config::values::show_time;
-pub use rtcore::lane::policy::{GroupMode, Overflow, Rate, SignalTarget, Wait};
-pub use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
+use crate::endpoint::EndpointKind;
+use rtcore::lane::policy::{GroupMode, Overflow, Rate, Wait};
 use rtcore::skin::{self, Caps, xddp};
-pub use rtcore::sys::ids::Account;
-use std::ffi::CString;
+use rtcore::sys::ids::Account;
 use std::path::PathBuf;
-pub use watch::{LaneWatch, OnRunaway, OnTampering, WatchPlan};
+use watch::{LaneWatch, WatchPlan};
 
 /// Index into [`Plan::lanes`].
 pub type LaneId = usize;
@@ -31,14 +30,6 @@ pub type RouteId = usize;
 
 /// Longest name of a lane, process, endpoint, group or route, in bytes.
 pub const NAME_BYTES_MAX: usize = 31;
-/// Most slots of a ring.
-pub const RING_SLOTS_MAX: usize = 65_536;
-/// Largest payload of a ring's slot, in bytes.
-pub const RING_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
-/// Most payload bytes of one ring, all slots together.
-pub const RING_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Most bytes of the pool of an xddp port: the largest piece of memory in one that every kernel gives.
-pub const POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most sources of a lane that spins: it sleeps in one futex_waitv(2), which takes 128 words; some are the daemon's.
 pub const SPIN_SOURCES_MAX: usize = 120;
 /// Most doorbells of an instance on a skin where they are semaphores.
@@ -67,6 +58,30 @@ impl Plan {
     pub fn routes_of(&self, process: ProcessId) -> impl Iterator<Item = &RoutePlan> {
         let own = move |id: EndpointId| self.endpoints[id].owner == Some(process);
         self.routes.iter().filter(move |route| own(route.from) || route.ends().any(own))
+    }
+
+    /// For each endpoint whether some route sends to it.
+    pub fn sinks(&self) -> Vec<bool> {
+        let mut sinks = vec![false; self.endpoints.len()];
+        for id in self.routes.iter().flat_map(RoutePlan::ends) {
+            if let Some(is_sink) = sinks.get_mut(id) {
+                *is_sink = true;
+            }
+        }
+        sinks
+    }
+
+    /// What the plan means on its skin that its author may not expect, and that no line of the file would change: one
+    /// sentence each, for `rtd check` and the start's log.
+    pub fn notes(&self) -> Vec<String> {
+        crate::endpoint::notes(self)
+    }
+
+    /// Names of the endpoints of a kind that some route sends to, as a list.
+    pub fn sinks_named(&self, is: impl Fn(&EndpointKind) -> bool) -> String {
+        let sinks: Vec<EndpointId> = self.routes.iter().flat_map(RoutePlan::ends).collect();
+        let named = self.endpoints.iter().enumerate().filter(|(id, e)| is(&e.kind) && sinks.contains(id));
+        named.map(|(_, endpoint)| format!("`{}`", endpoint.name)).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -212,68 +227,6 @@ pub struct EndpointPlan {
     pub owner: Option<ProcessId>,
     /// What it is.
     pub kind: EndpointKind,
-}
-
-/// What an endpoint is made of.
-#[derive(Clone, Debug)]
-pub enum EndpointKind {
-    /// A POSIX message queue; the daemon creates or adopts it.
-    Mqueue {
-        /// `/name`.
-        queue: CString,
-        /// mq_maxmsg.
-        maxmsg: usize,
-        /// mq_msgsize in bytes.
-        msgsize: usize,
-        /// Permission bits.
-        mode: u32,
-        /// What waits in it at a start is thrown away.
-        flush_at_start: bool,
-    },
-    /// A signal: as a source sent to the daemon, as a sink sent to the owner.
-    Signal {
-        /// Kernel signal number.
-        signo: i32,
-        /// Whole process or the thread that registered.
-        target: SignalTarget,
-        /// As a sink: payloads of up to a slot ride in a ring of the owner's session, and the signal only says
-        /// that they are there.
-        inbox: Option<RingPlan>,
-    },
-    /// A place in shared memory: a ring between the owner's session and whoever is at the other end.
-    Lane(RingPlan),
-    /// Datagrams between the lane and a plain Linux program that has the device `rtpN` open; both ways, which have
-    /// nothing to do with each other.
-    Xddp(XddpPlan),
-}
-
-/// A port of [`EndpointKind::Xddp`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct XddpPlan {
-    /// N.
-    pub port: i16,
-    /// Its name in the core's registry.
-    pub label: Option<CString>,
-    /// Messages that its pool has room for, in both directions together.
-    pub maxmsg: usize,
-    /// Bytes of the largest message.
-    pub msgsize: usize,
-}
-
-impl XddpPlan {
-    /// Bytes of its pool.
-    pub fn pool_bytes(&self) -> usize {
-        xddp::pool_bytes(self.maxmsg, self.msgsize)
-    }
-}
-
-/// The size of a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingPlan {
-    /// Slots, a power of two.
-    pub slots: usize,
-    /// Payload bytes of a slot.
-    pub payload_bytes: usize,
 }
 
 /// `[[route]]`.

@@ -13,7 +13,9 @@
 //! Invariant: what is not in a list here is given up (`daemon/privilege.rs`). Root is not asked: a user id 0 that gave
 //! up its capabilities still owns every file of the system.
 
-use super::{EndpointKind, OnTampering, Plan, ProcessPlan, SkinKind, TargetPlan};
+use super::watch::OnTampering;
+use super::{Plan, ProcessPlan, SkinKind, TargetPlan};
+use crate::endpoint::EndpointKind;
 use rtcore::sys::caps::Capability;
 
 /// What a start takes, of what is there.
@@ -87,7 +89,7 @@ pub fn signalled(plan: &Plan) -> impl Iterator<Item = (usize, &ProcessPlan)> {
     let targets = plan.routes.iter().filter(move |_| linux).flat_map(|route| &route.to);
     targets.flat_map(TargetPlan::endpoints).filter_map(|&id| {
         let endpoint = plan.endpoints.get(id)?;
-        let signal = matches!(endpoint.kind, EndpointKind::Signal { .. });
+        let signal = matches!(endpoint.kind, EndpointKind::Signal(_));
         Some((id, plan.processes.get(endpoint.owner.filter(|_| signal)?)?))
     })
 }

@@ -1,11 +1,9 @@
 //! The plan's invariants, as a check that tests and a debug build run.
 
-use super::{
-    EndpointKind, EndpointPlan, NAME_BYTES_MAX, Overflow, POOL_BYTES_MAX, Path, Plan, RING_BYTES_MAX,
-    RING_PAYLOAD_BYTES_MAX, RING_SLOTS_MAX, RoutePlan, SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES,
-    SPIN_SOURCES_MAX, TargetPlan, Wait,
-};
-use rtcore::sys::signame;
+use super::{EndpointPlan, NAME_BYTES_MAX, Path, Plan, RoutePlan, SPIN_SOURCES_MAX, TargetPlan};
+use crate::endpoint::{EndpointKind, Medium, Use};
+use rtcore::lane::policy::{Overflow, Wait};
+use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 
 impl Plan {
     /// The first invariant that does not hold, in words. A plan that [`crate::config::check`] returns has
@@ -99,7 +97,7 @@ impl Plan {
             if lane.wait == Wait::Block || read.len() < 2 {
                 continue;
             }
-            let rings = read.iter().all(|id| matches!(self.endpoints[*id].kind, EndpointKind::Lane(_)));
+            let rings = read.iter().all(|id| matches!(self.endpoints[*id].kind, EndpointKind::Ring(_)));
             if lane.wait != Wait::Poll && !(rings && read.len() <= SPIN_SOURCES_MAX) {
                 return Some(format!("lane `{}` spins on {} sources", lane.name, read.len()));
             }
@@ -113,38 +111,21 @@ impl Plan {
         None
     }
 
-    /// Rings are within their bounds and owned; signals and lane endpoints go one way.
+    /// Signals and lane endpoints go one way, rings are within their bounds, and no kind breaks an invariant of its own.
     fn endpoint_kinds(&self) -> Option<String> {
         let mut sunk = vec![false; self.endpoints.len()];
-        for id in self.routes.iter().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints) {
-            sunk[*id] = true;
-        }
+        self.routes.iter().flat_map(RoutePlan::ends).for_each(|id| sunk[id] = true);
         for (id, endpoint) in self.endpoints.iter().enumerate() {
-            let name = &endpoint.name;
-            let read = self.routes.iter().any(|route| route.from == id);
-            let either = matches!(endpoint.kind, EndpointKind::Mqueue { .. } | EndpointKind::Xddp(_));
-            if read && sunk[id] && !either {
+            let (name, policy) = (&endpoint.name, endpoint.kind.policy());
+            let is_read = self.routes.iter().any(|route| route.from == id);
+            if is_read && sunk[id] && policy.medium() != Medium::Queue {
                 return Some(format!("endpoint `{name}` is used both ways"));
             }
-            if let EndpointKind::Signal { signo, inbox: Some(_), .. } = endpoint.kind
-                && (read || !signame::is_realtime(signo))
-            {
-                return Some(format!("signal `{name}` has an inbox and is read or standard"));
+            let fault = policy.fault(&Use { name, is_owned: endpoint.owner.is_some(), is_read });
+            if fault.is_some() {
+                return fault;
             }
-            if matches!(endpoint.kind, EndpointKind::Lane(_)) && endpoint.owner.is_none() {
-                return Some(format!("lane endpoint `{name}` has no owner"));
-            }
-            if let EndpointKind::Xddp(port) = &endpoint.kind
-                && (port.port < 0 || port.pool_bytes() > POOL_BYTES_MAX)
-            {
-                return Some(format!("xddp `{name}` has port {} and {} bytes", port.port, port.pool_bytes()));
-            }
-            let Some(ring) = endpoint.kind.ring() else { continue };
-            if !ring.slots.is_power_of_two()
-                || ring.slots > RING_SLOTS_MAX
-                || !(1..=RING_PAYLOAD_BYTES_MAX).contains(&ring.payload_bytes)
-                || ring.slots * ring.payload_bytes > RING_BYTES_MAX
-            {
+            if let Some(ring) = policy.ring().filter(|ring| !ring.is_possible()) {
                 return Some(format!("`{name}` has a ring of {} x {}", ring.slots, ring.payload_bytes));
             }
         }
@@ -158,7 +139,7 @@ impl Plan {
         loop {
             let before = left.len();
             let to = left.iter().flat_map(|r| &r.to).flat_map(|t| t.endpoints()).copied();
-            let fed: Vec<usize> = to.filter(|id| self.endpoints[*id].kind.feeds_itself()).collect();
+            let fed: Vec<usize> = to.filter(|id| self.endpoints[*id].kind.policy().feeds_itself()).collect();
             left.retain(|route| fed.contains(&route.from));
             if left.len() == before {
                 break;
@@ -172,7 +153,7 @@ impl Plan {
         if route.path == Path::Routed {
             return None;
         }
-        let is_lane = |id: usize| matches!(self.endpoints[id].kind, EndpointKind::Lane(_));
+        let is_lane = |id: usize| matches!(self.endpoints[id].kind, EndpointKind::Ring(_));
         let ends = matches!(route.to.as_slice(), [TargetPlan::Endpoint(to)] if is_lane(*to));
         let alone = self.routes.iter().filter(|other| other.from == route.from).count() == 1;
         let overflow = matches!(route.overflow, Overflow::Reject | Overflow::Block { .. });
@@ -185,31 +166,23 @@ impl Plan {
     /// Every target can take what the route brings.
     fn fits(&self, route: &RoutePlan) -> Option<String> {
         let source = &self.endpoints[route.from].kind;
-        let (in_queue, in_ring) = match source {
-            EndpointKind::Signal { .. } => (SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES),
-            EndpointKind::Mqueue { msgsize: bytes, .. }
-            | EndpointKind::Xddp(super::XddpPlan { msgsize: bytes, .. })
-            | EndpointKind::Lane(super::RingPlan { payload_bytes: bytes, .. }) => {
-                let longest = route.payload_bytes_max.min(*bytes);
+        let (in_queue, in_ring) = match source.policy().msgsize() {
+            None => (SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES),
+            Some(bytes) => {
+                let longest = route.payload_bytes_max.min(bytes);
                 (longest, longest)
             }
         };
-        for id in route.to.iter().flat_map(|target| target.endpoints()) {
-            let target = &self.endpoints[*id];
+        for id in route.ends() {
+            let target = &self.endpoints[id];
             let takes = match &target.kind {
-                EndpointKind::Mqueue { msgsize, .. }
-                | EndpointKind::Xddp(super::XddpPlan { msgsize, .. }) => in_queue <= *msgsize,
-                EndpointKind::Lane(ring) => in_ring <= ring.payload_bytes,
-                EndpointKind::Signal { signo, inbox, .. } => {
-                    let room = match inbox {
-                        Some(ring) => ring.payload_bytes,
-                        None if signame::is_realtime(*signo) => SIGNAL_VALUE_BYTES,
-                        None => 0,
-                    };
-                    let may_lose =
-                        inbox.is_none() && (route.truncate || matches!(source, EndpointKind::Signal { .. }));
-                    let known = signame::from_number(i64::from(*signo)).is_ok();
-                    target.owner.is_some() && known && (in_ring <= room || may_lose)
+                EndpointKind::Signal(signal) => {
+                    let may_lose = route.truncate || matches!(source, EndpointKind::Signal(_));
+                    target.owner.is_some() && signal.takes(in_ring, may_lose)
+                }
+                kind => {
+                    let brought = if kind.policy().medium() == Medium::Queue { in_queue } else { in_ring };
+                    kind.room().is_some_and(|room| brought <= room)
                 }
             };
             if !takes {

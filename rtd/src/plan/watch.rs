@@ -1,7 +1,7 @@
 //! What the watchdog looks at, and what it does about a lane that runs away.
 
+use rtcore::lane::policy::Wait;
 use rtcore::skin::Caps;
-use rtcore::sys::cpus;
 
 /// How often it looks, unless the file says otherwise.
 pub const PERIOD_NS: u64 = 50_000_000;
@@ -82,16 +82,10 @@ impl super::Plan {
         self.lanes.iter().map(|lane| lane.priority).max().unwrap_or(0) + 1
     }
 
-    /// The CPU it is pinned to: of those that we may use and nobody has isolated the one whose highest lane is the lowest,
-    /// at best one without a lane. So it is in the way of those it watches as little as can be, and a lane that does not
+    /// The CPU it is pinned to: of `cpus`, those that we may use and nobody has isolated, the one whose highest lane is the
+    /// lowest, at best one without a lane. So it is in the way of those it watches as little as can be, and a lane that does not
     /// let go of its CPU cannot keep it from looking unless it has all of them.
-    pub fn watchdog_cpu(&self) -> Option<usize> {
-        let isolated = cpus::isolated().unwrap_or_default();
-        let given = cpus::given().ok()?;
-        self.quietest(given.into_iter().filter(|cpu| !isolated.contains(cpu)))
-    }
-
-    fn quietest(&self, cpus: impl Iterator<Item = usize>) -> Option<usize> {
+    pub fn watchdog_cpu(&self, cpus: impl Iterator<Item = usize>) -> Option<usize> {
         let highest =
             |cpu: usize| self.lanes.iter().filter(|lane| lane.cpu == cpu).map(|lane| lane.priority).max();
         cpus.min_by_key(|cpu| (highest(*cpu), *cpu))
@@ -100,7 +94,7 @@ impl super::Plan {
     /// Whether a lane's duty is the time that its thread has a message in hand, because its CPU time says nothing: it never
     /// sleeps, or Linux does not know.
     pub fn duty_is_dispatch(&self, lane: &super::LanePlan, caps: Caps) -> bool {
-        lane.wait == super::Wait::Poll || !caps.linux_threads
+        lane.wait == Wait::Poll || !caps.linux_threads
     }
 }
 
@@ -118,9 +112,9 @@ mod tests {
         machine.cpus_existing = Some((0..4).collect());
         let plan = check_with("t", &text, &machine, CheckOptions::default()).plan.unwrap();
         assert_eq!(plan.watchdog_priority(), 99);
-        assert_eq!(plan.quietest(0..4), Some(3));
-        assert_eq!(plan.quietest(0..3), Some(1));
-        assert_eq!(plan.quietest([0, 2].into_iter()), Some(2));
-        assert_eq!(plan.quietest(std::iter::empty()), None);
+        assert_eq!(plan.watchdog_cpu(0..4), Some(3));
+        assert_eq!(plan.watchdog_cpu(0..3), Some(1));
+        assert_eq!(plan.watchdog_cpu([0, 2].into_iter()), Some(2));
+        assert_eq!(plan.watchdog_cpu(std::iter::empty()), None);
     }
 }

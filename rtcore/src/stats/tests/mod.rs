@@ -9,9 +9,9 @@ use super::loss::{LOSING_NS, Loss};
 use super::reader::{LossTimes, Reader, TargetStats};
 use super::writer::Page;
 use super::{
-    EndpointSpec, EndpointSpecKind, LaneSpec, Ledger, PageSpec, ReceiverCounters, RouteSpec, WorkerCounters,
-    WorkerSpec,
+    EndpointSpec, LaneSpec, Ledger, PageSpec, ReceiverCounters, RouteSpec, WorkerCounters, WorkerSpec,
 };
+use crate::endpoint::{Shown, mqueue, signal};
 use crate::lane::peer::PeerState;
 use crate::message::Reject;
 use crate::sys::clock::monotonic_ns;
@@ -64,14 +64,14 @@ fn spec(name: &str) -> PageSpec {
                 owner: Some(0),
                 is_source: true,
                 is_sink: false,
-                kind: EndpointSpecKind::Mqueue { queue: "/commands".into(), maxmsg: 10, msgsize: 64 },
+                kind: Shown::Mqueue(mqueue::Shown { queue: "/commands".into(), maxmsg: 10, msgsize: 64 }),
             },
             EndpointSpec {
                 name: "button".into(),
                 owner: None,
                 is_source: true,
                 is_sink: true,
-                kind: EndpointSpecKind::Signal { signo: 37, to_thread: true },
+                kind: Shown::Signal(signal::Shown { signo: 37, to_thread: true }),
             },
         ],
         processes: vec!["controller".into(), "drive".into()],
@@ -167,7 +167,7 @@ fn what_is_written_is_what_is_read() {
     );
     assert_eq!((read.processes[0].state, read.processes[0].uid), (PeerState::Unregistered, None));
     assert_eq!((read.endpoints[0].owner, read.endpoints[1].owner), (Some(0), None));
-    let button = super::reader::EndpointKind::Signal { signo: 37, to_thread: true };
+    let button = Shown::Signal(signal::Shown { signo: 37, to_thread: true });
     assert_eq!((read.endpoints[1].kind.clone(), read.endpoints[1].is_sink), (button, true));
 }
 

@@ -9,7 +9,7 @@ use rtcore::sys::epoll::StopSignals;
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::{Errno, clock, process, sched};
-use rtd::daemon::own::own_binary;
+use rtd::child::own_binary;
 use std::ffi::CString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};

@@ -4,9 +4,11 @@ use super::{DaemonPid, In, KEY_BYTES, Out, Route};
 use crate::args::PAYLOAD_BYTES;
 use crate::mech::STAMP_BYTES;
 use anyhow::{Context as _, bail};
+use rtcore::endpoint::{Shown, mqueue, ring, signal};
 use rtcore::lane::peer::PeerState;
-use rtcore::stats::reader::{Endpoint, EndpointKind, Snapshot};
+use rtcore::stats::reader::{Endpoint, Snapshot};
 use rtd::ctl::page;
+use rtd::endpoint::of_page;
 
 /// The way from one endpoint of the running instance to another. Its ends are taken over: whoever measures is their
 /// owner, and nobody else may be registered as that. `payload_bytes`: none: as much as usual, or as both ends take.
@@ -29,23 +31,18 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: Option<usize>) 
     }
     let (source, sink) = (&snapshot.endpoints[source], &snapshot.endpoints[sink]);
     let input = match &source.kind {
-        EndpointKind::Mqueue { queue, .. } => In::Queue(queue.clone()),
-        EndpointKind::Signal { signo, .. } => {
+        Shown::Mqueue(mqueue::Shown { queue, .. }) => In::Queue(queue.clone()),
+        Shown::Signal(signal::Shown { signo, .. }) => {
             rtd::ctl::page::same_pid_namespace(&snapshot)?;
             let pid = i32::try_from(snapshot.pid)?;
             let daemon = DaemonPid::of_instance(pid, instance)?;
             In::Signal { process: owner(&snapshot, source)?, daemon, signo: page::signal_of(source, *signo)? }
         }
-        EndpointKind::Lane { .. } => {
-            In::Lane { process: owner(&snapshot, source)?, endpoint: from.to_owned() }
-        }
-        EndpointKind::Xddp { device, .. } => {
-            bail!("{from} is the device {device}: rtlat does not measure those")
-        }
-        EndpointKind::Unknown(_) => bail!("{from} is of a kind this rtlat does not know"),
+        Shown::Ring(_) => In::Lane { process: owner(&snapshot, source)?, endpoint: from.to_owned() },
+        other => bail!("{from} is {}", unmeasured(other)),
     };
     let output = match &sink.kind {
-        EndpointKind::Mqueue { queue, .. } => {
+        Shown::Mqueue(mqueue::Shown { queue, .. }) => {
             // The page keeps the pid of one that has left.
             let reader = sink.owner.and_then(|owner| snapshot.processes.get(owner));
             if reader.is_some_and(|reader| reader.state == PeerState::Alive) {
@@ -55,24 +52,28 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: Option<usize>) 
             }
             Out::Queue(queue.clone())
         }
-        EndpointKind::Signal { signo, .. } => {
+        Shown::Signal(signal::Shown { signo, .. }) => {
             Out::Signal { process: owner(&snapshot, sink)?, signo: page::signal_of(sink, *signo)? }
         }
-        EndpointKind::Lane { .. } => Out::Lane { process: owner(&snapshot, sink)?, endpoint: to.to_owned() },
-        EndpointKind::Xddp { device, .. } => {
-            bail!("{to} is the device {device}: rtlat does not measure those")
-        }
-        EndpointKind::Unknown(_) => bail!("{to} is of a kind this rtlat does not know"),
+        Shown::Ring(_) => Out::Lane { process: owner(&snapshot, sink)?, endpoint: to.to_owned() },
+        other => bail!("{to} is {}", unmeasured(other)),
     };
     let payload_bytes = payload([source, sink], payload_bytes)?;
     let socket = rtcore::client::locate::socket_of(instance);
     Route::new(format!("route {from} -> {to}"), payload_bytes, input, output, socket)
 }
 
+/// What an endpoint is that rtlat does not measure.
+fn unmeasured(kind: &Shown) -> String {
+    of_page(kind).map_or("of a kind this rtlat does not know".to_owned(), |(_, page)| {
+        format!("{}: rtlat does not measure those", page.noun())
+    })
+}
+
 /// Bytes of a message that both ends take.
 fn payload(ends: [&Endpoint; 2], wanted: Option<usize>) -> anyhow::Result<usize> {
     let msgsize = |end: &Endpoint| match end.kind {
-        EndpointKind::Mqueue { msgsize, .. } | EndpointKind::Lane { msgsize, .. } => {
+        Shown::Mqueue(mqueue::Shown { msgsize, .. }) | Shown::Ring(ring::Shown { msgsize, .. }) => {
             usize::try_from(msgsize).unwrap_or(usize::MAX)
         }
         _ => usize::MAX,

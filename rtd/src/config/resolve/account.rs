@@ -6,7 +6,8 @@
 use super::processes;
 use super::{Context, whole_file};
 use crate::config::Machine;
-use crate::plan::{Account, Plan, needs};
+use crate::plan::{Plan, needs};
+use rtcore::sys::ids::Account;
 
 /// The account of `daemon.user` and `daemon.group`.
 pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Option<Account> {

@@ -3,13 +3,15 @@
 //! What only such a thread could do (wait in front of a full target, police, copy to several, translate) is
 //! refused where the route asks for it. What a lane says for its routes in general does not apply to these.
 
+use super::Context;
 use super::names::Target;
 use super::routes::is_certain;
-use super::{Context, endpoints};
 use crate::config::diagnostic::Place;
 use crate::config::sections::{Lane, Route};
 use crate::config::suggest::list_line;
-use crate::plan::{EndpointId, EndpointKind, EndpointPlan, Overflow, Path, RoutePlan};
+use crate::endpoint::EndpointKind;
+use crate::plan::{EndpointId, EndpointPlan, Path, RoutePlan};
+use rtcore::lane::policy::Overflow;
 
 /// Reports what a route asks for that a thread would have to do, and ends that no ring can join.
 pub fn check(
@@ -67,11 +69,11 @@ fn keys(cx: &mut Context<'_, '_, '_>, route: &Route) {
 
 fn end(cx: &mut Context<'_, '_, '_>, id: EndpointId, all: &[EndpointPlan], place: &Place) {
     let Some(endpoint) = all.get(id).filter(|_| is_certain(cx, id)) else { return };
-    if !matches!(endpoint.kind, EndpointKind::Lane(_)) {
+    if !matches!(endpoint.kind, EndpointKind::Ring(_)) {
         let message = format!(
             "`{}` is of kind \"{}\": a direct route goes from a lane endpoint to a lane endpoint",
             endpoint.name,
-            endpoints::kind_name(&endpoint.kind)
+            endpoint.kind.name()
         );
         let fix = format!("path = \"routed\"\nkind = \"lane\" (endpoint `{}`)", endpoint.name);
         cx.report.error(place, message, fix);

@@ -1,14 +1,13 @@
 //! What the routes make of the endpoints together: who is read in which lane, circles, and what nobody uses.
 
 use super::names::Target;
-use super::{Context, list_without, signals, whole_file};
+use super::{Context, list_without, whole_file};
 use crate::config::diagnostic::Place;
 use crate::config::reader::Field;
 use crate::config::sections::Group;
 use crate::config::values::Name;
-use crate::plan::{
-    EndpointId, EndpointKind, EndpointPlan, Path, Plan, RouteId, RoutePlan, SourcePlan, TargetPlan,
-};
+use crate::endpoint::EndpointKind;
+use crate::plan::{EndpointId, EndpointPlan, Path, Plan, RouteId, RoutePlan, SourcePlan, TargetPlan};
 use std::collections::HashMap;
 
 /// The endpoints that threads read, in the order of the file. One thread reads a source, so all its routes are
@@ -82,7 +81,7 @@ pub fn circles(plan: &Plan) -> Vec<(RouteId, Vec<EndpointId>)> {
     for (id, route) in plan.routes.iter().enumerate() {
         if let Some(out) = out.get_mut(route.from) {
             let comes_out =
-                |to: &&EndpointId| plan.endpoints.get(**to).is_some_and(|e| e.kind.feeds_itself());
+                |to: &&EndpointId| plan.endpoints.get(**to).is_some_and(|e| e.kind.policy().feeds_itself());
             let to = route.to.iter().flat_map(TargetPlan::endpoints).filter(comes_out);
             out.extend(to.map(|to| (id, *to)));
         }
@@ -139,7 +138,7 @@ pub fn unused(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         }
     }
     let written = config.endpoint.iter().zip(&plan.endpoints);
-    let ownerless = |e: &EndpointPlan| !matches!(e.kind, EndpointKind::Lane(_));
+    let ownerless = |e: &EndpointPlan| !matches!(e.kind, EndpointKind::Ring(_));
     let owners_known =
         written.clone().all(|(e, made)| made.owner.is_some() || (e.owner.is_absent() && ownerless(made)));
     for (id, process) in config.process.iter().enumerate().filter(|_| owners_known) {
@@ -159,7 +158,7 @@ pub fn unused(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     if !targets_known(cx) {
         return;
     }
-    let sunk = signals::sinks_of(plan);
+    let sunk = plan.sinks();
     for (id, endpoint) in config.endpoint.iter().enumerate() {
         let read = plan.routes.iter().any(|route| route.from == id);
         if !read && !sunk.get(id).copied().unwrap_or(false) {

@@ -5,7 +5,8 @@ use super::{Context, list_with, list_without};
 use crate::config::reader::Field;
 use crate::config::sections::Group;
 use crate::config::suggest::list_line;
-use crate::plan::{EndpointId, Filter, GroupMode};
+use crate::plan::{EndpointId, Filter};
+use rtcore::lane::policy::GroupMode;
 
 /// What a group's entry says.
 pub struct Made {

@@ -1,11 +1,12 @@
 //! Lanes: their CPUs, their ways of waiting, and what one does to another on the same CPU.
 
-use super::endpoints::kind_name;
 use super::{Context, watch};
 use crate::config::diagnostic::Place;
 use crate::config::sections::Lane;
 use crate::config::values::WaitText;
-use crate::plan::{EndpointKind, EndpointPlan, LanePlan, Overflow, Path, Plan, SPIN_SOURCES_MAX, Wait};
+use crate::endpoint::EndpointKind;
+use crate::plan::{EndpointPlan, LanePlan, Path, Plan, SPIN_SOURCES_MAX};
+use rtcore::lane::policy::{Overflow, Wait};
 use rtcore::sys::cpus::show_list;
 
 /// Makes the lanes and checks each against the machine and against the others.
@@ -193,14 +194,14 @@ fn spins_on(
     names: &str,
 ) -> bool {
     let count = read.len();
-    let other = read.iter().find(|endpoint| !matches!(endpoint.kind, EndpointKind::Lane(_)));
+    let other = read.iter().find(|endpoint| !matches!(endpoint.kind, EndpointKind::Ring(_)));
     let message = if let Some(other) = other {
         format!(
             "lane `{}` spins and then sleeps, in one source or in several lane endpoints; its routes read {names}, \
              and `{}` is of kind \"{}\"",
             lane.name,
             other.name,
-            kind_name(&other.kind)
+            other.kind.name()
         )
     } else if count > SPIN_SOURCES_MAX {
         format!(

@@ -17,13 +17,10 @@ mod names;
 mod payload;
 mod processes;
 mod resources;
-mod rings;
 mod routes;
-mod signals;
 mod skin;
 mod stale;
 mod watch;
-mod xddp;
 
 use super::diagnostic::{Place, Report};
 use super::machine::Machine;
@@ -31,18 +28,23 @@ use super::reader::At;
 use super::sections::Config;
 use super::values::{SECOND_NS, quoted};
 use super::{CheckOptions, suggest};
+use crate::endpoint;
 use crate::plan::{DaemonPlan, Plan};
 use names::Names;
-pub use signals::{may_be_sink, may_be_source};
 use std::path::PathBuf;
 
 /// What every step works with.
-struct Context<'c, 'r, 't> {
-    config: &'c Config,
-    machine: &'c Machine,
-    options: CheckOptions,
-    report: &'r mut Report<'t>,
-    names: Names,
+pub struct Context<'c, 'r, 't> {
+    /// The file.
+    pub config: &'c Config,
+    /// The machine.
+    pub machine: &'c Machine,
+    /// What the caller puts up with.
+    pub options: CheckOptions,
+    /// Where problems go.
+    pub report: &'r mut Report<'t>,
+    /// What the file names.
+    pub names: Names,
 }
 
 /// Time for a stop to go on delivering, unless the file says otherwise.
@@ -67,13 +69,10 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
     let mut plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
     watch::check(&mut cx, &mut plan);
     flow::check(&mut cx, &plan);
-    signals::check(&mut cx, &plan);
     account::check(&mut cx, &plan);
     skin::check(&mut cx, &plan);
-    xddp::check(&mut cx, &plan);
-    rings::check(&mut cx, &plan);
+    endpoint::check(&mut cx, &plan);
     stale::check(&mut cx, &plan);
-    endpoints::check_writers(&mut cx, &plan);
     lanes::check_sources(&mut cx, &plan);
     flow::unused(&mut cx, &plan);
     resources::check(&mut cx, &plan);
@@ -172,7 +171,7 @@ impl Context<'_, '_, '_> {
     }
 
     /// The line that names an owner. Without a process there is none to name.
-    fn owner_line(&self) -> String {
+    pub fn owner_line(&self) -> String {
         match self.config.process.iter().find_map(|process| process.name.get()) {
             Some(name) => format!("owner = {}", quoted(&name.0)),
             None => "add a process with name = \"drive\", and here owner = \"drive\"".to_owned(),

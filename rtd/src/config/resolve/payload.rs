@@ -9,10 +9,11 @@ use super::Context;
 use super::routes::is_certain;
 use crate::config::diagnostic::Place;
 use crate::config::sections::Route;
-use crate::plan::{
-    EndpointKind, EndpointPlan, Path, RING_PAYLOAD_BYTES_MAX, SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES,
-    TargetPlan,
-};
+use crate::endpoint::ring::RING_PAYLOAD_BYTES_MAX;
+use crate::endpoint::signal::SignalPlan;
+use crate::endpoint::{EndpointKind, Medium};
+use crate::plan::{EndpointPlan, Path, TargetPlan};
+use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 use rtcore::sys::signame;
 
 /// The bound of a route, with everything reported that cannot take it.
@@ -27,8 +28,8 @@ pub fn bound(
     let targets: Vec<&EndpointPlan> = ids.filter_map(|id| endpoints.get(*id)).collect();
     let direct = route.path.get().is_some_and(|path| path.0 == Path::Direct);
     match source.map(|source| (&source.kind, source)) {
-        Some((EndpointKind::Lane(ring), source)) if direct => {
-            let rings = targets.into_iter().filter(|to| matches!(to.kind, EndpointKind::Lane(_)));
+        Some((EndpointKind::Ring(ring), source)) if direct => {
+            let rings = targets.into_iter().filter(|to| matches!(to.kind, EndpointKind::Ring(_)));
             for target in rings {
                 let at = place_of(route, &target.name);
                 let shorter = |room| format!("msgsize = {room} (endpoint `{}`)", source.name);
@@ -38,24 +39,12 @@ pub fn bound(
         }
         // Another source cannot go direct, which is reported.
         _ if direct => SIGNAL_VALUE_BYTES,
-        Some((EndpointKind::Signal { signo, .. }, _)) => from_signal(cx, route, *signo, &targets),
-        Some((EndpointKind::Mqueue { msgsize, .. }, source)) => {
-            from_bytes(cx, route, source, *msgsize, &targets)
-        }
-        Some((EndpointKind::Xddp(port), source)) => from_bytes(cx, route, source, port.msgsize, &targets),
-        Some((EndpointKind::Lane(ring), source)) => {
-            from_bytes(cx, route, source, ring.payload_bytes, &targets)
+        Some((EndpointKind::Signal(signal), _)) => from_signal(cx, route, signal.signo, &targets),
+        Some((kind, source)) => {
+            let msgsize = kind.policy().msgsize().unwrap_or(SIGNAL_VALUE_BYTES);
+            from_bytes(cx, route, source, msgsize, &targets)
         }
         None => SIGNAL_VALUE_BYTES,
-    }
-}
-
-/// Bytes that a target takes; none for a signal alone, which carries a value or nothing.
-fn room_of(target: &EndpointPlan) -> Option<usize> {
-    match &target.kind {
-        EndpointKind::Mqueue { msgsize, .. } => Some(*msgsize),
-        EndpointKind::Xddp(port) => Some(port.msgsize),
-        kind => kind.ring().map(|ring| ring.payload_bytes),
     }
 }
 
@@ -67,17 +56,17 @@ fn from_signal(cx: &mut Context<'_, '_, '_>, route: &Route, signo: i32, targets:
     let truncate = route.truncate.get().copied().unwrap_or(false);
     for target in targets {
         // What a record has besides the value, a ring's slot has too.
-        let (what, needed) = match target.kind {
-            EndpointKind::Mqueue { .. } | EndpointKind::Xddp(_) => ("record", SIGNAL_RECORD_BYTES),
-            _ => ("value", SIGNAL_VALUE_BYTES),
+        let (what, needed) = match target.kind.policy().medium() {
+            Medium::Queue => ("record", SIGNAL_RECORD_BYTES),
+            Medium::Signal | Medium::Ring => ("value", SIGNAL_VALUE_BYTES),
         };
-        match (room_of(target), &target.kind) {
+        match (target.kind.room(), &target.kind) {
             (Some(room), _) if room < needed => {
                 let message = format!("`{}` takes {room} bytes, a signal's {what} has {needed}", target.name);
                 let fix = format!("msgsize = {needed} (endpoint `{}`)", target.name);
                 cx.report.error(&place_of(route, &target.name), message, fix);
             }
-            (None, EndpointKind::Signal { signo: to, .. })
+            (None, EndpointKind::Signal(SignalPlan { signo: to, .. }))
                 if signame::is_realtime(signo) && !signame::is_realtime(*to) && !truncate =>
             {
                 let message = format!(
@@ -102,11 +91,11 @@ fn from_bytes(
     msgsize: usize,
     targets: &[&EndpointPlan],
 ) -> usize {
-    let is_signal = |e: &&EndpointPlan| matches!(e.kind, EndpointKind::Signal { .. });
+    let is_signal = |e: &&EndpointPlan| matches!(e.kind, EndpointKind::Signal(_));
     let truncate = route.truncate.get().copied().unwrap_or(false);
     let only_signals = !targets.is_empty() && targets.iter().all(is_signal);
     let value = if truncate { msgsize } else { SIGNAL_VALUE_BYTES };
-    let rooms = targets.iter().filter(|_| only_signals).map(|to| room_of(to).unwrap_or(value));
+    let rooms = targets.iter().filter(|_| only_signals).map(|to| to.kind.room().unwrap_or(value));
     let default = rooms.fold(msgsize, usize::min);
     let bound = route.payload.get().map_or(default, |payload| payload.count());
     if let Some(at) = route.payload.at().filter(|_| bound > msgsize) {
@@ -115,21 +104,19 @@ fn from_bytes(
     }
     // What can really come, and what the queues in front of targets are sized for.
     let longest = bound.min(msgsize);
-    let is_bare = |e: &&EndpointPlan| is_signal(e) && room_of(e).is_none();
+    let is_bare = |e: &&EndpointPlan| is_signal(e) && e.kind.room().is_none();
     if let (Some(at), true) = (route.truncate.at(), truncate && !targets.iter().any(is_bare)) {
         let message = "`truncate` has an effect on signal targets without `msgsize` only";
         cx.report.warning(&at.place, message, "remove `truncate`");
     }
     for target in targets {
         let at = route.payload.place_or(&place_of(route, &target.name));
-        match target.kind {
-            _ if room_of(target).is_some() => {
-                too_large(cx, &at, longest, target, |room| format!("payload = {room}"));
-            }
-            EndpointKind::Signal { signo, .. } if !truncate => {
-                too_much_for_signal(cx, &at, target, signo, longest)
-            }
-            _ => {}
+        if target.kind.room().is_some() {
+            too_large(cx, &at, longest, target, |room| format!("payload = {room}"));
+        } else if let EndpointKind::Signal(signal) = &target.kind
+            && !truncate
+        {
+            too_much_for_signal(cx, &at, target, signal, longest);
         }
     }
     longest
@@ -143,7 +130,7 @@ fn too_large(
     target: &EndpointPlan,
     bound: impl Fn(usize) -> String,
 ) {
-    let Some(room) = room_of(target).filter(|room| longest > *room) else { return };
+    let Some(room) = target.kind.room().filter(|room| longest > *room) else { return };
     let message = format!("messages of up to {longest} bytes go to `{}`, which takes {room}", target.name);
     let mut fix = bound(room);
     if target.kind.ring().is_none() || longest <= RING_PAYLOAD_BYTES_MAX {
@@ -156,10 +143,10 @@ fn too_much_for_signal(
     cx: &mut Context<'_, '_, '_>,
     at: &Place,
     target: &EndpointPlan,
-    signo: i32,
+    signal: &SignalPlan,
     longest: usize,
 ) {
-    let room = if signame::is_realtime(signo) { SIGNAL_VALUE_BYTES } else { 0 };
+    let room = signal.value_bytes();
     if longest <= room {
         return;
     }
@@ -167,7 +154,7 @@ fn too_much_for_signal(
     let message = format!(
         "messages of up to {longest} bytes go to `{}`, and {} {carries}: the rest would be lost",
         target.name,
-        signame::name(signo)
+        signame::name(signal.signo)
     );
     cx.report.error(at, message, format!("truncate = true\npayload = {room}"));
 }

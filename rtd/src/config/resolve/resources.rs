@@ -3,8 +3,9 @@
 use super::{Context, whole_file};
 use crate::config::diagnostic::Place;
 use crate::config::machine::{Queue, Queues};
-use crate::config::sections::Endpoint;
-use crate::plan::{EndpointKind, Plan, SkinKind};
+use crate::endpoint::mqueue::{self, MqueuePlan};
+use crate::endpoint::{EndpointKind, Keys};
+use crate::plan::{Plan, SkinKind};
 use crate::words::counted;
 use rtcore::sys::limits::mq_bytes;
 
@@ -73,12 +74,15 @@ fn raise(limits_d: &str, unit: &str, needed: u64, unit_of_limits_d: u64) -> Stri
 fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
-        let EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } = &endpoint.kind else { continue };
+        let (EndpointKind::Mqueue(queue), Keys::Mqueue(keys)) = (&endpoint.kind, &written.keys) else {
+            continue;
+        };
+        let MqueuePlan { queue, maxmsg, msgsize, .. } = queue;
         let (maxmsg, msgsize) = (*maxmsg as u64, *msgsize as u64);
         let size = cx.machine.queue(queue).and_then(|queue| queue.size);
         let queue = queue.to_string_lossy();
         if let Some((has_maxmsg, has_msgsize)) = size {
-            exists(cx, written, &queue, (maxmsg, msgsize), (has_maxmsg, has_msgsize));
+            exists(cx, (keys, &written.place), &queue, (maxmsg, msgsize), (has_maxmsg, has_msgsize));
             continue;
         }
         // Unknown privilege is taken as none only where the limit is known: then it may be exceeded.
@@ -86,19 +90,13 @@ fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             continue;
         }
         let limits = [
-            (
-                "maxmsg",
-                maxmsg,
-                cx.machine.msg_max,
-                "fs.mqueue.msg_max",
-                written.maxmsg.place_or(&written.place),
-            ),
+            ("maxmsg", maxmsg, cx.machine.msg_max, "fs.mqueue.msg_max", keys.maxmsg.place_or(&written.place)),
             (
                 "msgsize",
                 msgsize,
                 cx.machine.msgsize_max,
                 "fs.mqueue.msgsize_max",
-                written.msgsize.place_or(&written.place),
+                keys.msgsize.place_or(&written.place),
             ),
         ];
         for (key, wanted, limit, sysctl, place) in limits {
@@ -112,20 +110,26 @@ fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
 }
 
 /// A queue that exists is adopted with what is in it; its size cannot change.
-fn exists(cx: &mut Context<'_, '_, '_>, written: &Endpoint, queue: &str, plan: (u64, u64), has: (u64, u64)) {
+fn exists(
+    cx: &mut Context<'_, '_, '_>,
+    (keys, place): (&mqueue::Keys, &Place),
+    queue: &str,
+    plan: (u64, u64),
+    has: (u64, u64),
+) {
     if plan.1 != has.1 {
         let message = format!(
             "queue `{queue}` exists with msgsize {}, which cannot change; here it is {}",
             has.1, plan.1
         );
         let fix = format!("rtctl queue rm {queue} (its messages are lost)\nmsgsize = {}", has.1);
-        cx.report.error(&written.msgsize.place_or(&written.place), message, fix);
+        cx.report.error(&keys.msgsize.place_or(place), message, fix);
     }
     if plan.0 != has.0 {
         let message =
             format!("queue `{queue}` exists with maxmsg {} and keeps it; here it is {}", has.0, plan.0);
         let fix = format!("rtctl queue rm {queue} (its messages are lost)\nmaxmsg = {}", has.0);
-        cx.report.warning(&written.maxmsg.place_or(&written.place), message, fix);
+        cx.report.warning(&keys.maxmsg.place_or(place), message, fix);
     }
 }
 
@@ -133,7 +137,9 @@ fn exists(cx: &mut Context<'_, '_, '_>, written: &Endpoint, queue: &str, plan: (
 fn new_queues(cx: &Context<'_, '_, '_>, plan: &Plan) -> Vec<(usize, u64)> {
     let mut new = Vec::new();
     for (id, endpoint) in plan.endpoints.iter().enumerate() {
-        let EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } = &endpoint.kind else { continue };
+        let EndpointKind::Mqueue(MqueuePlan { queue, maxmsg, msgsize, .. }) = &endpoint.kind else {
+            continue;
+        };
         if cx.machine.queue(queue).is_none() {
             new.push((id, mq_bytes(*maxmsg as u64, *msgsize as u64)));
         }
@@ -150,7 +156,7 @@ fn existing_queues(cx: &Context<'_, '_, '_>, plan: &Plan) -> Vec<Queue> {
             .endpoints
             .iter()
             .filter_map(|endpoint| match &endpoint.kind {
-                EndpointKind::Mqueue { queue, .. } => cx.machine.queue(queue),
+                EndpointKind::Mqueue(plan) => cx.machine.queue(&plan.queue),
                 _ => None,
             })
             .collect(),
@@ -272,7 +278,7 @@ fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
         plan.endpoints.get(id).map_or("?", |endpoint| endpoint.name.as_str())
     );
     let written = cx.config.endpoint.get(id);
-    let place = written.map_or_else(whole_file, |e| e.maxmsg.place_or(&e.msgsize.place_or(&e.place)));
+    let place = written.map_or_else(whole_file, |e| e.keys.size_place().unwrap_or(&e.place).clone());
     let fix = "smaller maxmsg\nmsgsize = (the bytes that really come)\nmore memory";
     cx.report.error(&place, message, fix);
 }
@@ -282,7 +288,7 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     if cx.machine.cap_ipc_lock != Some(false) {
         return;
     }
-    let needed = plan.locked_bytes();
+    let needed = plan.locked_bytes(cx.machine.program_bytes);
     let Some(soft) = limit.soft.filter(|soft| needed > *soft) else { return };
     let place = cx.config.daemon.place.clone().or(cx.config.lane.first().map(|lane| lane.place.clone()));
     let message = format!(
@@ -365,7 +371,7 @@ fn threads_and_files(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
 /// The pool of queued signals is the user's: too small a pool is met by waiting here, so it only warns.
 fn pending_signals(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let Some(limit) = cx.machine.rlimit_sigpending else { return };
-    let signals = plan.endpoints.iter().filter(|e| matches!(e.kind, EndpointKind::Signal { .. })).count();
+    let signals = plan.endpoints.iter().filter(|e| matches!(e.kind, EndpointKind::Signal(_))).count();
     let needed = signals as u64 * SIGNALS_PER_ENDPOINT;
     if let Some(soft) = limit.soft.filter(|soft| needed > *soft) {
         let message = format!(

@@ -2,16 +2,15 @@
 
 use super::groups::{self, Made};
 use super::names::{Names, Target};
-use super::{Context, REJOIN_NS, direct, list_with, payload, rings};
+use super::{Context, REJOIN_NS, direct, list_with, payload};
 use crate::config::diagnostic::Place;
-use crate::config::reader::{At, Field};
+use crate::config::reader::At;
 use crate::config::sections::{Lane, Route};
 use crate::config::suggest;
-use crate::config::values::Kind;
-use crate::plan::{
-    EndpointId, EndpointKind, EndpointPlan, LaneId, LanePlan, NAME_BYTES_MAX, Overflow, Path, Rate,
-    RoutePlan, TargetPlan,
-};
+use crate::endpoint::EndpointKind;
+use crate::endpoint::signal::SignalPlan;
+use crate::plan::{EndpointId, EndpointPlan, LaneId, LanePlan, NAME_BYTES_MAX, Path, RoutePlan, TargetPlan};
+use rtcore::lane::policy::{Overflow, Rate};
 use rtcore::sys::signame;
 use std::collections::HashSet;
 
@@ -81,13 +80,10 @@ pub fn resolve(
 /// Whether an endpoint is what its entry says: behind a refused key stands a default, and what follows
 /// from that is no fault of the file.
 pub fn is_certain(cx: &Context<'_, '_, '_>, endpoint: EndpointId) -> bool {
-    cx.config.endpoint.get(endpoint).is_some_and(|written| {
-        written.kind.get().is_some_and(|kind| match kind.0 {
-            Kind::Mqueue | Kind::Xddp => !matches!(written.msgsize, Field::Invalid),
-            Kind::Signal => written.signal.get().is_some() && rings::is_certain(written),
-            Kind::Lane => rings::is_certain(written),
-        })
-    })
+    cx.config
+        .endpoint
+        .get(endpoint)
+        .is_some_and(|written| written.kind.get().is_some() && written.keys.is_certain())
 }
 
 fn from(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<EndpointId> {
@@ -209,7 +205,7 @@ fn rate(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<Rate> {
 fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
     let accepts = route.accept_claimed.get().copied().unwrap_or(false);
     match source.kind {
-        EndpointKind::Signal { signo, .. } if signame::is_realtime(signo) && !accepts => {
+        EndpointKind::Signal(SignalPlan { signo, .. }) if signame::is_realtime(signo) && !accepts => {
             let fallback =
                 Place { key: format!("{}.accept_claimed", route.place.key), ..route.place.clone() };
             let message = format!(
@@ -221,7 +217,8 @@ fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
             let fix = "accept_claimed = true\na source of kind = \"mqueue\", whose owner the daemon knows";
             cx.report.error(&route.accept_claimed.place_or(&fallback), message, fix);
         }
-        EndpointKind::Mqueue { .. } | EndpointKind::Lane(_) | EndpointKind::Xddp(_) if accepts => {
+        EndpointKind::Signal(_) => {}
+        _ if accepts => {
             let place = route.accept_claimed.place_or(&route.place);
             cx.report.warning(
                 &place,

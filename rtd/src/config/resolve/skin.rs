@@ -6,12 +6,15 @@
 use super::{Context, account, library, whole_file};
 use crate::config::diagnostic::Place;
 use crate::config::sections::Endpoint;
-use crate::config::values::{Kind, SkinText};
-use crate::plan::{
-    Account, EndpointKind, EndpointPlan, Plan, SEMAPHORES_MAX, SkinChoice, SkinKind, SkinPlan, Wait,
-};
+use crate::config::values::SkinText;
+use crate::endpoint::mqueue::{self, MqueuePlan};
+use crate::endpoint::signal::SignalPlan;
+use crate::endpoint::{EndpointKind, Keys, Kind, KindKeys as _};
+use crate::plan::{Plan, SEMAPHORES_MAX, SkinChoice, SkinKind, SkinPlan};
+use rtcore::lane::policy::Wait;
 use rtcore::skin::Doorbell;
 use rtcore::skin::cobalt::{PROC_VERSION, mq};
+use rtcore::sys::ids::Account;
 use std::path::{Path, PathBuf};
 
 /// Longest name of a queue in a namespace of a skin's own, with its `/`.
@@ -82,7 +85,8 @@ pub fn posix(cx: &Context<'_, '_, '_>) -> &'static str {
 }
 
 fn linux_mode<'c>(cx: &Context<'c, '_, '_>) -> Option<&'c str> {
-    let endpoint = cx.config.endpoint.iter().find(|endpoint| endpoint.mode.at().is_some())?;
+    let has_mode = |e: &&Endpoint| matches!(&e.keys, Keys::Mqueue(keys) if keys.mode.at().is_some());
+    let endpoint = cx.config.endpoint.iter().find(has_mode)?;
     Some(endpoint.name.get().map_or("?", |name| name.0.as_str()))
 }
 
@@ -145,27 +149,30 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         );
     }
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
-        match &endpoint.kind {
-            EndpointKind::Mqueue { queue, maxmsg, msgsize, .. } if !caps.shared_namespace => {
-                private_queue(cx, endpoint, written, queue.as_bytes().len(), name);
-                private_queue_size(cx, written, *maxmsg, *msgsize, name);
-            }
-            _ => {}
+        if let (EndpointKind::Mqueue(queue), Keys::Mqueue(keys)) = (&endpoint.kind, &written.keys)
+            && !caps.shared_namespace
+        {
+            private_queue(cx, &endpoint.name, queue, (keys, &written.place), name);
+            private_queue_size(cx, queue, (keys, &written.place), name);
         }
     }
-    let sunk = super::signals::sinks_of(plan);
+    let sunk = plan.sinks();
     for (id, (endpoint, written)) in plan.endpoints.iter().zip(&config.endpoint).enumerate() {
         // With a ring beside it no signal is sent.
-        let EndpointKind::Signal { target, inbox: None, .. } = endpoint.kind else { continue };
+        let (EndpointKind::Signal(SignalPlan { target, inbox: None, .. }), Keys::Signal(keys)) =
+            (&endpoint.kind, &written.keys)
+        else {
+            continue;
+        };
         if !sunk.get(id).copied().unwrap_or(false) {
             continue;
         }
-        if !caps.process_signals && target == crate::plan::SignalTarget::Process {
+        if !caps.process_signals && *target == rtcore::lane::policy::SignalTarget::Process {
             let message = format!(
                 "on `{name}` signals go to threads: those for endpoint `{}` would go to its owner's main thread",
                 endpoint.name
             );
-            cx.report.warning(&written.target.place_or(&written.place), message, "target = \"thread\"");
+            cx.report.warning(&keys.target.place_or(&written.place), message, "target = \"thread\"");
         }
     }
 }
@@ -190,28 +197,28 @@ fn polling_lanes(cx: &mut Context<'_, '_, '_>, plan: &Plan, skin: &str) {
 /// What means nothing for a queue in a namespace of its own, and names that do not fit there.
 fn private_queue(
     cx: &mut Context<'_, '_, '_>,
-    endpoint: &EndpointPlan,
-    written: &Endpoint,
-    name_bytes: usize,
+    endpoint: &str,
+    queue: &MqueuePlan,
+    (keys, place): (&mqueue::Keys, &Place),
     skin: &str,
 ) {
+    let name_bytes = queue.queue.as_bytes().len();
     if name_bytes > PRIVATE_NAME_BYTES_MAX {
         let message = format!(
-            "the queue of endpoint `{}` has a name of {name_bytes} bytes, on `{skin}` at most {PRIVATE_NAME_BYTES_MAX}",
-            endpoint.name
+            "the queue of endpoint `{endpoint}` has a name of {name_bytes} bytes, on `{skin}` at most \
+             {PRIVATE_NAME_BYTES_MAX}"
         );
-        cx.report.error(&written.queue.place_or(&written.place), message, "queue = \"/(a shorter name)\"");
+        cx.report.error(&keys.queue.place_or(place), message, "queue = \"/(a shorter name)\"");
     }
-    if let Some(at) = written.mode.at() {
+    if let Some(at) = keys.mode.at() {
         let message = format!(
-            "`mode` is not heeded on `{skin}`: every program that may use the core may open the queue of `{}`",
-            endpoint.name
+            "`mode` is not heeded on `{skin}`: every program that may use the core may open the queue of `{endpoint}`"
         );
         cx.report.warning(&at.place, message, "remove `mode`");
     }
-    if let Some(at) = written.flush_at_start.at().filter(|at| at.value) {
+    if let Some(at) = keys.flush_at_start.at().filter(|at| at.value) {
         let message =
-            format!("`flush_at_start` is for Linux's queues, that of `{}` is one of `{skin}`", endpoint.name);
+            format!("`flush_at_start` is for Linux's queues, that of `{endpoint}` is one of `{skin}`");
         cx.report.error(&at.place, message, format!("remove `flush_at_start`\n{}", posix(cx)));
     }
 }
@@ -219,11 +226,11 @@ fn private_queue(
 /// The core allocates all messages of a queue in one piece, which is limited.
 fn private_queue_size(
     cx: &mut Context<'_, '_, '_>,
-    written: &Endpoint,
-    maxmsg: usize,
-    msgsize: usize,
+    queue: &MqueuePlan,
+    (keys, place): (&mqueue::Keys, &Place),
     skin: &str,
 ) {
+    let MqueuePlan { maxmsg, msgsize, .. } = *queue;
     let bytes = mq::queue_bytes(maxmsg, msgsize);
     if bytes <= mq::QUEUE_BYTES_MAX {
         return;
@@ -236,6 +243,6 @@ fn private_queue_size(
     let fewer = Some(mq::maxmsg_max(msgsize)).filter(|fits| *fits > 0).map(|fits| format!("maxmsg = {fits}"));
     let shorter = format!("msgsize = {}", mq::msgsize_max(maxmsg));
     let fix = fewer.into_iter().chain([shorter]).collect::<Vec<_>>().join("\n");
-    let place = written.maxmsg.place_or(&written.msgsize.place_or(&written.place));
-    cx.report.error(&place, message, format!("{fix}\n{}", posix(cx)));
+    let place = keys.size_place().unwrap_or(place);
+    cx.report.error(place, message, format!("{fix}\n{}", posix(cx)));
 }

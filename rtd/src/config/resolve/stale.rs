@@ -7,18 +7,21 @@
 use super::Context;
 use crate::config::diagnostic::Place;
 use crate::config::sections::Route;
-use crate::config::values::show_time;
-use crate::plan::{EndpointId, EndpointKind, EndpointPlan, Overflow, Path, Plan, RoutePlan};
-use rtcore::sys::signame;
+use crate::endpoint::mqueue::MqueuePlan;
+use crate::endpoint::{End, EndpointKind, Keeps, Keys};
+use crate::plan::{EndpointPlan, Path, Plan, RoutePlan};
+use crate::words::show_time;
+use rtcore::lane::policy::Overflow;
 
 /// Gives a queue one message where the file does not say how many and every route into it conflates: there is no use
 /// for an older message.
 pub fn default_maxmsg(cx: &Context<'_, '_, '_>, endpoints: &mut [EndpointPlan], routes: &[RoutePlan]) {
     for (id, (endpoint, written)) in endpoints.iter_mut().zip(&cx.config.endpoint).enumerate() {
-        let EndpointKind::Mqueue { maxmsg, .. } = &mut endpoint.kind else { continue };
+        let EndpointKind::Mqueue(MqueuePlan { maxmsg, .. }) = &mut endpoint.kind else { continue };
         let mut into = routes.iter().filter(|route| route.ends().any(|end| end == id)).peekable();
         let is_read = routes.iter().any(|route| route.from == id);
-        if written.maxmsg.is_absent()
+        let Keys::Mqueue(keys) = &written.keys else { continue };
+        if keys.maxmsg.is_absent()
             && !is_read
             && into.peek().is_some()
             && into.all(|route| route.overflow == Overflow::Conflate)
@@ -26,19 +29,6 @@ pub fn default_maxmsg(cx: &Context<'_, '_, '_>, endpoints: &mut [EndpointPlan], 
             *maxmsg = 1;
         }
     }
-}
-
-/// What keeps messages in front of a receiver, out of reach of rtd and the receiver's library.
-struct Keeps {
-    /// How the file calls it.
-    what: String,
-    messages: u64,
-    /// Past that it keeps the newest ones: a ring that rtd writes over (`conflate`, `displace-oldest`).
-    displaces: bool,
-    /// The line that makes it keep fewer.
-    fewer: String,
-    /// The line that has the receiver's library discard them.
-    library: String,
 }
 
 /// Warns of each end at which a receiver can read something older than `overflow` or `ttl` of a route promise.
@@ -52,55 +42,11 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             let Some(endpoint) = plan.endpoints.get(id).filter(|_| super::routes::is_certain(cx, id)) else {
                 continue;
             };
-            if let Some(keeps) = keeps(cx, plan, route, id, endpoint) {
+            let end = End { machine: cx.machine, plan, route, id, name: &endpoint.name };
+            if let Some(keeps) = endpoint.kind.policy().keeps(&end) {
                 overflow(cx, route, written, &keeps);
                 ttl(cx, route, written, &keeps);
             }
-        }
-    }
-}
-
-/// None where the receiver's library discards what is too old, and for a standard signal, which carries nothing.
-fn keeps(
-    cx: &Context<'_, '_, '_>,
-    plan: &Plan,
-    route: &RoutePlan,
-    id: EndpointId,
-    endpoint: &EndpointPlan,
-) -> Option<Keeps> {
-    let name = &endpoint.name;
-    let library = format!("kind = \"lane\" (endpoint `{name}`), whose receiver's library discards them");
-    let fewer = format!("maxmsg = 1 (endpoint `{name}`)");
-    match &endpoint.kind {
-        EndpointKind::Mqueue { queue, maxmsg, .. } => {
-            let size = cx.machine.queue(queue).and_then(|queue| queue.size);
-            let queue = queue.to_string_lossy();
-            let messages = size.map_or(*maxmsg as u64, |(maxmsg, _)| maxmsg);
-            Some(Keeps { what: format!("queue `{queue}`"), messages, displaces: false, fewer, library })
-        }
-        EndpointKind::Xddp(port) => {
-            let what = format!("the buffer of `{}`", plan.daemon.skin.device(port.port));
-            Some(Keeps { what, messages: port.maxmsg as u64, displaces: false, fewer, library })
-        }
-        EndpointKind::Signal { signo, inbox: None, .. } if signame::is_realtime(*signo) => {
-            let messages = cx.machine.rlimit_sigpending.and_then(|limit| limit.soft).unwrap_or(u64::MAX);
-            let what = format!("the kernel's list of pending signals ({})", signame::name(*signo));
-            let library =
-                format!("msgsize = 8 (endpoint `{name}`): a ring, whose receiver's library discards them");
-            Some(Keeps { what, messages, displaces: false, fewer: library.clone(), library })
-        }
-        EndpointKind::Signal { .. } => None,
-        EndpointKind::Lane(ring) => {
-            let shared = route.is_one_of_many(id);
-            // Time stamps of lanes with a clock of their own mean nothing to the receiver's library.
-            let blind = !plan.daemon.skin.kind.caps().linux_clock;
-            (shared || blind).then(|| Keeps {
-                what: format!("the ring of `{name}`"),
-                messages: if !shared && route.overflow == Overflow::Conflate { 1 } else { ring.slots as u64 },
-                displaces: !shared,
-                fewer: fewer.clone(),
-                library: if shared { "mode = \"all\" (its group)".to_owned() } else { fewer },
-            })
         }
     }
 }

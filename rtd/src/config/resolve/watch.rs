@@ -2,9 +2,12 @@
 
 use super::{Context, skin, whole_file};
 use crate::config::sections::{Lane, WATCHDOG_NS_MIN};
-use crate::config::values::{DutyText, OnRunawayText, OnTamperingText, RttimeText, show_time};
+use crate::config::values::{DutyText, OnRunawayText, OnTamperingText, RttimeText};
+use crate::plan::Plan;
 use crate::plan::watch::{DUTY_PERMILLE, PERIOD_NS, RTTIME_NS, STALL_NS, WINDOW_NS};
-use crate::plan::{LaneWatch, OnRunaway, OnTampering, Plan, Wait, WatchPlan};
+use crate::plan::watch::{LaneWatch, OnRunaway, OnTampering, WatchPlan};
+use crate::words::show_time;
+use rtcore::lane::policy::Wait;
 
 /// Looks that a bound must have room for.
 const LOOKS_MIN: u64 = 2;

@@ -6,8 +6,10 @@ use super::{
 };
 use crate::config::diagnostic::{Place, Report};
 use crate::config::known::Known;
-use crate::config::reader::{self, Reader};
+use crate::config::reader::{self, Field, Reader};
 use crate::config::suggest;
+use crate::config::values::{KindText, quoted};
+use crate::endpoint::Keys;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -144,33 +146,14 @@ impl Process {
     }
 }
 
-/// The kind that an endpoint's other keys belong to.
-fn kind_meant(r: &Reader<'_, '_, '_>) -> &'static str {
-    match () {
-        () if r.has(&["signal", "target"]) => "\"signal\"",
-        () if r.has(&["port", "label"]) => "\"xddp\"",
-        () => "\"mqueue\"",
-    }
-}
-
 impl Endpoint {
     /// Reads its keys.
     pub fn read(r: &mut Reader<'_, '_, '_>) -> Endpoint {
-        Endpoint {
-            place: r.header(),
-            name: r.required("name", &r.known.free_name("drive.commands")),
-            kind: r.required("kind", kind_meant(r)),
-            owner: r.reference("owner", &r.known.processes),
-            queue: r.optional("queue"),
-            maxmsg: r.optional("maxmsg"),
-            msgsize: r.optional("msgsize"),
-            mode: r.optional("mode"),
-            flush_at_start: r.optional("flush_at_start"),
-            signal: r.optional("signal"),
-            target: r.optional("target"),
-            port: r.optional("port"),
-            label: r.optional("label"),
-        }
+        let name = r.required("name", &r.known.free_name("drive.commands"));
+        let kind: Field<KindText> = r.required("kind", &quoted(Keys::meant(r)));
+        let owner = r.reference("owner", &r.known.processes);
+        let keys = Keys::read(r, kind.get().map(|kind| kind.0));
+        Endpoint { place: r.header(), name, kind, owner, keys }
     }
 }
 

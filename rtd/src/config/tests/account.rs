@@ -4,8 +4,9 @@ use super::util::check_with;
 use super::util::{LANE, PROCESS, SIGNAL_ROUTE, SIGNALS, expect, machine, only, queues, shown, with};
 use crate::config::machine::Machine;
 use crate::config::{CheckOptions, Checked};
-use crate::plan::{Account, needs};
+use crate::plan::needs;
 use rtcore::sys::caps::Capability;
+use rtcore::sys::ids::Account;
 
 /// Started by root, which may do everything.
 fn roots() -> Machine {

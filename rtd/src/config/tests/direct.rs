@@ -3,7 +3,9 @@
 use super::util::{LANE, LANE_ROUTE, LANES, PROCESS, QUEUES, ROUTE, machine};
 use super::util::{error, lanes, line_of, run, shown, warning, with};
 use crate::config::summary;
-use crate::plan::{Overflow, Path, Plan, RingPlan};
+use crate::endpoint::ring::RingPlan;
+use crate::plan::{Path, Plan};
+use rtcore::lane::policy::Overflow;
 
 fn direct(more: &str) -> String {
     format!("{}path = \"direct\"\n{more}", lanes())
@@ -165,7 +167,9 @@ fn its_way_is_a_way_back_too() {
 /// The oracle of the generated tests sees what it is there for.
 #[test]
 fn a_broken_plan_is_told() {
-    use crate::plan::{EndpointKind, Filter, GroupMode, TargetPlan};
+    use crate::endpoint::EndpointKind;
+    use crate::plan::{Filter, TargetPlan};
+    use rtcore::lane::policy::GroupMode;
     let whole = planned(&direct(""));
     let broken = |spoil: &dyn Fn(&mut Plan)| {
         let mut plan = whole.clone();
@@ -174,7 +178,7 @@ fn a_broken_plan_is_told() {
     };
     let group =
         |filter| TargetPlan::Group { name: "g".into(), mode: GroupMode::All, members: vec![1], filter };
-    let ring = |slots, payload_bytes| EndpointKind::Lane(RingPlan { slots, payload_bytes });
+    let ring = |slots, payload_bytes| EndpointKind::Ring(RingPlan { slots, payload_bytes });
     let listed = |plan: &mut Plan| {
         plan.sources = vec![crate::plan::SourcePlan { endpoint: 0, lane: 0, routes: vec![0] }];
     };

@@ -6,6 +6,7 @@ use crate::config::known::Known;
 use crate::config::machine::Machine;
 use crate::config::reader::Reader;
 use crate::config::{check, diagnostic::Report, picture, schema, sections};
+use crate::endpoint::KINDS;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
@@ -39,7 +40,7 @@ fn the_arms_plan_is_what_its_file_says() {
     let setpoints = &plan.routes[1];
     assert_eq!(setpoints.deadline_ns, Some(1_000_000), "the lane's");
     assert_eq!(setpoints.payload_bytes_max, 64, "the source's msgsize");
-    assert_eq!(setpoints.overflow, crate::plan::Overflow::DisplaceOldest, "the lane's");
+    assert_eq!(setpoints.overflow, rtcore::lane::policy::Overflow::DisplaceOldest, "the lane's");
     assert_eq!(plan.routes[3].capacity, 1, "conflate keeps one");
     assert_eq!(plan.routes[0].payload_bytes_max, 32, "a signal's record");
     assert_eq!(plan.threads(), 3);
@@ -89,25 +90,34 @@ fn the_picture_of_the_arm_is_the_one_the_code_makes() {
 #[test]
 fn the_schema_has_exactly_the_keys_that_are_read() {
     let schema: serde_json::Value = serde_json::from_str(&schema::json()).unwrap();
-    let definition = |name: &str| schema["$defs"][name].clone();
     type Read = fn(&mut Reader<'_, '_, '_>);
-    let sections: [(&str, Read); 6] = [
+    let sections: [(&str, Read); 5] = [
         ("Daemon", |r| drop(sections::Daemon::read_keys(r))),
         ("Lane", |r| drop(sections::Lane::read(r))),
         ("Process", |r| drop(sections::Process::read(r))),
-        ("Endpoint", |r| drop(sections::Endpoint::read(r))),
         ("Group", |r| drop(sections::Group::read(r))),
         ("Route", |r| drop(sections::Route::read(r))),
     ];
-    for (name, read) in sections {
-        let mut report = Report::new("", "");
-        let (table, known) = (DeTable::new(), Known::default());
-        let mut reader = Reader::new(&mut report, &table, &known, 0..0, String::new());
+    let read = |text: &str, read: Read| {
+        let mut report = Report::new("", text);
+        let (table, known) = (DeTable::parse(text).unwrap(), Known::default());
+        let mut reader = Reader::new(&mut report, table.get_ref(), &known, 0..0, String::new());
         read(&mut reader);
         let (mut asked, mut required) = reader.finish();
         asked.sort_unstable();
         required.sort_unstable();
-        let schema = definition(name);
+        (asked, required)
+    };
+    let sections = sections.map(|(name, of)| (name, schema["$defs"][name].clone(), read("", of)));
+    let kinds = KINDS.iter().zip(schema["$defs"]["Endpoint"]["oneOf"].as_array().unwrap());
+    let kinds = kinds.map(|((_, name, keys), schema)| {
+        assert_eq!(schema["properties"]["kind"]["const"], *name);
+        let found = read(&format!("kind = \"{name}\""), |r| drop(sections::Endpoint::read(r)));
+        assert!(keys.iter().all(|key| found.0.contains(key)), "{name}");
+        assert_eq!(found.0.len(), keys.len() + ["name", "kind", "owner"].len(), "{name}");
+        (*name, schema.clone(), found)
+    });
+    for (name, schema, (asked, required)) in sections.into_iter().chain(kinds) {
         let mut properties: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
         properties.sort();
         assert_eq!(properties, asked, "{name}");

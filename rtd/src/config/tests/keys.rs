@@ -115,8 +115,8 @@ fn modes_are_octal_and_priorities_are_numbers_or_keep() {
     for good in ["\"0660\"", "\"660\"", "0o660", "\"0o660\""] {
         let text = with(&queues(), "msgsize = 64\n", &format!("msgsize = 64\nmode = {good}\n"));
         let plan = run(&text).plan.unwrap();
-        let crate::plan::EndpointKind::Mqueue { mode, .. } = plan.endpoints[0].kind else { panic!() };
-        assert_eq!(mode, 0o660, "{good}");
+        let crate::endpoint::EndpointKind::Mqueue(queue) = &plan.endpoints[0].kind else { panic!() };
+        assert_eq!(queue.mode, 0o660, "{good}");
     }
     for (value, message) in [("32768", "not within 0 to 32767"), ("\"high\"", "is not `keep`")] {
         let text = format!("{}mq_priority = {value}\n", queues());

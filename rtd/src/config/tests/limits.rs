@@ -93,7 +93,8 @@ fn locked_memory_and_priority_can_be_put_up_with() {
     let checked = check_with("t", &whole(), &poor, CheckOptions::default());
     assert!(checked.plan.is_none());
     let plan = run(&whole()).plan.unwrap();
-    let (bytes, kib) = (plan.locked_bytes(), plan.locked_bytes().div_ceil(1024));
+    let bytes = plan.locked_bytes(poor.program_bytes);
+    let kib = bytes.div_ceil(1024);
     let fix = format!("LimitMEMLOCK={bytes} in the unit's [Service] section\n@rtd - memlock {kib} in");
     expect(&checked.diagnostics[0], 1, "lane[0]", "RLIMIT_MEMLOCK = 8388608", &fix);
     expect(&checked.diagnostics[1], 3, "lane[0].priority", "RLIMIT_RTPRIO = 0", "@rtd - rtprio 51");

@@ -301,7 +301,7 @@ fn rates_and_capacities_fit_together() {
     let text = format!("{}burst = 5\n", queues());
     error(&text, text.lines().count(), "route[0].burst", "no effect without `rate_hz`", "rate_hz = 1000");
     let plan = run(&format!("{}rate_hz = 1000\n", queues())).plan.unwrap();
-    assert_eq!(plan.routes[0].rate, Some(crate::plan::Rate { per_second: 1000, burst: 100 }));
+    assert_eq!(plan.routes[0].rate, Some(rtcore::lane::policy::Rate { per_second: 1000, burst: 100 }));
     let text = format!("{}overflow = \"conflate\"\ncapacity = 9\n", queues());
     warning(&text, text.lines().count(), "route[0].capacity", "the latest message only", "remove `capacity`");
 }

@@ -4,8 +4,11 @@ use super::util::check_with;
 use super::util::{LANE, LANE_ROUTE, LANES, PROCESS, QUEUES, SIGNALS, machine};
 use super::util::{error, expect, lanes, line_of, only, run, shown, warning, whole, with};
 use crate::config::{CheckOptions, Checked, Machine};
-use crate::plan::{EndpointKind, Filter, Plan, RingPlan, TargetPlan};
+use crate::endpoint::ring::RingPlan;
+use crate::endpoint::{EndpointKind, KINDS};
+use crate::plan::{Filter, Plan, TargetPlan};
 use rtcore::sys::limits::Limit;
+use std::collections::BTreeSet;
 
 #[track_caller]
 fn planned(text: &str) -> Plan {
@@ -46,6 +49,28 @@ fn a_lane_endpoint_has_no_keys_of_other_kinds() {
         let line = line_of(&text, &format!("{key} ="), 0);
         let message = format!("`{key}` has no effect for kind = \"lane\"");
         error(&text, line, &format!("endpoint[0].{key}"), &message, &format!("remove `{key}`"));
+    }
+}
+
+/// Whatever its value is: an endpoint of each kind with each key that belongs to other kinds alone.
+#[test]
+fn no_kind_takes_a_key_of_another_one() {
+    for (_, kind, own) in KINDS {
+        let needed = match *kind {
+            "signal" => "signal = \"SIGRTMIN+9\"\n",
+            "xddp" => "port = 0\n",
+            _ => "",
+        };
+        let others = KINDS.iter().flat_map(|(.., keys)| *keys).filter(|key| !own.contains(key));
+        for key in others.collect::<BTreeSet<_>>() {
+            let entry = format!("[[endpoint]]\nname = \"more\"\nkind = \"{kind}\"\n{needed}{key} = -1\n");
+            let checked = run(&(lanes() + &entry));
+            let message = format!("`{key}` has no effect for kind = \"{kind}\"");
+            let found: Vec<_> = checked.diagnostics.iter().filter(|d| d.key.ends_with(key)).collect();
+            assert_eq!(found.len(), 1, "{kind} {key}");
+            assert!(found[0].is_error() && found[0].message == message, "{}", found[0]);
+            assert_eq!(found[0].fix, format!("remove `{key}`"));
+        }
     }
 }
 
@@ -139,7 +164,7 @@ fn a_lane_goes_to_a_signal_as_a_queue_does() {
 #[test]
 fn a_signals_value_goes_into_a_lane() {
     let text = |size: &str| mixed([size, ""], &from_to("press", "axis", "accept_claimed = true\n"));
-    assert_eq!(bound(&text("msgsize = 8")), crate::plan::SIGNAL_RECORD_BYTES);
+    assert_eq!(bound(&text("msgsize = 8")), rtcore::message::SIGNAL_RECORD_BYTES);
     let text = text("msgsize = 7");
     let found = run(&text).diagnostics.into_iter().find(|d| d.is_error()).unwrap();
     let line = line_of(&text, "to =", 0);
@@ -152,8 +177,8 @@ fn a_payload_rides_beside_a_signal() {
         mixed(["msgsize = 64", &format!("msgsize = {size}\nmaxmsg = 5")], &from_to(from, "stop", more))
     };
     let plan = run(&text("32", "in", "")).plan.unwrap();
-    let EndpointKind::Signal { inbox, .. } = plan.endpoints[5].kind else { panic!() };
-    assert_eq!(inbox, Some(RingPlan { slots: 8, payload_bytes: 32 }));
+    let EndpointKind::Signal(signal) = &plan.endpoints[5].kind else { panic!() };
+    assert_eq!(signal.inbox, Some(RingPlan { slots: 8, payload_bytes: 32 }));
     for (size, from, expected) in [("32", "in", 32), ("32", "plan", 32), ("100", "plan", 64)] {
         assert_eq!(bound(&text(size, from, "")), expected, "{size} {from}");
     }
@@ -287,10 +312,10 @@ fn rings_are_counted_in_memory_and_files() {
     let one = 64 * (64 + 64) + 3 * 4096;
     assert_eq!(plan.ring_bytes(), 2 * one, "one from the sender, one to the receiver");
     assert_eq!(plan.descriptors(), 2 * 3 + 1 + 2 * 7);
-    let locked = plan.locked_bytes();
+    let locked = plan.locked_bytes(0);
     let queue = with(LANES, "kind = \"lane\"\nowner = \"drive\"", "kind = \"mqueue\"\nowner = \"drive\"");
     let half = planned(&[LANE, PROCESS, &queue, LANE_ROUTE].concat());
-    assert_eq!((half.ring_bytes(), locked - half.locked_bytes()), (one, one));
+    assert_eq!((half.ring_bytes(), locked - half.locked_bytes(0)), (one, one));
     let inbox = with(&whole(), "SIGRTMIN+2\"\n", "SIGRTMIN+2\"\nmsgsize = 8\n");
     assert_eq!(planned(&inbox).ring_bytes(), one, "rounded up to a cache line");
 

@@ -4,7 +4,8 @@ use super::util::check_with;
 use super::util::{LANE, PROCESS, QUEUES, ROUTE, SIGNAL_ROUTE, SIGNALS, lanes, machine, queues};
 use crate::config::machine::{Cobalt, Found};
 use crate::config::{CheckOptions, Checked};
-use crate::plan::{EndpointKind, SkinChoice, SkinKind};
+use crate::endpoint::EndpointKind;
+use crate::plan::{SkinChoice, SkinKind};
 use std::path::Path;
 
 fn on(answer: Result<&str, &str>, text: &str, skin: Option<SkinChoice>) -> Checked {
@@ -147,7 +148,7 @@ fn both_directions_of_a_port_are_no_circle_and_its_sizes_count() {
     assert_eq!(plan.broken_invariant(), None);
     let EndpointKind::Xddp(port) = &plan.endpoints[1].kind else { panic!() };
     // 64 bytes and a header are a piece of 128; the lane's buffer has room for the whole pool.
-    assert_eq!((port.port, port.pool_bytes(), plan.port_bytes()), (3, 4096, 4096));
+    assert_eq!((port.port, port.pool_bytes(), plan.buffer_bytes()), (3, 4096, 4096));
     assert_eq!(plan.queue_bytes(), rtcore::sys::limits::mq_bytes(10, 64));
     assert_eq!(plan.notes().len(), 3, "{:?}", plan.notes());
     let long = text.replacen("msgsize = 64\nmaxmsg", "msgsize = 128\nmaxmsg", 1);

@@ -1,13 +1,13 @@
 //! What a receiver can read that is older than the file promises, and the size of a queue that conflates.
 
 use super::util::{LANE, LANES, PROCESS, ROUTE, lanes, line_of, queues, run, shown, warning, whole, with};
-use crate::plan::EndpointKind;
+use crate::endpoint::EndpointKind;
 
 fn maxmsg(text: &str, endpoint: usize) -> usize {
     let checked = run(text);
     match &checked.plan.unwrap_or_else(|| panic!("{}", shown(&checked.diagnostics))).endpoints[endpoint].kind
     {
-        EndpointKind::Mqueue { maxmsg, .. } => *maxmsg,
+        EndpointKind::Mqueue(queue) => queue.maxmsg,
         other => panic!("{other:?}"),
     }
 }

@@ -26,6 +26,7 @@ pub fn machine() -> Machine {
         queues_max: Some(256),
         memory_available: Some(1 << 30),
         memory_limit: "MemAvailable".to_owned(),
+        program_bytes: 8 * 1024 * 1024,
         cap_sys_resource: Some(false),
         cap_ipc_lock: Some(false),
         cap_sys_nice: Some(false),

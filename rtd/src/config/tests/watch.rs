@@ -4,7 +4,8 @@ use super::util::check_with;
 use super::util::{error, expect, line_of, machine, only, queues, run, shown, with};
 use crate::config::machine::{Cobalt, Found};
 use crate::config::{CheckOptions, Machine};
-use crate::plan::{OnRunaway, SkinChoice};
+use crate::plan::SkinChoice;
+use crate::plan::watch::OnRunaway;
 
 /// A configuration of one source with these keys of the daemon and of the lane.
 fn text(daemon: &str, lane: &str) -> String {

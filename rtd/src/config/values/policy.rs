@@ -1,9 +1,13 @@
 //! Values that choose a behaviour: waiting, overflow, permissions, signals, priorities, accounts.
 
-use super::{SECOND_NS, integer, parse_time, quoted, scalar_text, show_time, string, time};
+use super::{SECOND_NS, integer, parse_time, quoted, scalar_text, string, time};
 use crate::config::reader::{FromToml, Refused};
 use crate::config::suggest;
-use crate::plan::{GroupMode, OnRunaway, OnTampering, Overflow, Path, SignalTarget, SkinChoice, Wait};
+use crate::endpoint::{KINDS, Kind};
+use crate::plan::watch::{OnRunaway, OnTampering};
+use crate::plan::{Path, SkinChoice};
+use crate::words::show_time;
+use rtcore::lane::policy::{GroupMode, Overflow, SignalTarget, Wait};
 use rtcore::sys::signame::{self, SignalNameError};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -339,26 +343,18 @@ macro_rules! words {
     };
 }
 
-/// What an endpoint is made of, as written.
+/// The name of a kind of endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A POSIX message queue.
-    Mqueue,
-    /// A signal.
-    Signal,
-    /// A place in shared memory.
-    Lane,
-    /// Datagrams to and from plain Linux programs, on Cobalt.
-    Xddp,
-}
+pub struct KindText(pub Kind);
 
-words! {
-    /// `lane`, `mqueue`, `signal` or `xddp`.
-    KindText(Kind) {
-        "mqueue" => Kind::Mqueue,
-        "signal" => Kind::Signal,
-        "lane" => Kind::Lane,
-        "xddp" => Kind::Xddp,
+inline_schema!(KindText, json_schema!({ "type": "string" }));
+
+impl FromToml for KindText {
+    fn from_toml(value: &DeValue<'_>) -> Result<KindText, Refused> {
+        let names: Vec<&str> = KINDS.iter().map(|(_, name, _)| *name).collect();
+        let text = string(value, "\"mqueue\"")?;
+        let found = KINDS.iter().find(|(_, name, _)| *name == text);
+        found.map(|(kind, ..)| KindText(*kind)).ok_or_else(|| unknown_choice(text, &names))
     }
 }
 

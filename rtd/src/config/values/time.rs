@@ -2,6 +2,7 @@
 
 use super::{integer, quoted, scalar_text, string};
 use crate::config::reader::{FromToml, Refused};
+use crate::words::show_time;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -60,16 +61,6 @@ fn scaled(number: &str, scale: u64) -> Option<u64> {
         return None;
     }
     ns.checked_add(u64::try_from(product / parts).ok()?)
-}
-
-/// The shortest exact way to write a time.
-pub fn show_time(ns: u64) -> String {
-    for (unit, scale) in [("s", SECOND_NS), ("ms", 1_000_000), ("us", 1_000)] {
-        if ns >= scale && ns.is_multiple_of(scale) {
-            return format!("{}{unit}", ns / scale);
-        }
-    }
-    format!("{ns}ns")
 }
 
 /// The unit that a misspelt one was meant to be.

@@ -4,7 +4,8 @@
 //! Invariant: a process whose exec(2) is awaited is ready for nothing.
 
 use super::{Consequence, Entry, Registry};
-use crate::plan::{EndpointKind, Plan, ProcessId, SignalTarget, needs};
+use crate::endpoint::EndpointKind;
+use crate::plan::{Plan, ProcessId, needs};
 use rtcore::lane::peer::Receptions;
 use rtcore::sys::readiness::{self, Readiness};
 use rtcore::sys::seqpacket::is_shortage;
@@ -28,9 +29,9 @@ pub(super) struct Sent {
 
 /// Signals that routes send to the process; none where they are a skin's own.
 pub(super) fn sent_to(plan: &Plan, process: ProcessId) -> Vec<Sent> {
-    let to = |(id, _): (usize, _)| match plan.endpoints[id].kind {
-        EndpointKind::Signal { signo, target, inbox } if plan.endpoints[id].owner == Some(process) => {
-            Some(Sent { signo, to_thread: target == SignalTarget::Thread, by_ring: inbox.is_some() })
+    let to = |(id, _): (usize, _)| match &plan.endpoints[id].kind {
+        EndpointKind::Signal(signal) if plan.endpoints[id].owner == Some(process) => {
+            Some(Sent { signo: signal.signo, to_thread: signal.to_thread(), by_ring: signal.inbox.is_some() })
         }
         _ => None,
     };

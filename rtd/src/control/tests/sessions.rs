@@ -3,6 +3,7 @@
 use super::client::Other;
 use super::*;
 use crate::daemon::rings::Wanted;
+use crate::endpoint::ring::RingPlan;
 use rtcore::message::{Meta, Origin};
 use rtcore::ring::{Envelope, Kind};
 use rtcore::sys::poll;
@@ -13,7 +14,7 @@ pub fn two(socket: PathBuf) -> Plan {
     let lane = |name: &str, owner| EndpointPlan {
         name: name.into(),
         owner: Some(owner),
-        kind: EndpointKind::Lane(RingPlan { slots: 8, payload_bytes: 32 }),
+        kind: EndpointKind::Ring(RingPlan { slots: 8, payload_bytes: 32 }),
     };
     let route = |plan: &Plan, name: &str, from, to, path| RoutePlan {
         name: name.into(),

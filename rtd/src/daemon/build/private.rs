@@ -5,9 +5,9 @@
 use crate::log;
 use crate::words::counted;
 use rtcore::client::locate::may_order;
+use rtcore::endpoint::{Shown, mqueue};
 use rtcore::skin::{OpenQueue, Skin};
 use rtcore::stats::reader::{DaemonState, Endpoint, Reader, instances};
-use rtcore::stats::snapshot::EndpointKind as Shown;
 use rtcore::sys::mqueue::Attributes;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -90,7 +90,7 @@ fn other_user(instance: &str, queue: &CStr, uses: fn(&Endpoint) -> bool) -> Opti
         let snapshot = page.snapshot().ok()?;
         let runs = page.daemon_state().ok()? != DaemonState::Stopped;
         let has = |endpoint: &Endpoint| {
-            matches!(&endpoint.kind, Shown::Mqueue { queue: q, .. } if q.as_bytes() == queue.to_bytes())
+            matches!(&endpoint.kind, Shown::Mqueue(mqueue::Shown { queue: q, .. }) if q.as_bytes() == queue.to_bytes())
                 && uses(endpoint)
         };
         let counts = runs && snapshot.private_namespace && may_order(snapshot.uid);

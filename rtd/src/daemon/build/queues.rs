@@ -4,12 +4,15 @@
 //! opened.
 
 use super::private::Private;
+use crate::endpoint::EndpointKind;
+use crate::endpoint::mqueue::MqueuePlan;
 use crate::log;
-use crate::plan::{Account, EndpointKind, Plan};
+use crate::plan::Plan;
 use crate::words::counted;
+use rtcore::endpoint::{Shown, mqueue};
 use rtcore::skin::Skin;
 use rtcore::stats::reader::{DaemonState, Reader, instances};
-use rtcore::stats::snapshot::EndpointKind as Shown;
+use rtcore::sys::ids::Account;
 use rtcore::sys::mqueue::{Access, Attributes, Lock, Queue};
 use rtcore::sys::procfs::effective_uid;
 use std::ffi::CString;
@@ -53,7 +56,7 @@ impl Queues {
     pub fn open(plan: &Plan, skin: &'static Skin) -> io::Result<Queues> {
         let mut queues = Queues::default();
         for (id, endpoint) in plan.endpoints.iter().enumerate() {
-            if let EndpointKind::Mqueue { queue: name, maxmsg, msgsize, mode, flush_at_start } =
+            if let EndpointKind::Mqueue(MqueuePlan { queue: name, maxmsg, msgsize, mode, flush_at_start }) =
                 &endpoint.kind
             {
                 let is_source = plan.sources.iter().any(|source| source.endpoint == id);
@@ -240,7 +243,7 @@ pub fn hand_over(plan: &Plan, account: Account) -> io::Result<()> {
         return Ok(());
     }
     for endpoint in &plan.endpoints {
-        let EndpointKind::Mqueue { queue: name, .. } = &endpoint.kind else { continue };
+        let EndpointKind::Mqueue(MqueuePlan { queue: name, .. }) = &endpoint.kind else { continue };
         let queue = match Queue::open(name, Access::Both, true) {
             // Not there, or not this user's: whether the next may have it shows when it opens it.
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
@@ -268,7 +271,8 @@ pub fn reader_of(queue: &str) -> String {
         let snapshot = page.snapshot().ok()?;
         let alive = page.daemon_state().ok()? != DaemonState::Stopped;
         let reads = snapshot.endpoints.iter().any(|endpoint| {
-            endpoint.is_source && matches!(&endpoint.kind, Shown::Mqueue { queue: q, .. } if q == queue)
+            endpoint.is_source
+                && matches!(&endpoint.kind, Shown::Mqueue(mqueue::Shown { queue: q, .. }) if q == queue)
         });
         (alive && reads).then(|| format!("rtd instance `{name}` (pid {})", page.pid()))
     };

@@ -1,7 +1,10 @@
 //! Why a route lost a message: the receiver, the limit with its value, and what to change.
 
 use super::Names;
-use crate::plan::{EndpointId, EndpointKind, Overflow, Path, Plan, RoutePlan, SignalTarget, show_time};
+use crate::endpoint::EndpointKind;
+use crate::plan::{EndpointId, Path, Plan, RoutePlan};
+use crate::words::show_time;
+use rtcore::lane::policy::Overflow;
 use rtcore::message::{Reject, SIGNAL_VALUE_BYTES};
 use rtcore::stats::loss::Loss;
 use rtcore::sys::Errno;
@@ -110,7 +113,9 @@ impl Case<'_> {
             );
         }
         let (capacity, overflow) = (route.capacity, policy(route.overflow));
-        let Some(holds) = self.endpoints().first().map(|&end| room(self.plan, end)) else {
+        let Some(holds) =
+            self.endpoints().first().map(|&end| self.plan.endpoints[end].kind.policy().room_name())
+        else {
             // A group, where no member is at fault alone.
             return format!(
                 "{who} is full: capacity = {capacity} {at} is used up, overflow = \"{overflow}\": make the receivers read \
@@ -137,14 +142,14 @@ impl Case<'_> {
         };
         let endpoint = &self.plan.endpoints[end];
         match &endpoint.kind {
-            EndpointKind::Signal { .. } => format!(
+            EndpointKind::Signal(_) => format!(
                 "{} takes {SIGNAL_VALUE_BYTES} bytes while its owner has no session: send less, say truncate = true {at}, or \
                  give [[endpoint]] \"{}\" a msgsize and its owner a session",
                 endpoint.name, endpoint.name
             ),
             kind => format!(
                 "they are longer than msgsize = {} of {}: send less, or raise msgsize in [[endpoint]] \"{}\"",
-                msgsize(kind),
+                kind.policy().msgsize().unwrap_or(SIGNAL_VALUE_BYTES),
                 endpoint.name,
                 endpoint.name
             ),
@@ -160,11 +165,10 @@ impl Case<'_> {
         };
         match ends.first().map(owner) {
             None => format!("no process of {} is registered: start one of them", self.receivers()),
-            Some((endpoint, owner)) if matches!(endpoint.kind, EndpointKind::Lane(_)) => {
+            Some((endpoint, owner)) if matches!(endpoint.kind, EndpointKind::Ring(_)) => {
                 format!("nobody receives at {}: process {owner} has no session; start it", self.receivers())
             }
-            Some((endpoint, owner))
-                if matches!(endpoint.kind, EndpointKind::Signal { target: SignalTarget::Thread, .. }) =>
+            Some((endpoint, owner)) if matches!(&endpoint.kind, EndpointKind::Signal(signal) if signal.to_thread()) =>
             {
                 format!(
                     "nobody receives at {}: process {owner} is not registered, or it has ended, or its registered thread \
@@ -213,27 +217,6 @@ pub fn hint(errno: Errno) -> &'static str {
         "; signals to another user need CAP_KILL (systemd: AmbientCapabilities=CAP_KILL) or the same user"
     } else {
         ""
-    }
-}
-
-/// What an endpoint holds before it is full.
-fn room(plan: &Plan, endpoint: EndpointId) -> String {
-    match &plan.endpoints[endpoint].kind {
-        EndpointKind::Mqueue { maxmsg, .. } => format!("maxmsg = {maxmsg} of its queue"),
-        EndpointKind::Lane(ring) | EndpointKind::Signal { inbox: Some(ring), .. } => {
-            format!("maxmsg = {} of its ring", ring.slots)
-        }
-        EndpointKind::Signal { .. } => "its share of its user's pending signals (ulimit -i)".to_owned(),
-        EndpointKind::Xddp(port) => format!("maxmsg = {} of its port", port.maxmsg),
-    }
-}
-
-fn msgsize(kind: &EndpointKind) -> usize {
-    match kind {
-        EndpointKind::Mqueue { msgsize, .. } => *msgsize,
-        EndpointKind::Lane(ring) => ring.payload_bytes,
-        EndpointKind::Signal { .. } => SIGNAL_VALUE_BYTES,
-        EndpointKind::Xddp(port) => port.msgsize,
     }
 }
 

@@ -15,10 +15,11 @@ mod tests;
 
 use super::names::Names;
 use crate::log;
-use crate::plan::{Overflow, Path, Plan};
+use crate::plan::{Path, Plan};
 use explain::Case;
 pub use explain::hint;
 use rtcore::lane::peer::Reception;
+use rtcore::lane::policy::Overflow;
 use rtcore::stats::loss::{LOSING_NS, Loss};
 use rtcore::stats::writer::Page;
 use rtcore::sys::Errno;

@@ -1,8 +1,7 @@
 //! Why a session has no such endpoint: the rule, in words.
 
 use super::Rings;
-use crate::plan::{EndpointKind, ProcessId, TargetPlan};
-use rtcore::sys::signame;
+use crate::plan::{ProcessId, TargetPlan};
 use rtcore::wire::Status;
 
 /// An answer to somebody who asks for an endpoint.
@@ -26,29 +25,9 @@ impl Rings {
         let denied = |text| say(Status::Denied, text);
         let found = &plan.endpoints[id];
         let me = &plan.processes[process].name;
-        match &found.kind {
-            EndpointKind::Mqueue { queue, .. } => {
-                let queue = queue.to_string_lossy();
-                return denied(format!("`{endpoint}` is an mqueue: mq_open(\"{queue}\")"));
-            }
-            EndpointKind::Signal { signo, .. } => {
-                let way = if plan.routes.iter().any(|route| route.from == id) {
-                    "send it to rtd: sigqueue(3)"
-                } else {
-                    "it comes as a signal: sigwaitinfo(2)"
-                };
-                return denied(format!(
-                    "`{endpoint}` is a signal ({}), not a lane: {way}",
-                    signame::name(*signo)
-                ));
-            }
-            EndpointKind::Xddp(port) => {
-                return denied(format!(
-                    "`{endpoint}` is xddp port {0}, no lane: open(2) /dev/rtp{0}",
-                    port.port
-                ));
-            }
-            EndpointKind::Lane(_) => {}
+        let read = plan.routes.iter().any(|route| route.from == id);
+        if let Some(text) = found.kind.policy().outside_sessions(endpoint, read) {
+            return denied(text);
         }
         if found.owner != Some(process) {
             let owner = found.owner.map_or("nobody", |owner| plan.processes[owner].name.as_str());
@@ -57,7 +36,6 @@ impl Rings {
                  is `{me}`"
             ));
         }
-        let read = plan.routes.iter().any(|route| route.from == id);
         let written =
             plan.routes.iter().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints).any(|to| *to == id);
         match (read, written) {

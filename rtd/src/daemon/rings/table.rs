@@ -2,8 +2,11 @@
 //!
 //! Invariant: a channel's number is its place in its process' list, and so is the daemon's bell for it.
 
-use crate::plan::{EndpointId, EndpointKind, Overflow, Path, Plan, ProcessId, RingPlan, RouteId, RoutePlan};
+use crate::endpoint::ring::RingPlan;
+use crate::endpoint::{EndpointKind, Medium};
+use crate::plan::{EndpointId, Path, Plan, ProcessId, RouteId, RoutePlan};
 use crate::sessions::state::Receiver;
+use rtcore::lane::policy::Overflow;
 use rtcore::ring::{Geometry, Side};
 use rtcore::wire::{Channel, Name, Role};
 use std::io;
@@ -84,7 +87,7 @@ impl Table {
     /// The channel into an endpoint that some route reads.
     fn sender(&mut self, plan: &Plan, id: EndpointId) -> io::Result<()> {
         let endpoint = &plan.endpoints[id];
-        let (EndpointKind::Lane(ring), Some(owner)) = (&endpoint.kind, endpoint.owner) else { return Ok(()) };
+        let (EndpointKind::Ring(ring), Some(owner)) = (&endpoint.kind, endpoint.owner) else { return Ok(()) };
         let mut routes = plan.routes.iter().enumerate().filter(|(_, route)| route.from == id);
         let Some((first, route)) = routes.next() else { return Ok(()) };
         let Some(other) = route.ends().next() else { return Ok(()) };
@@ -118,14 +121,14 @@ impl Table {
             } else {
                 ChannelPath::Sink(route, end)
             };
-            let (role, ring) = match &endpoint.kind {
-                EndpointKind::Lane(ring) if !direct => (Role::Inbox, Some(*ring)),
-                EndpointKind::Lane(_) => (Role::Inbox, plan.direct_ring(&plan.routes[route])),
-                EndpointKind::Signal { signo, inbox: Some(ring), .. } => {
-                    (Role::Signal { signo: *signo }, Some(*ring))
+            let role = match &endpoint.kind {
+                EndpointKind::Ring(_) => Role::Inbox,
+                EndpointKind::Signal(signal) if signal.inbox.is_some() => {
+                    Role::Signal { signo: signal.signo }
                 }
-                EndpointKind::Signal { .. } | EndpointKind::Mqueue { .. } | EndpointKind::Xddp(_) => continue,
+                _ => continue,
             };
+            let ring = if direct { plan.direct_ring(&plan.routes[route]) } else { endpoint.kind.ring() };
             let receivers = Vec::new();
             let draft = Draft { route, own: id, other: from, ring, role, block_ns: 0, way, receivers };
             self.channel(plan, owner, draft)?;
@@ -205,10 +208,10 @@ fn promise(plan: &Plan, id: RouteId, own: EndpointId, role: Role, way: ChannelPa
 
 fn receiver(plan: &Plan, id: EndpointId) -> Receiver {
     let endpoint = &plan.endpoints[id];
-    match endpoint.kind {
-        EndpointKind::Mqueue { .. } | EndpointKind::Xddp(_) => Receiver::Queue(endpoint.owner),
-        EndpointKind::Signal { .. } => Receiver::Signal(endpoint.owner),
-        EndpointKind::Lane(_) => Receiver::Session(endpoint.owner),
+    match endpoint.kind.policy().medium() {
+        Medium::Queue => Receiver::Queue(endpoint.owner),
+        Medium::Signal => Receiver::Signal(endpoint.owner),
+        Medium::Ring => Receiver::Session(endpoint.owner),
     }
 }
 

@@ -19,7 +19,7 @@ pub use notice::{Cause, Notice, Runaway, What};
 pub use running::{Granted, LaneRanAway, Running, Watched};
 pub use stall_detector::{Bounds, StallDetector, Still};
 
-use crate::plan::OnRunaway;
+use crate::plan::watch::OnRunaway;
 use notice::Lines;
 use rtcore::lane::progress::Progress;
 use rtcore::seal;

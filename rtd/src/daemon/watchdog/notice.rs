@@ -1,8 +1,10 @@
 //! What the watchdog says: notices for the log, and lines that are ready before there is anything to say.
 
 use crate::log;
-use crate::plan::{LanePlan, OnRunaway, Plan, show_time};
+use crate::plan::watch::OnRunaway;
+use crate::plan::{LanePlan, Plan};
 use crate::words::counted;
+use crate::words::show_time;
 
 /// Why a lane thread is spoken of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,15 +8,16 @@ use super::{
 };
 use crate::daemon::Privilege;
 use crate::log;
-use crate::plan::{LaneId, Plan, show_time};
+use crate::plan::{LaneId, Plan};
 use crate::words::counted;
+use crate::words::show_time;
 use anyhow::Context as _;
 use rtcore::lane::progress::Progress;
 use rtcore::skin::Skin;
 use rtcore::stats::writer::Page;
 use rtcore::sys::rtsignal::{self, SignalSet};
 use rtcore::sys::thread::{CpuClock, TaskState};
-use rtcore::sys::{limits, memory, sched};
+use rtcore::sys::{cpus, limits, memory, sched};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -102,7 +103,7 @@ impl Running {
             shared: Arc::clone(&shared),
             notices: producer,
         };
-        let (priority, cpu) = (plan.watchdog_priority(), plan.watchdog_cpu());
+        let (priority, cpu) = (plan.watchdog_priority(), plan.watchdog_cpu(usable_cpus()));
         let (open, gate) = mpsc::channel::<()>();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -321,4 +322,10 @@ fn subjects(
         log::warning(format_args!("the watchdog cannot see whether a lane gets its CPU: {why}"));
     }
     subjects
+}
+
+/// The CPUs that this process may use and nobody has isolated; none if the kernel does not say.
+fn usable_cpus() -> impl Iterator<Item = usize> {
+    let isolated = cpus::isolated().unwrap_or_default();
+    cpus::given().unwrap_or_default().into_iter().filter(move |cpu| !isolated.contains(cpu))
 }

@@ -52,6 +52,7 @@ fn machine() -> Machine {
         queues_max: Some(256),
         memory_available: Some(1 << 30),
         memory_limit: "MemAvailable".to_owned(),
+        program_bytes: 8 * 1024 * 1024,
         program: "/opt/rtd".to_owned(),
         uid: 1000,
         gid: 1000,

@@ -3,9 +3,10 @@
 //! An input is a list of changes to a page that rtd has made, because a page is large and mostly zero: so the saved inputs
 //! stay small, and mean something in each version of the layout. An input that starts with an odd byte is a page itself.
 
+use rtcore::endpoint::{Shown, mqueue, ring, signal};
 use rtcore::stats::reader::{ReadError, Reader, Snapshot};
 use rtcore::stats::writer::Page;
-use rtcore::stats::{EndpointSpec, EndpointSpecKind, LaneSpec, Ledger, PageSpec, RouteSpec, WorkerSpec};
+use rtcore::stats::{EndpointSpec, LaneSpec, Ledger, PageSpec, RouteSpec, WorkerSpec};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -120,9 +121,13 @@ fn spec(name: &str) -> PageSpec {
         lanes: vec![lane("control"), lane("bulk")],
         routes: vec![route("in->out", 0, false), route("in->back", 1, true)],
         endpoints: vec![
-            endpoint("in", None, EndpointSpecKind::Mqueue { queue: "/in".into(), maxmsg: 8, msgsize: 64 }),
-            endpoint("out", Some(0), EndpointSpecKind::Signal { signo: 40, to_thread: true }),
-            endpoint("back", Some(1), EndpointSpecKind::Lane { maxmsg: 8, msgsize: 64 }),
+            endpoint(
+                "in",
+                None,
+                Shown::Mqueue(mqueue::Shown { queue: "/in".into(), maxmsg: 8, msgsize: 64 }),
+            ),
+            endpoint("out", Some(0), Shown::Signal(signal::Shown { signo: 40, to_thread: true })),
+            endpoint("back", Some(1), Shown::Ring(ring::Shown { maxmsg: 8, msgsize: 64 })),
         ],
         processes: vec!["drive".into(), "panel".into()],
         workers: vec![WorkerSpec { lane: 0, name: "in".into() }, WorkerSpec { lane: 1, name: "bulk".into() }],

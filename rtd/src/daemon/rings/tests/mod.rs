@@ -4,10 +4,16 @@ mod direct;
 mod routed;
 
 use super::*;
+use crate::endpoint::EndpointKind;
+use crate::endpoint::mqueue::MqueuePlan;
+use crate::endpoint::ring::RingPlan;
+use crate::endpoint::signal::SignalPlan;
+use crate::plan::watch::{LaneWatch, WatchPlan};
 use crate::plan::*;
 use crate::sessions::event::{Effect, End, Event, Standing};
 use crate::sessions::state::State;
 use rtcore::lane::peer::PeerState;
+use rtcore::lane::policy::{GroupMode, Overflow, SignalTarget, Wait};
 use rtcore::message::Meta;
 use rtcore::ring::{Envelope, Geometry, Kind};
 use rtcore::sys::memfd::Map;
@@ -49,18 +55,24 @@ fn process(name: &str) -> ProcessPlan {
 
 fn lane(name: &str, owner: ProcessId, payload_bytes: usize) -> EndpointPlan {
     let ring = RingPlan { slots: SLOTS as usize, payload_bytes };
-    EndpointPlan { name: name.into(), owner: Some(owner), kind: EndpointKind::Lane(ring) }
+    EndpointPlan { name: name.into(), owner: Some(owner), kind: EndpointKind::Ring(ring) }
 }
 
 fn queue(name: &str, owner: Option<ProcessId>) -> EndpointPlan {
     let queue = std::ffi::CString::new(format!("/{name}")).unwrap();
-    let kind = EndpointKind::Mqueue { queue, maxmsg: 1, msgsize: 64, mode: 0o600, flush_at_start: false };
+    let kind = EndpointKind::Mqueue(MqueuePlan {
+        queue,
+        maxmsg: 1,
+        msgsize: 64,
+        mode: 0o600,
+        flush_at_start: false,
+    });
     EndpointPlan { name: name.into(), owner, kind }
 }
 
 fn signal(name: &str, owner: ProcessId, inbox: bool) -> EndpointPlan {
     let inbox = inbox.then_some(RingPlan { slots: 2, payload_bytes: 8 });
-    let kind = EndpointKind::Signal { signo: 40, target: SignalTarget::Process, inbox };
+    let kind = EndpointKind::Signal(SignalPlan { signo: 40, target: SignalTarget::Process, inbox });
     EndpointPlan { name: name.into(), owner: Some(owner), kind }
 }
 

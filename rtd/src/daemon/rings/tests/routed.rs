@@ -59,7 +59,7 @@ fn every_end_of_a_way_is_one_channel() {
 #[test]
 fn a_direct_ring_has_the_slots_of_its_receiver_and_the_payload_of_its_sender() {
     let mut plan = direct_plan();
-    plan.endpoints[1].kind = EndpointKind::Lane(RingPlan { slots: 2, payload_bytes: 64 });
+    plan.endpoints[1].kind = EndpointKind::Ring(RingPlan { slots: 2, payload_bytes: 64 });
     let table = Table::new(&plan).unwrap();
     for (process, side) in [(ARM, Side::Producer), (PLANNER, Side::Consumer)] {
         let channel = &table.channels[process][0];

@@ -2,14 +2,15 @@
 //!
 //! Invariant: nothing of the library is loaded into the process that asks.
 
-use super::own::{PATIENCE, own_binary, wait};
-use crate::config::library;
-use crate::config::machine::Found;
-use crate::plan::{Account, needs};
+use super::library;
+use super::machine::Found;
+use crate::child::{PATIENCE, own_binary, wait};
+use crate::plan::needs;
 use anyhow::{Context as _, bail};
 use rtcore::skin::{Skin, cobalt};
 use rtcore::sys::accounts::own_uid;
 use rtcore::sys::caps::{self, Set};
+use rtcore::sys::ids::Account;
 use rtcore::sys::{ids, memfd};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -110,7 +111,7 @@ fn xddp(skin: &Skin) -> Result<&'static Path, String> {
 }
 
 /// What Cobalt is there for this process, or for the user that it will be; or why none.
-pub fn cobalt(library: Option<&Path>, account: Option<Account>) -> Result<Found, String> {
+pub fn probe(library: Option<&Path>, account: Option<Account>) -> Result<Found, String> {
     if library.is_none() && !Path::new(cobalt::PROC_VERSION).exists() {
         return Err(format!("no Cobalt core runs in this kernel (there is no {})", cobalt::PROC_VERSION));
     }
