@@ -313,5 +313,6 @@ pub mod skin;
 pub mod stats;
 pub mod sync;
 pub mod sys;
+pub mod wait;
 #[cfg(not(loom))]
 pub mod wire;

@@ -1,18 +1,6 @@
 //! The choices a configuration makes for lanes and routes, as plain `Copy` values.
 
-/// How a lane's threads wait for messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Blocking receive, a thread per source.
-    Block,
-    /// Spin this long, then block; one thread, one source.
-    Spin {
-        /// Spin time.
-        spin_ns: u64,
-    },
-    /// Never block; one thread scans all the lane's sources.
-    Poll,
-}
+pub use crate::wait::Wait;
 
 /// Whom a signal sink addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,15 +47,4 @@ pub enum Overflow {
         /// Longest wait.
         limit_ns: u64,
     },
-}
-
-impl std::fmt::Display for Wait {
-    /// As in the configuration.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Wait::Block => f.write_str("block"),
-            Wait::Spin { spin_ns } => write!(f, "spin:{}", spin_ns / 1000),
-            Wait::Poll => f.write_str("poll"),
-        }
-    }
 }

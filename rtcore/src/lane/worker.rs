@@ -210,8 +210,7 @@ impl Worker {
         run.regain_mode();
         match (self.wait, self.inputs.as_mut_slice()) {
             (Wait::Block, [input]) => run.block(input, &mut waits),
-            (Wait::Block | Wait::Poll, inputs) => run.scan(inputs, None, &mut waits),
-            (Wait::Spin { spin_ns }, inputs) => run.scan(inputs, Some(spin_ns), &mut waits),
+            (wait, inputs) => run.scan(inputs, wait, &mut waits),
         }
         run.drain(&mut self.inputs, &mut waits);
         let usage = memory::thread_usage();
@@ -273,9 +272,9 @@ impl Running<'_> {
         }
     }
 
-    /// Any number of sources, never blocking, or (one source) blocking after `spin_ns` without work.
-    fn scan(&mut self, inputs: &mut [Input], spin_ns: Option<u64>, waits: &mut Waits) {
-        let mut worked_ns = (self.skin.now_ns)();
+    /// Any number of sources: looks at one after the other, and sleeps when the strategy says so.
+    fn scan(&mut self, inputs: &mut [Input], wait: Wait, waits: &mut Waits) {
+        let mut spin_until_ns = None;
         while !self.stopping() {
             let mut worked = false;
             for input in inputs.iter_mut() {
@@ -284,26 +283,26 @@ impl Running<'_> {
                 }
                 worked |= self.turn(input, Patience::None) > 0;
             }
-            let now = (self.skin.now_ns)();
             if worked {
-                worked_ns = now;
-            } else if spin_ns.is_some_and(|spin| now - worked_ns > spin) {
-                let patience = match &*inputs {
-                    [input] if !input.has_backlog() && input.rest_ns(self.skin).is_none() => {
-                        input.idle(self.skin)
-                    }
-                    _ => self.await_work(inputs, waits),
-                };
-                if let ([input], Patience::Forever | Patience::Within(_)) = (&mut *inputs, patience) {
-                    worked = self.turn(input, patience) > 0;
-                }
-                // A wait that ended for nothing is no reason to spin again.
-                if worked {
-                    worked_ns = (self.skin.now_ns)();
-                }
-            } else {
+                spin_until_ns = None;
+            } else if wait.spins(&mut spin_until_ns, self.skin.now_ns) {
                 std::hint::spin_loop();
+            } else if self.sleep_for_work(inputs, waits) {
+                // A wait that ended for nothing is no reason to spin again.
+                spin_until_ns = None;
             }
+        }
+    }
+
+    /// Sleeps until there may be work; true if it has done some.
+    fn sleep_for_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> bool {
+        let patience = match &*inputs {
+            [input] if !input.has_backlog() && input.rest_ns(self.skin).is_none() => input.idle(self.skin),
+            _ => self.await_work(inputs, waits),
+        };
+        match (inputs, patience) {
+            ([input], Patience::Forever | Patience::Within(_)) => self.turn(input, patience) > 0,
+            _ => false,
         }
     }
 

@@ -15,7 +15,6 @@ use super::core::{CHANNELS_MAX, Command, Core, ENTRIES_MAX, Unclaimed};
 use super::error::RecvError;
 use super::event::Event;
 use super::message::{Head, InPlace, Incoming, Message, Place};
-use crate::lane::policy::Wait;
 use crate::message::Origin;
 use crate::ring::{Corrupt, Envelope};
 use crate::sync::Ordering;
@@ -23,6 +22,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;
 use crate::sys::futex::Word;
 use crate::sys::timerfd::Timer;
+use crate::wait::Wait;
 use mailbox::Mailbox;
 use rx::{Received, Taken};
 use std::cell::Cell;
@@ -221,32 +221,14 @@ impl Inbox {
                 Pulled::Nothing => {}
             }
             // What has no end needs no clock.
-            match self.wait {
-                Wait::Poll if deadline_ns == u64::MAX => {
-                    std::hint::spin_loop();
-                    continue;
-                }
-                Wait::Block if deadline_ns == u64::MAX => {
-                    self.sleep(u64::MAX);
-                    continue;
-                }
-                _ => {}
-            }
-            let now_ns = monotonic_ns();
-            if now_ns >= deadline_ns {
+            let now_ns = (deadline_ns != u64::MAX).then(monotonic_ns);
+            if now_ns.is_some_and(|now_ns| now_ns >= deadline_ns) {
                 return Ok(None);
             }
-            let spins = match self.wait {
-                Wait::Poll => true,
-                Wait::Spin { spin_ns } => {
-                    now_ns < *spin_until_ns.get_or_insert(now_ns.saturating_add(spin_ns))
-                }
-                Wait::Block => false,
-            };
-            if spins {
+            if self.wait.spins(&mut spin_until_ns, || now_ns.unwrap_or_else(monotonic_ns)) {
                 std::hint::spin_loop();
             } else {
-                self.sleep(if deadline_ns == u64::MAX { u64::MAX } else { deadline_ns - now_ns });
+                self.sleep(now_ns.map_or(u64::MAX, |now_ns| deadline_ns - now_ns));
             }
         }
     }
