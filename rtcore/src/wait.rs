@@ -32,6 +32,19 @@ impl Wait {
     }
 }
 
+/// How long a thread waits at most, in nanoseconds.
+///
+/// Calls that are made differently to look, to wait for a time, and to wait without a bound match on the two constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout(pub u64);
+
+impl Timeout {
+    /// It only looks.
+    pub const NOW: Timeout = Timeout(0);
+    /// As long as it takes. Calls of [`crate::sys`] that take a number of nanoseconds have no bound with this number.
+    pub const FOREVER: Timeout = Timeout(u64::MAX);
+}
+
 impl std::fmt::Display for Wait {
     /// As in the configuration.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

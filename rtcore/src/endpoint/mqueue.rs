@@ -1,7 +1,7 @@
 //! Message queues (mq_overview(7)).
 
 use super::sink::{Refusal, SinkOps};
-use super::source::{Content, FOREVER_NS, Failure, SourceOps, Taken};
+use super::source::{Content, Failure, SourceOps, Taken};
 use crate::lane::peer::Peer;
 use crate::lane::syscalls;
 use crate::lane::waits::Waits;
@@ -12,6 +12,7 @@ use crate::stats::layout::EndpointRecord;
 use crate::stats::reader::text_of;
 use crate::sys::poll::Interest;
 use crate::sys::seccomp::Allowed;
+use crate::wait::Timeout;
 use std::io;
 use std::sync::Arc;
 use zerocopy::FromZeros;
@@ -41,11 +42,11 @@ impl Source {
 
 impl SourceOps for Source {
     #[inline]
-    fn take(&mut self, skin: &Skin, buffer: &mut [u8], patience_ns: u64) -> Result<Taken, Failure> {
-        let (len, priority) = match patience_ns {
-            FOREVER_NS => (skin.mq_receive)(self.blocking.mqd(), buffer)?,
-            0 => (skin.mq_receive)(self.nonblocking.mqd(), buffer)?,
-            timeout_ns => (skin.mq_receive_within)(self.blocking.mqd(), buffer, timeout_ns)?,
+    fn take(&mut self, skin: &Skin, buffer: &mut [u8], timeout: Timeout) -> Result<Taken, Failure> {
+        let (len, priority) = match timeout {
+            Timeout::FOREVER => (skin.mq_receive)(self.blocking.mqd(), buffer)?,
+            Timeout::NOW => (skin.mq_receive)(self.nonblocking.mqd(), buffer)?,
+            Timeout(timeout_ns) => (skin.mq_receive_within)(self.blocking.mqd(), buffer, timeout_ns)?,
         };
         let writer = self.writer.as_ref();
         let origin = writer.map_or(Origin::UNKNOWN, |(owner, uid)| channel_origin(owner, *uid));

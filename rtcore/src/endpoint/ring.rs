@@ -13,6 +13,7 @@ use crate::stats::layout::EndpointRecord;
 use crate::sys::Errno;
 use crate::sys::poll::Interest;
 use crate::sys::seccomp::Allowed;
+use crate::wait::Timeout;
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -39,7 +40,7 @@ impl Source {
 
     /// Takes the next message, of this end or the next one.
     #[inline]
-    fn take_next(&mut self, buffer: &mut [u8], patience_ns: u64) -> Result<(Meta, usize, Origin), Failure> {
+    fn take_next(&mut self, buffer: &mut [u8], timeout: Timeout) -> Result<(Meta, usize, Origin), Failure> {
         loop {
             let origin = self.ring_slot.origin();
             if self.ring_slot.has_offer() {
@@ -63,10 +64,10 @@ impl Source {
             if self.ring_slot.has_offer() && self.switch() {
                 continue;
             }
-            if patience_ns == 0 {
+            if timeout == Timeout::NOW {
                 return Err(Errno::AGAIN.into());
             }
-            self.wait(patience_ns)?;
+            self.wait(timeout)?;
         }
     }
 
@@ -93,7 +94,7 @@ impl Source {
 
     /// Sleeps until there is a message or an offer.
     #[inline]
-    fn wait(&mut self, timeout_ns: u64) -> Result<(), Errno> {
+    fn wait(&mut self, Timeout(timeout_ns): Timeout) -> Result<(), Errno> {
         let (end, offers) = self.ring_slot.current_and_offers();
         match (end, &self.doorbell) {
             (Some(end), _) => end.wait_unless(timeout_ns, || offers.waiting()),
@@ -112,8 +113,8 @@ impl Source {
 impl SourceOps for Source {
     /// The channel says whose a message is, and that it is bytes: nothing that its slot says.
     #[inline]
-    fn take(&mut self, _: &Skin, buffer: &mut [u8], patience_ns: u64) -> Result<Taken, Failure> {
-        let (meta, len, origin) = self.take_next(buffer, patience_ns)?;
+    fn take(&mut self, _: &Skin, buffer: &mut [u8], timeout: Timeout) -> Result<Taken, Failure> {
+        let (meta, len, origin) = self.take_next(buffer, timeout)?;
         Ok(Taken { content: Content::Bytes(len), priority: 0, origin, meta: Some(meta) })
     }
 

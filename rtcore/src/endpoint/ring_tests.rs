@@ -18,6 +18,7 @@ use crate::skin::{self, Skin};
 use crate::stats::writer::Page;
 use crate::stats::{PageSpec, RouteSpec};
 use crate::sys::Errno;
+use crate::wait::Timeout;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -45,7 +46,7 @@ fn offer<T>(hand_off: &mut HandOff<T>, end: Option<T>, generation: u64) {
 }
 
 fn next(source: &mut Source) -> Option<u64> {
-    match source.try_receive(skin::posix()) {
+    match source.receive(skin::posix(), Timeout::NOW) {
         Ok(message) => {
             assert_eq!(message.origin, OWNER, "the channel says who it is, not the envelope");
             assert!(matches!(message.body, Body::Bytes(_)));

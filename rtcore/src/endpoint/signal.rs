@@ -2,7 +2,7 @@
 
 use super::signal_ring::SignalRing;
 use super::sink::{Refusal, SinkOps};
-use super::source::{Content, FOREVER_NS, Failure, SourceOps, Taken};
+use super::source::{Content, Failure, SourceOps, Taken};
 use crate::lane::credit::Credit;
 use crate::lane::peer::{Peer, Reception};
 use crate::lane::syscalls;
@@ -14,6 +14,7 @@ use crate::sys::poll::Interest;
 use crate::sys::rtsignal::SignalSet;
 use crate::sys::seccomp::Allowed;
 use crate::sys::{Call, Errno};
+use crate::wait::Timeout;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -30,10 +31,10 @@ pub struct Source {
 
 impl SourceOps for Source {
     #[inline]
-    fn take(&mut self, skin: &Skin, _: &mut [u8], patience_ns: u64) -> Result<Taken, Failure> {
-        let got = match patience_ns {
-            FOREVER_NS => (skin.signal_wait)(&self.set)?,
-            timeout_ns => (skin.signal_wait_within)(&self.set, timeout_ns)?,
+    fn take(&mut self, skin: &Skin, _: &mut [u8], timeout: Timeout) -> Result<Taken, Failure> {
+        let got = match timeout {
+            Timeout::FOREVER => (skin.signal_wait)(&self.set)?,
+            Timeout(timeout_ns) => (skin.signal_wait_within)(&self.set, timeout_ns)?,
         };
         let origin = Origin { pid: got.pid, uid: got.uid, verified: got.kernel_wrote_origin };
         let content = Content::Signal { signo: got.signo, value: got.value };

@@ -8,15 +8,12 @@ use crate::ring::Corrupt;
 use crate::skin::Skin;
 use crate::sys::seccomp::Allowed;
 use crate::sys::{Errno, memory};
-
-/// As long as it takes.
-pub(super) const FOREVER_NS: u64 = u64::MAX;
+use crate::wait::Timeout;
 
 /// What a kind of source does. What a kind does not have is left to the defaults.
 pub(super) trait SourceOps {
-    /// Takes the next message: at once (0), within so long (then ETIMEDOUT or EAGAIN), or whenever it comes
-    /// ([`FOREVER_NS`]). EINTR when the control thread woke the lane.
-    fn take(&mut self, skin: &Skin, buffer: &mut [u8], patience_ns: u64) -> Result<Taken, Failure>;
+    /// Takes the next message. EAGAIN or ETIMEDOUT if none came in time, EINTR when the control thread woke the lane.
+    fn take(&mut self, skin: &Skin, buffer: &mut [u8], timeout: Timeout) -> Result<Taken, Failure>;
 
     /// The system calls that this makes after the seal.
     fn calls(&self) -> &'static [Allowed];
@@ -135,27 +132,11 @@ impl Source {
         Source { kind, buffer, sequence: 0, epoch: new_epoch(), drain_at_stop }
     }
 
-    /// Waits for a message. EINTR when woken by the control thread.
+    /// Waits for a message. EAGAIN or ETIMEDOUT if none came in time, EINTR when woken by the control thread.
     #[inline]
-    pub fn receive(&mut self, skin: &Skin) -> Result<Message<'_>, Failure> {
-        self.take(skin, FOREVER_NS)
-    }
-
-    /// The same for at most so long, then ETIMEDOUT or EAGAIN.
-    pub fn receive_within(&mut self, skin: &Skin, timeout_ns: u64) -> Result<Message<'_>, Failure> {
-        self.take(skin, timeout_ns)
-    }
-
-    /// Takes a message if there is one, else EAGAIN.
-    #[inline]
-    pub fn try_receive(&mut self, skin: &Skin) -> Result<Message<'_>, Failure> {
-        self.take(skin, 0)
-    }
-
-    #[inline]
-    fn take(&mut self, skin: &Skin, patience_ns: u64) -> Result<Message<'_>, Failure> {
+    pub fn receive(&mut self, skin: &Skin, timeout: Timeout) -> Result<Message<'_>, Failure> {
         let taken =
-            each!(SourceKind, &mut self.kind, source => source.take(skin, &mut self.buffer, patience_ns))?;
+            each!(SourceKind, &mut self.kind, source => source.take(skin, &mut self.buffer, timeout))?;
         let dequeued_ns = (skin.now_ns)();
         let body = match taken.content {
             Content::Bytes(len) => Body::Bytes(&self.buffer[..len]),

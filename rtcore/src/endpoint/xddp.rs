@@ -11,6 +11,7 @@ use crate::stats::fill::text;
 use crate::stats::layout::EndpointRecord;
 use crate::stats::reader::text_of;
 use crate::sys::seccomp::Allowed;
+use crate::wait::Timeout;
 use std::io;
 use std::sync::Arc;
 use zerocopy::FromZeros;
@@ -21,8 +22,8 @@ pub struct Source(pub Arc<Port>);
 
 impl SourceOps for Source {
     #[inline]
-    fn take(&mut self, _: &Skin, buffer: &mut [u8], patience_ns: u64) -> Result<Taken, Failure> {
-        let content = Content::Bytes(self.0.receive(buffer, patience_ns)?);
+    fn take(&mut self, _: &Skin, buffer: &mut [u8], timeout: Timeout) -> Result<Taken, Failure> {
+        let content = Content::Bytes(self.0.receive(buffer, timeout)?);
         Ok(Taken { content, priority: 0, origin: Origin::UNKNOWN, meta: None })
     }
 

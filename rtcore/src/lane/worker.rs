@@ -5,7 +5,6 @@
 //! `poll` worker scans.
 
 use super::event::{EventKind, EventSink};
-use super::policy::Wait;
 use super::progress::ProgressCell;
 use super::route::{AtStop, Context, Route};
 use super::waits::Waits;
@@ -18,6 +17,7 @@ use crate::sys::memory::{self, ThreadUsage};
 use crate::sys::seccomp::Program;
 use crate::sys::thread::CpuClock;
 use crate::sys::{Errno, rtsignal, sched};
+use crate::wait::{Timeout, Wait};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,10 +63,10 @@ impl Input {
 
     /// How long to wait for a message while nothing else is to do. A skin whose threads no Linux signal may wake has
     /// them look up where no ring's doorbell does.
-    fn idle(&self, skin: &Skin) -> Patience {
+    fn idle(&self, skin: &Skin) -> Timeout {
         let is_woken = skin.is_relaxed.is_none() || self.source.is_ring();
         let looks = !is_woken && self.routes.iter().any(Route::has_rings);
-        if looks { Patience::Within(RECEIVERS_LOOK_NS) } else { Patience::Forever }
+        if looks { Timeout(RECEIVERS_LOOK_NS) } else { Timeout::FOREVER }
     }
 
     /// How long the source is left unread, none if a message can be taken now. A ring is, while every route that it
@@ -221,17 +221,6 @@ impl Worker {
     }
 }
 
-/// How long to wait for a message.
-#[derive(Clone, Copy, Debug)]
-enum Patience {
-    /// Not at all.
-    None,
-    /// At most so many nanoseconds.
-    Within(u64),
-    /// As long as it takes.
-    Forever,
-}
-
 /// The loop's state, apart from the inputs it works on.
 struct Running<'a> {
     skin: &'static Skin,
@@ -259,11 +248,11 @@ impl Running<'_> {
             if input.has_backlog() {
                 self.pump(input);
             }
-            let patience = match input.has_backlog() || input.rest_ns(self.skin).is_some() {
+            let timeout = match input.has_backlog() || input.rest_ns(self.skin).is_some() {
                 true => self.await_work(std::slice::from_mut(input), waits),
                 false => idle,
             };
-            let taken = self.turn(input, patience);
+            let taken = self.turn(input, timeout);
             unbroken = if taken < burst { 0 } else { unbroken + taken };
             if unbroken >= BURST_MAX {
                 unbroken = 0;
@@ -281,7 +270,7 @@ impl Running<'_> {
                 if input.has_backlog() {
                     self.pump(input);
                 }
-                worked |= self.turn(input, Patience::None) > 0;
+                worked |= self.turn(input, Timeout::NOW) > 0;
             }
             if worked {
                 spin_until_ns = None;
@@ -296,24 +285,24 @@ impl Running<'_> {
 
     /// Sleeps until there may be work; true if it has done some.
     fn sleep_for_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> bool {
-        let patience = match &*inputs {
+        let timeout = match &*inputs {
             [input] if !input.has_backlog() && input.rest_ns(self.skin).is_none() => input.idle(self.skin),
             _ => self.await_work(inputs, waits),
         };
-        match (inputs, patience) {
-            ([input], Patience::Forever | Patience::Within(_)) => self.turn(input, patience) > 0,
+        match (inputs, timeout) {
+            ([input], timeout) if timeout != Timeout::NOW => self.turn(input, timeout) > 0,
             _ => false,
         }
     }
 
     /// Takes one message, or a burst of those that lie in a ring, and brings them through their routes; answers how many.
     #[inline]
-    fn turn(&mut self, input: &mut Input, patience: Patience) -> usize {
+    fn turn(&mut self, input: &mut Input, timeout: Timeout) -> usize {
         let burst = input.burst();
         let mut taken = 0;
         while taken < burst
             && self.may_take(input)
-            && self.take(input, if taken == 0 { patience } else { Patience::None })
+            && self.take(input, if taken == 0 { timeout } else { Timeout::NOW })
         {
             taken += 1;
         }
@@ -344,16 +333,11 @@ impl Running<'_> {
     }
 
     #[inline]
-    fn take(&mut self, input: &mut Input, patience: Patience) -> bool {
+    fn take(&mut self, input: &mut Input, timeout: Timeout) -> bool {
         let source = &mut input.source;
         // Its slot is not released before the dispatch. A sender that is gone replays nothing to the next daemon.
         let stays = source.is_ring() && !source.is_orphaned();
-        let got = match patience {
-            Patience::Forever => source.receive(self.skin),
-            Patience::None => source.try_receive(self.skin),
-            Patience::Within(ns) => source.receive_within(self.skin, ns),
-        };
-        match got {
+        match source.receive(self.skin, timeout) {
             Ok(message) => {
                 let dequeued_ns = message.dequeued_ns;
                 crate::fault_point!("after_dequeue_before_dispatch");
@@ -497,16 +481,16 @@ impl Running<'_> {
     /// Something waits in front of a full receiver: waits until there may be room, or a source has a message. Returns
     /// how long to wait in the source itself, where its skin cannot wait for both. Rings ring one doorbell, at whichever
     /// end of the thread they are.
-    fn await_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> Patience {
+    fn await_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> Timeout {
         let all_held = inputs.iter().all(Input::is_held);
         if self.skin.caps.pollable_mq || all_held || inputs.iter().all(|input| input.source.is_ring()) {
             self.await_room(inputs, true, u64::MAX, waits);
-            return Patience::None;
+            return Timeout::NOW;
         }
         waits.clear();
         let backlog = inputs.iter().flat_map(|input| &input.routes).filter(|r| r.has_backlog());
         let bound_ns = backlog.map(|route| route.await_room(waits)).min().unwrap_or(0);
-        Patience::Within(waits.bound(bound_ns))
+        Timeout(waits.bound(bound_ns))
     }
 
     /// Waits until a full receiver may have room, or (`sources`) a source has a message, within a bound.
@@ -557,7 +541,7 @@ impl Running<'_> {
                 input.source.stop();
                 self.pump(input);
                 if input.source.drain_at_stop || input.source.is_orphaned() {
-                    worked |= self.turn(input, Patience::None) > 0;
+                    worked |= self.turn(input, Timeout::NOW) > 0;
                 }
             }
             let now = (self.skin.now_ns)();
@@ -573,7 +557,7 @@ impl Running<'_> {
         // No time is left to deliver it, but to account for it: nobody else can say what was in there.
         for input in inputs.iter_mut().filter(|input| input.source.is_lost_at_stop()) {
             let mut bound = LEFT_MAX;
-            while bound > 0 && self.turn(input, Patience::None) > 0 {
+            while bound > 0 && self.turn(input, Timeout::NOW) > 0 {
                 bound -= 1;
             }
         }

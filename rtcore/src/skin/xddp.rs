@@ -7,15 +7,13 @@
 //! program's business: it reads it, or drops it by closing the device.
 
 use crate::sys::{Call, Errno};
+use crate::wait::Timeout;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 pub use xenomai::rtipc::{LABEL_MAX, LABELS, PORT_MAX, pool_bytes};
-
-/// Longest patience of [`Port::receive`]: none at all, or for ever.
-const FOREVER_NS: u64 = u64::MAX;
 
 /// The calls.
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +63,14 @@ impl Port {
         Ok(Port { socket: (calls.open)(spec)?, calls })
     }
 
-    /// Takes a message: at once or EAGAIN (0), for at most so long or ETIMEDOUT, or when there is one (`u64::MAX`).
+    /// Takes a message. EAGAIN if none is there now, ETIMEDOUT if none came in time.
     #[inline]
-    pub fn receive(&self, buffer: &mut [u8], patience_ns: u64) -> Result<usize, Errno> {
-        match patience_ns {
-            0 | FOREVER_NS => (self.calls.receive)(self.socket, buffer, patience_ns != 0),
-            timeout_ns => (self.calls.receive_within)(self.socket, buffer, timeout_ns),
+    pub fn receive(&self, buffer: &mut [u8], timeout: Timeout) -> Result<usize, Errno> {
+        match timeout {
+            Timeout::NOW | Timeout::FOREVER => {
+                (self.calls.receive)(self.socket, buffer, timeout == Timeout::FOREVER)
+            }
+            Timeout(timeout_ns) => (self.calls.receive_within)(self.socket, buffer, timeout_ns),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::run::PRIORITY;
 use crate::skin::{Ending, Stop};
 use rtcore::skin::Skin;
 use rtcore::skin::xddp::{Port, PortSpec, device, pool_bytes};
+use rtcore::wait::Timeout;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -33,7 +34,6 @@ pub(super) const RULES: &[Rule<Skin>] = &[
 ];
 
 const MSGSIZE: usize = 100;
-const FOREVER: u64 = u64::MAX;
 /// Ports that are looked at for a free one; the kernel's default is 32.
 const PORTS: i16 = 32;
 
@@ -107,11 +107,11 @@ fn in_time(skin: Table) -> Ending {
     let (port, device, _) = bound(skin)?;
     let mut program = linux_side(&device)?;
     let mut buffer = [0; 4096];
-    refused("without time", port.receive(&mut buffer, 0), libc::EAGAIN)?;
-    let got = not_early(skin, A_WHILE, || port.receive(&mut buffer, nanos(A_WHILE)))?;
+    refused("without time", port.receive(&mut buffer, Timeout::NOW), libc::EAGAIN)?;
+    let got = not_early(skin, A_WHILE, || port.receive(&mut buffer, Timeout(nanos(A_WHILE))))?;
     let errno = refused("with time", got, libc::ETIMEDOUT)?;
     program.write_all(b"one").map_err(broken)?;
-    let length = port.receive(&mut buffer, nanos(Duration::from_secs(5))).map_err(failed)?;
+    let length = port.receive(&mut buffer, Timeout(nanos(Duration::from_secs(5)))).map_err(failed)?;
     same("with time", &buffer[..length], b"one")?;
     // The bound was the call's and not the port's.
     std::thread::scope(|scope| {
@@ -119,7 +119,7 @@ fn in_time(skin: Table) -> Ending {
             std::thread::sleep(2 * A_WHILE);
             program.write_all(b"two")
         });
-        let length = port.receive(&mut buffer, FOREVER).map_err(failed)?;
+        let length = port.receive(&mut buffer, Timeout::FOREVER).map_err(failed)?;
         same("without a bound", &buffer[..length], b"two")
     })?;
     Ok(errno)
@@ -172,7 +172,7 @@ fn closed(skin: Table) -> Ending {
             std::thread::sleep(A_WHILE);
             drop(program);
         });
-        port.receive(&mut [0; 4096], nanos(Duration::from_secs(5)))
+        port.receive(&mut [0; 4096], Timeout(nanos(Duration::from_secs(5))))
     });
     let errno = refused("the receive", received, libc::EINTR)?;
     // The next program finds the port as the first one did.
@@ -186,6 +186,6 @@ fn ended(skin: Table) -> Ending {
     let (port, ..) = bound(skin)?;
     let promote = || (skin.setup.promote)(u8::try_from(PRIORITY).unwrap_or(1)).map_err(broken);
     let pause = || (skin.sleep_until)((skin.now_ns)() + nanos(Duration::from_millis(2)));
-    let call = || port.receive(&mut [0; 4096], FOREVER).map_err(|errno| crate::Errno(errno.0));
+    let call = || port.receive(&mut [0; 4096], Timeout::FOREVER).map_err(|errno| crate::Errno(errno.0));
     interrupted_by(promote, pause, call)
 }
