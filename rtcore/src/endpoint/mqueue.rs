@@ -91,7 +91,7 @@ pub struct Sink {
 impl SinkOps for Sink {
     #[inline]
     fn send(
-        &self,
+        &mut self,
         skin: &Skin,
         _: Option<&Peer>,
         message: &Message<'_>,
@@ -115,7 +115,7 @@ impl SinkOps for Sink {
         true
     }
 
-    fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
+    fn await_room(&mut self, message: &Message<'_>, waits: &mut Waits) -> bool {
         if self.announces_room && message.queue_len() <= self.bytes_max {
             waits.push(Interest::writable(self.queue.mqd()));
         }

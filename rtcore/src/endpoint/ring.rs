@@ -14,7 +14,6 @@ use crate::sys::Errno;
 use crate::sys::poll::Interest;
 use crate::sys::seccomp::Allowed;
 use crate::wait::Timeout;
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -230,30 +229,27 @@ impl SourceOps for Source {
 }
 
 /// The sending ends of one owner's rings, one after the other.
-///
-/// Borrowed for the length of one call by the thread that owns the route, never twice at once.
 #[derive(Debug)]
 pub struct Sink {
-    ring_slot: RefCell<HandOffSlot<Producer>>,
+    ring_slot: HandOffSlot<Producer>,
     bytes_max: usize,
 }
 
 impl Sink {
     /// Fed by the control thread; slots of `bytes_max`.
     pub fn new(ring_slot: HandOffSlot<Producer>, bytes_max: usize) -> Sink {
-        Sink { ring_slot: RefCell::new(ring_slot), bytes_max }
+        Sink { ring_slot, bytes_max }
     }
 
     /// Puts the message in, as the signal `as_signal` if that is given; true if the receiver waits for a signal. `None` if
     /// there is no ring.
     #[inline]
     pub(super) fn push(
-        &self,
+        &mut self,
         message: &Message<'_>,
         as_signal: Option<i32>,
     ) -> Option<Result<bool, Refusal>> {
-        let mut ring_slot = self.ring_slot.borrow_mut();
-        let end = ring_slot.current()?;
+        let end = self.ring_slot.current()?;
         let value;
         let (payload, kind) = match message.body {
             Body::Bytes(bytes) => (bytes, Kind::Bytes { priority: message.priority }),
@@ -269,7 +265,7 @@ impl Sink {
             PushError::Full => Refusal::Full,
             PushError::TooLarge { .. } => Refusal::TooLarge,
             PushError::Corrupt(corrupt) => {
-                ring_slot.give_up();
+                self.ring_slot.give_up();
                 Refusal::Corrupt(corrupt)
             }
         }))
@@ -278,37 +274,42 @@ impl Sink {
     /// Moves on to the newest ring; whether there was one. The receiver of the old one is gone: what it did not take was
     /// delivered to it all the same.
     #[inline]
-    pub(super) fn take_newest(&self) -> bool {
-        let mut ring_slot = self.ring_slot.borrow_mut();
+    pub(super) fn take_newest(&mut self) -> bool {
         let mut is_new = false;
-        while ring_slot.has_offer() && ring_slot.take() {
+        while self.ring_slot.has_offer() && self.ring_slot.take() {
             is_new = true;
         }
         is_new
     }
 
     /// The number of the message put in last.
-    pub(super) fn tail(&self) -> u64 {
-        self.ring_slot.borrow_mut().current().map_or(0, |end| end.tail())
+    pub(super) fn tail(&mut self) -> u64 {
+        self.ring_slot.current().map_or(0, |end| end.tail())
     }
 
     /// The receiver was not rung after all, see [`Producer::unring`].
-    pub(super) fn unring(&self) {
-        if let Some(end) = self.ring_slot.borrow_mut().current() {
+    pub(super) fn unring(&mut self) {
+        if let Some(end) = self.ring_slot.current() {
             end.unring();
         }
     }
 
     /// Whether the receiver waits for a signal, see [`Producer::ring`].
-    pub(super) fn ring_again(&self) -> bool {
-        self.ring_slot.borrow_mut().current().is_some_and(Producer::ring)
+    pub(super) fn ring_again(&mut self) -> bool {
+        self.ring_slot.current().is_some_and(Producer::ring)
     }
 }
 
 impl SinkOps for Sink {
     /// An owner that is alive without a session was registered by somebody else, who cannot have its ring.
     #[inline]
-    fn send(&self, _: &Skin, _: Option<&Peer>, message: &Message<'_>, _: Option<u32>) -> Result<(), Refusal> {
+    fn send(
+        &mut self,
+        _: &Skin,
+        _: Option<&Peer>,
+        message: &Message<'_>,
+        _: Option<u32>,
+    ) -> Result<(), Refusal> {
         self.renew();
         self.push(message, None).unwrap_or(Err(Refusal::PeerDead)).map(drop)
     }
@@ -318,19 +319,18 @@ impl SinkOps for Sink {
     }
 
     #[inline]
-    fn renew(&self) {
+    fn renew(&mut self) {
         self.take_newest();
     }
 
-    fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
+    fn await_room(&mut self, message: &Message<'_>, waits: &mut Waits) -> bool {
         if message.len() > self.bytes_max {
             return true;
         }
-        let mut ring_slot = self.ring_slot.borrow_mut();
-        if ring_slot.has_offer() {
+        if self.ring_slot.has_offer() {
             return false;
         }
-        let Some(end) = ring_slot.current() else { return true };
+        let Some(end) = self.ring_slot.current() else { return true };
         let (bells, bell) = end.bell();
         waits.push_room(bells, bell);
         end.want_room();
@@ -346,7 +346,7 @@ impl SinkOps for Sink {
     }
 
     fn generation(&self) -> u64 {
-        self.ring_slot.borrow().generation()
+        self.ring_slot.generation()
     }
 }
 

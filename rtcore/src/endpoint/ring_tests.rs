@@ -112,37 +112,37 @@ fn sink() -> (HandOff<Producer>, Sink, Arc<Peer>) {
     (hand_off, sink, peer)
 }
 
-fn send(sink: &Sink, bytes: &[u8]) -> Result<(), Refusal> {
+fn send(sink: &mut Sink, bytes: &[u8]) -> Result<(), Refusal> {
     sink.send(skin::posix(), &Message { body: Body::Bytes(bytes), origin: OWNER, ..Message::EMPTY }, None)
 }
 
 #[test]
 fn a_receiver_without_a_ring_is_nobody_and_one_with_a_full_ring_is_full() {
-    let (mut hand_off, sink, peer) = sink();
-    assert_eq!(send(&sink, b"x"), Err(Refusal::PeerDead), "nobody registered");
+    let (mut hand_off, mut sink, peer) = sink();
+    assert_eq!(send(&mut sink, b"x"), Err(Refusal::PeerDead), "nobody registered");
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
     peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
-    assert_eq!(send(&sink, b"x"), Err(Refusal::PeerDead), "registered without a session");
+    assert_eq!(send(&mut sink, b"x"), Err(Refusal::PeerDead), "registered without a session");
     let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
     for _ in 0..4 {
-        assert_eq!(send(&sink, b"x"), Ok(()));
+        assert_eq!(send(&mut sink, b"x"), Ok(()));
     }
-    assert_eq!(send(&sink, b"x"), Err(Refusal::Full));
-    assert_eq!(send(&sink, &[0; 65]), Err(Refusal::TooLarge));
+    assert_eq!(send(&mut sink, b"x"), Err(Refusal::Full));
+    assert_eq!(send(&mut sink, &[0; 65]), Err(Refusal::TooLarge));
     let mut buffer = [0; 64];
     let got = consumer.take(&mut buffer).unwrap().unwrap();
     assert_eq!((got.origin, got.len), (OWNER, 1));
     consumer.release();
-    assert_eq!(send(&sink, b"x"), Ok(()));
+    assert_eq!(send(&mut sink, b"x"), Ok(()));
     offer(&mut hand_off, None, 2);
-    assert_eq!(send(&sink, b"x"), Err(Refusal::PeerDead));
+    assert_eq!(send(&mut sink, b"x"), Err(Refusal::PeerDead));
 }
 
 #[test]
 fn a_signal_s_value_goes_into_a_ring_with_its_number() {
-    let (mut hand_off, sink, peer) = sink();
+    let (mut hand_off, mut sink, peer) = sink();
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
     peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
@@ -190,7 +190,7 @@ fn signal_sink() -> (HandOff<Producer>, Sink) {
 #[test]
 fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
     let (skin, message) = (signals(), Message { body: Body::Bytes(b"x"), ..Message::EMPTY });
-    let (mut hand_off, sink) = signal_sink();
+    let (mut hand_off, mut sink) = signal_sink();
     let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
     sink.send(&skin, &message, None).unwrap();
@@ -231,7 +231,7 @@ fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
 #[test]
 fn a_signal_that_is_refused_for_good_is_no_debt_and_is_known() {
     let (skin, message) = (signals(), Message { body: Body::Bytes(b"x"), ..Message::EMPTY });
-    let (mut hand_off, sink) = signal_sink();
+    let (mut hand_off, mut sink) = signal_sink();
     let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
     consumer.arm(Doorbell::Signal);

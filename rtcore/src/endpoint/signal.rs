@@ -109,28 +109,30 @@ impl Sink {
 
     /// Says that a payload is there: to the process, whatever the endpoint's target, because the ring is its session's,
     /// whose dispatcher may be any thread. What is in the ring is delivered: a signal that finds no room is owed.
-    fn announce(&self, skin: &Skin, owner: Option<&Peer>, inbox: &SignalRing) {
-        let ticket = inbox.ticket();
-        inbox.announced(
-            self.signal(owner, |peer, _| (skin.signal_announce)(peer.address(false), self.signo, ticket)),
-        );
+    fn announce(&mut self, skin: &Skin, owner: Option<&Peer>) {
+        let Some(ticket) = self.inbox.as_mut().map(SignalRing::ticket) else { return };
+        let announced =
+            self.signal(owner, |peer, _| (skin.signal_announce)(peer.address(false), self.signo, ticket));
+        if let Some(inbox) = &mut self.inbox {
+            inbox.announced(announced);
+        }
     }
 }
 
 impl SinkOps for Sink {
     #[inline]
     fn send(
-        &self,
+        &mut self,
         skin: &Skin,
         owner: Option<&Peer>,
         message: &Message<'_>,
         _: Option<u32>,
     ) -> Result<(), Refusal> {
-        if let Some(inbox) = &self.inbox
+        if let Some(inbox) = &mut self.inbox
             && let Some(pushed) = inbox.push(message, self.signo)
         {
             if pushed? {
-                self.announce(skin, owner, inbox);
+                self.announce(skin, owner);
             }
             return Ok(());
         }
@@ -152,12 +154,12 @@ impl SinkOps for Sink {
     }
 
     #[inline]
-    fn renew(&self) {
-        self.inbox.iter().for_each(SignalRing::renew);
+    fn renew(&mut self) {
+        self.inbox.iter_mut().for_each(SignalRing::renew);
     }
 
-    fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
-        self.inbox.as_ref().is_none_or(|inbox| inbox.await_room(message, waits))
+    fn await_room(&mut self, message: &Message<'_>, waits: &mut Waits) -> bool {
+        self.inbox.as_mut().is_none_or(|inbox| inbox.await_room(message, waits))
     }
 
     /// The control thread wakes the lanes when a process gets ready for its signals.
@@ -183,12 +185,12 @@ impl SinkOps for Sink {
         self.inbox.as_ref().and_then(SignalRing::error)
     }
 
-    fn pay_signal(&self, skin: &Skin, owner: Option<&Peer>, is_dead: bool) {
-        let Some(inbox) = &self.inbox else { return };
+    fn pay_signal(&mut self, skin: &Skin, owner: Option<&Peer>, is_dead: bool) {
+        let Some(inbox) = &mut self.inbox else { return };
         if is_dead || !inbox.rings_again() {
             return inbox.forgive();
         }
-        self.announce(skin, owner, inbox);
+        self.announce(skin, owner);
     }
 }
 

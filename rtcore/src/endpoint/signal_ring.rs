@@ -10,76 +10,75 @@ use crate::lane::waits::Waits;
 use crate::message::Message;
 use crate::ring::Producer;
 use crate::sys::Errno;
-use std::cell::Cell;
 
 /// The rings, and the state of the signal that announces what is in them.
 #[derive(Debug)]
 pub struct SignalRing {
     ring: RingSink,
     /// How the last signal ended: one that found no room is owed.
-    last: Cell<Result<(), Refusal>>,
+    last: Result<(), Refusal>,
 }
 
 impl SignalRing {
     /// Fed by the control thread; slots of `bytes_max`.
     pub fn new(ring_slot: HandOffSlot<Producer>, bytes_max: usize) -> SignalRing {
-        SignalRing { ring: RingSink::new(ring_slot, bytes_max), last: Cell::new(Ok(())) }
+        SignalRing { ring: RingSink::new(ring_slot, bytes_max), last: Ok(()) }
     }
 
     /// Puts the message in; true if the receiver waits for a signal. `None` if there is no ring.
     #[inline]
-    pub(super) fn push(&self, message: &Message<'_>, signo: i32) -> Option<Result<bool, Refusal>> {
+    pub(super) fn push(&mut self, message: &Message<'_>, signo: i32) -> Option<Result<bool, Refusal>> {
         self.renew();
         self.ring.push(message, Some(signo))
     }
 
     /// Moves on to the newest ring. The receiver of the old one is gone and is owed nothing any more.
     #[inline]
-    pub(super) fn renew(&self) {
+    pub(super) fn renew(&mut self) {
         if self.ring.take_newest() {
             self.forgive();
         }
     }
 
     /// The number of the message put in last: the value of the signal that announces it.
-    pub(super) fn ticket(&self) -> u64 {
+    pub(super) fn ticket(&mut self) -> u64 {
         self.ring.tail()
     }
 
     /// How the signal ended that the receiver waits for.
-    pub(super) fn announced(&self, result: Result<(), Refusal>) {
+    pub(super) fn announced(&mut self, result: Result<(), Refusal>) {
         if result.is_err() {
             self.ring.unring();
         }
-        self.last.set(result);
+        self.last = result;
     }
 
     /// No signal is owed any more.
-    pub(super) fn forgive(&self) {
-        self.last.set(Ok(()));
+    pub(super) fn forgive(&mut self) {
+        self.last = Ok(());
     }
 
     /// Whether the receiver still waits for the signal that is owed to it.
-    pub(super) fn rings_again(&self) -> bool {
+    pub(super) fn rings_again(&mut self) -> bool {
         self.renew();
         self.owes_signal() && self.ring.ring_again()
     }
 
     #[inline]
     pub(super) fn owes_signal(&self) -> bool {
-        self.last.get() == Err(Refusal::Full)
+        self.last == Err(Refusal::Full)
     }
 
     /// Why the kernel refused the last signal for good.
     #[inline]
     pub(super) fn error(&self) -> Option<Errno> {
-        match self.last.get() {
+        match self.last {
             Err(Refusal::Failed(errno)) => Some(errno),
             _ => None,
         }
     }
 
-    pub(super) fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
+    pub(super) fn await_room(&mut self, message: &Message<'_>, waits: &mut Waits) -> bool {
         self.ring.await_room(message, waits)
     }
 

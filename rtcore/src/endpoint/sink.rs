@@ -8,14 +8,13 @@ use crate::ring::Corrupt;
 use crate::skin::Skin;
 use crate::sys::Errno;
 use crate::sys::seccomp::Allowed;
-use std::cell::Cell;
 use std::sync::Arc;
 
 /// What a kind of sink does. What a kind does not have is left to the defaults.
 pub(super) trait SinkOps {
     /// Hands the message on, now or not at all. `owner` is there to receive, or nobody registers for it.
     fn send(
-        &self,
+        &mut self,
         skin: &Skin,
         owner: Option<&Peer>,
         message: &Message<'_>,
@@ -31,10 +30,10 @@ pub(super) trait SinkOps {
     }
 
     /// Moves on to what the owner has put in place of what it had.
-    fn renew(&self) {}
+    fn renew(&mut self) {}
 
     /// Adds what announces room for the message; false if there is room by now.
-    fn await_room(&self, _message: &Message<'_>, _waits: &mut Waits) -> bool {
+    fn await_room(&mut self, _message: &Message<'_>, _waits: &mut Waits) -> bool {
         true
     }
 
@@ -62,7 +61,7 @@ pub(super) trait SinkOps {
     }
 
     /// Tries again to send a signal that is owed.
-    fn pay_signal(&self, _skin: &Skin, _owner: Option<&Peer>, _is_dead: bool) {}
+    fn pay_signal(&mut self, _skin: &Skin, _owner: Option<&Peer>, _is_dead: bool) {}
 }
 
 /// Why a sink did not take a message.
@@ -89,18 +88,18 @@ pub struct Sink {
     /// Who owns it; none = anybody who opens the queue.
     pub peer: Option<Arc<Peer>>,
     /// The errno reported last, so that a failing signal is reported once.
-    pub told: Cell<Option<Errno>>,
+    pub told: Option<Errno>,
     /// An expected owner counts as a full receiver; afterwards as a dead one.
     pub rejoins: bool,
     /// Messages wait because the owner was expected when they came. The lane clears it only after it has tried to move
     /// them on, so that no newer message meets a queue that is still full of them.
-    pub awaits: Cell<bool>,
+    pub awaits: bool,
 }
 
 impl Sink {
     /// A new end.
     pub fn new(kind: SinkKind, peer: Option<Arc<Peer>>) -> Sink {
-        Sink { kind, peer, told: Cell::new(None), rejoins: false, awaits: Cell::new(false) }
+        Sink { kind, peer, told: None, rejoins: false, awaits: false }
     }
 
     /// Whether nobody is there to receive: a dead owner, or a signal or ring whose owner is not registered.
@@ -128,22 +127,28 @@ impl Sink {
     /// Lets go of the ring of a receiver that is gone, and takes its successor's: also where no message comes, so that
     /// receivers may come and go as they like.
     #[inline]
-    pub fn renew(&self) {
-        each!(SinkKind, &self.kind, sink => sink.renew());
+    pub fn renew(&mut self) {
+        each!(SinkKind, &mut self.kind, sink => sink.renew());
     }
 
     /// Hands the message to the receiver's kernel queue, now or not at all.
     #[inline]
-    pub fn send(&self, skin: &Skin, message: &Message<'_>, mq_priority: Option<u32>) -> Result<(), Refusal> {
+    pub fn send(
+        &mut self,
+        skin: &Skin,
+        message: &Message<'_>,
+        mq_priority: Option<u32>,
+    ) -> Result<(), Refusal> {
         match self.presence() {
             Presence::Dead => return Err(Refusal::PeerDead),
             Presence::Expected => {
-                self.awaits.set(true);
+                self.awaits = true;
                 return Err(Refusal::Full);
             }
             Presence::Alive | Presence::Unregistered => {}
         }
-        each!(SinkKind, &self.kind, sink => sink.send(skin, self.owner(), message, mq_priority))
+        let owner = self.peer.as_deref();
+        each!(SinkKind, &mut self.kind, sink => sink.send(skin, owner, message, mq_priority))
     }
 
     /// Whether a signal is owed for payloads that were delivered.
@@ -159,18 +164,19 @@ impl Sink {
     }
 
     /// Tries again to send a signal that is owed.
-    pub fn pay_signal(&self, skin: &Skin) {
-        each!(SinkKind, &self.kind, sink => sink.pay_signal(skin, self.owner(), self.is_dead()));
+    pub fn pay_signal(&mut self, skin: &Skin) {
+        let (owner, is_dead) = (self.peer.as_deref(), self.is_dead());
+        each!(SinkKind, &mut self.kind, sink => sink.pay_signal(skin, owner, is_dead));
     }
 
     /// Adds what announces room for the message; false when there is some by now.
     ///
     /// Nothing is added for what no descriptor announces ([`Sink::is_silent`]); for a dead receiver, whose queue may have room
     /// for ever; and for a message that never fits: waiting for those would be a busy loop.
-    pub fn await_room(&self, message: &Message<'_>, waits: &mut Waits) -> bool {
+    pub fn await_room(&mut self, message: &Message<'_>, waits: &mut Waits) -> bool {
         // For an expected one the control thread wakes the lanes.
         self.presence() != Presence::Alive
-            || each!(SinkKind, &self.kind, sink => sink.await_room(message, waits))
+            || each!(SinkKind, &mut self.kind, sink => sink.await_room(message, waits))
     }
 
     /// Whether its receivers come and go with rings.
@@ -186,17 +192,12 @@ impl Sink {
     /// Whether no descriptor, no word and no wake-up announces room. The control thread wakes the lanes when a process gets
     /// ready for its signals.
     pub fn is_silent(&self) -> bool {
-        each!(SinkKind, &self.kind, sink => sink.is_silent(self.owner())) && !self.is_expected()
+        each!(SinkKind, &self.kind, sink => sink.is_silent(self.peer.as_deref())) && !self.is_expected()
     }
 
     /// The system calls that it makes after the seal.
     pub(crate) fn calls(&self) -> Vec<&'static [Allowed]> {
         each!(SinkKind, &self.kind, sink => sink.calls())
-    }
-
-    #[inline]
-    fn owner(&self) -> Option<&Peer> {
-        self.peer.as_deref()
     }
 }
 

@@ -54,7 +54,13 @@ pub struct Sink {
 
 impl SinkOps for Sink {
     #[inline]
-    fn send(&self, _: &Skin, _: Option<&Peer>, message: &Message<'_>, _: Option<u32>) -> Result<(), Refusal> {
+    fn send(
+        &mut self,
+        _: &Skin,
+        _: Option<&Peer>,
+        message: &Message<'_>,
+        _: Option<u32>,
+    ) -> Result<(), Refusal> {
         let mut record = SignalRecord::new_zeroed();
         let bytes = message.for_queue(&mut record);
         if bytes.len() > self.bytes_max {

@@ -204,7 +204,7 @@ impl Route {
         let target = &self.targets[backlog.target];
         // In a group of which one member takes each message, any of them may be the one.
         let ends = if target.mode == GroupMode::All { backlog.ends.clone() } else { target.ends() };
-        self.sinks[ends].iter().any(|sink| sink.awaits.get())
+        self.sinks[ends].iter().any(|sink| sink.awaits)
     }
 
     /// Plan index.
@@ -325,18 +325,19 @@ impl Route {
             let is_expected = self.sinks[ends.clone()].iter().any(Sink::is_expected);
             self.pump_backlog(at, ctx);
             if !is_expected {
-                self.sinks[ends].iter().for_each(|sink| sink.awaits.set(false));
+                self.sinks[ends].iter_mut().for_each(|sink| sink.awaits = false);
             }
         }
         // Also those that came to owe one just now, or while a dispatch was blocked.
-        self.sinks.iter().filter(|sink| sink.owes_signal()).for_each(|sink| sink.pay_signal(ctx.skin));
+        let owing = self.sinks.iter_mut().filter(|sink| sink.owes_signal());
+        owing.for_each(|sink| sink.pay_signal(ctx.skin));
         self.owes_signal = self.sinks.iter().any(Sink::owes_signal);
     }
 
     /// Takes the rings of receivers that have come, see [`Sink::renew`].
     #[inline]
-    pub fn renew(&self) {
-        self.sinks.iter().for_each(Sink::renew);
+    pub fn renew(&mut self) {
+        self.sinks.iter_mut().for_each(Sink::renew);
     }
 
     /// When the next message is within the rate, 0 where there is no limit.
@@ -369,11 +370,11 @@ impl Route {
     }
 
     /// Adds what announces room for what is queued, and returns how long to wait at most: 0 when there is room by now.
-    pub fn await_room(&self, waits: &mut Waits) -> u64 {
+    pub fn await_room(&mut self, waits: &mut Waits) -> u64 {
         let mut bound_ns = if self.owes_signal { SIGNAL_RETRY_NS } else { QUEUE_RETRY_NS };
         for backlog in &self.backlogs {
             let Some(first) = backlog.queue.front() else { continue };
-            for sink in &self.sinks[backlog.ends.clone()] {
+            for sink in &mut self.sinks[backlog.ends.clone()] {
                 // The vectors were made for every end of every route: no allocation here.
                 if !sink.await_room(&first, waits) {
                     return 0;
@@ -537,27 +538,20 @@ impl Route {
         if target.is_one_queue() {
             target.end_turn(target.start());
         }
-        let sink = &self.sinks[end];
+        let sink = &mut self.sinks[end];
         self.owes_signal |= sink.owes_signal();
         match sink.signal_error() {
-            None => sink.told.set(None),
+            None => sink.told = None,
             Some(errno) => self.report_signal(end, errno, ctx),
         }
     }
 
     /// Reports a failing signal once until something else happens at that end.
     #[cold]
-    fn report_signal(&self, end: usize, errno: Errno, ctx: &mut Context<'_>) {
-        if self.sinks[end].told.replace(Some(errno)) != Some(errno) {
+    fn report_signal(&mut self, end: usize, errno: Errno, ctx: &mut Context<'_>) {
+        if self.sinks[end].told.replace(errno) != Some(errno) {
             ctx.emit(EventKind::SignalFailed { route: self.rules.index, sink: number(end), errno });
         }
-    }
-
-    /// Reports that the process at an end broke its ring: also where another member takes the message.
-    #[cold]
-    fn report_corrupt(&self, end: usize, corrupt: Corrupt, ctx: &mut Context<'_>) {
-        let (route, generation) = (self.rules.index, self.sinks[end].generation());
-        ctx.emit(EventKind::Corrupt { route, sink: Some(number(end)), generation, corrupt });
     }
 
     /// Queues the message in front of full receivers; past the capacity the policy decides.
@@ -646,37 +640,20 @@ impl Route {
 
     /// Hands a message to the first end of a backlog that takes it, beginning with the one whose turn it is; answers
     /// which did. Dead only when all of them are; otherwise full where one is.
-    fn offer(&self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) -> Result<usize, Refused> {
-        let backlog = &self.backlogs[at];
-        let (first, len) = (backlog.ends.start, backlog.ends.len());
-        let start = if len == 1 { 0 } else { self.targets[backlog.target].start() };
-        let mut refused = (backlog.only_end(), Refusal::PeerDead);
-        for n in 0..len {
-            let turn = start + n;
-            let end = first + if turn < len { turn } else { turn - len };
-            let refusal = match self.sinks[end].send(ctx.skin, message, self.rules.mq_priority) {
-                Ok(()) => return Ok(end),
-                Err(refusal) => refusal,
-            };
-            if let Refusal::Corrupt(corrupt) = refusal {
-                self.report_corrupt(end, corrupt, ctx);
-            }
-            if refusal == Refusal::Full {
-                refused = (backlog.only_end(), refusal);
-            } else if refused.1 == Refusal::PeerDead && refusal != Refusal::PeerDead {
-                refused = (Some(end), refusal);
-            }
-        }
-        Err(refused)
+    fn offer(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) -> Result<usize, Refused> {
+        let Route { rules, targets, sinks, backlogs, .. } = self;
+        offer_to(rules, targets, sinks, &backlogs[at], message, ctx)
     }
 
     fn pump_backlog(&mut self, at: usize, ctx: &mut Context<'_>) {
+        // The message in front is in the backlog's memory while a sink takes it: the fields are borrowed one by one.
         while let Some(message) = self.backlogs[at].queue.front() {
             let since_ns = message.since_ns;
             if ctx.now().saturating_sub(since_ns) > self.rules.ttl_ns {
                 self.account.lost(Lost::at(self.backlogs[at].only_end(), Outcome::Expired));
             } else {
-                match self.offer(at, &message, ctx) {
+                let backlog = &self.backlogs[at];
+                match offer_to(&self.rules, &self.targets, &mut self.sinks, backlog, &message, ctx) {
                     Ok(end) => {
                         crate::fault_point!("after_queued_delivery_before_ledger");
                         self.sent(at, end, ctx);
@@ -689,6 +666,44 @@ impl Route {
             self.backlogs[at].queue.pop_front();
         }
     }
+}
+
+/// See `Route::offer`.
+#[inline]
+fn offer_to(
+    rules: &Rules,
+    targets: &[Target],
+    sinks: &mut [Sink],
+    backlog: &Backlog,
+    message: &Message<'_>,
+    ctx: &mut Context<'_>,
+) -> Result<usize, Refused> {
+    let (first, len) = (backlog.ends.start, backlog.ends.len());
+    let start = if len == 1 { 0 } else { targets[backlog.target].start() };
+    let mut refused = (backlog.only_end(), Refusal::PeerDead);
+    for n in 0..len {
+        let turn = start + n;
+        let end = first + if turn < len { turn } else { turn - len };
+        let refusal = match sinks[end].send(ctx.skin, message, rules.mq_priority) {
+            Ok(()) => return Ok(end),
+            Err(refusal) => refusal,
+        };
+        if let Refusal::Corrupt(corrupt) = refusal {
+            report_corrupt(rules.index, end, sinks[end].generation(), corrupt, ctx);
+        }
+        if refusal == Refusal::Full {
+            refused = (backlog.only_end(), refusal);
+        } else if refused.1 == Refusal::PeerDead && refusal != Refusal::PeerDead {
+            refused = (Some(end), refusal);
+        }
+    }
+    Err(refused)
+}
+
+/// Reports that the process at an end broke its ring: also where another member takes the message.
+#[cold]
+fn report_corrupt(route: u32, end: usize, generation: u64, corrupt: Corrupt, ctx: &mut Context<'_>) {
+    ctx.emit(EventKind::Corrupt { route, sink: Some(number(end)), generation, corrupt });
 }
 
 /// Why no end took a message, and which one is at fault, where it is one alone.

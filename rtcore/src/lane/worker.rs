@@ -313,7 +313,7 @@ impl Running<'_> {
             self.publish();
         } else {
             // A process that comes or goes wakes the lanes (EINTR).
-            input.routes.iter().for_each(Route::renew);
+            input.routes.iter_mut().for_each(Route::renew);
             input.source.let_go();
             self.woken();
         }
@@ -488,7 +488,7 @@ impl Running<'_> {
             return Timeout::NOW;
         }
         waits.clear();
-        let backlog = inputs.iter().flat_map(|input| &input.routes).filter(|r| r.has_backlog());
+        let backlog = inputs.iter_mut().flat_map(|input| &mut input.routes).filter(|r| r.has_backlog());
         let bound_ns = backlog.map(|route| route.await_room(waits)).min().unwrap_or(0);
         Timeout(waits.bound(bound_ns))
     }
@@ -497,7 +497,7 @@ impl Running<'_> {
     fn await_room(&mut self, inputs: &mut [Input], sources: bool, limit_ns: u64, waits: &mut Waits) {
         waits.clear();
         let mut bound_ns = limit_ns;
-        for route in inputs.iter().flat_map(|input| &input.routes).filter(|r| r.has_backlog()) {
+        for route in inputs.iter_mut().flat_map(|input| &mut input.routes).filter(|r| r.has_backlog()) {
             bound_ns = bound_ns.min(route.await_room(waits));
         }
         // Descriptors first: whether a ring is waited for by its word or by its descriptor depends on them.
