@@ -7,6 +7,7 @@
 //! Invariant: once started, logging waits for nobody. Lines that find the queue full are counted, and the
 //! count is told when the writer gets through again.
 
+use rtcore::sys::printable::printable;
 use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,11 +97,7 @@ fn write(text: &str) {
 fn line(level: &str, text: Arguments<'_>) {
     // One write per line, so that lines of several threads do not mix. Control characters can come from
     // the paths and names of clients and must not move the cursor of whoever reads the log.
-    let text: String = format!("rtd: {level}{text}")
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .chain(['\n'])
-        .collect();
+    let text = printable(&format!("rtd: {level}{text}")) + "\n";
     match LOGGER.get() {
         Some(logger) => logger.put(text),
         None => write(&text),

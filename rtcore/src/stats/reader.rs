@@ -16,6 +16,7 @@ use crate::endpoint::Shown;
 use crate::lane::peer::{PeerState, Reception};
 use crate::sys::clock::{monotonic_ns, monotonic_offset_ns};
 use crate::sys::memory::ThreadUsage;
+use crate::sys::printable::printable;
 use crate::sys::shm::{FileId, Shared};
 use std::io;
 use std::mem::offset_of;
@@ -571,12 +572,10 @@ fn word(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_ne_bytes)
 }
 
-/// A name up to its padding, safe to print: what is not UTF-8 and what is a control character shows as
-/// U+FFFD.
+/// A name up to its padding, safe to print; what is not UTF-8 shows as U+FFFD.
 pub(crate) fn text_of(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    let lossy = String::from_utf8_lossy(&bytes[..end]);
-    lossy.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    printable(&String::from_utf8_lossy(&bytes[..end]))
 }
 
 // The room in `record`.

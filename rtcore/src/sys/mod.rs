@@ -28,6 +28,7 @@ pub mod openers;
 pub mod optional;
 pub mod pidfd;
 pub mod poll;
+pub mod printable;
 pub mod process;
 pub mod procfs;
 pub mod readiness;

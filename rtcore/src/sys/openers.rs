@@ -3,6 +3,7 @@
 //! Constraint: /proc shows the descriptors of the caller's own processes; those of other users only to root
 //! (CAP_SYS_PTRACE), and those of other pid namespaces to nobody. What could not be looked into is counted.
 
+use super::printable::printable;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -54,9 +55,7 @@ pub fn of(file: &impl AsFd) -> io::Result<Openers> {
             fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).is_ok_and(|info| is_read(&info))
         });
         let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let comm = String::from_utf8_lossy(comm.trim_ascii_end());
-        let comm =
-            comm.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+        let comm = printable(&String::from_utf8_lossy(comm.trim_ascii_end()));
         openers.found.push(Opener { pid, comm, reads });
     }
     Ok(openers)

@@ -11,6 +11,7 @@ use rtcore::skin::{Skin, cobalt};
 use rtcore::sys::accounts::own_uid;
 use rtcore::sys::caps::{self, Set};
 use rtcore::sys::ids::Account;
+use rtcore::sys::printable::printable_char;
 use rtcore::sys::{ids, memfd};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -146,7 +147,7 @@ fn ask(library: Option<&Path>, account: Option<Account>) -> anyhow::Result<Resul
         return Ok(Ok(Found { what, xddp: find(XDDP).map(PathBuf::from).ok_or_else(why) }));
     }
     let words = read(&mut complained);
-    let words = words.lines().rev().map(printable).find(|line| !line.trim().is_empty());
+    let words = words.lines().rev().map(end_of_line).find(|line| line.contains(char::is_alphanumeric));
     let words = words.unwrap_or_else(|| "no reason was given".to_owned());
     Ok(Err(find(NO).unwrap_or_else(|| {
         let user = account.map_or_else(String::new, |a| format!(" as uid {} gid {}", a.uid, a.gid));
@@ -175,8 +176,8 @@ fn scratch() -> anyhow::Result<std::fs::File> {
 }
 
 /// A line of somebody else's, for a terminal and a log; its end, where more was written in front of it.
-fn printable(line: &str) -> String {
-    let chars: Vec<char> = line.chars().filter(|c| !c.is_control()).collect();
+fn end_of_line(line: &str) -> String {
+    let chars: Vec<char> = line.chars().map(printable_char).collect();
     chars[chars.len().saturating_sub(WORDS_MAX)..].iter().collect()
 }
 

@@ -3,6 +3,7 @@
 //! Constraint: the text of a file is untrusted output on a terminal, so control characters in quoted
 //! lines are replaced, and a long line is shown as a window around the fault.
 
+use rtcore::sys::printable::printable_char;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -85,7 +86,7 @@ fn window(line: &str, column: usize) -> (String, usize) {
     let before = column.saturating_sub(1);
     let start =
         if line.chars().nth(LINE_CHARS_MAX).is_some() { before.saturating_sub(LINE_CHARS_BEFORE) } else { 0 };
-    let safe = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+    let safe = |c: char| if c == '\t' { c } else { printable_char(c) };
     let piece = line.chars().skip(start).take(LINE_CHARS_MAX).map(safe).collect();
     (piece, before - start)
 }

@@ -9,6 +9,7 @@
 
 use crate::log;
 use crate::words::show_time;
+use rtcore::sys::printable::printable;
 use std::fmt::Write as _;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -106,7 +107,8 @@ impl Notifier {
     /// The daemon ends, for this reason.
     pub fn stopping(&mut self, why: &str) {
         self.owe("STOPPING=1");
-        self.send(&format!("STATUS={}\n", one_line(why)));
+        // A line break would begin a field of its own.
+        self.send(&format!("STATUS={}\n", printable(&why.replace('\n', " "))));
     }
 
     fn owe(&mut self, line: &str) {
@@ -136,11 +138,6 @@ impl Notifier {
             }
         }
     }
-}
-
-/// Control characters would begin a line of their own.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn socket() -> io::Result<UnixDatagram> {

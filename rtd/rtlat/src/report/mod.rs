@@ -11,6 +11,7 @@ pub mod plot;
 pub mod table;
 
 use super::series::{Comparison, Placement, Row, Series};
+use rtcore::sys::printable::printable_char;
 
 /// Both placements, in the order of every table and picture.
 pub const PLACEMENTS: [Placement; 2] = [Placement::Same, Placement::Other];
@@ -46,16 +47,9 @@ pub fn ratio(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
 }
 
-/// Text that does nothing to a terminal or a document: control and direction characters replaced, at most `chars_max`
-/// characters.
+/// [`printable`](rtcore::sys::printable::printable) text, at most `chars_max` characters.
 pub fn clean(text: &str, chars_max: usize) -> String {
-    let harmless = |c: char| match c {
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    };
-    let mut out: String = text.chars().take(chars_max).map(harmless).collect();
+    let mut out: String = text.chars().take(chars_max).map(printable_char).collect();
     if text.chars().nth(chars_max).is_some() {
         out.pop();
         out.push('…');
