@@ -22,7 +22,7 @@ pub fn own_binary() -> anyhow::Result<Command> {
 
 /// Waits for the end of a child, with a bound.
 pub fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
-    let give_up_ns = clock::monotonic_ns() + u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+    let give_up_ns = clock::monotonic_ns() + clock::nanos(PATIENCE);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);

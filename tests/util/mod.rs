@@ -31,7 +31,7 @@ use anyhow::{Context as _, bail};
 use rtcore::lane::peer::Reception;
 use rtcore::stats::reader::{Reader, Snapshot};
 use rtcore::sys::mqueue::Queue;
-use rtcore::sys::process;
+use rtcore::sys::{clock, process};
 use std::ffi::CString;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ pub fn patience() -> Duration {
 
 /// The same in nanoseconds.
 pub fn patience_ns() -> u64 {
-    u64::try_from(patience().as_nanos()).unwrap_or(u64::MAX)
+    clock::nanos(patience())
 }
 
 /// A test's own instance: names that no other test, run or user shares.

@@ -2,6 +2,7 @@
 
 use super::{Instance, Peer, patience};
 use anyhow::Context as _;
+use rtcore::sys::clock::nanos;
 use rtcore::sys::poll::{self, Interest};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
@@ -76,7 +77,7 @@ impl Peer {
 
     /// Whether the answer to a command comes within this time.
     pub fn answers_within(&self, limit: Duration) -> anyhow::Result<bool> {
-        let limit_ns = u64::try_from(limit.as_nanos())?;
+        let limit_ns = nanos(limit);
         let mut stdout = [Interest::readable(self.stdout.get_ref().as_raw_fd())];
         let ready = poll::wait(&mut stdout, limit_ns).map_err(|e| anyhow::anyhow!("{e:?}"))?;
         Ok(ready > 0)

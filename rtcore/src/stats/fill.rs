@@ -94,7 +94,7 @@ fn header_record(spec: &PageSpec, sections: [Section; layout::SECTIONS], bytes: 
         pid: std::process::id(),
         flags: flag(spec.private_namespace, layout::PRIVATE_NAMESPACE),
         start_ns,
-        start_unix_ns: u64::try_from(unix.as_nanos()).unwrap_or(0),
+        start_unix_ns: clock::nanos(unix),
         ready_ns: AtomicU64::new(0),
         heartbeat_ns: AtomicU64::new(start_ns),
         instance: text("instance name", &spec.name)?,

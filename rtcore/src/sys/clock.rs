@@ -1,4 +1,7 @@
-//! Clocks in nanoseconds (clock_gettime(2)).
+//! Clocks in nanoseconds (clock_gettime(2)), and times as numbers of nanoseconds.
+
+use rustix::time::Timespec;
+use std::time::Duration;
 
 /// How much CLOCK_MONOTONIC of this process' time namespace is ahead of the machine's (time_namespaces(7)); 0 where there are
 /// no time namespaces.
@@ -18,22 +21,38 @@ pub fn monotonic_offset_ns() -> i64 {
 /// CLOCK_MONOTONIC now, in nanoseconds. A vDSO call: no system call on the real-time path.
 #[inline]
 pub fn monotonic_ns() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    // CLOCK_MONOTONIC starts at boot: never negative, and 2^64 ns are 584 years.
-    t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs()
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    ns_of(now.tv_sec, now.tv_nsec)
 }
 
 /// CLOCK_BOOTTIME now, in nanoseconds: CLOCK_MONOTONIC and the time that the machine was suspended.
 pub fn boottime_ns() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs()
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    ns_of(now.tv_sec, now.tv_nsec)
 }
 
 /// CLOCK_REALTIME so many nanoseconds from now: what the calls take that know no other clock.
 pub fn realtime_after(timeout_ns: u64) -> libc::timespec {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    let at_ns = now.tv_sec.unsigned_abs().saturating_mul(1_000_000_000);
-    timespec(at_ns.saturating_add(now.tv_nsec.unsigned_abs()).saturating_add(timeout_ns))
+    timespec(ns_of(now.tv_sec, now.tv_nsec).saturating_add(timeout_ns))
+}
+
+/// Nanoseconds of a time that is not negative (no clock here is) and before the year 2554.
+#[inline]
+pub(crate) fn ns_of(seconds: i64, nanoseconds: i64) -> u64 {
+    seconds.unsigned_abs().wrapping_mul(1_000_000_000).wrapping_add(nanoseconds.unsigned_abs())
+}
+
+/// Nanoseconds; a duration of more than 584 years is cut.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A time in nanoseconds as rustix has it.
+#[inline]
+pub(super) fn rustix_timespec(ns: u64) -> Timespec {
+    let time = timespec(ns);
+    Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec }
 }
 
 /// A time in nanoseconds as C has it.
@@ -51,8 +70,6 @@ pub fn sleep_until(deadline_ns: u64) {
 
 /// As [`sleep_until`], but false as soon as a signal handler ran: the caller looks why.
 pub fn sleep_until_or_signal(deadline_ns: u64) -> bool {
-    let nanos = i64::try_from(deadline_ns % 1_000_000_000).unwrap_or(0);
-    let seconds = i64::try_from(deadline_ns / 1_000_000_000).unwrap_or(i64::MAX);
-    let at = rustix::time::Timespec { tv_sec: seconds, tv_nsec: nanos };
+    let at = rustix_timespec(deadline_ns);
     rustix::thread::clock_nanosleep_absolute(rustix::thread::ClockId::Monotonic, &at).is_ok()
 }

@@ -4,14 +4,15 @@
 //! Invariant: level-triggered throughout, so an event that one turn leaves unserved comes again.
 
 use super::Errno;
-use super::clock::monotonic_ns;
+use super::clock::{monotonic_ns, nanos, rustix_timespec, timespec};
 use super::optional::Optional;
 use super::poll;
 use super::procfs::named;
-use rustix::event::{Timespec, epoll};
+use super::rtsignal::{SignalSet, bit};
+use rustix::event::epoll;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 static PWAIT2: Optional = Optional::new();
@@ -45,7 +46,7 @@ impl Epoll {
     pub fn wait(&self, tokens: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
         tokens.clear();
         let mut events = [const { std::mem::MaybeUninit::uninit() }; EVENTS_MAX];
-        let timeout = timeout.map(timespec);
+        let timeout = timeout.map(|timeout| rustix_timespec(nanos(timeout)));
         match epoll::wait(&self.0, &mut events, timeout.as_ref()) {
             Ok((ready, _)) => tokens.extend(ready.iter().map(|event| event.data.u64())),
             Err(rustix::io::Errno::INTR) => {}
@@ -163,7 +164,7 @@ impl Epoll {
                     done => return done,
                 }
             }
-            let time = left_ns.map(timespec_of_ns);
+            let time = left_ns.map(timespec);
             let until = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
             let (set, no_mask) = (self.0.as_raw_fd(), std::ptr::null::<libc::sigset_t>());
             // SAFETY: `events` has `room` writable elements; the time is null or points to `time`, which
@@ -197,23 +198,11 @@ impl Epoll {
     }
 }
 
-#[expect(clippy::cast_possible_wrap, reason = "below 10^9")]
-fn timespec_of_ns(ns: u64) -> libc::timespec {
-    libc::timespec {
-        tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
-        tv_nsec: (ns % 1_000_000_000) as i64,
-    }
-}
-
 impl AsFd for Epoll {
     /// Readable while any of its descriptors is ready, in a set of sets too.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-fn timespec(d: Duration) -> Timespec {
-    Timespec { tv_sec: i64::try_from(d.as_secs()).unwrap_or(i64::MAX), tv_nsec: d.subsec_nanos().into() }
 }
 
 /// A periodic timer on CLOCK_MONOTONIC (timerfd_create(2)).
@@ -226,7 +215,8 @@ impl Ticker {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)
             .map_err(|e| named("timerfd", e))?;
-        let spec = Itimerspec { it_interval: timespec(period), it_value: timespec(period) };
+        let period = rustix_timespec(nanos(period));
+        let spec = Itimerspec { it_interval: period, it_value: period };
         rustix::time::timerfd_settime(&fd, TimerfdTimerFlags::empty(), &spec)
             .map_err(|e| named("timerfd", e))?;
         Ok(Ticker(fd))
@@ -268,16 +258,10 @@ impl StopSignals {
     /// descriptor. To be called on the main thread before any other thread exists: a thread that does
     /// not block them would die of them.
     pub fn block() -> io::Result<StopSignals> {
-        let bits = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP].iter().fold(0, |bits, s| bits | 1 << (s - 1));
+        let bits = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP].map(bit).iter().fold(0, |all, bit| all | bit);
         block_signals(bits)?;
-        let set = sigset(bits);
-        // SAFETY: `set` is initialised by sigset(); -1 asks for a new descriptor.
-        let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(named("signalfd", io::Error::last_os_error()));
-        }
-        // SAFETY: signalfd returned a new descriptor that nobody else owns.
-        Ok(StopSignals(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let fd = SignalSet::of_bits(bits).descriptor().map_err(|e| named("signalfd", e))?;
+        Ok(StopSignals(fd))
     }
 
     /// The next signal that arrived, never waits.
@@ -303,46 +287,17 @@ impl AsFd for StopSignals {
 /// Adds signals to the calling thread's mask; bit n-1 is signal n. Signals that cannot be blocked and
 /// those that the C library keeps for itself are left alone.
 pub fn block_signals(bits: u64) -> io::Result<()> {
-    let set = sigset(bits);
-    // SAFETY: `set` is initialised by sigset(); the old mask is not asked for.
-    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
-        0 => Ok(()),
-        errno => Err(named("signal mask", io::Error::from_raw_os_error(errno))),
-    }
+    SignalSet::of_bits(bits).block().map_err(|e| named("signal mask", e))
 }
 
 /// Replaces the calling thread's mask, as in [`block_signals`].
 pub fn set_blocked_signals(bits: u64) -> io::Result<()> {
-    let set = sigset(bits);
-    // SAFETY: `set` is initialised by sigset(); the old mask is not asked for.
-    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) } {
-        0 => Ok(()),
-        errno => Err(named("signal mask", io::Error::from_raw_os_error(errno))),
-    }
-}
-
-fn sigset(bits: u64) -> libc::sigset_t {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set it is given; it cannot fail on a valid pointer.
-    let mut set = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        set.assume_init()
-    };
-    for signo in (1..=64).filter(|signo| bits >> (signo - 1) & 1 == 1) {
-        // SAFETY: `set` is initialised; a number the C library refuses leaves it unchanged.
-        unsafe { libc::sigaddset(&raw mut set, signo) };
-    }
-    set
+    SignalSet::of_bits(bits).block_exactly().map_err(|e| named("signal mask", e))
 }
 
 /// Signals in the calling thread's mask, as in [`block_signals`].
 pub fn blocked_signals() -> u64 {
-    let mut set = sigset(0);
-    // SAFETY: a null new set only reads; `set` is ours to write.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set) };
-    // SAFETY: `set` is initialised; sigismember only reads it.
-    let member = |signo: i32| unsafe { libc::sigismember(&raw const set, signo) } == 1;
-    (1..=64).filter(|signo| member(*signo)).fold(0, |bits, signo| bits | 1 << (signo - 1))
+    SignalSet::blocked().bits()
 }
 
 #[cfg(test)]

@@ -100,6 +100,29 @@ impl SignalSet {
         self.mask(libc::SIG_BLOCK)
     }
 
+    /// Blocks these signals in the calling thread, and no others.
+    pub fn block_exactly(&self) -> io::Result<()> {
+        self.mask(libc::SIG_SETMASK)
+    }
+
+    /// The signals that the calling thread blocks.
+    pub fn blocked() -> SignalSet {
+        let mut set = SignalSet::of([]);
+        // SAFETY: a null new set only reads; the set is ours to write. There is nothing in it that could fail.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set.0) };
+        set
+    }
+
+    /// Its signals as a mask, see [`bit`].
+    pub fn bits(&self) -> u64 {
+        self.signals().fold(0, |bits, signo| bits | bit(signo))
+    }
+
+    fn signals(&self) -> impl Iterator<Item = i32> + '_ {
+        // SAFETY: the set is initialised (constructor).
+        (1..=64).filter(|&signo| unsafe { libc::sigismember(&raw const self.0, signo) } == 1)
+    }
+
     /// Unblocks these signals in the calling thread.
     pub fn unblock(&self) -> io::Result<()> {
         self.mask(libc::SIG_UNBLOCK)
@@ -126,8 +149,7 @@ impl SignalSet {
 
 impl std::fmt::Debug for SignalSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // SAFETY: the set is initialised (constructor).
-        f.debug_set().entries((1..=64).filter(|&n| unsafe { libc::sigismember(&self.0, n) } == 1)).finish()
+        f.debug_set().entries(self.signals()).finish()
     }
 }
 

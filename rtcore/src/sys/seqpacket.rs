@@ -8,6 +8,7 @@
 //! socket that nobody listens on, and a dropped listener nothing but its own.
 
 use super::caps;
+use super::clock::{nanos, rustix_timespec};
 use super::context::errno_of;
 use super::pidfd::{PidFd, pidfd_open};
 use super::procfs::{effective_uid, named};
@@ -415,10 +416,7 @@ impl Conn {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
+            let left = rustix_timespec(nanos(left));
             match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&left)) {
                 Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
                 Ok(_) => match self.receive(buffer)? {

@@ -3,6 +3,7 @@
 //!
 //! Constraint: reading touches no heap and opens nothing; the watched thread does not notice.
 
+use super::clock::ns_of;
 use super::procfs::named;
 use super::{Call, Errno};
 use std::fs::File;
@@ -34,7 +35,7 @@ impl CpuClock {
         }
         // SAFETY: the call above succeeded and wrote it.
         let time = unsafe { time.assume_init() };
-        Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
+        Ok(ns_of(time.tv_sec, time.tv_nsec))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A timer as a descriptor, at absolute times of CLOCK_MONOTONIC (timerfd_create(2)).
 
+use super::clock::rustix_timespec;
 use super::procfs::named;
-use rustix::event::Timespec;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,7 +54,8 @@ impl Timer {
 
     /// A first time of 0 unsets (timerfd_settime(2)).
     fn set(&self, first_ns: u64, period_ns: u64) -> io::Result<()> {
-        let spec = Itimerspec { it_interval: timespec(period_ns), it_value: timespec(first_ns) };
+        let spec =
+            Itimerspec { it_interval: rustix_timespec(period_ns), it_value: rustix_timespec(first_ns) };
         rustix::time::timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &spec)
             .map_err(|e| named("timer", e))?;
         Ok(())
@@ -64,13 +65,6 @@ impl Timer {
 impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-fn timespec(ns: u64) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
-        tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0),
     }
 }
 

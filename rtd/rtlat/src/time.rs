@@ -2,13 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use rtcore::sys::clock::monotonic_ns;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// A length of time in ns; one that is longer than 584 years is cut.
-pub fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
+use rtcore::sys::clock::{monotonic_ns, nanos};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The wall clock, in ns since 1970.
 pub fn wall_ns() -> u64 {

@@ -126,7 +126,7 @@ fn verdict(watch: &Watch, stop: &Stop, channel: &Channel, sent: u64, wait_s: f64
     };
     watch.wait(sent, is_taken, |pause| {
         let now_ns = clock::monotonic_ns();
-        let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        let pause_ns = clock::nanos(pause);
         Ok(now_ns >= until_ns || stop.within(until_ns.min(now_ns + pause_ns))?)
     })
 }

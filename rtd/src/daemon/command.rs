@@ -80,7 +80,7 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     let options = Options { allow_degraded: args.allow_degraded, privilege };
     let (daemon, rings) = Daemon::start(plan, skin, options)?;
     let (plan, peers) = (daemon.plan().clone(), daemon.peers().to_vec());
-    let look_ns = plan.daemon.watch.period_ns.max(u64::try_from(TICK.as_nanos())?);
+    let look_ns = plan.daemon.watch.period_ns.max(clock::nanos(TICK));
     let serving = Serving { daemon, notifier: Notifier::from_env(look_ns), failed: None };
     let mut control = Control::new(&plan, peers, rings, signals, serving)?;
     if next == Next::Nothing {

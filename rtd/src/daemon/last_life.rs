@@ -8,6 +8,7 @@ use crate::plan::{Plan, RouteId};
 use rtcore::stats::place::may_order;
 use rtcore::stats::reader::{DaemonState, ReadError, Reader, Snapshot};
 use rtcore::stats::writer::Page;
+use rtcore::sys::clock::nanos;
 use rtcore::sys::pidfd::PidFd;
 use rtcore::sys::poll::{self, Interest};
 use rtcore::sys::procfs;
@@ -33,7 +34,7 @@ pub fn await_exit(plan: &Plan) {
     let Ok(process) = PidFd::open(pid) else { return };
     let dies = || procfs::is_killed(pid).unwrap_or(true) || procfs::is_exiting(pid).unwrap_or(true);
     let gone_within = |time: Duration| {
-        let limit_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let limit_ns = nanos(time);
         // An error is taken for "no": then the start is refused with a reason.
         poll::wait(&mut [Interest::readable(process.as_fd().as_raw_fd())], limit_ns)
             .is_ok_and(|ready| ready > 0)

@@ -118,7 +118,7 @@ fn progress(
 /// What the page says once the daemon has brought all that was sent to an end; or after a while anyhow,
 /// then the verdict says what is missing.
 fn settled(page: &Reader, sent: u64, stop: &Stop) -> anyhow::Result<Snapshot> {
-    let give_up_ns = clock::monotonic_ns() + u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+    let give_up_ns = clock::monotonic_ns() + clock::nanos(PATIENCE);
     loop {
         let snapshot = page.snapshot()?;
         let sum = |of: fn(&rtcore::stats::Ledger) -> u64| -> u64 {

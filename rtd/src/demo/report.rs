@@ -1,6 +1,7 @@
 //! What the demo's processes measured, how it travels to the parent, and how it is printed.
 
 use super::config::Setup;
+use crate::ctl::table;
 use anyhow::bail;
 use hdrhistogram::Histogram;
 use rtcore::stats::Ledger;
@@ -148,7 +149,7 @@ fn us(ns: u64) -> String {
     match ns {
         1..100 => format!("{ns}ns"),
         10_000_000.. => format!("{}", ns / 1000),
-        _ => format!("{}.{}", ns / 1000, ns % 1000 / 100),
+        _ => table::us(ns),
     }
 }
 

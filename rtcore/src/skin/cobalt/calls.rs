@@ -144,8 +144,7 @@ fn time(api: &Api, clock: libc::clockid_t) -> Call<u64> {
     let mut now = timespec(0);
     // SAFETY: the time is on this stack.
     number(unsafe { (api.clock_gettime)(clock, &raw mut now) })?;
-    let seconds_ns = now.tv_sec.unsigned_abs().saturating_mul(1_000_000_000);
-    Ok(seconds_ns.saturating_add(now.tv_nsec.unsigned_abs()))
+    Ok(clock::ns_of(now.tv_sec, now.tv_nsec))
 }
 
 fn sleep_until(deadline_ns: u64) {

@@ -1,7 +1,6 @@
 //! `rtlat interferer KIND`: one process of a condition. It prepares, says `ready`, works until SIGTERM, and says how often
 //! it did what it does, so that a condition which was none shows.
 
-use crate::time::nanos;
 use anyhow::{Context as _, bail};
 use rtcore::client::Session;
 use rtcore::stats::reader::Reader;
@@ -161,7 +160,7 @@ fn drain(queue: &str, stop: &StopSignals) -> anyhow::Result<u64> {
 fn feed(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     let session = session(args, "feeder")?;
     let mut sender = session.sender("feeder.msg")?;
-    sender.wait_for_receiver(clock::monotonic_ns() + nanos(PATIENCE))?;
+    sender.wait_for_receiver(clock::monotonic_ns() + clock::nanos(PATIENCE))?;
     let message = [0; MESSAGE_BYTES];
     let (mut sent, mut next_ns) = (0, clock::monotonic_ns());
     say("ready")?;
@@ -220,7 +219,7 @@ fn incarnation(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64>
     let session = session(args, "churn")?;
     let mut inbox = session.inbox_of(&["churn.in"])?;
     let mut sender = session.sender("churn.out")?;
-    sender.wait_for_receiver(clock::monotonic_ns() + nanos(PATIENCE))?;
+    sender.wait_for_receiver(clock::monotonic_ns() + clock::nanos(PATIENCE))?;
     sender.send(&[0; MESSAGE_BYTES])?;
     // It takes part when its message has gone through the lane.
     while inbox.recv()?.message().is_none() {}

@@ -5,6 +5,7 @@ use super::util::{A_WHILE, FIRST, PendingLimit, SECOND, broken, fresh_name, same
 use crate::run::PRIORITY;
 use crate::skin::{Ending, Stop};
 use rtcore::skin::{OpenQueue, Semaphore, SignalAddress, Skin, semaphore};
+use rtcore::sys::clock::nanos;
 use rtcore::sys::mqueue::Access;
 use rtcore::sys::pidfd::PidFd;
 use rtcore::sys::poll::Interest;
@@ -123,10 +124,6 @@ pub(super) fn not_early<T>(skin: Table, time: Duration, call: impl FnOnce() -> T
     let result = call();
     let took = Duration::from_nanos((skin.now_ns)() - start);
     if took < time { Err(broken(format!("returned after {took:?} of {time:?}"))) } else { Ok(result) }
-}
-
-pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn bounded_receive(skin: Table) -> Ending {

@@ -2,12 +2,13 @@
 //! as such a program does.
 
 use super::Rule;
-use super::table::{Table, failed, nanos, not_early, refused};
+use super::table::{Table, failed, not_early, refused};
 use super::util::{A_WHILE, broken, interrupted_by, same, skipped};
 use crate::run::PRIORITY;
 use crate::skin::{Ending, Stop};
 use rtcore::skin::Skin;
 use rtcore::skin::xddp::{Port, PortSpec, device, pool_bytes};
+use rtcore::sys::clock::nanos;
 use rtcore::wait::Timeout;
 use std::fs::File;
 use std::io::{Read, Write};
