@@ -6,7 +6,7 @@
 //! depend on any one member; it ends as peer-dead only when all of them are dead. If membership follows a POSIX process group
 //! or session, it is decided when a message arrives; a queued message then waits for that member alone.
 
-use super::spill::Spill;
+use super::backlog_queue::BacklogQueue;
 use super::target::Target;
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub(super) struct Backlog {
     /// Index of their target.
     pub target: usize,
     /// The messages.
-    pub queue: Spill,
+    pub queue: BacklogQueue,
 }
 
 impl Backlog {
@@ -35,7 +35,7 @@ impl Backlog {
             let first = all.len();
             let step = if target.is_one_queue() { target.len } else { 1 };
             for start in target.ends().step_by(step) {
-                let queue = Spill::new(capacity, slot_bytes);
+                let queue = BacklogQueue::new(capacity, slot_bytes);
                 let ends = start..start + step;
                 all.push(Backlog { ends, target: number, queue });
             }

@@ -8,6 +8,7 @@
 
 mod account;
 mod backlog;
+mod backlog_queue;
 pub mod credit;
 pub mod event;
 pub mod hand_off;
@@ -16,7 +17,6 @@ pub mod policy;
 pub mod progress;
 pub mod rate;
 pub mod route;
-mod spill;
 pub mod syscalls;
 pub mod target;
 pub mod waits;

@@ -10,7 +10,7 @@ use rtcore::lane::policy::{GroupMode, Wait};
 /// Stack of a lane thread, all of it prefaulted and locked.
 pub const STACK_BYTES: u64 = rtcore::sys::memory::LANE_STACK_BYTES as u64;
 /// What a queued message takes besides its payload.
-pub const SPILL_SLOT_OVERHEAD_BYTES: u64 = 64;
+pub const BACKLOG_SLOT_OVERHEAD_BYTES: u64 = 64;
 /// What a running daemon maps besides this program as it is: the stacks of the log thread (Rust's default, 2 MiB) and the
 /// watchdog, and the growth of the heap.
 pub const HELPERS_BYTES: u64 = 3 * 1024 * 1024;
@@ -105,8 +105,8 @@ impl Plan {
     }
 
     /// Memory of the queues in front of full targets.
-    pub fn spill_bytes(&self) -> u64 {
-        self.routes.iter().map(RoutePlan::spill_bytes).fold(0, u64::saturating_add)
+    pub fn backlog_bytes(&self) -> u64 {
+        self.routes.iter().map(RoutePlan::backlog_bytes).fold(0, u64::saturating_add)
     }
 
     /// Everything that will be locked; `program_bytes` is what the program itself maps.
@@ -114,7 +114,7 @@ impl Plan {
         let page = (self.routes.len() as u64).saturating_mul(STATS_ENTRY_BYTES);
         let stacks = (self.threads() as u64).saturating_mul(STACK_BYTES);
         let messages =
-            self.spill_bytes().saturating_add(self.ring_bytes()).saturating_add(self.buffer_bytes());
+            self.backlog_bytes().saturating_add(self.ring_bytes()).saturating_add(self.buffer_bytes());
         program_bytes
             .saturating_add(HELPERS_BYTES)
             .saturating_add(page)
@@ -125,16 +125,16 @@ impl Plan {
 
 impl RoutePlan {
     /// Memory of one message in each of the queues in front of its targets.
-    pub fn spill_slot_bytes(&self) -> u64 {
+    pub fn backlog_slot_bytes(&self) -> u64 {
         let queues: usize = self.to.iter().map(TargetPlan::queues).sum();
         (self.payload_bytes_max as u64)
-            .saturating_add(SPILL_SLOT_OVERHEAD_BYTES)
+            .saturating_add(BACKLOG_SLOT_OVERHEAD_BYTES)
             .saturating_mul(queues as u64)
     }
 
     /// Memory of these queues.
-    pub fn spill_bytes(&self) -> u64 {
-        self.spill_slot_bytes().saturating_mul(self.capacity as u64)
+    pub fn backlog_bytes(&self) -> u64 {
+        self.backlog_slot_bytes().saturating_mul(self.capacity as u64)
     }
 }
 

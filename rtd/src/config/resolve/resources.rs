@@ -221,7 +221,7 @@ fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
 /// Whether the queues in front of targets and the rings fit into memory: they are allocated at the start, all of
 /// them, and no privilege makes more of it.
 fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
-    let (needed, rings) = (plan.spill_bytes(), plan.ring_bytes());
+    let (needed, rings) = (plan.backlog_bytes(), plan.ring_bytes());
     let Some(available) = cx.machine.memory_available else { return true };
     if needed.saturating_add(rings) <= available {
         return true;
@@ -233,7 +233,7 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
     let limit = cx.machine.memory_limit.clone();
     let available = available.saturating_sub(rings);
     let less = if rings == 0 { String::new() } else { format!(", less {rings} for rings") };
-    let Some((id, largest)) = plan.routes.iter().enumerate().max_by_key(|(_, route)| route.spill_bytes())
+    let Some((id, largest)) = plan.routes.iter().enumerate().max_by_key(|(_, route)| route.backlog_bytes())
     else {
         return true;
     };
@@ -241,14 +241,14 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
         "the queues in front of targets would take {needed} bytes, {available} are available ({limit}{less}); \
          route `{}` alone takes {}: capacity {} x {} bytes",
         largest.name,
-        largest.spill_bytes(),
+        largest.backlog_bytes(),
         largest.capacity,
-        largest.spill_slot_bytes()
+        largest.backlog_slot_bytes()
     );
     // With the others as they are; where even that is too much, with an even share.
-    let others = needed.saturating_sub(largest.spill_bytes());
+    let others = needed.saturating_sub(largest.backlog_bytes());
     let share = available.checked_sub(others).unwrap_or(available / plan.routes.len() as u64);
-    let fits = share / largest.spill_slot_bytes().max(1);
+    let fits = share / largest.backlog_slot_bytes().max(1);
     let fix = if fits > 0 { format!("capacity = {fits}\n") } else { String::new() };
     let written = cx.config.route.get(id);
     let place = written.map_or_else(whole_file, |route| route.capacity.place_or(&route.place));
@@ -274,7 +274,7 @@ fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
         "rings in shared memory would take {} bytes and queues in front of targets {}, {available} are available \
          ({limit}); the {count} of endpoint `{}` alone take {bytes}",
         plan.ring_bytes(),
-        plan.spill_bytes(),
+        plan.backlog_bytes(),
         plan.endpoints.get(id).map_or("?", |endpoint| endpoint.name.as_str())
     );
     let written = cx.config.endpoint.get(id);
@@ -295,7 +295,7 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         "about {needed} bytes will be locked ({}, {} bytes of queues in front of targets, {} of rings), above \
          RLIMIT_MEMLOCK = {soft}",
         counted(plan.threads(), "thread"),
-        plan.spill_bytes(),
+        plan.backlog_bytes(),
         plan.ring_bytes()
     );
     let fix = raise("memlock", "LimitMEMLOCK", needed, 1024);

@@ -28,7 +28,7 @@ fn last(text: &str) -> usize {
 fn a_direct_route_has_no_thread() {
     let plan = planned(&direct(""));
     assert_eq!((plan.routes[0].path, plan.routes[0].capacity), (Path::Direct, 0));
-    assert_eq!((plan.sources.len(), plan.threads(), plan.spill_bytes()), (0, 0, 0));
+    assert_eq!((plan.sources.len(), plan.threads(), plan.backlog_bytes()), (0, 0, 0));
     let shown = summary(&plan, &machine());
     assert!(shown.contains("plan -> axis  direct  <=64B  reject\n"), "{shown}");
     assert_eq!(planned(&format!("{}path = \"routed\"\n", lanes())).threads(), 1);

@@ -137,7 +137,7 @@ fn a_payload_bound_above_the_sources_costs_nothing() {
     let plain = run(&queues()).plan.unwrap();
     let checked = run(&format!("{}payload = 8388608\n", queues()));
     let plan = checked.plan.unwrap();
-    assert_eq!((plan.routes[0].payload_bytes_max, plan.spill_bytes()), (64, plain.spill_bytes()));
+    assert_eq!((plan.routes[0].payload_bytes_max, plan.backlog_bytes()), (64, plain.backlog_bytes()));
     assert_eq!(checked.diagnostics.len(), 1);
 }
 

@@ -22,7 +22,7 @@ enum SlotKind {
 }
 
 /// The queue.
-pub struct Spill {
+pub struct BacklogQueue {
     slots: Vec<Slot>,
     bytes: Vec<u8>,
     slot_bytes: usize,
@@ -30,15 +30,15 @@ pub struct Spill {
     len: usize,
 }
 
-impl std::fmt::Debug for Spill {
+impl std::fmt::Debug for BacklogQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Spill({}/{})", self.len, self.slots.len())
+        write!(f, "BacklogQueue({}/{})", self.len, self.slots.len())
     }
 }
 
-impl Spill {
+impl BacklogQueue {
     /// Room for `capacity` messages of at most `slot_bytes` each.
-    pub fn new(capacity: usize, slot_bytes: usize) -> Spill {
+    pub fn new(capacity: usize, slot_bytes: usize) -> BacklogQueue {
         let empty = Slot {
             kind: SlotKind::Signal { signo: 0, value: 0 },
             priority: 0,
@@ -49,7 +49,7 @@ impl Spill {
         };
         let mut bytes = vec![0; capacity * slot_bytes];
         memory::touch(&mut bytes);
-        Spill { slots: vec![empty; capacity], bytes, slot_bytes, head: 0, len: 0 }
+        BacklogQueue { slots: vec![empty; capacity], bytes, slot_bytes, head: 0, len: 0 }
     }
 
     /// Nothing queued.
@@ -155,36 +155,36 @@ mod tests {
 
     #[test]
     fn a_payload_longer_than_a_slot_is_refused() {
-        let mut spill = Spill::new(2, 4);
-        assert!(!spill.push(&bytes(b"12345", 0)));
-        assert!(spill.is_empty());
+        let mut queue = BacklogQueue::new(2, 4);
+        assert!(!queue.push(&bytes(b"12345", 0)));
+        assert!(queue.is_empty());
     }
 
     #[test]
     fn no_capacity_takes_nothing() {
-        let mut spill = Spill::new(0, 4);
-        assert!(spill.is_full() && !spill.push(&bytes(b"1", 0)));
-        assert!(spill.front().is_none());
+        let mut queue = BacklogQueue::new(0, 4);
+        assert!(queue.is_full() && !queue.push(&bytes(b"1", 0)));
+        assert!(queue.front().is_none());
     }
 
     proptest! {
         #[test]
         fn behaves_like_a_bounded_deque(ops in proptest::collection::vec((0u8..4, proptest::collection::vec(any::<u8>(), 0..8)), 0..200)) {
-            let mut spill = Spill::new(5, 8);
+            let mut queue = BacklogQueue::new(5, 8);
             let mut model: VecDeque<(u64, Vec<u8>)> = VecDeque::new();
             for (i, (op, payload)) in ops.into_iter().enumerate() {
                 let i = i as u64;
                 match op {
                     0 | 1 => {
-                        let taken = spill.push(&bytes(&payload, i));
+                        let taken = queue.push(&bytes(&payload, i));
                         prop_assert_eq!(taken, model.len() < 5);
                         if taken { model.push_back((i, payload)); }
                     }
-                    2 => { spill.pop_front(); model.pop_front(); }
-                    _ => { spill.pop_back(); model.pop_back(); }
+                    2 => { queue.pop_front(); model.pop_front(); }
+                    _ => { queue.pop_back(); model.pop_back(); }
                 }
-                prop_assert_eq!(spill.len(), model.len());
-                match (spill.front(), model.front()) {
+                prop_assert_eq!(queue.len(), model.len());
+                match (queue.front(), model.front()) {
                     (None, None) => {}
                     (Some(m), Some((at, b))) => {
                         prop_assert_eq!(m.dequeued_ns, *at);
