@@ -1,16 +1,15 @@
-//! The readiness set of the control thread and of a client's one wait (never on a lane's thread), and the two
-//! descriptors the former holds besides sockets and pidfds: termination signals and the housekeeping tick.
+//! The readiness set of the control thread and of a client's one wait (never on a lane's thread), and a descriptor for
+//! termination signals.
 //!
 //! Invariant: level-triggered throughout, so an event that one turn leaves unserved comes again.
 
 use super::Errno;
-use super::clock::{monotonic_ns, nanos, rustix_timespec, timespec};
+use super::clock::{monotonic_ns, nanos, timespec};
 use super::optional::Optional;
 use super::poll;
 use super::procfs::named;
 use super::rtsignal::{SignalSet, bit};
 use rustix::event::epoll;
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -33,23 +32,22 @@ impl Epoll {
 
     /// Reports `token` while `fd` is readable or hung up.
     pub fn add(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
-        epoll::add(&self.0, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
+        self.control(libc::EPOLL_CTL_ADD, fd.as_fd().as_raw_fd(), token, Interest::Readable)
             .map_err(|e| named("epoll", e))
     }
 
     /// Takes `fd` out. Not left to close(2): that removes the entry only with the *last* duplicate.
     pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
-        epoll::delete(&self.0, fd).map_err(|e| named("epoll", e))
+        self.remove_number(fd.as_fd().as_raw_fd()).map_err(|e| named("epoll", e))
     }
 
     /// Fills `tokens` with who is ready; empty after `timeout` or an interruption.
     pub fn wait(&self, tokens: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
         tokens.clear();
-        let mut events = [const { std::mem::MaybeUninit::uninit() }; EVENTS_MAX];
-        let timeout = timeout.map(|timeout| rustix_timespec(nanos(timeout)));
-        match epoll::wait(&self.0, &mut events, timeout.as_ref()) {
-            Ok((ready, _)) => tokens.extend(ready.iter().map(|event| event.data.u64())),
-            Err(rustix::io::Errno::INTR) => {}
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
+        match self.wait_once(&mut events, timeout.map(nanos)) {
+            Ok(ready) => tokens.extend(events.iter().take(ready).map(|event| event.u64)),
+            Err(Errno::INTR) => {}
             Err(e) => return Err(named("epoll", e)),
         }
         Ok(())
@@ -155,84 +153,52 @@ impl Epoll {
     /// touch the heap.
     #[inline]
     pub fn wait_until(&self, events: &mut Events, deadline_ns: Option<u64>) -> Result<usize, Errno> {
-        let room = i32::try_from(events.0.len()).unwrap_or(i32::MAX);
         loop {
             let left_ns = deadline_ns.map(|at| at.saturating_sub(monotonic_ns()));
-            if PWAIT2.is_refused() {
-                match self.wait_by_poll(events, left_ns) {
-                    Err(Errno::INTR) => continue,
-                    done => return done,
-                }
-            }
-            let time = left_ns.map(timespec);
-            let until = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-            let (set, no_mask) = (self.0.as_raw_fd(), std::ptr::null::<libc::sigset_t>());
-            // SAFETY: `events` has `room` writable elements; the time is null or points to `time`, which
-            // outlives the call; without a mask its size is not looked at.
-            let rc = unsafe {
-                let ready = events.0.as_mut_ptr();
-                libc::syscall(libc::SYS_epoll_pwait2, set, ready, room, until, no_mask, 0usize)
-            };
-            match usize::try_from(rc) {
-                Ok(ready) => return Ok(ready),
-                Err(_) => match Errno::last() {
-                    Errno::INTR => {}
-                    errno if PWAIT2.refuses(errno) => {}
-                    errno => return Err(errno),
-                },
+            match self.wait_once(&mut events.0, left_ns) {
+                Err(Errno::INTR) => {}
+                done => return done,
             }
         }
     }
 
+    /// The call itself, within so long (none = no bound).
+    #[inline]
+    fn wait_once(&self, events: &mut [libc::epoll_event], left_ns: Option<u64>) -> Result<usize, Errno> {
+        if PWAIT2.is_refused() {
+            return self.wait_by_poll(events, left_ns);
+        }
+        let room = i32::try_from(events.len()).unwrap_or(i32::MAX);
+        let time = left_ns.map(timespec);
+        let until = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let (set, no_mask) = (self.0.as_raw_fd(), std::ptr::null::<libc::sigset_t>());
+        // SAFETY: `events` has `room` writable elements; the time is null or points to `time`, which outlives the call;
+        // without a mask its size is not looked at.
+        let rc = unsafe {
+            libc::syscall(libc::SYS_epoll_pwait2, set, events.as_mut_ptr(), room, until, no_mask, 0usize)
+        };
+        match usize::try_from(rc).map_err(|_| Errno::last()) {
+            Err(errno) if PWAIT2.refuses(errno) => self.wait_by_poll(events, left_ns),
+            done => done,
+        }
+    }
+
     /// The same by two calls that every kernel has.
-    fn wait_by_poll(&self, events: &mut Events, left_ns: Option<u64>) -> Result<usize, Errno> {
+    fn wait_by_poll(&self, events: &mut [libc::epoll_event], left_ns: Option<u64>) -> Result<usize, Errno> {
         let ready =
             poll::wait(&mut [poll::Interest::readable(self.0.as_raw_fd())], left_ns.unwrap_or(u64::MAX))?;
         if ready == 0 {
             return Ok(0);
         }
-        let room = i32::try_from(events.0.len()).unwrap_or(i32::MAX);
+        let room = i32::try_from(events.len()).unwrap_or(i32::MAX);
         // SAFETY: `events` has `room` writable elements.
-        let rc = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.0.as_mut_ptr(), room, 0) };
+        let rc = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, 0) };
         usize::try_from(rc).map_err(|_| Errno::last())
     }
 }
 
 impl AsFd for Epoll {
     /// Readable while any of its descriptors is ready, in a set of sets too.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// A periodic timer on CLOCK_MONOTONIC (timerfd_create(2)).
-#[derive(Debug)]
-pub struct Ticker(OwnedFd);
-
-impl Ticker {
-    /// Fires every `period`, first after one.
-    pub fn new(period: Duration) -> io::Result<Ticker> {
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)
-            .map_err(|e| named("timerfd", e))?;
-        let period = rustix_timespec(nanos(period));
-        let spec = Itimerspec { it_interval: period, it_value: period };
-        rustix::time::timerfd_settime(&fd, TimerfdTimerFlags::empty(), &spec)
-            .map_err(|e| named("timerfd", e))?;
-        Ok(Ticker(fd))
-    }
-
-    /// How many periods have passed since the last call.
-    pub fn take(&self) -> u64 {
-        let mut count = [0_u8; 8];
-        match rustix::io::read(&self.0, &mut count) {
-            Ok(8) => u64::from_ne_bytes(count),
-            _ => 0,
-        }
-    }
-}
-
-impl AsFd for Ticker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -304,10 +270,11 @@ pub fn blocked_signals() -> u64 {
 mod tests {
     use super::*;
     use crate::sys::pidfd::PidFd;
+    use crate::sys::timerfd::Timer;
 
     #[test]
-    fn the_ticker_counts_missed_periods() {
-        let ticker = Ticker::new(Duration::from_millis(1)).unwrap();
+    fn a_timer_in_the_set_wakes_at_its_period() {
+        let ticker = Timer::ticking(Duration::from_millis(1)).unwrap();
         let set = Epoll::new().unwrap();
         set.add(&ticker, 7).unwrap();
         let mut tokens = Vec::new();
@@ -353,7 +320,7 @@ mod tests {
 
     #[test]
     fn the_raw_descriptors_are_closed_on_exec() {
-        let ticker = Ticker::new(Duration::from_secs(1)).unwrap();
+        let ticker = Timer::ticking(Duration::from_secs(1)).unwrap();
         // SAFETY: F_GETFD takes no argument.
         let flags = unsafe { libc::fcntl(ticker.as_fd().as_raw_fd(), libc::F_GETFD) };
         assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);

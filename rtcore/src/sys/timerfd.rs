@@ -1,10 +1,11 @@
 //! A timer as a descriptor, at absolute times of CLOCK_MONOTONIC (timerfd_create(2)).
 
-use super::clock::rustix_timespec;
+use super::clock::{monotonic_ns, nanos, rustix_timespec};
 use super::procfs::named;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// A timer: readable from the moment it expires until [`Timer::take`].
 ///
@@ -18,6 +19,13 @@ impl Timer {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags);
         Ok(Timer(fd.map_err(|e| named("timer", e))?))
+    }
+
+    /// A timer that expires every `period`, first after one.
+    pub fn ticking(period: Duration) -> io::Result<Timer> {
+        let (timer, period_ns) = (Timer::new()?, nanos(period));
+        timer.every(monotonic_ns().saturating_add(period_ns), period_ns)?;
+        Ok(timer)
     }
 
     /// Expires once at `at_ns` of CLOCK_MONOTONIC; at once when that is past. Replaces an earlier setting.
@@ -71,7 +79,7 @@ impl AsFd for Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::clock::{monotonic_ns, sleep_until};
+    use crate::sys::clock::sleep_until;
 
     const MS: u64 = 1_000_000;
 

@@ -38,9 +38,10 @@ use open::{Opening, ReceivedFrame, Waiting, recv_frame};
 use policy::Refusal;
 use registry::{Adopted, Claim, Registry};
 use rtcore::lane::peer::{Peer, PeerState};
-use rtcore::sys::epoll::{Epoll, StopSignal, StopSignals, Ticker};
+use rtcore::sys::epoll::{Epoll, StopSignal, StopSignals};
 use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::seqpacket::{Listener, is_shortage};
+use rtcore::sys::timerfd::Timer;
 use rtcore::wire::{Reply, Request, Status, pong};
 use sessions::Sessions;
 use std::io;
@@ -105,7 +106,7 @@ pub struct Control<L> {
     /// Why the socket, which was removed, cannot be made again.
     socket_lost: Option<String>,
     signals: StopSignals,
-    ticker: Ticker,
+    ticker: Timer,
     clients: Clients,
     registry: Registry,
     /// What of it outlives this process; none where no next start follows.
@@ -134,7 +135,7 @@ impl<L: Lanes> Control<L> {
     ) -> io::Result<Control<L>> {
         let epoll = Epoll::new()?;
         let listener = Listener::bind(&plan.daemon.socket)?;
-        let ticker = Ticker::new(TICK)?;
+        let ticker = Timer::ticking(TICK)?;
         epoll.add(&listener, Token::Listener.encode())?;
         epoll.add(&signals, Token::Signals.encode())?;
         epoll.add(&ticker, Token::Ticker.encode())?;
