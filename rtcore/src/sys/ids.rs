@@ -1,7 +1,7 @@
 //! Whose process this is, and how it becomes another user's for good (credentials(7), setresuid(2)).
 
 use super::caps::Set;
-use super::procfs::{self, named};
+use super::procfs::{self, field, mask, named, numbers};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use std::io;
 
@@ -61,20 +61,15 @@ pub fn threads() -> io::Result<Vec<Thread>> {
 }
 
 fn parse(tid: i32, text: &str) -> Option<Thread> {
-    let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
-    let numbers = |key: &str| -> Option<Vec<u32>> {
-        field(key)?.split_whitespace().map(|word| word.parse().ok()).collect()
-    };
-    let set = |key: &str| u64::from_str_radix(field(key)?.trim(), 16).ok();
     Some(Thread {
         tid,
-        comm: field("Name")?.to_owned(),
-        uids: numbers("Uid")?.try_into().ok()?,
-        gids: numbers("Gid")?.try_into().ok()?,
-        groups: numbers("Groups")?,
-        permitted: Set::from_bits(set("CapPrm")?),
-        passed_on: Set::from_bits(set("CapInh")? | set("CapAmb")?),
-        no_new_privs: field("NoNewPrivs")?.trim() == "1",
+        comm: field(text, "Name")?.to_owned(),
+        uids: numbers(text, "Uid")?.try_into().ok()?,
+        gids: numbers(text, "Gid")?.try_into().ok()?,
+        groups: numbers(text, "Groups")?,
+        permitted: Set::from_bits(mask(text, "CapPrm")?),
+        passed_on: Set::from_bits(mask(text, "CapInh")? | mask(text, "CapAmb")?),
+        no_new_privs: field(text, "NoNewPrivs")? == "1",
     })
 }
 

@@ -4,6 +4,7 @@
 //! (CAP_SYS_PTRACE), and those of other pid namespaces to nobody. What could not be looked into is counted.
 
 use super::printable::printable;
+use super::procfs::field;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -65,8 +66,7 @@ pub fn of(file: &impl AsFd) -> io::Result<Openers> {
 fn is_read(info: &str) -> bool {
     const ACCESS: u32 = 0o3;
     const WRITE_ONLY: u32 = 0o1;
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    let flags = field(info, "flags").and_then(|flags| u32::from_str_radix(flags, 8).ok());
     flags.is_some_and(|flags| flags & ACCESS != WRITE_ONLY)
 }
 

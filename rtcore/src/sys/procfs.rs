@@ -13,6 +13,7 @@ use super::memory::ThreadUsage;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// How long a thread that has ended may be listed still.
@@ -26,6 +27,27 @@ pub(crate) use super::context::named;
 pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {
     let bytes = std::fs::read(path)?;
     Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+}
+
+/// What stands behind `key:` in a file that has a line for each key, such as status, meminfo and fdinfo.
+pub fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    Some(value.strip_prefix('\t').unwrap_or(value))
+}
+
+/// The first number behind `key:`, without the unit that may follow.
+pub fn number<T: FromStr>(text: &str, key: &str) -> Option<T> {
+    field(text, key)?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// All numbers behind `key:`.
+pub(super) fn numbers<T: FromStr>(text: &str, key: &str) -> Option<Vec<T>> {
+    field(text, key)?.split_ascii_whitespace().map(|word| word.parse().ok()).collect()
+}
+
+/// The mask behind `key:`, which is hexadecimal.
+pub(super) fn mask(text: &str, key: &str) -> Option<u64> {
+    u64::from_str_radix(field(text, key)?, 16).ok()
 }
 
 /// The lines of /proc/PID/status (proc_pid_status(5)) that say who a process is.
@@ -56,19 +78,15 @@ pub fn status(pid: i32) -> io::Result<Status> {
 }
 
 fn parse_status(text: &str) -> Option<Status> {
-    let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    let numbers = |key: &str| -> Option<Vec<u32>> {
-        field(key)?.split_whitespace().map(|word| word.parse().ok()).collect()
-    };
-    let uids = numbers("Uid")?;
+    let uids = numbers(text, "Uid")?;
     Some(Status {
-        tgid: field("Tgid")?.trim().parse().ok()?,
-        state: field("State")?.trim().chars().next()?,
+        tgid: number(text, "Tgid")?,
+        state: field(text, "State")?.chars().next()?,
         ruid: *uids.first()?,
         euid: *uids.get(1)?,
         suid: *uids.get(2)?,
-        egid: *numbers("Gid")?.get(1)?,
-        groups: numbers("Groups")?,
+        egid: *numbers(text, "Gid")?.get(1)?,
+        groups: numbers(text, "Groups")?,
     })
 }
 
@@ -89,12 +107,11 @@ fn parse_usage(stat: &str, status: &str) -> Option<ThreadUsage> {
     let fields: Vec<&str> = behind_name(stat)?.split_whitespace().collect();
     // Field 3 of the man page is the first here.
     let field = |number: usize| fields.get(number - 3)?.parse().ok();
-    let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
     Some(ThreadUsage {
         minor_faults: field(10)?,
         major_faults: field(12)?,
-        voluntary_switches: line("voluntary_ctxt_switches:")?,
-        involuntary_switches: line("nonvoluntary_ctxt_switches:")?,
+        voluntary_switches: number(status, "voluntary_ctxt_switches")?,
+        involuntary_switches: number(status, "nonvoluntary_ctxt_switches")?,
     })
 }
 
@@ -214,12 +231,10 @@ pub fn thread_masks() -> io::Result<Vec<ThreadMask>> {
 /// None for a thread that has ended but is still listed, as the first one of a process may be, or is about to: one
 /// that has given up its signal state already shows an empty mask, and zero threads.
 fn parse_mask(tid: i32, text: &str) -> Option<ThreadMask> {
-    let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
-    if field("State:\t")?.starts_with(['Z', 'X']) || field("Threads:\t")? == "0" {
+    if field(text, "State")?.starts_with(['Z', 'X']) || field(text, "Threads")? == "0" {
         return None;
     }
-    let blocked = u64::from_str_radix(field("SigBlk:\t")?, 16).ok()?;
-    Some(ThreadMask { tid, comm: field("Name:\t")?.to_owned(), blocked })
+    Some(ThreadMask { tid, comm: field(text, "Name")?.to_owned(), blocked: mask(text, "SigBlk")? })
 }
 
 /// Wait status of a process that ended and was not reaped yet, when we may see it (proc_pid_stat(5)
@@ -251,10 +266,7 @@ pub fn is_exiting(pid: i32) -> io::Result<bool> {
 pub fn is_killed(pid: i32) -> io::Result<bool> {
     let path = format!("/proc/{pid}/status");
     let status = text(&path)?;
-    let pending = ["SigPnd:\t", "ShdPnd:\t"].iter().filter_map(|field| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(field))?;
-        u64::from_str_radix(mask, 16).ok()
-    });
+    let pending = ["SigPnd", "ShdPnd"].iter().filter_map(|key| mask(&status, key));
     Ok(pending.fold(0, |all, mask| all | mask) >> (libc::SIGKILL - 1) & 1 == 1)
 }
 
@@ -275,7 +287,7 @@ pub fn namespace_pids(pid: i32) -> io::Result<Vec<i32>> {
 
 fn namespace_numbers(path: &str, number: i32) -> io::Result<Vec<i32>> {
     let text = text(path).map_err(|e| named(path, e))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let line = field(&text, "NSpid");
     // A kernel without pid namespaces has no such line.
     Ok(line.map_or(vec![number], |line| line.split_whitespace().filter_map(|n| n.parse().ok()).collect()))
 }

@@ -10,7 +10,7 @@
 //!
 //! Allocates; control thread and tools only. Invariant: nothing here waits for the process.
 
-use super::procfs::{named, text};
+use super::procfs::{field, mask, named, text};
 use std::io;
 
 /// Threads of one process that are looked at; the others count as unseen.
@@ -174,17 +174,15 @@ fn masks(pid: i32, tid: i32) -> io::Result<Option<Masks>> {
 /// None for a thread that has ended but is still listed, or is about to end: one that has given up its signal state shows
 /// empty masks, and zero threads.
 fn parse(text: &str) -> Option<Masks> {
-    let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
-    let mask = |key: &str| u64::from_str_radix(field(key)?, 16).ok();
-    let state = field("State:\t")?;
-    if state.starts_with(['Z', 'X']) || field("Threads:\t")? == "0" {
+    let state = field(text, "State")?;
+    if state.starts_with(['Z', 'X']) || field(text, "Threads")? == "0" {
         return None;
     }
     Some(Masks {
         sleeps: state.starts_with('S'),
-        blocked: mask("SigBlk:\t")?,
-        ignored: mask("SigIgn:\t")?,
-        caught: mask("SigCgt:\t")?,
+        blocked: mask(text, "SigBlk")?,
+        ignored: mask(text, "SigIgn")?,
+        caught: mask(text, "SigCgt")?,
     })
 }
 

@@ -4,6 +4,7 @@
 //! A process that goes beyond the limit of its group is killed, whatever the machine has. Page cache of files on disk counts
 //! as usage of the group and is given back under pressure, so it counts as available here.
 
+use super::procfs;
 use std::path::{Path, PathBuf};
 
 /// What there is, and what says so.
@@ -26,9 +27,7 @@ pub fn available() -> Option<Room> {
 
 /// MemAvailable in the text of /proc/meminfo.
 pub fn mem_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
+    procfs::number::<u64>(meminfo, "MemAvailable")?.checked_mul(1024)
 }
 
 /// The files of one version of control groups.

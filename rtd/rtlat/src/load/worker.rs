@@ -4,7 +4,7 @@ use super::{Kind, WORKERS_MAX};
 use crate::sys::cheap;
 use anyhow::{Context, ensure};
 use rtcore::sys::mqueue::{self, Access, Queue};
-use rtcore::sys::{futex, process, sched};
+use rtcore::sys::{futex, process, room, sched};
 use std::ffi::CString;
 use std::fs::File;
 use std::hint::black_box;
@@ -71,8 +71,7 @@ pub(super) fn ensure_memory(workers: usize) -> anyhow::Result<()> {
 /// MemAvailable of /proc/meminfo (proc_meminfo(5)).
 fn available_bytes() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<usize>().ok()?.checked_mul(1024)
+    usize::try_from(room::mem_available(&text)?).ok()
 }
 
 /// Twice the largest cache, within bounds.

@@ -4,6 +4,7 @@ use super::setup::Effort;
 use super::table::{Aim, Findings, Line};
 use crate::run::Conditions;
 use anyhow::Context as _;
+use rtcore::sys::procfs;
 use rtd::daemon::own::{self, OwnDaemon};
 use std::time::Instant;
 
@@ -14,11 +15,8 @@ const DEMO_ARM: &str = include_str!("../../../../configs/demo-arm.toml");
 /// Resident memory in KiB and threads of a process, from /proc/PID/status.
 pub fn resident(pid: u32) -> anyhow::Result<(u32, u32)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let field = |key: &str| {
-        let line = status.lines().find_map(|l| l.strip_prefix(key)).context("no such field")?;
-        line.split_whitespace().next().context("empty field")?.parse::<u32>().context("not a number")
-    };
-    Ok((field("VmRSS:")?, field("Threads:")?))
+    let number = |key: &str| procfs::number(&status, key).with_context(|| format!("no number {key} in it"));
+    Ok((number("VmRSS")?, number("Threads")?))
 }
 
 /// Starts it again and again.

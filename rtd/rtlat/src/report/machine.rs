@@ -5,7 +5,7 @@
 
 use super::clean;
 use crate::preempt;
-use rtcore::sys::cpus;
+use rtcore::sys::{cpus, procfs};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read as _;
@@ -213,8 +213,7 @@ impl Reader {
 
     fn locked(&self) -> Option<String> {
         let status = self.text("proc/self/status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"))?;
-        let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+        let kib: u64 = procfs::number(&status, "VmLck")?;
         Some(if kib == 0 { "no".to_owned() } else { format!("yes, {} MiB", kib / 1024) })
     }
 
