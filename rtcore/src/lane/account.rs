@@ -3,7 +3,7 @@
 use crate::message::Outcome;
 use crate::stats::Ledger;
 use crate::stats::loss::Loss;
-use crate::stats::writer::RouteCell;
+use crate::stats::cells::RouteCell;
 use crate::sys::Errno;
 
 /// How a copy ended that no receiver got.

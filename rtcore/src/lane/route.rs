@@ -17,7 +17,7 @@ use crate::message::{Body, Message, Outcome, Reject};
 use crate::ring::Corrupt;
 use crate::skin::{Semaphore, Skin};
 use crate::stats::Ledger;
-use crate::stats::writer::RouteCell;
+use crate::stats::cells::RouteCell;
 use crate::sys::Errno;
 use std::ops::Range;
 use std::sync::Arc;

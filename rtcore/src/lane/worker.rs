@@ -11,7 +11,7 @@ use super::waits::Waits;
 use crate::endpoint::source::{Failure, Leftover, Source};
 use crate::seal;
 use crate::skin::{Semaphore, Skin};
-use crate::stats::writer::WorkerCell;
+use crate::stats::cells::WorkerCell;
 use crate::stats::{Ledger, WorkerCounters};
 use crate::sys::memory::{self, ThreadUsage};
 use crate::sys::seccomp::Program;

@@ -6,7 +6,7 @@ use super::layout::{Claims, GIVEN_UP, Geometry, HISTOGRAM_OFFSET, LEFT, SLOTS_OF
 use super::memory::View;
 use super::producer::Producer;
 use crate::stats::layout::HistogramRecord;
-use crate::stats::writer::Recorder;
+use crate::stats::cells::Recorder;
 use crate::sys::eventfd::{EventFd, Listener};
 use crate::sys::memfd::{Map, Memory};
 use std::io;

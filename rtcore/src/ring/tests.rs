@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 
+mod hostile;
+mod waking;
+
 fn geometry(slots: u32, payload: u32) -> Geometry {
     Geometry::new(slots, payload).unwrap()
 }
@@ -125,50 +128,6 @@ fn a_loan_is_sent_when_it_is_committed_and_marks_its_slot_until_then() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-fn a_burst_to_a_sleeper_rings_once() {
-    let (mut producer, mut consumer) = shared(8, 8);
-    consumer.arm(Doorbell::Signal);
-    assert!(producer.push(&envelope(1), b"").unwrap());
-    assert!(!producer.push(&envelope(2), b"").unwrap(), "it has been rung for");
-    producer.unring();
-    assert!(producer.ring(), "the signal could not be sent: once more");
-    consumer.arm(Doorbell::Signal);
-    assert!(producer.ring(), "it has slept again");
-    consumer.disarm();
-    assert!(!producer.push(&envelope(3), b"").unwrap(), "awake");
-    consumer.arm(Doorbell::EventFd);
-    producer.push(&envelope(4), b"").unwrap();
-    assert!(consumer.eventfd().unwrap().take());
-}
-
-#[test]
-fn messages_cross_threads_in_order_while_both_ends_sleep() {
-    const COUNT: u64 = if cfg!(miri) { 50 } else { 20_000 };
-    let (mut producer, mut consumer) = shared(4, 16);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for n in 1..=COUNT {
-                while producer.push(&envelope(n), &n.to_ne_bytes()) == Err(PushError::Full) {
-                    producer.wait_for_room(u64::MAX).unwrap();
-                }
-            }
-        });
-        let mut buffer = [0; 16];
-        for n in 1..=COUNT {
-            let got = loop {
-                match consumer.take(&mut buffer).unwrap() {
-                    Some(got) => break got,
-                    None => drop(consumer.wait(u64::MAX)),
-                }
-            };
-            consumer.release();
-            assert_eq!((got.meta.sequence, &buffer[..8]), (n, &n.to_ne_bytes()[..]));
-        }
-    });
-}
-
-#[test]
 fn what_was_not_taken_moves_to_another_ring() {
     let ((mut old, mut reader), (mut new, mut next)) = (shared(8, 8), shared(8, 8));
     for n in 1..=5 {
@@ -185,126 +144,6 @@ fn what_was_not_taken_moves_to_another_ring() {
         assert_eq!(next.take(&mut buffer).unwrap().unwrap().meta.sequence, n);
         assert_eq!(u64::from(buffer[0]), n);
     }
-}
-
-/// The producer remembers for which turn it rang; a new consumer must not begin its turns where the old one did.
-#[test]
-#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-fn the_next_consumer_of_a_ring_is_woken_as_the_first_was() {
-    let (ring, bells) = (Shared::create("rtd-ring", geometry(8, 8)).unwrap(), bells());
-    let mut producer = ring.producer(&bells, 1).unwrap();
-    for n in 1..=3 {
-        let mut consumer = ring.consumer(&bells, 0).unwrap();
-        assert!(!producer.push(&envelope(n), b"").unwrap(), "awake");
-        consumer.arm(Doorbell::Signal);
-        assert!(producer.push(&envelope(n), b"").unwrap(), "consumer {n}");
-        // The first leaves awake, the second with its flag up.
-        if n == 1 {
-            consumer.disarm();
-        }
-    }
-}
-
-#[test]
-#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-fn the_next_producer_of_a_ring_is_woken_as_the_first_was() {
-    let (ring, bells) = (Shared::create("rtd-ring", geometry(1, 8)).unwrap(), bells());
-    let mut consumer = ring.consumer(&bells, 0).unwrap();
-    for n in 1..=3 {
-        let mut producer = ring.producer(&bells, 1).unwrap();
-        producer.push(&envelope(n), b"").unwrap();
-        producer.want_room();
-        let seen = bells.seen(1);
-        consumer.take(&mut [0; 8]).unwrap().unwrap();
-        consumer.release();
-        assert_ne!(bells.seen(1), seen, "producer {n}");
-    }
-}
-
-#[test]
-fn a_sleeper_is_rung_for_at_the_bell_it_says() {
-    let (mut producer, mut consumer) = shared(8, 8);
-    let bells = consumer.bell().0.clone();
-    for (n, bell) in [(1, 0), (2, 255), (3, 7)] {
-        consumer.set_bell(bell);
-        consumer.arm(Doorbell::Bell);
-        let seen = bells.seen(bell);
-        producer.push(&envelope(n), b"").unwrap();
-        assert_eq!(bells.seen(bell), seen.wrapping_add(1));
-    }
-}
-
-/// Bells 0 and 1 are semaphores; the names are gone already.
-fn semaphores(part: &str) -> (Bells, Vec<std::sync::Arc<crate::skin::Semaphore>>) {
-    use crate::skin::{Semaphore, posix, semaphore};
-    let make = |number| {
-        let name = semaphore::name(&format!("unit-ring-{}-{part}", std::process::id()), number);
-        let made = Semaphore::create(posix(), &name).unwrap();
-        assert!(semaphore::unlink(posix(), &name).unwrap());
-        std::sync::Arc::new(made)
-    };
-    let made: Vec<_> = (0..2).map(make).collect();
-    (Bells::semaphores(made.iter().cloned().map(Some).collect()), made)
-}
-
-#[test]
-#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-fn ends_wake_each_other_by_semaphores() {
-    const MESSAGES: u64 = 2000;
-    let (bells, _) = semaphores("wake");
-    let ring = Shared::create("rtd-ring", geometry(2, 8)).unwrap();
-    let mut producer = ring.producer(&bells, 1).unwrap();
-    let mut consumer = ring.consumer(&bells, 0).unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for n in 1..=MESSAGES {
-                while producer.push(&envelope(n), &n.to_ne_bytes()) == Err(PushError::Full) {
-                    producer.wait_for_room(u64::MAX).unwrap();
-                }
-            }
-        });
-        let mut buffer = [0; 8];
-        for n in 1..=MESSAGES {
-            while consumer.available() == Ok(0) {
-                consumer.wait(u64::MAX).unwrap();
-            }
-            assert_eq!(consumer.take(&mut buffer).unwrap().unwrap().meta.sequence, n);
-            consumer.release();
-        }
-    });
-}
-
-#[test]
-#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-fn at_a_semaphore_a_turn_is_rung_for_once_and_what_is_over_wakes_nobody() {
-    let (bells, made) = semaphores("turn");
-    let ring = Shared::create("rtd-ring", geometry(64, 8)).unwrap();
-    let mut producer = ring.producer(&bells, 1).unwrap();
-    let mut consumer = ring.consumer(&bells, 0).unwrap();
-    for turn in 0..20 {
-        consumer.arm(Doorbell::Bell);
-        for n in 0..3 {
-            assert!(!producer.push(&envelope(3 * turn + n), b"").unwrap());
-        }
-        consumer.disarm();
-    }
-    // One for each turn that nobody slept in; the next sleep takes them back.
-    let mut posted = 0;
-    while made[0].wait(0).is_ok() {
-        posted += 1;
-    }
-    assert_eq!(posted, 20);
-    (0..3).for_each(|_| made[0].post());
-    while consumer.take(&mut [0; 8]).unwrap().is_some() {}
-    consumer.release();
-    assert!(consumer.wait(1_000_000).is_err());
-    // What is no bell of this page is nobody's, whatever a peer alleges; and a descriptor is not rung.
-    consumer.set_bell(200);
-    consumer.arm(Doorbell::Bell);
-    producer.push(&envelope(0), b"").unwrap();
-    consumer.arm(Doorbell::EventFd);
-    producer.push(&envelope(0), b"").unwrap();
-    assert!(consumer.eventfd().is_none() && made.iter().all(|bell| bell.wait(0).is_err()));
 }
 
 #[test]
@@ -406,23 +245,6 @@ fn descriptors_that_are_no_ring_are_refused() {
     assert!(ring.handles(Side::Consumer).unwrap().into_producer(g, &bells, 1).is_err());
 }
 
-/// The doorbell of a consumer that sends whatever its eventfd lets it.
-#[test]
-#[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-fn a_doorbell_that_is_no_eventfd_harms_nobody() {
-    let g = geometry(4, 8);
-    let (bells, ring) = (bells(), Shared::create("rtd-ring", g).unwrap());
-    let file = || -> OwnedFd { std::fs::File::open("/proc/self/exe").unwrap().into() };
-    let Handles { producer, consumer, .. } = ring.handles(Side::Producer).unwrap();
-    let mut sender = Handles::from_fds([producer, consumer, file()]).into_producer(g, &bells, 1).unwrap();
-    let Handles { producer, consumer, .. } = ring.handles(Side::Consumer).unwrap();
-    let mut receiver = Handles::from_fds([producer, consumer, file()]).into_consumer(g, &bells, 0).unwrap();
-    receiver.arm(Doorbell::EventFd);
-    assert_eq!(sender.push(&envelope(1), b"x"), Ok(false));
-    assert!(!receiver.eventfd().unwrap().take());
-    assert!(receiver.take(&mut [0; 8]).unwrap().is_some());
-}
-
 /// Numbers near the end of 64 bits: an end that goes on where another stopped begins anywhere.
 #[test]
 #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
@@ -485,136 +307,6 @@ proptest! {
     }
 }
 
-/// A peer that writes whatever it likes into what is its own to write.
-mod hostile {
-    use super::*;
-
-    /// The consumer end of a ring whose producer memory we write as raw words.
-    fn victim() -> (Map, Consumer) {
-        let g = geometry(4, 64);
-        let p = Memory::new("p", g.producer_bytes()).unwrap();
-        let c = Memory::new("c", g.consumer_bytes()).unwrap();
-        let e = EventFd::new().unwrap();
-        let fds = [p.as_fd(), c.as_fd(), e.as_fd()].map(|fd| fd.try_clone_to_owned().unwrap());
-        (p.map_writable().unwrap(), Handles::from_fds(fds).into_consumer(g, &bells(), 0).unwrap())
-    }
-
-    pub fn write(map: &Map, word: usize, value: u64) {
-        // SAFETY: words of the first slots lie inside the mapping; the other side reads them as atomics.
-        unsafe { crate::sync::AtomicU64::from_ptr(map.start().as_ptr().cast::<u64>().add(word)) }
-            .store(value, crate::sync::Ordering::SeqCst);
-    }
-
-    const SLOT: usize = 16;
-
-    #[test]
-    #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-    fn a_tail_beyond_the_slots_is_found_out() {
-        for tail in [5, u64::MAX, 1 << 40] {
-            let (map, mut consumer) = victim();
-            write(&map, 0, tail);
-            assert!(matches!(consumer.take(&mut [0; 64]), Err(Corrupt::Indices { .. })), "{tail}");
-        }
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-    fn a_slot_that_is_announced_and_not_complete_is_found_out() {
-        for state in [0, 1, 4, u64::MAX] {
-            let (map, mut consumer) = victim();
-            write(&map, SLOT, state);
-            write(&map, 0, 1);
-            assert_eq!(consumer.take(&mut [0; 64]), Err(Corrupt::State { index: 0, state }));
-        }
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-    fn a_giant_length_and_unknown_flags_are_found_out() {
-        let (map, mut consumer) = victim();
-        write(&map, SLOT, 2);
-        write(&map, SLOT + 1, 65);
-        write(&map, 0, 1);
-        assert_eq!(consumer.take(&mut [0; 64]), Err(Corrupt::Length { index: 0, len: 65, max: 64 }));
-        write(&map, SLOT + 1, 1 << 40);
-        assert!(matches!(consumer.take(&mut [0; 64]), Err(Corrupt::Flags { .. })));
-    }
-
-    /// Messages that were taken and not given back are slots that it cannot have filled again.
-    #[test]
-    #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-    fn a_tail_that_jumps_over_what_is_taken_and_not_given_back_is_found_out() {
-        let (map, mut consumer) = victim();
-        for index in 0..4 {
-            write(&map, SLOT + index * 16, 2 * index as u64 + 2);
-        }
-        write(&map, 0, 2);
-        assert!(consumer.take(&mut [0; 64]).unwrap().is_some());
-        assert!(consumer.take(&mut [0; 64]).unwrap().is_some());
-        // Within the slots behind what was taken, not within those behind what was given back.
-        write(&map, 0, 5);
-        assert!(matches!(consumer.available(), Err(Corrupt::Indices { tail: 5, head: 0, .. })));
-        // Backwards.
-        write(&map, 0, 1);
-        assert!(matches!(consumer.available(), Err(Corrupt::Indices { tail: 1, .. })));
-        write(&map, 0, 4);
-        assert_eq!(consumer.available(), Ok(2));
-    }
-
-    /// The sending end, and the consumer's memory.
-    fn victim_producer(slots: u32) -> (Map, Producer) {
-        let ring = Shared::create("rtd-ring", geometry(slots, 8)).unwrap();
-        let map = Map::of(ring.handles(Side::Consumer).unwrap().consumer.as_fd(), 128, true).unwrap();
-        (map, ring.producer(&bells(), 1).unwrap())
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-    fn a_head_that_cannot_be_is_found_out_and_never_believed() {
-        for head in [3, u64::MAX, 1 << 40] {
-            let (map, mut producer) = victim_producer(2);
-            producer.push(&envelope(1), b"").unwrap();
-            producer.push(&envelope(2), b"").unwrap();
-            write(&map, 0, head);
-            assert_eq!(producer.recovery_cursor().taken(2), 0);
-            assert_eq!(
-                producer.push(&envelope(3), b""),
-                Err(Corrupt::Indices { tail: 2, head, slots: 2 }.into())
-            );
-            assert!(matches!(producer.loan(1), Err(PushError::Corrupt(_))));
-            assert!(producer.has_room().is_err() && producer.wait_for_room(0).is_err());
-        }
-        // Backwards.
-        let (map, mut producer) = victim_producer(2);
-        for (n, head) in [(1, 0), (2, 0), (3, 2), (4, 2)] {
-            write(&map, 0, head);
-            producer.push(&envelope(n), b"").unwrap();
-        }
-        write(&map, 0, 1);
-        assert!(matches!(producer.push(&envelope(5), b""), Err(PushError::Corrupt(_))));
-    }
-
-    proptest! {
-        #[test]
-        #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
-        fn whatever_it_writes_nothing_is_read_outside_and_nothing_panics(
-            words in proptest::collection::vec((0usize..80, prop_oneof![any::<u64>(), 0u64..8]), 1..40),
-        ) {
-            let (map, mut consumer) = victim();
-            let mut buffer = [0; 64];
-            for (word, value) in words {
-                write(&map, word, value);
-                match consumer.take(&mut buffer) {
-                    Ok(Some(envelope)) => prop_assert!(envelope.len <= 64),
-                    Ok(None) => {}
-                    Err(_) => break,
-                }
-                consumer.release();
-                prop_assert!(consumer.backlog() <= 4);
-            }
-        }
-    }
-}
 
 #[test]
 fn who_watches_is_preempted_and_still_takes_an_honest_ring_for_one() {

@@ -6,7 +6,7 @@
 use super::Guard;
 use super::layout::GuardRecord;
 use super::table::Value;
-use super::writer::{even, write_whole};
+use super::cells::{even, write_whole};
 use crate::sys::shm::Mapping;
 use std::ptr::NonNull;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! Layout of the histograms is HdrHistogram's; the `hdrhistogram` crate does the quantiles on the
 //! reading side only.
 
+pub mod cells;
 pub mod counters;
 pub(crate) mod fill;
 pub mod guard;

@@ -95,6 +95,8 @@ impl Kept {
 
     /// Replaces the file. If that fails, the log says so once, and rtd runs on and tries again ([`Kept::is_due`]).
     pub fn store(&mut self, records: &[Record], leftovers: &[Leftover]) {
+        // This write would hide it.
+        self.was_removed();
         let is_empty = records.is_empty() && leftovers.is_empty();
         let stored = if is_empty {
             keepfile::remove(&self.path)

@@ -412,7 +412,6 @@ impl<L: Lanes> Control<L> {
     fn tick(&mut self) -> Option<Stop> {
         self.ticker.take();
         let now = Instant::now();
-        // First of all: what follows writes the file again without a word.
         if self.kept.as_mut().is_some_and(|kept| kept.was_removed() || kept.is_due(now)) {
             self.registry.keep_again();
         }

@@ -3,7 +3,7 @@
 use crate::lane::hand_off::HandOffSlot;
 use crate::message::{Meta, Origin};
 use crate::ring::{Bells, Claims, Consumer, Corrupt, Doorbell, Envelope};
-use crate::stats::writer::Recorder;
+use crate::stats::cells::Recorder;
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::clock::monotonic_ns;
 use crate::wire::Channel;

@@ -9,6 +9,7 @@ mod limits;
 mod properties;
 mod rules;
 mod shared;
+mod signals;
 mod skins;
 mod stale;
 mod util;

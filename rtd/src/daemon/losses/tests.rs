@@ -7,7 +7,7 @@ use rtcore::message::Reject;
 use rtcore::ring::Claims;
 use rtcore::stats::Ledger;
 use rtcore::stats::reader::Reader;
-use rtcore::stats::writer::RouteCell;
+use rtcore::stats::cells::RouteCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const FULL: usize = Reject::Full as usize;

@@ -4,7 +4,7 @@
 //! true are not shown, and a receiver that lies about the rest spoils its own figures only.
 
 use rtcore::ring::{Claims, Watch};
-use rtcore::stats::writer::ClaimsCell;
+use rtcore::stats::cells::ClaimsCell;
 use rtcore::sys::pidfd::PidFd;
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ use rtcore::message::Reject;
 use rtcore::refusals::{Counts, Refused};
 use rtcore::ring::{Bells, Claims, Geometry, Handles, Indices, Receipt, Shared, Side, Watch};
 use rtcore::stats::Ledger;
-use rtcore::stats::writer::{ClaimsCell, RouteCell, Seen};
+use rtcore::stats::cells::{ClaimsCell, RouteCell, Seen};
 use rtcore::sys::clock;
 use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::memfd::{self, Memory};
