@@ -2,8 +2,8 @@
 
 use crate::message::Outcome;
 use crate::stats::Ledger;
-use crate::stats::loss::Loss;
 use crate::stats::cells::RouteCell;
+use crate::stats::loss::Loss;
 use crate::sys::Errno;
 
 /// How a copy ended that no receiver got.

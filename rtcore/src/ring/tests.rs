@@ -307,7 +307,6 @@ proptest! {
     }
 }
 
-
 #[test]
 fn who_watches_is_preempted_and_still_takes_an_honest_ring_for_one() {
     use std::sync::atomic::{AtomicBool, Ordering};

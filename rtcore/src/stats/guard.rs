@@ -4,9 +4,9 @@
 //! lane threads write.
 
 use super::Guard;
+use super::cells::{even, write_whole};
 use super::layout::GuardRecord;
 use super::table::Value;
-use super::cells::{even, write_whole};
 use crate::sys::shm::Mapping;
 use std::ptr::NonNull;
 use std::sync::Arc;

@@ -6,7 +6,9 @@
 //! **Invariant:** each word of the page has one writing thread: that of its cell ([`super::cells`]), or the control thread, which
 //! calls the methods of [`Page`] that write.
 
-use super::cells::{ClaimsCell, Recorder, RouteCell, TargetCell, WorkerCell, even, loaded, received, write_whole};
+use super::cells::{
+    ClaimsCell, Recorder, RouteCell, TargetCell, WorkerCell, even, loaded, received, write_whole,
+};
 use super::fill::{fill, invalid};
 use super::guard::GuardCell;
 use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};

@@ -6,8 +6,8 @@ use crate::config::{CheckOptions, Machine, check_with};
 use rtcore::message::Reject;
 use rtcore::ring::Claims;
 use rtcore::stats::Ledger;
-use rtcore::stats::reader::Reader;
 use rtcore::stats::cells::RouteCell;
+use rtcore::stats::reader::Reader;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const FULL: usize = Reject::Full as usize;
