@@ -109,6 +109,34 @@ pub fn a_removed_file_of_registrations_is_written_again() -> anyhow::Result<()> 
     reaches(&i, &mut arm, 1)
 }
 
+/// A start may be killed at any of its system calls: the file has every registration at each of them.
+pub fn a_start_keeps_every_registration_at_every_moment() -> anyhow::Result<()> {
+    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+    let i = Instance::new()?;
+    let receivers = NAMES.map(|name| process(name) + &signal(&format!("{name}.go"), name, "SIGRTMIN+5", ""));
+    let ends = NAMES.map(|name| format!("{name}.go"));
+    let ends = ends.each_ref().map(String::as_str);
+    let text = i.head() + &i.mqueue("in", "") + &receivers.concat() + &route("in", &ends, "");
+    let daemon = Daemon::start(&text)?;
+    let peers = NAMES.map(|name| Peer::ready_as(&i, name, &[rt(5)]));
+    let peers = peers.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    daemon.kill()?;
+    let mut calls = 0;
+    crate::rejoin::traced_start(&i, &text, |page| {
+        calls += 1;
+        let text = std::fs::read_to_string(kept(&i)).unwrap_or_default();
+        let missing = NAMES.iter().find(|name| !text.contains(&format!("registration {name} ")));
+        ensure!(missing.is_none(), "{missing:?} is missing at call {calls}: {text:?}");
+        Ok(page.is_some_and(|page| page.ready_ns.is_some()))
+    })?;
+    let daemon = Daemon::start(&text)?;
+    let page = i.snapshot()?;
+    ensure!(page.processes.iter().all(|process| process.state == PeerState::Alive), "{:?}", page.processes);
+    drop(peers);
+    daemon.stop()?;
+    Ok(())
+}
+
 /// A start that cannot examine the process, because a system call is refused, does not forget it: the next start restores it.
 pub fn a_process_that_cannot_be_examined_is_kept_for_the_next_start() -> anyhow::Result<()> {
     /// pidfd_open(2), on every architecture.

@@ -10,6 +10,7 @@ use crate::util::{
 use anyhow::ensure;
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::Reader;
+use rtcore::stats::snapshot::Snapshot;
 use rtcore::sys::clock::monotonic_ns;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -273,8 +274,12 @@ pub fn what_a_killed_rtd_had_queued_is_accounted_by_the_next_one() -> anyhow::Re
     Ok(())
 }
 
-/// Starts rtd and kills it before it is ready, as soon as its page shows `lost` messages of the life before it.
-fn killed_while_it_starts(i: &Instance, text: &str, lost: u64) -> anyhow::Result<()> {
+/// Starts rtd under ptrace(2), looks before each of its system calls until `is_enough` says so, and kills it.
+pub fn traced_start(
+    i: &Instance,
+    text: &str,
+    mut is_enough: impl FnMut(Option<Snapshot>) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let file = i.file("rtd.toml");
     std::fs::write(&file, text)?;
     let mut command = Command::new(RTD);
@@ -283,23 +288,30 @@ fn killed_while_it_starts(i: &Instance, text: &str, lost: u64) -> anyhow::Result
         command.arg("--allow-degraded");
     }
     let mut starting = command.spawn()?;
-    let shown = (|| {
+    let looked = (|| {
         let mut traced = Traced::attach(starting.id())?;
         let until_ns = monotonic_ns() + patience_ns();
         loop {
-            ensure!(monotonic_ns() < until_ns, "the start shows no losses");
+            ensure!(monotonic_ns() < until_ns, "the start shows nothing");
             traced.next_call()?;
             let page = Reader::open(&i.name).ok().filter(|page| page.pid() == starting.id());
-            let Some(page) = page.and_then(|page| page.snapshot().ok()) else { continue };
-            ensure!(page.ready_ns.is_none(), "ready, and shows no losses");
-            if page.routes[0].lost_in_last_life == lost {
+            if is_enough(page.and_then(|page| page.snapshot().ok()))? {
                 return Ok(());
             }
         }
     })();
     starting.kill()?;
     starting.wait()?;
-    shown
+    looked
+}
+
+/// Starts rtd and kills it before it is ready, as soon as its page shows `lost` messages of the life before it.
+fn killed_while_it_starts(i: &Instance, text: &str, lost: u64) -> anyhow::Result<()> {
+    traced_start(i, text, |page| {
+        let Some(page) = page else { return Ok(false) };
+        ensure!(page.ready_ns.is_none(), "ready, and shows no losses");
+        Ok(page.routes[0].lost_in_last_life == lost)
+    })
 }
 
 /// Also if starts in between are killed before anybody could see what they had found.

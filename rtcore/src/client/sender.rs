@@ -152,7 +152,9 @@ impl Sender {
         } {
             return Err(self.handle.refuse(error));
         }
-        let OpenTx { end: TxEnd { producer, shared, channel }, sequence, counter } = self.handle.open()?;
+        let TxHandle { ring_slot, none, sequence, counter, .. } = &mut *self.handle;
+        // Whether it is open was decided above, and is decided again by [`Loan::commit`], which counts.
+        let Some(TxEnd { producer, shared, channel }) = ring_slot.current() else { return Err(none.error()) };
         let full = SendError::Full { endpoint: shared.endpoint, slots: channel.slots };
         let slot = producer.loan(len).map_err(|_| full)?;
         Ok(Loan { slot, shared, sequence, counter, epoch, creator })

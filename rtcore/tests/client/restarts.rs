@@ -179,7 +179,9 @@ fn nothing_accepted_is_lost_or_doubled_by_restarts() {
     });
     let Some((_daemon, mut link)) = now else { panic!() };
     // It moves what the last ring held into this one before it is up.
+    let until = in_ms(10_000);
     while session.state() != State::Up {
+        assert!(monotonic_ns() < until, "{:?}", session.state());
         std::thread::yield_now();
     }
     while let Some((envelope, _)) = link.take(0) {

@@ -177,17 +177,16 @@ impl<L: Lanes> Control<L> {
     /// the lanes run: what waits for these processes must find them.
     pub fn adopt(&mut self) {
         let (records, leftovers) = self.kept.as_ref().map(Kept::load).unwrap_or_default();
+        let mut all = Vec::new();
         for record in records {
-            let mut all = Vec::new();
-            let adopted = self.registry.adopt(&self.epoll, record, &mut all);
-            self.carry_out(all);
-            match adopted {
+            match self.registry.adopt(&self.epoll, record, &mut all) {
                 Adopted::Again(line) => line.iter().for_each(|line| log::info(format_args!("{line}"))),
                 Adopted::Not(line) => log::warning(format_args!("{line}")),
             }
         }
         self.adopt_leftovers(leftovers);
-        self.keep();
+        // Only now: this writes the file again, and if rtd is killed meanwhile, the next start must find all of it there.
+        self.carry_out(all);
     }
 
     /// No next start follows: nothing is kept for it, also if this process is killed. Before [`Control::adopt`].

@@ -7,8 +7,8 @@
 //! | `Closed` | `Opening` | | | | |
 //! | `Opening` | | `Mapped`, if it answers Map | | `Closed` | `Closed` |
 //! | `Mapped` | | | `Open` | `Closed` | `Closed` |
-//! | `Open` | | | | `Dying` if the process is about to end, else the name is released, and `Changed` follows | `Closed` |
-//! | `Dying` | | | | the name is released, if a rule was broken | `Closed` |
+//! | `Open` | | | | `Dying` if the process is about to end; else its name is released or its death is counted, and `Changed` follows | `Closed` |
+//! | `Dying` | | | | stays if it is still about to end; else as in `Open` | `Closed` |
 //!
 //! The ring of a direct route:
 //!

@@ -75,7 +75,7 @@ impl Sentence {
                 ("rtcore/src/client/sender.rs", "that is refused as disconnected may still arrive")
             }
             Sentence::LastPage => {
-                ("rtd/book/src/messages.md", "copies that it had just handed over can be among them")
+                ("rtd/book/src/messages.md", "can include copies that the killed rtd had just handed over")
             }
             Sentence::OldFigures => (
                 "rtd/book/src/messages.md",

@@ -240,7 +240,7 @@ impl SessionThread {
     }
 
     fn look_interval(&self) -> Duration {
-        if self.down_since.elapsed() < SOON { LOOK_SOON } else { LOOK }
+        if self.is_handed_out && self.down_since.elapsed() < SOON { LOOK_SOON } else { LOOK }
     }
 
     /// Whether a daemon has made or removed the socket since the last attempt began.
