@@ -1,7 +1,7 @@
 //! The cells of the page: each has the words of one record that one thread writes.
 //!
 //! Nothing here allocates, locks or calls the kernel; a store is a plain store, no read-modify-write. Records whose words
-//! belong together are written under a sequence number, see [`write_whole`].
+//! belong together are written under a sequence number, see `write_whole`.
 //!
 //! **Invariant:** a cell is the only writer of its words, and takes `&mut self` to write. [`super::writer::Page`] makes each cell
 //! once.
